@@ -1,0 +1,23 @@
+# One interface target that carries the flags every folder is compiled with.
+add_library(smelt_flags INTERFACE)
+target_include_directories(smelt_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(smelt_flags INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes
+                       -Wmissing-prototypes -Wvla -ffp-contract=off)
+target_compile_definitions(smelt_flags INTERFACE _POSIX_C_SOURCE=200809L _DEFAULT_SOURCE
+                           SMELT_VERSION="${PROJECT_VERSION}")
+if(SMELT_WERROR)
+  target_compile_options(smelt_flags INTERFACE -Werror)
+endif()
+if(SMELT_VERIFY)
+  target_compile_definitions(smelt_flags INTERFACE SMELT_VERIFY_DEFAULT=1)
+endif()
+if(SMELT_STRESS)
+  target_compile_definitions(smelt_flags INTERFACE SMELT_STRESS=1)
+endif()
+if(SMELT_SANITIZE)
+  target_compile_options(smelt_flags INTERFACE -fsanitize=${SMELT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(smelt_flags INTERFACE -fsanitize=${SMELT_SANITIZE})
+endif()
+if(SMELT_FUZZ)
+  target_compile_options(smelt_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
