@@ -101,8 +101,9 @@ struct Module {
     VEC(KVar *) symbols; /* API symbols in order of first appearance, then computed ones */
     uint32_t facts;
     int opt;           /* -O level */
-    bool fast_math, winograd, changed_opt;
+    bool fast_math, winograd;
     uint8_t model_hash[32];
+    KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
     DefProgram *defs;  /* set by the define pass */
     KModule *kmod;     /* set by the lower pass */
 };
