@@ -1,8 +1,8 @@
 #!/bin/sh
 # Everything there is to test, from a bare Debian 12: builds the release compiler and runs the first sample
-# (samples/quickstart.sh), installs what the tests need, builds with verification and with the sanitizers, fills the test
-# models, runs the unit tests (ctest), the other samples, and every suite of tests/run.py. About half an hour on two cores; the
-# second time only what is left to do is installed and built.
+# (samples/quickstart.sh), installs what the tests need, fills the test models, builds with verification and with the
+# sanitizers, runs the unit tests (ctest), the other samples, and every suite of tests/run.py. About half an hour on two
+# cores; the second time only what is left to do is installed and built.
 #
 #     sh tests/run.sh                  exit status 0 only if nothing failed
 #     SMELT_MODELS=DIR sh tests/run.sh take materialize.py and the model skeletons from DIR (default ../shared/models)
@@ -37,8 +37,14 @@ unit_tests() {                              # ctest of a build folder; its tests
         printf "%d passed, %d failed, %d skipped", v["tests"] - v["failures"] - s, v["failures"], s }')
 }
 
-sh samples/quickstart.sh
-n_passed=$((n_passed + 1))
+close() {
+    say "$n_passed passed, $n_failed failed, $n_skipped skipped"
+    [ "$n_failed" = 0 ]
+}
+build() ( build_preset "$1" )               # in a subshell: a failure is counted, and does not end the run
+
+step "samples/quickstart" sh samples/quickstart.sh
+[ -x build/release/driver/smelt ] || { close; exit 1; }
 
 # shellcheck disable=SC2086  # a list of words on purpose
 need $CROSS_NEEDS g++:g++ python3:python3 python3-venv clang-19:clang-19 libclang-rt-19-dev valgrind:valgrind libc6-dbg \
@@ -68,10 +74,10 @@ else
     say "NOTE: $shared/materialize.py is absent: whole models are skipped, in the suites models, bits, cross and cost"
 fi
 
-build_preset dev
-build_preset asan
-unit_tests dev
-unit_tests asan
+for preset in dev asan; do
+    step "build/$preset" build $preset
+    unit_tests $preset
+done
 
 step "samples/cross" sh samples/cross/run.sh
 step "samples/cmake" sh samples/cmake/run.sh
@@ -87,11 +93,11 @@ for compiler in dev release; do
     [ "$compiler" = release ] || filters="ir_text"
     log=$root/build/run-$compiler.log
     # shellcheck disable=SC2086  # lists of words on purpose
-    { "$venv/bin/python" tests/run.py $filters $labels --smelt "build/$compiler/driver/smelt" 2>&1 || true; } | tee "$log"
+    { "$venv/bin/python" tests/run.py $filters $labels --smelt "build/$compiler/driver/smelt" 2>&1 || true; } | tee "$log" |
+        sed -E 's/^([0-9]+ passed, )/   \1/'         # only the sum stands alone on a line
     closing=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
     # shellcheck disable=SC2086  # six words on purpose
     if [ -n "$closing" ]; then count $closing; else n_failed=$((n_failed + 1)); say "FAIL  run.py did not finish"; fi
 done
 
-say "$n_passed passed, $n_failed failed, $n_skipped skipped"
-[ "$n_failed" = 0 ]
+close

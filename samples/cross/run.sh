@@ -16,7 +16,7 @@ digits=$root/samples/digits
 out=$root/build/samples/cross
 mkdir -p "$out"
 cd "$out"
-"$smelt" --target=aarch64-linux-gnu "$digits/digits.onnx"
+"$smelt" "$digits/digits.onnx" --target=aarch64-linux-gnu
 aarch64-linux-gnu-gcc -static -std=c99 -Wall -Wextra -O2 -I. -I"$digits" -I"$root/runtime/include" \
     "$digits/main.c" libdigits.a -lm -o digits
 qemu-aarch64-static ./digits
