@@ -37,9 +37,9 @@
 extern "C" {
 #endif
 
-#define SMELT_ABI_VERSION 1u
-#define SMELT_WEIGHT_ALIGN 64u                     /* of the weights, in memory and in their file */
-#define SMELT_SHARED_SYMBOL "smelt_shared_model"   /* the smelt_model of a --emit=shared library */
+#define SMELT_ABI_VERSION   1u
+#define SMELT_WEIGHT_ALIGN  64u                  /* of the weights, in memory and in their file */
+#define SMELT_SHARED_SYMBOL "smelt_shared_model" /* the smelt_model of a --emit=shared library */
 
 typedef enum smelt_status {
 #define SMELT_STATUS(name, value, text) SMELT_##name = value,
@@ -78,13 +78,14 @@ typedef struct smelt_string {
 } smelt_string;
 
 enum { /* smelt_tensor_info.kind */
-    SMELT_KIND_TENSOR = 0
+       SMELT_KIND_TENSOR = 0
 };
 
 enum { /* smelt_tensor_info.flags */
-    /* The size has no bound: outputs[i] must be NULL on entry and receives memory from hooks->alloc
-     * that the host gives back with hooks->free. Strings' bytes lie in the same block. */
-    SMELT_TENSOR_ALLOCATED = 1
+       /* The size has no bound: outputs[i] must be NULL on entry and receives memory from
+        * hooks->alloc that the host gives back with hooks->free. Strings' bytes lie in the same
+        * block. */
+       SMELT_TENSOR_ALLOCATED = 1
 };
 
 /* An input or an output. Data are dense, in row-major order, with no alignment asked for beyond the
@@ -100,9 +101,9 @@ typedef struct smelt_tensor_info {
 } smelt_tensor_info;
 
 enum { /* smelt_symbol.kind; a table lists all ARGUMENTs, then all DERIVEDs, then all DATAs */
-    SMELT_SYMBOL_ARGUMENT = 0, /* the caller chooses it: "batch" */
-    SMELT_SYMBOL_DERIVED = 1,  /* follows from the arguments: "2*seq+1" */
-    SMELT_SYMBOL_DATA = 2      /* follows from the data, known after the run */
+       SMELT_SYMBOL_ARGUMENT = 0, /* the caller chooses it: "batch" */
+       SMELT_SYMBOL_DERIVED = 1,  /* follows from the arguments: "2*seq+1" */
+       SMELT_SYMBOL_DATA = 2      /* follows from the data, known after the run */
 };
 
 /* A dimension that is not fixed. For an ARGUMENT, min and max are what the model accepts; they are
@@ -202,14 +203,14 @@ uint32_t smelt_dtype_bits(uint32_t dtype);
 
 /* Whether the processor and the operating system allow every feature of a comma separated list in
  * LLVM's spelling ("avx2,fma"; a leading '+' is ignored). NULL and "" are true; a name that the
- * runtime does not know on this architecture counts as missing. If `missing` is not NULL it receives
- * where the first missing name starts, or NULL. */
+ * runtime does not know on this architecture counts as missing. If `missing` is not NULL it
+ * receives where the first missing name starts, or NULL. */
 int smelt_cpu_supports(const char *features, const char **missing);
 
 /* Finds the ARGUMENTs of symbols[model->n_symbols] in the dims of the inputs (dims[i]: rank of
- * input i), checks every dim, and fills the other symbols as symbols_for does. Symbols that no input
- * has must hold their value already. OK, BAD_CALL or BAD_DIM; *bad_input (if not NULL) receives the
- * input that BAD_DIM is about, or n_inputs if it is about none. */
+ * input i), checks every dim, and fills the other symbols as symbols_for does. Symbols that no
+ * input has must hold their value already. OK, BAD_CALL or BAD_DIM; *bad_input (if not NULL)
+ * receives the input that BAD_DIM is about, or n_inputs if it is about none. */
 int smelt_bind_dims(const smelt_model *model, const int64_t *const *dims, int64_t *symbols,
                     uint32_t *bad_input);
 
@@ -218,10 +219,10 @@ int smelt_bind_dims(const smelt_model *model, const int64_t *const *dims, int64_
 uint64_t smelt_tensor_dims(const smelt_tensor_info *info, const int64_t *symbols, int64_t *dims);
 
 /* A pool of n_threads - 1 threads and the caller, for hooks.pool and hooks.parallel_for.
- * n_threads == 0: one per processor that this process may use. OK, BAD_CALL, NO_MEMORY or NO_THREADS.
- * Between loops its threads spin for some microseconds, then sleep. A loop is cut into one fixed
- * range per thread; a loop inside of a loop, or from a second thread while one is running, runs on
- * its caller alone. Floating-point environments are not carried over. */
+ * n_threads == 0: one per processor that this process may use. OK, BAD_CALL, NO_MEMORY or
+ * NO_THREADS. Between loops its threads spin for some microseconds, then sleep. A loop is cut into
+ * one fixed range per thread; a loop inside of a loop, or from a second thread while one is
+ * running, runs on its caller alone. Floating-point environments are not carried over. */
 typedef struct smelt_pool smelt_pool;
 int smelt_pool_create(uint32_t n_threads, smelt_pool **pool);
 void smelt_pool_destroy(smelt_pool *pool); /* no loop may be running; NULL is fine */
