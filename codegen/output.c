@@ -8,6 +8,7 @@
 #include "codegen/output.h"
 #include "ir/support/arena.h"
 #include "ir/support/diag.h"
+#include "runtime/include/smelt_hash.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +29,8 @@ struct Output {
     const char *doing;
     uint64_t offset;
     mode_t mode;
+    bool is_hashed;
+    SmeltHash hash;
     size_t n_held;
     unsigned char held[BUFFER_BYTES];
 };
@@ -115,6 +118,7 @@ static void flush_held(Output *o) {
 
 void output_write(Output *o, const void *bytes, size_t n_bytes) {
     o->offset += n_bytes;
+    if (o->is_hashed) smelt_hash_add(&o->hash, bytes, n_bytes);
     if (o->failed || n_bytes == 0) return;
     if (n_bytes > BUFFER_BYTES - o->n_held) flush_held(o);
     if (n_bytes >= BUFFER_BYTES) {
@@ -152,6 +156,16 @@ void output_patch(Output *o, uint64_t offset, const void *bytes, size_t n_bytes)
             fail(o, "cannot write", done == 0 ? ENOSPC : errno);
         }
     }
+}
+
+void output_start_hash(Output *o) {
+    smelt_hash_begin(&o->hash, 0);
+    o->is_hashed = true;
+}
+
+uint64_t output_hash(const Output *o) {
+    BUG_IF(!o->is_hashed, "no hash was started");
+    return smelt_hash_end(&o->hash);
 }
 
 uint64_t output_offset(const Output *o) {

@@ -22,6 +22,10 @@ void output_zeros(Output *o, uint64_t n_bytes);
 void output_text(Output *o, const char *text);
 /* Overwrites bytes already written, at an offset from the start. Not for devices and pipes. */
 void output_patch(Output *o, uint64_t offset, const void *bytes, size_t n_bytes);
+/* Hashes what is written from here on; output_hash gives the XXH64 (seed 0) of it so far. Bytes
+ * that output_patch replaces count as they were first written. */
+void output_start_hash(Output *o);
+uint64_t output_hash(const Output *o);
 /* Bytes written so far. */
 uint64_t output_offset(const Output *o);
 /* Nothing has failed yet (data may still be in the buffer). */

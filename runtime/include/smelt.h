@@ -173,8 +173,8 @@ struct smelt_model {
     const smelt_symbol *symbols;
     const smelt_node *nodes;
     uint64_t weight_bytes;
-    uint64_t weight_hash; /* XXH64, seed 0, of these bytes */
-    const void *weights;  /* NULL if they come from a file (or there are none) */
+    uint64_t weight_hash; /* XXH64, seed 0, of the weights in their file; 0 if they are embedded */
+    const void *weights;  /* embedded weights; NULL if they come from a file or there are none */
     uint64_t arena_bytes; /* enough for all accepted arguments; UINT64_MAX if that does not fit */
 
     /* Reads the ARGUMENTs of symbols[n_symbols], checks them, and writes the rest: DERIVEDs
