@@ -1,0 +1,193 @@
+/* Graph IR: tensors and operators in ONNX's newest opset, single assignment.
+ *
+ * A Module owns one main Graph; control-flow nodes own subgraphs through graph attributes (then_branch,
+ * body). Nodes lie in program order: definitions before uses, checked by the verifier. Nothing but the
+ * functions below changes a graph. Dims are i64 expressions (kernel.h) over symbols; after
+ * infer_shapes every value has a dtype and a rank, and each dim is an expression, never "unknown".
+ * Small integer vectors carry their contents as expressions too (Value.content), which is how shape
+ * arithmetic (Shape, Gather, Concat, ...) reaches Reshape. */
+#ifndef SMELT_IR_GRAPH_H
+#define SMELT_IR_GRAPH_H
+
+#include "ir/dtype.h"
+#include "ir/kernel.h"
+#include "ir/ops.h"
+#include "ir/support/diag.h"
+#include "ir/target.h"
+
+enum { MAX_RANK = 16, MAX_CONTENT = 1024 };
+
+typedef struct Graph Graph;
+typedef struct Node Node;
+typedef struct Value Value;
+typedef struct Module Module;
+
+typedef struct Shape {
+    int rank;          /* -1: not inferred yet */
+    const KExpr **dims;
+} Shape;
+
+typedef enum { VT_TENSOR, VT_SEQUENCE, VT_OPTIONAL } ValueType;
+
+/* One tensor. A value without def is a graph input or (data != NULL) a constant. */
+struct Value {
+    uint32_t id; /* dense in the module, for side tables and printing */
+    DType dtype;
+    ValueType type;
+    Shape shape;
+    const char *name; /* interned source name, "" when none */
+    Graph *graph;     /* where it is defined; constants belong to the graph that holds them */
+    Node *def;
+    uint32_t def_index;
+    VEC(Node *) users; /* one entry per use, kept by node_set_input() */
+    bool is_output;    /* listed in its graph's outputs */
+    const void *data;  /* constant bytes, dense row-major, a view that outlives the module; or NULL */
+    uint64_t data_bytes;
+    const KExpr **content; /* i64 expressions of all elements, or NULL; shape_count() of them */
+    KTensor *tensor;       /* set by the define pass */
+};
+
+typedef enum { AT_NONE, AT_INT, AT_FLOAT, AT_STRING, AT_INTS, AT_FLOATS, AT_STRINGS, AT_TENSOR, AT_GRAPH } AttrKind;
+
+typedef struct Attr {
+    const char *name; /* interned, ONNX's */
+    AttrKind kind;
+    uint32_t n;      /* elements of the list kinds */
+    int64_t i;
+    double f;
+    const char *s;
+    const int64_t *ints;
+    const double *floats;
+    const char *const *strings;
+    Value *tensor; /* a constant value without users */
+    Graph *graph;
+} Attr;
+
+struct Node {
+    uint32_t id; /* dense in the module */
+    OpId op;
+    Graph *graph;
+    Value **in, **out; /* in[i] == NULL: optional input absent; out[i] == NULL: optional output unused */
+    uint16_t n_in, n_out;
+    VEC(Attr) attrs; /* sorted by name */
+    Node *prev, *next;
+    SrcLoc loc; /* model node this came from; kept by every rewrite */
+};
+
+struct Graph {
+    Module *module;
+    Graph *parent; /* graph of the owning node, NULL for main */
+    Node *owner;
+    const char *name;
+    VEC(Value *) inputs;
+    VEC(Value *) outputs;
+    Node *first, *last;
+};
+
+/* Facts about a module that passes need or keep. */
+enum { FACT_NONE = 0, FACT_SHAPES = 1, FACT_LAYOUTS = 2, FACT_DEFS = 4, FACT_KERNELS = 8, FACT_MEMORY = 16 };
+
+typedef struct DefProgram DefProgram;
+
+struct Module {
+    Arena *arena, *scratch;
+    KCtx *k;
+    Diag *diag;
+    const Target *target;
+    Graph *main;
+    const char *name; /* symbol prefix */
+    const char *file;
+    uint32_t n_values, n_nodes;
+    VEC(KVar *) symbols; /* API symbols in order of first appearance, then computed ones */
+    uint32_t facts;
+    int opt;           /* -O level */
+    bool fast_math, winograd;
+    uint8_t model_hash[32];
+    KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
+    DefProgram *defs;  /* set by the define pass */
+    KModule *kmod;     /* set by the lower pass */
+};
+
+Module *module_create(Diag *diag, const Target *target);
+void module_destroy(Module *m);
+
+/* The symbol of this name (the caller's, created with range [1, 2^31-1] when new). */
+KVar *module_symbol(Module *m, const char *name);
+/* A fresh symbol for a size found while running, 0 <= size <= bound (constant hi of the bound). */
+KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound);
+/* Replaces a symbol by a constant everywhere in graph-level shapes (--dim). */
+void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
+
+Graph *graph_create(Module *m, Graph *parent, const char *name);
+Value *graph_add_input(Graph *g, const char *name, DType t, Shape shape);
+/* A constant; data is a view. */
+Value *graph_add_const(Graph *g, const char *name, DType t, Shape shape, const void *data, uint64_t data_bytes);
+/* Constants from host values; the bytes are copied. */
+Value *graph_const_ints(Graph *g, const char *name, const int64_t *v, int n);
+Value *graph_const_int(Graph *g, int64_t v); /* rank 0 i64 */
+Value *graph_const_scalar(Graph *g, DType t, double v); /* rank 0 */
+void graph_add_output(Graph *g, Value *v);
+/* Appends (before == NULL) or inserts a node with n_out fresh values. */
+Node *graph_add_node(Graph *g, Node *before, OpId op, Value *const *in, int n_in, int n_out, SrcLoc loc);
+/* One-output convenience: returns out[0]; inputs end at the first NULL sentinel count n_in. */
+Value *graph_op(Graph *g, Node *before, OpId op, SrcLoc loc, int n_in, ...);
+void node_set_input(Node *n, int i, Value *v);
+void node_add_input(Node *n, Value *v);
+/* All uses of v (nodes, graph outputs) become uses of by. The output keeps v's name when by has none. */
+void value_replace_uses(Value *v, Value *by);
+/* Removes a node whose outputs have no uses. */
+void graph_drop_node(Node *n);
+void graph_move_before(Node *n, Node *at);
+/* Removes every node without used outputs, subgraphs included; true when something went. */
+bool graph_drop_dead(Graph *g);
+/* Calls fn for g and every graph below it, outermost first. */
+void graph_visit(Graph *g, void (*fn)(Graph *g, void *user), void *user);
+
+bool value_is_const(const Value *v);
+bool value_has_uses(const Value *v); /* nodes or graph output */
+/* i-th element of a constant as integer / double; any numeric dtype. */
+int64_t value_const_int(const Value *v, int64_t i);
+double value_const_float(const Value *v, int64_t i);
+/* i-th element as an index expression: constant data or tracked content; NULL when not known. */
+const KExpr *value_content(Module *m, const Value *v, int64_t i);
+/* All elements are known as expressions / as constants. */
+bool value_has_content(const Value *v);
+bool value_ints(Module *m, const Value *v, int64_t *out, int cap, int *n); /* all constant: copies them */
+
+/* Attributes. The getters return the default when the attribute is absent. */
+const Attr *node_attr(const Node *n, const char *name);
+int64_t attr_int(const Node *n, const char *name, int64_t otherwise);
+double attr_float(const Node *n, const char *name, double otherwise);
+const char *attr_string(const Node *n, const char *name, const char *otherwise);
+Graph *attr_graph(const Node *n, const char *name);
+/* List attribute's length (0 when absent), elements in *v. */
+int attr_ints(const Node *n, const char *name, const int64_t **v);
+int attr_floats(const Node *n, const char *name, const double **v);
+void node_set_attr(Node *n, Attr a); /* copies lists into the module arena */
+void node_set_int(Node *n, const char *name, int64_t v);
+void node_set_float(Node *n, const char *name, double v);
+void node_set_string(Node *n, const char *name, const char *v);
+void node_set_ints(Node *n, const char *name, const int64_t *v, int count);
+void node_set_graph(Node *n, const char *name, Graph *g);
+void node_drop_attr(Node *n, const char *name);
+
+/* ---- shapes (shape.c) -------------------------------------------------------------------------- */
+
+Shape shape_make(Arena *a, int rank); /* dims to be filled in */
+Shape shape_ints(KCtx *k, const int64_t *dims, int rank);
+Shape shape_copy(Arena *a, Shape s);
+bool shape_is_const(Shape s);
+bool shape_dim_int(Shape s, int i, int64_t *value);
+const KExpr *shape_count(KCtx *k, Shape s); /* product of dims */
+bool shape_count_int(Shape s, int64_t *n);  /* constant product, overflow-safe */
+int64_t shape_max_count(Shape s);           /* product of the dims' upper bounds; INT64_MAX when unbounded */
+bool shape_equal(Shape a, Shape b);
+/* numpy broadcasting; false when two constant dims clash. Two different symbols are assumed equal to the
+ * first (checked by nobody: ONNX requires it). */
+bool shape_broadcast(KCtx *k, Shape a, Shape b, Shape *out);
+/* "[1, 3, h, w/2]" for messages. */
+const char *shape_text(Arena *a, Shape s);
+/* Negative axis made non-negative; -1 when outside the rank. */
+int shape_axis(int64_t axis, int rank);
+
+#endif

@@ -1,0 +1,320 @@
+/* Kernel IR: structured loops over buffers, the only thing a renderer sees. IR.md has the language.
+ *
+ * Expressions (KExpr) are immutable and hash-consed per KCtx: equal expressions are one pointer, and
+ * the constructors fold constants and apply the obvious identities. Index arithmetic is i64 and the
+ * constructors know each variable's range, so that (i*64 + j) / 64 becomes i where j is in [0, 64).
+ * Symbolic dims of the graph level are these same expressions over KV_SYMBOL variables.
+ *
+ * Statements (KStmt) form a mutable tree. Scalars only: a loop marked LOOP_VECTOR runs its iterations
+ * in lockstep as lanes, which LLVM renders as vector code, C as a plain countable loop and the
+ * interpreter as a loop. So every renderer performs the same operations per element, in the same
+ * order. Mutable scalars and register tiles are local buffers (KS_ALLOC in MEM_REG). */
+#ifndef SMELT_IR_KERNEL_H
+#define SMELT_IR_KERNEL_H
+
+#include "ir/dtype.h"
+#include "ir/support/arena.h"
+#include "ir/support/diag.h"
+#include "ir/support/str.h"
+
+typedef enum KOp {
+    KO_NONE,
+#define KOP(name, args, class, doc) KO_##name,
+#include "ir/kops.def"
+#undef KOP
+    KO_COUNT
+} KOp;
+
+typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_MATH } KClass;
+typedef struct KOpInfo {
+    const char *name;
+    int n_args; /* -1: varies */
+    KClass class;
+    const char *doc;
+} KOpInfo;
+extern const KOpInfo kop_info[KO_COUNT];
+
+typedef struct KCtx KCtx; /* owns every expression; one per Module */
+typedef struct KExpr KExpr;
+typedef struct KTensor KTensor; /* define.h: what `at` reads */
+
+/* ---- variables ------------------------------------------------------------------------------- */
+
+typedef enum {
+    KV_LOOP,   /* loop variable, 0 .. extent-1 */
+    KV_LET,    /* bound once by KS_LET */
+    KV_SYMBOL, /* symbolic dim: given by the caller or found while running */
+    KV_AXIS,   /* index of a definition's element; replaced when the definition opens into loops */
+} KVarKind;
+
+typedef struct KVar {
+    uint32_t id; /* dense within the KCtx */
+    KVarKind kind;
+    DType dtype;
+    const char *name; /* interned; printing adds the id where needed */
+    int64_t lo, hi;   /* inclusive range; INT64_MIN / INT64_MAX where unknown */
+    /* KV_SYMBOL only */
+    bool computed; /* found while the model runs (NonZero's count), not given by the caller */
+    uint32_t slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
+} KVar;
+
+/* ---- buffers ---------------------------------------------------------------------------------- */
+
+typedef enum {
+    MEM_NONE,
+    MEM_PARAM,  /* kernel parameter: whatever the caller passes */
+    MEM_INPUT,  /* model input */
+    MEM_OUTPUT, /* model output */
+    MEM_CONST,  /* weights and tables in .rodata or the weights file */
+    MEM_ARENA,  /* planned memory in the caller's arena */
+    MEM_REG,    /* local, constant size, meant for registers; constant indices after unrolling */
+    MEM_STACK,  /* local, constant size, small */
+    MEM_SHARED, /* GPU shared memory */
+} KMem;
+
+typedef struct KBuf {
+    uint32_t id;
+    const char *name; /* interned */
+    DType dtype;
+    KMem mem;
+    const KExpr *n_elems; /* i64; constant for REG, STACK, CONST */
+    bool written;         /* PARAM: the kernel stores into it */
+    bool noalias;         /* PARAM: no other parameter overlaps it */
+    uint32_t align;       /* bytes known at run time; 0: the dtype's own */
+    uint32_t index;       /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position */
+    const KExpr *offset;  /* ARENA: byte offset, set by plan_memory */
+    const void *data;     /* CONST: n_elems elements, view */
+} KBuf;
+
+/* ---- expressions ------------------------------------------------------------------------------ */
+
+struct KExpr {
+    KOp op;
+    DType dtype;
+    uint8_t n_args;
+    uint32_t id; /* dense within the KCtx, operands before users */
+    uint64_t hash;
+    uint64_t var_mask; /* bit (id % 64) of every variable below: a quick "does not use" */
+    int64_t lo, hi;    /* inclusive range of integer and bool expressions; saturating */
+    union {
+        int64_t i; /* const_i */
+        double f;  /* const_f */
+        KVar *var;
+        KBuf *buf;       /* load */
+        KTensor *tensor; /* at */
+    } u;
+    const KExpr *arg[];
+};
+
+KCtx *kctx_create(Arena *a);
+Arena *kctx_arena(const KCtx *k);
+uint32_t kctx_n_exprs(const KCtx *k); /* ids are below this */
+uint32_t kctx_n_vars(const KCtx *k);
+
+KVar *kvar_new(KCtx *k, KVarKind kind, DType t, const char *name, int64_t lo, int64_t hi);
+KBuf *kbuf_new(KCtx *k, KMem mem, DType t, const char *name, const KExpr *n_elems);
+
+const KExpr *k_int(KCtx *k, int64_t v); /* i64 constant */
+const KExpr *k_const_i(KCtx *k, DType t, int64_t v);
+const KExpr *k_const_f(KCtx *k, DType t, double v); /* rounded to t */
+/* A constant of any numeric dtype from a double (0, 1, -inf, ...). */
+const KExpr *k_const(KCtx *k, DType t, double v);
+const KExpr *k_bool(KCtx *k, bool v);
+const KExpr *k_var(KCtx *k, KVar *v);
+const KExpr *k_load(KCtx *k, KBuf *b, const KExpr *index);
+const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
+DType ktensor_dtype(const KTensor *t); /* in define.c: the struct belongs to that level */
+const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
+/* The general constructors; they fold and simplify. */
+const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a);
+const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b);
+const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KExpr *c);
+const KExpr *k_cast(KCtx *k, DType t, const KExpr *a);
+const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a);
+/* Any op with new operands (same op, payload and dtype rule): for rewriting. */
+const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args);
+
+#define K_UNARY(name)                                                                              \
+    static inline const KExpr *k_##name(KCtx *k, const KExpr *a) {                                 \
+        return k_unary(k, KO_##name, a);                                                           \
+    }
+#define K_BINARY(name)                                                                             \
+    static inline const KExpr *k_##name(KCtx *k, const KExpr *a, const KExpr *b) {                 \
+        return k_binary(k, KO_##name, a, b);                                                       \
+    }
+K_BINARY(add) K_BINARY(sub) K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod)
+K_BINARY(min) K_BINARY(max) K_BINARY(and) K_BINARY(or) K_BINARY(xor) K_BINARY(shl) K_BINARY(shr)
+K_BINARY(eq) K_BINARY(ne) K_BINARY(lt) K_BINARY(le) K_BINARY(pow)
+K_UNARY(neg) K_UNARY(abs) K_UNARY(sqrt) K_UNARY(floor) K_UNARY(ceil) K_UNARY(trunc) K_UNARY(rint)
+K_UNARY(not) K_UNARY(exp) K_UNARY(log) K_UNARY(tanh) K_UNARY(erf) K_UNARY(sigmoid) K_UNARY(softplus)
+static inline const KExpr *k_gt(KCtx *k, const KExpr *a, const KExpr *b) {
+    return k_binary(k, KO_lt, b, a);
+}
+static inline const KExpr *k_ge(KCtx *k, const KExpr *a, const KExpr *b) {
+    return k_binary(k, KO_le, b, a);
+}
+static inline const KExpr *k_fma(KCtx *k, const KExpr *a, const KExpr *b, const KExpr *c) {
+    return k_ternary(k, KO_fma, a, b, c);
+}
+static inline const KExpr *k_select(KCtx *k, const KExpr *c, const KExpr *a, const KExpr *b) {
+    return k_ternary(k, KO_select, c, a, b);
+}
+#undef K_UNARY
+#undef K_BINARY
+
+/* Is it a constant (and which)? */
+bool k_is_int(const KExpr *e, int64_t *value);
+bool k_is_value(const KExpr *e, double value); /* const_i or const_f equal to value */
+/* Inclusive range of an i64 expression from the ranges of its variables; saturating. */
+void k_range(const KExpr *e, int64_t *lo, int64_t *hi);
+/* Does e depend on this variable (through anything, loads' indices included)? */
+bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
+/* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */
+bool k_linear_in(KCtx *k, const KExpr *e, KVar *v, const KExpr **base, const KExpr **coeff);
+/* e with each var[i] replaced by by[i], simplified again. */
+const KExpr *k_subst(KCtx *k, const KExpr *e, KVar *const *var, const KExpr *const *by, int n);
+/* e rebuilt bottom-up through fn: fn gets each node after its operands were rebuilt and returns the
+ * replacement (or the node itself). Shared nodes are visited once. */
+typedef const KExpr *KRewrite(KCtx *k, const KExpr *e, void *user);
+const KExpr *k_rewrite(KCtx *k, const KExpr *e, KRewrite *fn, void *user);
+/* Calls fn once on every distinct node below and including e, operands first. */
+void k_visit(KCtx *k, const KExpr *e, void (*fn)(const KExpr *e, void *user), void *user);
+
+/* ---- statements ------------------------------------------------------------------------------- */
+
+typedef enum {
+    KS_NONE,
+    KS_FOR,     /* for var in 0 .. extent-1 (mark) { body } */
+    KS_WHILE,   /* while (value) { body } */
+    KS_IF,      /* if (value) { body } else { other } */
+    KS_LET,     /* var := value, visible in the rest of the block */
+    KS_STORE,   /* buf[index] = value */
+    KS_ALLOC,   /* buf (REG, STACK, SHARED) exists in the rest of the block; contents undefined */
+    KS_CALL,    /* entry only: kernel(bufs + offsets, scalars), parallel over its top loop */
+    KS_BARRIER, /* GPU: all threads of the block have arrived */
+    KS_NODE,    /* entry only: graph node `index` starts; hooks and cancellation are polled here */
+    KS_RETURN,  /* entry only: leave with status value (i64 of a smelt_status) */
+    KS_COMMENT, /* text for readers of generated code */
+} KStmtKind;
+
+typedef enum {
+    LOOP_SERIAL,
+    LOOP_PARALLEL, /* outermost loop of a kernel only; iterations independent */
+    LOOP_VECTOR,   /* iterations are lanes in lockstep; constant extent */
+    LOOP_UNROLL,   /* rendered as copies; constant extent */
+    LOOP_GRID_X, LOOP_GRID_Y, LOOP_GRID_Z,
+    LOOP_BLOCK_X, LOOP_BLOCK_Y, LOOP_BLOCK_Z,
+} KLoopMark;
+
+typedef struct KStmt KStmt;
+typedef struct KBlock {
+    KStmt *first, *last;
+} KBlock;
+typedef struct Kernel Kernel;
+
+/* A buffer argument: the address of element `offset` of buf. */
+typedef struct KArg {
+    KBuf *buf;
+    const KExpr *offset; /* elements, i64; NULL is 0 */
+} KArg;
+
+struct KStmt {
+    KStmtKind kind;
+    KStmt *prev, *next;
+    KLoopMark mark;      /* FOR */
+    KVar *var;           /* FOR, LET */
+    const KExpr *extent; /* FOR */
+    KBuf *buf;           /* STORE, ALLOC */
+    const KExpr *index;  /* STORE */
+    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN */
+    KBlock body, other;
+    Kernel *callee;      /* CALL */
+    KArg *args;          /* CALL: one per callee parameter */
+    const KExpr **scalars; /* CALL: one per callee scalar */
+    uint32_t node;       /* NODE: index into KModule.nodes */
+    const char *text;    /* COMMENT */
+};
+
+struct Kernel {
+    const char *name; /* symbol without prefix: k7_conv_f32__avx512_t6x4 */
+    uint32_t id;
+    KBuf **params;
+    uint32_t n_params;
+    KVar **scalars; /* i64 arguments (symbolic dims and offsets used inside) */
+    uint32_t n_scalars;
+    /* The body. If its only top-level statement (after LETs) is a LOOP_PARALLEL loop, renderers give
+     * the kernel (begin, end) arguments that bound that loop. */
+    KBlock body;
+    const char *note; /* which nodes it computes, for comments; unescaped */
+    double flops;     /* multiply-adds * 2 and other float operations, for profiles; estimate */
+};
+
+KStmt *kblock_append(Arena *a, KBlock *b, KStmtKind kind);
+void kblock_insert_before(KBlock *b, KStmt *at, KStmt *s);
+void kblock_remove(KBlock *b, KStmt *s);
+
+/* Builder: appends at the end of the innermost open block. */
+typedef struct KBuild {
+    KCtx *k;
+    Arena *arena;
+    KBlock *stack[64];
+    int depth;
+} KBuild;
+
+void kb_begin(KBuild *b, KCtx *k, KBlock *into);
+/* Opens a loop and returns its variable as an expression; kb_end closes it. */
+const KExpr *kb_for(KBuild *b, KLoopMark mark, const char *name, const KExpr *extent);
+void kb_while(KBuild *b, const KExpr *cond);
+void kb_if(KBuild *b, const KExpr *cond);
+void kb_else(KBuild *b);
+void kb_end(KBuild *b);
+const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
+void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
+KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
+void kb_comment(KBuild *b, const char *text);
+
+/* The top LOOP_PARALLEL loop when the kernel has one in the place described above, else NULL. */
+KStmt *kernel_parallel_loop(const Kernel *kn);
+/* Rewrites every expression of the block tree through fn. */
+void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user);
+/* Appends a text that is equal for kernels that compute the same thing: independent of names, notes
+ * and of which buffers and variables they use. */
+
+void kernel_signature(const Kernel *kn, StrBuf *out);
+
+/* ---- the whole program ------------------------------------------------------------------------ */
+
+typedef struct KIo {
+    const char *name; /* as in the model, unescaped */
+    DType dtype;
+    int rank;
+    const KExpr **dims; /* over symbols */
+    KBuf *buf;          /* INPUT or OUTPUT */
+} KIo;
+
+typedef struct KModule {
+    KCtx *k;
+    Arena *arena;
+    const char *name; /* symbol prefix */
+    KIo *inputs, *outputs;
+    uint32_t n_inputs, n_outputs;
+    KVar **symbols; /* given by the caller, in API order */
+    uint32_t n_symbols;
+    KVar **sizes; /* computed symbols: slot i of the size table in the arena */
+    uint32_t n_sizes;
+    KBuf *size_table;          /* i64[n_sizes], ARENA; NULL when there is none */
+    KBuf **consts;             /* in the order of the weights section */
+    uint32_t n_consts;
+    Kernel **kernels;
+    uint32_t n_kernels;
+    KBlock entry;              /* calls, control flow; ends by falling off: status 0 */
+    const KExpr *arena_bytes;  /* over given symbols */
+    int64_t arena_lower_bound; /* largest live set in bytes, for the symbols' declared values; 0 unknown */
+    struct {
+        const char *name, *op;
+    } *nodes;                  /* graph nodes for hooks, in order of execution */
+    uint32_t n_nodes;
+    uint8_t model_hash[32];    /* of the model file's bytes */
+} KModule;
+
+#endif

@@ -1,0 +1,34 @@
+/* What passes and renderers know of a machine. Rows of targets.def start as copies of `generic` and
+ * override fields; an unknown CPU falls back to its architecture's baseline, never an error. */
+#ifndef SMELT_IR_TARGET_H
+#define SMELT_IR_TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ir/support/arena.h"
+
+typedef struct Target {
+    const char *name;     /* row of targets.def: avx512, avx2, neon, ... ; appears in kernel symbols */
+    const char *triple;   /* LLVM's */
+    const char *cpu;      /* LLVM's */
+    const char *features; /* LLVM's: "+avx2,+fma" */
+    const char *arch;     /* x86_64, aarch64, arm, riscv64, ... */
+    int vector_bytes;     /* width of the vectors schedules use; 4 means scalar */
+    int n_vector_regs;
+    bool fma;             /* fused multiply-add is fast: schedules may choose it */
+    bool dot4;            /* four-way u8 x i8 dot product instruction */
+    int pointer_bytes;
+    int l1_bytes, l2_bytes;
+    int tile_rows, tile_vecs; /* register tile of contractions: rows x vectors */
+    double gflops;        /* one core's peak, for the cost model */
+} Target;
+
+/* A target from LLVM's triple, cpu and feature string (all resolved: never "native"). The feature
+ * string decides what is available; cpu names known to targets.def add theirs. */
+const Target *target_resolve(Arena *a, const char *triple, const char *cpu, const char *features);
+static inline int target_lanes(const Target *t, int elem_bytes) {
+    return t->vector_bytes > elem_bytes ? t->vector_bytes / elem_bytes : 1;
+}
+
+#endif
