@@ -18,8 +18,7 @@
 typedef struct MappedFile {
     const unsigned char *bytes; /* never NULL once open */
     size_t n_bytes;
-    bool is_mapped; /* munmap() rather than free() */
-    int guard;      /* row in the table that the SIGBUS handler reads, -1 when none */
+    struct MapGuard *guard; /* what the SIGBUS handler knows of a mapping; NULL: private memory */
 } MappedFile;
 
 /* Files up to these sizes are read, longer ones mapped. */
