@@ -79,7 +79,7 @@ struct Stage {
     const KExpr *step[MAX_STATES];
     /* PROGRAM */
     KBlock program;            /* reads and stores tensors' bufs (flat, dense) */
-    KTensor *outs[8];          /* all tensors it writes; outs[0] == out */
+    KTensor **outs;            /* PROGRAM, REGION: all tensors it writes; outs[0] == out */
     int n_outs;
     KVar *sizes[8];            /* computed symbols it finds; it stores them to size_buf[slot] */
     int n_sizes;
@@ -137,6 +137,9 @@ void def_end_program(Def *d, Stage *s);
 /* Inside a program: store a size found while running for this computed symbol. */
 void def_store_size(Def *d, Stage *s, KVar *symbol, const KExpr *value);
 
+/* A control-flow node: one stage that defines all of its outputs; its subgraphs become sub[]. */
+void def_region(Def *d);
+
 /* at(t; index...) with numpy broadcasting: index has `rank` entries, right-aligned, extent-1 dims read 0. */
 const KExpr *def_at(Def *d, KTensor *t, const KExpr *const *index, int rank);
 /* at(t) predicated: zero (of t's dtype) where pred is false. The index may be out of bounds there. */
@@ -144,6 +147,14 @@ const KExpr *def_at_if(Def *d, KTensor *t, const KExpr *const *index, int rank, 
 /* Row-major flat index, and its inverse. */
 const KExpr *def_flatten(KCtx *k, const KExpr *const *index, const KExpr *const *dims, int rank);
 void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank, const KExpr **index);
+
+/* A constant table for a definition: count elements of dtype t, rank 1 (values rounded to t). */
+KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);
+KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, int64_t count);
+
+/* The tensor that stands for a graph value in program p (or in an enclosing one). */
+KTensor *program_tensor(DefProgram *p, Value *v);
+DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies. */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);

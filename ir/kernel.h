@@ -15,6 +15,7 @@
 #include "ir/dtype.h"
 #include "ir/support/arena.h"
 #include "ir/support/diag.h"
+#include "ir/support/str.h"
 
 typedef enum KOp {
     KO_NONE,
@@ -93,6 +94,8 @@ struct KExpr {
     uint8_t n_args;
     uint32_t id; /* dense within the KCtx, operands before users */
     uint64_t hash;
+    uint64_t var_mask; /* bit (id % 64) of every variable below: a quick "does not use" */
+    int64_t lo, hi;    /* inclusive range of integer and bool expressions; saturating */
     union {
         int64_t i; /* const_i */
         double f;  /* const_f */
@@ -120,6 +123,7 @@ const KExpr *k_bool(KCtx *k, bool v);
 const KExpr *k_var(KCtx *k, KVar *v);
 const KExpr *k_load(KCtx *k, KBuf *b, const KExpr *index);
 const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
+DType ktensor_dtype(const KTensor *t); /* in define.c: the struct belongs to that level */
 const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
 /* The general constructors; they fold and simplify. */
 const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a);
@@ -273,9 +277,10 @@ void kb_comment(KBuild *b, const char *text);
 KStmt *kernel_parallel_loop(const Kernel *kn);
 /* Rewrites every expression of the block tree through fn. */
 void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user);
-/* Two kernels that compute the same thing: equal but for names, parameter identities and notes. */
-bool kernel_same(const Kernel *a, const Kernel *b);
-uint64_t kernel_hash(const Kernel *kn);
+/* Appends a text that is equal for kernels that compute the same thing: independent of names, notes
+ * and of which buffers and variables they use. */
+
+void kernel_signature(const Kernel *kn, StrBuf *out);
 
 /* ---- the whole program ------------------------------------------------------------------------ */
 

@@ -1,0 +1,227 @@
+/* Kernel IR statements: the tree, the builder that appends to it, and signatures for sharing equal
+ * kernels. */
+#include <string.h>
+
+#include "ir/kernel.h"
+#include "ir/support/str.h"
+
+KStmt *kblock_append(Arena *a, KBlock *b, KStmtKind kind) {
+    KStmt *s = arena_new(a, KStmt);
+    s->kind = kind;
+    s->prev = b->last;
+    if (b->last)
+        b->last->next = s;
+    else
+        b->first = s;
+    b->last = s;
+    return s;
+}
+
+void kblock_insert_before(KBlock *b, KStmt *at, KStmt *s) {
+    s->next = at;
+    s->prev = at->prev;
+    if (at->prev)
+        at->prev->next = s;
+    else
+        b->first = s;
+    at->prev = s;
+}
+
+void kblock_remove(KBlock *b, KStmt *s) {
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        b->first = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    else
+        b->last = s->prev;
+    s->prev = s->next = NULL;
+}
+
+/* ---- builder ----------------------------------------------------------------------------------- */
+
+void kb_begin(KBuild *b, KCtx *k, KBlock *into) {
+    *b = (KBuild){.k = k, .arena = kctx_arena(k), .depth = 1};
+    b->stack[0] = into;
+}
+
+static KStmt *append(KBuild *b, KStmtKind kind) {
+    return kblock_append(b->arena, b->stack[b->depth - 1], kind);
+}
+
+static void open_block(KBuild *b, KBlock *block) {
+    BUG_IF(b->depth == (int)(sizeof b->stack / sizeof b->stack[0]), "blocks nest too deeply");
+    b->stack[b->depth++] = block;
+}
+
+const KExpr *kb_for(KBuild *b, KLoopMark mark, const char *name, const KExpr *extent) {
+    KStmt *s = append(b, KS_FOR);
+    int64_t hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi - 1;
+    s->mark = mark;
+    /* at least 0, so that an empty loop's variable still has a range */
+    s->var = kvar_new(b->k, KV_LOOP, DT_I64, name, 0, hi < 0 ? 0 : hi);
+    s->extent = extent;
+    open_block(b, &s->body);
+    return k_var(b->k, s->var);
+}
+
+void kb_while(KBuild *b, const KExpr *cond) {
+    KStmt *s = append(b, KS_WHILE);
+    s->value = cond;
+    open_block(b, &s->body);
+}
+
+void kb_if(KBuild *b, const KExpr *cond) {
+    KStmt *s = append(b, KS_IF);
+    s->value = cond;
+    open_block(b, &s->body);
+}
+
+void kb_else(KBuild *b) {
+    BUG_IF(b->depth < 2, "else without if");
+    KStmt *s = b->stack[b->depth - 2]->last;
+    BUG_IF(s->kind != KS_IF || b->stack[b->depth - 1] != &s->body, "else without if");
+    b->stack[b->depth - 1] = &s->other;
+}
+
+void kb_end(KBuild *b) {
+    BUG_IF(b->depth < 2, "end without begin");
+    b->depth--;
+}
+
+const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value) {
+    if (value->op == KO_const_i || value->op == KO_const_f || value->op == KO_var) return value;
+    KStmt *s = append(b, KS_LET);
+    s->var = kvar_new(b->k, KV_LET, value->dtype, name, value->lo, value->hi);
+    s->value = value;
+    return k_var(b->k, s->var);
+}
+
+void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value) {
+    BUG_IF(value->dtype != buf->dtype, "store of %s into %s %s", dtype_info[value->dtype].name,
+           dtype_info[buf->dtype].name, buf->name);
+    KStmt *s = append(b, KS_STORE);
+    s->buf = buf;
+    s->index = index;
+    s->value = value;
+}
+
+KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems) {
+    KStmt *s = append(b, KS_ALLOC);
+    s->buf = kbuf_new(b->k, mem, t, name, k_int(b->k, n_elems));
+    return s->buf;
+}
+
+void kb_comment(KBuild *b, const char *text) {
+    append(b, KS_COMMENT)->text = text;
+}
+
+/* ---- whole blocks -------------------------------------------------------------------------------- */
+
+KStmt *kernel_parallel_loop(const Kernel *kn) {
+    KStmt *s = kn->body.first;
+    while (s && (s->kind == KS_LET || s->kind == KS_COMMENT)) s = s->next;
+    return s && s->kind == KS_FOR && s->mark == LOOP_PARALLEL && !s->next ? s : NULL;
+}
+
+void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user) {
+    for (KStmt *s = b->first; s; s = s->next) {
+        if (s->extent) s->extent = k_rewrite(k, s->extent, fn, user);
+        if (s->index) s->index = k_rewrite(k, s->index, fn, user);
+        if (s->value) s->value = k_rewrite(k, s->value, fn, user);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
+            if (s->args[i].offset) s->args[i].offset = k_rewrite(k, s->args[i].offset, fn, user);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+            s->scalars[i] = k_rewrite(k, s->scalars[i], fn, user);
+        kblock_rewrite(k, &s->body, fn, user);
+        kblock_rewrite(k, &s->other, fn, user);
+    }
+}
+
+/* ---- signatures ------------------------------------------------------------------------------------ */
+
+/* Numbers things in order of first appearance. Pointers are keys; tables are small and linear. */
+typedef struct Numbering {
+    VEC(const void *) seen;
+} Numbering;
+
+typedef struct Signature {
+    StrBuf *out;
+    Arena *scratch;
+    Numbering vars, bufs, exprs;
+} Signature;
+
+static uint32_t number_of(Signature *s, Numbering *n, const void *p, bool *is_new) {
+    for (uint32_t i = n->seen.n; i-- > 0;)
+        if (n->seen.at[i] == p) {
+            *is_new = false;
+            return i;
+        }
+    *is_new = true;
+    vec_push(s->scratch, &n->seen, p);
+    return n->seen.n - 1;
+}
+
+static void sign_var(Signature *s, const KVar *v) {
+    bool is_new;
+    strbuf_printf(s->out, "v%u", number_of(s, &s->vars, v, &is_new));
+}
+
+static void sign_buf(Signature *s, const KBuf *b) {
+    bool is_new;
+    strbuf_printf(s->out, "b%u", number_of(s, &s->bufs, b, &is_new));
+    if (is_new) strbuf_printf(s->out, ":%d:%d:%u:%d", b->mem, b->dtype, b->align, b->noalias);
+}
+
+static void sign_expr(Signature *s, const KExpr *e) {
+    bool is_new = true;
+    uint64_t bits;
+    switch ((int)e->op) {
+    case KO_const_i: strbuf_printf(s->out, "#%lld:%d", (long long)e->u.i, e->dtype); return;
+    case KO_const_f:
+        memcpy(&bits, &e->u.f, sizeof bits);
+        strbuf_printf(s->out, "#%llx:%d", (unsigned long long)bits, e->dtype);
+        return;
+    case KO_var: sign_var(s, e->u.var); return;
+    default: break;
+    }
+    strbuf_printf(s->out, "e%u", number_of(s, &s->exprs, e, &is_new));
+    if (!is_new) return;
+    strbuf_printf(s->out, "=%d:%d(", e->op, e->dtype);
+    if (e->op == KO_load) sign_buf(s, e->u.buf);
+    for (int i = 0; i < e->n_args; i++) {
+        strbuf_add(s->out, ",");
+        sign_expr(s, e->arg[i]);
+    }
+    strbuf_add(s->out, ")");
+}
+
+static void sign_block(Signature *s, const KBlock *b) {
+    strbuf_add(s->out, "{");
+    for (const KStmt *st = b->first; st; st = st->next) {
+        if (st->kind == KS_COMMENT) continue;
+        strbuf_printf(s->out, "s%d.%d ", st->kind, st->mark);
+        if (st->buf) sign_buf(s, st->buf);
+        if (st->kind == KS_ALLOC) sign_expr(s, st->buf->n_elems);
+        if (st->extent) sign_expr(s, st->extent);
+        if (st->index) sign_expr(s, st->index);
+        if (st->value) sign_expr(s, st->value);
+        if (st->var) sign_var(s, st->var);
+        if (st->body.first) sign_block(s, &st->body);
+        if (st->other.first) {
+            strbuf_add(s->out, "else");
+            sign_block(s, &st->other);
+        }
+        strbuf_add(s->out, ";");
+    }
+    strbuf_add(s->out, "}");
+}
+
+void kernel_signature(const Kernel *kn, StrBuf *out) {
+    Signature s = {.out = out, .scratch = arena_create()};
+    for (uint32_t i = 0; i < kn->n_params; i++) sign_buf(&s, kn->params[i]);
+    for (uint32_t i = 0; i < kn->n_scalars; i++) sign_var(&s, kn->scalars[i]);
+    sign_block(&s, &kn->body);
+    arena_destroy(s.scratch);
+}
