@@ -27,6 +27,8 @@ typedef struct Layout {
     int8_t order[MAX_RANK]; /* valid when permuted: order[0] is the outermost axis */
     int8_t block_axis;
     int16_t block; /* 0 or 1: not blocked */
+    bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold zeros */
+    uint8_t halo[MAX_RANK][2];
 } Layout;
 
 typedef struct Stage Stage;
@@ -89,6 +91,8 @@ struct Stage {
     /* everyone */
     bool movement;             /* MAP: body is one at() (perhaps predicated), no arithmetic on elements */
     bool view;                 /* MAP: out is the read tensor's dense bytes under another shape */
+    uint32_t group;            /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
+    bool is_dead;              /* constant-evaluated or an alias: nothing to run */
     const Node *node;          /* for messages, names and profiles */
 };
 
@@ -154,6 +158,10 @@ KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, in
 
 /* The tensor that stands for a graph value in program p (or in an enclosing one). */
 KTensor *program_tensor(DefProgram *p, Value *v);
+/* A fresh tensor, and a fresh stage placed before `at` (NULL: at the end) with axes for its dims. */
+KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims);
+Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node);
+
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies. */
@@ -163,6 +171,15 @@ const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *in
 /* at(t; axes...) in consumer replaced by t's MAP body. */
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
 void stage_remove(DefProgram *p, Stage *s);
+/* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before loops. */
+const KExpr *expr_open(DefProgram *p, const KExpr *e);
+/* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary; NULL when
+ * nothing is left. Ranges decide: the index must stay inside the halo for all values of its variables. */
+const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at);
+/* The tensor whose bytes t shares (t itself mostly), and the element offset of t in it. */
+KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
+/* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate. */
+const KExpr *at_pred(const KExpr *at);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
 /* Every expression of s rewritten in place. */
