@@ -163,6 +163,12 @@ const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *in
 /* at(t; axes...) in consumer replaced by t's MAP body. */
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
 void stage_remove(DefProgram *p, Stage *s);
+/* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before loops. */
+const KExpr *expr_open(DefProgram *p, const KExpr *e);
+/* The tensor whose bytes t shares (t itself mostly), and the element offset of t in it. */
+KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
+/* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate. */
+const KExpr *at_pred(const KExpr *at);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
 /* Every expression of s rewritten in place. */

@@ -106,8 +106,9 @@ struct Module {
     StrMap *symbol_by_name; /* the caller's symbols */
     uint32_t facts;
     int opt;           /* -O level */
-    bool fast_math, winograd, changed_opt;
+    bool fast_math, winograd;
     uint8_t model_hash[32];
+    KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
     DefProgram *defs;  /* set by the define pass */
     KModule *kmod;     /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */

@@ -1,0 +1,535 @@
+/* Definitions: building stages, reading tensors, substitution, and opening into plain loops. */
+#include "ir/define.h"
+
+#include <string.h>
+
+DType ktensor_dtype(const KTensor *t) {
+    return t->dtype;
+}
+
+/* ---- tensors ----------------------------------------------------------------------------------- */
+
+static KTensor *tensor_new(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims) {
+    KTensor *x = arena_new(p->arena, KTensor);
+    x->id = p->tensors.n;
+    x->name = intern(name);
+    x->dtype = t;
+    x->rank = rank;
+    x->dims = arena_array(p->arena, const KExpr *, rank ? rank : 1);
+    for (int i = 0; i < rank; i++) x->dims[i] = dims[i];
+    x->buf = kbuf_new(p->m->k, MEM_NONE, t, name, NULL);
+    vec_push(p->arena, &p->tensors, x);
+    return x;
+}
+
+static DefProgram *program_root(DefProgram *p) {
+    while (p->parent) p = p->parent;
+    return p;
+}
+
+KTensor *program_tensor(DefProgram *p, Value *v) {
+    if (v->tensor) return v->tensor;
+    BUG_IF(!v->data && v->def, "value '%s' is used before its definition", v->name);
+    KTensor *t = tensor_new(v->data ? program_root(p) : p, v->name, v->dtype, v->shape.rank, v->shape.dims);
+    t->value = v;
+    t->data = v->data;
+    t->data_bytes = v->data_bytes;
+    v->tensor = t;
+    return t;
+}
+
+KTensor *def_in(Def *d, int i) {
+    const Node *n = d->node;
+    return i < n->n_in && n->in[i] ? program_tensor(d->p, n->in[i]) : NULL;
+}
+
+KTensor *def_out(Def *d, int i) {
+    Value *v = d->node->out[i];
+    BUG_IF(!v, "output %d is not used", i);
+    if (!v->tensor) {
+        v->tensor = tensor_new(d->p, v->name, v->dtype, v->shape.rank, v->shape.dims);
+        v->tensor->value = v;
+    }
+    return v->tensor;
+}
+
+KTensor *def_temp(Def *d, const char *name, DType t, int rank, const KExpr *const *dims) {
+    return tensor_new(d->p, name, t, rank, dims);
+}
+
+static KTensor *table_new(Def *d, const char *name, DType t, void *data, int64_t count) {
+    const KExpr *dim = k_int(d->k, count);
+    KTensor *x = tensor_new(program_root(d->p), name, t, 1, &dim);
+    x->data = data;
+    x->data_bytes = (uint64_t)count * (uint64_t)dtype_bytes(t);
+    return x;
+}
+
+KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count) {
+    int bytes = dtype_bytes(t);
+    unsigned char *data = arena_alloc_array(d->arena, (size_t)count, (size_t)bytes);
+    for (int64_t i = 0; i < count; i++) { /* little-endian hosts: the low bytes come first */
+        int64_t x = v[i];
+        memcpy(data + i * bytes, &x, (size_t)bytes);
+    }
+    return table_new(d, name, t, data, count);
+}
+
+KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, int64_t count) {
+    BUG_IF(t != DT_F32 && t != DT_F64, "table of %s", dtype_info[t].name);
+    if (t == DT_F64) return table_new(d, name, t, arena_copy(d->arena, v, sizeof *v * (size_t)count), count);
+    float *data = arena_array(d->arena, float, count);
+    for (int64_t i = 0; i < count; i++) data[i] = (float)v[i];
+    return table_new(d, name, t, data, count);
+}
+
+/* ---- stages -------------------------------------------------------------------------------------- */
+
+static Stage *stage_append(DefProgram *p, Form form, KTensor *out, const Node *node) {
+    Stage *s = arena_new(p->arena, Stage);
+    s->form = form;
+    s->id = p->n_stages++;
+    s->out = out;
+    s->node = node;
+    s->prev = p->last;
+    if (p->last)
+        p->last->next = s;
+    else
+        p->first = s;
+    p->last = s;
+    if (out) out->def = s;
+    return s;
+}
+
+static int64_t last_index(const KExpr *extent) {
+    return extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
+}
+
+Stage *def_begin(Def *d, Form form, KTensor *out) {
+    static const char *const names[] = {"i", "j", "k", "l"};
+    Stage *s = stage_append(d->p, form, out, d->node);
+    for (int i = 0; i < out->rank; i++)
+        s->axis[i] = kvar_new(d->k, KV_AXIS, DT_I64, names[i % 4], 0, last_index(out->dims[i]));
+    return s;
+}
+
+const KExpr *def_axis(Def *d, const Stage *s, int i) {
+    return k_var(d->k, s->axis[i]);
+}
+
+const KExpr *def_reduce_axis(Def *d, Stage *s, const char *name, const KExpr *extent) {
+    BUG_IF(s->n_red == MAX_RED, "too many reduction axes");
+    KVar *v = kvar_new(d->k, KV_AXIS, DT_I64, name, 0, last_index(extent));
+    s->red_extent[s->n_red] = extent;
+    s->red[s->n_red++] = v;
+    return k_var(d->k, v);
+}
+
+void def_map(Def *d, Stage *s, const KExpr *body) {
+    (void)d;
+    BUG_IF(body->dtype != s->out->dtype, "map of %s into %s", dtype_info[body->dtype].name,
+           dtype_info[s->out->dtype].name);
+    s->body = body;
+}
+
+void def_reduce(Def *d, Stage *s, KOp fold, DType acc, const KExpr *init, const KExpr *body) {
+    BUG_IF(body->dtype != acc || init->dtype != acc, "reduction of %s in %s",
+           dtype_info[body->dtype].name, dtype_info[acc].name);
+    s->fold = fold;
+    s->init = init;
+    s->body = body;
+    s->acc = kvar_new(d->k, KV_AXIS, acc, "acc", INT64_MIN, INT64_MAX);
+    s->finish = k_var(d->k, s->acc);
+}
+
+void def_contract(Def *d, Stage *s, DType acc, const KExpr *lhs, const KExpr *rhs) {
+    BUG_IF(lhs->dtype != acc || rhs->dtype != acc, "contraction of %s and %s in %s",
+           dtype_info[lhs->dtype].name, dtype_info[rhs->dtype].name, dtype_info[acc].name);
+    s->fold = KO_add;
+    s->init = k_const(d->k, acc, 0);
+    s->lhs = lhs;
+    s->rhs = rhs;
+    s->acc = kvar_new(d->k, KV_AXIS, acc, "acc", INT64_MIN, INT64_MAX);
+    s->finish = k_var(d->k, s->acc);
+}
+
+const KExpr *def_acc(Def *d, const Stage *s) {
+    return k_var(d->k, s->acc);
+}
+
+void def_finish(Def *d, Stage *s, const KExpr *e) {
+    (void)d;
+    BUG_IF(e->dtype != s->out->dtype, "finish of %s into %s", dtype_info[e->dtype].name,
+           dtype_info[s->out->dtype].name);
+    s->finish = e;
+}
+
+Stage *def_program(Def *d, KTensor *const *outs, int n_outs) {
+    Stage *s = stage_append(d->p, FORM_PROGRAM, outs[0], d->node);
+    s->outs = arena_array(d->arena, KTensor *, n_outs);
+    s->n_outs = n_outs;
+    for (int i = 0; i < n_outs; i++) {
+        s->outs[i] = outs[i];
+        outs[i]->def = s;
+        outs[i]->dense_only = true;
+    }
+    kb_begin(&d->b, d->k, &s->program);
+    return s;
+}
+
+void def_end_program(Def *d, Stage *s) {
+    BUG_IF(d->b.depth != 1, "program ends inside a block");
+    (void)s;
+}
+
+void def_store_size(Def *d, Stage *s, KVar *symbol, const KExpr *value) {
+    BUG_IF(s->n_sizes == (int)(sizeof s->sizes / sizeof s->sizes[0]), "too many sizes");
+    if (!d->m->size_table) d->m->size_table = kbuf_new(d->k, MEM_ARENA, DT_I64, "sizes", NULL);
+    s->sizes[s->n_sizes++] = symbol;
+    kb_store(&d->b, d->m->size_table, k_int(d->k, symbol->slot), value);
+}
+
+void def_region(Def *d) {
+    static const char *const body_names[] = {"then_branch", "else_branch", "body"};
+    const Node *n = d->node;
+    KTensor **outs = arena_array(d->arena, KTensor *, n->n_out ? n->n_out : 1);
+    Stage *s = stage_append(d->p, FORM_REGION, NULL, n);
+    s->region = n;
+    s->outs = outs;
+    for (int i = 0; i < n->n_out; i++) {
+        if (!n->out[i]) continue;
+        KTensor *t = def_out(d, i);
+        t->def = s;
+        t->dense_only = true;
+        outs[s->n_outs++] = t;
+    }
+    s->out = s->n_outs ? outs[0] : NULL;
+    int n_sub = 0;
+    for (int i = 0; i < 3; i++) {
+        Graph *g = attr_graph(n, body_names[i]);
+        if (g) s->sub[n_sub++] = program_create(d->m, d->p, g);
+    }
+}
+
+DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
+    DefProgram *p = arena_new(m->arena, DefProgram);
+    p->m = m;
+    p->arena = m->arena;
+    p->parent = parent;
+    for (uint32_t i = 0; i < g->inputs.n; i++) {
+        KTensor *t = program_tensor(p, g->inputs.at[i]);
+        t->dense_only = true;
+        t->is_input = !parent;
+        t->io_index = i;
+        vec_push(p->arena, &p->inputs, t);
+    }
+    for (const Node *n = g->first; n; n = n->next) {
+        Def d = {.p = p, .m = m, .k = m->k, .arena = m->arena, .node = n};
+        bug_context("define", n->loc);
+        op_info[n->op].lower(&d, n);
+    }
+    for (uint32_t i = 0; i < g->outputs.n; i++) {
+        KTensor *t = program_tensor(p, g->outputs.at[i]);
+        vec_push(p->arena, &p->outputs, t);
+    }
+    return p;
+}
+
+/* ---- reading tensors -------------------------------------------------------------------------------- */
+
+/* Element `flat` of constant bytes as an expression; NULL for dtypes without a folded form. */
+static const KExpr *constant_element(KCtx *k, const KTensor *t, int64_t flat) {
+    const unsigned char *p = (const unsigned char *)t->data + flat * dtype_bytes(t->dtype);
+    float f;
+    double g;
+    int64_t v = 0;
+    switch (dtype_info[t->dtype].kind) {
+    case DK_FLOAT:
+        if (t->dtype == DT_F32) {
+            memcpy(&f, p, sizeof f);
+            return k_const_f(k, DT_F32, f);
+        }
+        if (t->dtype != DT_F64) return NULL;
+        memcpy(&g, p, sizeof g);
+        return k_const_f(k, DT_F64, g);
+    case DK_SINT:
+    case DK_UINT:
+    case DK_BOOL:
+        memcpy(&v, p, (size_t)dtype_bytes(t->dtype)); /* k_const_i extends the sign */
+        return k_const_i(k, t->dtype, v);
+    default: return NULL;
+    }
+}
+
+static const KExpr *read_constant(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    int64_t flat = 0, i, dim;
+    if (!t->data) return NULL;
+    for (int a = 0; a < t->rank; a++) {
+        if (!k_is_int(t->dims[a], &dim)) return NULL;
+        if (!k_is_int(index[a], &i) || i < 0 || i >= dim) return NULL;
+        flat = flat * dim + i;
+    }
+    return constant_element(k, t, flat);
+}
+
+static const KExpr *read_tensor(Def *d, KTensor *t, const KExpr *const *index, int rank, const KExpr *pred) {
+    const KExpr *own[MAX_RANK + 1];
+    BUG_IF(rank < t->rank, "at() of rank %d with %d indices", t->rank, rank);
+    for (int i = 0; i < t->rank; i++)
+        own[i] = k_is_value(t->dims[i], 1) ? k_int(d->k, 0) : index[rank - t->rank + i];
+    int64_t truth;
+    if (pred && k_is_int(pred, &truth)) {
+        if (!truth) return k_const(d->k, t->dtype, 0);
+        pred = NULL;
+    }
+    const KExpr *folded = pred ? NULL : read_constant(d->k, t, own);
+    if (folded) return folded;
+    if (pred) own[t->rank] = pred;
+    return k_at(d->k, t, own, t->rank + (pred != NULL));
+}
+
+const KExpr *def_at(Def *d, KTensor *t, const KExpr *const *index, int rank) {
+    return read_tensor(d, t, index, rank, NULL);
+}
+
+const KExpr *def_at_if(Def *d, KTensor *t, const KExpr *const *index, int rank, const KExpr *pred) {
+    return read_tensor(d, t, index, rank, pred);
+}
+
+const KExpr *at_pred(const KExpr *at) {
+    return at->n_args > at->u.tensor->rank ? at->arg[at->u.tensor->rank] : NULL;
+}
+
+const KExpr *def_flatten(KCtx *k, const KExpr *const *index, const KExpr *const *dims, int rank) {
+    const KExpr *flat = k_int(k, 0);
+    for (int i = 0; i < rank; i++) flat = k_add(k, k_mul(k, flat, dims[i]), index[i]);
+    return flat;
+}
+
+void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank, const KExpr **index) {
+    for (int i = rank - 1; i >= 0; i--) {
+        if (k_is_value(dims[i], 1)) {
+            index[i] = k_int(k, 0);
+            continue;
+        }
+        bool outermost = true;
+        for (int j = 0; j < i; j++) outermost &= k_is_value(dims[j], 1);
+        index[i] = outermost ? flat : k_fmod(k, flat, dims[i]);
+        if (!outermost) flat = k_fdiv(k, flat, dims[i]);
+    }
+}
+
+/* ---- layout ----------------------------------------------------------------------------------------- */
+
+static const KExpr *blocks_of(KCtx *k, const KExpr *dim, int block) {
+    return k_fdiv(k, k_add(k, dim, k_int(k, block - 1)), k_int(k, block));
+}
+
+static bool is_blocked(const KTensor *t) {
+    return t->layout.block > 1;
+}
+
+static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
+    return is_blocked(t) && axis == t->layout.block_axis ? blocks_of(k, t->dims[axis], t->layout.block)
+                                                          : t->dims[axis];
+}
+
+const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
+    const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
+    for (int i = 0; i < t->rank; i++) n = k_mul(k, n, stored_dim(k, t, i));
+    return n;
+}
+
+const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    const KExpr *flat = k_int(k, 0), *block = k_int(k, t->layout.block);
+    for (int i = 0; i < t->rank; i++) {
+        int axis = t->layout.permuted ? t->layout.order[i] : i;
+        const KExpr *at = index[axis];
+        if (is_blocked(t) && axis == t->layout.block_axis) at = k_fdiv(k, at, block);
+        flat = k_add(k, k_mul(k, flat, stored_dim(k, t, axis)), at);
+    }
+    if (is_blocked(t))
+        flat = k_add(k, k_mul(k, flat, block), k_fmod(k, index[t->layout.block_axis], block));
+    return flat;
+}
+
+KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset) {
+    *offset = k_int(k, 0);
+    for (; t->alias; t = t->alias)
+        if (t->alias_offset) *offset = k_add(k, *offset, t->alias_offset);
+    return t;
+}
+
+static const KExpr *open_at(KCtx *k, const KExpr *e, void *user) {
+    (void)user;
+    if (e->op != KO_at) return e;
+    const KExpr *offset, *pred = at_pred(e);
+    KTensor *root = tensor_root(k, e->u.tensor, &offset);
+    const KExpr *flat = k_add(k, tensor_flat_index(k, e->u.tensor, e->arg), offset);
+    return pred ? k_load_if(k, root->buf, flat, pred) : k_load(k, root->buf, flat);
+}
+
+const KExpr *expr_open(DefProgram *p, const KExpr *e) {
+    return k_rewrite(p->m->k, e, open_at, NULL);
+}
+
+/* ---- rewriting stages ---------------------------------------------------------------------------------- */
+
+void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
+    KCtx *k = p->m->k;
+    const KExpr **parts[] = {&s->body, &s->lhs, &s->rhs, &s->finish};
+    for (int i = 0; i < 4; i++)
+        if (*parts[i]) *parts[i] = k_rewrite(k, *parts[i], fn, user);
+    for (int i = 0; i < s->n_states; i++) {
+        s->state_init[i] = k_rewrite(k, s->state_init[i], fn, user);
+        s->step[i] = k_rewrite(k, s->step[i], fn, user);
+    }
+    if (s->form == FORM_PROGRAM) kblock_rewrite(k, &s->program, fn, user);
+}
+
+static const KExpr *add_pred(KCtx *k, const KExpr *e, void *user) {
+    const KExpr *pred = user, *index[MAX_RANK + 1];
+    if (e->op != KO_at) return e;
+    int rank = e->u.tensor->rank;
+    for (int i = 0; i < rank; i++) index[i] = e->arg[i];
+    index[rank] = at_pred(e) ? k_and(k, at_pred(e), pred) : pred;
+    return k_at(k, e->u.tensor, index, rank + 1);
+}
+
+static const KExpr *inline_at(KCtx *k, const KExpr *e, void *user) {
+    const Stage *map = user;
+    if (e->op != KO_at || e->u.tensor != map->out) return e;
+    const KExpr *pred = at_pred(e);
+    const KExpr *body = k_subst(k, map->body, map->axis, e->arg, map->out->rank);
+    if (!pred) return body;
+    body = k_rewrite(k, body, add_pred, (void *)pred);
+    if (body->op == KO_at) return body; /* false gives zero already */
+    return k_select(k, pred, body, k_const(k, body->dtype, 0));
+}
+
+void stage_inline(DefProgram *p, Stage *consumer, Stage *map) {
+    BUG_IF(map->form != FORM_MAP, "only maps are substituted");
+    stage_rewrite(p, consumer, inline_at, map);
+}
+
+void stage_remove(DefProgram *p, Stage *s) {
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        p->first = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    else
+        p->last = s->prev;
+    s->prev = s->next = NULL;
+}
+
+typedef struct Reads {
+    KTensor **out;
+    int n, cap;
+} Reads;
+
+static void note_read(const KExpr *e, void *user) {
+    Reads *r = user;
+    if (e->op != KO_at) return;
+    for (int i = 0; i < r->n; i++)
+        if (r->out[i] == e->u.tensor) return;
+    BUG_IF(r->n == r->cap, "a stage reads more than %d tensors", r->cap);
+    r->out[r->n++] = e->u.tensor;
+}
+
+static const KExpr *note_read_rewrite(KCtx *k, const KExpr *e, void *user) {
+    (void)k;
+    note_read(e, user);
+    return e;
+}
+
+int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
+    KCtx *k = p->m->k;
+    Reads r = {out, 0, cap};
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(k, parts[i], note_read, &r);
+    for (int i = 0; i < s->n_states; i++) {
+        k_visit(k, s->state_init[i], note_read, &r);
+        k_visit(k, s->step[i], note_read, &r);
+    }
+    if (s->form == FORM_PROGRAM) /* the identity rewrite is a visit */
+        kblock_rewrite(k, (KBlock *)&s->program, note_read_rewrite, &r);
+    return r.n;
+}
+
+/* ---- plain loops ------------------------------------------------------------------------------------------ */
+
+static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index, const KExpr *v) {
+    const KExpr *offset;
+    KTensor *root = tensor_root(p->m->k, s->out, &offset);
+    kb_store(b, root->buf, k_add(p->m->k, tensor_flat_index(p->m->k, s->out, index), offset), v);
+}
+
+static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var, const KExpr *const *by) {
+    KCtx *k = p->m->k;
+    KBuf *acc = kb_alloc(b, MEM_REG, s->acc->dtype, "acc", 1);
+    const KExpr *zero = k_int(k, 0), *red[MAX_RED];
+    kb_store(b, acc, zero, s->init);
+    for (int i = 0; i < s->n_red; i++) red[i] = kb_for(b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+    const KExpr *part[2] = {s->form == FORM_CONTRACT ? s->lhs : s->body, s->rhs};
+    for (int i = 0; i < 2; i++) {
+        if (!part[i]) continue;
+        part[i] = k_subst(k, part[i], var, by, s->out->rank);
+        part[i] = expr_open(p, k_subst(k, part[i], s->red, red, s->n_red));
+    }
+    const KExpr *old = k_load(k, acc, zero);
+    if (s->form != FORM_CONTRACT)
+        kb_store(b, acc, zero, k_binary(k, s->fold, old, part[0]));
+    else if (p->m->target->fma && dtype_is_float(s->acc->dtype))
+        kb_store(b, acc, zero, k_fma(k, part[0], part[1], old));
+    else
+        kb_store(b, acc, zero, k_add(k, old, k_mul(k, part[0], part[1])));
+    for (int i = 0; i < s->n_red; i++) kb_end(b);
+    const KExpr *finish = k_subst(k, s->finish, var, by, s->out->rank);
+    const KExpr *value = k_load(k, acc, zero);
+    finish = k_subst(k, finish, &s->acc, &value, 1);
+    store_element(p, s, b, by, expr_open(p, finish));
+}
+
+static void open_scan(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var, const KExpr **by) {
+    KCtx *k = p->m->k;
+    const KExpr *zero = k_int(k, 0), *now[MAX_STATES], *next[MAX_STATES];
+    KBuf *state[MAX_STATES];
+    int rank = s->out->rank;
+    for (int i = 0; i < s->n_states; i++) {
+        state[i] = kb_alloc(b, MEM_REG, s->state[i]->dtype, s->state[i]->name, 1);
+        kb_store(b, state[i], zero, expr_open(p, k_subst(k, s->state_init[i], var, by, rank)));
+    }
+    const KExpr *extent = s->out->dims[s->scan_axis];
+    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", extent);
+    by[s->scan_axis] = s->scan_reverse ? k_sub(k, k_sub(k, extent, k_int(k, 1)), t) : t;
+    for (int i = 0; i < s->n_states; i++) now[i] = k_load(k, state[i], zero);
+    for (int i = 0; i < s->n_states; i++) {
+        const KExpr *e = k_subst(k, s->step[i], var, by, rank);
+        next[i] = kb_let(b, "next", expr_open(p, k_subst(k, e, s->state, now, s->n_states)));
+    }
+    for (int i = 0; i < s->n_states; i++) kb_store(b, state[i], zero, next[i]);
+    const KExpr *body = k_subst(k, s->body, var, by, rank);
+    store_element(p, s, b, by, expr_open(p, k_subst(k, body, s->state, next, s->n_states)));
+    kb_end(b);
+}
+
+void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b) {
+    const KExpr *by[MAX_RANK];
+    int n_loops = 0;
+    BUG_IF(s->form == FORM_PROGRAM || s->form == FORM_REGION, "programs have no plain loops");
+    for (int i = 0; i < s->out->rank; i++) {
+        if (s->form == FORM_SCAN && i == s->scan_axis) continue;
+        by[i] = kb_for(b, LOOP_SERIAL, s->axis[i]->name, s->out->dims[i]);
+        n_loops++;
+    }
+    if (s->form == FORM_MAP)
+        store_element(p, s, b, by, expr_open(p, k_subst(p->m->k, s->body, s->axis, by, s->out->rank)));
+    else if (s->form == FORM_SCAN)
+        open_scan(p, s, b, s->axis, by);
+    else
+        open_fold(p, s, b, s->axis, by);
+    for (int i = 0; i < n_loops; i++) kb_end(b);
+}
