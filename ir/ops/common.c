@@ -116,6 +116,23 @@ bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, in
     return false;
 }
 
+bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count) {
+    int64_t length;
+    if (!infer_index_dtype(m, n, i) || !infer_const_length(m, n, i, &length)) return false;
+    if (length > cap) {
+        diag_error(m->diag, n->loc, "input %d has %lld elements; at most %d are accepted", i,
+                   (long long)length, cap);
+        return false;
+    }
+    *e = infer_content(m, n->in[i], &length);
+    *count = (int)length;
+    if (*e) return true;
+    diag_unsupported(m->diag, n->loc,
+                     "the elements of input %d are not known while compiling and do not follow from symbolic "
+                     "dims; make it a constant or fix the dims it comes from with --dim", i);
+    return false;
+}
+
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {
     if (!infer_rank(m, n, i, 0, 1)) return false;
     if (shape_count_int(n->in[i]->shape, length)) return true;
@@ -187,6 +204,12 @@ void infer_set_content(Value *v, const KExpr **content) {
     for (int64_t i = 0; i < count; i++)
         if (!content[i]) return;
     v->content = content;
+}
+
+const KExpr *infer_wrapped(Module *m, DType t, const KExpr *e) {
+    int64_t value;
+    if (!k_is_int(e, &value) || !dtype_is_int(t)) return e;
+    return k_cast(m->k, DT_I64, k_const_i(m->k, t, value));
 }
 
 void infer_copy_content(Module *m, const Value *from, Value *to) {

@@ -47,6 +47,8 @@ bool infer_axis(Module *m, const Node *n, int64_t axis, int rank, int *out);
 bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int rank, bool *is_in);
 /* Input i's elements, at most cap, which must be known while compiling. */
 bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count);
+/* Input i's elements as i64 expressions over symbols (a vector of at most cap). */
+bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
 /* The shape that all present inputs broadcast to. */
 bool infer_broadcast(Module *m, const Node *n, Shape *out);
 /* Elements in a 1-D (or 0-D) input, constant. */
@@ -64,6 +66,8 @@ bool can_track_content(const Value *v, int64_t *count);
 const KExpr **infer_content(Module *m, const Value *v, int64_t *count);
 /* Sets v->content when v is of a kind that is tracked; NULL or a NULL element drops it. */
 void infer_set_content(Value *v, const KExpr **content);
+/* A content element as the dtype holds it: constants wrap; a symbolic one is taken to fit. */
+const KExpr *infer_wrapped(Module *m, DType t, const KExpr *e);
 /* Content of an output that has the input's elements in the same order. */
 void infer_copy_content(Module *m, const Value *from, Value *to);
 /* Two constant dims that are not the same. */
