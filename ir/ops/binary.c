@@ -101,7 +101,9 @@ bool binary_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, classes) || !infer_dtype(m, n, 1, classes)) return false;
     if (n->op != OP_Pow && !infer_dtypes_equal(m, n, 0, 1)) return false;
     if (!binary_attributes(m, n) || !infer_broadcast(m, n, &s)) return false;
-    if (n->op == OP_PRelu && s.rank != n->in[0]->shape.rank) {
+    bool widens = s.rank != n->in[0]->shape.rank;
+    for (int i = 0; i < s.rank && !widens; i++) widens = dims_known_differ(s.dims[i], n->in[0]->shape.dims[i]);
+    if (n->op == OP_PRelu && widens) {
         diag_error(m->diag, n->loc, "slope of shape %s does not broadcast to %s",
                    shape_text(m->scratch, n->in[1]->shape), shape_text(m->scratch, n->in[0]->shape));
         return false;
