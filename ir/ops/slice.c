@@ -157,7 +157,7 @@ static bool split_lengths(Module *m, const Node *n, int *axis, const KExpr **len
     const KExpr *dim = in.dims[*axis];
     if (has_in(n, 1)) return listed_lengths(m, n, dim, length);
     int64_t parts = attr_int(n, "num_outputs", n->n_out), value;
-    if (parts != n->n_out) {
+    if (parts < 1 || parts != n->n_out) {
         diag_error(m->diag, n->loc, "num_outputs is %lld, the node has %d outputs", (long long)parts, n->n_out);
         return false;
     }
