@@ -122,10 +122,13 @@ static KOp reduce_fold(OpId op, DType acc) {
     }
 }
 
+/* The neutral element; for keys that of -inf (max) or +inf (min): the result without elements. */
 static const KExpr *reduce_init(Def *d, OpId op, DType x, DType acc) {
-    if (op == OP_ReduceMax) return order_key(d, lower_lowest(d, x), true);
-    if (op == OP_ReduceMin) return order_key(d, lower_highest(d, x), false);
-    return k_const(d->k, acc, op == OP_ReduceProd);
+    bool is_max = op == OP_ReduceMax;
+    if (!is_max && op != OP_ReduceMin) return k_const(d->k, acc, op == OP_ReduceProd);
+    if (acc == x) return is_max ? lower_lowest(d, x) : lower_highest(d, x);
+    if (acc == DT_I32) return k_const_i(d->k, acc, is_max ? -INT64_C(0x7f800001) : INT64_C(0x7f800000));
+    return k_const_i(d->k, acc, is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
 }
 
 static const KExpr *reduce_finish(Def *d, const Stage *s, DType x) {
