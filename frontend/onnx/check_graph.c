@@ -123,6 +123,7 @@ static bool define_outputs(Check *c) {
 }
 
 static void undefine_scope(Check *c) {
+    if (!c->scope->outer) return; /* nobody looks names up any more */
     for (uint32_t i = 0; i < c->scope->defs.n; i++)
         strmap_put(c->names, c->scope->defs.at[i]->name, c->scope->defs.at[i]->outer);
 }
