@@ -46,10 +46,9 @@ static void sip_rounds(uint64_t v[4], int n) {
 }
 
 static uint64_t hash_key(const StrMap *m, const char *key, size_t n) {
-    uint64_t v[4] = {m->secret[0] ^ UINT64_C(0x736f6d6570736575),
-                     m->secret[1] ^ UINT64_C(0x646f72616e646f6d),
-                     m->secret[0] ^ UINT64_C(0x6c7967656e657261),
-                     m->secret[1] ^ UINT64_C(0x7465646279746573)};
+    uint64_t v[4] = {
+        m->secret[0] ^ UINT64_C(0x736f6d6570736575), m->secret[1] ^ UINT64_C(0x646f72616e646f6d),
+        m->secret[0] ^ UINT64_C(0x6c7967656e657261), m->secret[1] ^ UINT64_C(0x7465646279746573)};
     uint64_t word, last = (uint64_t)n << 56;
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
