@@ -11,6 +11,8 @@
 #ifndef SMELT_FRONTEND_FRONTEND_H
 #define SMELT_FRONTEND_FRONTEND_H
 
+#include <stdio.h>
+
 #include "ir/graph.h"
 
 /* --dim NAME=V fixes a named dim, --dim INPUT:AXIS=V an axis of an input. */
@@ -38,5 +40,8 @@ Module *frontend_import_onnx_bytes(const char *name, const void *bytes, size_t n
                                    const ImportOptions *o, const Target *t, Diag *d);
 /* False, with a message, when the model's file changed its size while it was in use. */
 bool frontend_is_intact(const Module *m, Diag *d);
+/* Writes the module, as far as it has come through graph passes, as an ONNX model. False when the
+ * file could not be written; opening, closing and renaming it are the caller's. */
+bool frontend_write_onnx(const Module *m, FILE *out);
 
 #endif
