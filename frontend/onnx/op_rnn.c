@@ -260,9 +260,8 @@ static Value *clipped(const Rnn *r, Call *c, Value *v) {
     return call_op(c, OP_Clip, 3, v, call_scalar(c, r->t, -r->clip), call_scalar(c, r->t, r->clip));
 }
 
-static Value *activate(const Rnn *r, Call *c, const Direction *d, int which, Value *v) {
+static Value *activate_raw(const Rnn *r, Call *c, const Direction *d, int which, Value *v) {
     const Activation *a = &r->act[d->index * r->n_acts + which];
-    v = clipped(r, c, v);
     Value *alpha = call_scalar(c, r->t, a->alpha), *beta = call_scalar(c, r->t, a->beta);
     if (!strcmp(a->name, "Affine")) return add(c, mul(c, v, alpha), beta);
     if (a->op == OP_NONE) return mul(c, call_op(c, OP_Tanh, 1, mul(c, v, beta)), alpha); /* ScaledTanh */
@@ -270,6 +269,11 @@ static Value *activate(const Rnn *r, Call *c, const Direction *d, int which, Val
     if (a->n_params > 0) node_set_float(y->def, "alpha", a->alpha);
     if (a->n_params > 1) node_set_float(y->def, "beta", a->beta);
     return y;
+}
+
+/* clip bounds what goes into the gates' activations. */
+static Value *activate(const Rnn *r, Call *c, const Direction *d, int which, Value *v) {
+    return activate_raw(r, c, d, which, clipped(r, c, v));
 }
 
 static Value *with_peephole(Call *c, Value *gate, Value *weight, Value *cell) {
@@ -299,7 +303,8 @@ static Value *gru_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Val
     return add(c, mul(c, one_minus(r, c, z), candidate), mul(c, z, h));
 }
 
-/* c = f * c_prev + i * candidate,  h = o * act(c) */
+/* c = f * c_prev + i * candidate,  h = o * act(c). The cell is not clipped: ONNX Runtime does not, and
+ * models were trained and checked against it. */
 static Value *lstm_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Value *h, Value **cell) {
     enum { GATE_I, GATE_O, GATE_F, GATE_C };
     Value *g[4];
@@ -310,7 +315,7 @@ static Value *lstm_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Va
     Value *candidate = activate(r, c, d, 1, g[GATE_C]);
     *cell = add(c, mul(c, f, *cell), mul(c, i, candidate));
     Value *o = activate(r, c, d, 0, with_peephole(c, g[GATE_O], d->peep[1], *cell));
-    return mul(c, o, activate(r, c, d, 2, *cell));
+    return mul(c, o, activate_raw(r, c, d, 2, *cell));
 }
 
 /* A value as an output of the body; each is listed once, so a second time takes a copy. */
