@@ -498,6 +498,60 @@ int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
     return r.n;
 }
 
+static void count_in(DefProgram *p, void *user) {
+    (void)user;
+    KTensor *read[256];
+    for (Stage *s = p->first; s; s = s->next) {
+        int n = stage_reads(p, s, read, 256);
+        for (int i = 0; i < n; i++) {
+            read[i]->n_users++;
+            read[i]->user = s;
+        }
+        for (int i = 0; s->region && i < s->region->n_in; i++) {
+            KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
+            if (t) {
+                t->n_users++;
+                t->user = s;
+                t->dense_only = true;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < p->outputs.n; i++) {
+        p->outputs.at[i]->n_users++;
+        p->outputs.at[i]->user = NULL;
+        p->outputs.at[i]->dense_only = true;
+    }
+}
+
+static void reset_users(DefProgram *p, void *user) {
+    (void)user;
+    for (uint32_t i = 0; i < p->tensors.n; i++) {
+        p->tensors.at[i]->n_users = 0;
+        p->tensors.at[i]->user = NULL;
+    }
+}
+
+void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user) {
+    fn(p, user);
+    for (Stage *s = p->first; s; s = s->next)
+        for (int i = 0; i < 2; i++)
+            if (s->sub[i]) program_visit(s->sub[i], fn, user);
+}
+
+void program_count_users(DefProgram *p) {
+    program_visit(p, reset_users, NULL);
+    program_visit(p, count_in, NULL);
+}
+
+bool tensor_is_dense(KCtx *k, const KTensor *t) {
+    const Layout *l = &t->layout;
+    if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < t->rank; i++)
+        index[i] = k_var(k, kvar_new(k, KV_AXIS, DT_I64, "i", 0, t->dims[i]->hi == INT64_MAX ? INT64_MAX : t->dims[i]->hi - 1));
+    return tensor_flat_index(k, t, index) == def_flatten(k, index, t->dims, t->rank);
+}
+
 /* ---- plain loops ------------------------------------------------------------------------------------------ */
 
 static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index, const KExpr *v) {

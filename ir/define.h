@@ -32,6 +32,7 @@ typedef struct Layout {
 } Layout;
 
 typedef struct Stage Stage;
+struct Schedule; /* schedule.h */
 
 struct KTensor {
     uint32_t id; /* dense in the program */
@@ -48,6 +49,8 @@ struct KTensor {
     Stage *def;       /* stage that defines it; NULL for inputs, constants, region inputs */
     KTensor *alias;   /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
+    uint32_t n_users; /* stages that read it, program outputs included; set by program_count_users */
+    Stage *user;      /* the last of them in program order; NULL when it is an output or a region's */
     KBuf *buf;        /* what kernels and programs address; exists from creation on */
     Value *value;     /* graph value it stands for, or NULL for a temporary between stages */
 };
@@ -92,7 +95,8 @@ struct Stage {
     bool movement;             /* MAP: body is one at() (perhaps predicated), no arithmetic on elements */
     bool view;                 /* MAP: out is the read tensor's dense bytes under another shape */
     uint32_t group;            /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
-    bool is_dead;              /* constant-evaluated or an alias: nothing to run */
+    bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
+    struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
 };
 
@@ -182,6 +186,12 @@ KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
 const KExpr *at_pred(const KExpr *at);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
+/* Fills KTensor.n_users and .user for all tensors of p and of the programs below it. */
+void program_count_users(DefProgram *p);
+/* Calls fn for p and all programs below it, outermost first. */
+void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user);
+/* Do t's elements lie in dense row-major order (whatever its layout says)? */
+bool tensor_is_dense(KCtx *k, const KTensor *t);
 /* Every expression of s rewritten in place. */
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user);
 

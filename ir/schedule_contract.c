@@ -344,7 +344,6 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     int64_t n;
-    bool padded = c->s->out->layout.block > 1;
     if (!k_is_int(vec->extent, &n)) {
         c->vec_start = k_mul(k, vec->at, k_int(k, vec->tile));
         c->n_vecs = sch->n_vecs;
@@ -365,7 +364,7 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     if (rest) {
         c->vec_start = k_int(k, n_full * vec->tile);
         c->n_vecs = (int)((rest + sch->lanes - 1) / sch->lanes);
-        c->masked = rest % sch->lanes && !padded;
+        c->masked = rest % sch->lanes != 0; /* what finish reads along the axis may end there */
         emit_split(c, row, vec, 0);
         if (n_full) kb_end(c->b);
     }

@@ -259,13 +259,24 @@ static void open_scan_element(Rows *r, const Stage *s, RowNest *nest) {
     kb_end(r->b);
 }
 
+/* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
+static const KExpr *inside_dim(Rows *r, const Stage *s, const RowNest *nest) {
+    int axis = s->out->layout.block_axis;
+    if (s->out->layout.block <= 1 || !nest->index[axis]) return k_bool(r->k, true);
+    return k_lt(r->k, nest->index[axis], s->out->dims[axis]);
+}
+
 static void open_element(Rows *r, const Stage *s, RowNest *nest) {
+    const KExpr *inside = inside_dim(r, s, nest);
+    bool guarded = !k_is_value(inside, 1);
+    if (guarded) kb_if(r->b, inside);
     if (s->form == FORM_MAP)
         store_out(r, s, nest, open_expr(r, s, nest, s->body));
     else if (s->form == FORM_SCAN)
         open_scan_element(r, s, nest);
     else
         open_fold_serial(r, s, nest);
+    if (guarded) kb_end(r->b);
 }
 
 /* ---- one stage ------------------------------------------------------------------------------------------------ */
