@@ -153,6 +153,9 @@ bool value_replace_uses(Value *v, Value *by);
 void graph_drop_node(Node *n);
 /* Moves n in front of at, to the end of its graph when at is NULL. */
 void graph_move_before(Node *n, Node *at);
+/* Moves all nodes of a subgraph without inputs before `at`, in the enclosing graph; its outputs become
+ * plain values there. The node that owned it has to go. */
+void graph_move_into(Graph *sub, Node *at);
 /* Removes every node without used outputs, subgraphs included; true when something went. */
 bool graph_drop_dead(Graph *g);
 /* Calls fn for g and every graph below it, outermost first. */
