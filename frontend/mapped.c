@@ -38,8 +38,8 @@ static void on_bus_error(int sig, siginfo_t *info, void *context) {
         uintptr_t start = atomic_load(&g->start), end = atomic_load(&g->end);
         if (!start || at < start || at >= end) continue;
         uintptr_t page = at & ~(uintptr_t)(page_bytes - 1);
-        void *p = mmap((void *)page, end - page, PROT_READ,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        void *p = mmap((void *)page, end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                       -1, 0);
         if (p == MAP_FAILED) break;
         atomic_store(&g->is_cut, 1);
         errno = kept_errno;
@@ -200,14 +200,16 @@ const char *mapped_format_hint(const unsigned char *bytes, size_t n_bytes) {
     } known[] = {
         {0, 2, "\x1f\x8b", "looks like a gzip archive: unpack it first"},
         {0, 4, "PK\3\4", "looks like a zip archive (a PyTorch, Keras or NumPy file?)"},
-        {0, 4, "\x7f"
-               "ELF",
+        {0, 4,
+         "\x7f"
+         "ELF",
          "looks like an ELF object or program"},
         {0, 8, "\x89HDF\r\n\x1a\n", "looks like an HDF5 file (Keras?)"},
         {0, 6, "\x93NUMPY", "looks like a NumPy array"},
         {0, 4, "BZh9", "looks like a bzip2 archive: unpack it first"},
-        {0, 6, "\xfd"
-               "7zXZ\0",
+        {0, 6,
+         "\xfd"
+         "7zXZ\0",
          "looks like an xz archive: unpack it first"},
         {0, 4, "\x28\xb5\x2f\xfd", "looks like a zstd archive: unpack it first"},
         {0, 4, "GGUF", "looks like a GGUF file"},

@@ -20,8 +20,8 @@ typedef struct Def {
     struct Def *outer; /* the definition that this one hides */
     const char *name;
     DefKind kind;
-    uint32_t depth; /* of its graph */
-    uint32_t index; /* among its kind; for DEF_OUTPUT, of the node */
+    uint32_t depth;       /* of its graph */
+    uint32_t index;       /* among its kind; for DEF_OUTPUT, of the node */
     uint32_t initializer; /* DEF_INPUT: 1 + index of the initializer that is its default */
 } Def;
 
@@ -67,8 +67,7 @@ static SrcLoc loc_of_node(const Check *c, size_t i) {
 /* ---- definitions ---- */
 
 static const char *describe_def(const Check *c, const Def *def) {
-    if (def->kind == DEF_INPUT)
-        return arena_printf(c->scratch, "input #%u", (unsigned)def->index);
+    if (def->kind == DEF_INPUT) return arena_printf(c->scratch, "input #%u", (unsigned)def->index);
     if (def->kind == DEF_INITIALIZER)
         return arena_printf(c->scratch, "initializer #%u", (unsigned)def->index);
     const Onnx__NodeProto *n = c->scope->node[def->index];
@@ -95,8 +94,8 @@ static bool define(Check *c, const char *name, DefKind kind, size_t index) {
         return false;
     }
     if (known && !c->has_warned) {
-        diag_warn(c->diag, loc_of_graph(c), "'%s' hides a value of the same name of the graph around",
-                  name);
+        diag_warn(c->diag, loc_of_graph(c),
+                  "'%s' hides a value of the same name of the graph around", name);
         c->has_warned = true;
     }
     def->outer = known;
@@ -123,6 +122,7 @@ static bool define_outputs(Check *c) {
 }
 
 static void undefine_scope(Check *c) {
+    if (!c->scope->outer) return; /* nobody looks names up any more */
     for (uint32_t i = 0; i < c->scope->defs.n; i++)
         strmap_put(c->names, c->scope->defs.at[i]->name, c->scope->defs.at[i]->outer);
 }
@@ -311,7 +311,8 @@ static bool check_nodes(Check *c) {
     for (size_t i = 0; i < s->n_nodes && !diag_is_full(c->diag); i++) {
         s->current = (uint32_t)i;
         good = onnx_check_node(c->m, c->scratch, s->node[i], loc_of_node(c, i), c->in_function,
-                               c->diag) && good;
+                               c->diag) &&
+               good;
         good = check_inputs(c, i) && good;
         good = check_node_graphs(c, i) && good;
     }

@@ -27,7 +27,8 @@ static bool check_ir_version(const OnnxModel *m, Diag *d) {
     int64_t v = m->proto->ir_version;
     SrcLoc at = onnx_model_loc(m);
     if (!m->proto->has_ir_version || v <= 0) {
-        diag_error(d, at, "ir_version is %s", m->proto->has_ir_version ? "not positive" : "missing");
+        diag_error(d, at, "ir_version is %s",
+                   m->proto->has_ir_version ? "not positive" : "missing");
         return false;
     }
     if (v >= OLDEST_IR && v <= NEWEST_IR) return true;
@@ -47,8 +48,9 @@ static bool check_imports(OnnxModel *m, Onnx__OperatorSetIdProto **import, size_
         int64_t v = import[i]->version;
         const Onnx__OperatorSetIdProto *other = strmap_get(to, domain);
         if (v < 1) {
-            diag_error(d, at, "opset_import of domain '%s' has version %" PRId64
-                       ", must be at least 1", domain, v);
+            diag_error(d, at,
+                       "opset_import of domain '%s' has version %" PRId64 ", must be at least 1",
+                       domain, v);
             good = false;
         }
         if (other && other->version != v) {
@@ -58,9 +60,10 @@ static bool check_imports(OnnxModel *m, Onnx__OperatorSetIdProto **import, size_
         }
         for (size_t k = 0; k < sizeof known_opset / sizeof *known_opset; k++)
             if (!strcmp(domain, known_opset[k].domain) && v > known_opset[k].newest) {
-                diag_unsupported(d, at, "opset version %" PRId64 " of domain '%s' is newer than %"
-                                 PRId64 ", the newest known", v, *domain ? domain : "ai.onnx",
-                                 known_opset[k].newest);
+                diag_unsupported(d, at,
+                                 "opset version %" PRId64 " of domain '%s' is newer than %" PRId64
+                                 ", the newest known",
+                                 v, *domain ? domain : "ai.onnx", known_opset[k].newest);
                 good = false;
             }
         strmap_put(to, domain, import[i]);
@@ -217,8 +220,10 @@ static bool check_calls(OnnxModel *m, Arena *scratch, Diag *d) {
         if (!walk_calls(&cs, i, stack, d)) return false;
     const Callable *all = &cs.item[n];
     if (all->n_all > ONNX_MAX_INLINED_NODES) {
-        diag_error(d, onnx_model_loc(m), "%s%" PRIu64 " nodes after inlining functions; at most %d "
-                   "are allowed", all->n_all == INLINED_CAP ? "more than " : "", all->n_all,
+        diag_error(d, onnx_model_loc(m),
+                   "%s%" PRIu64 " nodes after inlining functions; at most %d "
+                   "are allowed",
+                   all->n_all == INLINED_CAP ? "more than " : "", all->n_all,
                    ONNX_MAX_INLINED_NODES);
         return false;
     }
@@ -269,8 +274,9 @@ static bool check_domains(OnnxModel *m, Arena *scratch, StrMap *imports, const c
     for (uint32_t i = 0; i < strmap_count(missing); i++) {
         const DomainUse *u = strmap_value(missing, i);
         const char *domain = strmap_key(missing, i);
-        diag_error(d, at, "opset_import lacks domain '%s', which %" PRIu64
-                   " nodes use (%s is the first)", *domain ? domain : "ai.onnx", u->n, u->first_op);
+        diag_error(d, at,
+                   "opset_import lacks domain '%s', which %" PRIu64 " nodes use (%s is the first)",
+                   *domain ? domain : "ai.onnx", u->n, u->first_op);
     }
     return strmap_count(missing) == 0;
 }
@@ -281,7 +287,8 @@ static bool check_function(OnnxModel *m, Arena *scratch, const Onnx__FunctionPro
     bool good = check_imports(m, f->opset_import, f->n_opset_import, path, imports, d);
     /* a function without imports of its own takes the model's */
     good = check_domains(m, scratch, f->n_opset_import ? imports : m->opsets, path, f->node,
-                         f->n_node, d) && good;
+                         f->n_node, d) &&
+           good;
     return onnx_check_function(m, scratch, f, path, d) && good;
 }
 

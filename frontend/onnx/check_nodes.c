@@ -69,8 +69,9 @@ static bool check_attribute(const Onnx__AttributeProto *a, SrcLoc where, bool in
         }
     if (a->ref_attr_name && *a->ref_attr_name) {
         if (!in_function)
-            diag_error(d, where, "attribute '%s' refers to '%s', but only functions have attributes",
-                       name, a->ref_attr_name);
+            diag_error(d, where,
+                       "attribute '%s' refers to '%s', but only functions have attributes", name,
+                       a->ref_attr_name);
         else if (n_present)
             diag_error(d, where, "attribute '%s' has both a reference and a value", name);
         return in_function && !n_present;

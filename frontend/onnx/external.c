@@ -3,7 +3,8 @@
  * A location is a relative path of plain names. It is resolved below the model's folder without
  * following any symbolic link: by openat2() where the kernel has it, else component by component
  * with O_NOFOLLOW. The file must be regular and have one name (a hard link could be another
- * user's secret). Each file is opened once, its descriptor closed at once, its bytes kept mapped. */
+ * user's secret). Each file is opened once, its descriptor closed at once, its bytes kept mapped.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -32,8 +33,8 @@ typedef struct Place {
 } Place;
 
 #define bad(m, t, where, d, fmt, ...)                                                              \
-    ((void)(m), diag_error(d, where, "external data of tensor '%s': " fmt, tensor_name(t),         \
-                           __VA_ARGS__),                                                           \
+    ((void)(m),                                                                                    \
+     diag_error(d, where, "external data of tensor '%s': " fmt, tensor_name(t), __VA_ARGS__),      \
      false)
 
 /* NULL when the location may be opened. */
@@ -94,8 +95,10 @@ static bool read_place(OnnxModel *m, const Onnx__TensorProto *t, SrcLoc where, D
         unsigned k = 0;
         while (k < 4 && !key_is(key, known[k])) k++;
         if (k == 4)
-            return bad(m, t, where, d, "the key '%s' is unknown; location, offset, length and "
-                       "checksum are known", shown(m, key));
+            return bad(m, t, where, d,
+                       "the key '%s' is unknown; location, offset, length and "
+                       "checksum are known",
+                       shown(m, key));
         if (seen >> k & 1) return bad(m, t, where, d, "the key '%s' occurs twice", known[k]);
         seen |= 1u << k;
         if (k == 0) {
@@ -150,8 +153,7 @@ static int open_below(int folder, const char *location) {
 
 static const char *open_side_file(OnnxModel *m, SideFile *side) {
     if (!m->folder) return "a model from memory or standard input has no folder to find it in";
-    if (m->folder_fd < 0)
-        m->folder_fd = open(m->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (m->folder_fd < 0) m->folder_fd = open(m->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (m->folder_fd < 0) return strerror(errno);
     int fd = open_below(m->folder_fd, side->location);
     if (fd < 0 && errno == ELOOP) return "a symbolic link is not allowed";

@@ -1,10 +1,9 @@
 /* An ONNX model in memory: from bytes to protobuf-c's structs, with the weights left in the file.
  *
- *     OnnxModel *m = onnx_model_open("net.onnx", d);    every structural check of check_graph.c done
- *     const Onnx__ModelProto *p = onnx_model_proto(m);
- *     OnnxTensor t;
- *     if (onnx_tensor_bytes(m, p->graph->initializer[0], loc, d, &t)) use(t.bytes, t.n_bytes);
- *     onnx_model_close(m);                              and everything above is gone
+ *     OnnxModel *m = onnx_model_open("net.onnx", d);    every structural check of check_graph.c
+ * done const Onnx__ModelProto *p = onnx_model_proto(m); OnnxTensor t; if (onnx_tensor_bytes(m,
+ * p->graph->initializer[0], loc, d, &t)) use(t.bytes, t.n_bytes); onnx_model_close(m); and
+ * everything above is gone
  *
  * How: wire.c checks the file's protobuf encoding and writes a compacted copy of it without weights
  * and unknown fields; protobuf-c unpacks the copy into the model's arena; `raw_data` of every
@@ -65,11 +64,11 @@ bool onnx_model_is_intact(const OnnxModel *m, Diag *d);
 typedef struct OnnxTensor {
     int32_t data_type; /* ONNX__TENSOR_PROTO__DATA_TYPE__*, known and not UNDEFINED */
     int rank;
-    const int64_t *dims;  /* rank of them, none negative */
-    int64_t n_elements;   /* product of the dims, 1 for a scalar */
-    const void *bytes;    /* little-endian, dense, row major; sub-byte types packed from the low bits.
-                             NULL when n_bytes is 0 */
-    size_t n_bytes;       /* ceil(n_elements * bits / 8), 0 for strings */
+    const int64_t *dims; /* rank of them, none negative */
+    int64_t n_elements;  /* product of the dims, 1 for a scalar */
+    const void *bytes; /* little-endian, dense, row major; sub-byte types packed from the low bits.
+                          NULL when n_bytes is 0 */
+    size_t n_bytes;    /* ceil(n_elements * bits / 8), 0 for strings */
     const ProtobufCBinaryData *strings; /* n_elements of them when data_type is STRING */
 } OnnxTensor;
 
@@ -77,7 +76,8 @@ typedef struct OnnxTensor {
  * that it has the length the dims ask for. bytes points into the model file, a side file or the
  * model's arena, is not aligned beyond what the file has, and lives as long as the model. `where`
  * names the node (or just the file) that the messages speak of. False, with a message, when bad.
- * External files are opened here, once each. Bytes of BOOL tensors are not normalised to 0 and 1. */
+ * External files are opened here, once each. Bytes of BOOL tensors are not normalised to 0 and 1.
+ */
 bool onnx_tensor_bytes(OnnxModel *m, const Onnx__TensorProto *t, SrcLoc where, Diag *d,
                        OnnxTensor *out);
 

@@ -2,7 +2,8 @@
  *
  * raw_data and external data are views. float_data, int64_data and other fields whose entries have
  * the element's width are views too (protobuf-c's arrays are little-endian here); narrower types
- * kept in int32_data or uint64_data are narrowed into the model's arena, once, with a range check. */
+ * kept in int32_data or uint64_data are narrowed into the model's arena, once, with a range check.
+ */
 #include <inttypes.h>
 #include <string.h>
 
@@ -11,8 +12,16 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ONNX data is little-endian");
 
-typedef enum { FIELD_NONE, float_data, int32_data, string_data, int64_data, double_data,
-               uint64_data, N_FIELDS } TypedField;
+typedef enum {
+    FIELD_NONE,
+    float_data,
+    int32_data,
+    string_data,
+    int64_data,
+    double_data,
+    uint64_data,
+    N_FIELDS
+} TypedField;
 typedef enum { ONE, PAIR, PACKED } Entries;
 
 typedef struct TypeRow {
@@ -23,14 +32,14 @@ typedef struct TypeRow {
 } TypeRow;
 
 static const TypeRow type_row[] = {
-#define TENSOR_TYPE(name, bits, field, entries) \
+#define TENSOR_TYPE(name, bits, field, entries)                                                    \
     [ONNX__TENSOR_PROTO__DATA_TYPE__##name] = {#name, bits, field, entries},
 #include "frontend/onnx/tensor_types.def"
 #undef TENSOR_TYPE
 };
 enum { N_TYPES = sizeof type_row / sizeof *type_row };
 
-static const char *const field_name[N_FIELDS] = {"no data",    "float_data",  "int32_data",
+static const char *const field_name[N_FIELDS] = {"no data",     "float_data", "int32_data",
                                                  "string_data", "int64_data", "double_data",
                                                  "uint64_data"};
 
@@ -58,7 +67,8 @@ typedef struct Reading {
 } Reading;
 
 #define bad(r, fmt, ...)                                                                           \
-    (diag_error((r)->diag, (r)->where, "tensor '%s': " fmt, tensor_name((r)->t), __VA_ARGS__), false)
+    (diag_error((r)->diag, (r)->where, "tensor '%s': " fmt, tensor_name((r)->t), __VA_ARGS__),     \
+     false)
 
 /* "[2,3] of FLOAT" */
 static const char *describe_shape(const Reading *r) {
@@ -115,8 +125,7 @@ static bool find_field(Reading *r, TypedField *used) {
     *used = FIELD_NONE;
     for (TypedField f = float_data; f < N_FIELDS; f++) {
         if (!field_count(r->t, f)) continue;
-        if (*used)
-            return bad(r, "both %s and %s are present", field_name[*used], field_name[f]);
+        if (*used) return bad(r, "both %s and %s are present", field_name[*used], field_name[f]);
         *used = f;
     }
     return true;

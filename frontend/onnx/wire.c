@@ -144,8 +144,8 @@ static bool skip_value(Scan *s, int wire) {
 
 /* ---- messages ---- */
 
-static bool push_message(Scan *s, const ProtobufCMessageDescriptor *desc,
-                         const unsigned char *end, size_t length_at) {
+static bool push_message(Scan *s, const ProtobufCMessageDescriptor *desc, const unsigned char *end,
+                         size_t length_at) {
     Frame f = {.desc = desc, .end = end, .length_at = length_at, .limit = -1};
     BUG_IF(desc->n_fields > 64, "%s has more than 64 fields", desc->name);
     if (s->depth + 1 >= WIRE_MAX_DEPTH) {
@@ -213,8 +213,8 @@ static bool note_singular(Scan *s, const ProtobufCFieldDescriptor *field,
     size_t k = (size_t)(field - f->desc->fields);
     if (f->seen >> k & 1) {
         bool in_oneof = field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
-        diag_error(s->diag, loc_at(s, tag_at), "%s.%s occurs twice%s", message_name(s),
-                   field->name, in_oneof ? ", or beside another member of its oneof" : "");
+        diag_error(s->diag, loc_at(s, tag_at), "%s.%s occurs twice%s", message_name(s), field->name,
+                   in_oneof ? ", or beside another member of its oneof" : "");
         return false;
     }
     f->seen |= UINT64_C(1) << k;
@@ -342,8 +342,8 @@ static bool scan_field(Scan *s) {
     if (!field) return skip_value(s, wire);
 
     int natural = wire_of(field->type);
-    bool is_packed = field->label == PROTOBUF_C_LABEL_REPEATED && natural != WIRE_LEN &&
-                     wire == WIRE_LEN;
+    bool is_packed =
+        field->label == PROTOBUF_C_LABEL_REPEATED && natural != WIRE_LEN && wire == WIRE_LEN;
     if (wire != natural && !is_packed) {
         diag_error(s->diag, loc_at(s, tag_at), "%s.%s has wire type %d, expected %d",
                    desc->short_name, field->name, wire, natural);

@@ -135,7 +135,8 @@ def _(d):
     return b""
 
 
-@fixture("cut_in_graph", 1, r"byte \d+: .*ModelProto\.graph has a length of \d+, but only \d+ bytes")
+@fixture("cut_in_graph", 1,
+         r"byte \d+: .*ModelProto\.graph has a length of \d+, but only \d+ bytes")
 def _(d):
     return small_model()[:-3]
 
@@ -221,6 +222,19 @@ def _(d):
 
 
 FIXTURES[-1]["mib"] = 4096  # address space of the mapping; the memory taken is small
+
+
+@fixture("weights_3_gib", 0, r"^$", mib=4096)
+def _(d):
+    n = 3 << 30  # the last field of the last message of the file, and a hole on disk
+    head = num(2, 2) + blob(8, "w") + num(1, n) + varint(9 << 3 | 2) + varint(n)
+    start = graph([relu()]) + varint(5 << 3 | 2) + varint(len(head) + n) + head
+    start = model() + varint(7 << 3 | 2) + varint(len(start) + n) + start
+    path = os.path.join(d, "model.onnx")
+    with open(path, "wb") as f:
+        f.write(start)
+        f.truncate(len(start) + n)
+    return path
 
 
 def nested_graphs(depth):
@@ -742,7 +756,8 @@ def _(d):
     return model(graph([call("f", "x", "y")]), more=LOCAL + f + f)
 
 
-@fixture("function_dangling", 1, r"node '' \(Relu #0, in function f\): input 0, 'q', is not defined")
+@fixture("function_dangling", 1,
+         r"node '' \(Relu #0, in function f\): input 0, 'q', is not defined")
 def _(d):
     f = function("f", [node("Relu", ["q"], ["b"])])
     return model(graph([call("f", "x", "y")]), more=LOCAL + blob(25, f))
@@ -788,7 +803,8 @@ def _(d):
 def _(d):
     then, other = branch([relu("x", "t")], ("t",)), branch([relu("x", "q")], ("q",), "else_branch")
     cond = tensor("c", dims=(), dtype=9, raw=b"\1")
-    nodes = [relu("x", "t"), node("If", ["c"], ["u"], [then, other]), node("Add", ["t", "u"], ["y"])]
+    nodes = [relu("x", "t"), node("If", ["c"], ["u"], [then, other]),
+             node("Add", ["t", "u"], ["y"])]
     return model(graph(nodes, initializers=[cond]))
 
 
