@@ -87,7 +87,7 @@ static void measure(Plan *p) {
     for (uint32_t i = 0; i < p->lives.n; i++) {
         Life *life = &p->lives.at[i];
         const KExpr *n = life->buf->n_elems;
-        int64_t n_elems = n->hi, n_bytes;
+        int64_t n_elems = n->hi, n_bytes = 0;
         life->symbolic = n->hi == INT64_MAX || __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
                          n_bytes > LARGEST_BOUND;
         if (!life->symbolic) life->n_bytes = (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
