@@ -115,20 +115,19 @@ static void print_parameters(StrBuf *out, const KModule *m, const Api *api, cons
     if (o->weights_file) strbuf_add(out, ", const void *weights");
 }
 
-static void print_macros(StrBuf *out, const char *upper, const KModule *m, const Api *api) {
+static void print_macros(StrBuf *out, const char *upper, const Api *api) {
     if (api->arena_bytes != UINT64_MAX) {
         const char *suffix = api->arena_bytes > UINT32_MAX ? "ull" : "u";
         strbuf_printf(out, "/* Scratch memory for a call%s; any alignment will do. */\n"
                            "#define %s_ARENA_BYTES %llu%s\n", api->n_arguments ? ", with every dim at its largest" : "",
                       upper, (unsigned long long)api->arena_bytes, suffix);
     }
-    for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
-        const ApiTensor *t = i < m->n_inputs ? &api->inputs[i] : &api->outputs[i - m->n_inputs];
-        if (t->io->dtype == DT_STR)
-            strbuf_add(out, "#ifndef SMELT_STRING_DECLARED\n#define SMELT_STRING_DECLARED\n"
-                            "typedef struct smelt_string smelt_string; /* smelt.h has it */\n#endif\n");
-        if (t->io->dtype == DT_STR) return;
-    }
+}
+
+static bool has_strings(const KModule *m) {
+    for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++)
+        if ((i < m->n_inputs ? &m->inputs[i] : &m->outputs[i - m->n_inputs])->dtype == DT_STR) return true;
+    return false;
 }
 
 static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Api *api,
@@ -158,8 +157,9 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t, cons
     char *upper = arena_strdup(a, m->name);
     for (char *s = upper; *s; s++) *s = (char)toupper((unsigned char)*s);
     print_intro(out, m, t, api, o);
-    strbuf_printf(out, "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n", upper, upper);
-    print_macros(out, upper, m, api);
+    strbuf_printf(out, "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n%s\n", upper, upper,
+                  has_strings(m) ? "#include \"smelt.h\" /* smelt_string */\n" : "");
+    print_macros(out, upper, api);
     strbuf_add(out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");
