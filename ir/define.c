@@ -9,7 +9,7 @@ DType ktensor_dtype(const KTensor *t) {
 
 /* ---- tensors ----------------------------------------------------------------------------------- */
 
-static KTensor *tensor_new(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims) {
+KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims) {
     KTensor *x = arena_new(p->arena, KTensor);
     x->id = p->tensors.n;
     x->name = intern(name);
@@ -30,7 +30,7 @@ static DefProgram *program_root(DefProgram *p) {
 KTensor *program_tensor(DefProgram *p, Value *v) {
     if (v->tensor) return v->tensor;
     BUG_IF(!v->data && v->def, "value '%s' is used before its definition", v->name);
-    KTensor *t = tensor_new(v->data ? program_root(p) : p, v->name, v->dtype, v->shape.rank, v->shape.dims);
+    KTensor *t = program_add_tensor(v->data ? program_root(p) : p, v->name, v->dtype, v->shape.rank, v->shape.dims);
     t->value = v;
     t->data = v->data;
     t->data_bytes = v->data_bytes;
@@ -47,19 +47,19 @@ KTensor *def_out(Def *d, int i) {
     Value *v = d->node->out[i];
     BUG_IF(!v, "output %d is not used", i);
     if (!v->tensor) {
-        v->tensor = tensor_new(d->p, v->name, v->dtype, v->shape.rank, v->shape.dims);
+        v->tensor = program_add_tensor(d->p, v->name, v->dtype, v->shape.rank, v->shape.dims);
         v->tensor->value = v;
     }
     return v->tensor;
 }
 
 KTensor *def_temp(Def *d, const char *name, DType t, int rank, const KExpr *const *dims) {
-    return tensor_new(d->p, name, t, rank, dims);
+    return program_add_tensor(d->p, name, t, rank, dims);
 }
 
 static KTensor *table_new(Def *d, const char *name, DType t, void *data, int64_t count) {
     const KExpr *dim = k_int(d->k, count);
-    KTensor *x = tensor_new(program_root(d->p), name, t, 1, &dim);
+    KTensor *x = program_add_tensor(program_root(d->p), name, t, 1, &dim);
     x->data = data;
     x->data_bytes = (uint64_t)count * (uint64_t)dtype_bytes(t);
     return x;
@@ -85,18 +85,22 @@ KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, in
 
 /* ---- stages -------------------------------------------------------------------------------------- */
 
-static Stage *stage_append(DefProgram *p, Form form, KTensor *out, const Node *node) {
-    Stage *s = arena_new(p->arena, Stage);
+static Stage *stage_insert(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node) {
+    Stage *s = arena_new(p->arena, Stage), *before = at ? at->prev : p->last;
     s->form = form;
     s->id = p->n_stages++;
     s->out = out;
     s->node = node;
-    s->prev = p->last;
-    if (p->last)
-        p->last->next = s;
+    s->prev = before;
+    s->next = at;
+    if (before)
+        before->next = s;
     else
         p->first = s;
-    p->last = s;
+    if (at)
+        at->prev = s;
+    else
+        p->last = s;
     if (out) out->def = s;
     return s;
 }
@@ -105,12 +109,16 @@ static int64_t last_index(const KExpr *extent) {
     return extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
 }
 
-Stage *def_begin(Def *d, Form form, KTensor *out) {
+Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node) {
     static const char *const names[] = {"i", "j", "k", "l"};
-    Stage *s = stage_append(d->p, form, out, d->node);
+    Stage *s = stage_insert(p, at, form, out, node);
     for (int i = 0; i < out->rank; i++)
-        s->axis[i] = kvar_new(d->k, KV_AXIS, DT_I64, names[i % 4], 0, last_index(out->dims[i]));
+        s->axis[i] = kvar_new(p->m->k, KV_AXIS, DT_I64, names[i % 4], 0, last_index(out->dims[i]));
     return s;
+}
+
+Stage *def_begin(Def *d, Form form, KTensor *out) {
+    return program_add_stage(d->p, NULL, form, out, d->node);
 }
 
 const KExpr *def_axis(Def *d, const Stage *s, int i) {
@@ -165,7 +173,7 @@ void def_finish(Def *d, Stage *s, const KExpr *e) {
 }
 
 Stage *def_program(Def *d, KTensor *const *outs, int n_outs) {
-    Stage *s = stage_append(d->p, FORM_PROGRAM, outs[0], d->node);
+    Stage *s = stage_insert(d->p, NULL, FORM_PROGRAM, outs[0], d->node);
     s->outs = arena_array(d->arena, KTensor *, n_outs);
     s->n_outs = n_outs;
     for (int i = 0; i < n_outs; i++) {
@@ -193,7 +201,7 @@ void def_region(Def *d) {
     static const char *const body_names[] = {"then_branch", "else_branch", "body"};
     const Node *n = d->node;
     KTensor **outs = arena_array(d->arena, KTensor *, n->n_out ? n->n_out : 1);
-    Stage *s = stage_append(d->p, FORM_REGION, NULL, n);
+    Stage *s = stage_insert(d->p, NULL, FORM_REGION, NULL, n);
     s->region = n;
     s->outs = outs;
     for (int i = 0; i < n->n_out; i++) {
@@ -330,8 +338,9 @@ static bool is_blocked(const KTensor *t) {
 }
 
 static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
-    return is_blocked(t) && axis == t->layout.block_axis ? blocks_of(k, t->dims[axis], t->layout.block)
-                                                          : t->dims[axis];
+    const Layout *l = &t->layout;
+    if (is_blocked(t) && axis == l->block_axis) return blocks_of(k, t->dims[axis], l->block);
+    return l->has_halo ? k_add(k, t->dims[axis], k_int(k, l->halo[axis][0] + l->halo[axis][1])) : t->dims[axis];
 }
 
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
@@ -346,6 +355,7 @@ const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *in
         int axis = t->layout.permuted ? t->layout.order[i] : i;
         const KExpr *at = index[axis];
         if (is_blocked(t) && axis == t->layout.block_axis) at = k_fdiv(k, at, block);
+        if (t->layout.has_halo) at = k_add(k, at, k_int(k, t->layout.halo[axis][0]));
         flat = k_add(k, k_mul(k, flat, stored_dim(k, t, axis)), at);
     }
     if (is_blocked(t))
@@ -360,10 +370,39 @@ KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset) {
     return t;
 }
 
+/* Is c of the form 0 <= index[a] or index[a] < dims[a], with index[a] always inside the halo? */
+static bool halo_covers(const KExpr *at, const KExpr *c) {
+    const KTensor *t = at->u.tensor;
+    int64_t dim;
+    for (int a = 0; a < t->rank; a++) {
+        const KExpr *i = at->arg[a];
+        if (!k_is_int(t->dims[a], &dim)) continue;
+        bool inside = i->lo >= -(int64_t)t->layout.halo[a][0] && i->hi < dim + t->layout.halo[a][1];
+        bool is_lower = c->op == KO_le && k_is_value(c->arg[0], 0) && c->arg[1] == i;
+        bool is_upper = c->op == KO_lt && c->arg[0] == i && c->arg[1] == t->dims[a];
+        if (inside && (is_lower || is_upper)) return true;
+    }
+    return false;
+}
+
+static const KExpr *pred_beyond_halo(KCtx *k, const KExpr *at, const KExpr *pred) {
+    if (pred->op == KO_and) {
+        const KExpr *a = pred_beyond_halo(k, at, pred->arg[0]), *b = pred_beyond_halo(k, at, pred->arg[1]);
+        return !a ? b : !b ? a : k_and(k, a, b);
+    }
+    return halo_covers(at, pred) ? NULL : pred;
+}
+
+const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at) {
+    const KExpr *pred = at_pred(at);
+    if (!pred || !at->u.tensor->layout.has_halo) return pred;
+    return pred_beyond_halo(k, at, pred);
+}
+
 static const KExpr *open_at(KCtx *k, const KExpr *e, void *user) {
     (void)user;
     if (e->op != KO_at) return e;
-    const KExpr *offset, *pred = at_pred(e);
+    const KExpr *offset, *pred = at_pred_beyond_halo(k, e);
     KTensor *root = tensor_root(k, e->u.tensor, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, e->u.tensor, e->arg), offset);
     return pred ? k_load_if(k, root->buf, flat, pred) : k_load(k, root->buf, flat);
@@ -457,6 +496,60 @@ int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
     if (s->form == FORM_PROGRAM) /* the identity rewrite is a visit */
         kblock_rewrite(k, (KBlock *)&s->program, note_read_rewrite, &r);
     return r.n;
+}
+
+static void count_in(DefProgram *p, void *user) {
+    (void)user;
+    KTensor *read[256];
+    for (Stage *s = p->first; s; s = s->next) {
+        int n = stage_reads(p, s, read, 256);
+        for (int i = 0; i < n; i++) {
+            read[i]->n_users++;
+            read[i]->user = s;
+        }
+        for (int i = 0; s->region && i < s->region->n_in; i++) {
+            KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
+            if (t) {
+                t->n_users++;
+                t->user = s;
+                t->dense_only = true;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < p->outputs.n; i++) {
+        p->outputs.at[i]->n_users++;
+        p->outputs.at[i]->user = NULL;
+        p->outputs.at[i]->dense_only = true;
+    }
+}
+
+static void reset_users(DefProgram *p, void *user) {
+    (void)user;
+    for (uint32_t i = 0; i < p->tensors.n; i++) {
+        p->tensors.at[i]->n_users = 0;
+        p->tensors.at[i]->user = NULL;
+    }
+}
+
+void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user) {
+    fn(p, user);
+    for (Stage *s = p->first; s; s = s->next)
+        for (int i = 0; i < 2; i++)
+            if (s->sub[i]) program_visit(s->sub[i], fn, user);
+}
+
+void program_count_users(DefProgram *p) {
+    program_visit(p, reset_users, NULL);
+    program_visit(p, count_in, NULL);
+}
+
+bool tensor_is_dense(KCtx *k, const KTensor *t) {
+    const Layout *l = &t->layout;
+    if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < t->rank; i++)
+        index[i] = k_var(k, kvar_new(k, KV_AXIS, DT_I64, "i", 0, t->dims[i]->hi == INT64_MAX ? INT64_MAX : t->dims[i]->hi - 1));
+    return tensor_flat_index(k, t, index) == def_flatten(k, index, t->dims, t->rank);
 }
 
 /* ---- plain loops ------------------------------------------------------------------------------------------ */

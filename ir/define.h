@@ -27,9 +27,12 @@ typedef struct Layout {
     int8_t order[MAX_RANK]; /* valid when permuted: order[0] is the outermost axis */
     int8_t block_axis;
     int16_t block; /* 0 or 1: not blocked */
+    bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold zeros */
+    uint8_t halo[MAX_RANK][2];
 } Layout;
 
 typedef struct Stage Stage;
+struct Schedule; /* schedule.h */
 
 struct KTensor {
     uint32_t id; /* dense in the program */
@@ -46,6 +49,8 @@ struct KTensor {
     Stage *def;       /* stage that defines it; NULL for inputs, constants, region inputs */
     KTensor *alias;   /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
+    uint32_t n_users; /* stages that read it, program outputs included; set by program_count_users */
+    Stage *user;      /* the last of them in program order; NULL when it is an output or a region's */
     KBuf *buf;        /* what kernels and programs address; exists from creation on */
     Value *value;     /* graph value it stands for, or NULL for a temporary between stages */
 };
@@ -89,6 +94,9 @@ struct Stage {
     /* everyone */
     bool movement;             /* MAP: body is one at() (perhaps predicated), no arithmetic on elements */
     bool view;                 /* MAP: out is the read tensor's dense bytes under another shape */
+    uint32_t group;            /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
+    bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
+    struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
 };
 
@@ -154,6 +162,10 @@ KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, in
 
 /* The tensor that stands for a graph value in program p (or in an enclosing one). */
 KTensor *program_tensor(DefProgram *p, Value *v);
+/* A fresh tensor, and a fresh stage placed before `at` (NULL: at the end) with axes for its dims. */
+KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims);
+Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node);
+
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies. */
@@ -165,12 +177,21 @@ void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
 void stage_remove(DefProgram *p, Stage *s);
 /* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before loops. */
 const KExpr *expr_open(DefProgram *p, const KExpr *e);
+/* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary; NULL when
+ * nothing is left. Ranges decide: the index must stay inside the halo for all values of its variables. */
+const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at);
 /* The tensor whose bytes t shares (t itself mostly), and the element offset of t in it. */
 KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
 /* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate. */
 const KExpr *at_pred(const KExpr *at);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
+/* Fills KTensor.n_users and .user for all tensors of p and of the programs below it. */
+void program_count_users(DefProgram *p);
+/* Calls fn for p and all programs below it, outermost first. */
+void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user);
+/* Do t's elements lie in dense row-major order (whatever its layout says)? */
+bool tensor_is_dense(KCtx *k, const KTensor *t);
 /* Every expression of s rewritten in place. */
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user);
 

@@ -1,0 +1,151 @@
+/* choose_schedules: register tiles for contractions, and operands packed for them.
+ *
+ * Before:  y[m, n] = sum_k x[m, k] * w[k, n]
+ * After:   w'[k, n] = w[k, n], stored as [n / nt][k][n mod nt];  y = sum x * w', schedule t6x4_v16
+ *
+ * The right factor is materialised in the order in which the template reads it: at compile time when
+ * it is constant, otherwise by a stage of its own, unless it can be read in place. Requires layouts.
+ * Leaves Stage.schedule; a contraction without one is opened by rows. */
+#include <string.h>
+
+#include "ir/schedule.h"
+#include "passes/pass.h"
+
+static void swap_factors(Stage *s) {
+    const KExpr *t = s->lhs;
+    s->lhs = s->rhs;
+    s->rhs = t;
+}
+
+typedef struct OnlyConst {
+    bool is_const;
+} OnlyConst;
+
+static void note_not_const(const KExpr *e, void *user) {
+    OnlyConst *c = user;
+    if (e->op == KO_at && !e->u.tensor->data) c->is_const = false;
+    if (e->op == KO_var && e->u.var->kind == KV_SYMBOL) c->is_const = false;
+}
+
+static bool reads_only_constants(KCtx *k, const KExpr *e) {
+    OnlyConst c = {true};
+    k_visit(k, e, note_not_const, &c);
+    return c.is_const;
+}
+
+/* Does every read in e walk memory with unit stride along var, without leaving it in a whole number
+ * of vectors? */
+typedef struct UnitReads {
+    KCtx *k;
+    KVar *var;
+    int lanes;
+    bool ok;
+} UnitReads;
+
+static void note_unit_read(const KExpr *e, void *user) {
+    UnitReads *u = user;
+    const KExpr *base, *coeff;
+    if (e->op != KO_at || !u->ok) return;
+    const KTensor *t = e->u.tensor;
+    if (t->layout.block > 1) {
+        const KExpr *at = e->arg[t->layout.block_axis];
+        u->ok = t->layout.block == u->lanes && at->op == KO_var && at->u.var == u->var;
+        return;
+    }
+    const KExpr *flat = tensor_flat_index(u->k, t, e->arg);
+    u->ok = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
+}
+
+static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
+    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, true};
+    k_visit(k, e, note_unit_read, &u);
+    return u.ok;
+}
+
+static bool fills_vectors(const Stage *s, const Schedule *sch) {
+    int64_t n;
+    return k_is_int(s->out->dims[sch->vec_axis], &n) && n % sch->lanes == 0;
+}
+
+/* The variables of e that index it: axes first (the vector axis last of them), then reduction axes. */
+static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch, KVar **var,
+                       const KExpr **extent, int *vec_at) {
+    int n = 0;
+    for (int i = 0; i < s->out->rank; i++)
+        if (i != sch->vec_axis && k_uses_var(k, e, s->axis[i])) {
+            var[n] = s->axis[i];
+            extent[n++] = s->out->dims[i];
+        }
+    *vec_at = n;
+    var[n] = s->axis[sch->vec_axis];
+    extent[n++] = s->out->dims[sch->vec_axis];
+    for (int r = 0; r < s->n_red; r++)
+        if (k_uses_var(k, e, s->red[r])) {
+            var[n] = s->red[r];
+            extent[n++] = s->red_extent[r];
+        }
+    return n;
+}
+
+/* Materialises s->rhs as a tensor in the template's reading order. */
+static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
+    KCtx *k = p->m->k;
+    KVar *var[MAX_RANK + MAX_RED];
+    const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
+    int vec_at, n = factor_vars(k, s, s->rhs, sch, var, extent, &vec_at);
+    if (n > MAX_RANK) return false;
+    bool is_const = reads_only_constants(k, s->rhs);
+    KTensor *packed = program_add_tensor(p, "packed", s->rhs->dtype, n, extent);
+    Layout *l = &packed->layout;
+    l->permuted = true;
+    /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
+    for (int i = 0; i < n; i++) l->order[i] = (int8_t)i;
+    l->block_axis = (int8_t)vec_at;
+    l->block = (int16_t)(sch->lanes * sch->n_vecs);
+    if (l->block <= 1) return false;
+    Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
+    for (int i = 0; i < n; i++) index[i] = k_var(k, pack->axis[i]);
+    pack->body = k_subst(k, s->rhs, var, index, n);
+    if (is_const && !evaluate_stage(p, pack)) BUG("constant operand could not be packed");
+    if (is_const) stage_remove(p, pack);
+    for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
+    s->rhs = k_at(k, packed, index, n);
+    return true;
+}
+
+static void schedule_contract(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Schedule sch;
+    if (s->n_red == 0 || p->m->target->vector_bytes <= 0) return;
+    bool fits = schedule_contract_axes(p, s, p->m->target, &sch);
+    if (!fits) {
+        swap_factors(s);
+        fits = schedule_contract_axes(p, s, p->m->target, &sch);
+        if (!fits) swap_factors(s);
+    }
+    if (!fits) return;
+    KVar *lane = s->axis[sch.vec_axis];
+    bool shared = k_uses_var(k, s->lhs, lane);
+    if (shared && (!reads_vectors(k, s, s->lhs, &sch) || (!fills_vectors(s, &sch) && s->out->layout.block <= 1))) return;
+    schedule_contract_tile(p, s, p->m->target, &sch);
+    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) && reads_vectors(k, s, s->rhs, &sch);
+    if (!in_place && !pack_factor(p, s, &sch)) return;
+    s->schedule = arena_copy(p->arena, &sch, sizeof sch);
+    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, &sch),
+               in_place ? ", right factor in place" : "");
+}
+
+static void schedule_program(DefProgram *p, void *user) {
+    bool *changed = user;
+    for (Stage *s = p->first; s; s = s->next)
+        if (s->form == FORM_CONTRACT) {
+            schedule_contract(p, s);
+            *changed |= s->schedule != NULL;
+        }
+}
+
+bool pass_choose_schedules(Module *m) {
+    bool changed = false;
+    program_visit(m->defs, schedule_program, &changed);
+    return changed;
+}

@@ -1,0 +1,305 @@
+/* fuse_stages: substitutes maps into the stages that read them, and maps that follow a reduction or
+ * contraction into its store.
+ *
+ * Before:  c[i,j] = sum_k x[i,k] * w[k,j];  b[i,j] = c[i,j] + bias[j];  r[i,j] = max(0, b[i,j])
+ * After:   r[i,j] = finish(max(0, acc + bias[j])) of sum_k x[i,k] * w[k,j]
+ *
+ * Requires definitions. A map disappears when every reader takes it: pure movement goes into any
+ * reader whose index stays simple; arithmetic goes where it is not repeated more than it costs.
+ * Deliberately not done: substitution into programs and regions (they read dense memory), and of
+ * selections between tensors (concatenation is done in place by share_memory). */
+#include <string.h>
+
+#include "passes/pass.h"
+
+enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
+
+/* ---- measures of an expression -------------------------------------------------------------------- */
+
+typedef struct Measure {
+    int n_nodes, n_arith, n_math, n_div;
+} Measure;
+
+static void measure_node(const KExpr *e, void *user) {
+    Measure *m = user;
+    m->n_nodes++;
+    bool is_index = e->dtype == DT_I64 || e->dtype == DT_BOOL;
+    if (kop_info[e->op].class == KC_MATH || e->op == KO_div || e->op == KO_sqrt || e->op == KO_rem)
+        m->n_math += !is_index;
+    if (kop_info[e->op].class == KC_ARITH || kop_info[e->op].class == KC_CONV) m->n_arith += !is_index;
+    if ((e->op == KO_fdiv || e->op == KO_fmod) && e->dtype == DT_I64) m->n_div++;
+}
+
+static Measure measure(KCtx *k, const Stage *s) {
+    Measure m = {0};
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(k, parts[i], measure_node, &m);
+    return m;
+}
+
+static bool is_pure_movement(const Stage *s) {
+    return s->form == FORM_MAP && s->body->op == KO_at;
+}
+
+static double elements(const KTensor *t) {
+    double n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->dims[i]->hi == INT64_MAX ? 1e4 : (double)t->dims[i]->hi;
+    return n;
+}
+
+static double work(const Stage *s) {
+    double n = elements(s->out);
+    for (int i = 0; i < s->n_red; i++) n *= s->red_extent[i]->hi == INT64_MAX ? 1e4 : (double)s->red_extent[i]->hi;
+    return n;
+}
+
+/* ---- substitution into readers ------------------------------------------------------------------------ */
+
+typedef struct ReadShape {
+    const KTensor *t;
+    bool plain;    /* every index is a variable or a constant */
+} ReadShape;
+
+static void note_read_shape(const KExpr *e, void *user) {
+    ReadShape *r = user;
+    if (e->op != KO_at || e->u.tensor != r->t) return;
+    for (int i = 0; i < e->n_args; i++)
+        r->plain &= e->arg[i]->op == KO_var || e->arg[i]->op == KO_const_i;
+}
+
+static bool reads_plainly(KCtx *k, const Stage *s, const KTensor *t) {
+    ReadShape r = {t, true};
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(k, parts[i], note_read_shape, &r);
+    return r.plain;
+}
+
+static void note_reads_tensor(const KExpr *e, void *user) {
+    ReadShape *r = user;
+    if (e->op == KO_at && e->u.tensor == r->t) r->plain = true;
+}
+
+static bool expr_reads(KCtx *k, const KExpr *e, const KTensor *t) {
+    ReadShape r = {t, false};
+    if (e) k_visit(k, e, note_reads_tensor, &r);
+    return r.plain;
+}
+
+/* May this reader take the map's arithmetic without repeating it too often? */
+static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
+    KCtx *k = p->m->k;
+    Measure m = measure(k, map);
+    bool cheap = !m.n_math && m.n_arith <= CHEAP_NODES;
+    if (is_pure_movement(map)) return true;
+    if (reader->form == FORM_CONTRACT && (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
+        return false;
+    if (map->body->op == KO_select && m.n_nodes > 40) return false;
+    bool repeats = work(reader) > 1.01 * elements(map->out) || map->out->n_users > 1;
+    if (!repeats) return reader->form != FORM_REDUCE || reads_plainly(k, reader, map->out);
+    if (reader->form == FORM_REDUCE && !reads_plainly(k, reader, map->out)) return false;
+    return cheap && map->out->n_users <= 4 && work(reader) <= 2048 * elements(map->out);
+}
+
+static bool takes_substitution(const Stage *s) {
+    return s->form == FORM_MAP || s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
+}
+
+/* Puts map into reader unless the reader's indices become worse than reading memory. */
+static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
+    KCtx *k = p->m->k;
+    if (!takes_substitution(reader) || !is_worth(p, map, reader)) return false;
+    Stage before = *reader;
+    KTensor *read[256];
+    Measure old = measure(k, reader);
+    stage_inline(p, reader, map);
+    Measure new = measure(k, reader);
+    bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
+    bool ugly = new.n_div > old.n_div && is_pure_movement(map);
+    if (too_big || ugly) {
+        *reader = before;
+        return false;
+    }
+    if (reader->form == FORM_MAP && reader->body->op != KO_at) reader->view = reader->movement = false;
+    if (!map->view) reader->view = false;
+    pass_trace("fuse_stages", map->node, "substituted into %s",
+               reader->node ? op_info[reader->node->op].name : "a copy");
+    return true;
+}
+
+static bool inline_everywhere(DefProgram *p, Stage *map) {
+    bool changed = false;
+    for (Stage *s = map->next; s; s = s->next) {
+        KTensor *read[256];
+        int n = s->form == FORM_REGION ? 0 : stage_reads(p, s, read, 256);
+        for (int i = 0; i < n; i++)
+            if (read[i] == map->out) changed |= try_inline(p, map, s);
+    }
+    return changed;
+}
+
+/* ---- maps into the store of what they follow ------------------------------------------------------------ */
+
+/* Is every read of t in e at the same place: distinct axes of the reader, or 0 along extents of 1,
+ * so that the reader's elements are t's elements in another order? */
+typedef struct SamePlace {
+    const KTensor *t;
+    const Stage *reader;
+    const KExpr *const *index; /* of the first read */
+    bool same;
+} SamePlace;
+
+static void note_place(const KExpr *e, void *user) {
+    SamePlace *sp = user;
+    if (e->op != KO_at || e->u.tensor != sp->t) return;
+    if (sp->index && (e->n_args != sp->t->rank || memcmp(sp->index, e->arg, sizeof(e->arg[0]) * (size_t)sp->t->rank)))
+        sp->same = false;
+    if (e->n_args != sp->t->rank) sp->same = false;
+    sp->index = e->arg;
+}
+
+static bool is_permutation(const SamePlace *sp) {
+    const Stage *r = sp->reader;
+    bool used[MAX_RANK] = {false};
+    for (int i = 0; i < sp->t->rank; i++) {
+        const KExpr *e = sp->index[i];
+        if (k_is_value(e, 0) && k_is_value(sp->t->dims[i], 1)) continue;
+        int axis = -1;
+        for (int a = 0; a < r->out->rank; a++)
+            if (e->op == KO_var && e->u.var == r->axis[a]) axis = a;
+        if (axis < 0 || used[axis] || r->out->dims[axis] != sp->t->dims[i]) return false;
+        used[axis] = true;
+    }
+    for (int a = 0; a < r->out->rank; a++)
+        if (!used[a] && !k_is_value(r->out->dims[a], 1)) return false;
+    return true;
+}
+
+typedef struct StoreFusion {
+    const KTensor *t;
+    const KExpr *value;
+} StoreFusion;
+
+static const KExpr *replace_read(KCtx *k, const KExpr *e, void *user) {
+    const StoreFusion *f = user;
+    (void)k;
+    return e->op == KO_at && e->u.tensor == f->t ? f->value : e;
+}
+
+/* The store would no longer be along the contraction's vectors. */
+static bool breaks_vectors(KCtx *k, const Stage *folded, const SamePlace *sp) {
+    const Stage *r = sp->reader;
+    int last = r->out->rank - 1;
+    while (last > 0 && k_is_value(r->out->dims[last], 1)) last--;
+    if (folded->form != FORM_CONTRACT || last < 0) return false;
+    for (int i = 0; i < sp->t->rank; i++)
+        if (sp->index[i]->op == KO_var && sp->index[i]->u.var == r->axis[last])
+            return !k_uses_var(k, folded->rhs, folded->axis[i]) && i != sp->t->rank - 1;
+    return false;
+}
+
+static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map, SamePlace *sp) {
+    if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return false;
+    if (folded->out->n_users != 1 || folded->out->user != map || folded->out->dense_only) return false;
+    *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
+    k_visit(p->m->k, map->body, note_place, sp);
+    return sp->index && sp->same && is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp);
+}
+
+static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace *sp) {
+    KCtx *k = p->m->k;
+    const KExpr **parts[] = {&folded->body, &folded->lhs, &folded->rhs, &folded->finish};
+    for (int i = 0; i < 4; i++)
+        if (*parts[i]) *parts[i] = k_subst(k, *parts[i], folded->axis, sp->index, folded->out->rank);
+    StoreFusion f = {folded->out, folded->finish};
+    Stage merged = *folded;
+    merged.finish = k_rewrite(k, map->body, replace_read, &f);
+    merged.out = map->out;
+    memcpy(merged.axis, map->axis, sizeof merged.axis);
+    pass_trace("fuse_stages", map->node, "stored by %s", op_info[folded->node->op].name);
+    /* the merged stage stands where the map stood: everything it reads exists there */
+    merged.prev = map->prev;
+    merged.next = map->next;
+    stage_remove(p, folded);
+    if (merged.prev == folded) merged.prev = map->prev;
+    *map = merged;
+    map->prev = merged.prev;
+    map->out->def = map;
+}
+
+static bool fuse_into_store(DefProgram *p, Stage *map) {
+    KTensor *read[256];
+    SamePlace sp, best_place;
+    Stage *best = NULL;
+    int n = stage_reads(p, map, read, 256);
+    for (int i = 0; i < n; i++) {
+        Stage *f = read[i]->def;
+        if (!f || f == map || !can_store_into(p, f, map, &sp)) continue;
+        bool better = !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
+                      (f->form == best->form && work(f) >= work(best));
+        if (!better) continue;
+        best = f;
+        best_place = sp;
+    }
+    if (!best) return false;
+    fuse_store(p, best, map, &best_place);
+    return true;
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------------------ */
+
+static bool drop_unread(DefProgram *p) {
+    bool changed = false;
+    for (Stage *s = p->last, *prev; s; s = prev) {
+        prev = s->prev;
+        if (!takes_substitution(s) && s->form != FORM_SCAN) continue;
+        if (s->out->n_users || s->out->dense_only) continue;
+        stage_remove(p, s);
+        changed = true;
+        program_count_users(p->m->defs);
+    }
+    return changed;
+}
+
+/* Does the program's scope include the stage that writes t? */
+static bool is_own(const DefProgram *p, const Stage *s) {
+    for (const Stage *x = p->first; x; x = x->next)
+        if (x == s) return true;
+    return false;
+}
+
+static void fuse_program(DefProgram *p, void *user) {
+    bool *changed = user;
+    for (Stage *s = p->first, *next; s; s = next) {
+        next = s->next;
+        if (s->form != FORM_MAP || !is_own(p, s)) continue;
+        if (fuse_into_store(p, s)) {
+            *changed = true;
+            program_count_users(p->m->defs);
+            continue;
+        }
+        if (s->out->dense_only) continue; /* an output, or read by programs and regions */
+        if (inline_everywhere(p, s)) {
+            *changed = true;
+            program_count_users(p->m->defs);
+        }
+    }
+}
+
+static void drop_program(DefProgram *p, void *user) {
+    bool *changed = user;
+    *changed |= drop_unread(p);
+}
+
+bool pass_fuse_stages(Module *m) {
+    bool any = false, changed = true;
+    program_count_users(m->defs);
+    for (int round = 0; changed && round < 8; round++) {
+        changed = false;
+        program_visit(m->defs, fuse_program, &changed);
+        program_visit(m->defs, drop_program, &changed);
+        any |= changed;
+    }
+    return any;
+}

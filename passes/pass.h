@@ -1,0 +1,61 @@
+/* The pass driver: runs the rows of passes.def in order, and the entry of each pass.
+ *
+ * A pass returns whether it changed anything. Under verify the module is checked after each pass and
+ * a wrong answer is a bug. The options below are the debug flags of the command line. */
+#ifndef SMELT_PASSES_PASS_H
+#define SMELT_PASSES_PASS_H
+
+#include "ir/define.h"
+#include "ir/graph.h"
+
+typedef enum { LEVEL_GRAPH, LEVEL_DEF, LEVEL_KERNEL } PassLevel;
+
+typedef struct PassInfo {
+    const char *name;
+    PassLevel level;
+    int opt;
+    uint32_t needs, keeps;
+    const char *doc;
+    bool (*run)(Module *m);
+} PassInfo;
+
+#define PASS(name, level, opt, needs, keeps, doc) bool pass_##name(Module *m);
+#include "passes/passes.def"
+#undef PASS
+
+typedef enum {
+#define PASS(name, level, opt, needs, keeps, doc) PASS_##name,
+#include "passes/passes.def"
+#undef PASS
+    PASS_COUNT
+} PassId;
+
+extern const PassInfo pass_info[PASS_COUNT];
+
+typedef struct PassOptions {
+    const char *only;       /* --passes=A,B: just these; NULL: all */
+    const char *skip;       /* --no-pass=P,Q */
+    const char *dump;       /* --dump=P,Q or "all" */
+    const char *dump_dir;   /* numbered files instead of stderr */
+    const char *stop_after; /* --stop-after=P */
+    const char *trace;      /* --trace=P,Q: why decisions were taken, on stderr */
+    int verify;             /* 0 off, 1 after each pass, 2 also round-trips the text form */
+    bool time;              /* --time: seconds and memory per pass, on stderr */
+} PassOptions;
+
+/* Runs the pipeline; false when messages were recorded in m->diag. */
+bool run_passes(Module *m, const PassOptions *o);
+/* -1 when there is no such pass. */
+int pass_from_name(const char *name);
+/* Prints one decision line when --trace names this pass: "fuse_stages: conv1: why". */
+void pass_trace(const char *pass, const Node *node, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+bool pass_traces(const char *pass);
+
+/* evaluate.c: runs a stage at compile time. All tensors it reads must be constant; its out gets data
+ * in out's layout (module memory). False when it is not possible or larger than the limit. */
+bool evaluate_stage(DefProgram *p, Stage *s);
+/* Evaluates a node whose inputs are all constant; its outputs become constants. */
+bool evaluate_node(Module *m, Node *n);
+
+#endif

@@ -1,0 +1,157 @@
+/* share_memory: tensors that are the bytes of another tensor under another shape or at an offset.
+ *
+ * Before:  r[i] = at(x; i / 4, i mod 4)           After:  r is x
+ * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c; nothing is copied
+ *
+ * Requires definitions and layouts. Leaves KTensor.alias and Stage.is_alias. A view that the caller
+ * reads (a model output) hands its own memory to what it views. Not done: sharing between tensors
+ * whose order in memory differs. */
+#include <string.h>
+
+#include "passes/pass.h"
+
+static bool is_ours(const KTensor *t) {
+    return t->def && t->def->form != FORM_REGION && !t->alias && !t->data && !t->is_input && !t->is_output;
+}
+
+static bool is_program_output(const DefProgram *p, const KTensor *t) {
+    for (uint32_t i = 0; i < p->outputs.n; i++)
+        if (p->outputs.at[i] == t) return true;
+    return false;
+}
+
+static bool is_written_in(const DefProgram *p, const KTensor *t) {
+    for (const Stage *s = p->first; s; s = s->next)
+        if (t->def == s) return true;
+    return false;
+}
+
+static bool share_view(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    if (s->form != FORM_MAP || !s->view || s->body->op != KO_at || at_pred(s->body)) return false;
+    KTensor *from = s->body->u.tensor, *to = s->out;
+    if (from->dtype != to->dtype || !tensor_is_dense(k, from) || !tensor_is_dense(k, to)) return false;
+    if (!is_program_output(p, to)) {
+        to->alias = from;
+    } else {
+        if (!is_ours(from) || !is_written_in(p, from) || is_program_output(p, from)) return false;
+        from->alias = to;
+    }
+    s->is_alias = true;
+    pass_trace("share_memory", s->node, "a view costs nothing");
+    return true;
+}
+
+/* ---- concatenation in place --------------------------------------------------------------------------- */
+
+enum { MAX_PARTS = 512 };
+
+typedef struct Concat {
+    int axis, n;
+    KTensor *part[MAX_PARTS];
+    int64_t start[MAX_PARTS];
+} Concat;
+
+/* Is e a read of a whole tensor at the stage's own index, shifted by -start along `axis`? */
+static bool is_part(KCtx *k, const Stage *s, const KExpr *e, int axis, int64_t start) {
+    if (e->op != KO_at || e->u.tensor->rank != s->out->rank) return false;
+    for (int i = 0; i < s->out->rank; i++) {
+        const KExpr *own = k_var(k, s->axis[i]);
+        if (i == axis) own = k_sub(k, own, k_int(k, start));
+        bool is_unit = k_is_value(e->u.tensor->dims[i], 1) && k_is_value(e->arg[i], 0);
+        if (e->arg[i] != own && !is_unit) return false;
+    }
+    return true;
+}
+
+/* select(axis < end0, part0, select(axis < end1, part1, ... partN)) */
+static bool match_concat(KCtx *k, const Stage *s, Concat *c) {
+    const KExpr *e = s->body;
+    int64_t start = 0, end;
+    *c = (Concat){.axis = -1};
+    if (s->form != FORM_MAP) return false;
+    for (;; e = e->arg[2]) {
+        const KExpr *part = e->op == KO_select ? e->arg[1] : e;
+        if (c->n == MAX_PARTS) return false;
+        if (e->op == KO_select) {
+            const KExpr *cond = e->arg[0];
+            if (cond->op != KO_lt || cond->arg[0]->op != KO_var || !k_is_int(cond->arg[1], &end)) return false;
+            int axis = -1;
+            for (int a = 0; a < s->out->rank; a++)
+                if (cond->arg[0]->u.var == s->axis[a]) axis = a;
+            if (axis < 0 || (c->axis >= 0 && axis != c->axis)) return false;
+            c->axis = axis;
+        }
+        if (c->axis < 0 || !is_part(k, s, part, c->axis, start)) return false;
+        c->part[c->n] = part->u.tensor;
+        c->start[c->n++] = start;
+        if (e->op != KO_select) break;
+        if (!k_is_value(part->u.tensor->dims[c->axis], (double)(end - start))) return false;
+        start = end;
+    }
+    return c->n > 1;
+}
+
+/* Axes stored before `axis` have extent 1, so that a part is one stretch of memory. */
+static bool parts_are_contiguous(const KTensor *t, int axis) {
+    for (int i = 0; i < t->rank; i++) {
+        int at = t->layout.permuted ? t->layout.order[i] : i;
+        if (at == axis) return true;
+        if (!k_is_value(t->dims[at], 1) || (t->layout.has_halo && (t->layout.halo[at][0] || t->layout.halo[at][1]))) return false;
+    }
+    return false;
+}
+
+static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *out) {
+    const KTensor *t = c->part[i];
+    const Layout *a = &t->layout, *b = &out->layout;
+    for (int j = 0; j < i; j++)
+        if (c->part[j] == t) return false;
+    if (!is_ours(t) || !is_written_in(p, t) || t->dtype != out->dtype) return false;
+    if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
+    return a->block == b->block && (a->block <= 1 || a->block_axis == b->block_axis) && !a->permuted && !b->permuted &&
+           !a->has_halo && !b->has_halo;
+}
+
+/* Parts written in place become aliases; what remains (inputs, constants, repeated parts) is copied by
+ * a map of its own into its part of the output. */
+static bool share_concat(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    static Concat c; /* large; one pass runs at a time */
+    if (!match_concat(k, s, &c) || !parts_are_contiguous(s->out, c.axis) || s->out->layout.has_halo) return false;
+    const KExpr *index[MAX_RANK];
+    bool blocked_axis = s->out->layout.block > 1 && s->out->layout.block_axis == c.axis;
+    for (int i = 0; i < c.n; i++)
+        if (blocked_axis && c.start[i] % s->out->layout.block) return false;
+    for (int i = 0; i < c.n; i++) {
+        KTensor *t = c.part[i];
+        for (int a = 0; a < s->out->rank; a++) index[a] = k_int(k, a == c.axis ? c.start[i] : 0);
+        const KExpr *offset = tensor_flat_index(k, s->out, index);
+        if (!part_can_move(p, &c, i, s->out)) {
+            KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
+            copy->layout = s->out->layout;
+            Stage *m = program_add_stage(p, s, FORM_MAP, copy, s->node);
+            for (int a = 0; a < t->rank; a++) index[a] = k_is_value(t->dims[a], 1) ? k_int(k, 0) : k_var(k, m->axis[a]);
+            m->body = k_at(k, t, index, t->rank);
+            m->movement = true;
+            t = copy;
+        }
+        t->alias = s->out;
+        t->alias_offset = offset;
+    }
+    s->is_alias = true;
+    pass_trace("share_memory", s->node, "%d parts produced in place", c.n);
+    return true;
+}
+
+static void share_program(DefProgram *p, void *user) {
+    bool *changed = user;
+    for (Stage *s = p->first; s; s = s->next) *changed |= share_view(p, s) || share_concat(p, s);
+}
+
+bool pass_share_memory(Module *m) {
+    bool changed = false;
+    program_count_users(m->defs);
+    program_visit(m->defs, share_program, &changed);
+    return changed;
+}

@@ -1,0 +1,97 @@
+"""ctypes view of runtime/include/smelt.h, built from the rows of smelt_abi.def, so that the two cannot differ. Gives
+SharedModel: a library made by `smelt compile --emit=shared`, with preset arrays to run on."""
+import ctypes
+import os
+import re
+
+import numpy as np
+
+KINDS = {"U32": ctypes.c_uint32, "U64": ctypes.c_uint64, "I64": ctypes.c_int64, "SIZE": ctypes.c_size_t,
+         "PTR": ctypes.c_void_p, "FN": ctypes.c_void_p}
+RUN_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+SYMBOLS_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+ARENA_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64))
+SHARED_SYMBOL = "smelt_shared_model"
+ABI_VERSION = 1
+ARENA_ALIGN = 64
+
+
+def structures(include):
+    """{"model": a ctypes.Structure, "call": ..., ...}"""
+    with open(os.path.join(include, "smelt_abi.def"), encoding="utf-8") as f:
+        rows = re.findall(r"^SMELT_FIELD\((\w+),\s*(\w+),\s*[^,]+,\s*(\w+)\)", f.read(), re.M)
+    fields = {}
+    for owner, kind, name in rows:
+        fields.setdefault(owner, []).append((name, KINDS[kind]))
+    return {owner: type(owner, (ctypes.Structure,), {"_fields_": f}) for owner, f in fields.items()}
+
+
+def aligned(n_bytes, alignment=ARENA_ALIGN):
+    """(address, the array that owns it)"""
+    block = np.zeros(n_bytes + alignment, np.uint8)
+    return (block.ctypes.data + alignment - 1) // alignment * alignment, block
+
+
+class SharedModel:
+    """One model, one set of inputs, ready to run again and again on the calling thread."""
+
+    def __init__(self, path, include, inputs):
+        types = structures(include)
+        self.library = ctypes.CDLL(path)
+        self.model = types["model"].in_dll(self.library, SHARED_SYMBOL)
+        if self.model.abi != ABI_VERSION:
+            raise ValueError(f"{path}: ABI version {self.model.abi}, expected {ABI_VERSION}")
+        m = self.model
+        if len(inputs) != m.n_inputs:
+            raise ValueError(f"{path}: {m.n_inputs} inputs, {len(inputs)} given")
+        self.symbols = (ctypes.c_int64 * max(m.n_symbols, 1))()
+        self._choose_symbols(types, inputs)
+        self.inputs = [np.ascontiguousarray(a) for a in inputs]
+        self.outputs = [aligned(n) for n in self._sizes(types["tensor_info"], m.outputs, m.n_outputs)]
+        n_bytes = ctypes.c_uint64()
+        self._ok(ARENA_FN(m.arena_bytes_for)(ctypes.addressof(self.symbols), ctypes.byref(n_bytes)), "arena_bytes_for")
+        self.arena_bytes = n_bytes.value
+        self.arena = aligned(self.arena_bytes)
+        self._in = (ctypes.c_void_p * max(m.n_inputs, 1))(*[a.ctypes.data for a in self.inputs])
+        self._out = (ctypes.c_void_p * max(m.n_outputs, 1))(*[address for address, _ in self.outputs])
+        self.call = types["call"](
+            struct_size=ctypes.sizeof(types["call"]), n_inputs=m.n_inputs, n_outputs=m.n_outputs,
+            n_symbols=m.n_symbols, inputs=ctypes.addressof(self._in), outputs=ctypes.addressof(self._out),
+            symbols=ctypes.addressof(self.symbols), arena=self.arena[0], arena_bytes=self.arena_bytes)
+        self._call = ctypes.addressof(self.call)
+        self._run = RUN_FN(m.run)
+
+    @staticmethod
+    def _ok(status, what):
+        if status != 0:
+            raise RuntimeError(f"{what}: status {status}")
+
+    def _infos(self, info, address, n):
+        return (info * n).from_address(address) if n else []
+
+    def _choose_symbols(self, types, inputs):
+        """Free dims take their value from the inputs' shapes; symbols_for fills the others."""
+        for info, array in zip(self._infos(types["tensor_info"], self.model.inputs, self.model.n_inputs), inputs):
+            dims = (ctypes.c_int64 * info.rank).from_address(info.dims) if info.rank else []
+            for d, extent in zip(dims, array.shape):
+                if d < 0:
+                    self.symbols[-1 - d] = extent
+        if self.model.n_symbols:
+            self._ok(SYMBOLS_FN(self.model.symbols_for)(ctypes.addressof(self.symbols)), "symbols_for")
+
+    def _sizes(self, info, address, n):
+        """Bytes of each tensor, never less than what it needs: 16 bytes an element hold every dtype."""
+        for t in self._infos(info, address, n):
+            count = 1
+            for d in ((ctypes.c_int64 * t.rank).from_address(t.dims) if t.rank else []):
+                count *= d if d >= 0 else self.symbols[-1 - d]
+            yield min(t.max_bytes, 16 * count)
+
+    def run(self):
+        self._ok(self._run(self._call), "run")
+
+    def output(self, i, dtype, n_elements):
+        """The first elements of output i, copied."""
+        address, _ = self.outputs[i]
+        n_bytes = n_elements * np.dtype(dtype).itemsize
+        return np.frombuffer(ctypes.string_at(address, n_bytes), dtype).copy()

@@ -1,0 +1,1 @@
+"""The test suites; tests/harness.py says what one is."""
