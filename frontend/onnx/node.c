@@ -84,13 +84,13 @@ static bool check_counts(Call *c) {
     const OnnxOp *r = c->row;
     Diag *d = c->im->d;
     bool too_many = r->in_hi >= 0 && c->n_in > r->in_hi;
-    if (c->n_in < r->in_lo || too_many) {
-        diag_error(d, c->loc, "has %d inputs, but %s-%d takes %s %d", c->n_in, r->type, r->since,
+    if ((int)c->proto->n_input < r->in_lo || too_many) {
+        diag_error(d, c->loc, "has %zu inputs, but %s-%d takes %s %d", c->proto->n_input, r->type, r->since,
                    too_many ? "at most" : "at least", too_many ? r->in_hi : r->in_lo);
         return false;
     }
     for (int i = 0; i < r->in_lo; i++)
-        if (!c->in[i]) {
+        if (!call_in(c, i)) {
             diag_error(d, c->loc, "input %d is required and may not be left out", i);
             return false;
         }

@@ -61,7 +61,8 @@ bool import_mean_variance(Call *c) {
     return call_result(c, call_op(c, OP_Div, 2, centred, spread));
 }
 
-/* In inference nothing is dropped: the output is the input and the mask, if anyone asks, all true. */
+/* In inference nothing is dropped: the output is the input, and the mask, if anyone asks, all true.
+ * Before opset 12 the mask was undefined then; ONNX Runtime gives all false. */
 bool import_dropout(Call *c) {
     Value *training = call_in(c, 2);
     if (training && (!value_is_const(training) || value_const_int(training, 0) != 0)) return refuse_training(c);
@@ -69,7 +70,8 @@ bool import_dropout(Call *c) {
     if (!call_wants(c, 1)) return true;
     DType t = c->version < 10 ? call_float_type(c->in[0]) : DT_BOOL;
     Shape one = shape_ints(c->m->k, (int64_t[]){1}, 1);
-    Value *yes = graph_add_const(c->g, "", t, one, call_scalar(c, t, 1)->data, (uint64_t)dtype_bytes(t));
+    Value *yes = graph_add_const(c->g, "", t, one, call_scalar(c, t, c->version >= 12)->data,
+                                 (uint64_t)dtype_bytes(t));
     Value *mask = call_op(c, OP_ConstantOfShape, 1, call_op(c, OP_Shape, 1, c->in[0]));
     node_set_attr(mask->def, (Attr){.name = "value", .kind = AT_TENSOR, .tensor = yes});
     mask->dtype = t;
