@@ -28,6 +28,17 @@ bool import_if(Call *c) {
     return finish(c, c->n_in, n_out);
 }
 
+/* Iteration number and condition are scalars, whatever the file says of them. */
+static bool settle_loop_body(Call *c) {
+    Graph *body = attr_graph(c->g->last, "body");
+    static const DType types[] = {DT_I64, DT_BOOL};
+    for (int i = 0; i < 2; i++) {
+        body->inputs.at[i]->dtype = types[i];
+        body->inputs.at[i]->shape = shape_ints(c->m->k, NULL, 0);
+    }
+    return true;
+}
+
 /* Inputs: trip count, condition, carried values. The body gets (iteration, condition, carried...) and
  * gives (condition, carried..., scan outputs...). */
 bool import_loop(Call *c) {
@@ -48,7 +59,7 @@ bool import_loop(Call *c) {
     }
     c->in = in;
     c->n_in = carried + 2;
-    return finish(c, c->n_in, n_out);
+    return finish(c, c->n_in, n_out) && settle_loop_body(c);
 }
 
 /* Inputs: states, then sequences; the body gives states, then elements of the scan outputs. */
