@@ -302,6 +302,27 @@ void graph_move_before(Node *n, Node *at) {
     link_before(n->graph, n, at);
 }
 
+void graph_move_into(Graph *sub, Node *at) {
+    Graph *g = at->graph;
+    assert(!sub->inputs.n && sub != g);
+    for (Node *n = sub->first, *next; n; n = next) {
+        next = n->next;
+        unlink_node(n);
+        link_before(g, n, at);
+        n->graph = g;
+        for (int i = 0; i < n->n_out; i++)
+            if (n->out[i]) n->out[i]->graph = g;
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] && n->in[i]->graph == sub) n->in[i]->graph = g;
+        for (uint32_t i = 0; i < n->attrs.n; i++)
+            if (n->attrs.at[i].graph) n->attrs.at[i].graph->parent = g;
+    }
+    for (uint32_t i = 0; i < sub->outputs.n; i++) {
+        sub->outputs.at[i]->is_output = false;
+        if (sub->outputs.at[i]->graph == sub) sub->outputs.at[i]->graph = g;
+    }
+}
+
 static bool has_used_output(const Node *n) {
     for (int i = 0; i < n->n_out; i++)
         if (n->out[i] && value_has_uses(n->out[i])) return true;
