@@ -1,6 +1,6 @@
 /* The importer, on models made here: older operator forms arrive in their newest one, functions and
- * subgraphs find their names, dims and cuts follow the options, recurrent layers become scans, and what
- * is wrong or unsupported is said completely. */
+ * subgraphs find their names, dims and cuts follow the options, recurrent layers become scans, and
+ * what is wrong or unsupported is said completely. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,8 @@
 #include "onnx.pb-c.h"
 #include "tests/unit/check.h"
 
-/* ---- a model under construction ------------------------------------------------------------------- */
+/* ---- a model under construction
+ * ------------------------------------------------------------------- */
 
 enum { MOST = 16 };
 
@@ -79,7 +80,8 @@ static Onnx__NodeProto *node(Build *b, char *op, const char *in, const char *out
     return b->graph.node[b->graph.n_node++] = make_node(b->a, op, in, out);
 }
 
-static Onnx__AttributeProto *attr(Build *b, Onnx__NodeProto *n, char *name, Onnx__AttributeProto__AttributeType t) {
+static Onnx__AttributeProto *attr(Build *b, Onnx__NodeProto *n, char *name,
+                                  Onnx__AttributeProto__AttributeType t) {
     Onnx__AttributeProto *p = arena_new(b->a, Onnx__AttributeProto);
     onnx__attribute_proto__init(p);
     p->name = name;
@@ -129,8 +131,10 @@ static Onnx__ValueInfoProto *info(Build *b, char *name, const char *dims) {
         bool is_number = word[i][0] >= '0' && word[i][0] <= '9' && !strpbrk(word[i], "+*");
         d->value_case = is_number ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE
                                   : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
-        if (is_number) d->dim_value = strtoll(word[i], NULL, 10);
-        else d->dim_param = word[i];
+        if (is_number)
+            d->dim_value = strtoll(word[i], NULL, 10);
+        else
+            d->dim_param = word[i];
         t->shape->dim[i] = d;
     }
     return v;
@@ -192,7 +196,8 @@ static const Node *find(const Graph *g, OpId op) {
     return n;
 }
 
-/* ---- older forms ------------------------------------------------------------------------------------ */
+/* ---- older forms
+ * ------------------------------------------------------------------------------------ */
 
 static void attributes_become_inputs(void) {
     Build b;
@@ -211,7 +216,8 @@ static void attributes_become_inputs(void) {
         CHECK(clip->n_in == 3 && !clip->in[1] && value_const_float(clip->in[2], 0) == 6);
         CHECK(parts->n_in == 2 && value_const_int(parts->in[1], 1) == 3 && parts->n_out == 2);
         CHECK(softmax->in[0]->def->op == OP_Flatten && attr_int(softmax, "axis", 9) == -1);
-        CHECK(m->main->outputs.at[0]->def->op == OP_Reshape && !strcmp(m->main->outputs.at[0]->name, "f"));
+        CHECK(m->main->outputs.at[0]->def->op == OP_Reshape &&
+              !strcmp(m->main->outputs.at[0]->name, "f"));
     }
     end(&b, m);
 }
@@ -229,13 +235,15 @@ static void initializers_are_constants(void) {
     if (CHECK(m != NULL)) {
         CHECK(m->main->inputs.n == 1 && m->main->outputs.n == 2);
         CHECK(value_const_float(m->main->first->in[1], 3) == 3);
-        CHECK(m->main->outputs.at[1]->def->op == OP_Identity && !strcmp(m->main->outputs.at[1]->name, "x"));
+        CHECK(m->main->outputs.at[1]->def->op == OP_Identity &&
+              !strcmp(m->main->outputs.at[1]->name, "x"));
         CHECK(!strcmp(m->main->first->loc.op, "Add") && m->main->first->loc.index == 0);
     }
     end(&b, m);
 }
 
-/* ---- names ---------------------------------------------------------------------------------------------- */
+/* ---- names
+ * ---------------------------------------------------------------------------------------------- */
 
 static void functions_are_inlined(void) {
     Build b;
@@ -250,8 +258,10 @@ static void functions_are_inlined(void) {
     f.attribute = words(b.a, "slope", &f.n_attribute);
     f.opset_import = b.opsets;
     f.n_opset_import = 1;
-    Onnx__NodeProto *body[] = {make_node(b.a, "LeakyRelu", "a", "t"), make_node(b.a, "Clip", "t bias", "r")};
-    attr(&b, body[0], "alpha", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT)->ref_attr_name = "slope";
+    Onnx__NodeProto *body[] = {make_node(b.a, "LeakyRelu", "a", "t"),
+                               make_node(b.a, "Clip", "t bias", "r")};
+    attr(&b, body[0], "alpha", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT)->ref_attr_name =
+        "slope";
     f.node = body;
     f.n_node = 2;
     b.model.functions = functions;
@@ -297,12 +307,14 @@ static void subgraphs_see_outer_names(void) {
         const Graph *g = attr_graph(m->main->first, "then_branch");
         CHECK(g->first->op == OP_Add && g->first->in[0] == m->main->inputs.at[0]);
         CHECK(value_is_const(g->first->in[1]) && g->first->in[1]->graph == m->main);
-        CHECK(g->parent == m->main && g->owner == m->main->first && m->main->first->out[0]->dtype == DT_F32);
+        CHECK(g->parent == m->main && g->owner == m->main->first &&
+              m->main->first->out[0]->dtype == DT_F32);
     }
     end(&b, m);
 }
 
-/* ---- options --------------------------------------------------------------------------------------------- */
+/* ---- options
+ * --------------------------------------------------------------------------------------------- */
 
 static void dims_follow_names_and_overrides(void) {
     for (int fixed = 0; fixed < 2; fixed++) {
@@ -319,9 +331,11 @@ static void dims_follow_names_and_overrides(void) {
         if (CHECK(m != NULL)) {
             const Value *y = m->main->inputs.at[1], *z = m->main->inputs.at[2];
             KVar *seq = fixed ? NULL : module_symbol(m, "seq");
-            CHECK(y->shape.dims[0] == (fixed ? k_int(m->k, 8) : k_add(m->k, k_var(m->k, seq), k_int(m->k, 1))));
+            CHECK(y->shape.dims[0] ==
+                  (fixed ? k_int(m->k, 8) : k_add(m->k, k_var(m->k, seq), k_int(m->k, 1))));
             CHECK(y->shape.dims[1] == k_var(m->k, module_symbol(m, "a-b")));
-            CHECK(z->shape.dims[0] == (fixed ? k_int(m->k, 2) : k_var(m->k, module_symbol(m, "z_dim0"))));
+            CHECK(z->shape.dims[0] ==
+                  (fixed ? k_int(m->k, 2) : k_var(m->k, module_symbol(m, "z_dim0"))));
             CHECK(m->symbols.n == (fixed ? 2u : 4u));
         }
         end(&b, m);
@@ -340,11 +354,13 @@ static void cuts_leave_the_rest_alone(void) {
     node(&b, "NoSuchThing", "b", "y");
     output(&b, "y");
     Module *m = import(&b);
-    if (CHECK(m != NULL)) CHECK(m->main->last->op == OP_Exp && !strcmp(m->main->outputs.at[0]->name, "b"));
+    if (CHECK(m != NULL))
+        CHECK(m->main->last->op == OP_Exp && !strcmp(m->main->outputs.at[0]->name, "b"));
     end(&b, m);
 }
 
-/* ---- recurrent layers ---------------------------------------------------------------------------------------- */
+/* ---- recurrent layers
+ * ---------------------------------------------------------------------------------------- */
 
 static void lstm_becomes_scans(void) {
     Build b;
@@ -354,7 +370,8 @@ static void lstm_becomes_scans(void) {
     weights(&b, "r", (int64_t[]){2, 16, 4}, 3);
     Onnx__NodeProto *n = node(&b, "LSTM", "x w r", "y h");
     put_int(&b, n, "hidden_size", 4);
-    Onnx__AttributeProto *p = attr(&b, n, "direction", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING);
+    Onnx__AttributeProto *p =
+        attr(&b, n, "direction", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING);
     p->has_s = true;
     p->s = (ProtobufCBinaryData){13, (uint8_t *)"bidirectional"};
     output(&b, "y");
@@ -365,16 +382,21 @@ static void lstm_becomes_scans(void) {
         const Graph *step = attr_graph(scan, "body");
         const int64_t *directions;
         CHECK(step->inputs.n == 3 && step->outputs.n == 3 && scan->n_in == 3 && scan->n_out == 3);
-        CHECK(count(step, OP_MatMul) == 1 && count(step, OP_Sigmoid) == 3 && count(step, OP_Tanh) == 2);
+        CHECK(count(step, OP_MatMul) == 1 && count(step, OP_Sigmoid) == 3 &&
+              count(step, OP_Tanh) == 2);
         CHECK(attr_ints(scan, "scan_input_directions", &directions) == 1 && directions[0] == 0);
-        while ((scan = scan->next)->op != OP_Scan) {}
+        while ((scan = scan->next)->op != OP_Scan) {
+        }
         CHECK(attr_ints(scan, "scan_output_directions", &directions) == 1 && directions[0] == 1);
-        CHECK(m->main->outputs.at[0]->def->op == OP_Concat && m->main->outputs.at[0]->dtype == DT_F32);
+        CHECK(m->main->outputs.at[0]->def->op == OP_Concat &&
+              m->main->outputs.at[0]->dtype == DT_F32);
     }
     end(&b, m);
 }
 
-/* ---- messages ------------------------------------------------------------------------------------------------ */
+/* ---- messages
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void everything_unsupported_is_listed(void) {
     Build b;
@@ -387,7 +409,8 @@ static void everything_unsupported_is_listed(void) {
     node(&b, "Relu", "c", "y");
     output(&b, "y");
     CHECK(import(&b) == NULL && diag_exit_code(b.d) == 3 && diag_n_errors(b.d) == 2);
-    CHECK(says(&b, "node 'first' (Foo #0, in main): operator Foo of ai.onnx version 13 is not supported (2 nodes"));
+    CHECK(says(&b, "node 'first' (Foo #0, in main): operator Foo of ai.onnx version 13 is not "
+                   "supported (2 nodes"));
     CHECK(says(&b, "operator Bar of com.example version 1 is not supported"));
     end(&b, NULL);
 }
@@ -419,7 +442,8 @@ static void old_opsets_are_refused(void) {
     input(&b, "x", "4");
     node(&b, "Relu", "x", "y");
     output(&b, "y");
-    CHECK(import(&b) == NULL && diag_exit_code(b.d) == 3 && says(&b, "opset 6 of ai.onnx (smelt reads 7 to 28)"));
+    CHECK(import(&b) == NULL && diag_exit_code(b.d) == 3 &&
+          says(&b, "opset 6 of ai.onnx (smelt reads 7 to 28)"));
     end(&b, NULL);
 }
 
