@@ -109,6 +109,10 @@ struct Module {
     bool fast_math, winograd;
     uint8_t model_hash[32];
     KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
+    /* Runs a kernel at compile time on these buffers (one per parameter, with their element counts);
+     * the driver installs compiled code here for large ones. NULL, or false: interpret. */
+    bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
+    void *run_kernel_user;
     DefProgram *defs;  /* set by the define pass */
     KModule *kmod;     /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */

@@ -1,0 +1,380 @@
+/* Runs the register code of interpret_compile.c: one case for each instruction, which is the meaning
+ * of each row of kops.def in plain C. Compiled, like all of smelt, with floating-point contraction
+ * off. */
+#include "ir/interpret.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/half.h"
+#include "ir/interpret_code.h"
+
+typedef struct Slot {
+    uint8_t *base;
+    int64_t n;
+} Slot;
+
+typedef struct Machine Machine;
+struct Machine {
+    const InterpretCode *code;
+    Reg *reg;
+    Slot *slot;
+    void (*call)(Machine *m, const CodeCall *call);
+    void *user;
+};
+
+/* ---- pieces of meaning ------------------------------------------------------------------------------ */
+
+static int64_t cut_S(uint64_t v, int shift) {
+    return (int64_t)(v << shift) >> shift;
+}
+static int64_t cut_U(uint64_t v, int shift) {
+    return (int64_t)(v << shift >> shift);
+}
+
+static int64_t div_S(int64_t a, int64_t b) {
+    return b == 0 ? 0 : b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b;
+}
+static int64_t rem_S(int64_t a, int64_t b) {
+    return b == 0 || b == -1 ? 0 : a % b;
+}
+static int64_t fdiv_S(int64_t a, int64_t b) {
+    if (b == 0 || b == -1) return div_S(a, b);
+    return a / b - (a % b != 0 && (a < 0) != (b < 0));
+}
+static int64_t fmod_S(int64_t a, int64_t b) {
+    int64_t r = rem_S(a, b);
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+
+static uint64_t saturate_U(double v, int shift) {
+    uint64_t top = UINT64_MAX >> shift;
+    if (!(v > 0)) return 0; /* NaN too */
+    return v >= ldexp(1, 64 - shift) ? top : (uint64_t)v;
+}
+static int64_t saturate_S(double v, int shift) {
+    double limit = ldexp(1, 63 - shift);
+    if (v != v) return 0;
+    if (v >= limit) return INT64_MAX >> shift;
+    return v < -limit ? INT64_MIN >> shift : (int64_t)v;
+}
+
+static int32_t dot4(int32_t a, uint32_t b, uint32_t c) {
+    uint32_t sum = (uint32_t)a;
+    for (int i = 0; i < 32; i += 8) sum += (uint32_t)((int32_t)(uint8_t)(b >> i) * (int8_t)(uint8_t)(c >> i));
+    return (int32_t)sum;
+}
+
+static uint32_t raw_of(float f) {
+    uint32_t b;
+    memcpy(&b, &f, sizeof b);
+    return b;
+}
+static float float_of(uint32_t b) {
+    float f;
+    memcpy(&f, &b, sizeof f);
+    return f;
+}
+
+_Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what) {
+    const CodeBuf *b = &m->code->bufs[ins->b];
+    BUG("kernel %s: %s of %s[%lld], which has %lld elements", m->code->name, what, b->buf->name,
+        (long long)m->reg[ins->a].i, (long long)m->slot[ins->b].n);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------- */
+
+#define INT_CASE(name, s_value, u_value)                                                           \
+    case IN_##name##_S: {                                                                          \
+        int64_t a = r[p->a].i, b = r[p->b].i;                                                      \
+        (void)a, (void)b;                                                                          \
+        r[p->d].i = s_value;                                                                       \
+        break;                                                                                     \
+    }                                                                                              \
+    case IN_##name##_U: {                                                                          \
+        uint64_t a = r[p->a].u, b = r[p->b].u;                                                     \
+        (void)a, (void)b;                                                                          \
+        r[p->d].i = u_value;                                                                       \
+        break;                                                                                     \
+    }
+#define WRAP_CASE(name, value)                                                                     \
+    case IN_##name##_S:                                                                            \
+    case IN_##name##_U: {                                                                          \
+        uint64_t a = r[p->a].u, b = r[p->b].u, v = (value);                                        \
+        (void)b;                                                                                   \
+        r[p->d].i = p->op == IN_##name##_S ? cut_S(v, p->shift) : cut_U(v, p->shift);              \
+        break;                                                                                     \
+    }
+#define FLOAT_CASE(name, f_value, d_value)                                                         \
+    case IN_##name##_F: {                                                                          \
+        float a = r[p->a].f, b = r[p->b].f;                                                        \
+        (void)b;                                                                                   \
+        r[p->d].f = f_value;                                                                       \
+        break;                                                                                     \
+    }                                                                                              \
+    case IN_##name##_D: {                                                                          \
+        double a = r[p->a].d, b = r[p->b].d;                                                       \
+        (void)b;                                                                                   \
+        r[p->d].d = d_value;                                                                       \
+        break;                                                                                     \
+    }
+#define CMP_CASE(name, op)                                                                         \
+    case IN_##name##_S: r[p->d].u = r[p->a].i op r[p->b].i; break;                                 \
+    case IN_##name##_U: r[p->d].u = r[p->a].u op r[p->b].u; break;                                 \
+    case IN_##name##_F: r[p->d].u = r[p->a].f op r[p->b].f; break;                                 \
+    case IN_##name##_D: r[p->d].u = r[p->a].d op r[p->b].d; break;
+
+/* The status of a return, or 0. */
+static int64_t run(Machine *m) {
+    Reg *r = m->reg;
+    Slot *slot = m->slot;
+    for (const Ins *p = m->code->ins;; p++) {
+        switch ((InsOp)p->op) {
+        case IN_end: return 0;
+        WRAP_CASE(add, a + b)
+        WRAP_CASE(sub, a - b)
+        WRAP_CASE(mul, a *b)
+        WRAP_CASE(neg, 0 - a)
+        WRAP_CASE(not, ~a)
+        WRAP_CASE(shl, b >= 64u - p->shift ? 0 : a << b)
+        INT_CASE(div, cut_S((uint64_t)div_S(a, b), p->shift), b ? (int64_t)(a / b) : 0)
+        INT_CASE(rem, rem_S(a, b), b ? (int64_t)(a % b) : 0)
+        INT_CASE(fdiv, cut_S((uint64_t)fdiv_S(a, b), p->shift), b ? (int64_t)(a / b) : 0)
+        INT_CASE(fmod, fmod_S(a, b), b ? (int64_t)(a % b) : 0)
+        INT_CASE(min, a < b ? a : b, (int64_t)(a < b ? a : b))
+        INT_CASE(max, a > b ? a : b, (int64_t)(a > b ? a : b))
+        INT_CASE(abs, a < 0 ? cut_S(0 - (uint64_t)a, p->shift) : a, (int64_t)a)
+        INT_CASE(and, a &b, (int64_t)(a & b))
+        INT_CASE(or, a | b, (int64_t)(a | b))
+        INT_CASE(xor, a ^ b, (int64_t)(a ^ b))
+        INT_CASE(shr, a >> ((uint64_t)b >= 64u - p->shift ? 63 : b), b >= 64u - p->shift ? 0 : (int64_t)(a >> b))
+        CMP_CASE(eq, ==)
+        CMP_CASE(ne, !=)
+        CMP_CASE(lt, <)
+        CMP_CASE(le, <=)
+        FLOAT_CASE(add, a + b, a + b)
+        FLOAT_CASE(sub, a - b, a - b)
+        FLOAT_CASE(mul, a *b, a *b)
+        FLOAT_CASE(div, a / b, a / b)
+        FLOAT_CASE(rem, fmodf(a, b), fmod(a, b))
+        FLOAT_CASE(min, a < b ? a : b, a < b ? a : b)
+        FLOAT_CASE(max, a > b ? a : b, a > b ? a : b)
+        FLOAT_CASE(neg, float_of(raw_of(a) ^ 0x80000000u), -a)
+        FLOAT_CASE(abs, fabsf(a), fabs(a))
+        FLOAT_CASE(fma, fmaf(a, b, r[p->c].f), fma(a, b, r[p->c].d))
+        FLOAT_CASE(sqrt, sqrtf(a), sqrt(a))
+        FLOAT_CASE(floor, floorf(a), floor(a))
+        FLOAT_CASE(ceil, ceilf(a), ceil(a))
+        FLOAT_CASE(trunc, truncf(a), trunc(a))
+        FLOAT_CASE(rint, rintf(a), rint(a))
+#define X(T, ctype, field, from, to)                                                               \
+    case IN_load_if_##T:                                                                           \
+        if (!r[p->c].u) {                                                                          \
+            r[p->d].u = 0;                                                                         \
+            break;                                                                                 \
+        }                                                                                          \
+        /* fall through */                                                                         \
+    case IN_load_##T: {                                                                            \
+        uint64_t at = r[p->a].u;                                                                   \
+        if (at >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "load");                             \
+        ctype v;                                                                                   \
+        memcpy(&v, slot[p->b].base + at * sizeof v, sizeof v);                                     \
+        r[p->d].field = from(v);                                                                   \
+        break;                                                                                     \
+    }                                                                                              \
+    case IN_store_##T: {                                                                           \
+        uint64_t at = r[p->a].u;                                                                   \
+        if (at >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "store");                            \
+        ctype v = (ctype)to(r[p->d].field);                                                        \
+        memcpy(slot[p->b].base + at * sizeof v, &v, sizeof v);                                     \
+        break;                                                                                     \
+    }
+        FOR_STORED_TYPES(X)
+#undef X
+        case IN_move: r[p->d] = r[p->a]; break;
+        case IN_select: r[p->d] = r[p->a].u ? r[p->b] : r[p->c]; break;
+        case IN_dot4: r[p->d].i = dot4((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u); break;
+        case IN_narrow_S: r[p->d].i = cut_S(r[p->a].u, p->shift); break;
+        case IN_narrow_U: r[p->d].i = cut_U(r[p->a].u, p->shift); break;
+        case IN_int_bool: r[p->d].u = r[p->a].u != 0; break;
+        case IN_F_bool: r[p->d].u = r[p->a].f != 0; break;
+        case IN_D_bool: r[p->d].u = r[p->a].d != 0; break;
+        case IN_S_F: r[p->d].f = p->c ? float_from_double_odd(double_from_signed_odd(r[p->a].i)) : (float)r[p->a].i; break;
+        case IN_U_F: r[p->d].f = p->c ? float_from_double_odd(double_from_unsigned_odd(r[p->a].u)) : (float)r[p->a].u; break;
+        case IN_S_D: r[p->d].d = (double)r[p->a].i; break;
+        case IN_U_D: r[p->d].d = (double)r[p->a].u; break;
+        case IN_F_D: r[p->d].d = r[p->a].f; break;
+        case IN_D_F: r[p->d].f = p->c ? float_from_double_odd(r[p->a].d) : (float)r[p->a].d; break;
+        case IN_F_S: r[p->d].i = saturate_S(r[p->a].f, p->shift); break;
+        case IN_F_U: r[p->d].u = saturate_U(r[p->a].f, p->shift); break;
+        case IN_D_S: r[p->d].i = saturate_S(r[p->a].d, p->shift); break;
+        case IN_D_U: r[p->d].u = saturate_U(r[p->a].d, p->shift); break;
+        case IN_round_F16: r[p->d].f = float_from_half(half_from_float(r[p->a].f)); break;
+        case IN_round_BF16: r[p->d].f = float_from_bfloat(bfloat_from_float(r[p->a].f)); break;
+        case IN_raw_F: r[p->d].u = raw_of(r[p->a].f); break;
+        case IN_raw_F16: r[p->d].u = half_from_float(r[p->a].f); break;
+        case IN_raw_BF16: r[p->d].u = bfloat_from_float(r[p->a].f); break;
+        case IN_cook_F: r[p->d].f = float_of((uint32_t)r[p->a].u); break;
+        case IN_cook_F16: r[p->d].f = float_from_half((uint16_t)r[p->a].u); break;
+        case IN_cook_BF16: r[p->d].f = float_from_bfloat((uint16_t)r[p->a].u); break;
+        case IN_loop:
+            r[p->d].i = 0;
+            if (r[p->a].i <= 0) p += p->b;
+            break;
+        case IN_next:
+            if (++r[p->d].i < r[p->a].i) p -= p->b + 1;
+            break;
+        case IN_skip_if_not:
+            if (!r[p->a].u) p += p->b;
+            break;
+        case IN_skip: p += p->b; break;
+        case IN_back: p -= p->b + 1; break;
+        case IN_alloc: {
+            const CodeBuf *b = &m->code->bufs[p->b];
+            memset(slot[p->b].base, 0xff, (size_t)b->local_elems * (size_t)dtype_bytes(b->buf->dtype));
+            break;
+        }
+        case IN_call: m->call(m, &m->code->calls[p->a]); break;
+        case IN_return: return r[p->a].i;
+        case IN_COUNT: BUG("damaged code");
+        }
+    }
+}
+
+/* ---- kernels -------------------------------------------------------------------------------------------- */
+
+static void give_locals(const InterpretCode *code, Slot *slot, Arena *scratch) {
+    for (uint32_t i = 0; i < code->n_bufs; i++) {
+        const CodeBuf *b = &code->bufs[i];
+        if (b->local_elems < 0) continue;
+        slot[i] = (Slot){arena_alloc_array(scratch, (size_t)b->local_elems + 1, (size_t)dtype_bytes(b->buf->dtype)),
+                         b->local_elems};
+    }
+}
+
+/* Registers with constants and scalars in place. */
+static Reg *give_registers(const InterpretCode *code, const int64_t *scalars, Arena *scratch) {
+    Reg *reg = arena_array(scratch, Reg, code->n_regs + 1);
+    for (uint32_t i = 0; i < code->n_consts; i++) reg[code->consts[i].reg] = code->consts[i].value;
+    for (uint32_t i = 0; i < code->n_scalars; i++) reg[code->scalar_reg[i]].i = scalars[i];
+    return reg;
+}
+
+void interpret_run(const InterpretCode *code, const InterpretBuf *params, const int64_t *scalars) {
+    Arena *scratch = arena_create();
+    Slot *slot = arena_array(scratch, Slot, code->n_bufs + 1);
+    for (uint32_t i = 0; i < code->n_bufs; i++)
+        if (code->bufs[i].param >= 0)
+            slot[i] = (Slot){params[code->bufs[i].param].data, params[code->bufs[i].param].n_elems};
+    give_locals(code, slot, scratch);
+    Machine m = {.code = code, .reg = give_registers(code, scalars, scratch), .slot = slot};
+    run(&m);
+    arena_destroy(scratch);
+}
+
+void interpret_kernel(const Kernel *kn, const InterpretBuf *params, const int64_t *scalars) {
+    Arena *a = arena_create();
+    interpret_run(interpret_compile(a, kn), params, scalars);
+    arena_destroy(a);
+}
+
+int64_t interpret_index(const KExpr *e, KVar *const *var, const int64_t *value, uint32_t n) {
+    Arena *a = arena_create();
+    InterpretCode *code = interpret_compile_expr(a, e, var, n);
+    Machine m = {.code = code, .reg = give_registers(code, value, a)};
+    int64_t r = run(&m);
+    arena_destroy(a);
+    return r;
+}
+
+/* ---- programs -------------------------------------------------------------------------------------------- */
+
+typedef struct Program {
+    const KModule *m;
+    const InterpretCall *call;
+    InterpretCode **kernel_code; /* by position in m->kernels; compiled when first called */
+    Arena *arena;
+    uint8_t *planned; /* the model's arena */
+    int64_t planned_bytes;
+} Program;
+
+static InterpretCode *code_of(Program *p, const Kernel *kn) {
+    for (uint32_t i = 0; i < p->m->n_kernels; i++) {
+        if (p->m->kernels[i] != kn) continue;
+        if (!p->kernel_code[i]) p->kernel_code[i] = interpret_compile(p->arena, kn);
+        return p->kernel_code[i];
+    }
+    BUG("the entry calls %s, which is not a kernel of the module", kn->name);
+}
+
+static void call_kernel(Machine *m, const CodeCall *call) {
+    Program *p = m->user;
+    const Kernel *kn = call->stmt->callee;
+    InterpretBuf *params = xmalloc(sizeof *params * (kn->n_params + 1));
+    int64_t *scalars = xmalloc(sizeof *scalars * (kn->n_scalars + 1));
+    for (uint32_t i = 0; i < kn->n_params; i++) {
+        const Slot *s = &m->slot[call->slot[i]];
+        const KBuf *b = m->code->bufs[call->slot[i]].buf;
+        int64_t at = m->reg[call->offset[i]].i;
+        BUG_IF(at < 0 || at > s->n, "call of %s: offset %lld of %s is outside of its %lld elements", kn->name,
+               (long long)at, b->name, (long long)s->n);
+        params[i] = (InterpretBuf){s->base + at * dtype_bytes(b->dtype), s->n - at};
+    }
+    for (uint32_t i = 0; i < kn->n_scalars; i++) scalars[i] = m->reg[call->scalars[i]].i;
+    interpret_run(code_of(p, kn), params, scalars);
+    free(params);
+    free(scalars);
+}
+
+static void note_computed(const KExpr *e, void *found) {
+    if (e->op == KO_var && e->u.var->computed) *(bool *)found = true;
+}
+
+/* -1 when it depends on sizes that the run finds. */
+static int64_t known_value(const Program *p, const KExpr *e) {
+    bool computed = false;
+    k_visit(p->m->k, e, note_computed, &computed);
+    return computed ? -1 : interpret_index(e, p->m->symbols, p->call->symbols, p->m->n_symbols);
+}
+
+static Slot bind_buffer(const Program *p, const KBuf *b) {
+    int64_t n = known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
+    switch (b->mem) {
+    case MEM_INPUT: return (Slot){(uint8_t *)(uintptr_t)p->call->inputs[b->index], n < 0 ? INT64_MAX / 16 : n};
+    case MEM_OUTPUT: return (Slot){p->call->outputs[b->index], n < 0 ? INT64_MAX / 16 : n};
+    case MEM_CONST: return (Slot){(uint8_t *)(uintptr_t)b->data, n};
+    case MEM_ARENA: {
+        int64_t at = known_value(p, b->offset), room;
+        BUG_IF(at < 0 || at > p->planned_bytes, "buffer %s lies outside of the arena", b->name);
+        room = (p->planned_bytes - at) / bytes;
+        BUG_IF(n > room, "buffer %s reaches over the end of the arena", b->name);
+        return (Slot){p->planned + at, n < 0 ? room : n};
+    }
+    default: BUG("the entry uses %s, which is no buffer of a program", b->name);
+    }
+}
+
+int64_t interpret_module(const KModule *m, const InterpretCall *call) {
+    Arena *a = arena_create();
+    Program p = {.m = m, .call = call, .arena = a};
+    p.kernel_code = arena_array(a, InterpretCode *, m->n_kernels + 1);
+    p.planned_bytes = m->arena_bytes ? known_value(&p, m->arena_bytes) : 0;
+    BUG_IF(p.planned_bytes < 0, "the arena's size is not known before the run");
+    p.planned = arena_alloc(a, (size_t)p.planned_bytes + 64);
+    memset(p.planned, 0xff, (size_t)p.planned_bytes);
+    InterpretCode *code = interpret_compile_entry(a, m);
+    Slot *slot = arena_array(a, Slot, code->n_bufs + 1);
+    for (uint32_t i = 0; i < code->n_bufs; i++)
+        if (code->bufs[i].local_elems < 0) slot[i] = bind_buffer(&p, code->bufs[i].buf);
+    give_locals(code, slot, a);
+    Machine machine = {.code = code, .reg = give_registers(code, call->symbols, a), .slot = slot,
+                       .call = call_kernel, .user = &p};
+    int64_t status = run(&machine);
+    if (call->sizes && m->size_table) {
+        Slot table = bind_buffer(&p, m->size_table);
+        memcpy(call->sizes, table.base, m->n_sizes * sizeof *call->sizes);
+    }
+    arena_destroy(a);
+    return status;
+}

@@ -1,0 +1,319 @@
+/* Transcendental functions, part one: dispatch, exponentials, logarithms, error functions.
+ *
+ * exp splits x = n ln2 + r with |r| <= ln2 / 2 and multiplies a polynomial's 1 + p(r) by 2^n. n comes
+ * out of adding 1.5 * 2^mantissa, whose low bits are then n (plus a bias chosen so that shifting them
+ * into the exponent field gives the scale at once). Results that may be subnormal are scaled in two
+ * steps, so that they are rounded once. log splits x = 2^e (1 + f) with 1 + f in [sqrt 1/2, sqrt 2).
+ * The others are built from these two. Bounds let NaN through: min(bound, x) gives x when x is NaN.
+ * Polynomials are in math_tables.h, written by tests/tools/remez.py. */
+#include "ir/math.h"
+
+#include "ir/math_build.h"
+#include "ir/math_tables.h"
+
+/* ---- exponentials -------------------------------------------------------------------------------- */
+
+/* e^x = 2^n (1 + p), where n is kept as the bits of n + offset + magic. */
+typedef struct Split {
+    E p, n_bits;
+} Split;
+
+/* 2^n from the bits of n + bias + magic: everything above n is shifted out. */
+static E scale_of(const MathGen *m, E n_bits) {
+    return from_bits(m, k_shl(m->k, n_bits, ilit(m, m->mantissa)));
+}
+
+/* e^(x + tail); offset is added to n. |x| must be below about 2^8 (f64: 2^11). tail may be NULL. */
+static Split split_exp(const MathGen *m, E x, E tail, int64_t offset) {
+    double magic = m->magic + (double)offset;
+    E t = mad(m, x, lit(m, 0x1.71547652b82fep0), lit(m, magic));
+    E n = sub(m, t, lit(m, magic));
+    E r = mad(m, n, lit(m, -m->ln2_hi), x);
+    if (tail) r = add(m, r, tail);
+    r = mad(m, n, lit(m, -m->ln2_lo), r);
+    E q = is_f32(m) ? POLY(m, EXP_F32, r) : POLY(m, EXP_F64, r);
+    return (Split){mad(m, mul(m, r, r), q, r), bits(m, t)};
+}
+
+/* 2^x, the same way */
+static Split split_exp2(const MathGen *m, E x, int64_t offset) {
+    double magic = m->magic + (double)offset;
+    E t = add(m, x, lit(m, magic));
+    E r = sub(m, x, sub(m, t, lit(m, magic)));
+    E q = is_f32(m) ? POLY(m, EXP2_F32, r) : POLY(m, EXP2_F64, r);
+    return (Split){mul(m, r, q), bits(m, t)};
+}
+
+/* y (1 + p) 2^n for a split with offset 2 * bias; y may be NULL for 1. Rounds subnormals once. */
+static E join_wide(const MathGen *m, Split s, E y) {
+    E half = k_shr(m->k, s.n_bits, ilit(m, 1));
+    E s1 = scale_of(m, half), s2 = scale_of(m, k_sub(m->k, s.n_bits, half));
+    E r = y ? mul(m, mad(m, y, s.p, y), s1) : m->fma ? mad(m, s.p, s1, s1) : mul(m, add(m, lit(m, 1), s.p), s1);
+    return mul(m, r, s2);
+}
+
+static E bounded_exp(const MathGen *m, E x) {
+    return join_wide(m, split_exp(m, x, NULL, 2 * m->bias), NULL);
+}
+
+static E expand_exp(const MathGen *m, E x) {
+    x = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -104 : -746);
+    return bounded_exp(m, x);
+}
+
+/* e^-|x| */
+static E exp_of_minus(const MathGen *m, E x) {
+    E a = k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 104 : 746));
+    return bounded_exp(m, a);
+}
+
+static E expand_exp2(const MathGen *m, E x) {
+    x = at_least(m, at_most(m, x, is_f32(m) ? 129 : 1025), is_f32(m) ? -151 : -1076);
+    return join_wide(m, split_exp2(m, x, 2 * m->bias), NULL);
+}
+
+/* (e^x - 1) / 4 for x <= 89.5 (710); quartered so that it does not overflow where sinh does not. */
+static E quarter_expm1(const MathGen *m, E x) {
+    Split s = split_exp(m, x, NULL, m->bias - 2);
+    E scale = scale_of(m, s.n_bits);
+    return mad(m, s.p, scale, sub(m, scale, lit(m, 0.25)));
+}
+
+static double tiny_bound(const MathGen *m) { /* x^2 is nothing beside x */
+    return is_f32(m) ? 0x1p-26 : 0x1p-55;
+}
+
+static E expand_expm1(const MathGen *m, E x) {
+    E b = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -20 : -40);
+    E r = mul(m, quarter_expm1(m, b), lit(m, 4));
+    return pick(m, lt(m, mag(m, x), lit(m, tiny_bound(m))), x, r);
+}
+
+/* sinh a = (t + t / (t + 1)) / 2 with t = e^a - 1 */
+static E expand_sinh(const MathGen *m, E x) {
+    E a = mag(m, x);
+    E g = quarter_expm1(m, at_most(m, a, is_f32(m) ? 89.75 : 711));
+    E h = add(m, g, g), t = mul(m, g, lit(m, 4));
+    E r = add(m, h, quot(m, h, add(m, t, lit(m, 1))));
+    r = pick(m, lt(m, a, lit(m, is_f32(m) ? 0x1p-13 : 0x1p-28)), a, r);
+    return with_sign_of(m, r, x);
+}
+
+static E expand_cosh(const MathGen *m, E x) {
+    Split s = split_exp(m, at_most(m, mag(m, x), is_f32(m) ? 89.75 : 711), NULL, m->bias - 2);
+    E scale = scale_of(m, s.n_bits), w = mad(m, s.p, scale, scale); /* e^|x| / 4 */
+    return add(m, add(m, w, w), quot(m, lit(m, 0.125), w));
+}
+
+/* Small |x|: an odd polynomial (f64: t / (t + 2) with t = e^2x - 1); else 1 - 2 / (e^2|x| + 1). */
+static E expand_tanh(const MathGen *m, E x) {
+    E a = mag(m, x), b = at_most(m, a, is_f32(m) ? 9.25 : 19.5), small, big, b2 = add(m, b, b);
+    if (is_f32(m)) {
+        E z = mul(m, x, x);
+        small = mad(m, mul(m, x, z), POLY(m, TANH_F32, z), x);
+        Split s = split_exp(m, b2, NULL, m->bias);
+        E scale = scale_of(m, s.n_bits);
+        E d = mad(m, s.p, scale, add(m, scale, lit(m, 1)));
+        big = sub(m, lit(m, 1), quot(m, lit(m, 2), d));
+        return pick(m, lt(m, a, lit(m, 0.625)), small, with_sign_of(m, big, x));
+    }
+    E t = mul(m, quarter_expm1(m, b2), lit(m, 4)), d = add(m, t, lit(m, 2));
+    small = quot(m, t, d);
+    big = sub(m, lit(m, 1), quot(m, lit(m, 2), d));
+    E r = pick(m, lt(m, a, lit(m, 0.5)), small, big);
+    return with_sign_of(m, pick(m, lt(m, a, lit(m, 0x1p-28)), a, r), x);
+}
+
+/* With q = e^-|x|: 1 / (1 + q) or q / (1 + q). */
+static E expand_sigmoid(const MathGen *m, E x) {
+    E q = exp_of_minus(m, x);
+    E top = pick(m, lt(m, x, lit(m, 0)), q, lit(m, 1));
+    return quot(m, top, add(m, q, lit(m, 1)));
+}
+
+/* ---- logarithms ---------------------------------------------------------------------------------- */
+
+/* log(u) + c for normal (or, if subnormals, any positive) u and a c that is small beside u. */
+static E log_core(const MathGen *m, E u, E c, bool subnormals) {
+    E lift = NULL;
+    if (subnormals) {
+        E is_small = lt(m, u, lit(m, is_f32(m) ? 0x1p-126 : 0x1p-1022));
+        u = pick(m, is_small, mul(m, u, lit(m, ldexp(1, m->mantissa))), u);
+        lift = pick(m, is_small, ilit(m, -m->mantissa), ilit(m, 0));
+    }
+    E i = bits(m, u), width = ilit(m, m->mantissa);
+    int64_t root_half = is_f32(m) ? 0x3f3504f3 : INT64_C(0x3fe6a09e667f3bcd);
+    E n = k_shr(m->k, k_sub(m->k, i, ilit(m, root_half)), width);
+    E f = sub(m, from_bits(m, k_sub(m->k, i, k_shl(m->k, n, width))), lit(m, 1));
+    if (lift) n = k_add(m->k, n, lift);
+    E e = k_cast(m->k, m->t, n), z = mul(m, f, f), low;
+    if (is_f32(m)) {
+        low = mul(m, z, mad(m, f, POLY(m, LOG_F32, f), lit(m, -0.5)));
+    } else {
+        E s = quot(m, f, add(m, f, lit(m, 2))), s2 = mul(m, s, s), half = mul(m, z, lit(m, 0.5));
+        low = sub(m, mul(m, s, add(m, half, mul(m, s2, POLY(m, LOG_F64, s2)))), half);
+    }
+    low = mad(m, e, lit(m, m->ln2_lo), low);
+    if (c) low = add(m, low, c);
+    /* high + f exactly as sum + rest: |f| < |high| unless high is 0 */
+    E high = mul(m, e, lit(m, m->ln2_hi)), sum = add(m, high, f);
+    E rest = sub(m, f, sub(m, sum, high));
+    return add(m, sum, add(m, rest, low));
+}
+
+static E log_specials(const MathGen *m, E x, double zero_at, E r) {
+    E odd = pick(m, k_eq(m->k, x, lit(m, zero_at)), lit(m, -INFINITY), lit(m, NAN));
+    r = pick(m, lt(m, x, lit(m, INFINITY)), r, x);
+    return pick(m, lt(m, lit(m, zero_at), x), r, odd);
+}
+
+static E expand_log(const MathGen *m, E x) {
+    return log_specials(m, x, 0, log_core(m, x, NULL, true));
+}
+
+/* With u = 1 + x rounded and c what was lost: log(u) + c / u. */
+static E expand_log1p(const MathGen *m, E x) {
+    E u = add(m, x, lit(m, 1));
+    E c = sub(m, x, sub(m, u, lit(m, 1)));
+    E r = log_specials(m, x, -1, log_core(m, u, quot(m, c, u), false));
+    return pick(m, lt(m, mag(m, x), lit(m, tiny_bound(m))), x, r);
+}
+
+/* max(x, 0) + log(1 + e^-|x|) */
+static E expand_softplus(const MathGen *m, E x) {
+    E q = exp_of_minus(m, x);
+    E l = is_f32(m) ? mul(m, q, POLY(m, LOG1P_UNIT_F32, q)) : expand_log1p(m, q);
+    return add(m, at_least(m, x, 0), l);
+}
+
+/* asinh a = log1p(a + a^2 / (1 + sqrt(a^2 + 1))); log 2a where a^2 might overflow */
+static E expand_asinh(const MathGen *m, E x) {
+    E a = mag(m, x), big = lt(m, lit(m, is_f32(m) ? 0x1p40 : 0x1p300), a);
+    E z = mul(m, a, a);
+    E u = add(m, a, quot(m, z, add(m, lit(m, 1), k_sqrt(m->k, add(m, z, lit(m, 1))))));
+    E r = add(m, expand_log1p(m, pick(m, big, a, u)), pick(m, big, lit(m, M_LN2), lit(m, 0)));
+    return with_sign_of(m, r, x);
+}
+
+/* acosh x = log1p(t + sqrt(2t + t^2)) with t = x - 1; NaN below 1 comes from sqrt and log1p */
+static E expand_acosh(const MathGen *m, E x) {
+    E big = lt(m, lit(m, is_f32(m) ? 0x1p40 : 0x1p300), x);
+    E t = sub(m, x, lit(m, 1));
+    E u = add(m, t, k_sqrt(m->k, mul(m, t, add(m, t, lit(m, 2)))));
+    E r = add(m, expand_log1p(m, pick(m, big, x, u)), pick(m, big, lit(m, M_LN2), lit(m, 0)));
+    return pick(m, lt(m, x, lit(m, 1)), lit(m, NAN), r);
+}
+
+/* atanh a = log1p(2a / (1 - a)) / 2 */
+static E expand_atanh(const MathGen *m, E x) {
+    E a = mag(m, x);
+    E r = expand_log1p(m, quot(m, add(m, a, a), sub(m, lit(m, 1), a)));
+    r = mul(m, r, lit(m, 0.5));
+    return with_sign_of(m, pick(m, lt(m, a, lit(m, is_f32(m) ? 0x1p-14 : 0x1p-28)), a, r), x);
+}
+
+/* ---- error functions ------------------------------------------------------------------------------- */
+
+/* -a^2 / 2 = h + l */
+static void half_square(const MathGen *m, E a, E *h, E *l) {
+    E half = lit(m, -0.5);
+    if (m->fma) {
+        E b = mul(m, a, half);
+        *h = mul(m, a, b);
+        *l = k_fma(m->k, a, b, k_neg(m->k, *h));
+        return;
+    }
+    E mask = ilit(m, is_f32(m) ? -4096 : -(INT64_C(1) << 27));
+    E top = from_bits(m, k_and(m->k, bits(m, a), mask)); /* its square is exact */
+    *h = mul(m, mul(m, top, top), half);
+    *l = mul(m, mul(m, sub(m, a, top), add(m, a, top)), half);
+}
+
+/* y * Phi(-a), Phi being the normal distribution: y G(t) e^(-a^2/2) with t = (a - c) / (a + c). */
+static E normal_tail(const MathGen *m, E a, E y) {
+    E h, l, c = lit(m, is_f32(m) ? 3 : 4);
+    half_square(m, a, &h, &l);
+    E t = quot(m, sub(m, a, c), add(m, a, c));
+    E g = is_f32(m) ? POLY(m, NORMAL_F32, t) : POLY(m, NORMAL_F64, t);
+    return join_wide(m, split_exp(m, h, l, 2 * m->bias), y ? mul(m, y, g) : g);
+}
+
+/* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */
+static E expand_gelu(const MathGen *m, E x) {
+    E a = at_most(m, mag(m, x), is_f32(m) ? 14.5 : 38.75);
+    return sub(m, k_max(m->k, lit(m, -0.0), x), normal_tail(m, a, a));
+}
+
+/* Small |x|: an odd polynomial. Else f32: 1 - 2^q with q a polynomial for log2(erfc); f64: by Phi. */
+static E expand_erf(const MathGen *m, E x) {
+    E a = mag(m, x), z = mul(m, x, x), big, small;
+    if (is_f32(m)) {
+        small = mad(m, x, POLY(m, ERF_F32, z), x);
+        Split s = split_exp2(m, POLY(m, LOG2ERFC_F32, at_most(m, a, 4)), m->bias);
+        E scale = scale_of(m, s.n_bits);
+        big = sub(m, sub(m, lit(m, 1), scale), mul(m, s.p, scale));
+        if (m->fma) big = mad(m, k_neg(m->k, s.p), scale, sub(m, lit(m, 1), scale));
+    } else {
+        small = mad(m, x, POLY(m, ERF_F64, z), x);
+        E tail = normal_tail(m, mul(m, at_most(m, a, 6), lit(m, M_SQRT2)), NULL);
+        big = sub(m, lit(m, 1), add(m, tail, tail));
+    }
+    return pick(m, lt(m, a, lit(m, is_f32(m) ? 0.92 : 1)), small, with_sign_of(m, big, x));
+}
+
+/* ---- dispatch ---------------------------------------------------------------------------------------- */
+
+static E expand(const MathGen *m, KOp op, E x, E y) {
+    switch ((int)op) {
+    case KO_exp: return expand_exp(m, x);
+    case KO_exp2: return expand_exp2(m, x);
+    case KO_log: return expand_log(m, x);
+    case KO_pow: return math_pow(m, x, y);
+    case KO_tanh: return expand_tanh(m, x);
+    case KO_sinh: return expand_sinh(m, x);
+    case KO_cosh: return expand_cosh(m, x);
+    case KO_erf: return expand_erf(m, x);
+    case KO_sigmoid: return expand_sigmoid(m, x);
+    case KO_softplus: return expand_softplus(m, x);
+    case KO_gelu: return expand_gelu(m, x);
+    case KO_log1p: return expand_log1p(m, x);
+    case KO_expm1: return expand_expm1(m, x);
+    case KO_sin: return math_sin(m, x);
+    case KO_cos: return math_cos(m, x);
+    case KO_tan: return math_tan(m, x);
+    case KO_asin: return math_asin(m, x);
+    case KO_acos: return math_acos(m, x);
+    case KO_atan: return math_atan(m, x);
+    case KO_asinh: return expand_asinh(m, x);
+    case KO_acosh: return expand_acosh(m, x);
+    case KO_atanh: return expand_atanh(m, x);
+    default: BUG("no expansion of %s", kop_info[op].name);
+    }
+}
+
+const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma) {
+    if (kop_info[e->op].class != KC_MATH) return e;
+    bool narrow = e->dtype == DT_F16 || e->dtype == DT_BF16;
+    DType t = narrow ? DT_F32 : e->dtype;
+    BUG_IF(t != DT_F32 && t != DT_F64, "%s of %s", kop_info[e->op].name, dtype_info[t].name);
+    MathGen m = math_gen(k, t, fma);
+    E x = k_cast(k, t, e->arg[0]), y = e->n_args > 1 ? k_cast(k, t, e->arg[1]) : NULL;
+    return k_cast(k, e->dtype, expand(&m, e->op, x, y));
+}
+
+static const KExpr *expand_node(KCtx *k, const KExpr *e, void *fma) {
+    return math_expand(k, e, *(const bool *)fma);
+}
+
+void kblock_expand_math(KCtx *k, KBlock *b, bool fma) {
+    kblock_rewrite(k, b, expand_node, &fma);
+}
+
+void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t) {
+    kblock_expand_math(k, &kn->body, t->fma);
+}
+
+void kmodule_expand_math(KModule *m, const Target *t) {
+    for (uint32_t i = 0; i < m->n_kernels; i++) kernel_expand_math(m->k, m->kernels[i], t);
+    kblock_expand_math(m->k, &m->entry, t->fma);
+}

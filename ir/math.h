@@ -1,0 +1,21 @@
+/* Transcendental functions as kernel IR: the MATH rows of kops.def in terms of the other rows.
+ *
+ * Every expansion is free of branches and of calls: arithmetic, comparisons, select, casts and
+ * bitcasts, so that a loop over lanes stays a loop of vector code. docs/math.md has the method and
+ * the measured error of each function. f16 and bf16 compute in f32. */
+#ifndef SMELT_IR_MATH_H
+#define SMELT_IR_MATH_H
+
+#include "ir/kernel.h"
+#include "ir/target.h"
+
+/* e, a MATH node with operands already expanded, in terms of the other classes; any other node
+ * comes back as it is. fma: fused multiply-adds may be used (results differ in the last bit). */
+const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma);
+/* Rewrites every expression of the kernel so that no MATH node is left. */
+void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t);
+/* The same for a block, and for all kernels and the entry of a module. */
+void kblock_expand_math(KCtx *k, KBlock *b, bool fma);
+void kmodule_expand_math(KModule *m, const Target *t);
+
+#endif

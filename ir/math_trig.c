@@ -1,0 +1,134 @@
+/* Transcendental functions, part two: sine, cosine, tangent and their inverses.
+ *
+ * f32 reduction is right for every finite x: x * 2/pi is formed in f64 from three pieces of 2/pi whose
+ * first two products with a 24-bit x are exact, and pieces whose products would be multiples of 4 are
+ * left out (Payne and Hanek's idea), so that about 2^-61 of a quarter turn is known. f64 subtracts
+ * n * pi/2 in three parts: accurate for |x| < 2^20, less and less beyond.
+ * Inverse functions fold into [0, 1] or [0, 1/2] and add pi/2 with its low part last. */
+#include "ir/math_build.h"
+#include "ir/math_tables.h"
+
+static const double PI_HALF_HI[2] = {0x1.921fb6p0, 0x1.921fb54442d18p0};
+static const double PI_HALF_LO[2] = {-0x1.777a5cp-25, 0x1.1a62633145c07p-54};
+
+static double pi_half_hi(const MathGen *m) {
+    return PI_HALF_HI[!is_f32(m)];
+}
+static double pi_half_lo(const MathGen *m) {
+    return PI_HALF_LO[!is_f32(m)];
+}
+
+/* |x| = (4 turns + quadrant) * pi/2 + r with |r| a little over pi/4 at most. */
+typedef struct Angle {
+    E r, quadrant; /* quadrant: i32, only its low two bits count */
+} Angle;
+
+/* i-th piece of 2/pi for this |x|, an f64 expression */
+static E two_over_pi(const MathGen *d, E a, int i) {
+    static const double below[4] = {0x1p48, 0x1p72, 0x1p96, 0x1p120};
+    E r = lit(d, TWO_OVER_PI[4][i]);
+    for (int w = 3; w >= 0; w--) r = pick(d, lt(d, a, lit(d, below[w])), lit(d, TWO_OVER_PI[w][i]), r);
+    return r;
+}
+
+static Angle reduce_f32(const MathGen *m, E x) {
+    MathGen wide = math_gen(m->k, DT_F64, m->fma), *d = &wide;
+    E a = k_cast(m->k, DT_F64, mag(m, x));
+    E y0 = mul(d, a, two_over_pi(d, a, 0)), y1 = mul(d, a, two_over_pi(d, a, 1));
+    E n0 = k_rint(m->k, y0), n1 = k_rint(m->k, y1);
+    E s = add(d, sub(d, y0, n0), sub(d, y1, n1)), n2 = k_rint(m->k, s);
+    E f = add(d, sub(d, s, n2), mul(d, a, two_over_pi(d, a, 2)));
+    /* n0 may have 48 bits */
+    E n0_turn = sub(d, n0, mul(d, k_floor(m->k, mul(d, n0, lit(d, 0.25))), lit(d, 4)));
+    E n = add(d, add(d, n0_turn, n1), n2);
+    return (Angle){k_cast(m->k, DT_F32, mul(d, f, lit(d, M_PI_2))), k_cast(m->k, DT_I32, n)};
+}
+
+static Angle reduce_f64(const MathGen *m, E x) {
+    E a = mag(m, x), n = k_rint(m->k, mul(m, a, lit(m, M_2_PI)));
+    E r = a;
+    for (int i = 0; i < 3; i++) r = sub(m, r, mul(m, n, lit(m, PI_HALF_PARTS[i])));
+    E turn = sub(m, n, mul(m, k_floor(m->k, mul(m, n, lit(m, 0.25))), lit(m, 4)));
+    return (Angle){r, k_cast(m->k, DT_I32, turn)};
+}
+
+static Angle reduce(const MathGen *m, E x) {
+    return is_f32(m) ? reduce_f32(m, x) : reduce_f64(m, x);
+}
+
+static E sin_poly(const MathGen *m, E r) {
+    E z = mul(m, r, r);
+    return mad(m, mul(m, r, z), is_f32(m) ? POLY(m, SIN_F32, z) : POLY(m, SIN_F64, z), r);
+}
+
+static E cos_poly(const MathGen *m, E r) {
+    E z = mul(m, r, r), tail = is_f32(m) ? POLY(m, COS_F32, z) : POLY(m, COS_F64, z);
+    E half = mul(m, z, lit(m, 0.5)), one = lit(m, 1), w = sub(m, one, half);
+    return add(m, w, mad(m, mul(m, z, z), tail, sub(m, sub(m, one, w), half)));
+}
+
+static E bit_set(const MathGen *m, E i, int64_t bit) {
+    KCtx *k = m->k;
+    return k_ne(k, k_and(k, i, k_const_i(k, DT_I32, bit)), k_const_i(k, DT_I32, 0));
+}
+
+/* sin of the angle advanced by `quarters` */
+static E sin_of_angle(const MathGen *m, Angle g, int quarters) {
+    E q = k_add(m->k, g.quadrant, k_const_i(m->k, DT_I32, quarters));
+    E v = pick(m, bit_set(m, q, 1), cos_poly(m, g.r), sin_poly(m, g.r));
+    return pick(m, bit_set(m, q, 2), k_neg(m->k, v), v);
+}
+
+static E flip_sign_by(const MathGen *m, E r, E x) {
+    return from_bits(m, k_xor(m->k, bits(m, r), sign_bit(m, x)));
+}
+
+E math_sin(const MathGen *m, E x) {
+    return flip_sign_by(m, sin_of_angle(m, reduce(m, x), 0), x);
+}
+
+E math_cos(const MathGen *m, E x) {
+    return sin_of_angle(m, reduce(m, x), 1);
+}
+
+E math_tan(const MathGen *m, E x) {
+    Angle g = reduce(m, x);
+    E s = sin_poly(m, g.r), c = cos_poly(m, g.r), odd = bit_set(m, g.quadrant, 1);
+    E r = quot(m, pick(m, odd, k_neg(m->k, c), s), pick(m, odd, s, c));
+    return flip_sign_by(m, r, x);
+}
+
+/* atan of t in [0, 1], or of -1/x + pi/2 for x above 1 */
+E math_atan(const MathGen *m, E x) {
+    E a = mag(m, x), big = lt(m, lit(m, 1), a);
+    E t = pick(m, big, quot(m, lit(m, -1), a), a), z = mul(m, t, t);
+    E u = mul(m, mul(m, t, z), is_f32(m) ? POLY(m, ATAN_F32, z) : POLY(m, ATAN_F64, z));
+    E base = add(m, pick(m, big, lit(m, pi_half_hi(m)), lit(m, 0)), t);
+    E r = add(m, base, add(m, u, pick(m, big, lit(m, pi_half_lo(m)), lit(m, 0))));
+    return with_sign_of(m, r, x);
+}
+
+/* asin a for a <= 1/2 as p; above, p = asin(sqrt((1 - a) / 2)) and asin a = pi/2 - 2p. */
+static E asin_part(const MathGen *m, E a, E *big) {
+    *big = lt(m, lit(m, 0.5), a);
+    E z = pick(m, *big, mul(m, sub(m, lit(m, 1), a), lit(m, 0.5)), mul(m, a, a));
+    E s = pick(m, *big, k_sqrt(m->k, z), a);
+    return mad(m, mul(m, s, z), is_f32(m) ? POLY(m, ASIN_F32, z) : POLY(m, ASIN_F64, z), s);
+}
+
+E math_asin(const MathGen *m, E x) {
+    E big, a = mag(m, x), p = asin_part(m, a, &big);
+    E far = sub(m, lit(m, pi_half_hi(m)), sub(m, add(m, p, p), lit(m, pi_half_lo(m))));
+    return with_sign_of(m, pick(m, big, far, p), x);
+}
+
+/* pi/2 - asin x; 2p and pi - 2p in the outer half */
+E math_acos(const MathGen *m, E x) {
+    E big, a = mag(m, x), p = asin_part(m, a, &big), p2 = add(m, p, p);
+    E hi = lit(m, pi_half_hi(m)), lo = lit(m, pi_half_lo(m));
+    E negative = lt(m, x, lit(m, 0));
+    E signed_p = pick(m, negative, k_neg(m->k, p), p);
+    E inner = sub(m, hi, sub(m, signed_p, lo));
+    E far = sub(m, lit(m, 2 * pi_half_hi(m)), sub(m, p2, lit(m, 2 * pi_half_lo(m))));
+    return pick(m, big, pick(m, negative, far, p2), inner);
+}
