@@ -149,6 +149,9 @@ bool value_replace_uses(Value *v, Value *by);
 void graph_drop_node(Node *n);
 /* Moves n in front of at, to the end of its graph when at is NULL. */
 void graph_move_before(Node *n, Node *at);
+/* Moves the nodes of sub, a subgraph without inputs of the node at, in front of that node; sub's outputs,
+ * returned in order, become values of at's graph. sub is empty afterwards. */
+Value **graph_inline(Graph *sub, Node *at);
 /* Removes every node without used outputs, subgraphs included; true when something went. */
 bool graph_drop_dead(Graph *g);
 /* Calls fn for g and every graph below it, outermost first. */
