@@ -316,24 +316,23 @@ static void adopt_in_graph(Graph *g, void *user) {
             if (n->in[i] && n->in[i]->graph == a->from) n->in[i]->graph = a->to;
 }
 
-Value **graph_inline(Graph *sub, Node *at) {
+void graph_move_into(Graph *sub, Node *at) {
     Graph *g = at->graph;
-    assert(sub->owner == at && !sub->inputs.n);
+    assert(!sub->inputs.n && sub != g);
     Adopt adopt = {sub, g};
     graph_visit(sub, adopt_in_graph, &adopt);
     for (Node *n = sub->first, *next; n; n = next) {
         next = n->next;
         unlink_node(n);
-        n->graph = g;
         link_before(g, n, at);
+        n->graph = g;
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i]) n->out[i]->graph = g;
     }
     for (uint32_t i = 0; i < sub->outputs.n; i++) {
-        sub->outputs.at[i]->graph = g;
         sub->outputs.at[i]->is_output = false;
+        if (sub->outputs.at[i]->graph == sub) sub->outputs.at[i]->graph = g;
     }
-    return sub->outputs.at;
 }
 
 static bool has_used_output(const Node *n) {

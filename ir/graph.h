@@ -109,6 +109,12 @@ struct Module {
     bool fast_math, winograd;
     uint8_t model_hash[32];
     KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
+    /* Runs a kernel at compile time on these buffers (one per parameter, with their element counts);
+     * the driver installs compiled code here for large ones. NULL, or false: interpret. */
+    bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
+    void *run_kernel_user;
+    /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or NULL. */
+    void (*fold)(Module *m, Node *n);
     DefProgram *defs;  /* set by the define pass */
     KModule *kmod;     /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */
@@ -149,9 +155,9 @@ bool value_replace_uses(Value *v, Value *by);
 void graph_drop_node(Node *n);
 /* Moves n in front of at, to the end of its graph when at is NULL. */
 void graph_move_before(Node *n, Node *at);
-/* Moves the nodes of sub, a subgraph without inputs of the node at, in front of that node; sub's outputs,
- * returned in order, become values of at's graph. sub is empty afterwards. */
-Value **graph_inline(Graph *sub, Node *at);
+/* Moves all nodes of a subgraph without inputs before `at`, in the enclosing graph; its outputs become
+ * plain values there. The node that owned it has to go. */
+void graph_move_into(Graph *sub, Node *at);
 /* Removes every node without used outputs, subgraphs included; true when something went. */
 bool graph_drop_dead(Graph *g);
 /* Calls fn for g and every graph below it, outermost first. */

@@ -3,8 +3,7 @@
  * Before:  %1 = Shape(%0)                    %0: f32[1, 3, h, w]
  *          %2 = Gather(%1, const {1})        content {3}
  *          %4 = Transpose(const %3)
- *          %5 = If(const true) {then_branch: %6 = Relu(%0)}
- * After:   uses of %2 read const {3}, those of %4 a constant that was transposed, those of %5 read %6
+ * After:   uses of %2 read const {3}, those of %4 a constant that was transposed
  *
  * Requires shapes. Leaves shapes; constants replaced what was known and nothing dead is left.
  * It does not fold what would only make the library larger: an Expand or ConstantOfShape beyond
@@ -106,37 +105,12 @@ bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
     return true;
 }
 
-/* ---- control flow -------------------------------------------------------------------------------- */
-
-Node *fold_branch(Node *n) {
-    if (n->op != OP_If || !value_is_const(n->in[0])) return n;
-    Graph *g = n->graph;
-    Node *before = n->prev;
-    Graph *branch = attr_graph(n, value_const_int(n->in[0], 0) ? "then_branch" : "else_branch");
-    Value **results = graph_inline(branch, n);
-    for (int i = 0; i < n->n_out; i++) {
-        if (!n->out[i] || value_replace_uses(n->out[i], results[i])) continue;
-        /* A result that cannot be this output, being one already: a copy becomes the output. */
-        Value *copy = graph_op(g, n, OP_Identity, n->loc, 1, results[i]);
-        copy->dtype = results[i]->dtype;
-        copy->shape = results[i]->shape;
-        copy->type = results[i]->type;
-        value_replace_uses(n->out[i], copy);
-    }
-    graph_drop_node(n);
-    return before ? before->next : g->first;
-}
+/* ---- the pass ------------------------------------------------------------------------------------- */
 
 static bool fold_graph(Module *m, Graph *g) {
     bool changed = false;
-    for (Node *n = g->first, *next; n; n = next) {
+    for (Node *n = g->first; n; n = n->next) {
         bug_context("fold_constants", n->loc);
-        next = fold_branch(n);
-        if (next != n) { /* what came in may fold as well */
-            changed = true;
-            continue;
-        }
-        next = n->next;
         changed |= fold_node(m, n, FOLD_LIMIT_BYTES);
         for (uint32_t i = 0; i < n->attrs.n; i++)
             if (n->attrs.at[i].graph) changed |= fold_graph(m, n->attrs.at[i].graph);

@@ -139,6 +139,12 @@ static bool parse_equation(Module *m, const Node *n, Equation *q) {
         if (!parse_operand(m, n, &p, i, q)) return false;
     }
     if (*p == ',') return bad_equation(m, n, "has more terms than the node has inputs");
+    int n_letters = 0;
+    for (int i = 0; i < N_LETTERS; i++) n_letters += q->extent[i] != NULL;
+    if (n_letters > MAX_RANK) { /* keeps intermediates and reductions within their limits */
+        diag_unsupported(m->diag, n->loc, "%d different letters; at most %d are supported", n_letters, MAX_RANK);
+        return false;
+    }
     if (!*p) return implicit_output(m, n, q);
     if (strncmp(p, "->", 2)) return bad_equation(m, n, "has a '-' without '>'");
     return explicit_output(m, n, p + 2, q);
