@@ -86,8 +86,8 @@ static Value *drop_neutral(Module *m, Node *n) {
         if (i == 0 && (n->op == OP_Div || n->op == OP_Sub)) continue;
         Value *x = n->in[1 - i], *c = n->in[i];
         if (!is_all(c, scales) || !same_type(x, n->out[0])) continue;
-        if (!scales && dtype_is_float(x->dtype) && (n->op == OP_Sub ? signbit(value_const_float(c, 0)) != 0 : !signbit(value_const_float(c, 0))))
-            continue;
+        bool negative = signbit(value_const_float(c, 0)) != 0;
+        if (!scales && dtype_is_float(x->dtype) && negative != (n->op == OP_Add)) continue;
         return x;
     }
     return NULL;
@@ -274,9 +274,9 @@ static void set_weights(Node *n, Value *w, Value *b) {
 static Value *fold_batch_norm_into_weights(Module *m, Node *n) {
     int64_t channels;
     double *scale, *shift;
-    Node *conv = scalable_def(n->in[0], 0) ? NULL : n->in[0]->def;
-    if (!conv || !batch_norm_affine(m, n, &channels, &scale, &shift)) return NULL;
-    if (!(conv = scalable_def(n->in[0], channels))) return NULL;
+    if (!n->in[0]->def || !batch_norm_affine(m, n, &channels, &scale, &shift)) return NULL;
+    Node *conv = scalable_def(n->in[0], channels);
+    if (!conv) return NULL;
     Value *w = scaled_weight(m, conv, weight_channel_axis(conv), channels, scale);
     set_weights(conv, w, affine_bias(m, conv, channels, scale, shift));
     return conv->out[0];
