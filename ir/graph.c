@@ -317,9 +317,25 @@ void graph_move_before(Node *n, Node *at) {
     link_before(n->graph, n, at);
 }
 
+/* A move of what a graph holds to another one, met from the graphs below it. */
+typedef struct Adopt {
+    Graph *from, *to;
+} Adopt;
+
+/* Constants have no definition to be found at: every use is looked at. */
+static void adopt_in_graph(Graph *g, void *user) {
+    const Adopt *a = user;
+    if (g->parent == a->from) g->parent = a->to;
+    for (Node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] && n->in[i]->graph == a->from) n->in[i]->graph = a->to;
+}
+
 void graph_move_into(Graph *sub, Node *at) {
     Graph *g = at->graph;
     assert(!sub->inputs.n && sub != g);
+    Adopt adopt = {sub, g};
+    graph_visit(sub, adopt_in_graph, &adopt);
     for (Node *n = sub->first, *next; n; n = next) {
         next = n->next;
         unlink_node(n);
@@ -327,10 +343,6 @@ void graph_move_into(Graph *sub, Node *at) {
         n->graph = g;
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i]) n->out[i]->graph = g;
-        for (int i = 0; i < n->n_in; i++)
-            if (n->in[i] && n->in[i]->graph == sub) n->in[i]->graph = g;
-        for (uint32_t i = 0; i < n->attrs.n; i++)
-            if (n->attrs.at[i].graph) n->attrs.at[i].graph->parent = g;
     }
     for (uint32_t i = 0; i < sub->outputs.n; i++) {
         sub->outputs.at[i]->is_output = false;

@@ -84,6 +84,8 @@ bool infer_graph(Module *m, Graph *g) {
         } else if (!check_arity(m, n) || !op_info[n->op].infer(m, n)) {
             forget_outputs(n);
             good = false;
+        } else if (m->fold) {
+            m->fold(m, n);
         }
     }
     return good;
