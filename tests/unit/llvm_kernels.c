@@ -490,5 +490,5 @@ int main(void) {
     }
     if (diag_n_errors(diag)) diag_print(diag);
     CHECK(!diag_n_errors(diag));
-    return n_failed != 0;
+    return check_done();
 }
