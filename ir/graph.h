@@ -13,6 +13,7 @@
 #include "ir/kernel.h"
 #include "ir/ops.h"
 #include "ir/support/diag.h"
+#include "ir/support/map.h"
 #include "ir/target.h"
 
 enum { MAX_RANK = 16, MAX_CONTENT = 1024 };
@@ -39,9 +40,11 @@ struct Value {
     Graph *graph;     /* where it is defined; constants belong to the graph that holds them */
     Node *def;
     uint32_t def_index;
-    VEC(Node *) users; /* one entry per use, kept by node_set_input() */
+    VEC(Node *) users; /* one entry per use, in no meaningful order, kept by node_set_input() */
+    VEC(int32_t) user_input; /* graph.c's own: which input of users[i] this use is */
     bool is_output;    /* listed in its graph's outputs */
-    const void *data;  /* constant bytes, dense row-major, a view that outlives the module; or NULL */
+    const void *data;  /* constant bytes, dense row-major, a view that outlives the module; or NULL.
+                        * Views into a model file have any alignment: read them with memcpy. */
     uint64_t data_bytes;
     const KExpr **content; /* i64 expressions of all elements, or NULL; shape_count() of them */
     KTensor *tensor;       /* set by the define pass */
@@ -68,7 +71,8 @@ struct Node {
     OpId op;
     Graph *graph;
     Value **in, **out; /* in[i] == NULL: optional input absent; out[i] == NULL: optional output unused */
-    uint16_t n_in, n_out;
+    int32_t n_in, n_out;
+    int32_t in_cap, *use_index; /* graph.c's own: place of input i in in[i]->users */
     VEC(Attr) attrs; /* sorted by name */
     Node *prev, *next;
     SrcLoc loc; /* model node this came from; kept by every rewrite */
@@ -99,13 +103,22 @@ struct Module {
     const char *file;
     uint32_t n_values, n_nodes;
     VEC(KVar *) symbols; /* API symbols in order of first appearance, then computed ones */
+    StrMap *symbol_by_name; /* the caller's symbols */
     uint32_t facts;
     int opt;           /* -O level */
     bool fast_math, winograd;
     uint8_t model_hash[32];
     KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
+    /* Runs a kernel at compile time on these buffers (one per parameter, with their element counts);
+     * the driver installs compiled code here for large ones. NULL, or false: interpret. */
+    bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
+    void *run_kernel_user;
+    /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or NULL. */
+    void (*fold)(Module *m, Node *n);
     DefProgram *defs;  /* set by the define pass */
     KModule *kmod;     /* set by the lower pass */
+    void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */
+    void *on_destroy_user;
 };
 
 Module *module_create(Diag *diag, const Target *target);
@@ -126,18 +139,25 @@ Value *graph_add_const(Graph *g, const char *name, DType t, Shape shape, const v
 Value *graph_const_ints(Graph *g, const char *name, const int64_t *v, int n);
 Value *graph_const_int(Graph *g, int64_t v); /* rank 0 i64 */
 Value *graph_const_scalar(Graph *g, DType t, double v); /* rank 0 */
+/* Lists v, a value of g that is not listed yet, as the next output. */
 void graph_add_output(Graph *g, Value *v);
 /* Appends (before == NULL) or inserts a node with n_out fresh values. */
 Node *graph_add_node(Graph *g, Node *before, OpId op, Value *const *in, int n_in, int n_out, SrcLoc loc);
-/* One-output convenience: returns out[0]; inputs end at the first NULL sentinel count n_in. */
+/* One-output convenience: n_in inputs (Value *, NULL where absent) follow; returns out[0]. */
 Value *graph_op(Graph *g, Node *before, OpId op, SrcLoc loc, int n_in, ...);
 void node_set_input(Node *n, int i, Value *v);
 void node_add_input(Node *n, Value *v);
-/* All uses of v (nodes, graph outputs) become uses of by. The output keeps v's name when by has none. */
-void value_replace_uses(Value *v, Value *by);
+/* All uses of v by nodes become uses of by. If v is an output of its graph, by takes its place and its
+ * name, unless by is a graph input, an output already or of another graph: then v stays the output,
+ * which is what an Identity node is for. True when v has no uses left. */
+bool value_replace_uses(Value *v, Value *by);
 /* Removes a node whose outputs have no uses. */
 void graph_drop_node(Node *n);
+/* Moves n in front of at, to the end of its graph when at is NULL. */
 void graph_move_before(Node *n, Node *at);
+/* Moves all nodes of a subgraph without inputs before `at`, in the enclosing graph; its outputs become
+ * plain values there. The node that owned it has to go. */
+void graph_move_into(Graph *sub, Node *at);
 /* Removes every node without used outputs, subgraphs included; true when something went. */
 bool graph_drop_dead(Graph *g);
 /* Calls fn for g and every graph below it, outermost first. */

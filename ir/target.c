@@ -63,6 +63,31 @@ static const char *arch_of(const char *triple) {
     return intern_bytes(triple, strcspn(triple, "-"));
 }
 
+/* "avx,fma" of the cpu and "+x,-y" of the user as one list in LLVM's spelling. */
+static const char *join_features(const char *cpu_features, const char *features) {
+    StrBuf b = {0};
+    for (const char *s = cpu_features; *s; s += word_length(s), s += *s == ',')
+        strbuf_printf(&b, "%s+%.*s", b.n ? "," : "", (int)word_length(s), s);
+    if (features[0]) strbuf_printf(&b, "%s%s", b.n ? "," : "", features);
+    const char *all = intern(strbuf_text(&b));
+    strbuf_free(&b);
+    return all;
+}
+
+bool target_has(const Target *t, const char *feature) {
+    static const char *const x86_implied[][2] = {
+        {"avx512vnni", "avx512f"}, {"avx512bw", "avx512f"}, {"avx512vl", "avx512f"},
+        {"avx512dq", "avx512f"}, {"avx512f", "avx2"}, {"avx512f", "fma"}, {"avx512f", "f16c"},
+        {"avxvnni", "avx2"}, {"avx2", "avx"}, {"fma", "avx"}, {"f16c", "avx"}, {"avx", "sse4.2"},
+        {"sse4.2", "sse4.1"}, {"sse4.1", "ssse3"}};
+    int state = feature_state(t->features, feature, strlen(feature));
+    if (state) return state > 0;
+    if (strcmp(t->arch, "x86_64")) return false;
+    for (size_t i = 0; i < sizeof x86_implied / sizeof x86_implied[0]; i++)
+        if (!strcmp(x86_implied[i][1], feature) && target_has(t, x86_implied[i][0])) return true;
+    return false;
+}
+
 const Target *target_resolve(Arena *a, const char *triple, const char *cpu, const char *features) {
     const char *arch = arch_of(triple), *cpu_features = "";
     for (size_t i = 0; i < sizeof cpus / sizeof cpus[0]; i++)
@@ -74,7 +99,7 @@ const Target *target_resolve(Arena *a, const char *triple, const char *cpu, cons
     *t = best->target;
     t->triple = intern(triple);
     t->cpu = intern(cpu);
-    t->features = intern(features);
+    t->features = join_features(cpu_features, features);
     t->arch = arch;
     if (!t->pointer_bytes) t->pointer_bytes = 8;
     if (!t->l1_bytes) t->l1_bytes = rows[0].target.l1_bytes;

@@ -12,7 +12,7 @@ typedef struct Target {
     const char *name;     /* row of targets.def: avx512, avx2, neon, ... ; appears in kernel symbols */
     const char *triple;   /* LLVM's */
     const char *cpu;      /* LLVM's */
-    const char *features; /* LLVM's: "+avx2,+fma" */
+    const char *features; /* LLVM's: "+avx2,+fma"; those of a known cpu first, then what was given */
     const char *arch;     /* x86_64, aarch64, arm, riscv64, ... */
     int vector_bytes;     /* width of the vectors schedules use; 4 means scalar */
     int n_vector_regs;
@@ -27,6 +27,8 @@ typedef struct Target {
 /* A target from LLVM's triple, cpu and feature string (all resolved: never "native"). The feature
  * string decides what is available; cpu names known to targets.def add theirs. */
 const Target *target_resolve(Arena *a, const char *triple, const char *cpu, const char *features);
+/* Is this LLVM feature on: listed, or implied on x86 by one that is (avx512f has avx2, ...)? */
+bool target_has(const Target *t, const char *feature);
 static inline int target_lanes(const Target *t, int elem_bytes) {
     return t->vector_bytes > elem_bytes ? t->vector_bytes / elem_bytes : 1;
 }

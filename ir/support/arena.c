@@ -96,16 +96,20 @@ void arena_reset(Arena *a) {
     a->n_used = 0;
 }
 
+/* The first free place of this alignment; the block itself has only malloc's. */
+static size_t aligned_start(Block *b, size_t align) {
+    uintptr_t base = (uintptr_t)block_bytes(b);
+    return (size_t)(((base + b->used + align - 1) & ~(uintptr_t)(align - 1)) - base);
+}
+
 void *arena_alloc(Arena *a, size_t n_bytes) {
     size_t align = n_bytes >= 4096 ? 64 : 16;
     if (n_bytes > SIZE_MAX / 2) out_of_memory(n_bytes);
-    size_t start = a->top ? (a->top->used + align - 1) & ~(align - 1) : 0;
+    size_t start = a->top ? aligned_start(a->top, align) : 0;
     if (!a->top || start > a->top->cap || n_bytes > a->top->cap - start) {
         arena_add_block(a, n_bytes + 64);
-        start = 0;
+        start = aligned_start(a->top, align);
     }
-    uintptr_t base = (uintptr_t)block_bytes(a->top);
-    start = (size_t)(((base + start + align - 1) & ~(uintptr_t)(align - 1)) - base);
     void *p = block_bytes(a->top) + start;
     a->top->used = start + n_bytes;
     a->n_used += n_bytes;

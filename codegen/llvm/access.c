@@ -1,0 +1,295 @@
+/* Loads and stores: addresses as sums, and what lanes make of them.
+ *
+ * An index is taken apart into constant + lane coefficient * lane + terms. Terms are added to the base
+ * from the outermost loop inwards and the constant last, so that what a loop does not change can leave
+ * it and neighbours differ by a displacement only. With coefficient 1 (and nothing else that differs by
+ * lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a broadcast; the rest are
+ * gathers and scatters. */
+#include <stdlib.h>
+
+#include "codegen/llvm/llvm_gen.h"
+
+enum { MAX_TERMS = 24 };
+
+typedef struct Term {
+    const KExpr *e;
+    uint64_t coeff; /* arithmetic modulo 2^64 */
+    LLVMValueRef v;
+    int depth;
+} Term;
+
+typedef struct Linear {
+    uint64_t constant, lane;
+    Term term[MAX_TERMS];
+    int n;
+} Linear;
+
+static void add_term(Linear *l, const KExpr *e, uint64_t coeff) {
+    for (int i = 0; i < l->n; i++)
+        if (l->term[i].e == e) {
+            l->term[i].coeff += coeff;
+            return;
+        }
+    l->term[l->n++] = (Term){.e = e, .coeff = coeff};
+}
+
+static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff) {
+    int64_t known;
+    if (llvm_known_int(g, e, &known)) {
+        l->constant += coeff * (uint64_t)known;
+        return;
+    }
+    bool has_room = l->n + 2 <= MAX_TERMS;
+    if (e->op == KO_var && e->u.var == g->fn->lane_var) l->lane += coeff;
+    else if ((e->op == KO_add || e->op == KO_sub) && has_room) {
+        add_linear(g, l, e->arg[0], coeff);
+        add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff);
+    } else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[1], &known))
+        add_linear(g, l, e->arg[0], coeff * (uint64_t)known);
+    else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[0], &known))
+        add_linear(g, l, e->arg[1], coeff * (uint64_t)known);
+    else add_term(l, e, coeff);
+}
+
+/* Values of the terms; constants that only LLVM knew join the constant; sorted by depth. */
+static void evaluate_terms(LlvmGen *g, Linear *l) {
+    int n = 0;
+    for (int i = 0; i < l->n; i++) {
+        Term t = l->term[i];
+        if (!t.coeff) continue;
+        t.v = llvm_expr_depth(g, t.e, &t.depth);
+        if (LLVMIsAConstantInt(t.v)) {
+            l->constant += t.coeff * (uint64_t)LLVMConstIntGetSExtValue(t.v);
+            continue;
+        }
+        int at = n++;
+        for (; at > 0 && l->term[at - 1].depth > t.depth; at--) l->term[at] = l->term[at - 1];
+        l->term[at] = t;
+    }
+    l->n = n;
+}
+
+/* An address per lane or for all of them. */
+typedef struct Place {
+    LLVMTypeRef type;       /* of one element in memory */
+    LLVMValueRef ptr;       /* of lane 0's element, without the varying part */
+    LLVMValueRef varying;   /* <lanes x i64> element offsets, or NULL */
+    int64_t lane;           /* step from lane to lane, in elements */
+    unsigned align;         /* of lane 0's element when nothing varies */
+    int depth;
+} Place;
+
+/* The largest power of two that divides an offset in bytes, at most 64. */
+static unsigned low_bit(uint64_t bytes) {
+    uint64_t bit = bytes & (0 - bytes);
+    return bit > 64 || !bit ? 64 : (unsigned)bit;
+}
+
+static LLVMValueRef scaled(LlvmGen *g, LLVMValueRef v, uint64_t coeff) {
+    if (coeff == 1) return v;
+    return LLVMBuildMul(g->b, v, llvm_int(g, g->i64, llvm_lanes(v), (int64_t)coeff), "");
+}
+
+static LLVMValueRef step_ptr(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, LLVMValueRef by) {
+    return LLVMBuildGEP2(g->b, t, ptr, &by, 1, "");
+}
+
+static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    LlvmFn *fn = g->fn;
+    Linear l = {0};
+    add_linear(g, &l, index, 1);
+    evaluate_terms(g, &l);
+    BufBind bind = *llvm_buf(g, b);
+    if (!bind.base) bind = (BufBind){.base = llvm_entry_base(g, b), .align = low_bit((uint64_t)dtype_bytes(b->dtype))};
+    BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
+    if (bind.per_lane) {
+        l.constant *= (uint64_t)fn->lanes;
+        l.lane = l.lane * (uint64_t)fn->lanes + 1;
+        for (int i = 0; i < l.n; i++) l.term[i].coeff *= (uint64_t)fn->lanes;
+    }
+    Place p = {.type = llvm_mem_type(g, b->dtype), .ptr = bind.base, .lane = (int64_t)l.lane};
+    unsigned size = (unsigned)dtype_bytes(b->dtype);
+    p.align = bind.align > low_bit(l.constant * size) ? low_bit(l.constant * size) : bind.align;
+    for (int i = 0; i < l.n;) {
+        LLVMValueRef sum = NULL;
+        int depth = l.term[i].depth;
+        for (; i < l.n && l.term[i].depth == depth; i++) {
+            LLVMValueRef v = scaled(g, l.term[i].v, l.term[i].coeff);
+            unsigned known = low_bit(l.term[i].coeff * size);
+            if (known < p.align) p.align = known;
+            if (llvm_lanes(v)) p.varying = p.varying ? LLVMBuildAdd(g->b, p.varying, v, "") : v;
+            else sum = sum ? LLVMBuildAdd(g->b, sum, v, "") : v;
+        }
+        if (sum) p.ptr = step_ptr(g, p.type, p.ptr, sum);
+        p.depth = depth;
+    }
+    if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
+    if (p.align < 1) p.align = 1;
+    if (p.varying && p.lane)
+        p.varying = LLVMBuildAdd(g->b, p.varying, scaled(g, llvm_iota(g, (unsigned)fn->lanes), l.lane), "");
+    return p;
+}
+
+static LLVMValueRef lane_addresses(LlvmGen *g, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    LLVMValueRef by = p->varying ? p->varying : scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
+    return step_ptr(g, p->type, p->ptr, by);
+}
+
+static LLVMValueRef reversed(LlvmGen *g, LLVMValueRef v) {
+    unsigned lanes = llvm_lanes(v);
+    LLVMValueRef *at = xmalloc(sizeof *at * lanes);
+    for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, lanes - 1 - i, 0);
+    LLVMValueRef order = LLVMConstVector(at, lanes);
+    free(at);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), order, "");
+}
+
+LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, const char *name) {
+    LLVMBasicBlockRef back = LLVMGetInsertBlock(g->b);
+    LLVMPositionBuilderAtEnd(g->b, g->fn->entry);
+    LLVMValueRef at = LLVMBuildAlloca(g->b, LLVMArrayType2(t, n), name);
+    LLVMSetAlignment(at, align);
+    LLVMPositionBuilderAtEnd(g->b, back);
+    return at;
+}
+
+/* ---- loads -------------------------------------------------------------------------------------- */
+
+static LLVMValueRef plain_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, unsigned align) {
+    LLVMValueRef v = LLVMBuildLoad2(g->b, t, ptr, "");
+    LLVMSetAlignment(v, align);
+    return v;
+}
+
+/* One element, or zero without touching its address when pred is false. */
+static LLVMValueRef load_one(LlvmGen *g, Place *p, LLVMValueRef pred) {
+    if (!pred) return plain_load(g, p->type, p->ptr, p->align);
+    if (!g->fn->dummy) g->fn->dummy = llvm_alloca(g, g->i8, 16, 16, "nowhere");
+    LLVMValueRef ptr = LLVMBuildSelect(g->b, pred, p->ptr, g->fn->dummy, "");
+    unsigned align = p->align > 16 ? 16 : p->align;
+    LLVMValueRef v = plain_load(g, p->type, ptr, align);
+    return LLVMBuildSelect(g->b, pred, v, LLVMConstNull(p->type), "");
+}
+
+static LLVMValueRef masked_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, unsigned align,
+                                LLVMValueRef mask) {
+    if (!mask) return plain_load(g, t, ptr, align);
+    LLVMTypeRef types[] = {t, g->ptr};
+    LLVMValueRef args[] = {ptr, LLVMConstInt(g->i32, align, 0), mask, LLVMConstNull(t)};
+    return llvm_call(g, "llvm.masked.load", types, 2, args, 4);
+}
+
+/* Lane by lane: what a gather would be without the instruction. */
+static LLVMValueRef load_each(LlvmGen *g, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes, size = (unsigned)LLVMABISizeOfType(g->layout, p->type);
+    LLVMValueRef all = LLVMGetPoison(LLVMVectorType(p->type, lanes));
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
+        LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
+                                     : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
+        LLVMValueRef v = plain_load(g, p->type, step_ptr(g, p->type, p->ptr, by), size);
+        all = LLVMBuildInsertElement(g->b, all, v, at, "");
+    }
+    return all;
+}
+
+static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
+    LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
+    unsigned size = (unsigned)LLVMABISizeOfType(g->layout, p->type);
+    if (!p->varying && p->lane == 1) return masked_load(g, t, p->ptr, p->align, mask);
+    if (!p->varying && p->lane == -1) {
+        int64_t back = 1 - (int64_t)g->fn->lanes;
+        LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
+        return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
+    }
+    if (!mask && (!g->cpu.gather || size < 4)) return load_each(g, p);
+    LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
+    LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
+    LLVMValueRef args[] = {lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask ? mask : all,
+                           LLVMConstNull(t)};
+    return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
+}
+
+static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    return a && b ? LLVMBuildAnd(g->b, a, b, "") : a ? a : b;
+}
+
+LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
+    Place p = find_place(g, e->u.buf, e->arg[0]);
+    LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
+    *depth = g->fn->depth;
+    if (pred && llvm_known_int(g, e->arg[1], &(int64_t){0}) && LLVMIsAConstantInt(pred))
+        if (LLVMConstIntGetZExtValue(pred)) pred = NULL;
+    bool by_lane = p.varying || p.lane;
+    if (by_lane || (pred && llvm_lanes(pred))) {
+        unsigned lanes = (unsigned)g->fn->lanes;
+        if (pred) pred = llvm_splat(g, pred, lanes);
+        mask = and_masks(g, mask, pred);
+        if (!by_lane) { /* one element, seen by some lanes */
+            LLVMValueRef any = llvm_overloaded(g, "llvm.vector.reduce.or", mask);
+            LLVMValueRef one = llvm_splat(g, load_one(g, &p, any), lanes);
+            v = LLVMBuildSelect(g->b, pred, one, LLVMConstNull(LLVMTypeOf(one)), "");
+        } else {
+            v = load_lanes(g, &p, mask);
+        }
+    } else {
+        if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);
+        v = load_one(g, &p, pred);
+    }
+    return llvm_from_memory(g, e->u.buf->dtype, v);
+}
+
+/* ---- stores ------------------------------------------------------------------------------------- */
+
+static void plain_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align) {
+    LLVMSetAlignment(LLVMBuildStore(g->b, v, ptr), align);
+}
+
+static void masked_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align, LLVMValueRef mask) {
+    if (!mask) {
+        plain_store(g, v, ptr, align);
+        return;
+    }
+    LLVMTypeRef types[] = {LLVMTypeOf(v), g->ptr};
+    LLVMValueRef args[] = {v, ptr, LLVMConstInt(g->i32, align, 0), mask};
+    llvm_call(g, "llvm.masked.store", types, 2, args, 4);
+}
+
+static void store_each(LlvmGen *g, Place *p, LLVMValueRef v) {
+    unsigned lanes = (unsigned)g->fn->lanes, size = (unsigned)LLVMABISizeOfType(g->layout, p->type);
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
+        LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
+                                     : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
+        plain_store(g, LLVMBuildExtractElement(g->b, v, at, ""), step_ptr(g, p->type, p->ptr, by), size);
+    }
+}
+
+static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
+    LLVMValueRef mask = g->fn->mask;
+    unsigned size = (unsigned)LLVMABISizeOfType(g->layout, p->type);
+    if (!p->varying && p->lane == 1) {
+        masked_store(g, v, p->ptr, p->align, mask);
+    } else if (!p->varying && p->lane == -1) {
+        int64_t back = 1 - (int64_t)g->fn->lanes;
+        LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
+        masked_store(g, reversed(g, v), from, size, mask ? reversed(g, mask) : NULL);
+    } else if (!mask) {
+        store_each(g, p, v);
+    } else {
+        LLVMTypeRef types[] = {LLVMTypeOf(v), LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
+        LLVMValueRef args[] = {v, lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask};
+        llvm_call(g, "llvm.masked.scatter", types, 2, args, 4);
+    }
+}
+
+void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
+    LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
+    Place p = find_place(g, b, index);
+    /* Lanes that happen to meet in one element (a stride that unrolling made 0) store in order. */
+    if (p.varying || p.lane || g->fn->mask || llvm_lanes(v))
+        store_lanes(g, &p, llvm_splat(g, v, (unsigned)g->fn->lanes));
+    else
+        plain_store(g, v, p.ptr, p.align);
+}

@@ -1,0 +1,315 @@
+/* Operations that need more than one LLVM instruction: total integer division, rounding without
+ * rounding instructions, fmod, fused multiply-add without hardware, and the byte dot product.
+ *
+ * Nothing here may become a call into libm: the compiled model has no undefined symbols but memcpy's
+ * family. (f64 fma on a machine without it is the exception; schedules do not choose it there.) */
+#include "codegen/llvm/llvm_gen.h"
+
+/* ---- integer division --------------------------------------------------------------------------- */
+
+static bool is_wanted_quotient(KOp op) {
+    return op == KO_div || op == KO_fdiv;
+}
+
+/* Both operands known not to be negative, and b not zero unless the caller replaced it. */
+static LLVMValueRef divide_unsigned(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b) {
+    return is_wanted_quotient(op) ? LLVMBuildUDiv(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
+}
+
+/* b is neither 0 nor -1. */
+static LLVMValueRef divide_signed(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b) {
+    LLVMTypeRef t = LLVMTypeOf(a);
+    if (op == KO_div) return LLVMBuildSDiv(g->b, a, b, "");
+    LLVMValueRef r = LLVMBuildSRem(g->b, a, b, "");
+    if (op == KO_rem) return r;
+    LLVMValueRef zero = LLVMConstNull(t);
+    LLVMValueRef inexact = LLVMBuildICmp(g->b, LLVMIntNE, r, zero, "");
+    LLVMValueRef apart = LLVMBuildICmp(g->b, LLVMIntSLT, LLVMBuildXor(g->b, r, b, ""), zero, "");
+    LLVMValueRef down = LLVMBuildAnd(g->b, inexact, apart, "");
+    if (op == KO_fmod)
+        return LLVMBuildAdd(g->b, r, LLVMBuildSelect(g->b, down, b, zero, ""), "");
+    LLVMValueRef q = LLVMBuildSDiv(g->b, a, b, "");
+    return LLVMBuildAdd(g->b, q, LLVMBuildSExt(g->b, down, t, ""), "");
+}
+
+static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b) {
+    const KExpr *ea = e->arg[0], *eb = e->arg[1];
+    bool is_signed = dtype_is_signed(e->dtype);
+    bool no_zero = eb->op == KO_const_i && eb->u.i != 0;
+    bool no_minus1 = eb->op == KO_const_i && eb->u.i != -1;
+    if (is_signed) { /* ranges of unsigned 64-bit values do not fit theirs */
+        no_zero |= eb->lo > 0 || eb->hi < 0;
+        no_minus1 |= eb->lo > -1 || eb->hi < -1;
+    }
+    bool as_unsigned = !is_signed || (ea->lo >= 0 && eb->lo >= 0);
+    LLVMTypeRef t = LLVMTypeOf(a);
+    LLVMValueRef zero = LLVMConstNull(t), scalar_one = LLVMConstInt(llvm_type(g, e->dtype), 1, 0);
+    LLVMValueRef one = llvm_splat(g, scalar_one, llvm_lanes(a));
+    LLVMValueRef by_zero = LLVMBuildICmp(g->b, LLVMIntEQ, b, zero, "");
+    LLVMValueRef by_minus1 = LLVMBuildICmp(g->b, LLVMIntEQ, b, LLVMConstAllOnes(t), "");
+    LLVMValueRef safe = no_zero ? b : LLVMBuildSelect(g->b, by_zero, one, b, "");
+    if (!as_unsigned && !no_minus1) safe = LLVMBuildSelect(g->b, by_minus1, one, safe, "");
+    LLVMValueRef r = as_unsigned ? divide_unsigned(g, e->op, a, safe)
+                                 : divide_signed(g, e->op, a, safe);
+    if (!is_wanted_quotient(e->op)) return r; /* the remainder by the replacement, 1, is 0 */
+    if (!as_unsigned && !no_minus1)
+        r = LLVMBuildSelect(g->b, by_minus1, LLVMBuildNeg(g->b, a, ""), r, "");
+    return no_zero ? r : LLVMBuildSelect(g->b, by_zero, zero, r, "");
+}
+
+/* ---- fmod --------------------------------------------------------------------------------------- */
+
+static LLVMValueRef bits_of(LlvmGen *g, LLVMValueRef v) {
+    return LLVMBuildBitCast(g->b, v, g->i64, "");
+}
+
+/* x and y positive, y normal: subtracts y * 2^k, the largest that fits, until less than y is left.
+ * Every difference is exact. Leaves the builder after the loop. */
+static LLVMValueRef reduce_loop(LlvmGen *g, LLVMValueRef fn, LLVMValueRef x, LLVMValueRef y) {
+    LLVMBasicBlockRef from = LLVMGetInsertBlock(g->b);
+    LLVMBasicBlockRef head = LLVMAppendBasicBlockInContext(g->ctx, fn, "head");
+    LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(g->ctx, fn, "body");
+    LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(g->ctx, fn, "done");
+    LLVMBuildBr(g->b, head);
+    LLVMPositionBuilderAtEnd(g->b, head);
+    LLVMValueRef r = LLVMBuildPhi(g->b, g->f64, "r");
+    LLVMBuildCondBr(g->b, LLVMBuildFCmp(g->b, LLVMRealOGE, r, y, ""), body, done);
+    LLVMPositionBuilderAtEnd(g->b, body);
+    LLVMValueRef exponent = LLVMConstInt(g->i64, UINT64_C(0x7ff0000000000000), 0);
+    LLVMValueRef k = LLVMBuildSub(g->b, LLVMBuildAnd(g->b, bits_of(g, r), exponent, ""),
+                                  LLVMBuildAnd(g->b, bits_of(g, y), exponent, ""), "k");
+    LLVMValueRef t = LLVMBuildBitCast(g->b, LLVMBuildAdd(g->b, bits_of(g, y), k, ""), g->f64, "t");
+    LLVMValueRef half = LLVMBuildFMul(g->b, t, LLVMConstReal(g->f64, 0.5), "");
+    t = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, t, r, ""), half, t, "");
+    LLVMValueRef next = LLVMBuildFSub(g->b, r, t, "");
+    LLVMBuildBr(g->b, head);
+    LLVMValueRef in[] = {x, next};
+    LLVMBasicBlockRef at[] = {from, body};
+    LLVMAddIncoming(r, in, at, 2);
+    LLVMPositionBuilderAtEnd(g->b, done);
+    return r;
+}
+
+/* double float_rem(double x, double y): C's fmod. A tiny y is scaled up: once to reduce x by the scaled
+ * y, of which y is a divisor, and once with the rest scaled like it. */
+static LLVMValueRef make_float_rem(LlvmGen *g) {
+    LLVMBasicBlockRef back = LLVMGetInsertBlock(g->b);
+    LLVMTypeRef params[] = {g->f64, g->f64};
+    LLVMValueRef fn = LLVMAddFunction(g->mod, "float_rem", LLVMFunctionType(g->f64, params, 2, 0));
+    LLVMSetLinkage(fn, LLVMInternalLinkage);
+    llvm_add_attributes(g, fn);
+    LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(g->ctx, fn, "start");
+    LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(g->ctx, fn, "bad");
+    LLVMBasicBlockRef good = LLVMAppendBasicBlockInContext(g->ctx, fn, "good");
+    LLVMPositionBuilderAtEnd(g->b, start);
+    LLVMValueRef x = LLVMGetParam(fn, 0), y = LLVMGetParam(fn, 1);
+    LLVMValueRef ax = llvm_overloaded(g, "llvm.fabs", x), ay = llvm_overloaded(g, "llvm.fabs", y);
+    LLVMValueRef inf = LLVMConstReal(g->f64, __builtin_inf()), zero = LLVMConstReal(g->f64, 0);
+    LLVMValueRef usable = LLVMBuildAnd(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, ax, inf, ""),
+                                       LLVMBuildFCmp(g->b, LLVMRealOGT, ay, zero, ""), "");
+    LLVMBuildCondBr(g->b, usable, good, bad);
+    LLVMPositionBuilderAtEnd(g->b, bad);
+    LLVMBuildRet(g->b, LLVMConstReal(g->f64, __builtin_nan("")));
+    LLVMPositionBuilderAtEnd(g->b, good);
+    LLVMValueRef is_tiny = LLVMBuildFCmp(g->b, LLVMRealOLT, ay, LLVMConstReal(g->f64, 0x1p-900), "");
+    LLVMValueRef one = LLVMConstReal(g->f64, 1);
+    LLVMValueRef up = LLVMBuildSelect(g->b, is_tiny, LLVMConstReal(g->f64, 0x1p100), one, "");
+    LLVMValueRef down = LLVMBuildSelect(g->b, is_tiny, LLVMConstReal(g->f64, 0x1p-100), one, "");
+    LLVMValueRef big = LLVMBuildFMul(g->b, ay, up, "");
+    LLVMValueRef r = reduce_loop(g, fn, ax, big);
+    r = reduce_loop(g, fn, LLVMBuildFMul(g->b, r, up, ""), big);
+    LLVMValueRef args[] = {LLVMBuildFMul(g->b, r, down, ""), x};
+    LLVMBuildRet(g->b, llvm_call(g, "llvm.copysign", &g->f64, 1, args, 2));
+    LLVMPositionBuilderAtEnd(g->b, back);
+    return fn;
+}
+
+static LLVMValueRef float_rem(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    if (!g->float_rem) g->float_rem = make_float_rem(g);
+    LLVMTypeRef scalar = LLVMTypeOf(a), params[] = {g->f64, g->f64};
+    LLVMTypeRef type = LLVMFunctionType(g->f64, params, 2, 0);
+    unsigned lanes = llvm_lanes(a);
+    LLVMValueRef all = lanes ? LLVMGetPoison(scalar) : NULL;
+    if (lanes) scalar = LLVMGetElementType(scalar);
+    for (unsigned i = 0; i < (lanes ? lanes : 1); i++) {
+        LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
+        LLVMValueRef x[] = {lanes ? LLVMBuildExtractElement(g->b, a, at, "") : a,
+                            lanes ? LLVMBuildExtractElement(g->b, b, at, "") : b};
+        for (int j = 0; j < 2; j++)
+            if (scalar == g->f32) x[j] = LLVMBuildFPExt(g->b, x[j], g->f64, "");
+        LLVMValueRef r = LLVMBuildCall2(g->b, type, g->float_rem, x, 2, "");
+        if (scalar == g->f32) r = LLVMBuildFPTrunc(g->b, r, g->f32, "");
+        if (!lanes) return r;
+        all = LLVMBuildInsertElement(g->b, all, r, at, "");
+    }
+    return all;
+}
+
+LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b) {
+    if (!dtype_is_float(e->dtype)) return divide_int(g, e, a, b);
+    if (e->op == KO_div) return LLVMBuildFDiv(g->b, a, b, "");
+    BUG_IF(e->op != KO_rem, "'%s' of floats is not defined", kop_info[e->op].name);
+    return float_rem(g, a, b);
+}
+
+/* ---- rounding ----------------------------------------------------------------------------------- */
+
+static LLVMValueRef copy_sign(LlvmGen *g, LLVMValueRef a, LLVMValueRef sign) {
+    LLVMTypeRef t = LLVMTypeOf(a);
+    LLVMValueRef args[] = {a, sign};
+    return llvm_call(g, "llvm.copysign", &t, 1, args, 2);
+}
+
+/* Adding and subtracting 2^(p-1) leaves |a| rounded to an integer, ties to even; the other modes
+ * correct that by one. The sign comes from a, so that -0.3 gives -0. */
+LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a) {
+    if (g->cpu.round)
+        return llvm_overloaded(g, op == KO_floor   ? "llvm.floor"
+                                  : op == KO_ceil  ? "llvm.ceil"
+                                  : op == KO_trunc ? "llvm.trunc"
+                                                   : "llvm.roundeven", a);
+    unsigned lanes = llvm_lanes(a);
+    LLVMTypeRef scalar = lanes ? LLVMGetElementType(LLVMTypeOf(a)) : LLVMTypeOf(a);
+    LLVMValueRef magic = llvm_real(g, scalar, lanes, scalar == g->f64 ? 0x1p52 : 0x1p23);
+    LLVMValueRef one = llvm_real(g, scalar, lanes, 1), zero = llvm_real(g, scalar, lanes, 0);
+    LLVMValueRef size = llvm_overloaded(g, "llvm.fabs", a);
+    LLVMValueRef r = LLVMBuildFSub(g->b, LLVMBuildFAdd(g->b, size, magic, ""), magic, "");
+    LLVMValueRef low = op == KO_trunc ? r : copy_sign(g, r, a), of = op == KO_trunc ? size : a;
+    if (op == KO_floor || op == KO_trunc) {
+        LLVMValueRef over = LLVMBuildFCmp(g->b, LLVMRealOGT, low, of, "");
+        low = LLVMBuildFSub(g->b, low, LLVMBuildSelect(g->b, over, one, zero, ""), "");
+    } else if (op == KO_ceil) {
+        LLVMValueRef under = LLVMBuildFCmp(g->b, LLVMRealOLT, low, of, "");
+        low = LLVMBuildFAdd(g->b, low, LLVMBuildSelect(g->b, under, one, zero, ""), "");
+    }
+    LLVMValueRef small = LLVMBuildFCmp(g->b, LLVMRealOLT, size, magic, "");
+    return LLVMBuildSelect(g->b, small, copy_sign(g, low, a), a, "");
+}
+
+/* ---- fused multiply-add ------------------------------------------------------------------------- */
+
+/* With f32 operands and no instruction: the product is exact in f64; the sum is rounded to odd there
+ * (Boldo and Melquiond, 2008), which makes the second rounding harmless. */
+static LLVMValueRef fused_in_f64(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    unsigned lanes = llvm_lanes(a);
+    LLVMTypeRef wide = llvm_widen(g->f64, lanes), bits = llvm_widen(g->i64, lanes);
+    LLVMValueRef p = LLVMBuildFMul(g->b, LLVMBuildFPExt(g->b, a, wide, ""),
+                                   LLVMBuildFPExt(g->b, b, wide, ""), "");
+    LLVMValueRef q = LLVMBuildFPExt(g->b, c, wide, "");
+    LLVMValueRef s = LLVMBuildFAdd(g->b, p, q, "");
+    LLVMValueRef pp = LLVMBuildFSub(g->b, s, q, ""), qq = LLVMBuildFSub(g->b, s, pp, "");
+    LLVMValueRef lost = LLVMBuildFAdd(g->b, LLVMBuildFSub(g->b, p, pp, ""),
+                                      LLVMBuildFSub(g->b, q, qq, ""), "");
+    LLVMValueRef zero = llvm_real(g, g->f64, lanes, 0);
+    LLVMValueRef sb = LLVMBuildBitCast(g->b, s, bits, ""), one = llvm_int(g, g->i64, lanes, 1);
+    LLVMValueRef even = LLVMBuildICmp(g->b, LLVMIntEQ, LLVMBuildAnd(g->b, sb, one, ""),
+                                      LLVMConstNull(bits), "");
+    /* NaN and infinite sums have lost == NaN, which compares false here. */
+    LLVMValueRef inexact = LLVMBuildFCmp(g->b, LLVMRealONE, lost, zero, "");
+    LLVMValueRef s_negative = LLVMBuildFCmp(g->b, LLVMRealOLT, s, zero, "");
+    LLVMValueRef lost_negative = LLVMBuildFCmp(g->b, LLVMRealOLT, lost, zero, "");
+    LLVMValueRef away = LLVMBuildICmp(g->b, LLVMIntEQ, s_negative, lost_negative, "");
+    LLVMValueRef step = LLVMBuildSelect(g->b, away, one, llvm_int(g, g->i64, lanes, -1), "");
+    LLVMValueRef odd = LLVMBuildBitCast(g->b, LLVMBuildAdd(g->b, sb, step, ""), wide, "");
+    s = LLVMBuildSelect(g->b, LLVMBuildAnd(g->b, inexact, even, ""), odd, s, "");
+    return LLVMBuildFPTrunc(g->b, s, LLVMTypeOf(a), "");
+}
+
+LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    LLVMTypeRef t = LLVMTypeOf(a);
+    LLVMTypeRef scalar = llvm_lanes(a) ? LLVMGetElementType(t) : t;
+    if (!g->cpu.fma && scalar == g->f32) return fused_in_f64(g, a, b, c);
+    LLVMValueRef args[] = {a, b, c};
+    return llvm_call(g, "llvm.fma", &t, 1, args, 3);
+}
+
+/* ---- byte dot product --------------------------------------------------------------------------- */
+
+static LLVMValueRef dot4_generic(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    unsigned lanes = llvm_lanes(a);
+    LLVMValueRef byte = llvm_int(g, g->i32, lanes, 255), top = llvm_int(g, g->i32, lanes, 24);
+    for (int i = 0; i < 4; i++) {
+        LLVMValueRef u = LLVMBuildLShr(g->b, b, llvm_int(g, g->i32, lanes, 8 * i), "");
+        LLVMValueRef s = LLVMBuildShl(g->b, c, llvm_int(g, g->i32, lanes, 24 - 8 * i), "");
+        LLVMValueRef p = LLVMBuildMul(g->b, LLVMBuildAnd(g->b, u, byte, ""),
+                                      LLVMBuildAShr(g->b, s, top, ""), "");
+        a = LLVMBuildAdd(g->b, a, p, "");
+    }
+    return a;
+}
+
+/* pmaddwd multiplies and adds pairs of i16 without loss: once for even bytes, once for odd ones. */
+static LLVMValueRef dot4_pairs(LlvmGen *g, const char *madd, LLVMValueRef a, LLVMValueRef b,
+                               LLVMValueRef c) {
+    unsigned lanes = llvm_lanes(a);
+    LLVMTypeRef half = LLVMVectorType(g->i16, 2 * lanes);
+    LLVMValueRef bh = LLVMBuildBitCast(g->b, b, half, ""), ch = LLVMBuildBitCast(g->b, c, half, "");
+    LLVMValueRef eight = llvm_int(g, g->i16, 2 * lanes, 8), low = llvm_int(g, g->i16, 2 * lanes, 255);
+    LLVMValueRef even[] = {LLVMBuildAnd(g->b, bh, low, ""),
+                           LLVMBuildAShr(g->b, LLVMBuildShl(g->b, ch, eight, ""), eight, "")};
+    LLVMValueRef odd[] = {LLVMBuildLShr(g->b, bh, eight, ""), LLVMBuildAShr(g->b, ch, eight, "")};
+    a = LLVMBuildAdd(g->b, a, llvm_call(g, madd, NULL, 0, even, 2), "");
+    return LLVMBuildAdd(g->b, a, llvm_call(g, madd, NULL, 0, odd, 2), "");
+}
+
+/* AArch64, four lanes. Without usdot: u*s = (u - 128)*s + 128*s, and sdot sums the s too. */
+static LLVMValueRef dot4_arm(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    LLVMTypeRef bytes = LLVMVectorType(g->i8, 16), types[] = {LLVMTypeOf(a), bytes};
+    LLVMValueRef bb = LLVMBuildBitCast(g->b, b, bytes, ""), cb = LLVMBuildBitCast(g->b, c, bytes, "");
+    if (g->cpu.i8mm) {
+        LLVMValueRef args[] = {a, bb, cb};
+        return llvm_call(g, "llvm.aarch64.neon.usdot", types, 2, args, 3);
+    }
+    LLVMValueRef moved = LLVMBuildXor(g->b, bb, llvm_int(g, g->i8, 16, 128), "");
+    LLVMValueRef dot[] = {a, moved, cb};
+    LLVMValueRef sum[] = {LLVMConstNull(LLVMTypeOf(a)), llvm_int(g, g->i8, 16, 1), cb};
+    a = llvm_call(g, "llvm.aarch64.neon.sdot", types, 2, dot, 3);
+    LLVMValueRef s = llvm_call(g, "llvm.aarch64.neon.sdot", types, 2, sum, 3);
+    return LLVMBuildAdd(g->b, a, LLVMBuildShl(g->b, s, llvm_int(g, g->i32, 4, 7), ""), "");
+}
+
+/* One hardware-sized piece; the result has the same bits whichever way is taken. */
+static LLVMValueRef dot4_piece(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    unsigned lanes = llvm_lanes(a);
+    LLVMValueRef args[] = {a, b, c};
+    const CpuTraits *cpu = &g->cpu;
+    if (lanes == 16 && cpu->vnni512)
+        return llvm_call(g, "llvm.x86.avx512.vpdpbusd.512", NULL, 0, args, 3);
+    if (lanes == 8 && cpu->vnni256)
+        return llvm_call(g, "llvm.x86.avx512.vpdpbusd.256", NULL, 0, args, 3);
+    if (lanes == 4 && cpu->vnni256)
+        return llvm_call(g, "llvm.x86.avx512.vpdpbusd.128", NULL, 0, args, 3);
+    if (lanes == 16 && cpu->avx512bw) return dot4_pairs(g, "llvm.x86.avx512.pmaddw.d.512", a, b, c);
+    if (lanes == 8 && cpu->avx2) return dot4_pairs(g, "llvm.x86.avx2.pmadd.wd", a, b, c);
+    if (lanes == 4 && cpu->x86) return dot4_pairs(g, "llvm.x86.sse2.pmadd.wd", a, b, c);
+    if (lanes == 4 && (cpu->i8mm || cpu->dotprod)) return dot4_arm(g, a, b, c);
+    return dot4_generic(g, a, b, c);
+}
+
+static unsigned dot4_width(const CpuTraits *cpu) {
+    if (cpu->vnni512 || cpu->avx512bw) return 16;
+    if (cpu->vnni256 || cpu->avx2) return 8;
+    return cpu->x86 || cpu->i8mm || cpu->dotprod ? 4 : 0;
+}
+
+static LLVMValueRef slice(LlvmGen *g, LLVMValueRef v, unsigned from, unsigned n) {
+    LLVMValueRef at[64];
+    for (unsigned i = 0; i < n; i++) at[i] = LLVMConstInt(g->i32, from + i, 0);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(at, n), "");
+}
+
+LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    unsigned lanes = llvm_lanes(a), width = dot4_width(&g->cpu);
+    if (!width || lanes <= width || lanes % width || lanes > 64) return dot4_piece(g, a, b, c);
+    LLVMValueRef all = LLVMGetPoison(LLVMTypeOf(a)), at[64];
+    for (unsigned i = 0; i < lanes; i += width) {
+        LLVMValueRef r = dot4_piece(g, slice(g, a, i, width), slice(g, b, i, width), slice(g, c, i, width));
+        /* Widen the piece, then take its lanes into place. */
+        for (unsigned l = 0; l < lanes; l++) at[l] = LLVMConstInt(g->i32, l % width, 0);
+        r = LLVMBuildShuffleVector(g->b, r, LLVMGetPoison(LLVMTypeOf(r)), LLVMConstVector(at, lanes), "");
+        for (unsigned l = 0; l < lanes; l++)
+            at[l] = LLVMConstInt(g->i32, l >= i && l < i + width ? lanes + l : l, 0);
+        all = LLVMBuildShuffleVector(g->b, all, r, LLVMConstVector(at, lanes), "");
+    }
+    return all;
+}

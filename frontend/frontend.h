@@ -1,0 +1,47 @@
+/* From a model file to a Module: the one way into the compiler.
+ *
+ *     Module *m = frontend_import_onnx("net.onnx", &options, target, d);
+ *     if (!m) return diag_exit_code(d);
+ *     ...
+ *     if (!frontend_is_intact(m, d)) ...       before results are written out
+ *     module_destroy(m);                       closes the model file as well
+ *
+ * The weights stay in the mapped file: constants of the module view it. The module owns the mapping
+ * (Module.on_destroy), so views live exactly as long as the module. */
+#ifndef SMELT_FRONTEND_FRONTEND_H
+#define SMELT_FRONTEND_FRONTEND_H
+
+#include <stdio.h>
+
+#include "ir/graph.h"
+
+/* --dim NAME=V fixes a named dim, --dim INPUT:AXIS=V an axis of an input. */
+typedef struct DimOverride {
+    const char *name;
+    int64_t value;
+} DimOverride;
+
+/* Zero is "as the model says". */
+typedef struct ImportOptions {
+    const DimOverride *dims;
+    int n_dims;
+    const char *const *inputs; /* the model is cut here: these values become the inputs */
+    int n_inputs;
+    const char *const *outputs; /* and these the outputs */
+    int n_outputs;
+} ImportOptions;
+
+/* Reads, checks and imports an ONNX model ("-": standard input). Every operator is in its newest
+ * form afterwards, functions are inlined, shapes are known of inputs and constants only. NULL after
+ * messages. The diagnostics and the target must outlive the module. */
+Module *frontend_import_onnx(const char *path, const ImportOptions *o, const Target *t, Diag *d);
+/* The same for bytes in memory, which must outlive the module; `name` is used in messages. */
+Module *frontend_import_onnx_bytes(const char *name, const void *bytes, size_t n_bytes,
+                                   const ImportOptions *o, const Target *t, Diag *d);
+/* False, with a message, when the model's file changed its size while it was in use. */
+bool frontend_is_intact(const Module *m, Diag *d);
+/* Writes the module, as far as it has come through graph passes, as an ONNX model. False when the
+ * file could not be written; opening, closing and renaming it are the caller's. */
+bool frontend_write_onnx(const Module *m, FILE *out);
+
+#endif

@@ -1,0 +1,207 @@
+/* Dims of model inputs: numbers, names, expressions over names, and what --dim makes of them.
+ *
+ *     dim_value 8           8
+ *     dim_param "batch"     symbol batch
+ *     dim_param "past + 1"  an expression when every name in it is also a whole dim of some input
+ *                           ("batch-size" stays a name otherwise)
+ *     nothing, 0, negative  symbol INPUT_dimAXIS */
+#include <ctype.h>
+#include <string.h>
+
+#include "frontend/onnx/import.h"
+
+enum { EXPR_DEPTH = 16 };
+
+static bool find_override(Import *im, const char *name, int64_t *value) {
+    for (int i = 0; i < im->o->n_dims; i++)
+        if (!strcmp(im->o->dims[i].name, name)) {
+            im->dim_used[i] = true;
+            *value = im->o->dims[i].value;
+            return true;
+        }
+    return false;
+}
+
+static const KExpr *named_dim(Import *im, const char *name) {
+    int64_t value;
+    if (find_override(im, name, &value)) return k_int(im->m->k, value);
+    return k_var(im->m->k, module_symbol(im->m, name));
+}
+
+/* ---- expressions -------------------------------------------------------------------------------
+ */
+
+typedef struct DimParser {
+    Import *im;
+    const char *at;
+    int depth;
+    bool bad;
+} DimParser;
+
+static const KExpr *parse_sum(DimParser *p);
+
+static bool is_name_char(char c) {
+    return isalnum((unsigned char)c) || c == '_' || c == '.';
+}
+
+static char next_char(DimParser *p) {
+    while (isspace((unsigned char)*p->at)) p->at++;
+    return *p->at;
+}
+
+static const KExpr *give_up(DimParser *p) {
+    p->bad = true;
+    return k_int(p->im->m->k, 1);
+}
+
+static const KExpr *parse_name(DimParser *p) {
+    const char *start = p->at;
+    while (is_name_char(*p->at)) p->at++;
+    size_t n = (size_t)(p->at - start);
+    if (!n || !strmap_get_bytes(p->im->bare_dims, start, n)) return give_up(p);
+    char *name = arena_alloc(p->im->arena, n + 1);
+    memcpy(name, start, n);
+    return named_dim(p->im, name);
+}
+
+static const KExpr *parse_number(DimParser *p) {
+    int64_t v = 0;
+    for (; isdigit((unsigned char)*p->at); p->at++) {
+        v = v * 10 + (*p->at - '0');
+        if (v > INT32_MAX) return give_up(p);
+    }
+    return k_int(p->im->m->k, v);
+}
+
+static const KExpr *parse_factor(DimParser *p) {
+    char c = next_char(p);
+    if (isdigit((unsigned char)c)) return parse_number(p);
+    if (c != '(') return parse_name(p);
+    if (++p->depth > EXPR_DEPTH) return give_up(p);
+    p->at++;
+    const KExpr *e = parse_sum(p);
+    p->depth--;
+    if (next_char(p) != ')') return give_up(p);
+    p->at++;
+    return e;
+}
+
+static const KExpr *parse_product(DimParser *p) {
+    KCtx *k = p->im->m->k;
+    const KExpr *e = parse_factor(p);
+    for (char c = next_char(p); !p->bad && (c == '*' || c == '/'); c = next_char(p)) {
+        p->at += c == '/' && p->at[1] == '/' ? 2 : 1;
+        const KExpr *f = parse_factor(p);
+        e = c == '*' ? k_mul(k, e, f) : k_fdiv(k, e, f);
+    }
+    return e;
+}
+
+static const KExpr *parse_sum(DimParser *p) {
+    KCtx *k = p->im->m->k;
+    const KExpr *e = parse_product(p);
+    for (char c = next_char(p); !p->bad && (c == '+' || c == '-'); c = next_char(p)) {
+        p->at++;
+        const KExpr *f = parse_product(p);
+        e = c == '+' ? k_add(k, e, f) : k_sub(k, e, f);
+    }
+    return e;
+}
+
+/* Asked before parsing, so that a text that is no expression leaves no symbols behind. */
+static bool names_are_bare(Import *im, const char *text) {
+    while (*text) {
+        size_t n = 0;
+        while (is_name_char(text[n])) n++;
+        if (n && !isdigit((unsigned char)*text) && !strmap_get_bytes(im->bare_dims, text, n))
+            return false;
+        text += n ? n : 1;
+    }
+    return true;
+}
+
+static const KExpr *text_dim(Import *im, const char *text) {
+    int64_t value;
+    if (find_override(im, text, &value)) return k_int(im->m->k, value);
+    if (strpbrk(text, "+-*/") && names_are_bare(im, text)) {
+        DimParser p = {.im = im, .at = text};
+        const KExpr *e = parse_sum(&p);
+        if (!p.bad && !next_char(&p)) return e;
+    }
+    return named_dim(im, text);
+}
+
+/* ---- shapes of inputs
+ * ---------------------------------------------------------------------------- */
+
+static const char *dim_param(const Onnx__TensorShapeProto__Dimension *d) {
+    bool has = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+    return has && d->dim_param && *d->dim_param ? d->dim_param : NULL;
+}
+
+static const Onnx__TensorShapeProto *tensor_shape(const Onnx__ValueInfoProto *v) {
+    if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) return NULL;
+    return v->type->tensor_type->shape;
+}
+
+/* A text with an operator in it stands for itself only if nothing else explains it, so it is no
+ * name that expressions may use. */
+void import_bare_dims(Import *im, const Onnx__GraphProto *g) {
+    for (size_t i = 0; i < g->n_input; i++) {
+        const Onnx__TensorShapeProto *s = tensor_shape(g->input[i]);
+        for (size_t k = 0; s && k < s->n_dim; k++) {
+            const char *name = dim_param(s->dim[k]);
+            if (name && !strpbrk(name, "+-*/() ")) strmap_put(im->bare_dims, name, im);
+        }
+    }
+}
+
+static SrcLoc file_loc(const Import *im) {
+    SrcLoc loc = SRC_NOWHERE;
+    loc.file = onnx_model_path(im->model);
+    return loc;
+}
+
+static const KExpr *input_dim(Import *im, const char *input, int axis,
+                              const Onnx__TensorShapeProto__Dimension *d) {
+    int64_t value;
+    bool is_number =
+        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0;
+    if (find_override(im, arena_printf(im->arena, "%s:%d", input, axis), &value)) {
+        if (is_number && d->dim_value != value)
+            diag_error(im->d, file_loc(im), "--dim %s:%d=%lld: the model fixes this dim to %lld",
+                       input, axis, (long long)value, (long long)d->dim_value);
+        return k_int(im->m->k, value);
+    }
+    if (is_number) return k_int(im->m->k, d->dim_value);
+    if (dim_param(d)) return text_dim(im, dim_param(d));
+    return named_dim(im, arena_printf(im->m->arena, "%s_dim%d", input, axis));
+}
+
+bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p, Shape *out) {
+    if (!p) {
+        diag_unsupported(im->d, file_loc(im), "input '%s' has no shape; its rank has to be known",
+                         input);
+        return false;
+    }
+    if (p->n_dim > MAX_RANK) {
+        diag_error(im->d, file_loc(im), "input '%s' has rank %zu, over the limit of %d", input,
+                   p->n_dim, MAX_RANK);
+        return false;
+    }
+    *out = shape_make(im->m->arena, (int)p->n_dim);
+    for (int i = 0; i < out->rank; i++) out->dims[i] = input_dim(im, input, i, p->dim[i]);
+    return true;
+}
+
+void check_dim_overrides(Import *im) {
+    for (int i = 0; i < im->o->n_dims; i++) {
+        const DimOverride *o = &im->o->dims[i];
+        if (o->value < 1 || o->value > INT32_MAX)
+            diag_error(im->d, file_loc(im), "--dim %s=%lld: a dim lies between 1 and %d", o->name,
+                       (long long)o->value, INT32_MAX);
+        else if (!im->dim_used[i])
+            diag_error(im->d, file_loc(im), "--dim %s: no input has a symbolic dim of this name",
+                       o->name);
+    }
+}

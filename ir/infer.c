@@ -1,0 +1,93 @@
+/* Shape inference over whole graphs: see infer.h.
+ *
+ * Nodes are visited in program order, so that each sees typed inputs. A node that fails leaves its
+ * outputs without a rank; nodes that read those are skipped silently, since their problem is not
+ * theirs. Control flow recurses through the verbs of If, Loop and Scan (ir/ops/control.c); the
+ * importer bounds the nesting. */
+#include "ir/infer.h"
+
+/* All inputs were inferred. */
+static bool has_typed_inputs(const Node *n) {
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && n->in[i]->type == VT_TENSOR &&
+            (n->in[i]->shape.rank < 0 || n->in[i]->dtype == DT_NONE))
+            return false;
+    return true;
+}
+
+static bool check_arity(Module *m, const Node *n) {
+    const OpInfo *op = &op_info[n->op];
+    if (n->n_in < op->in_lo || (op->in_hi >= 0 && n->n_in > op->in_hi)) {
+        diag_error(m->diag, n->loc, "has %d inputs, must have %s%d", (int)n->n_in,
+                   n->n_in < op->in_lo ? "at least " : "at most ",
+                   n->n_in < op->in_lo ? op->in_lo : op->in_hi);
+        return false;
+    }
+    if (op->n_out >= 0 && n->n_out > op->n_out) {
+        diag_error(m->diag, n->loc, "has %d outputs, must have at most %d", (int)n->n_out, op->n_out);
+        return false;
+    }
+    for (int i = 0; i < op->in_lo && !op_has(n->op, OPF_CONTROL); i++) {
+        if (n->in[i]) continue;
+        diag_error(m->diag, n->loc, "input %d is required", i);
+        return false;
+    }
+    return true;
+}
+
+static void forget_outputs(Node *n) {
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i]) n->out[i]->shape = (Shape){.rank = -1};
+}
+
+/* The branch of an If that is always taken, NULL when that is not known. */
+static Graph *known_branch(Module *m, const Node *n) {
+    int64_t taken;
+    if (n->op != OP_If || n->n_in != 1 || !n->in[0]) return NULL;
+    const KExpr *condition = value_content(m, n->in[0], 0);
+    if (!condition || !k_is_int(condition, &taken)) return NULL;
+    Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
+    if (!branch || branch->inputs.n || branch->outputs.n != (uint32_t)n->n_out) return NULL;
+    return branch;
+}
+
+/* Puts the branch's nodes in the place of the If; returns the first node to go on with. */
+static Node *inline_branch(Node *n, Graph *branch) {
+    Graph *g = n->graph;
+    Node *before = n->prev;
+    graph_move_into(branch, n);
+    for (int i = 0; i < n->n_out; i++) {
+        if (!n->out[i]) continue;
+        Value *copy = graph_op(g, n, OP_Identity, n->loc, 1, branch->outputs.at[i]);
+        copy->name = n->out[i]->name;
+        value_replace_uses(n->out[i], copy);
+    }
+    Node *first = before ? before->next : g->first;
+    Node *next = first == n ? n->next : first;
+    graph_drop_node(n);
+    return next;
+}
+
+bool infer_graph(Module *m, Graph *g) {
+    bool good = true;
+    for (Node *n = g->first, *next; n; n = next) {
+        if (diag_is_full(m->diag)) return false;
+        next = n->next;
+        if (!has_typed_inputs(n)) {
+            forget_outputs(n);
+            good = false;
+            continue;
+        }
+        bug_context("infer_shapes", n->loc);
+        Graph *branch = known_branch(m, n);
+        if (branch) {
+            next = inline_branch(n, branch);
+        } else if (!check_arity(m, n) || !op_info[n->op].infer(m, n)) {
+            forget_outputs(n);
+            good = false;
+        } else if (m->fold) {
+            m->fold(m, n);
+        }
+    }
+    return good;
+}

@@ -1,0 +1,297 @@
+/* Shared helpers of the operator families: see common.h. */
+#include "ir/ops/common.h"
+
+#include <assert.h>
+#include <math.h>
+
+/* ---- infer: inputs ------------------------------------------------------------------------------ */
+
+static unsigned dtype_class(DType t) {
+    switch (dtype_info[t].kind) {
+    case DK_FLOAT: return CLASS_FLOAT;
+    case DK_SINT: return CLASS_SINT;
+    case DK_UINT: return CLASS_UINT;
+    case DK_BOOL: return CLASS_BOOL;
+    case DK_STRING:
+    case DK_NONE: break;
+    }
+    return 0;
+}
+
+static const char *class_text(unsigned classes) {
+    switch (classes) {
+    case CLASS_FLOAT: return "floats";
+    case CLASS_SINT: return "signed integers";
+    case CLASS_UINT: return "unsigned integers";
+    case CLASS_BOOL: return "bool";
+    case CLASS_INT: return "integers";
+    case CLASS_FLOAT | CLASS_SINT: return "floats and signed integers";
+    case CLASS_INT | CLASS_BOOL: return "integers and bool";
+    case CLASS_NUMBER: return "numbers";
+    default: return "numbers and bool";
+    }
+}
+
+bool infer_dtype(Module *m, const Node *n, int i, unsigned classes) {
+    if (!has_in(n, i)) {
+        diag_error(m->diag, n->loc, "input %d is missing", i);
+        return false;
+    }
+    const Value *v = n->in[i];
+    if (v->type != VT_TENSOR) {
+        diag_unsupported(m->diag, n->loc, "input %d is a sequence or optional, not a tensor", i);
+        return false;
+    }
+    if (v->dtype == DT_STR) {
+        diag_unsupported(m->diag, n->loc, "input %d: string tensors are not supported here", i);
+        return false;
+    }
+    if (dtype_class(v->dtype) & classes) return true;
+    diag_error(m->diag, n->loc, "input %d has dtype %s; %s are accepted", i, dtype_info[v->dtype].name,
+               class_text(classes));
+    return false;
+}
+
+bool infer_dtypes_equal(Module *m, const Node *n, int i, int j) {
+    if (!infer_dtype(m, n, i, CLASS_ANY) || !infer_dtype(m, n, j, CLASS_ANY)) return false;
+    if (n->in[i]->dtype == n->in[j]->dtype) return true;
+    diag_error(m->diag, n->loc, "inputs %d and %d have dtypes %s and %s; they must be the same", i, j,
+               dtype_info[n->in[i]->dtype].name, dtype_info[n->in[j]->dtype].name);
+    return false;
+}
+
+bool infer_index_dtype(Module *m, const Node *n, int i) {
+    if (!infer_dtype(m, n, i, CLASS_ANY)) return false;
+    DType t = n->in[i]->dtype;
+    if (t == DT_I32 || t == DT_I64) return true;
+    diag_error(m->diag, n->loc, "input %d has dtype %s; i32 and i64 are accepted", i, dtype_info[t].name);
+    return false;
+}
+
+bool infer_rank(Module *m, const Node *n, int i, int lo, int hi) {
+    int rank = n->in[i]->shape.rank;
+    if (rank >= lo && (hi < 0 || rank <= hi)) return true;
+    if (hi < 0)
+        diag_error(m->diag, n->loc, "input %d has rank %d, must be at least %d", i, rank, lo);
+    else if (lo == hi)
+        diag_error(m->diag, n->loc, "input %d has rank %d, must be %d", i, rank, lo);
+    else
+        diag_error(m->diag, n->loc, "input %d has rank %d, must be %d to %d", i, rank, lo, hi);
+    return false;
+}
+
+bool infer_axis(Module *m, const Node *n, int64_t axis, int rank, int *out) {
+    *out = shape_axis(axis, rank);
+    if (*out >= 0) return true;
+    diag_error(m->diag, n->loc, "axis %lld is outside of rank %d", (long long)axis, rank);
+    return false;
+}
+
+bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int rank, bool *is_in) {
+    for (int i = 0; i < rank; i++) is_in[i] = false;
+    for (int i = 0; i < count; i++) {
+        int axis;
+        if (!infer_axis(m, n, axes[i], rank, &axis)) return false;
+        if (is_in[axis]) {
+            diag_error(m->diag, n->loc, "axis %d is listed twice", axis);
+            return false;
+        }
+        is_in[axis] = true;
+    }
+    return true;
+}
+
+bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count) {
+    if (!infer_dtype(m, n, i, CLASS_ANY)) return false;
+    int64_t length;
+    if (shape_count_int(n->in[i]->shape, &length) && length > cap) {
+        diag_error(m->diag, n->loc, "input %d has %lld elements; at most %d are accepted", i,
+                   (long long)length, cap);
+        return false;
+    }
+    if (value_ints(m, n->in[i], out, cap, count)) return true;
+    diag_unsupported(m->diag, n->loc,
+                     "input %d is computed while running; it must be known at compile time (fix the symbolic "
+                     "dims it comes from with --dim, or make it a constant)", i);
+    return false;
+}
+
+bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count) {
+    int64_t length;
+    if (!infer_index_dtype(m, n, i) || !infer_const_length(m, n, i, &length)) return false;
+    if (length > cap) {
+        diag_error(m->diag, n->loc, "input %d has %lld elements; at most %d are accepted", i,
+                   (long long)length, cap);
+        return false;
+    }
+    *e = infer_content(m, n->in[i], &length);
+    *count = (int)length;
+    if (*e) return true;
+    diag_unsupported(m->diag, n->loc,
+                     "the elements of input %d are not known while compiling and do not follow from symbolic "
+                     "dims; make it a constant or fix the dims it comes from with --dim", i);
+    return false;
+}
+
+bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {
+    if (!infer_rank(m, n, i, 0, 1)) return false;
+    if (shape_count_int(n->in[i]->shape, length)) return true;
+    diag_unsupported(m->diag, n->loc, "the length of input %d is symbolic; it must be known at compile time", i);
+    return false;
+}
+
+bool infer_broadcast(Module *m, const Node *n, Shape *out) {
+    Shape s = {0};
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i]) continue;
+        Shape next = n->in[i]->shape, both;
+        if (!shape_broadcast(m->k, s, next, &both)) {
+            diag_error(m->diag, n->loc, "shapes %s and %s (input %d) do not broadcast",
+                       shape_text(m->scratch, s), shape_text(m->scratch, next), i);
+            return false;
+        }
+        s = both;
+    }
+    *out = s;
+    return true;
+}
+
+/* ---- infer: outputs ------------------------------------------------------------------------------ */
+
+bool infer_set(Module *m, Node *n, int i, DType t, Shape s) {
+    if (!has_out(n, i)) return true;
+    int64_t count, bytes, dim;
+    for (int axis = 0; axis < s.rank; axis++) {
+        if (!k_is_int(s.dims[axis], &dim) || dim >= 0) continue;
+        diag_error(m->diag, n->loc, "output %d would have the negative dim %lld (axis %d)", i, (long long)dim,
+                   axis);
+        return false;
+    }
+    bool fits = !shape_is_const(s) || (shape_count_int(s, &count) &&
+                                       !__builtin_mul_overflow(count, (int64_t)dtype_bytes(t), &bytes) &&
+                                       bytes <= INT64_C(1) << 62);
+    if (!fits) {
+        diag_error(m->diag, n->loc, "output %d of shape %s is too large to address", i,
+                   shape_text(m->scratch, s));
+        return false;
+    }
+    n->out[i]->dtype = t;
+    n->out[i]->shape = s;
+    n->out[i]->type = VT_TENSOR;
+    return true;
+}
+
+bool infer_same_as(Module *m, Node *n, int i, const Value *like) {
+    return infer_set(m, n, i, like->dtype, shape_copy(m->arena, like->shape));
+}
+
+bool can_track_content(const Value *v, int64_t *count) {
+    bool is_kind = v->dtype == DT_I64 || v->dtype == DT_I32 || v->dtype == DT_BOOL;
+    return is_kind && v->shape.rank >= 0 && shape_count_int(v->shape, count) && *count <= MAX_CONTENT;
+}
+
+const KExpr **infer_content(Module *m, const Value *v, int64_t *count) {
+    if (!can_track_content(v, count) || !value_has_content(v)) return NULL;
+    const KExpr **all = arena_array(m->arena, const KExpr *, *count + 1);
+    for (int64_t i = 0; i < *count; i++) all[i] = value_content(m, v, i);
+    return all;
+}
+
+void infer_set_content(Value *v, const KExpr **content) {
+    int64_t count;
+    v->content = NULL;
+    if (!content || !can_track_content(v, &count)) return;
+    for (int64_t i = 0; i < count; i++)
+        if (!content[i]) return;
+    v->content = content;
+}
+
+const KExpr *infer_wrapped(Module *m, DType t, const KExpr *e) {
+    int64_t value;
+    if (!k_is_int(e, &value) || !dtype_is_int(t)) return e;
+    return k_cast(m->k, DT_I64, k_const_i(m->k, t, value));
+}
+
+void infer_copy_content(Module *m, const Value *from, Value *to) {
+    int64_t count;
+    infer_set_content(to, infer_content(m, from, &count));
+}
+
+bool dims_known_differ(const KExpr *a, const KExpr *b) {
+    int64_t x, y;
+    return k_is_int(a, &x) && k_is_int(b, &y) && x != y;
+}
+
+/* ---- lower --------------------------------------------------------------------------------------- */
+
+DType compute_dtype(DType t) {
+    return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+}
+
+void lower_axes(Def *d, const Stage *s, const KExpr **index) {
+    for (int i = 0; i < s->out->rank; i++) index[i] = def_axis(d, s, i);
+}
+
+const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as) {
+    const KExpr *index[MAX_RANK];
+    lower_axes(d, s, index);
+    return k_cast(d->k, as, def_at(d, t, index, s->out->rank));
+}
+
+const KExpr *lower_flat(Def *d, const Stage *s) {
+    const KExpr *index[MAX_RANK];
+    lower_axes(d, s, index);
+    return def_flatten(d->k, index, s->out->dims, s->out->rank);
+}
+
+const KExpr *lower_at_flat(Def *d, KTensor *t, const KExpr *flat) {
+    const KExpr *index[MAX_RANK];
+    def_unflatten(d->k, flat, t->dims, t->rank, index);
+    return k_at(d->k, t, index, t->rank);
+}
+
+const KExpr *lower_scalar(Def *d, KTensor *t) {
+    return lower_at_flat(d, t, k_int(d->k, 0));
+}
+
+const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim) {
+    KCtx *k = d->k;
+    const KExpr *i = k_cast(k, DT_I64, element);
+    return k_select(k, k_lt(k, i, k_int(k, 0)), k_add(k, i, dim), i);
+}
+
+const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim) {
+    KCtx *k = d->k;
+    return k_and(k, k_le(k, k_int(k, 0), i), k_lt(k, i, dim));
+}
+
+void lower_view(Def *d, KTensor *in, KTensor *out) {
+    Stage *s = def_begin(d, FORM_MAP, out);
+    s->movement = s->view = true;
+    def_map(d, s, lower_at_flat(d, in, lower_flat(d, s)));
+}
+
+void lower_fill(Def *d, KTensor *out, const KExpr *value) {
+    Stage *s = def_begin(d, FORM_MAP, out);
+    def_map(d, s, value);
+}
+
+const KExpr *lower_lowest(Def *d, DType t) {
+    if (t == DT_BOOL || dtype_info[t].kind == DK_UINT) return k_const_i(d->k, t, 0);
+    return k_const(d->k, t, -(double)INFINITY);
+}
+
+const KExpr *lower_highest(Def *d, DType t) {
+    return k_const(d->k, t, (double)INFINITY);
+}
+
+/* kops' min and max give b when either is NaN: only a NaN in a needs the select. */
+const KExpr *lower_min_nan(Def *d, const KExpr *a, const KExpr *b) {
+    const KExpr *least = k_min(d->k, a, b);
+    return dtype_is_float(a->dtype) ? k_select(d->k, k_ne(d->k, a, a), a, least) : least;
+}
+
+const KExpr *lower_max_nan(Def *d, const KExpr *a, const KExpr *b) {
+    const KExpr *most = k_max(d->k, a, b);
+    return dtype_is_float(a->dtype) ? k_select(d->k, k_ne(d->k, a, a), a, most) : most;
+}

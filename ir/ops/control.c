@@ -1,0 +1,311 @@
+/* If, Loop and Scan: nodes that own graphs.
+ *
+ * infer types the subgraphs' inputs, infers them, and makes the node's types from their outputs. A dim
+ * that is known only while running (the branches of an If disagree, a Loop may stop early) becomes a
+ * computed symbol with a bound. Loop-carried values keep their shape from one iteration to the next.
+ * lower appends one region stage; what runs when is decided where programs become kernels. */
+#include "ir/infer.h"
+#include "ir/ops/check.h"
+
+static Graph *body_graph(Module *m, const Node *n, const char *name) {
+    Graph *g = attr_graph(n, name);
+    if (!g) diag_error(m->diag, n->loc, "attribute %s is missing", name);
+    return g;
+}
+
+static bool check_flag(Module *m, const Node *n, int i, const Value *v, DType t, const char *what) {
+    int64_t count;
+    if (v->dtype == t && (!shape_count_int(v->shape, &count) || count == 1)) return true;
+    diag_error(m->diag, n->loc, "%s (%d) is %s %s, must be one %s", what, i, dtype_info[v->dtype].name,
+               shape_text(m->scratch, v->shape), dtype_info[t].name);
+    return false;
+}
+
+/* The computed symbol that output i's axis got when the node was inferred before, or a new one. */
+static const KExpr *computed_dim(Module *m, const Node *n, int i, int rank, int axis,
+                                 const KExpr *bound) {
+    const Value *v = n->out[i];
+    if (v->shape.rank == rank && v->shape.dims[axis]->op == KO_var &&
+        v->shape.dims[axis]->u.var->computed)
+        return v->shape.dims[axis];
+    return k_var(m->k, module_computed_symbol(m, v->name && *v->name ? v->name : "size", bound));
+}
+
+static bool check_tensor(Module *m, const Node *n, const Value *v) {
+    if (v->type == VT_TENSOR && v->dtype != DT_STR) return true;
+    diag_unsupported(m->diag, n->loc, "only numeric tensors may pass through %s; '%s' is a %s",
+                     op_info[n->op].name, v->name,
+                     v->type == VT_SEQUENCE ? "sequence" : v->type == VT_OPTIONAL ? "optional" : "string");
+    return false;
+}
+
+/* ---- If -------------------------------------------------------------------------------------------- */
+
+/* Output i holds a or b. */
+static bool join_output(Module *m, Node *n, int i, const Value *a, const Value *b) {
+    if (!n->out[i]) return true;
+    if (!check_tensor(m, n, a) || !check_tensor(m, n, b)) return false;
+    if (a->dtype != b->dtype) {
+        diag_error(m->diag, n->loc, "output %d is %s in then_branch and %s in else_branch", i,
+                   dtype_info[a->dtype].name, dtype_info[b->dtype].name);
+        return false;
+    }
+    if (a->shape.rank != b->shape.rank) {
+        diag_unsupported(m->diag, n->loc,
+                         "output %d has rank %d in then_branch and %d in else_branch, and the condition is "
+                         "not known at compile time", i, a->shape.rank, b->shape.rank);
+        return false;
+    }
+    Shape out = shape_copy(m->arena, a->shape);
+    for (int d = 0; d < out.rank; d++) {
+        if (a->shape.dims[d] == b->shape.dims[d]) continue;
+        const KExpr *bound = k_max(m->k, a->shape.dims[d], b->shape.dims[d]);
+        out.dims[d] = computed_dim(m, n, i, out.rank, d, bound);
+    }
+    return infer_set(m, n, i, a->dtype, out);
+}
+
+bool if_infer(Module *m, Node *n) {
+    Graph *a = body_graph(m, n, "then_branch"), *b = body_graph(m, n, "else_branch");
+    if (!a || !b || !check_flag(m, n, 0, n->in[0], DT_BOOL, "the condition, input")) return false;
+    Graph *const branch[2] = {a, b};
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        if (branch[i]->inputs.n || branch[i]->outputs.n != (uint32_t)n->n_out) {
+            diag_error(m->diag, n->loc, "%s has %u inputs and %u outputs, must have 0 and %d",
+                       i ? "else_branch" : "then_branch", branch[i]->inputs.n, branch[i]->outputs.n,
+                       (int)n->n_out);
+            return false;
+        }
+        good &= infer_graph(m, branch[i]);
+    }
+    for (int i = 0; good && i < n->n_out; i++)
+        good = join_output(m, n, i, a->outputs.at[i], b->outputs.at[i]);
+    return good;
+}
+
+void if_lower(Def *d, const Node *n) {
+    (void)n;
+    def_region(d);
+}
+
+/* ---- Loop and Scan: what they share ------------------------------------------------------------------ */
+
+static void type_input(Module *m, Value *v, DType t, Shape s) {
+    v->dtype = t;
+    v->type = VT_TENSOR;
+    v->shape = shape_copy(m->arena, s);
+    v->content = NULL;
+}
+
+/* Carried value i comes out of the body as it went in. */
+static bool check_carried(Module *m, const Node *n, int i, const Value *before, const Value *after) {
+    if (!check_tensor(m, n, after)) return false;
+    if (before->dtype != after->dtype) {
+        diag_error(m->diag, n->loc, "carried value %d is %s before and %s after an iteration", i,
+                   dtype_info[before->dtype].name, dtype_info[after->dtype].name);
+        return false;
+    }
+    if (shape_equal(before->shape, after->shape)) return true;
+    diag_unsupported(m->diag, n->loc,
+                     "the shape of carried value %d changes from %s to %s in an iteration; it must stay", i,
+                     shape_text(m->scratch, before->shape), shape_text(m->scratch, after->shape));
+    return false;
+}
+
+/* The shape with a dim put in at axis. */
+static Shape with_dim(Module *m, Shape s, int axis, const KExpr *dim) {
+    Shape r = shape_make(m->arena, s.rank + 1);
+    for (int i = 0; i < r.rank; i++) r.dims[i] = i < axis ? s.dims[i] : i == axis ? dim : s.dims[i - 1];
+    return r;
+}
+
+static Shape without_dim(Module *m, Shape s, int axis) {
+    Shape r = shape_make(m->arena, s.rank - 1);
+    for (int i = 0; i < r.rank; i++) r.dims[i] = s.dims[i < axis ? i : i + 1];
+    return r;
+}
+
+static bool check_stackable(Module *m, const Node *n, int i, const Value *v) {
+    if (!check_tensor(m, n, v)) return false;
+    if (v->shape.rank < MAX_RANK) return true;
+    diag_unsupported(m->diag, n->loc, "output %d would have a rank above %d", i, MAX_RANK);
+    return false;
+}
+
+/* ---- Loop --------------------------------------------------------------------------------------------- */
+
+/* The body never asks to stop: its condition output is true, or its condition input handed through
+ * while the first condition is true or absent. */
+static bool runs_to_the_end(Module *m, const Node *n, const Graph *body) {
+    int64_t truth;
+    const Value *out = body->outputs.at[0];
+    const KExpr *first = has_in(n, 1) ? value_content(m, n->in[1], 0) : k_bool(m->k, true);
+    if (!first || !k_is_int(first, &truth) || !truth) return false;
+    while (out->def && out->def->op == OP_Identity) out = out->def->in[0];
+    if (out == body->inputs.at[1]) return true;
+    const KExpr *again = value_content(m, out, 0);
+    return again && k_is_int(again, &truth) && truth;
+}
+
+static bool check_loop_arity(Module *m, const Node *n, const Graph *body, int n_carried) {
+    int n_stacked = (int)body->outputs.n - 1 - n_carried;
+    if (body->inputs.n == (uint32_t)n_carried + 2 && n_stacked >= 0 && n->n_out <= n_carried + n_stacked)
+        return true;
+    diag_error(m->diag, n->loc,
+               "body has %u inputs and %u outputs; for %d carried values it must have %d inputs and at "
+               "least %d outputs, and no fewer than the node's %d plus 1",
+               body->inputs.n, body->outputs.n, n_carried, n_carried + 2, n_carried + 1, (int)n->n_out);
+    return false;
+}
+
+/* The outer dim of the stacked outputs: the trip count, or a symbol bounded by it. */
+static bool trip_dim(Module *m, const Node *n, const Graph *body, int i, int rank, const KExpr **dim) {
+    const KExpr *limit = has_in(n, 0) ? value_content(m, n->in[0], 0) : NULL;
+    int64_t most;
+    if (!limit) {
+        diag_unsupported(m->diag, n->loc,
+                         "output %d collects one value for each iteration, and the trip count has no bound "
+                         "known at compile time", i);
+        return false;
+    }
+    limit = k_max(m->k, limit, k_int(m->k, 0));
+    if (k_is_int(limit, &most) && most > INT32_MAX) {
+        diag_unsupported(m->diag, n->loc, "output %d collects up to %lld values", i, (long long)most);
+        return false;
+    }
+    *dim = runs_to_the_end(m, n, body) ? limit : computed_dim(m, n, i, rank, 0, limit);
+    return true;
+}
+
+static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
+    for (int i = 0; i < n_carried; i++) {
+        const Value *before = n->in[i + 2], *after = body->outputs.at[i + 1];
+        if (!check_carried(m, n, i, before, after)) return false;
+        if (i < n->n_out && !infer_same_as(m, n, i, before)) return false;
+    }
+    for (int i = n_carried; i < n->n_out; i++) {
+        const Value *each = body->outputs.at[i + 1];
+        const KExpr *trips;
+        if (!n->out[i]) continue;
+        if (!check_stackable(m, n, i, each) || !trip_dim(m, n, body, i, each->shape.rank + 1, &trips) ||
+            !infer_set(m, n, i, each->dtype, with_dim(m, each->shape, 0, trips)))
+            return false;
+    }
+    return true;
+}
+
+bool loop_infer(Module *m, Node *n) {
+    Graph *body = body_graph(m, n, "body");
+    int n_carried = n->n_in - 2;
+    if (!body || !check_loop_arity(m, n, body, n_carried)) return false;
+    if ((has_in(n, 0) && !check_flag(m, n, 0, n->in[0], DT_I64, "the trip count, input")) ||
+        (has_in(n, 1) && !check_flag(m, n, 1, n->in[1], DT_BOOL, "the condition, input")))
+        return false;
+    Shape scalar = shape_make(m->arena, 0);
+    type_input(m, body->inputs.at[0], DT_I64, scalar);
+    type_input(m, body->inputs.at[1], DT_BOOL, scalar);
+    for (int i = 0; i < n_carried; i++) {
+        const Value *v = n->in[i + 2];
+        if (!v) {
+            diag_error(m->diag, n->loc, "carried value %d has no initial value", i);
+            return false;
+        }
+        if (!check_tensor(m, n, v)) return false;
+        type_input(m, body->inputs.at[i + 2], v->dtype, v->shape);
+    }
+    return infer_graph(m, body) &&
+           check_flag(m, n, 0, body->outputs.at[0], DT_BOOL, "the condition, output of the body") &&
+           loop_outputs(m, n, body, n_carried);
+}
+
+void loop_lower(Def *d, const Node *n) {
+    (void)n;
+    def_region(d);
+}
+
+/* ---- Scan ---------------------------------------------------------------------------------------------- */
+
+/* Element i of an axes or directions attribute, 0 when absent. */
+static bool list_value(Module *m, const Node *n, const char *name, int count, int i, int64_t *value) {
+    const int64_t *v;
+    int found = attr_ints(n, name, &v);
+    *value = found ? v[i < found ? i : 0] : 0;
+    if (!found || found == count) return true;
+    diag_error(m->diag, n->loc, "%s has %d values, must have %d", name, found, count);
+    return false;
+}
+
+static bool check_direction(Module *m, const Node *n, const char *name, int count, int i) {
+    int64_t direction;
+    return list_value(m, n, name, count, i, &direction) &&
+           check_attr_int(m, n, name, direction, 0, 1);
+}
+
+/* Types the body's inputs; *length is the number of iterations. */
+static bool scan_inputs(Module *m, const Node *n, const Graph *body, int n_states, const KExpr **length) {
+    int n_scanned = n->n_in - n_states;
+    for (int i = 0; i < n->n_in; i++) {
+        const Value *v = n->in[i];
+        int64_t wanted;
+        int axis;
+        if (!v || !check_tensor(m, n, v)) {
+            if (!v) diag_error(m->diag, n->loc, "input %d is required", i);
+            return false;
+        }
+        if (i < n_states) {
+            type_input(m, body->inputs.at[i], v->dtype, v->shape);
+            continue;
+        }
+        if (!list_value(m, n, "scan_input_axes", n_scanned, i - n_states, &wanted) ||
+            !check_direction(m, n, "scan_input_directions", n_scanned, i - n_states) ||
+            !infer_rank(m, n, i, 1, MAX_RANK) || !infer_axis(m, n, wanted, v->shape.rank, &axis))
+            return false;
+        if (i == n_states) *length = v->shape.dims[axis];
+        if (!check_dim(m, n, i, axis, *length, "length of the first scanned input")) return false;
+        type_input(m, body->inputs.at[i], v->dtype, without_dim(m, v->shape, axis));
+    }
+    return true;
+}
+
+static bool scan_outputs(Module *m, Node *n, const Graph *body, int n_states, const KExpr *length) {
+    int n_stacked = (int)body->outputs.n - n_states;
+    for (int i = 0; i < (int)body->outputs.n; i++) {
+        const Value *v = body->outputs.at[i];
+        int64_t wanted;
+        int axis;
+        if (i < n_states) {
+            if (!check_carried(m, n, i, n->in[i], v) || !infer_same_as(m, n, i, n->in[i])) return false;
+            continue;
+        }
+        if (!check_stackable(m, n, i, v) ||
+            !list_value(m, n, "scan_output_axes", n_stacked, i - n_states, &wanted) ||
+            !check_direction(m, n, "scan_output_directions", n_stacked, i - n_states) ||
+            !infer_axis(m, n, wanted, v->shape.rank + 1, &axis) ||
+            !infer_set(m, n, i, v->dtype, with_dim(m, v->shape, axis, length)))
+            return false;
+    }
+    return true;
+}
+
+bool scan_infer(Module *m, Node *n) {
+    Graph *body = body_graph(m, n, "body");
+    int64_t n_scanned = attr_int(n, "num_scan_inputs", 0);
+    if (!body || !check_attr_int(m, n, "num_scan_inputs", n_scanned, 1, n->n_in)) return false;
+    int n_states = n->n_in - (int)n_scanned;
+    if (body->inputs.n != (uint32_t)n->n_in || body->outputs.n < (uint32_t)n_states ||
+        (uint32_t)n->n_out > body->outputs.n) {
+        diag_error(m->diag, n->loc,
+                   "body has %u inputs and %u outputs, must have %d and at least %d, one for each of the node",
+                   body->inputs.n, body->outputs.n, (int)n->n_in, n_states);
+        return false;
+    }
+    const KExpr *length = NULL;
+    return scan_inputs(m, n, body, n_states, &length) && infer_graph(m, body) &&
+           scan_outputs(m, n, body, n_states, length);
+}
+
+void scan_lower(Def *d, const Node *n) {
+    (void)n;
+    def_region(d);
+}

@@ -1,0 +1,229 @@
+/* Operators that copy elements to other places by fixed index arithmetic: Transpose, Expand, Tile,
+ * DepthToSpace, SpaceToDepth, Trilu. Each is one map whose body is one at() with rewritten indices. */
+#include "ir/ops/common.h"
+
+#include <string.h>
+
+static void movement_map(Def *d, Stage *s, const KExpr *body) {
+    s->movement = true;
+    def_map(d, s, body);
+}
+
+/* ---- Transpose ------------------------------------------------------------------------------------ */
+
+/* perm[i] is the input axis that becomes output axis i. */
+static bool transpose_perm(Module *m, const Node *n, int *perm) {
+    const int64_t *axes;
+    int rank = n->in[0]->shape.rank, count = attr_ints(n, "perm", &axes);
+    bool is_used[MAX_RANK] = {false};
+    for (int i = 0; i < rank; i++) perm[i] = rank - 1 - i;
+    if (!node_attr(n, "perm")) return true;
+    if (count != rank) {
+        diag_error(m->diag, n->loc, "perm has %d entries for rank %d", count, rank);
+        return false;
+    }
+    for (int i = 0; i < rank; i++) {
+        if (axes[i] < 0 || axes[i] >= rank || is_used[axes[i]]) {
+            diag_error(m->diag, n->loc, "perm[%d] is %lld; perm must list each axis of rank %d once", i,
+                       (long long)axes[i], rank);
+            return false;
+        }
+        perm[i] = (int)axes[i];
+        is_used[perm[i]] = true;
+    }
+    return true;
+}
+
+bool transpose_infer(Module *m, Node *n) {
+    int perm[MAX_RANK];
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !transpose_perm(m, n, perm)) return false;
+    Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
+    for (int i = 0; i < in.rank; i++) out.dims[i] = in.dims[perm[i]];
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+void transpose_lower(Def *d, const Node *n) {
+    int perm[MAX_RANK];
+    KTensor *x = def_in(d, 0);
+    const KExpr *from[MAX_RANK];
+    BUG_IF(!transpose_perm(d->m, n, perm), "perm changed since infer");
+    Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
+    for (int i = 0; i < x->rank; i++) from[perm[i]] = def_axis(d, s, i);
+    movement_map(d, s, def_at(d, x, from, x->rank));
+}
+
+/* ---- Expand --------------------------------------------------------------------------------------- */
+
+static void expand_content(Module *m, const Value *x, Value *out) {
+    int64_t count, n_out;
+    out->content = NULL;
+    const KExpr **own = can_track_content(out, &n_out) ? infer_content(m, x, &count) : NULL;
+    if (!own || count != 1) return;
+    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
+    for (int64_t i = 0; i < n_out; i++) all[i] = own[0];
+    infer_set_content(out, all);
+}
+
+bool expand_infer(Module *m, Node *n) {
+    const KExpr **e;
+    int rank;
+    int64_t dim;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank)) return false;
+    for (int i = 0; i < rank; i++) {
+        if (!k_is_int(e[i], &dim) || dim >= 0) continue;
+        diag_error(m->diag, n->loc, "shape[%d] is %lld", i, (long long)dim);
+        return false;
+    }
+    Shape in = n->in[0]->shape, wanted = {rank, e}, out;
+    if (!shape_broadcast(m->k, in, wanted, &out)) {
+        diag_error(m->diag, n->loc, "shape %s does not expand to %s", shape_text(m->scratch, in),
+                   shape_text(m->scratch, wanted));
+        return false;
+    }
+    if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
+    expand_content(m, n->in[0], n->out[0]);
+    return true;
+}
+
+void expand_lower(Def *d, const Node *n) {
+    (void)n;
+    KTensor *out = def_out(d, 0);
+    Stage *s = def_begin(d, FORM_MAP, out);
+    movement_map(d, s, lower_elem(d, s, def_in(d, 0), out->dtype));
+}
+
+/* ---- Tile ------------------------------------------------------------------------------------------ */
+
+bool tile_infer(Module *m, Node *n) {
+    const KExpr **repeats;
+    int count;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &repeats, &count)) return false;
+    Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
+    if (count != in.rank) {
+        diag_error(m->diag, n->loc, "%d repeats for rank %d", count, in.rank);
+        return false;
+    }
+    for (int i = 0; i < in.rank; i++) {
+        int64_t times, dim, product;
+        bool is_known = k_is_int(repeats[i], &times);
+        if (is_known && (times < 0 || (k_is_int(in.dims[i], &dim) && __builtin_mul_overflow(times, dim, &product)))) {
+            diag_error(m->diag, n->loc, "repeats[%d] is %lld", i, (long long)times);
+            return false;
+        }
+        out.dims[i] = k_mul(m->k, in.dims[i], repeats[i]);
+    }
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+void tile_lower(Def *d, const Node *n) {
+    (void)n;
+    KTensor *x = def_in(d, 0);
+    const KExpr *from[MAX_RANK];
+    Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
+    for (int i = 0; i < x->rank; i++) from[i] = k_fmod(d->k, def_axis(d, s, i), x->dims[i]);
+    movement_map(d, s, def_at(d, x, from, x->rank));
+}
+
+/* ---- DepthToSpace and SpaceToDepth ------------------------------------------------------------------ */
+
+static bool block_size(Module *m, const Node *n, int64_t *block) {
+    *block = attr_int(n, "blocksize", 0);
+    if (*block >= 1 && *block <= 1 << 20) return true;
+    diag_error(m->diag, n->loc, "blocksize is %lld, must be at least 1", (long long)*block);
+    return false;
+}
+
+/* dim / by, which must leave nothing over. */
+static bool divide_dim(Module *m, const Node *n, const KExpr *dim, int64_t by, const KExpr **out) {
+    int64_t value;
+    *out = k_fdiv(m->k, dim, k_int(m->k, by));
+    if (!k_is_int(dim, &value) || value % by == 0) return true;
+    diag_error(m->diag, n->loc, "dim %lld is not a multiple of %lld", (long long)value, (long long)by);
+    return false;
+}
+
+bool depth_to_space_infer(Module *m, Node *n) {
+    int64_t block;
+    const char *mode = attr_string(n, "mode", "DCR");
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block)) return false;
+    if (strcmp(mode, "DCR") && strcmp(mode, "CRD")) {
+        diag_error(m->diag, n->loc, "attribute mode must be 'DCR' or 'CRD'");
+        return false;
+    }
+    const KExpr *const *in = (const KExpr *const *)n->in[0]->shape.dims, *b = k_int(m->k, block);
+    Shape out = shape_make(m->arena, 4);
+    out.dims[0] = in[0];
+    if (!divide_dim(m, n, in[1], block * block, &out.dims[1])) return false;
+    out.dims[2] = k_mul(m->k, in[2], b);
+    out.dims[3] = k_mul(m->k, in[3], b);
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+/* out[n, c, y, x] = in[n, channel(c, y % b, x % b), y / b, x / b] */
+void depth_to_space_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *out = def_out(d, 0);
+    Stage *s = def_begin(d, FORM_MAP, out);
+    const KExpr *b = k_int(k, attr_int(n, "blocksize", 0)), *c = def_axis(d, s, 1);
+    const KExpr *y = def_axis(d, s, 2), *x = def_axis(d, s, 3);
+    const KExpr *dy = k_fmod(k, y, b), *dx = k_fmod(k, x, b), *channel;
+    if (strcmp(attr_string(n, "mode", "DCR"), "CRD"))
+        channel = k_add(k, k_mul(k, k_add(k, k_mul(k, dy, b), dx), out->dims[1]), c);
+    else
+        channel = k_add(k, k_mul(k, k_add(k, k_mul(k, c, b), dy), b), dx);
+    const KExpr *from[4] = {def_axis(d, s, 0), channel, k_fdiv(k, y, b), k_fdiv(k, x, b)};
+    movement_map(d, s, def_at(d, def_in(d, 0), from, 4));
+}
+
+bool space_to_depth_infer(Module *m, Node *n) {
+    int64_t block;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block)) return false;
+    const KExpr *const *in = (const KExpr *const *)n->in[0]->shape.dims;
+    Shape out = shape_make(m->arena, 4);
+    out.dims[0] = in[0];
+    out.dims[1] = k_mul(m->k, in[1], k_int(m->k, block * block));
+    return divide_dim(m, n, in[2], block, &out.dims[2]) && divide_dim(m, n, in[3], block, &out.dims[3]) &&
+           infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+/* out[n, (dy * b + dx) * C + c, y, x] = in[n, c, y * b + dy, x * b + dx] */
+void space_to_depth_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *in = def_in(d, 0);
+    Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
+    const KExpr *b = k_int(k, attr_int(n, "blocksize", 0)), *channel = def_axis(d, s, 1);
+    const KExpr *offset = k_fdiv(k, channel, in->dims[1]);
+    const KExpr *y = k_add(k, k_mul(k, def_axis(d, s, 2), b), k_fdiv(k, offset, b));
+    const KExpr *x = k_add(k, k_mul(k, def_axis(d, s, 3), b), k_fmod(k, offset, b));
+    const KExpr *from[4] = {def_axis(d, s, 0), k_fmod(k, channel, in->dims[1]), y, x};
+    movement_map(d, s, def_at(d, in, from, 4));
+}
+
+/* ---- Trilu ------------------------------------------------------------------------------------------ */
+
+bool trilu_infer(Module *m, Node *n) {
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 2, -1)) return false;
+    int64_t count;
+    if (has_in(n, 1)) {
+        if (!infer_index_dtype(m, n, 1)) return false;
+        if (!shape_count_int(n->in[1]->shape, &count) || count != 1) {
+            diag_error(m->diag, n->loc, "input 1 (k) must be a scalar");
+            return false;
+        }
+    }
+    return infer_same_as(m, n, 0, n->in[0]);
+}
+
+/* upper: kept where column >= row + k; lower: where column <= row + k */
+void trilu_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0);
+    const KExpr *index[MAX_RANK], *shift = k_int(k, 0), *far = k_int(k, INT64_C(1) << 40);
+    if (has_in(n, 1)) shift = k_cast(k, DT_I64, lower_scalar(d, def_in(d, 1)));
+    shift = k_max(k, k_min(k, shift, far), k_neg(k, far)); /* beyond that nothing changes, and sums are safe */
+    Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
+    lower_axes(d, s, index);
+    const KExpr *diagonal = k_add(k, index[x->rank - 2], shift), *column = index[x->rank - 1];
+    const KExpr *is_kept = attr_int(n, "upper", 1) ? k_ge(k, column, diagonal) : k_le(k, column, diagonal);
+    movement_map(d, s, def_at_if(d, x, index, x->rank, is_kept));
+}

@@ -1,0 +1,187 @@
+/* NonMaxSuppression: for each batch and class, boxes by falling score that overlap no better one.
+ *
+ * A program. The candidates of one class (score above the threshold) form a heap with the best at the
+ * root, so that only as many are sorted as are looked at; each is compared with those of its class
+ * that were selected before, which stand in the output already. Order of the output: batch, class,
+ * selection. Equal scores: the lower box number first. The number of rows is a computed symbol. */
+#include "ir/ops/check.h"
+#include "ir/ops/heap.h"
+
+static bool check_single(Module *m, const Node *n, int i, DType t) {
+    int64_t count;
+    if (!has_in(n, i)) return true;
+    if (!check_dtype(m, n, i, 1u << t)) return false;
+    if (!shape_count_int(n->in[i]->shape, &count) || count == 1) return true;
+    diag_error(m->diag, n->loc, "input %d has %lld elements, must have 1", i, (long long)count);
+    return false;
+}
+
+/* Rows that are possible: batches * classes * min(boxes, the limit when it is known). */
+static const KExpr *row_bound(Module *m, const Node *n) {
+    KCtx *k = m->k;
+    Shape scores = n->in[1]->shape;
+    const KExpr *each = scores.dims[2], *limit = has_in(n, 2) ? value_content(m, n->in[2], 0) : k_int(k, 0);
+    if (limit) each = k_min(k, each, k_max(k, limit, k_int(k, 0)));
+    return k_mul(k, k_mul(k, scores.dims[0], scores.dims[1]), each);
+}
+
+bool nms_infer(Module *m, Node *n) {
+    if (!check_dtype(m, n, 0, DTM(F32)) || !check_dtype(m, n, 1, DTM(F32)) ||
+        !infer_rank(m, n, 0, 3, 3) || !infer_rank(m, n, 1, 3, 3) ||
+        !check_dim(m, n, 0, 2, k_int(m->k, 4), "corners of a box") ||
+        !check_dim(m, n, 0, 0, n->in[1]->shape.dims[0], "batches of the scores") ||
+        !check_dim(m, n, 0, 1, n->in[1]->shape.dims[2], "boxes of the scores") ||
+        !check_single(m, n, 2, DT_I64) || !check_single(m, n, 3, DT_F32) ||
+        !check_single(m, n, 4, DT_F32) ||
+        !check_attr_int(m, n, "center_point_box", attr_int(n, "center_point_box", 0), 0, 1))
+        return false;
+    if (n->out[0]->shape.rank == 2) return true; /* inferred before: the symbol stays */
+    Shape out = shape_make(m->arena, 2);
+    out.dims[0] = k_var(m->k, module_computed_symbol(m, "selected", row_bound(m, n)));
+    out.dims[1] = k_int(m->k, 3);
+    return infer_set(m, n, 0, DT_I64, out);
+}
+
+/* A box as low and high ends on two axes. */
+typedef struct Box {
+    const KExpr *lo[2], *hi[2];
+} Box;
+
+typedef struct Nms {
+    Def *d;
+    KTensor *boxes, *scores, *out;
+    const KExpr *batch, *class, *iou, *limit;
+    bool centered;
+} Nms;
+
+static const KExpr *score_of(void *user, const KExpr *box) {
+    Nms *s = user;
+    const KExpr *at[3] = {s->batch, s->class, box};
+    return def_at(s->d, s->scores, at, 3);
+}
+
+static const KExpr *box_value(const Nms *s, const KExpr *box, int i) {
+    const KExpr *at[3] = {s->batch, box, k_int(s->d->k, i)};
+    return kb_let(&s->d->b, "corner", def_at(s->d, s->boxes, at, 3));
+}
+
+/* Corners in any order, or center and size: the latter's axes are (x, y), the former's (y, x). */
+static Box read_box(const Nms *s, const KExpr *box) {
+    KCtx *k = s->d->k;
+    Box r;
+    for (int a = 0; a < 2; a++) {
+        const KExpr *p = box_value(s, box, a), *q = box_value(s, box, a + 2);
+        if (s->centered) {
+            const KExpr *half = k_div(k, q, k_const(k, DT_F32, 2));
+            r.lo[a] = k_sub(k, p, half);
+            r.hi[a] = k_add(k, p, half);
+        } else {
+            r.lo[a] = k_min(k, p, q);
+            r.hi[a] = k_max(k, p, q);
+        }
+        r.lo[a] = kb_let(&s->d->b, "lo", r.lo[a]);
+        r.hi[a] = kb_let(&s->d->b, "hi", r.hi[a]);
+    }
+    return r;
+}
+
+static const KExpr *area(KCtx *k, const Box *b) {
+    return k_mul(k, k_sub(k, b->hi[0], b->lo[0]), k_sub(k, b->hi[1], b->lo[1]));
+}
+
+/* Is intersection over union above the threshold? Empty boxes and intersections never are. */
+static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b) {
+    KCtx *k = s->d->k;
+    const KExpr *zero = k_const(k, DT_F32, 0);
+    Box both;
+    for (int i = 0; i < 2; i++) {
+        both.lo[i] = k_max(k, a->lo[i], b->lo[i]);
+        both.hi[i] = k_min(k, a->hi[i], b->hi[i]);
+    }
+    const KExpr *meets = k_and(k, k_lt(k, both.lo[0], both.hi[0]), k_lt(k, both.lo[1], both.hi[1]));
+    const KExpr *shared = area(k, &both), *a_area = area(k, a), *b_area = area(k, b);
+    const KExpr *all = k_sub(k, k_add(k, a_area, b_area), shared);
+    meets = k_and(k, meets, k_and(k, k_lt(k, zero, shared), k_lt(k, zero, all)));
+    meets = k_and(k, meets, k_and(k, k_lt(k, zero, a_area), k_lt(k, zero, b_area)));
+    return k_and(k, meets, k_lt(k, s->iou, k_div(k, shared, all)));
+}
+
+static const KExpr *out_place(KCtx *k, const KExpr *row, int column) {
+    return k_add(k, k_mul(k, row, k_int(k, 3)), k_int(k, column));
+}
+
+/* Appends the class's boxes with a score above the threshold to the heap; *n_items counts. */
+static void gather_candidates(const Nms *s, const Heap *h, const KExpr *threshold, KBuf *n_items) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0);
+    kb_store(b, n_items, zero, zero);
+    const KExpr *box = kb_for(b, LOOP_SERIAL, "box", s->scores->dims[2]);
+    if (threshold) kb_if(b, k_lt(k, threshold, score_of((void *)s, box)));
+    heap_set(h, k_load(k, n_items, zero), box);
+    kb_store(b, n_items, zero, k_add(k, k_load(k, n_items, zero), k_int(k, 1)));
+    if (threshold) kb_end(b);
+    kb_end(b);
+    heap_build(h, k_load(k, n_items, zero));
+}
+
+/* Takes candidates from the heap until it is empty or the class has `limit` rows. */
+static void select_boxes(const Nms *s, const Heap *h, KBuf *n_items, KBuf *n_rows) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
+    const KExpr *rows = k_load(k, n_rows, zero), *items = k_load(k, n_items, zero);
+    const KExpr *first = kb_let(b, "first", rows);
+    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1), *other = kb_alloc(b, MEM_REG, DT_I64, "other", 1);
+    kb_while(b, k_and(k, k_lt(k, zero, items), k_lt(k, k_sub(k, rows, first), s->limit)));
+    const KExpr *best = kb_let(b, "best", heap_item(h, zero));
+    const KExpr *left = kb_let(b, "left", k_sub(k, items, one));
+    kb_store(b, n_items, zero, left);
+    heap_sift(h, heap_item(h, left), zero, left);
+    Box box = read_box(s, best);
+    kb_store(b, good, zero, k_bool(k, true));
+    kb_store(b, other, zero, first);
+    const KExpr *row = k_load(k, other, zero);
+    kb_while(b, k_and(k, k_load(k, good, zero), k_lt(k, row, rows)));
+    const KExpr *chosen = k_load(k, s->out->buf, out_place(k, row, 2));
+    Box before = read_box(s, kb_let(b, "chosen", chosen));
+    kb_store(b, good, zero, k_not(k, overlaps(s, &box, &before)));
+    kb_store(b, other, zero, k_add(k, row, one));
+    kb_end(b);
+    kb_if(b, k_load(k, good, zero));
+    kb_store(b, s->out->buf, out_place(k, rows, 0), s->batch);
+    kb_store(b, s->out->buf, out_place(k, rows, 1), s->class);
+    kb_store(b, s->out->buf, out_place(k, rows, 2), best);
+    kb_store(b, n_rows, zero, k_add(k, rows, one));
+    kb_end(b);
+    kb_end(b);
+}
+
+void nms_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KBuild *b = &d->b;
+    const KExpr *zero = k_int(k, 0), *symbol = n->out[0]->shape.dims[0];
+    Nms nms = {.d = d, .boxes = def_in(d, 0), .scores = def_in(d, 1), .out = def_out(d, 0),
+               .centered = attr_int(n, "center_point_box", 0) != 0};
+    KTensor *limit = def_in(d, 2), *iou = def_in(d, 3), *least = def_in(d, 4);
+    KTensor *items = def_temp(d, "candidates", DT_I64, 1, &nms.scores->dims[2]);
+    KTensor *outs[2] = {nms.out, items};
+    Stage *s = def_program(d, outs, 2);
+    nms.limit = limit ? kb_let(b, "limit", k_max(k, lower_scalar(d, limit), zero)) : zero;
+    nms.iou = iou ? kb_let(b, "iou", lower_scalar(d, iou)) : k_const(k, DT_F32, 0);
+    const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
+    KBuf *n_rows = kb_alloc(b, MEM_REG, DT_I64, "n_rows", 1);
+    KBuf *n_items = kb_alloc(b, MEM_REG, DT_I64, "n_items", 1);
+    Heap h = {.b = b, .items = items->buf, .base = zero, .step = k_int(k, 1), .key = score_of,
+              .user = &nms, .largest = true};
+    kb_store(b, n_rows, zero, zero);
+    nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);
+    nms.class = kb_for(b, LOOP_SERIAL, "class", nms.scores->dims[1]);
+    gather_candidates(&nms, &h, threshold, n_items);
+    select_boxes(&nms, &h, n_items, n_rows);
+    kb_end(b);
+    kb_end(b);
+    BUG_IF(symbol->op != KO_var, "the number of selected boxes is no symbol");
+    def_store_size(d, s, symbol->u.var, k_load(k, n_rows, zero));
+    def_end_program(d, s);
+}

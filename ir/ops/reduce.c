@@ -1,0 +1,268 @@
+/* Folds along axes: the Reduce family, ArgMax, ArgMin, CumSum.
+ *
+ *   Reduce     out[i] = finish(fold over the reduced axes of f(x[...]))
+ *   ArgMax     best[i] = max over the axis; out[i] = least (or last) index whose element equals best[i]
+ *   CumSum     a scan whose state is the running sum
+ *
+ * f16 and bf16 accumulate in f32. The order of a fold is the schedule's. ReduceMax and ReduceMin fold
+ * integer keys that order floats (-0 below +0, NaN beyond everything), so that the result does not
+ * depend on that order and any NaN comes out as NaN. */
+#include "ir/ops/common.h"
+
+/* ---- axes -------------------------------------------------------------------------------------------- */
+
+/* Marks the reduced axes; none given means all, or none with noop_with_empty_axes. */
+static bool reduced_axes(Module *m, const Node *n, bool *is_red) {
+    int64_t axes[MAX_RANK];
+    int count = 0, rank = n->in[0]->shape.rank;
+    if (has_in(n, 1) && !infer_const_ints(m, n, 1, axes, MAX_RANK, &count)) return false;
+    if (!infer_axes(m, n, axes, count, rank, is_red)) return false;
+    if (count == 0 && !attr_int(n, "noop_with_empty_axes", 0))
+        for (int i = 0; i < rank; i++) is_red[i] = true;
+    return true;
+}
+
+static Shape reduced_shape(Module *m, Shape in, const bool *is_red, bool keep) {
+    Shape out = shape_make(m->arena, in.rank);
+    out.rank = 0;
+    for (int i = 0; i < in.rank; i++)
+        if (keep || !is_red[i]) out.dims[out.rank++] = is_red[i] ? k_int(m->k, 1) : in.dims[i];
+    return out;
+}
+
+/* Input indices of a stage whose output is reduced_shape: its axes where kept, fresh ones elsewhere. */
+static void reduce_indices(Def *d, Stage *s, const KTensor *x, const bool *is_red, bool keep, const KExpr **from) {
+    for (int i = 0, j = 0; i < x->rank; i++) {
+        from[i] = is_red[i] ? def_reduce_axis(d, s, "r", x->dims[i]) : def_axis(d, s, j);
+        j += keep || !is_red[i];
+    }
+}
+
+/* ---- ordering keys ------------------------------------------------------------------------------------- */
+
+static DType key_dtype(DType t) {
+    if (t == DT_F64) return DT_I64;
+    return dtype_is_float(t) ? DT_I32 : t;
+}
+
+/* Negative floats order backwards as integers: flip all bits but the sign. The map is its own inverse. */
+static const KExpr *flip_negative(KCtx *k, const KExpr *key) {
+    int bits = dtype_info[key->dtype].bits;
+    const KExpr *sign = k_shr(k, key, k_const_i(k, key->dtype, bits - 1));
+    return k_xor(k, key, k_and(k, sign, k_const_i(k, key->dtype, bits == 64 ? INT64_MAX : INT32_MAX)));
+}
+
+/* An integer that orders like x; NaN gives the greatest (for max) or the least (for min). */
+static const KExpr *order_key(Def *d, const KExpr *x, bool is_max) {
+    KCtx *k = d->k;
+    DType t = key_dtype(x->dtype);
+    if (t == x->dtype) return x;
+    const KExpr *nan_key = is_max ? lower_highest(d, t) : lower_lowest(d, t);
+    return k_select(k, k_eq(k, x, x), flip_negative(k, k_bitcast(k, t, x)), nan_key);
+}
+
+/* The extreme keys are NaNs' own bits with all payload bits set, so no test is needed on the way back. */
+static const KExpr *key_value(Def *d, DType t, const KExpr *key) {
+    return key->dtype == t ? key : k_bitcast(d->k, t, flip_negative(d->k, key));
+}
+
+/* ---- Reduce -------------------------------------------------------------------------------------------- */
+
+static unsigned reduce_classes(OpId op) {
+    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_ANY : CLASS_NUMBER;
+}
+
+/* Contents of ReduceProd and ReduceMin over a whole vector. */
+static void reduce_content(Module *m, const Node *n, const bool *is_red, Value *out) {
+    int64_t count, n_out;
+    const Value *x = n->in[0];
+    out->content = NULL;
+    const KExpr **own = x->shape.rank == 1 && is_red[0] ? infer_content(m, x, &count) : NULL;
+    if (!own || count == 0 || !can_track_content(out, &n_out)) return;
+    if (n->op != OP_ReduceProd && n->op != OP_ReduceMin) return;
+    const KExpr *e = own[0];
+    for (int64_t i = 1; i < count; i++) e = n->op == OP_ReduceProd ? k_mul(m->k, e, own[i]) : k_min(m->k, e, own[i]);
+    own[0] = infer_wrapped(m, out->dtype, e);
+    infer_set_content(out, own);
+}
+
+bool reduce_infer(Module *m, Node *n) {
+    bool is_red[MAX_RANK];
+    if (!infer_dtype(m, n, 0, reduce_classes(n->op)) || !reduced_axes(m, n, is_red)) return false;
+    Shape out = reduced_shape(m, n->in[0]->shape, is_red, attr_int(n, "keepdims", 1) != 0);
+    if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
+    reduce_content(m, n, is_red, n->out[0]);
+    return true;
+}
+
+/* Dtype of the accumulator. Roots and logarithms of integers go through f64. */
+static DType reduce_dtype(OpId op, DType t) {
+    bool is_real = op == OP_ReduceL2 || op == OP_ReduceLogSum || op == OP_ReduceLogSumExp;
+    if (is_real && !dtype_is_float(t)) return DT_F64;
+    t = compute_dtype(t);
+    return op == OP_ReduceMax || op == OP_ReduceMin ? key_dtype(t) : t;
+}
+
+static const KExpr *reduce_term(Def *d, OpId op, const KExpr *x) {
+    KCtx *k = d->k;
+    switch ((int)op) {
+    case OP_ReduceL1: return dtype_info[x->dtype].kind == DK_UINT ? x : k_abs(k, x);
+    case OP_ReduceL2: case OP_ReduceSumSquare: return k_mul(k, x, x);
+    case OP_ReduceMax: case OP_ReduceMin: return order_key(d, x, op == OP_ReduceMax);
+    default: return x;
+    }
+}
+
+static KOp reduce_fold(OpId op, DType acc) {
+    switch ((int)op) {
+    case OP_ReduceMax: return acc == DT_BOOL ? KO_or : KO_max;
+    case OP_ReduceMin: return acc == DT_BOOL ? KO_and : KO_min;
+    case OP_ReduceProd: return KO_mul;
+    default: return KO_add;
+    }
+}
+
+/* The neutral element; for keys that of -inf (max) or +inf (min): the result without elements. */
+static const KExpr *reduce_init(Def *d, OpId op, DType x, DType acc) {
+    bool is_max = op == OP_ReduceMax;
+    if (!is_max && op != OP_ReduceMin) return k_const(d->k, acc, op == OP_ReduceProd);
+    if (acc == x) return is_max ? lower_lowest(d, x) : lower_highest(d, x);
+    if (acc == DT_I32) return k_const_i(d->k, acc, is_max ? -INT64_C(0x7f800001) : INT64_C(0x7f800000));
+    return k_const_i(d->k, acc, is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
+}
+
+static const KExpr *reduce_finish(Def *d, const Stage *s, DType x) {
+    KCtx *k = d->k;
+    OpId op = d->node->op;
+    const KExpr *acc = def_acc(d, s), *count = k_int(k, 1);
+    switch ((int)op) {
+    case OP_ReduceMax: case OP_ReduceMin: return key_value(d, x, acc);
+    case OP_ReduceL2: return k_sqrt(k, acc);
+    case OP_ReduceLogSum: return k_log(k, acc);
+    case OP_ReduceMean:
+        for (int i = 0; i < s->n_red; i++) count = k_mul(k, count, s->red_extent[i]);
+        return k_div(k, acc, k_cast(k, acc->dtype, count));
+    default: return acc;
+    }
+}
+
+/* log(sum(exp(x - peak))) + peak with the greatest element as peak, 0 where that is not finite */
+static void log_sum_exp(Def *d, KTensor *x, KTensor *out, const bool *is_red, bool keep, DType t) {
+    KCtx *k = d->k;
+    const KExpr *from[MAX_RANK], *own[MAX_RANK];
+    KTensor *peak = def_temp(d, "peak", t, out->rank, out->dims);
+    Stage *s = def_begin(d, FORM_REDUCE, peak);
+    reduce_indices(d, s, x, is_red, keep, from);
+    def_reduce(d, s, KO_max, t, lower_lowest(d, t), k_cast(k, t, def_at(d, x, from, x->rank)));
+    const KExpr *zero = k_const(k, t, 0), *most = def_acc(d, s);
+    def_finish(d, s, k_select(k, k_lt(k, k_abs(k, most), lower_highest(d, t)), most, zero));
+    s = def_begin(d, FORM_REDUCE, out);
+    lower_axes(d, s, own);
+    const KExpr *shift = k_at(k, peak, own, peak->rank);
+    reduce_indices(d, s, x, is_red, keep, from);
+    const KExpr *e = k_cast(k, t, def_at(d, x, from, x->rank));
+    def_reduce(d, s, KO_add, t, zero, k_exp(k, k_sub(k, e, shift)));
+    def_finish(d, s, k_cast(k, out->dtype, k_add(k, k_log(k, def_acc(d, s)), shift)));
+}
+
+void reduce_lower(Def *d, const Node *n) {
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    const KExpr *from[MAX_RANK];
+    bool is_red[MAX_RANK], keep = attr_int(n, "keepdims", 1) != 0;
+    BUG_IF(!reduced_axes(d->m, n, is_red), "axes changed since infer");
+    DType acc = reduce_dtype(n->op, x->dtype);
+    if (n->op == OP_ReduceLogSumExp) {
+        log_sum_exp(d, x, out, is_red, keep, acc);
+        return;
+    }
+    bool is_order = n->op == OP_ReduceMax || n->op == OP_ReduceMin;
+    DType t = is_order ? compute_dtype(x->dtype) : acc; /* of the element before f */
+    Stage *s = def_begin(d, FORM_REDUCE, out);
+    reduce_indices(d, s, x, is_red, keep, from);
+    const KExpr *e = k_cast(d->k, t, def_at(d, x, from, x->rank));
+    def_reduce(d, s, reduce_fold(n->op, acc), acc, reduce_init(d, n->op, t, acc), reduce_term(d, n->op, e));
+    def_finish(d, s, k_cast(d->k, out->dtype, reduce_finish(d, s, t)));
+}
+
+/* ---- ArgMax and ArgMin ----------------------------------------------------------------------------------- */
+
+bool arg_reduce_infer(Module *m, Node *n) {
+    bool is_red[MAX_RANK] = {false};
+    int axis;
+    if (!infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
+    Shape in = n->in[0]->shape;
+    if (!infer_axis(m, n, attr_int(n, "axis", 0), in.rank, &axis)) return false;
+    if (k_is_value(in.dims[axis], 0)) {
+        diag_error(m->diag, n->loc, "axis %d is empty: it has no extreme element", axis);
+        return false;
+    }
+    is_red[axis] = true;
+    return infer_set(m, n, 0, DT_I64, reduced_shape(m, in, is_red, attr_int(n, "keepdims", 1) != 0));
+}
+
+/* NaN is never the best, except that a leading NaN wins: what comparing one element after the other
+ * with "greater than the best so far" gives, which is onnxruntime's way. */
+void arg_reduce_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    DType t = compute_dtype(x->dtype);
+    bool is_red[MAX_RANK] = {false}, is_max = n->op == OP_ArgMax, keep = attr_int(n, "keepdims", 1) != 0;
+    bool is_last = attr_int(n, "select_last_index", 0) != 0;
+    int axis = shape_axis(attr_int(n, "axis", 0), x->rank);
+    is_red[axis] = true;
+    const KExpr *from[MAX_RANK], *own[MAX_RANK], *worst = is_max ? lower_lowest(d, t) : lower_highest(d, t);
+    KTensor *best = def_temp(d, "best", t, out->rank, out->dims);
+    Stage *s = def_begin(d, FORM_REDUCE, best);
+    reduce_indices(d, s, x, is_red, keep, from);
+    const KExpr *e = k_cast(k, t, def_at(d, x, from, x->rank));
+    if (dtype_is_float(t)) e = k_select(k, k_eq(k, e, e), e, worst);
+    def_reduce(d, s, is_max ? KO_max : KO_min, t, worst, e);
+    s = def_begin(d, FORM_REDUCE, out);
+    lower_axes(d, s, own);
+    const KExpr *most = k_at(k, best, own, best->rank);
+    reduce_indices(d, s, x, is_red, keep, from);
+    const KExpr *never = k_int(k, is_last ? -1 : INT64_MAX), *i = from[axis];
+    const KExpr *is_best = k_eq(k, k_cast(k, t, def_at(d, x, from, x->rank)), most);
+    def_reduce(d, s, is_last ? KO_max : KO_min, DT_I64, never, k_select(k, is_best, i, never));
+    if (!dtype_is_float(t)) return;
+    from[axis] = k_int(k, 0);
+    e = k_cast(k, t, def_at(d, x, from, x->rank));
+    def_finish(d, s, k_select(k, k_eq(k, e, e), def_acc(d, s), k_int(k, 0)));
+}
+
+/* ---- CumSum ---------------------------------------------------------------------------------------------- */
+
+static bool cum_sum_axis(Module *m, const Node *n, int *axis) {
+    int64_t value = 0;
+    int count;
+    if (!infer_const_ints(m, n, 1, &value, 1, &count)) return false;
+    if (count == 1) return infer_axis(m, n, value, n->in[0]->shape.rank, axis);
+    diag_error(m->diag, n->loc, "input 1 (axis) must be a scalar");
+    return false;
+}
+
+bool cum_sum_infer(Module *m, Node *n) {
+    int axis;
+    return infer_dtype(m, n, 0, CLASS_NUMBER) && cum_sum_axis(m, n, &axis) && infer_same_as(m, n, 0, n->in[0]);
+}
+
+/* State 0 is the sum up to and including the element; state 1, for exclusive sums, is the one before. */
+void cum_sum_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    DType t = compute_dtype(x->dtype);
+    int axis;
+    BUG_IF(!cum_sum_axis(d->m, n, &axis), "the axis changed since infer");
+    Stage *s = def_begin(d, FORM_SCAN, out);
+    s->scan_axis = axis;
+    s->scan_reverse = attr_int(n, "reverse", 0) != 0;
+    s->n_states = attr_int(n, "exclusive", 0) ? 2 : 1;
+    for (int i = 0; i < s->n_states; i++) {
+        s->state[i] = kvar_new(k, KV_AXIS, t, i ? "before" : "sum", INT64_MIN, INT64_MAX);
+        s->state_init[i] = k_const(k, t, 0);
+    }
+    const KExpr *sum = k_var(k, s->state[0]);
+    s->step[0] = k_add(k, sum, lower_elem(d, s, x, t));
+    if (s->n_states == 2) s->step[1] = sum;
+    s->body = k_cast(k, out->dtype, k_var(k, s->state[s->n_states - 1]));
+}

@@ -1,0 +1,99 @@
+/* Evaluation at compile time: a stage or a node whose inputs are all constant becomes data.
+ *
+ * The stage is opened into a kernel like any other and run by the module's run_kernel hook (compiled
+ * code, for large ones) or by the interpreter, so folding has the meaning of running. */
+#include <string.h>
+
+#include "ir/interpret.h"
+#include "ir/math.h"
+#include "passes/kernelize.h"
+#include "passes/pass.h"
+
+static const uint64_t LARGEST_CONSTANT = UINT64_C(2) << 30;
+
+/* Bytes of a constant root tensor in its layout. */
+static bool buffer_of(const KernelUse *use, uint32_t i, DefProgram *p, void **data, int64_t *n_elems) {
+    for (; p; p = p->parent)
+        for (uint32_t t = 0; t < p->tensors.n; t++) {
+            KTensor *x = p->tensors.at[t];
+            if (x->buf != use->bufs[i]) continue;
+            *data = (void *)x->data;
+            return x->data && k_is_int(tensor_n_elems(p->m->k, x), n_elems);
+        }
+    return false;
+}
+
+static bool run(Module *m, DefProgram *p, KBlock body) {
+    KernelUse use = kernel_extract(m->k, body);
+    Kernel *kn = use.kernel;
+    if (kn->n_scalars) return false;
+    kn->name = "fold";
+    kernel_expand_math(m->k, kn, m->target);
+    void **data = arena_array(m->scratch, void *, kn->n_params);
+    int64_t *n_elems = arena_array(m->scratch, int64_t, kn->n_params), total = 0;
+    InterpretBuf *bufs = arena_array(m->scratch, InterpretBuf, kn->n_params);
+    for (uint32_t i = 0; i < kn->n_params; i++) {
+        if (!buffer_of(&use, i, p, &data[i], &n_elems[i])) return false;
+        bufs[i] = (InterpretBuf){data[i], n_elems[i]};
+        total += n_elems[i];
+    }
+    if (m->run_kernel && total >= 16384 && m->run_kernel(m->run_kernel_user, kn, data, n_elems)) return true;
+    interpret_kernel(kn, bufs, NULL);
+    return true;
+}
+
+static bool give_data(DefProgram *p, KTensor *t) {
+    int64_t n;
+    uint64_t n_bytes;
+    if (!k_is_int(tensor_n_elems(p->m->k, t), &n) || n < 0 || t->dtype == DT_STR) return false;
+    if (__builtin_mul_overflow((uint64_t)n, (uint64_t)dtype_bytes(t->dtype), &n_bytes) || n_bytes > LARGEST_CONSTANT) return false;
+    t->data = arena_alloc(p->arena, n_bytes ? n_bytes : 1);
+    t->data_bytes = n_bytes;
+    return true;
+}
+
+static bool inputs_are_const(DefProgram *p, const Stage *s) {
+    KTensor *read[256];
+    const KExpr *offset;
+    int n = stage_reads(p, s, read, 256);
+    for (int i = 0; i < n; i++)
+        if (!tensor_root(p->m->k, read[i], &offset)->data) return false;
+    return true;
+}
+
+bool evaluate_stage(DefProgram *p, Stage *s) {
+    KBlock body = {0};
+    if (s->form == FORM_REGION || s->n_sizes || !inputs_are_const(p, s)) return false;
+    int n_outs = s->form == FORM_PROGRAM ? s->n_outs : 1;
+    for (int i = 0; i < n_outs; i++)
+        if (!give_data(p, s->form == FORM_PROGRAM ? s->outs[i] : s->out)) return false;
+    stage_open(p, s, &body);
+    if (!run(p->m, p, body)) BUG("stage '%s' could not be evaluated", s->out->name);
+    return true;
+}
+
+static void forget_tensors(Node *n) {
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i]) n->in[i]->tensor = NULL;
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i]) n->out[i]->tensor = NULL;
+}
+
+bool evaluate_node(Module *m, Node *n) {
+    DefProgram *p = arena_new(m->arena, DefProgram);
+    p->m = m;
+    p->arena = m->arena;
+    Def d = {.p = p, .m = m, .k = m->k, .arena = m->arena, .node = n};
+    op_info[n->op].lower(&d, n);
+    bool good = true;
+    for (Stage *s = p->first; s && good; s = s->next) good = evaluate_stage(p, s);
+    for (int i = 0; good && i < n->n_out; i++) {
+        if (!n->out[i]) continue;
+        const KTensor *t = n->out[i]->tensor;
+        BUG_IF(!t->data, "output %d was not computed", i);
+        n->out[i]->data = t->data;
+        n->out[i]->data_bytes = t->data_bytes;
+    }
+    forget_tensors(n);
+    return good;
+}

@@ -1,0 +1,104 @@
+/* From statements to kernels: see kernelize.h. */
+#include "passes/kernelize.h"
+
+#include <string.h>
+
+#include "ir/schedule.h"
+
+typedef struct Extract {
+    KCtx *k;
+    Arena *arena;
+    VEC(KBuf *) bufs;    /* outer buffers */
+    VEC(KBuf *) params;  /* what replaces them */
+    VEC(KVar *) bound;   /* variables bound inside */
+    VEC(KVar *) free;
+} Extract;
+
+static bool is_local(const KBuf *b) {
+    return b->mem == MEM_REG || b->mem == MEM_STACK || b->mem == MEM_SHARED;
+}
+
+static KBuf *param_of(Extract *x, KBuf *b) {
+    if (is_local(b)) return b;
+    for (uint32_t i = 0; i < x->bufs.n; i++)
+        if (x->bufs.at[i] == b) return x->params.at[i];
+    KBuf *p = kbuf_new(x->k, MEM_PARAM, b->dtype, *b->name ? b->name : "t", b->n_elems);
+    p->index = x->params.n;
+    p->noalias = true;
+    p->align = b->mem == MEM_ARENA || b->mem == MEM_CONST ? 64 : 0;
+    vec_push(x->arena, &x->bufs, b);
+    vec_push(x->arena, &x->params, p);
+    return p;
+}
+
+static bool holds(KVar *const *v, uint32_t n, const KVar *var) {
+    for (uint32_t i = n; i-- > 0;)
+        if (v[i] == var) return true;
+    return false;
+}
+
+static const KExpr *extract_expr(KCtx *k, const KExpr *e, void *user) {
+    Extract *x = user;
+    BUG_IF(e->op == KO_at, "a tensor read was not opened");
+    if (e->op == KO_load && !is_local(e->u.buf) && e->u.buf->mem != MEM_PARAM) {
+        KBuf *p = param_of(x, e->u.buf);
+        return e->n_args == 2 ? k_load_if(k, p, e->arg[0], e->arg[1]) : k_load(k, p, e->arg[0]);
+    }
+    if (e->op == KO_var) {
+        KVar *v = e->u.var;
+        BUG_IF(v->kind == KV_AXIS, "axis '%s' was not bound to a loop", v->name);
+        if (!holds(x->bound.at, x->bound.n, v) && !holds(x->free.at, x->free.n, v)) vec_push(x->arena, &x->free, v);
+    }
+    return e;
+}
+
+static void extract_block(Extract *x, KBlock *b) {
+    for (KStmt *s = b->first; s; s = s->next) {
+        if (s->extent) s->extent = k_rewrite(x->k, s->extent, extract_expr, x);
+        if (s->index) s->index = k_rewrite(x->k, s->index, extract_expr, x);
+        if (s->value) s->value = k_rewrite(x->k, s->value, extract_expr, x);
+        if (s->kind == KS_STORE) {
+            s->buf = param_of(x, s->buf);
+            if (!is_local(s->buf)) s->buf->written = true;
+        }
+        if (s->var) vec_push(x->arena, &x->bound, s->var);
+        extract_block(x, &s->body);
+        extract_block(x, &s->other);
+    }
+}
+
+KernelUse kernel_extract(KCtx *k, KBlock body) {
+    Extract x = {.k = k, .arena = kctx_arena(k)};
+    Kernel *kn = arena_new(x.arena, Kernel);
+    kn->body = body;
+    extract_block(&x, &kn->body);
+    kn->params = x.params.at;
+    kn->n_params = x.params.n;
+    kn->scalars = x.free.at;
+    kn->n_scalars = x.free.n;
+    return (KernelUse){kn, x.bufs.at, x.free.at};
+}
+
+typedef struct OpenProgram {
+    DefProgram *p;
+} OpenProgram;
+
+static const KExpr *open_read(KCtx *k, const KExpr *e, void *user) {
+    (void)k;
+    OpenProgram *o = user;
+    return e->op == KO_at ? expr_open(o->p, e) : e;
+}
+
+void stage_open(DefProgram *p, Stage *s, KBlock *into) {
+    KBuild b;
+    kb_begin(&b, p->m->k, into);
+    if (s->form == FORM_PROGRAM) {
+        OpenProgram o = {p};
+        kblock_rewrite(p->m->k, &s->program, open_read, &o);
+        *into = s->program;
+    } else if (s->schedule) {
+        schedule_open_contract(p, s, s->schedule, &b);
+    } else {
+        schedule_open_rows(p, &s, 1, 0, NULL, 0, &b);
+    }
+}

@@ -1,0 +1,427 @@
+/* lower_kernels: opens stages into kernels and writes the entry that calls them in order.
+ *
+ * Before:  a DefProgram of stages with layouts, schedules and groups
+ * After:   Module.kmod: kernels with parameters, equal ones shared, and an entry of calls, branches and
+ *          loops over the tensors' buffers
+ *
+ * Requires everything before it. Control flow becomes entry statements: the tensors of a region's body
+ * share memory with the region's results where they are the same bytes, and are copied where a value
+ * is carried from one iteration to the next. Arena offsets are left to plan_memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/schedule.h"
+#include "ir/support/map.h"
+#include "passes/kernelize.h"
+#include "passes/pass.h"
+
+typedef struct Lower {
+    Module *m;
+    KModule *km;
+    KCtx *k;
+    Arena *arena;
+    KBuild entry;
+    StrMap *by_signature;
+    VEC(Kernel *) kernels;
+    VEC(KBuf *) consts;
+    struct {
+        VEC(const Node *) at;
+    } nodes;
+    const Node *current;
+} Lower;
+
+/* ---- calls ------------------------------------------------------------------------------------------- */
+
+static void note_const(Lower *l, KBuf *b) {
+    if (b->mem != MEM_CONST) return;
+    for (uint32_t i = l->consts.n; i-- > 0;)
+        if (l->consts.at[i] == b) return;
+    b->index = l->consts.n;
+    vec_push(l->arena, &l->consts, b);
+}
+
+static const char *kernel_name(Lower *l, const Stage *s, uint32_t id) {
+    char op[32];
+    const char *from = s && s->node ? op_info[s->node->op].name : "copy";
+    int n = 0;
+    for (; from[n] && n < 31; n++) op[n] = (char)(from[n] >= 'A' && from[n] <= 'Z' ? from[n] + 32 : from[n]);
+    op[n] = 0;
+    const char *dtype = s && s->out ? dtype_info[s->out->dtype].name : "any";
+    const char *tile = s && s->schedule ? schedule_text(l->arena, s->schedule) : "rows";
+    return arena_printf(l->arena, "k%u_%s_%s__%s_%s", id, op, dtype, l->m->target->name, tile);
+}
+
+/* The kernel of this block, or an equal one made before; appends its call. */
+static void call_block(Lower *l, KBlock body, const Stage *s, double flops) {
+    KernelUse use = kernel_extract(l->k, body);
+    StrBuf sig = {0};
+    kernel_signature(use.kernel, &sig);
+    Kernel *known = strmap_get(l->by_signature, strbuf_text(&sig));
+    if (!known) {
+        known = use.kernel;
+        known->id = l->kernels.n;
+        known->name = kernel_name(l, s, known->id);
+        known->note = s && s->node ? s->node->loc.node : NULL;
+        known->flops = flops;
+        vec_push(l->arena, &l->kernels, known);
+        strmap_put(l->by_signature, arena_strdup(l->arena, strbuf_text(&sig)), known);
+    }
+    strbuf_free(&sig);
+    KStmt *call = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_CALL);
+    call->callee = known;
+    call->args = arena_array(l->arena, KArg, known->n_params);
+    call->scalars = arena_array(l->arena, const KExpr *, known->n_scalars);
+    for (uint32_t i = 0; i < known->n_params; i++) {
+        call->args[i].buf = use.bufs[i];
+        note_const(l, use.bufs[i]);
+    }
+    for (uint32_t i = 0; i < known->n_scalars; i++) call->scalars[i] = k_var(l->k, use.scalars[i]);
+}
+
+static void start_node(Lower *l, const Node *n) {
+    if (!n || n == l->current) return;
+    l->current = n;
+    KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_NODE);
+    s->node = l->nodes.at.n;
+    vec_push(l->arena, &l->nodes.at, n);
+}
+
+static double stage_flops(const Stage *s) {
+    double n = s->form == FORM_CONTRACT ? 2 : 1;
+    if (!s->out || s->form == FORM_PROGRAM) return 0;
+    for (int i = 0; i < s->out->rank; i++) n *= (double)s->out->dims[i]->hi;
+    for (int i = 0; i < s->n_red; i++) n *= (double)s->red_extent[i]->hi;
+    return n;
+}
+
+/* ---- halos ---------------------------------------------------------------------------------------------- */
+
+/* Zeroes the halo slabs of t: for each axis with a halo, the rows before and after, over all of the others. */
+static void zero_halo(Lower *l, const KTensor *t, const Stage *s) {
+    KCtx *k = l->k;
+    KBlock body = {0};
+    KBuild b;
+    kb_begin(&b, k, &body);
+    const Layout *lay = &t->layout;
+    for (int axis = 0; axis < t->rank; axis++)
+        for (int side = 0; side < 2; side++) {
+            if (!lay->halo[axis][side]) continue;
+            const KExpr *flat = k_int(k, 0);
+            for (int i = 0; i < t->rank; i++) {
+                const KExpr *dim = k_add(k, t->dims[i], k_int(k, lay->halo[i][0] + lay->halo[i][1]));
+                if (lay->block > 1 && lay->block_axis == i)
+                    dim = k_fdiv(k, k_add(k, dim, k_int(k, lay->block - 1)), k_int(k, lay->block));
+                const KExpr *extent = i == axis ? k_int(k, lay->halo[axis][side]) : dim;
+                bool innermost = i == t->rank - 1 && lay->block <= 1;
+                int64_t n;
+                bool vector = innermost && k_is_int(extent, &n) && n <= 64;
+                const KExpr *at = kb_for(&b, vector ? LOOP_VECTOR : LOOP_SERIAL, "h", extent);
+                if (i == axis && side) at = k_add(k, at, k_sub(k, dim, extent));
+                flat = k_add(k, k_mul(k, flat, dim), at);
+            }
+            if (lay->block > 1) {
+                const KExpr *lane = kb_for(&b, LOOP_VECTOR, "l", k_int(k, lay->block));
+                flat = k_add(k, k_mul(k, flat, k_int(k, lay->block)), lane);
+            }
+            kb_store(&b, t->buf, flat, k_const(k, t->dtype, 0));
+            while (b.depth > 1) kb_end(&b);
+        }
+    call_block(l, body, s, 0);
+}
+
+/* ---- stages --------------------------------------------------------------------------------------------- */
+
+static void lower_program(Lower *l, DefProgram *p);
+
+static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
+    Stage *stages[64];
+    KTensor *local[64];
+    int n = 0, n_local = 0, n_outer = first->out->rank;
+    double flops = 0;
+    for (Stage *s = first; s != end && n < 64; s = s->next) {
+        stages[n++] = s;
+        flops += stage_flops(s);
+    }
+    while (n_outer > 0 && k_is_value(first->out->dims[n_outer - 1], 1)) n_outer--;
+    for (int i = 0; i < n; i++) {
+        const KTensor *t = stages[i]->out;
+        bool row_scalar = stages[i]->form == FORM_REDUCE && !t->dense_only;
+        for (int a = n_outer; a < t->rank; a++) row_scalar &= k_is_value(t->dims[a], 1);
+        for (const Stage *s = p->first; s && row_scalar; s = s->next) {
+            if (s->group == first->group) continue;
+            KTensor *read[256];
+            int n_read = s->form == FORM_REGION ? 0 : stage_reads(p, s, read, 256);
+            for (int r = 0; r < n_read; r++) row_scalar &= read[r] != t;
+        }
+        if (row_scalar) local[n_local++] = stages[i]->out;
+    }
+    KBlock body = {0};
+    KBuild b;
+    kb_begin(&b, l->k, &body);
+    schedule_open_rows(p, stages, n, n_outer, local, n_local, &b);
+    call_block(l, body, stages[n - 1], flops);
+}
+
+static const KExpr *load_scalar(Lower *l, KTensor *t) {
+    const KExpr *offset;
+    KTensor *root = tensor_root(l->k, t, &offset);
+    note_const(l, root->buf);
+    return k_load(l->k, root->buf, offset);
+}
+
+static void store_scalar(Lower *l, KTensor *t, const KExpr *value) {
+    const KExpr *offset;
+    KTensor *root = tensor_root(l->k, t, &offset);
+    kb_store(&l->entry, root->buf, offset, value);
+}
+
+/* to := from, element by element in dense order; the shapes may differ in their symbols. */
+static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
+    Stage *s = arena_new(l->arena, Stage);
+    const KExpr *index[MAX_RANK];
+    s->form = FORM_MAP;
+    s->out = to;
+    for (int i = 0; i < to->rank; i++) {
+        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0, to->dims[i]->hi == INT64_MAX ? INT64_MAX : to->dims[i]->hi < 1 ? 0 : to->dims[i]->hi - 1);
+        index[i] = k_is_value(from->dims[i], 1) ? k_int(l->k, 0) : k_var(l->k, s->axis[i]);
+    }
+    s->body = k_at(l->k, from, index, to->rank);
+    KBlock body = {0};
+    stage_open(p, s, &body);
+    call_block(l, body, s, 0);
+}
+
+/* Computed sizes that this value's shape introduces: stored where the actual dims are known. */
+static void store_joined_dims(Lower *l, const KTensor *joined, const KTensor *actual) {
+    for (int i = 0; i < joined->rank; i++) {
+        const KExpr *d = joined->dims[i];
+        if (d->op != KO_var || d->u.var->kind != KV_SYMBOL || !d->u.var->computed || d == actual->dims[i]) continue;
+        kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), actual->dims[i]);
+    }
+}
+
+static void let_symbol(Lower *l, KVar *symbol) {
+    KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_LET);
+    s->var = symbol;
+    s->value = k_load(l->k, l->m->size_table, k_int(l->k, symbol->slot));
+}
+
+static void let_joined_dims(Lower *l, const Node *n) {
+    for (int i = 0; i < n->n_out; i++) {
+        if (!n->out[i]) continue;
+        const KTensor *t = n->out[i]->tensor;
+        for (int a = 0; a < t->rank; a++) {
+            const KExpr *d = t->dims[a];
+            bool own = d->op == KO_var && d->u.var->kind == KV_SYMBOL && d->u.var->computed;
+            for (int j = 0; own && j < n->n_in; j++)
+                for (int b = 0; n->in[j] && b < n->in[j]->shape.rank; b++) own &= n->in[j]->shape.dims[b] != d;
+            if (own) let_symbol(l, d->u.var);
+        }
+    }
+}
+
+static void ensure_size_table(Lower *l) {
+    if (!l->m->size_table) l->m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
+}
+
+/* The body's result is written straight into the region's, when that is used. */
+static void share_result(KTensor *body_out, Value *region_out, const KExpr *offset) {
+    if (!region_out) return;
+    body_out->alias = region_out->tensor;
+    body_out->alias_offset = offset;
+}
+
+static void lower_if(Lower *l, Stage *s) {
+    const Node *n = s->region;
+    kb_if(&l->entry, load_scalar(l, n->in[0]->tensor));
+    for (int branch = 0; branch < 2; branch++) {
+        if (branch) kb_else(&l->entry);
+        DefProgram *sub = s->sub[branch];
+        for (int i = 0; i < n->n_out; i++) share_result(sub->outputs.at[i], n->out[i], NULL);
+        l->current = NULL;
+        lower_program(l, sub);
+        for (int i = 0; i < n->n_out; i++)
+            if (n->out[i]) store_joined_dims(l, n->out[i]->tensor, sub->outputs.at[i]);
+    }
+    kb_end(&l->entry);
+    let_joined_dims(l, n);
+    l->current = NULL;
+}
+
+static const KExpr *slice_elems(Lower *l, const KTensor *t) {
+    return tensor_n_elems(l->k, t);
+}
+
+/* State j of a loop lives in the region's result when that is used, else in the body input's own memory. */
+static void start_state(Lower *l, DefProgram *p, DefProgram *sub, int input, Value *init, Value *result) {
+    KTensor *state = sub->inputs.at[input];
+    if (result) state->alias = result->tensor;
+    copy_bytes(l, p, state, program_tensor(p, init));
+}
+
+static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
+    const Node *n = s->region;
+    DefProgram *sub = s->sub[0];
+    int n_scan = (int)attr_int(n, "num_scan_inputs", 1), n_state = n->n_in - n_scan;
+    const int64_t *in_dir, *out_dir;
+    int n_in_dir = attr_ints(n, "scan_input_directions", &in_dir);
+    int n_out_dir = attr_ints(n, "scan_output_directions", &out_dir);
+    for (int i = 0; i < n_state; i++) start_state(l, p, sub, i, n->in[i], n->out[i]);
+    const KExpr *length = n->in[n_state]->tensor->dims[0];
+    const KExpr *t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
+    const KExpr *back = k_sub(l->k, k_sub(l->k, length, k_int(l->k, 1)), t);
+    for (int i = 0; i < n_scan; i++) {
+        KTensor *slice = sub->inputs.at[n_state + i];
+        slice->alias = n->in[n_state + i]->tensor;
+        slice->alias_offset = k_mul(l->k, i < n_in_dir && in_dir[i] ? back : t, slice_elems(l, slice));
+    }
+    for (int i = n_state; i < n->n_out; i++) {
+        const KExpr *at = i - n_state < n_out_dir && out_dir[i - n_state] ? back : t;
+        KTensor *out = sub->outputs.at[i];
+        share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
+    }
+    l->current = NULL;
+    lower_program(l, sub);
+    for (int i = 0; i < n_state; i++) copy_bytes(l, p, sub->inputs.at[i], sub->outputs.at[i]);
+    kb_end(&l->entry);
+    l->current = NULL;
+}
+
+static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
+    const Node *n = s->region;
+    DefProgram *sub = s->sub[0];
+    KCtx *k = l->k;
+    int n_carried = n->n_in - 2;
+    KTensor *count = program_add_tensor(p, "trips", DT_I64, 0, NULL), *cond = sub->inputs.at[1];
+    count->buf->mem = MEM_ARENA;
+    count->buf->n_elems = k_int(k, 1);
+    const KExpr *zero = k_int(k, 0), *trips = k_load(k, count->buf, zero);
+    store_scalar(l, count, zero);
+    store_scalar(l, cond, n->in[1] ? load_scalar(l, program_tensor(p, n->in[1])) : k_bool(k, true));
+    for (int i = 0; i < n_carried; i++) start_state(l, p, sub, 2 + i, n->in[2 + i], n->out[i]);
+    const KExpr *go = load_scalar(l, cond);
+    if (n->in[0]) go = k_and(k, go, k_lt(k, trips, k_cast(k, DT_I64, load_scalar(l, program_tensor(p, n->in[0])))));
+    kb_while(&l->entry, go);
+    const KExpr *t = kb_let_within(&l->entry, "trip", trips, INT64_MAX);
+    store_scalar(l, sub->inputs.at[0], t);
+    for (int i = n_carried; i < n->n_out; i++) {
+        KTensor *out = sub->outputs.at[1 + i];
+        share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
+    }
+    l->current = NULL;
+    lower_program(l, sub);
+    for (int i = 0; i < n_carried; i++) copy_bytes(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
+    store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
+    store_scalar(l, count, k_add(k, t, k_int(k, 1)));
+    kb_end(&l->entry);
+    for (int i = n_carried; i < n->n_out; i++) {
+        const KExpr *d = n->out[i] ? n->out[i]->tensor->dims[0] : NULL;
+        if (d && d->op == KO_var && d->u.var->computed)
+            kb_store(&l->entry, l->m->size_table, k_int(k, d->u.var->slot), trips);
+    }
+    let_joined_dims(l, n);
+    l->current = NULL;
+}
+
+static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
+    if (s->form == FORM_REGION) {
+        /* which of the three it is shows in its subgraphs and inputs */
+        if (s->sub[1])
+            lower_if(l, s);
+        else if (node_attr(s->region, "num_scan_inputs"))
+            lower_scan(l, p, s);
+        else
+            lower_loop(l, p, s);
+        return;
+    }
+    if (s->out->layout.has_halo) zero_halo(l, s->out, s);
+    KBlock body = {0};
+    stage_open(p, s, &body);
+    call_block(l, body, s, stage_flops(s));
+    for (int i = 0; i < s->n_sizes; i++) let_symbol(l, s->sizes[i]);
+}
+
+static void lower_program(Lower *l, DefProgram *p) {
+    for (Stage *s = p->first, *end; s; s = end) {
+        end = s->next;
+        if (s->is_alias) continue;
+        bug_context("lower_kernels", s->node ? s->node->loc : SRC_NOWHERE);
+        start_node(l, s->node);
+        if (s->group) {
+            while (end && end->group == s->group) end = end->next;
+            lower_group(l, p, s, end);
+        } else {
+            lower_stage(l, p, s);
+        }
+    }
+}
+
+/* ---- the module -------------------------------------------------------------------------------------------- */
+
+static void place_buffers(DefProgram *p, void *user) {
+    Lower *l = user;
+    for (uint32_t i = 0; i < p->tensors.n; i++) {
+        KTensor *t = p->tensors.at[i];
+        if (t->alias && !t->data) continue;
+        t->buf->n_elems = tensor_n_elems(l->k, t);
+        t->buf->mem = t->data ? MEM_CONST : t->is_input ? MEM_INPUT : t->is_output ? MEM_OUTPUT : MEM_ARENA;
+        t->buf->data = t->data;
+        t->buf->index = t->io_index;
+        t->buf->align = t->buf->mem == MEM_ARENA || t->buf->mem == MEM_CONST ? 64 : 0;
+    }
+}
+
+static KIo *describe_io(Lower *l, KTensor *const *tensors, uint32_t n, Value *const *values) {
+    KIo *io = arena_array(l->arena, KIo, n ? n : 1);
+    for (uint32_t i = 0; i < n; i++)
+        io[i] = (KIo){values[i]->name, tensors[i]->dtype, tensors[i]->rank, tensors[i]->dims, tensors[i]->buf};
+    return io;
+}
+
+static void describe_symbols(Lower *l) {
+    Module *m = l->m;
+    KModule *km = l->km;
+    km->symbols = arena_array(l->arena, KVar *, m->symbols.n + 1);
+    km->sizes = arena_array(l->arena, KVar *, m->symbols.n + 1);
+    for (uint32_t i = 0; i < m->symbols.n; i++) {
+        KVar *v = m->symbols.at[i];
+        if (v->computed) {
+            BUG_IF(v->slot != km->n_sizes, "size slots are out of order");
+            km->sizes[km->n_sizes++] = v;
+        } else {
+            km->symbols[km->n_symbols++] = v;
+        }
+    }
+    km->size_table = m->size_table;
+    if (km->size_table) km->size_table->n_elems = k_int(l->k, km->n_sizes);
+}
+
+bool pass_lower_kernels(Module *m) {
+    KModule *km = arena_new(m->arena, KModule);
+    Lower l = {.m = m, .km = km, .k = m->k, .arena = m->arena, .by_signature = strmap_create(m->arena)};
+    *km = (KModule){.k = m->k, .arena = m->arena, .name = m->name};
+    memcpy(km->model_hash, m->model_hash, sizeof km->model_hash);
+    for (uint32_t i = 0; i < m->symbols.n; i++)
+        if (m->symbols.at[i]->computed) ensure_size_table(&l);
+    program_count_users(m->defs);
+    program_visit(m->defs, place_buffers, &l);
+    describe_symbols(&l);
+    kb_begin(&l.entry, m->k, &km->entry);
+    lower_program(&l, m->defs);
+    km->n_inputs = m->defs->inputs.n;
+    km->n_outputs = m->defs->outputs.n;
+    km->inputs = describe_io(&l, m->defs->inputs.at, km->n_inputs, m->main->inputs.at);
+    km->outputs = describe_io(&l, m->defs->outputs.at, km->n_outputs, m->main->outputs.at);
+    km->kernels = l.kernels.at;
+    km->n_kernels = l.kernels.n;
+    km->consts = l.consts.at;
+    km->n_consts = l.consts.n;
+    km->n_nodes = l.nodes.at.n;
+    km->nodes = arena_alloc_array(m->arena, km->n_nodes ? km->n_nodes : 1, sizeof *km->nodes);
+    for (uint32_t i = 0; i < km->n_nodes; i++) {
+        km->nodes[i].name = l.nodes.at.at[i]->loc.node ? l.nodes.at.at[i]->loc.node : "";
+        km->nodes[i].op = op_info[l.nodes.at.at[i]->op].name;
+    }
+    m->kmod = km;
+    return true;
+}

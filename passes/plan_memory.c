@@ -1,0 +1,236 @@
+/* plan_memory: gives every arena buffer its offset.
+ *
+ * Before:  buffers that the entry's calls pass, without a place
+ * After:   KBuf.offset of each, 64-byte aligned; KModule.arena_bytes and arena_lower_bound
+ *
+ * A buffer lives from the first to the last statement of the entry that touches it; one that lives
+ * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
+ * lives from the loop's start. Buffers are placed largest first at the
+ * lowest offset free over their whole life; several orders are tried and the smallest arena is
+ * kept. Sizes with symbols count with the symbols' upper bounds when those are known; others follow
+ * one after the other behind the planned part, with symbolic offsets. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "passes/pass.h"
+
+typedef struct Life {
+    KBuf *buf;
+    int64_t n_bytes; /* rounded up to the alignment */
+    uint32_t first, last;
+    uint32_t loop_first, loop_last; /* the outermost loop that has it first touched inside; 0: none */
+    int64_t offset;
+    bool symbolic;
+} Life;
+
+typedef struct Plan {
+    KModule *km;
+    KCtx *k;
+    Arena *arena;
+    VEC(Life) lives;
+    uint32_t *position_of;
+    uint32_t n_ids, now;
+} Plan;
+
+enum { ALIGN = 64 };
+static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
+
+/* ---- lives -------------------------------------------------------------------------------------------- */
+
+static void touch(Plan *p, KBuf *b) {
+    if (b->mem != MEM_ARENA) return;
+    if (b->id >= p->n_ids) {
+        uint32_t n = b->id * 2 + 64;
+        uint32_t *wider = arena_array(p->arena, uint32_t, n);
+        if (p->n_ids) memcpy(wider, p->position_of, sizeof *wider * p->n_ids);
+        p->position_of = wider;
+        p->n_ids = n;
+    }
+    if (!p->position_of[b->id]) {
+        Life life = {.buf = b, .first = p->now, .last = p->now};
+        vec_push(p->arena, &p->lives, life);
+        p->position_of[b->id] = p->lives.n;
+    }
+    Life *life = &p->lives.at[p->position_of[b->id] - 1];
+    life->last = p->now;
+    /* filled over the iterations of a loop and read behind it: it needs its place from the first one */
+    if (life->loop_last && p->now > life->loop_last) life->first = life->loop_first;
+}
+
+static void touch_expr(const KExpr *e, void *user) {
+    if (e->op == KO_load) touch(user, e->u.buf);
+}
+
+static void touch_value(Plan *p, const KExpr *e) {
+    if (e) k_visit(p->k, e, touch_expr, p);
+}
+
+static void walk(Plan *p, const KBlock *b) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        bool loops = s->kind == KS_FOR || s->kind == KS_WHILE;
+        p->now++;
+        uint32_t start = p->now;
+        touch_value(p, s->extent);
+        touch_value(p, s->index);
+        touch_value(p, s->value);
+        if (s->kind == KS_STORE) touch(p, s->buf);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) touch(p, s->args[i].buf);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) touch_value(p, s->scalars[i]);
+        walk(p, &s->body);
+        walk(p, &s->other);
+        if (!loops) continue;
+        p->now++;
+        touch_value(p, s->value); /* the condition is evaluated again */
+        for (uint32_t i = 0; i < p->lives.n; i++) {
+            Life *life = &p->lives.at[i];
+            if (life->first < start && life->last >= start) life->last = p->now;
+            if (life->first < start) continue;
+            life->loop_first = start;
+            life->loop_last = p->now;
+        }
+    }
+}
+
+/* Sizes in the caller's symbols stay symbolic; sizes found while running count with their bounds. */
+static void note_given_symbol(const KExpr *e, void *user) {
+    bool *found = user;
+    if (e->op == KO_var && e->u.var->kind == KV_SYMBOL && !e->u.var->computed) *found = true;
+}
+
+static void measure(Plan *p) {
+    for (uint32_t i = 0; i < p->lives.n; i++) {
+        Life *life = &p->lives.at[i];
+        const KExpr *n = life->buf->n_elems;
+        int64_t n_elems = n->hi, n_bytes = 0;
+        bool from_caller = false;
+        k_visit(p->k, n, note_given_symbol, &from_caller);
+        life->symbolic = from_caller || n->hi == INT64_MAX || __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
+                         n_bytes > LARGEST_BOUND;
+        if (!life->symbolic) life->n_bytes = (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
+    }
+}
+
+/* ---- placing -------------------------------------------------------------------------------------------- */
+
+static int64_t largest_live_set(const Plan *p) {
+    int64_t *change = xmalloc(sizeof *change * (p->now + 2)), live = 0, most = 0;
+    for (uint32_t i = 0; i < p->lives.n; i++) {
+        const Life *l = &p->lives.at[i];
+        if (l->symbolic) continue;
+        change[l->first] += l->n_bytes;
+        change[l->last + 1] -= l->n_bytes;
+    }
+    for (uint32_t t = 0; t <= p->now; t++) {
+        live += change[t];
+        if (live > most) most = live;
+    }
+    free(change);
+    return most;
+}
+
+static int by_offset(const void *a, const void *b) {
+    const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Places the lives in this order; returns the arena's size. */
+static int64_t place(Life **order, uint32_t n, Life **scratch) {
+    int64_t size = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        Life *l = order[i];
+        uint32_t n_busy = 0;
+        for (uint32_t j = 0; j < i; j++)
+            if (order[j]->first <= l->last && l->first <= order[j]->last) scratch[n_busy++] = order[j];
+        qsort(scratch, n_busy, sizeof *scratch, by_offset);
+        int64_t at = 0, best = -1, best_gap = INT64_MAX;
+        for (uint32_t j = 0; j < n_busy; j++) {
+            int64_t gap = scratch[j]->offset - at;
+            if (gap >= l->n_bytes && gap < best_gap) {
+                best = at;
+                best_gap = gap;
+            }
+            if (scratch[j]->offset + scratch[j]->n_bytes > at) at = scratch[j]->offset + scratch[j]->n_bytes;
+        }
+        l->offset = best >= 0 ? best : at;
+        if (l->offset + l->n_bytes > size) size = l->offset + l->n_bytes;
+    }
+    return size;
+}
+
+static int by_size(const void *a, const void *b) {
+    const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+    if (x->n_bytes != y->n_bytes) return x->n_bytes > y->n_bytes ? -1 : 1;
+    return x->first < y->first ? -1 : x->first > y->first ? 1 : x->buf->id < y->buf->id ? -1 : 1;
+}
+
+static int by_duration(const void *a, const void *b) {
+    const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+    uint32_t dx = x->last - x->first, dy = y->last - y->first;
+    return dx != dy ? (dx > dy ? -1 : 1) : by_size(a, b);
+}
+
+static int by_start(const void *a, const void *b) {
+    const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+    return x->first != y->first ? (x->first < y->first ? -1 : 1) : by_size(a, b);
+}
+
+static int by_area(const void *a, const void *b) {
+    const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+    double ax = (double)x->n_bytes * (x->last - x->first + 1), ay = (double)y->n_bytes * (y->last - y->first + 1);
+    return ax != ay ? (ax > ay ? -1 : 1) : by_size(a, b);
+}
+
+typedef int Compare(const void *, const void *);
+
+/* Best of several greedy orders, improved by moving the buffer that tops the arena to the front. */
+static int64_t search(Plan *p, int64_t bound) {
+    static Compare *const compare[] = {by_size, by_area, by_duration, by_start};
+    uint32_t n = 0;
+    Life **order = xmalloc(sizeof *order * (p->lives.n + 1)), **scratch = xmalloc(sizeof *scratch * (p->lives.n + 1));
+    int64_t *kept = xmalloc(sizeof *kept * (p->lives.n + 1)), best = INT64_MAX;
+    for (uint32_t i = 0; i < p->lives.n; i++)
+        if (!p->lives.at[i].symbolic) order[n++] = &p->lives.at[i];
+    for (int c = 0; c < 4; c++) {
+        qsort(order, n, sizeof *order, compare[c]);
+        for (int round = 0; round < 60 && best > bound; round++) {
+            int64_t size = place(order, n, scratch);
+            if (size < best) {
+                best = size;
+                for (uint32_t i = 0; i < p->lives.n; i++) kept[i] = p->lives.at[i].offset;
+            }
+            uint32_t top = 0;
+            for (uint32_t i = 1; i < n; i++)
+                if (order[i]->offset + order[i]->n_bytes > order[top]->offset + order[top]->n_bytes) top = i;
+            if (!top || n > 2000) break;
+            Life *l = order[top];
+            memmove(order + 1, order, sizeof *order * top);
+            order[0] = l;
+        }
+    }
+    for (uint32_t i = 0; n && i < p->lives.n; i++) p->lives.at[i].offset = kept[i];
+    free(order);
+    free(scratch);
+    free(kept);
+    return n ? best : 0;
+}
+
+bool pass_plan_memory(Module *m) {
+    Plan p = {.km = m->kmod, .k = m->k, .arena = m->scratch};
+    if (m->kmod->size_table) touch(&p, m->kmod->size_table);
+    walk(&p, &m->kmod->entry);
+    p.now++;
+    if (m->kmod->size_table) touch(&p, m->kmod->size_table);
+    measure(&p);
+    m->kmod->arena_lower_bound = largest_live_set(&p);
+    const KExpr *end = k_int(m->k, search(&p, m->kmod->arena_lower_bound));
+    for (uint32_t i = 0; i < p.lives.n; i++) {
+        Life *l = &p.lives.at[i];
+        l->buf->offset = l->symbolic ? end : k_int(m->k, l->offset);
+        if (!l->symbolic) continue;
+        const KExpr *bytes = k_mul(m->k, l->buf->n_elems, k_int(m->k, dtype_bytes(l->buf->dtype)));
+        bytes = k_mul(m->k, k_fdiv(m->k, k_add(m->k, bytes, k_int(m->k, ALIGN - 1)), k_int(m->k, ALIGN)), k_int(m->k, ALIGN));
+        end = k_add(m->k, end, bytes);
+    }
+    m->kmod->arena_bytes = end;
+    return true;
+}

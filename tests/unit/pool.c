@@ -1,0 +1,144 @@
+/* Guards the thread pool: every index once for any n and any number of threads, the same partition
+ * each time, nested and concurrent loops, sleeping workers, and a child after fork. Run it under
+ * TSan too. */
+#include "check.h"
+#include "smelt.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_N = 1000 };
+
+typedef struct {
+    int hits[MAX_N];         /* not atomic: each index belongs to one range */
+    int64_t range_of[MAX_N]; /* where the range of this index began */
+    atomic_int n_ranges;
+    smelt_pool *inner;
+} Job;
+
+static void mark(void *ctx, int64_t begin, int64_t end) {
+    Job *job = ctx;
+    atomic_fetch_add(&job->n_ranges, 1);
+    for (int64_t i = begin; i < end; i++) {
+        job->hits[i]++;
+        job->range_of[i] = begin;
+    }
+}
+
+static int is_once(const Job *job, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (job->hits[i] != 1) return 0;
+    return 1;
+}
+
+static void check_cover(uint32_t n_threads) {
+    static const int64_t sizes[] = {-5, 0, 1, 2, 3, 4, 5, 7, 8, 63, 64, 65, MAX_N};
+    smelt_pool *pool;
+    if (!CHECK(smelt_pool_create(n_threads, &pool) == SMELT_OK)) return;
+    CHECK(smelt_pool_threads(pool) == n_threads);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int64_t n = sizes[s];
+        int64_t expected = n <= 0 ? 0 : n < n_threads ? n : n_threads;
+        static Job a, b;
+        memset(&a, 0, sizeof a);
+        memset(&b, 0, sizeof b);
+        smelt_pool_parallel_for(pool, mark, &a, n);
+        smelt_pool_parallel_for(pool, mark, &b, n);
+        CHECK(is_once(&a, n) && is_once(&b, n));
+        CHECK(a.n_ranges == expected);
+        CHECK(memcmp(a.range_of, b.range_of, sizeof a.range_of) == 0);
+    }
+    smelt_pool_destroy(pool);
+}
+
+static void add_nested(void *ctx, int64_t begin, int64_t end) {
+    Job *jobs = ctx;
+    for (int64_t i = begin; i < end; i++)
+        smelt_pool_parallel_for(jobs[i].inner, mark, &jobs[i], 50);
+}
+
+static void check_nested(void) {
+    static Job jobs[9];
+    smelt_pool *pool;
+    if (!CHECK(smelt_pool_create(3, &pool) == SMELT_OK)) return;
+    for (int i = 0; i < 9; i++) jobs[i].inner = pool;
+    smelt_pool_parallel_for(pool, add_nested, jobs, 9);
+    for (int i = 0; i < 9; i++) CHECK(is_once(&jobs[i], 50) && jobs[i].n_ranges == 1);
+    smelt_pool_destroy(pool);
+}
+
+static void *many_loops(void *ctx) {
+    smelt_pool *pool = ctx;
+    long bad = 0;
+    for (int round = 0; round < 2000; round++) {
+        Job job;
+        memset(&job, 0, sizeof job);
+        smelt_pool_parallel_for(pool, mark, &job, 1 + round % 20);
+        bad += !is_once(&job, 1 + round % 20);
+    }
+    return (void *)bad;
+}
+
+static void check_shared_by_threads(void) {
+    smelt_pool *pool;
+    pthread_t threads[4];
+    if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
+    for (int i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, many_loops, pool) == 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad;
+        pthread_join(threads[i], &bad);
+        CHECK(bad == NULL);
+    }
+    smelt_pool_destroy(pool);
+}
+
+static void check_sleep(void) {
+    smelt_pool *pool;
+    if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
+    for (int i = 0; i < 20; i++) {
+        Job job;
+        memset(&job, 0, sizeof job);
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        smelt_pool_parallel_for(pool, mark, &job, MAX_N);
+        CHECK(is_once(&job, MAX_N));
+    }
+    smelt_pool_destroy(pool);
+}
+
+static void check_fork(void) {
+    smelt_pool *pool;
+    if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
+    pid_t child = fork();
+    if (child == 0) {
+        static Job job;
+        smelt_pool_parallel_for(pool, mark, &job, MAX_N);
+        smelt_pool_destroy(pool);
+        _exit(is_once(&job, MAX_N) && job.n_ranges == 1 ? 0 : 1);
+    }
+    int status = -1;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    smelt_pool_destroy(pool);
+}
+
+int main(void) {
+    static const uint32_t counts[] = {1, 2, 3, 8, 33};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) check_cover(counts[i]);
+    check_nested();
+    check_shared_by_threads();
+    check_sleep();
+    check_fork();
+    smelt_pool *pool = NULL;
+    CHECK(smelt_pool_create(0, &pool) == SMELT_OK && smelt_pool_threads(pool) >= 1);
+    smelt_pool_destroy(pool);
+    CHECK(smelt_pool_create(100000, &pool) == SMELT_BAD_CALL && pool == NULL);
+    CHECK(smelt_pool_create(1, NULL) == SMELT_BAD_CALL);
+    smelt_pool_destroy(NULL);
+    static Job job;
+    smelt_pool_parallel_for(NULL, mark, &job, 10);
+    CHECK(is_once(&job, 10));
+    return check_done();
+}
