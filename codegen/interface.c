@@ -208,6 +208,7 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
         api->const_offset[i] = api->weight_bytes;
         api->weight_bytes += (uint64_t)n * (uint64_t)dtype_bytes(m->consts[i]->dtype);
     }
+    for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
     api->cpu_features = list_features(a, t);
     api->checks_cpu = api_flops(m) >= cheap_flops;
     return api;

@@ -36,6 +36,7 @@ struct Api {
     uint64_t arena_bytes;   /* with alignment slack, for all accepted arguments; UINT64_MAX: too many */
     uint64_t *const_offset; /* of each constant in the weights */
     uint64_t weight_bytes;
+    uint64_t model_hash;    /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
     bool checks_cpu;          /* each call tests the processor */
 };

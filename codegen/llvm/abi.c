@@ -131,13 +131,11 @@ static LLVMValueRef node_table(LlvmGen *g) {
 void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef weights) {
     const KModule *m = g->m;
     LLVMValueRef null = LLVMConstNull(g->ptr);
-    uint64_t hash;
-    memcpy(&hash, m->model_hash, sizeof hash);
     LLVMTypeRef type = abi_struct(g, "model");
     LLVMValueRef row[] = {
         word(g, (uint32_t)abi_bytes(g, "model")), word(g, 1), abi_text(g, m->name),
         abi_text(g, "smelt " SMELT_VERSION), abi_text(g, g->target->triple), abi_text(g, g->target->cpu),
-        abi_text(g, api->cpu_features), wide(g, hash), word(g, m->n_inputs), word(g, m->n_outputs),
+        abi_text(g, api->cpu_features), wide(g, api->model_hash), word(g, m->n_inputs), word(g, m->n_outputs),
         word(g, api->n_symbols), word(g, m->n_nodes), tensor_table(g, api->inputs, m->n_inputs),
         tensor_table(g, api->outputs, m->n_outputs), symbol_table(g, api), node_table(g),
         wide(g, api->weight_bytes), wide(g, g->options->weight_hash), weights ? weights : null,

@@ -591,7 +591,9 @@ static LLVMValueRef embedded_weights(LlvmGen *g) {
         return LLVMConstIntToPtr(LLVMConstInt(g->i64, (uint64_t)(uintptr_t)g->const_address[0], 0), g->ptr);
     g->scratch.n = 0;
     strbuf_printf(&g->scratch, "%s_weights", g->m->name);
-    LLVMValueRef w = LLVMAddGlobal(g->mod, LLVMArrayType2(g->i8, 0), strbuf_text(&g->scratch));
+    LLVMValueRef w = LLVMGetNamedGlobal(g->mod, strbuf_text(&g->scratch));
+    if (w) return w;
+    w = LLVMAddGlobal(g->mod, LLVMArrayType2(g->i8, 0), strbuf_text(&g->scratch));
     LLVMSetVisibility(w, LLVMHiddenVisibility);
     LLVMSetGlobalConstant(w, 1);
     LLVMSetAlignment(w, 64);
