@@ -184,11 +184,11 @@ static E expand_log1p(const MathGen *m, E x) {
     return pick(m, lt(m, mag(m, x), lit(m, tiny_bound(m))), x, r);
 }
 
-/* max(x, 0) + log(1 + e^-|x|) */
+/* max(x, 0) + log(1 + q), q = e^-|x|; f32: log(1 + q) = q + q^2 Q(q), with q added last */
 static E expand_softplus(const MathGen *m, E x) {
-    E q = exp_of_minus(m, x);
-    E l = is_f32(m) ? mad(m, q, mul(m, q, POLY(m, LOG1P_UNIT_F32, q)), q) : expand_log1p(m, q);
-    return add(m, at_least(m, x, 0), l);
+    E q = exp_of_minus(m, x), over = at_least(m, x, 0);
+    if (!is_f32(m)) return add(m, over, expand_log1p(m, q));
+    return add(m, mad(m, q, mul(m, q, POLY(m, LOG1P_UNIT_F32, q)), over), q);
 }
 
 /* asinh a = log1p(a + a^2 / (1 + sqrt(a^2 + 1))); log 2a where a^2 might overflow */
