@@ -119,6 +119,8 @@ double call_float(const Call *c, const char *name, double otherwise);
 const char *call_string(const Call *c, const char *name, const char *otherwise);
 /* Length, -1 when absent. */
 int call_ints(const Call *c, const char *name, const int64_t **v);
+/* A string attribute's bytes as text. */
+const char *intern_data(ProtobufCBinaryData s);
 Value *call_in(const Call *c, int i); /* NULL when absent */
 /* Is this output named, that is wanted by anyone? */
 bool call_wants(const Call *c, int output);

@@ -153,9 +153,7 @@ static bool read_activations(Rnn *r) {
     bool given = names && names->n_strings;
     for (int i = 0; i < n; i++) {
         const char *name = default_activation(r, i);
-        if (given)
-            name = arena_printf(r->c->im->arena, "%.*s", (int)names->strings[i].len,
-                                (const char *)names->strings[i].data);
+        if (given) name = intern_data(names->strings[i]);
         Activation *a = &r->act[i];
         if (!find_activation(r, name, a)) return false;
         if (a->n_params > 0 && alpha && n_alpha < alpha->n_floats)
