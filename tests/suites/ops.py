@@ -7,7 +7,8 @@ A case file is lines of words; '#' starts a comment. The file's name is the oper
     unsupported "TEXT" INPUT... [attr=VALUE...]     valid, but refused with a message that has TEXT
 
 An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an absent input and a leading '!' makes a
-constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs.
+constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs. A tensor without
+elements is always a constant: in a model's input a dim of 0 means that the dim is not known.
 
     f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
@@ -105,8 +106,9 @@ def parse_tensor(word, rng):
     for d in filter(None, dim_text.split(",")):
         name, _, value = d.rpartition(":")
         dims.append((name, int(value)) if name else int(d))
-    t = Tensor(dtype, dims, None, bool(constant))
+    t = Tensor(dtype, dims, None, bool(constant) or 0 in dims)
     if dtype == "string":
+        t.values = np.full(t.shape, "text", dtype=object)
         return t
     if values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
