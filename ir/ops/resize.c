@@ -253,17 +253,18 @@ static const KExpr *coordinate(KCtx *k, const Resize *r, const ResizeAxis *a, co
     const KExpr *had = k_cast(k, DT_F32, dim), *size = k_cast(k, DT_F32, a->size), *half = f32(k, 0.5), *one = f32(k, 1);
     const KExpr *is_long = k_lt(k, k_int(k, 1), a->size), *last = k_sub(k, had, one);
     const KExpr *steps = k_sub(k, size, one);
-    const KExpr *center = k_sub(k, k_div(k, k_add(k, x, half), a->scale), half);
+    const KExpr *scaled = k_div(k, k_add(k, x, half), a->scale), *center = k_sub(k, scaled, half);
     switch ((Xy)r->xy) {
     case XY_HALF_PIXEL: return center;
     case XY_HALF_PIXEL_SYMMETRIC: {
         const KExpr *adjust = k_div(k, size, k_mul(k, a->scale, had));
-        return k_add(k, k_mul(k, k_div(k, had, f32(k, 2)), k_sub(k, one, adjust)), center);
+        const KExpr *offset = k_mul(k, k_div(k, had, f32(k, 2)), k_sub(k, one, adjust));
+        return k_sub(k, k_add(k, offset, scaled), half);
     }
     case XY_PYTORCH: return k_select(k, is_long, center, f32(k, 0));
     case XY_ALIGN: return k_select(k, is_long, k_div(k, k_mul(k, x, last), steps), f32(k, 0));
     case XY_ASYMMETRIC: return k_div(k, x, a->scale);
-    case XY_TF_NN: return k_div(k, k_add(k, x, half), a->scale);
+    case XY_TF_NN: return scaled;
     case XY_CROP: {
         const KExpr *start = f32(k, a->roi_start), *end = f32(k, a->roi_end);
         const KExpr *span = k_div(k, k_mul(k, k_mul(k, x, k_sub(k, end, start)), last), steps);
