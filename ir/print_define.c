@@ -24,7 +24,7 @@
 /* A tensor and the buffer of its elements go by one name. */
 static const char *bind_tensor(Text *t, const KTensor *x) {
     const char *name = text_bind(t, x, x->name);
-    if (x->buf) ptrmap_put(&t->name, x->buf, (void *)(uintptr_t)name);
+    if (x->buf) textmap_put(&t->name, x->buf, (void *)(uintptr_t)name);
     return name;
 }
 
@@ -77,6 +77,7 @@ static void declaration(Text *t, const KTensor *x, const char *word) {
         is_known &= k_is_int(x->dims[i], &dim) && dim >= 0;
         if (is_known && __builtin_mul_overflow(count, dim, &count)) is_known = false;
     }
+    if (x->layout.block > 1 && x->dtype) count = (int64_t)x->data_bytes / dtype_bytes(x->dtype); /* with padding */
     if (is_known && x->dtype != DT_STR && (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes)
         text_data(t, x->dtype, x->data, (uint64_t)count);
     text_newline(t);

@@ -41,14 +41,14 @@ const char *kop_infix(KOp op, int *strength) {
 /* ---- sharing ---------------------------------------------------------------------------------------- */
 
 static void count_uses(Text *t, const KExpr *e) {
-    Use *u = ptrmap_get(&t->uses, e);
+    Use *u = textmap_get(&t->uses, e);
     if (u) {
         u->n_uses++;
         return;
     }
     u = arena_new(t->a, Use);
     u->n_uses = 1;
-    ptrmap_put(&t->uses, e, u);
+    textmap_put(&t->uses, e, u);
     for (int i = 0; i < e->n_args; i++) count_uses(t, e->arg[i]);
 }
 
@@ -56,12 +56,12 @@ static void expr_at(Text *t, const KExpr *e, int strength);
 
 /* Operands first, so that each line uses only the lines above it. */
 static void share_below(Text *t, const KExpr *e) {
-    Use *u = ptrmap_get(&t->uses, e);
+    Use *u = textmap_get(&t->uses, e);
     if (u->size) return;
     uint32_t size = 1, depth = 1;
     for (int i = 0; i < e->n_args; i++) {
         share_below(t, e->arg[i]);
-        const Use *arg = ptrmap_get(&t->uses, e->arg[i]);
+        const Use *arg = textmap_get(&t->uses, e->arg[i]);
         size += arg->size;
         if (arg->depth >= depth) depth = arg->depth + 1;
     }
@@ -77,7 +77,7 @@ static void share_below(Text *t, const KExpr *e) {
 }
 
 void text_share(Text *t, const KExpr *const *roots, int n) {
-    ptrmap_clear(&t->uses);
+    textmap_clear(&t->uses);
     t->n_shared = 0;
     for (int i = 0; i < n; i++)
         if (roots[i]) count_uses(t, roots[i]);
@@ -129,7 +129,7 @@ static int compare_exprs(const KExpr *a, const KExpr *b) {
 }
 
 static bool is_lined(const Text *t, const KExpr *e) {
-    const Use *u = ptrmap_get(&t->uses, e);
+    const Use *u = textmap_get(&t->uses, e);
     return u && u->number;
 }
 
@@ -274,7 +274,7 @@ static void expr_open_text(Text *t, const KExpr *e) {
 }
 
 static void expr_at(Text *t, const KExpr *e, int strength) {
-    const Use *u = ptrmap_get(&t->uses, e);
+    const Use *u = textmap_get(&t->uses, e);
     if (u && u->number) {
         strbuf_printf(t->out, "$%u", u->number);
         return;

@@ -22,7 +22,7 @@
 
 typedef struct GraphText {
     Text t;
-    PtrMap number;    /* Value to what tells it from others of its name */
+    TextMap number;    /* Value to what tells it from others of its name */
     StrMap *n_named;  /* name to how many values have it so far */
 } GraphText;
 
@@ -38,13 +38,13 @@ static bool is_plain(const char *name) {
 static void number_value(GraphText *g, const Value *v) {
     uintptr_t n = (uintptr_t)strmap_get(g->n_named, v->name) + 1;
     strmap_put(g->n_named, v->name, (void *)n);
-    ptrmap_put(&g->number, v, (void *)n);
+    textmap_put(&g->number, v, (void *)n);
 }
 
 /* %conv1, %conv1~2, %"a name with blanks", %0 (no name); ? behind it when it was not defined above. */
 static void value_name(GraphText *g, const Value *v) {
     StrBuf *out = g->t.out;
-    uintptr_t number = (uintptr_t)ptrmap_get(&g->number, v);
+    uintptr_t number = (uintptr_t)textmap_get(&g->number, v);
     strbuf_add(out, "%");
     if (!*v->name) {
         strbuf_printf(out, "%" PRIuPTR, number ? number - 1 : (uintptr_t)v->id);
@@ -125,7 +125,7 @@ static void const_line(GraphText *g, Value *v) {
 }
 
 static void const_of(GraphText *g, const Graph *graph, Value *v) {
-    if (v && v->data && v->graph == graph && !ptrmap_get(&g->number, v)) const_line(g, v);
+    if (v && v->data && v->graph == graph && !textmap_get(&g->number, v)) const_line(g, v);
 }
 
 /* Constants of this graph that n, or a node below it, uses for the first time. */
@@ -284,7 +284,7 @@ void print_graph(StrBuf *out, const Graph *graph) {
         text_newline(&g.t);
         strbuf_add(out, "}\n");
     }
-    ptrmap_free(&g.number);
+    textmap_free(&g.number);
     text_end(&g.t);
 }
 
@@ -304,7 +304,7 @@ void dump_node(const Node *n) {
     g.n_named = strmap_create(g.t.a);
     node_text(&g, n);
     fputs(strbuf_text(&b), stderr);
-    ptrmap_free(&g.number);
+    textmap_free(&g.number);
     text_end(&g.t);
     strbuf_free(&b);
 }

@@ -203,7 +203,7 @@ static void kernel_text(Text *t, const Kernel *kn) {
 
 /* Declares every buffer that the entry mentions and nothing declared before, in order of appearance. */
 static void declare_buffer(Text *t, const KBuf *b) {
-    if (b->mem == MEM_REG || b->mem == MEM_STACK || b->mem == MEM_SHARED || ptrmap_get(&t->name, b)) return;
+    if (b->mem == MEM_REG || b->mem == MEM_STACK || b->mem == MEM_SHARED || textmap_get(&t->name, b)) return;
     const KExpr *roots[2] = {b->n_elems, b->offset};
     text_share(t, roots, 2);
     text_line(t);

@@ -14,24 +14,24 @@
 
 /* ---- pointer maps ------------------------------------------------------------------------------- */
 
-static uint32_t slot_of(const PtrMap *m, const void *key) {
+static uint32_t slot_of(const TextMap *m, const void *key) {
     uint32_t i = (uint32_t)(((uintptr_t)key >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (m->cap - 1);
     while (m->key[i] && m->key[i] != key) i = (i + 1) & (m->cap - 1);
     return i;
 }
 
-void *ptrmap_get(const PtrMap *m, const void *key) {
+void *textmap_get(const TextMap *m, const void *key) {
     return m->cap ? m->value[slot_of(m, key)] : NULL;
 }
 
-void ptrmap_put(PtrMap *m, const void *key, void *value) {
+void textmap_put(TextMap *m, const void *key, void *value) {
     if ((m->n + 1) * 2 > m->cap) {
-        PtrMap wider = {.cap = m->cap ? m->cap * 2 : 64};
+        TextMap wider = {.cap = m->cap ? m->cap * 2 : 64};
         wider.key = xmalloc(sizeof *wider.key * wider.cap);
         wider.value = xmalloc(sizeof *wider.value * wider.cap);
         for (uint32_t i = 0; i < m->cap; i++)
-            if (m->key[i]) ptrmap_put(&wider, m->key[i], m->value[i]);
-        ptrmap_free(m);
+            if (m->key[i]) textmap_put(&wider, m->key[i], m->value[i]);
+        textmap_free(m);
         *m = wider;
     }
     uint32_t i = slot_of(m, key);
@@ -40,17 +40,17 @@ void ptrmap_put(PtrMap *m, const void *key, void *value) {
     m->value[i] = value;
 }
 
-void ptrmap_clear(PtrMap *m) {
+void textmap_clear(TextMap *m) {
     if (!m->n) return;
     memset(m->key, 0, sizeof *m->key * m->cap);
     memset(m->value, 0, sizeof *m->value * m->cap);
     m->n = 0;
 }
 
-void ptrmap_free(PtrMap *m) {
+void textmap_free(TextMap *m) {
     free(m->key);
     free(m->value);
-    *m = (PtrMap){0};
+    *m = (TextMap){0};
 }
 
 /* ---- lines --------------------------------------------------------------------------------------- */
@@ -61,8 +61,8 @@ void text_begin(Text *t, StrBuf *out) {
 }
 
 void text_end(Text *t) {
-    ptrmap_free(&t->name);
-    ptrmap_free(&t->uses);
+    textmap_free(&t->name);
+    textmap_free(&t->uses);
     arena_destroy(t->a);
 }
 
@@ -106,18 +106,18 @@ static char *identifier(Arena *a, const char *wanted) {
 }
 
 const char *text_bind(Text *t, const void *p, const char *wanted) {
-    const char *known = ptrmap_get(&t->name, p);
+    const char *known = textmap_get(&t->name, p);
     if (known) return known;
     const char *base = identifier(t->a, wanted), *name = base;
     for (int i = 2; strmap_get(t->taken, name); i++) name = arena_printf(t->a, "%s_%d", base, i);
     strmap_put(t->taken, name, t);
-    ptrmap_put(&t->name, p, (void *)(uintptr_t)name);
+    textmap_put(&t->name, p, (void *)(uintptr_t)name);
     vec_push(t->a, &t->bound, p);
     return name;
 }
 
 const char *text_name(Text *t, const void *p, const char *wanted) {
-    const char *known = ptrmap_get(&t->name, p);
+    const char *known = textmap_get(&t->name, p);
     return known ? known : arena_printf(t->a, "%s?", identifier(t->a, wanted));
 }
 
@@ -128,8 +128,8 @@ uint32_t text_scope(const Text *t) {
 void text_leave(Text *t, uint32_t scope) {
     while (t->bound.n > scope) {
         const void *p = t->bound.at[--t->bound.n];
-        strmap_put(t->taken, ptrmap_get(&t->name, p), NULL);
-        ptrmap_put(&t->name, p, NULL);
+        strmap_put(t->taken, textmap_get(&t->name, p), NULL);
+        textmap_put(&t->name, p, NULL);
     }
 }
 

@@ -13,25 +13,25 @@ enum {
 };
 
 /* Pointer to pointer; iteration is not offered, so addresses decide nothing. */
-typedef struct PtrMap {
+typedef struct TextMap {
     const void **key;
     void **value;
     uint32_t n, cap;
-} PtrMap;
+} TextMap;
 
-void *ptrmap_get(const PtrMap *m, const void *key);
-void ptrmap_put(PtrMap *m, const void *key, void *value);
-void ptrmap_clear(PtrMap *m);
-void ptrmap_free(PtrMap *m);
+void *textmap_get(const TextMap *m, const void *key);
+void textmap_put(TextMap *m, const void *key, void *value);
+void textmap_clear(TextMap *m);
+void textmap_free(TextMap *m);
 
 typedef struct Text {
     StrBuf *out;
     Arena *a;
     int indent;
-    PtrMap name;             /* variable, buffer, tensor or value to its name; NULL out of scope */
+    TextMap name;             /* variable, buffer, tensor or value to its name; NULL out of scope */
     StrMap *taken;           /* names in use; NULL after their scope ended */
     VEC(const void *) bound; /* what has a name, in order */
-    PtrMap uses;             /* expression to its Use, within one statement */
+    TextMap uses;             /* expression to its Use, within one statement */
     uint32_t n_shared;
     bool dims;               /* graph level: sums and products are sorted, for parsing simplifies */
     bool definitions;        /* loads are shown as t.flat[i] beside at()'s t[i, j] */
