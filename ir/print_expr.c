@@ -63,7 +63,9 @@ static void share_below(Text *t, const KExpr *e) {
         share_below(t, e->arg[i]);
         const Use *arg = textmap_get(&t->uses, e->arg[i]);
         size += arg->size;
-        if (arg->depth >= depth) depth = arg->depth + 1;
+        /* a sorted sum or product is one level, however many terms it has */
+        uint32_t step = !(t->dims && i == 0 && e->arg[0]->op == e->op && (e->op == KO_add || e->op == KO_mul));
+        if (arg->depth + step > depth) depth = arg->depth + step;
     }
     u->size = size;
     u->depth = depth;
@@ -133,7 +135,7 @@ static bool is_lined(const Text *t, const KExpr *e) {
     return u && u->number;
 }
 
-enum { MAX_CHAIN = 64 };
+enum { MAX_CHAIN = 72 };
 
 /* Operands of a left-leaning chain of one operator, in structural order; 0 when it is too long. */
 static int sorted_chain(const Text *t, const KExpr *e, const KExpr **operand) {
@@ -197,7 +199,9 @@ static void infix(Text *t, const KExpr *e, const char *sign, int strength) {
 
 static void call(Text *t, const KExpr *e, const char *name) {
     strbuf_printf(t->out, "%s(", name);
-    text_exprs(t, e->arg, e->n_args);
+    bool swap = t->dims && (e->op == KO_min || e->op == KO_max) && compare_exprs(e->arg[1], e->arg[0]) < 0;
+    const KExpr *turned[2] = {e->arg[e->n_args > 1], e->arg[0]};
+    text_exprs(t, swap ? turned : e->arg, e->n_args);
     strbuf_add(t->out, ")");
 }
 

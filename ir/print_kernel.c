@@ -164,10 +164,8 @@ void text_block(Text *t, const KBlock *b) {
 
 /* ---- kernels ---------------------------------------------------------------------------------------- */
 
-static void kernel_text(Text *t, const Kernel *kn) {
-    uint32_t scope = text_scope(t);
+static void kernel_text(Text *t, const Kernel *kn, const char *name) {
     VEC(const KExpr *) roots = {0};
-    const char *name = text_name(t, kn, kn->name ? kn->name : "k");
     for (uint32_t i = 0; i < kn->n_scalars; i++) text_bind(t, kn->scalars[i], kn->scalars[i]->name);
     for (uint32_t i = 0; i < kn->n_params; i++) vec_push(t->a, &roots, kn->params[i]->n_elems);
     text_share(t, roots.at, (int)roots.n);
@@ -196,7 +194,6 @@ static void kernel_text(Text *t, const Kernel *kn) {
     strbuf_add(t->out, " ");
     braces(t, &kn->body);
     text_newline(t);
-    text_leave(t, scope);
 }
 
 /* ---- the whole program -------------------------------------------------------------------------------- */
@@ -274,6 +271,17 @@ static void declare_all(Text *t, const KModule *m) {
     }
 }
 
+/* A kernel sees the symbols and nothing else of the program, so its names are its own. */
+static void module_kernel(Text *t, const KModule *m, const Kernel *kn) {
+    Text own;
+    text_begin(&own, t->out);
+    own.indent = t->indent;
+    for (uint32_t i = 0; i < m->n_symbols; i++) text_bind(&own, m->symbols[i], m->symbols[i]->name);
+    for (uint32_t i = 0; i < m->n_sizes; i++) text_bind(&own, m->sizes[i], m->sizes[i]->name);
+    kernel_text(&own, kn, text_name(t, kn, "k"));
+    text_end(&own);
+}
+
 void print_kmodule(StrBuf *out, const KModule *m) {
     Text t;
     text_begin(&t, out);
@@ -284,7 +292,7 @@ void print_kmodule(StrBuf *out, const KModule *m) {
     declare_all(&t, m);
     for (uint32_t i = 0; i < m->n_kernels; i++)
         text_bind(&t, m->kernels[i], m->kernels[i]->name ? m->kernels[i]->name : "k");
-    for (uint32_t i = 0; i < m->n_kernels; i++) kernel_text(&t, m->kernels[i]);
+    for (uint32_t i = 0; i < m->n_kernels; i++) module_kernel(&t, m, m->kernels[i]);
     text_line(&t);
     strbuf_add(out, "entry ");
     braces(&t, &m->entry);
@@ -304,8 +312,7 @@ void print_kmodule(StrBuf *out, const KModule *m) {
 void print_kernel(StrBuf *out, const Kernel *kn) {
     Text t;
     text_begin(&t, out);
-    text_bind(&t, kn, kn->name ? kn->name : "k");
-    kernel_text(&t, kn);
+    kernel_text(&t, kn, kn->name ? kn->name : "k");
     text_end(&t);
 }
 

@@ -41,6 +41,7 @@ void textmap_put(TextMap *m, const void *key, void *value) {
 }
 
 void textmap_clear(TextMap *m) {
+    if (m->cap > 256) textmap_free(m); /* many small statements follow a large one */
     if (!m->n) return;
     memset(m->key, 0, sizeof *m->key * m->cap);
     memset(m->value, 0, sizeof *m->value * m->cap);
