@@ -20,7 +20,7 @@ typedef struct CodegenOptions {
     int jobs;          /* threads; the bytes do not depend on it; 0 is 1 */
     bool weights_file; /* the caller passes the weights at run time; they are not in the library */
     bool verify;       /* run LLVM's verifier over what is emitted */
-    uint64_t weight_hash; /* XXH64 of the weights when they are in a file */
+    uint64_t weight_hash; /* XXH64 of the weights, for smelt_model; codegen_llvm_library finds it itself */
 } CodegenOptions;
 
 /* ---- machines ---------------------------------------------------------------------------------- */
@@ -54,6 +54,18 @@ void codegen_objects_free(CodegenObject *objects, uint32_t n_objects);
 /* The whole model as one text of LLVM IR or assembly. */
 bool codegen_llvm_text(const KModule *m, const Target *t, const CodegenOptions *o, CodegenText what,
                        StrBuf *out, Diag *d);
+
+/* Writes the model's files: the archive with code and weights, NAME.h, and the weights file if
+ * o->weights_file. Any path may be NULL: not wanted. All files appear or none. */
+typedef struct CodegenPaths {
+    const char *archive, *header, *weights;
+} CodegenPaths;
+bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOptions *o, CodegenPaths paths,
+                          Diag *d);
+/* One object file: kernels, entry and weights as one LLVM module (not in parallel, and about half a
+ * second per 64 MiB of weights). */
+bool codegen_llvm_object(const KModule *m, const Target *t, const CodegenOptions *o, const char *path,
+                         Diag *d);
 
 /* Compiles into memory. The weights stay where KBuf.data points (unless misaligned) and must outlive
  * the result, as must the KModule. NULL with errors in d. */

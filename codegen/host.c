@@ -34,10 +34,31 @@ static const char *baseline_features(const char *triple) {
     return !strncmp(triple, "riscv64", 7) ? "+m,+a,+f,+d,+c" : "";
 }
 
-/* Features of this machine that code may use: AMX needs the system's leave first. */
-static const char *host_features(Arena *a) {
+/* Does LLVM choose instructions of this x86 feature for ordinary code? The others (rtm, clwb, amx, ...)
+ * would only narrow down the processors that a library runs on. */
+static bool is_for_code(const char *name, size_t n) {
+    static const char *const prefixes[] = {"sse", "ssse3", "avx", "fma", "f16c", "bmi", "lzcnt",
+                                           "popcnt", "movbe", "gfni"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        size_t len = strlen(prefixes[i]);
+        if (n >= len && !strncmp(name, prefixes[i], len) && strncmp(name, "fma4", 4)) return true;
+    }
+    return false;
+}
+
+/* Features of this machine that code may use. */
+static const char *host_features(Arena *a, const char *triple) {
     const char *all = take(LLVMGetHostCPUFeatures());
-    return arena_printf(a, "%s%s", all, strstr(all, "amx") ? ",-amx-tile,-amx-int8,-amx-bf16,-amx-fp16" : "");
+    if (strncmp(triple, "x86_64", 6)) return all;
+    StrBuf some = {0};
+    for (const char *s = all; *s; s += strcspn(s, ","), s += *s == ',') {
+        size_t n = strcspn(s, ",");
+        if (n > 1 && is_for_code(s + 1, n - 1))
+            strbuf_printf(&some, "%s%.*s", some.n ? "," : "", (int)n, s);
+    }
+    const char *kept = arena_strdup(a, strbuf_text(&some));
+    strbuf_free(&some);
+    return kept;
 }
 
 const Target *codegen_target(Arena *a, const char *triple, const char *cpu, const char *features,
@@ -52,7 +73,7 @@ const Target *codegen_target(Arena *a, const char *triple, const char *cpu, cons
         return NULL;
     }
     bool native = same_architecture(host, wanted) && (!cpu || !strcmp(cpu, "native"));
-    const char *base = native ? host_features(a) : cpu && strcmp(cpu, "native") ? "" : baseline_features(wanted);
+    const char *base = native ? host_features(a, wanted) : cpu && strcmp(cpu, "native") ? "" : baseline_features(wanted);
     if (native) cpu = take(LLVMGetHostCPUName());
     else if (!cpu || !strcmp(cpu, "native")) cpu = baseline_cpu(wanted);
     const char *all = arena_printf(a, "%s%s%s", base, *base && features && *features ? "," : "",

@@ -79,6 +79,7 @@ typedef struct Place {
     int depth;
 } Place;
 
+/* The largest power of two that divides an offset in bytes, at most 64. */
 static unsigned low_bit(uint64_t bytes) {
     uint64_t bit = bytes & (0 - bytes);
     return bit > 64 || !bit ? 64 : (unsigned)bit;
@@ -99,6 +100,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     add_linear(g, &l, index, 1);
     evaluate_terms(g, &l);
     BufBind bind = *llvm_buf(g, b);
+    if (!bind.base) bind = (BufBind){.base = llvm_entry_base(g, b), .align = low_bit((uint64_t)dtype_bytes(b->dtype))};
     BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
     if (bind.per_lane) {
         l.constant *= (uint64_t)fn->lanes;

@@ -44,8 +44,9 @@ static bool failed(LLVMErrorRef e, Diag *d) {
 
 static bool add_objects(CodegenJit *j, const Target *t, const CodegenOptions *o, Diag *d) {
     uint32_t n;
+    Arena *a = arena_create();
     LlvmGroup *groups = llvm_plan_groups(j->m, &n);
-    LLVMMemoryBufferRef *built = llvm_build_objects(j->m, t, o, j->address, groups, n);
+    LLVMMemoryBufferRef *built = llvm_build_objects(j->m, t, o, api_create(a, j->m, t), j->address, groups, n);
     LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(j->lljit);
     bool good = true;
     for (uint32_t i = 0; i < n; i++) {
@@ -54,6 +55,7 @@ static bool add_objects(CodegenJit *j, const Target *t, const CodegenOptions *o,
     }
     free(built);
     free(groups);
+    arena_destroy(a);
     return good;
 }
 

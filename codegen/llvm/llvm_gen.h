@@ -88,7 +88,9 @@ typedef struct LlvmGen {
     LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
     LLVMValueRef float_rem; /* double (double, double), made when first used */
     LlvmFn *fn;
-    const void *const *const_address; /* JIT: where each constant lies; NULL otherwise */
+    struct Entry *entry; /* while the entry's body is emitted */
+    struct Api *api;     /* for the module that holds the entry */
+    const void *const *const_address; /* in memory: where each constant lies; NULL otherwise */
     StrBuf scratch;
 } LlvmGen;
 
@@ -171,6 +173,8 @@ LLVMBasicBlockRef llvm_new_block(LlvmGen *g, const char *name);
 
 /* entry.c */
 void llvm_emit_entry(LlvmGen *g);
+/* The address of an arena buffer or a constant in the entry; NULL elsewhere and for other buffers. */
+LLVMValueRef llvm_entry_base(LlvmGen *g, const KBuf *b);
 /* Statements that only the entry has: KS_CALL, KS_NODE, KS_RETURN. */
 void llvm_entry_statement(LlvmGen *g, const KStmt *s);
 

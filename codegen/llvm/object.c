@@ -79,6 +79,7 @@ typedef struct Build {
     const Target *target;
     const CodegenOptions *options;
     const void *const *const_address;
+    Api *api;
     const LlvmGroup *groups;
     uint32_t n_groups, next;
     pthread_mutex_t lock;
@@ -90,6 +91,7 @@ static void build_group(Build *b, uint32_t i) {
     char *why = NULL;
     llvm_gen_open(&g, b->m, b->target, b->options, b->m->name);
     g.const_address = b->const_address;
+    g.api = b->api;
     llvm_emit_group(&g, &b->groups[i]);
     BUG_IF(LLVMTargetMachineEmitToMemoryBuffer(g.tm, g.mod, LLVMObjectFile, &why, &b->result[i]),
            "LLVM cannot emit an object: %s", why);
@@ -123,9 +125,9 @@ static void run_workers(Build *b, int jobs) {
 }
 
 LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const CodegenOptions *o,
-                                        const void *const *const_address, const LlvmGroup *groups,
+                                        Api *api, const void *const *const_address, const LlvmGroup *groups,
                                         uint32_t n_groups) {
-    Build b = {.m = m, .target = t, .options = o, .const_address = const_address, .groups = groups,
+    Build b = {.m = m, .target = t, .options = o, .api = api, .const_address = const_address, .groups = groups,
                .n_groups = n_groups, .result = xmalloc(sizeof *b.result * n_groups)};
     llvm_init_target(NULL);
     pthread_mutex_init(&b.lock, NULL);
@@ -162,7 +164,7 @@ bool codegen_llvm_objects(Arena *a, const KModule *m, const Target *t, const Cod
     if (!check_target(t, d)) return false;
     uint32_t n;
     LlvmGroup *groups = llvm_plan_groups(m, &n);
-    LLVMMemoryBufferRef *built = llvm_build_objects(m, t, o, NULL, groups, n);
+    LLVMMemoryBufferRef *built = llvm_build_objects(m, t, o, api_create(a, m, t), NULL, groups, n);
     *objects = arena_array(a, CodegenObject, n);
     *n_objects = n;
     for (uint32_t i = 0; i < n; i++) {
@@ -187,7 +189,9 @@ bool codegen_llvm_text(const KModule *m, const Target *t, const CodegenOptions *
                        StrBuf *out, Diag *d) {
     if (!check_target(t, d)) return false;
     LlvmGen g;
+    Arena *a = arena_create();
     llvm_gen_open(&g, m, t, o, m->name);
+    g.api = api_create(a, m, t);
     llvm_emit_group(&g, &(LlvmGroup){.end = m->n_kernels, .has_entry = true});
     if (what == TEXT_LLVM) {
         char *text = LLVMPrintModuleToString(g.mod);
@@ -202,5 +206,6 @@ bool codegen_llvm_text(const KModule *m, const Target *t, const CodegenOptions *
         LLVMDisposeMemoryBuffer(text);
     }
     llvm_gen_close(&g);
+    arena_destroy(a);
     return true;
 }

@@ -2,6 +2,7 @@
 #ifndef SMELT_CODEGEN_LLVM_OBJECT_H
 #define SMELT_CODEGEN_LLVM_OBJECT_H
 
+#include "codegen/interface.h"
 #include "codegen/llvm/llvm_gen.h"
 
 typedef struct LlvmGroup {
@@ -16,7 +17,7 @@ void llvm_emit_group(LlvmGen *g, const LlvmGroup *group);
 /* One object file per group, compiled by o->jobs threads. Heap array; each buffer is the caller's.
  * const_address: see LlvmGen. */
 LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const CodegenOptions *o,
-                                        const void *const *const_address, const LlvmGroup *groups,
-                                        uint32_t n_groups);
+                                        Api *api, const void *const *const_address,
+                                        const LlvmGroup *groups, uint32_t n_groups);
 
 #endif

@@ -42,18 +42,18 @@ DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dt
 ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
               "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
               "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
-              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL, "string": TensorProto.STRING}
+              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL}
 # relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool|string)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
 
 
 @dataclass
 class Tensor:
     dtype: str
     dims: list       # int, or (name, value)
-    values: object   # numpy array; None for strings
+    values: np.ndarray
     constant: bool
 
     @property
@@ -107,9 +107,6 @@ def parse_tensor(word, rng):
         name, _, value = d.rpartition(":")
         dims.append((name, int(value)) if name else int(d))
     t = Tensor(dtype, dims, None, bool(constant) or 0 in dims)
-    if dtype == "string":
-        t.values = np.full(t.shape, "text", dtype=object)
-        return t
     if values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
         flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])

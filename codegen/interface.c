@@ -1,0 +1,215 @@
+/* The caller's view of a model: symbols, tensors, arena, weights, processor. */
+#include "codegen/interface.h"
+
+#include <string.h>
+
+#include "ir/support/map.h"
+
+uint32_t api_element_bytes(DType t) {
+    return (uint32_t)dtype_bytes(t);
+}
+
+/* Models with less work than this do not test the processor in every call: CPUID takes microseconds
+ * in virtual machines, as long as such a model. */
+static const double cheap_flops = 4e6;
+
+double api_flops(const KModule *m) {
+    double sum = 0;
+    for (uint32_t i = 0; i < m->n_kernels; i++) sum += m->kernels[i]->flops;
+    return sum;
+}
+
+/* ---- names of expressions ----------------------------------------------------------------------- */
+
+static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
+    static const struct {
+        KOp op;
+        const char *sign;
+    } infix[] = {{KO_add, " + "}, {KO_sub, " - "}, {KO_mul, "*"}, {KO_fdiv, " / "}, {KO_div, " / "},
+                 {KO_fmod, " % "}, {KO_rem, " % "}};
+    if (e->op == KO_const_i) {
+        strbuf_printf(b, "%lld", (long long)e->u.i);
+        return;
+    }
+    if (e->op == KO_var) {
+        strbuf_add(b, e->u.var->name);
+        return;
+    }
+    for (size_t i = 0; i < sizeof infix / sizeof infix[0]; i++) {
+        if (infix[i].op != e->op) continue;
+        if (inside) strbuf_add(b, "(");
+        print_dim(b, e->arg[0], true);
+        strbuf_add(b, infix[i].sign);
+        print_dim(b, e->arg[1], true);
+        if (inside) strbuf_add(b, ")");
+        return;
+    }
+    strbuf_printf(b, "%s(", kop_info[e->op].name);
+    for (int i = 0; i < e->n_args; i++) {
+        if (i) strbuf_add(b, ", ");
+        print_dim(b, e->arg[i], false);
+    }
+    strbuf_add(b, ")");
+}
+
+/* ---- symbols ------------------------------------------------------------------------------------ */
+
+static void see_computed(const KExpr *e, void *found) {
+    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
+}
+
+static int kind_of(const KModule *m, const KExpr *dim) {
+    bool computed = false;
+    for (uint32_t i = 0; i < m->n_symbols; i++)
+        if (dim->op == KO_var && dim->u.var == m->symbols[i]) return API_ARGUMENT;
+    k_visit(m->k, dim, see_computed, &computed);
+    return computed ? API_DATA : API_DERIVED;
+}
+
+typedef VEC(ApiSymbol) SymbolList;
+
+static void add_symbol(Arena *a, SymbolList *list, int kind, const KExpr *dim) {
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->at[i].value == dim) return;
+    StrBuf name = {0};
+    ApiSymbol s = {.kind = kind, .value = dim};
+    print_dim(&name, dim, false);
+    s.name = arena_strdup(a, strbuf_text(&name));
+    strbuf_free(&name);
+    k_range(dim, &s.min, &s.max);
+    if (s.min < 0 && kind != API_ARGUMENT) s.min = 0;
+    vec_push(a, list, s);
+}
+
+static void add_dims(Arena *a, const KModule *m, const KIo *io, uint32_t n, int kind, SymbolList *list) {
+    int64_t fixed;
+    for (uint32_t i = 0; i < n; i++)
+        for (int d = 0; d < io[i].rank; d++)
+            if (!k_is_int(io[i].dims[d], &fixed) && kind_of(m, io[i].dims[d]) == kind)
+                add_symbol(a, list, kind, io[i].dims[d]);
+}
+
+static void find_symbols(Arena *a, const KModule *m, Api *api) {
+    SymbolList list = {0};
+    for (uint32_t i = 0; i < m->n_symbols; i++) {
+        KVar *v = m->symbols[i];
+        ApiSymbol s = {.name = v->name, .kind = API_ARGUMENT, .min = v->lo < 0 ? 0 : v->lo, .max = v->hi};
+        s.value = k_var(m->k, v);
+        vec_push(a, &list, s);
+    }
+    for (int kind = API_DERIVED; kind <= API_DATA; kind++) {
+        add_dims(a, m, m->inputs, m->n_inputs, kind, &list);
+        add_dims(a, m, m->outputs, m->n_outputs, kind, &list);
+    }
+    api->symbols = list.at;
+    api->n_symbols = list.n;
+    api->n_arguments = m->n_symbols;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------ */
+
+static uint64_t times(uint64_t a, uint64_t b) {
+    uint64_t r;
+    return __builtin_mul_overflow(a, b, &r) ? UINT64_MAX : r;
+}
+
+static void describe(Arena *a, const Api *api, const KIo *io, ApiTensor *t) {
+    *t = (ApiTensor){.io = io, .dims = arena_array(a, int64_t, io->rank + 1)};
+    t->max_bytes = api_element_bytes(io->dtype);
+    for (int d = 0; d < io->rank; d++) {
+        int64_t n = 0;
+        if (k_is_int(io->dims[d], &n)) {
+            t->dims[d] = n;
+        } else {
+            uint32_t s = 0;
+            while (s < api->n_symbols && api->symbols[s].value != io->dims[d]) s++;
+            BUG_IF(s == api->n_symbols, "dim %d of '%s' is not in the symbol table", d, io->name);
+            t->dims[d] = -1 - (int64_t)s;
+            n = api->symbols[s].max;
+            t->has_symbols = true;
+            t->has_data_dims |= api->symbols[s].kind == API_DATA;
+        }
+        bool overflows = t->max_bytes == UINT64_MAX && n != 0;
+        t->max_bytes = overflows ? UINT64_MAX : times(t->max_bytes, (uint64_t)n);
+    }
+}
+
+/* Distinct parameter names; the fixed ones of the call are taken. */
+static const char *parameter_name(Arena *a, StrMap *taken, const char *name, const char *fallback, uint32_t i) {
+    const char *id = c_identifier(a, name && *name ? name : fallback);
+    if (strmap_get(taken, id)) id = arena_printf(a, "%s_%u", id, i);
+    while (strmap_get(taken, id)) id = arena_printf(a, "%s_", id);
+    strmap_put(taken, id, (void *)(uintptr_t)1);
+    return id;
+}
+
+static void name_parameters(Arena *a, const KModule *m, Api *api) {
+    static const char *const fixed[] = {"arena", "arena_bytes", "weights"};
+    StrMap *taken = strmap_create(a);
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
+        strmap_put(taken, fixed[i], (void *)(uintptr_t)1);
+    strmap_put(taken, arena_printf(a, "%s_run", m->name), (void *)(uintptr_t)1);
+    strmap_put(taken, arena_printf(a, "%s_model", m->name), (void *)(uintptr_t)1);
+    api->argument_names = arena_array(a, const char *, api->n_arguments + 1);
+    for (uint32_t i = 0; i < api->n_arguments; i++)
+        api->argument_names[i] = parameter_name(a, taken, api->symbols[i].name, "dim", i);
+    for (uint32_t i = 0; i < m->n_inputs; i++)
+        api->inputs[i].c_name = parameter_name(a, taken, m->inputs[i].name, "input", i);
+    for (uint32_t i = 0; i < m->n_outputs; i++) {
+        ApiTensor *t = &api->outputs[i];
+        t->c_name = parameter_name(a, taken, m->outputs[i].name, "output", i);
+        if (t->has_data_dims)
+            strmap_put(taken, arena_printf(a, "%s_dims", t->c_name), (void *)(uintptr_t)1);
+    }
+}
+
+/* ---- processor ---------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *arch, *name;
+} known_features[] = {
+#define SMELT_CPU_X86(name, leaf, subleaf, reg, bit, state) {"x86_64", name},
+#define SMELT_CPU_AARCH64(name, word, bit, darwin) {"aarch64", name},
+#define SMELT_CPU_ARM(name, word, bit) {"arm", name},
+#define SMELT_CPU_RISCV(name, word, bit) {"riscv64", name},
+#include "runtime/include/smelt_cpu.def"
+};
+
+static const char *list_features(Arena *a, const Target *t) {
+    static const char baseline[] = ",x87,cx8,cmov,mmx,fxsr,sse,sse2,";
+    StrBuf b = {0};
+    for (size_t i = 0; i < sizeof known_features / sizeof known_features[0]; i++) {
+        const char *name = known_features[i].name;
+        if (strcmp(known_features[i].arch, t->arch) || !target_has(t, name)) continue;
+        if (strstr(baseline, arena_printf(a, ",%s,", name))) continue;
+        strbuf_printf(&b, "%s%s", b.n ? "," : "", name);
+    }
+    const char *list = arena_strdup(a, strbuf_text(&b));
+    strbuf_free(&b);
+    return list;
+}
+
+Api *api_create(Arena *a, const KModule *m, const Target *t) {
+    Api *api = arena_new(a, Api);
+    find_symbols(a, m, api);
+    api->inputs = arena_array(a, ApiTensor, m->n_inputs + 1);
+    api->outputs = arena_array(a, ApiTensor, m->n_outputs + 1);
+    for (uint32_t i = 0; i < m->n_inputs; i++) describe(a, api, &m->inputs[i], &api->inputs[i]);
+    for (uint32_t i = 0; i < m->n_outputs; i++) describe(a, api, &m->outputs[i], &api->outputs[i]);
+    name_parameters(a, m, api);
+    int64_t lo = 0, hi = 0;
+    if (m->arena_bytes) k_range(m->arena_bytes, &lo, &hi);
+    api->arena_bytes = hi == INT64_MAX ? UINT64_MAX : hi > 0 ? (uint64_t)hi + ARENA_ALIGN - 1 : 0;
+    api->const_offset = arena_array(a, uint64_t, m->n_consts + 1);
+    for (uint32_t i = 0; i < m->n_consts; i++) {
+        int64_t n = 0;
+        k_is_int(m->consts[i]->n_elems, &n);
+        api->weight_bytes = (api->weight_bytes + 63) / 64 * 64;
+        api->const_offset[i] = api->weight_bytes;
+        api->weight_bytes += (uint64_t)n * (uint64_t)dtype_bytes(m->consts[i]->dtype);
+    }
+    for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
+    api->cpu_features = list_features(a, t);
+    api->checks_cpu = api_flops(m) >= cheap_flops;
+    return api;
+}

@@ -1,0 +1,244 @@
+/* The description of a model: constants in .rodata (or .data.rel.ro, where they hold addresses). */
+#include "codegen/llvm/abi.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { FIELD_U32, FIELD_U64, FIELD_I64, FIELD_SIZE, FIELD_PTR, FIELD_FN } FieldKind;
+
+static const struct {
+    const char *owner, *name;
+    FieldKind kind;
+} fields[] = {
+#define SMELT_FIELD(owner, kind, type, name) {#owner, #name, FIELD_##kind},
+#include "runtime/include/smelt_abi.def"
+};
+enum { N_FIELDS = sizeof fields / sizeof fields[0], MAX_FIELDS = 32 };
+
+static LLVMTypeRef field_type(LlvmGen *g, FieldKind kind) {
+    switch (kind) {
+    case FIELD_U32: return g->i32;
+    case FIELD_U64:
+    case FIELD_I64: return g->i64;
+    case FIELD_SIZE: return g->size;
+    case FIELD_PTR:
+    case FIELD_FN: return g->ptr;
+    }
+    BUG("field kind %d", (int)kind);
+}
+
+LLVMTypeRef abi_struct(LlvmGen *g, const char *owner) {
+    LLVMTypeRef types[MAX_FIELDS];
+    unsigned n = 0;
+    for (size_t i = 0; i < N_FIELDS; i++)
+        if (!strcmp(fields[i].owner, owner)) types[n++] = field_type(g, fields[i].kind);
+    return LLVMStructTypeInContext(g->ctx, types, n, 0);
+}
+
+unsigned abi_field(const char *owner, const char *name) {
+    unsigned n = 0;
+    for (size_t i = 0; i < N_FIELDS; i++) {
+        if (strcmp(fields[i].owner, owner)) continue;
+        if (!strcmp(fields[i].name, name)) return n;
+        n++;
+    }
+    BUG("smelt_%s has no field %s", owner, name);
+}
+
+LLVMValueRef abi_load(LlvmGen *g, const char *owner, LLVMValueRef p, const char *name) {
+    LLVMTypeRef t = abi_struct(g, owner);
+    unsigned i = abi_field(owner, name);
+    LLVMValueRef at = LLVMBuildStructGEP2(g->b, t, p, i, "");
+    return LLVMBuildLoad2(g->b, LLVMStructGetTypeAtIndex(t, i), at, name);
+}
+
+uint64_t abi_bytes(LlvmGen *g, const char *owner) {
+    return LLVMABISizeOfType(g->layout, abi_struct(g, owner));
+}
+
+/* ---- constants ---------------------------------------------------------------------------------- */
+
+static LLVMValueRef constant(LlvmGen *g, LLVMValueRef init, const char *name) {
+    LLVMValueRef v = LLVMAddGlobal(g->mod, LLVMTypeOf(init), name);
+    LLVMSetInitializer(v, init);
+    LLVMSetGlobalConstant(v, 1);
+    LLVMSetLinkage(v, LLVMPrivateLinkage);
+    LLVMSetUnnamedAddress(v, LLVMGlobalUnnamedAddr);
+    return v;
+}
+
+LLVMValueRef abi_text(LlvmGen *g, const char *s) {
+    return constant(g, LLVMConstStringInContext2(g->ctx, s, strlen(s), 0), "text");
+}
+
+static LLVMValueRef array(LlvmGen *g, LLVMTypeRef t, LLVMValueRef *items, uint32_t n, const char *name) {
+    return n ? constant(g, LLVMConstArray2(t, items, n), name) : LLVMConstNull(g->ptr);
+}
+
+static LLVMValueRef word(LlvmGen *g, uint32_t v) {
+    return LLVMConstInt(g->i32, v, 0);
+}
+
+static LLVMValueRef wide(LlvmGen *g, uint64_t v) {
+    return LLVMConstInt(g->i64, v, 0);
+}
+
+static LLVMValueRef tensor_table(LlvmGen *g, const ApiTensor *t, uint32_t n) {
+    LLVMValueRef *rows = xmalloc(sizeof *rows * (n + 1));
+    LLVMTypeRef type = abi_struct(g, "tensor_info");
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t rank = (uint32_t)t[i].io->rank;
+        LLVMValueRef *dims = xmalloc(sizeof *dims * (rank + 1));
+        for (uint32_t d = 0; d < rank; d++) dims[d] = wide(g, (uint64_t)t[i].dims[d]);
+        LLVMValueRef at = array(g, g->i64, dims, rank, "dims");
+        free(dims);
+        LLVMValueRef row[] = {abi_text(g, t[i].io->name), at, wide(g, t[i].max_bytes),
+                              word(g, (uint32_t)dtype_info[t[i].io->dtype].onnx), word(g, rank),
+                              word(g, 0), word(g, 0)};
+        rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
+    }
+    LLVMValueRef table = array(g, type, rows, n, "tensors");
+    free(rows);
+    return table;
+}
+
+static LLVMValueRef symbol_table(LlvmGen *g, const Api *api) {
+    LLVMValueRef *rows = xmalloc(sizeof *rows * (api->n_symbols + 1));
+    for (uint32_t i = 0; i < api->n_symbols; i++) {
+        const ApiSymbol *s = &api->symbols[i];
+        LLVMValueRef row[] = {abi_text(g, s->name), wide(g, (uint64_t)s->min), wide(g, (uint64_t)s->max),
+                              word(g, (uint32_t)s->kind), word(g, 0)};
+        rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
+    }
+    LLVMValueRef table = array(g, abi_struct(g, "symbol"), rows, api->n_symbols, "symbols");
+    free(rows);
+    return table;
+}
+
+static LLVMValueRef node_table(LlvmGen *g) {
+    const KModule *m = g->m;
+    LLVMValueRef *rows = xmalloc(sizeof *rows * (m->n_nodes + 1));
+    for (uint32_t i = 0; i < m->n_nodes; i++) {
+        const char *name = m->nodes[i].name, *op = m->nodes[i].op;
+        LLVMValueRef row[] = {abi_text(g, name ? name : ""), abi_text(g, op ? op : ""), wide(g, 0)};
+        rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
+    }
+    LLVMValueRef table = array(g, abi_struct(g, "node"), rows, m->n_nodes, "nodes");
+    free(rows);
+    return table;
+}
+
+void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef weights) {
+    const KModule *m = g->m;
+    LLVMValueRef null = LLVMConstNull(g->ptr);
+    LLVMTypeRef type = abi_struct(g, "model");
+    LLVMValueRef row[] = {
+        word(g, (uint32_t)abi_bytes(g, "model")), word(g, 1), abi_text(g, m->name),
+        abi_text(g, "smelt " SMELT_VERSION), abi_text(g, g->target->triple), abi_text(g, g->target->cpu),
+        abi_text(g, api->cpu_features), wide(g, api->model_hash), word(g, m->n_inputs), word(g, m->n_outputs),
+        word(g, api->n_symbols), word(g, m->n_nodes), tensor_table(g, api->inputs, m->n_inputs),
+        tensor_table(g, api->outputs, m->n_outputs), symbol_table(g, api), node_table(g),
+        wide(g, api->weight_bytes), wide(g, g->options->weight_hash), weights ? weights : null,
+        wide(g, api->arena_bytes), fn.symbols_for ? fn.symbols_for : null, fn.arena_for, fn.run};
+    _Static_assert(sizeof row / sizeof row[0] <= MAX_FIELDS, "smelt_model fits MAX_FIELDS");
+    g->scratch.n = 0;
+    strbuf_printf(&g->scratch, "%s_model", m->name);
+    LLVMValueRef v = LLVMAddGlobal(g->mod, type, strbuf_text(&g->scratch));
+    LLVMSetInitializer(v, LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0));
+    LLVMSetGlobalConstant(v, 1);
+}
+
+/* ---- the processor ------------------------------------------------------------------------------ */
+
+typedef struct X86Row {
+    const char *name;
+    uint32_t leaf, subleaf;
+    int reg, bit;
+    uint32_t state;
+} X86Row;
+
+static const X86Row x86_rows[] = {
+#define SMELT_CPU_X86(name, leaf, subleaf, reg, bit, state) {name, leaf, subleaf, reg, bit, state},
+#include "runtime/include/smelt_cpu.def"
+};
+enum { N_X86 = sizeof x86_rows / sizeof x86_rows[0] };
+
+static LLVMValueRef assembler(LlvmGen *g, const char *text, const char *constraints, LLVMTypeRef result,
+                              LLVMValueRef *args, unsigned n) {
+    LLVMTypeRef types[] = {g->i32, g->i32};
+    LLVMTypeRef t = LLVMFunctionType(result, types, n, 0);
+    LLVMValueRef code = LLVMGetInlineAsm(t, text, strlen(text), constraints, strlen(constraints), 1, 0,
+                                         LLVMInlineAsmDialectATT, 0);
+    return LLVMBuildCall2(g->b, t, code, args, n, "");
+}
+
+static LLVMValueRef all_bits(LlvmGen *g, LLVMValueRef have, uint32_t want) {
+    LLVMValueRef mask = word(g, want);
+    return LLVMBuildICmp(g->b, LLVMIntEQ, LLVMBuildAnd(g->b, have, mask, ""), mask, "");
+}
+
+/* Returns false from the function being built unless `good`. */
+static void require(LlvmGen *g, LLVMValueRef fn, LLVMValueRef good) {
+    LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(g->ctx, fn, "bad");
+    LLVMBasicBlockRef next = LLVMAppendBasicBlockInContext(g->ctx, fn, "next");
+    LLVMBuildCondBr(g->b, good, next, bad);
+    LLVMPositionBuilderAtEnd(g->b, bad);
+    LLVMBuildRet(g->b, LLVMConstInt(g->i1, 0, 0));
+    LLVMPositionBuilderAtEnd(g->b, next);
+}
+
+/* Wanted bits of one CPUID leaf's four registers; false when there are none. */
+static bool wanted_bits(const Target *t, uint32_t leaf, uint32_t subleaf, uint32_t want[4], uint32_t *state) {
+    bool any = false;
+    memset(want, 0, 4 * sizeof *want);
+    for (size_t i = 0; i < N_X86; i++) {
+        const X86Row *r = &x86_rows[i];
+        if (!target_has(t, r->name)) continue;
+        *state |= r->state;
+        if (r->leaf != leaf || r->subleaf != subleaf) continue;
+        want[r->reg] |= 1u << r->bit;
+        any = true;
+    }
+    return any;
+}
+
+/* CPUID is slow where a hypervisor answers it, so it is asked for two or three leaves: the extended ones
+ * (lzcnt and the like) are had by every processor with AVX2. Leaf 1 comes first: a processor with AVX has
+ * leaf 7, and its eax says whether subleaf 1 exists. */
+static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
+    static const uint32_t leaf[] = {1, 7, 7}, subleaf[] = {0, 0, 1};
+    LLVMTypeRef four[] = {g->i32, g->i32, g->i32, g->i32};
+    LLVMTypeRef result = LLVMStructTypeInContext(g->ctx, four, 4, 0);
+    uint32_t want[4], state = 0;
+    for (int i = 0; i < 3; i++) {
+        bool any = wanted_bits(g->target, leaf[i], subleaf[i], want, &state);
+        if (i == 0 && state) want[2] |= 1u << 27 | 1u << 28; /* the system saves registers; AVX */
+        if (!any && !(i == 0 && state)) continue;
+        LLVMValueRef args[] = {word(g, leaf[i]), word(g, subleaf[i])};
+        const char *how = "={ax},={bx},={cx},={dx},{ax},{cx},~{dirflag},~{fpsr},~{flags}";
+        LLVMValueRef r = assembler(g, "cpuid", how, result, args, 2), good = NULL;
+        for (unsigned j = 0; j < 4; j++) {
+            if (!want[j]) continue;
+            LLVMValueRef bits = all_bits(g, LLVMBuildExtractValue(g->b, r, j, ""), want[j]);
+            good = good ? LLVMBuildAnd(g->b, good, bits, "") : bits;
+        }
+        require(g, fn, good);
+        if (i != 0 || !state) continue;
+        LLVMValueRef xcr0 = word(g, 0);
+        LLVMTypeRef two = LLVMStructTypeInContext(g->ctx, four, 2, 0);
+        LLVMValueRef x = assembler(g, "xgetbv", "={ax},={dx},{cx},~{dirflag},~{fpsr},~{flags}", two, &xcr0, 1);
+        require(g, fn, all_bits(g, LLVMBuildExtractValue(g->b, x, 0, ""), state));
+    }
+}
+
+LLVMValueRef abi_emit_cpu_test(LlvmGen *g, const Api *api) {
+    if (strcmp(g->target->arch, "x86_64") || !api->cpu_features[0] || !api->checks_cpu) return NULL;
+    LLVMValueRef fn = LLVMAddFunction(g->mod, "cpu_good", LLVMFunctionType(g->i1, NULL, 0, 0));
+    LLVMSetLinkage(fn, LLVMInternalLinkage);
+    llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "nounwind", 0);
+    llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "noinline", 0);
+    LLVMPositionBuilderAtEnd(g->b, LLVMAppendBasicBlockInContext(g->ctx, fn, "start"));
+    test_leaves(g, fn);
+    LLVMBuildRet(g->b, LLVMConstInt(g->i1, 1, 0));
+    return fn;
+}

@@ -1,0 +1,494 @@
+/* The LLVM renderer against C: every primitive on edge values, as scalars and as vectors, for this
+ * machine and for lesser ones, at -O0 and -O3. The expectations are computed here with other means
+ * than the renderer's (host arithmetic, 128-bit integers, printf-free rounding through double). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/codegen.h"
+#include "tests/unit/check.h"
+
+enum { N = 96 }; /* elements of every test vector: divisible by the widths below */
+static const int widths[] = {1, 3, 8, 16, 32};
+enum { N_WIDTHS = sizeof widths / sizeof widths[0] };
+
+static Arena *arena;
+static Diag *diag;
+
+/* ---- a module of kernels ------------------------------------------------------------------------ */
+
+typedef struct Lab {
+    KModule m;
+    Kernel *kernel[64];
+    KBuild b;
+    CodegenJit *jit;
+} Lab;
+
+static void lab_open(Lab *lab) {
+    memset(lab, 0, sizeof *lab);
+    lab->m = (KModule){.k = kctx_create(arena), .arena = arena, .name = "lab", .kernels = lab->kernel};
+}
+
+static KBuf *lab_param(Lab *lab, Kernel *kn, DType t, const char *name, bool written) {
+    KBuf *b = kbuf_new(lab->m.k, MEM_PARAM, t, name, k_int(lab->m.k, N));
+    b->written = written;
+    b->index = kn->n_params;
+    if (!kn->params) kn->params = arena_array(arena, KBuf *, 64);
+    kn->params[kn->n_params++] = b;
+    return b;
+}
+
+static Kernel *lab_kernel(Lab *lab) {
+    Kernel *kn = arena_new(arena, Kernel);
+    kn->id = lab->m.n_kernels;
+    kn->name = arena_printf(arena, "k%u", kn->id);
+    lab->kernel[lab->m.n_kernels++] = kn;
+    kb_begin(&lab->b, lab->m.k, &kn->body);
+    return kn;
+}
+
+/* for (i < N / width) vector (lane < width): returns i * width + lane */
+static const KExpr *lab_lanes(Lab *lab, int width) {
+    KCtx *k = lab->m.k;
+    const KExpr *i = kb_for(&lab->b, LOOP_SERIAL, "i", k_int(k, N / width));
+    const KExpr *lane = kb_for(&lab->b, LOOP_VECTOR, "lane", k_int(k, width));
+    return k_add(k, k_mul(k, i, k_int(k, width)), lane);
+}
+
+static void lab_end_lanes(Lab *lab) {
+    kb_end(&lab->b);
+    kb_end(&lab->b);
+}
+
+static void lab_link(Lab *lab, const Target *t, int opt) {
+    CodegenOptions o = {.opt = opt, .jobs = 2, .verify = true};
+    lab->jit = codegen_llvm_jit(&lab->m, t, &o, diag);
+    if (!lab->jit) diag_print(diag);
+    CHECK(lab->jit != NULL);
+    if (!lab->jit) exit(1);
+}
+
+/* ---- 16-bit floats and values ------------------------------------------------------------------- */
+
+/* d rounded to a binary float with `digits` significant bits and smallest step 2^low, largest `top`. */
+static double round_binary(double d, int digits, int low, double top) {
+    if (isnan(d) || isinf(d) || d == 0) return d;
+    int e = ilogb(d) - (digits - 1);
+    if (e < low) e = low;
+    double r = scalbn(nearbyint(scalbn(d, -e)), e);
+    return fabs(r) > top ? copysign(INFINITY, d) : copysign(r, d);
+}
+
+static double round_float(DType t, double d) {
+    if (t == DT_F16) return round_binary(d, 11, -24, 65504);
+    if (t == DT_BF16) return round_binary(d, 8, -133, 0x1.fep127);
+    return t == DT_F32 ? (double)(float)d : d;
+}
+
+static double f16_value(uint16_t h) {
+    int e = h >> 10 & 31, m = h & 1023;
+    double v = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
+    return h >> 15 ? -v : v;
+}
+
+static uint16_t f16_bits(double v) {
+    uint16_t sign = signbit(v) ? 0x8000 : 0;
+    v = fabs(v);
+    if (isnan(v)) return 0x7e00 | sign;
+    if (isinf(v)) return 0x7c00 | sign;
+    if (v < 0x1p-14) return (uint16_t)(sign | (int)(v * 0x1p24));
+    int e = ilogb(v);
+    return (uint16_t)(sign | (e + 15) << 10 | ((int)scalbn(v, 10 - e) & 1023));
+}
+
+/* An element as int64 (integers, sign- or zero-extended bits) or double. */
+typedef struct Val {
+    int64_t i;
+    double f;
+} Val;
+
+static Val read_element(DType t, const void *at, int i) {
+    Val v = {0, 0};
+    float f;
+    uint16_t h;
+    switch (t) {
+    case DT_F32: memcpy(&f, (const char *)at + 4 * i, 4); v.f = (double)f; break;
+    case DT_F64: memcpy(&v.f, (const char *)at + 8 * i, 8); break;
+    case DT_F16: memcpy(&h, (const char *)at + 2 * i, 2); v.f = f16_value(h); break;
+    case DT_BF16: {
+        memcpy(&h, (const char *)at + 2 * i, 2);
+        uint32_t w = (uint32_t)h << 16;
+        memcpy(&f, &w, 4);
+        v.f = (double)f;
+        break;
+    }
+    case DT_I8: v.i = ((const int8_t *)at)[i]; break;
+    case DT_U8:
+    case DT_BOOL: v.i = ((const uint8_t *)at)[i]; break;
+    case DT_I16: v.i = ((const int16_t *)at)[i]; break;
+    case DT_U16: v.i = ((const uint16_t *)at)[i]; break;
+    case DT_I32: v.i = ((const int32_t *)at)[i]; break;
+    case DT_U32: v.i = ((const uint32_t *)at)[i]; break;
+    case DT_I64:
+    case DT_U64: v.i = ((const int64_t *)at)[i]; break;
+    default: break;
+    }
+    return v;
+}
+
+static void write_element(DType t, void *at, int i, Val v) {
+    float f = (float)v.f;
+    uint16_t h;
+    uint32_t w;
+    if (t == DT_F32) memcpy((char *)at + 4 * i, &f, 4);
+    else if (t == DT_F64) memcpy((char *)at + 8 * i, &v.f, 8);
+    else if (t == DT_F16) h = f16_bits(v.f), memcpy((char *)at + 2 * i, &h, 2);
+    else if (t == DT_BF16) memcpy(&w, &f, 4), h = (uint16_t)(w >> 16), memcpy((char *)at + 2 * i, &h, 2);
+    else memcpy((char *)at + dtype_bytes(t) * i, &v.i, (size_t)dtype_bytes(t)); /* little endian host */
+}
+
+static int64_t wrap(DType t, uint64_t v) {
+    int bits = dtype_info[t].bits;
+    if (t == DT_BOOL) return (int64_t)(v & 1);
+    if (bits == 64) return (int64_t)v;
+    uint64_t low = v & ((UINT64_C(1) << bits) - 1);
+    return dtype_is_signed(t) && low >> (bits - 1) ? (int64_t)(low - (UINT64_C(1) << bits)) : (int64_t)low;
+}
+
+static bool same(DType t, Val a, Val b) {
+    if (!dtype_is_float(t)) return a.i == b.i;
+    if (isnan(a.f) || isnan(b.f)) return isnan(a.f) && isnan(b.f);
+    return a.f == b.f && signbit(a.f) == signbit(b.f);
+}
+
+static uint64_t seed = 1;
+static uint64_t next_random(void) {
+    seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return seed >> 11 ^ seed << 40;
+}
+
+/* Edge values first, then random ones of all sizes. */
+static Val sample(DType t, int i, int salt) {
+    static const double floats[] = {0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.7, -3.7, 1e-40, -1e-40, 5e-324,
+                                    1e30, -1e30, 8388607.5, 4503599627370495.5, 65504, 65519, 65520, 6e-8,
+                                    2147483648.0, -2147483648.0, 4294967296.0, 9223372036854775808.0, 255.5, -129,
+                                    (double)INFINITY, -(double)INFINITY, (double)NAN, 0x1.002p0, 0x1.003p0};
+    enum { N_FLOATS = sizeof floats / sizeof floats[0] };
+    Val v = {0, 0};
+    int at = (i * (salt + 1) + salt * 7) % N;
+    if (dtype_is_float(t)) {
+        v.f = at < N_FLOATS ? floats[at] : (double)(int64_t)next_random() * exp2((double)(next_random() % 80) - 90);
+        v.f = round_float(t, v.f);
+        return v;
+    }
+    static const int64_t ints[] = {0, 1, -1, 2, -2, 7, -7, 127, 128, -128, 255, 32767, -32768, 65535, INT32_MAX,
+                                   INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN, 31, 32, 63, 64, 8, 16, 3};
+    enum { N_INTS = sizeof ints / sizeof ints[0] };
+    v.i = wrap(t, at < N_INTS ? (uint64_t)ints[at] : next_random() >> next_random() % 64);
+    return v;
+}
+
+static void fill(DType t, void *at, int salt) {
+    for (int i = 0; i < N; i++) write_element(t, at, i, sample(t, i, salt));
+}
+
+/* ---- what the primitives mean ------------------------------------------------------------------- */
+
+static Val expect_int(KOp op, DType t, int64_t a, int64_t b) {
+    __int128 x = dtype_is_signed(t) ? a : (__int128)(uint64_t)a;
+    __int128 y = dtype_is_signed(t) ? b : (__int128)(uint64_t)b, q, r;
+    int bits = dtype_info[t].bits;
+    uint64_t shift = (uint64_t)wrap(t, (uint64_t)b);
+    if (bits < 64) shift &= (UINT64_C(1) << bits) - 1;
+    bool over = shift >= (uint64_t)bits;
+    q = y ? x / y : 0;
+    r = y ? x % y : 0;
+    bool down = r != 0 && (r < 0) != (y < 0);
+    Val v = {0, 0};
+    switch (op) {
+    case KO_add: v.i = wrap(t, (uint64_t)(x + y)); break;
+    case KO_sub: v.i = wrap(t, (uint64_t)(x - y)); break;
+    case KO_mul: v.i = wrap(t, (uint64_t)a * (uint64_t)b); break;
+    case KO_div: v.i = wrap(t, (uint64_t)q); break;
+    case KO_rem: v.i = wrap(t, (uint64_t)r); break;
+    case KO_fdiv: v.i = wrap(t, (uint64_t)(down ? q - 1 : q)); break;
+    case KO_fmod: v.i = wrap(t, (uint64_t)(down ? r + y : r)); break;
+    case KO_min: v.i = x < y ? a : b; break;
+    case KO_max: v.i = x > y ? a : b; break;
+    case KO_and: v.i = a & b; break;
+    case KO_or: v.i = a | b; break;
+    case KO_xor: v.i = a ^ b; break;
+    case KO_shl: v.i = over ? 0 : wrap(t, (uint64_t)a << shift); break;
+    case KO_shr: v.i = over ? (dtype_is_signed(t) && a < 0 ? -1 : 0) : wrap(t, (uint64_t)(x >> shift)); break;
+    case KO_eq: v.i = x == y; break;
+    case KO_ne: v.i = x != y; break;
+    case KO_lt: v.i = x < y; break;
+    case KO_le: v.i = x <= y; break;
+    case KO_neg: v.i = wrap(t, 0 - (uint64_t)a); break;
+    case KO_abs: v.i = wrap(t, x < 0 ? 0 - (uint64_t)a : (uint64_t)a); break;
+    case KO_not: v.i = wrap(t, ~(uint64_t)a); break;
+    default: CHECK(!"an operation without an expectation");
+    }
+    return v;
+}
+
+static Val expect_float(KOp op, DType t, double a, double b) {
+    Val v = {0, 0};
+    switch (op) {
+    case KO_add: v.f = t == DT_F32 ? (double)((float)a + (float)b) : a + b; break;
+    case KO_sub: v.f = t == DT_F32 ? (double)((float)a - (float)b) : a - b; break;
+    case KO_mul: v.f = t == DT_F32 ? (double)((float)a * (float)b) : a * b; break;
+    case KO_div: v.f = t == DT_F32 ? (double)((float)a / (float)b) : a / b; break;
+    case KO_rem: v.f = fmod(a, b); break;
+    case KO_min: v.f = a < b ? a : b; break;
+    case KO_max: v.f = a > b ? a : b; break;
+    case KO_eq: v.i = a == b; break;
+    case KO_ne: v.i = a != b; break;
+    case KO_lt: v.i = a < b; break;
+    case KO_le: v.i = a <= b; break;
+    case KO_neg: v.f = -a; break;
+    case KO_abs: v.f = fabs(a); break;
+    case KO_sqrt: v.f = t == DT_F32 ? (double)sqrtf((float)a) : sqrt(a); break;
+    case KO_floor: v.f = floor(a); break;
+    case KO_ceil: v.f = ceil(a); break;
+    case KO_trunc: v.f = trunc(a); break;
+    case KO_rint: v.f = nearbyint(a); break;
+    default: CHECK(!"an operation without an expectation");
+    }
+    v.f = round_float(t, v.f);
+    return v;
+}
+
+/* ---- arithmetic --------------------------------------------------------------------------------- */
+
+static const KOp int_ops[] = {KO_add, KO_sub, KO_mul, KO_div, KO_rem, KO_fdiv, KO_fmod, KO_min, KO_max, KO_and,
+                              KO_or, KO_xor, KO_shl, KO_shr, KO_eq, KO_ne, KO_lt, KO_le, KO_neg, KO_abs, KO_not};
+static const KOp float_ops[] = {KO_add, KO_sub, KO_mul, KO_div, KO_rem, KO_min, KO_max, KO_eq, KO_ne, KO_lt,
+                                KO_le, KO_neg, KO_abs, KO_sqrt, KO_floor, KO_ceil, KO_trunc, KO_rint};
+
+static Kernel *build_arith(Lab *lab, DType t, int width, const KOp *ops, int n_ops) {
+    KCtx *k = lab->m.k;
+    Kernel *kn = lab_kernel(lab);
+    KBuf *a = lab_param(lab, kn, t, "a", false), *b = lab_param(lab, kn, t, "b", false);
+    KBuf *out = lab_param(lab, kn, t, "out", true), *truth = lab_param(lab, kn, DT_BOOL, "truth", true);
+    const KExpr *i = lab_lanes(lab, width), *x = k_load(k, a, i), *y = k_load(k, b, i);
+    for (int o = 0; o < n_ops; o++) {
+        const KExpr *at = k_add(k, i, k_int(k, o * N));
+        bool unary = kop_info[ops[o]].n_args == 1;
+        bool compares = kop_info[ops[o]].class == KC_CMP;
+        kb_store(&lab->b, compares ? truth : out, at, unary ? k_unary(k, ops[o], x) : k_binary(k, ops[o], x, y));
+    }
+    lab_end_lanes(lab);
+    return kn;
+}
+
+static void check_arith(Lab *lab, const Kernel *kn, DType t, const KOp *ops, int n_ops, const char *where) {
+    static _Alignas(64) char a[N * 8], b[N * 8], out[32 * N * 8];
+    static uint8_t truth[32 * N];
+    void (*run)(const void *, const void *, void *, void *);
+    *(void **)&run = codegen_jit_kernel(lab->jit, kn);
+    for (int salt = 1; salt < 6; salt++) {
+        fill(t, a, 0);
+        fill(t, b, salt);
+        run(a, b, out, truth);
+        for (int o = 0; o < n_ops; o++) {
+            for (int i = 0; i < N; i++) {
+                Val x = read_element(t, a, i), y = read_element(t, b, i);
+                bool compares = kop_info[ops[o]].class == KC_CMP;
+                Val got = compares ? (Val){truth[o * N + i], 0} : read_element(t, out, o * N + i);
+                Val want = dtype_is_float(t) ? expect_float(ops[o], t, x.f, y.f) : expect_int(ops[o], t, x.i, y.i);
+                bool good = same(compares ? DT_BOOL : t, got, want);
+                if (!good)
+                    fprintf(stderr, "%s %s.%s(%a %lld, %a %lld) = %a %lld, not %a %lld\n", where, dtype_info[t].name,
+                            kop_info[ops[o]].name, x.f, (long long)x.i, y.f, (long long)y.i, got.f,
+                            (long long)got.i, want.f, (long long)want.i);
+                CHECK(good);
+                if (!good) break;
+            }
+        }
+    }
+}
+
+static void test_arith(const Target *t, int opt, const char *where) {
+    static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8, DT_I16, DT_I32, DT_I64,
+                                  DT_U8, DT_U16, DT_U32, DT_U64};
+    enum { N_TYPES = sizeof types / sizeof types[0] };
+    Lab lab;
+    const Kernel *kn[N_TYPES][N_WIDTHS];
+    lab_open(&lab);
+    for (int i = 0; i < N_TYPES; i++)
+        for (int w = 0; w < N_WIDTHS; w++) {
+            bool f = dtype_is_float(types[i]);
+            if (w >= 3 && f != (w == 3)) { /* 16 lanes for floats, 32 for integers: less to compile */
+                kn[i][w] = NULL;
+                continue;
+            }
+            kn[i][w] = f ? build_arith(&lab, types[i], widths[w], float_ops, sizeof float_ops / sizeof *float_ops)
+                         : build_arith(&lab, types[i], widths[w], int_ops, sizeof int_ops / sizeof *int_ops);
+        }
+    lab_link(&lab, t, opt);
+    for (int i = 0; i < N_TYPES; i++)
+        for (int w = 0; w < N_WIDTHS; w++) {
+            if (!kn[i][w]) continue;
+            bool f = dtype_is_float(types[i]);
+            check_arith(&lab, kn[i][w], types[i], f ? float_ops : int_ops,
+                        f ? sizeof float_ops / sizeof *float_ops : sizeof int_ops / sizeof *int_ops, where);
+        }
+    codegen_jit_destroy(lab.jit);
+}
+
+/* ---- casts -------------------------------------------------------------------------------------- */
+
+static const DType cast_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8, DT_I16, DT_I32,
+                                   DT_I64, DT_U8, DT_U16, DT_U32, DT_U64, DT_BOOL};
+enum { N_CAST = sizeof cast_types / sizeof cast_types[0] };
+
+static Val expect_cast(DType to, DType from, Val x) {
+    Val v = {0, 0};
+    bool f_from = dtype_is_float(from), f_to = dtype_is_float(to);
+    if (to == DT_BOOL) {
+        v.i = f_from ? x.f != 0 : x.i != 0;
+    } else if (f_from && f_to) {
+        v.f = round_float(to, x.f);
+    } else if (f_to) {
+        /* One rounding, from an exact value: long double holds 64 bits. */
+        long double exact = dtype_is_signed(from) ? (long double)x.i : (long double)(uint64_t)x.i;
+        if (to == DT_F32) v.f = (double)(float)exact;
+        else if (to == DT_F64) v.f = (double)exact;
+        else { /* digits of the 16-bit types are far from double's: only ties can go wrong */
+            double d = (double)exact;
+            if ((long double)d != exact) d = nextafter((double)exact, exact > (long double)d ? INFINITY : -INFINITY);
+            v.f = round_float(to, (long double)(double)exact == exact ? (double)exact : d);
+        }
+    } else if (f_from) {
+        long double lo = dtype_is_signed(to) ? -ldexpl(1, dtype_info[to].bits - 1) : 0;
+        long double hi = ldexpl(1, dtype_info[to].bits - dtype_is_signed(to)) - 1;
+        long double d = truncl((long double)x.f);
+        if (isnan(x.f)) d = 0;
+        d = d < lo ? lo : d > hi ? hi : d;
+        v.i = to == DT_U64 ? (int64_t)(uint64_t)d : (int64_t)d;
+    } else {
+        v.i = wrap(to, (uint64_t)x.i);
+    }
+    return v;
+}
+
+static Kernel *build_casts(Lab *lab, DType from, int width) {
+    Kernel *kn = lab_kernel(lab);
+    KBuf *in = lab_param(lab, kn, from, "in", false), *out[N_CAST];
+    for (int i = 0; i < N_CAST; i++) out[i] = lab_param(lab, kn, cast_types[i], "out", true);
+    const KExpr *at = lab_lanes(lab, width);
+    for (int i = 0; i < N_CAST; i++)
+        kb_store(&lab->b, out[i], at, k_cast(lab->m.k, cast_types[i], k_load(lab->m.k, in, at)));
+    lab_end_lanes(lab);
+    return kn;
+}
+
+static void check_casts(Lab *lab, const Kernel *kn, DType from, const char *where) {
+    static _Alignas(64) char in[N * 8], out[N_CAST][N * 8];
+    void (*run)(void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
+                void *, void *);
+    *(void **)&run = codegen_jit_kernel(lab->jit, kn);
+    fill(from, in, 0);
+    run(in, out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9], out[10], out[11], out[12]);
+    for (int c = 0; c < N_CAST; c++)
+        for (int i = 0; i < N; i++) {
+            Val x = read_element(from, in, i), got = read_element(cast_types[c], out[c], i);
+            Val want = expect_cast(cast_types[c], from, x);
+            bool good = same(cast_types[c], got, want);
+            if (!good)
+                fprintf(stderr, "%s %s(%s %a %lld) = %a %lld, not %a %lld\n", where, dtype_info[cast_types[c]].name,
+                        dtype_info[from].name, x.f, (long long)x.i, got.f, (long long)got.i, want.f, (long long)want.i);
+            CHECK(good);
+            if (!good) break;
+        }
+}
+
+static void test_casts(const Target *t, int opt, const char *where) {
+    static const int some[] = {1, 16};
+    Lab lab;
+    const Kernel *kn[N_CAST][2];
+    lab_open(&lab);
+    for (int i = 0; i < N_CAST; i++)
+        for (int w = 0; w < 2; w++) kn[i][w] = build_casts(&lab, cast_types[i], some[w]);
+    lab_link(&lab, t, opt);
+    for (int i = 0; i < N_CAST; i++)
+        for (int w = 0; w < 2; w++) check_casts(&lab, kn[i][w], cast_types[i], where);
+    codegen_jit_destroy(lab.jit);
+}
+
+/* ---- three operands ----------------------------------------------------------------------------- */
+
+static int32_t expect_dot4(int32_t a, uint32_t b, uint32_t c) {
+    uint32_t sum = (uint32_t)a;
+    for (int i = 0; i < 32; i += 8) sum += (uint32_t)((int)(b >> i & 255) * (int8_t)(c >> i & 255));
+    return (int32_t)sum;
+}
+
+static void test_three(const Target *t, int opt) {
+    static const int some[] = {1, 4, 8, 16, 32, 48, 6};
+    enum { N_SOME = sizeof some / sizeof some[0] };
+    static _Alignas(64) float fa[N], fb[N], fc[N], fo[N], so[N];
+    static _Alignas(64) int32_t ia[N], ib[N], ic[N], io[N];
+    Lab lab;
+    const Kernel *kn[N_SOME];
+    lab_open(&lab);
+    KCtx *k = lab.m.k;
+    for (int w = 0; w < N_SOME; w++) {
+        Kernel *now = lab_kernel(&lab);
+        KBuf *a = lab_param(&lab, now, DT_F32, "a", false), *b = lab_param(&lab, now, DT_F32, "b", false);
+        KBuf *c = lab_param(&lab, now, DT_F32, "c", false), *o = lab_param(&lab, now, DT_F32, "o", true);
+        KBuf *s = lab_param(&lab, now, DT_F32, "s", true);
+        KBuf *x = lab_param(&lab, now, DT_I32, "x", false), *y = lab_param(&lab, now, DT_I32, "y", false);
+        KBuf *z = lab_param(&lab, now, DT_I32, "z", false), *d = lab_param(&lab, now, DT_I32, "d", true);
+        const KExpr *i = lab_lanes(&lab, some[w]);
+        kb_store(&lab.b, o, i, k_fma(k, k_load(k, a, i), k_load(k, b, i), k_load(k, c, i)));
+        const KExpr *less = k_lt(k, k_load(k, a, i), k_load(k, b, i));
+        kb_store(&lab.b, s, i, k_select(k, less, k_load(k, b, i), k_load(k, c, i)));
+        kb_store(&lab.b, d, i, k_ternary(k, KO_dot4_us, k_load(k, x, i), k_load(k, y, i), k_load(k, z, i)));
+        lab_end_lanes(&lab);
+        kn[w] = now;
+    }
+    lab_link(&lab, t, opt);
+    for (int w = 0; w < N_SOME; w++) {
+        void (*run)(float *, float *, float *, float *, float *, int32_t *, int32_t *, int32_t *, int32_t *);
+        *(void **)&run = codegen_jit_kernel(lab.jit, kn[w]);
+        fill(DT_F32, fa, 0), fill(DT_F32, fb, 1), fill(DT_F32, fc, 2);
+        for (int i = 48; i < N; i++) fc[i] = -fa[i] * fb[i]; /* cancellation: what rounding once is for */
+        fill(DT_I32, ia, 0), fill(DT_I32, ib, 1), fill(DT_I32, ic, 2);
+        run(fa, fb, fc, fo, so, ia, ib, ic, io);
+        for (int i = 0; i < N; i++) {
+            float want = fmaf(fa[i], fb[i], fc[i]), pick = fa[i] < fb[i] ? fb[i] : fc[i];
+            CHECK((isnan(want) && isnan(fo[i])) || want == fo[i]);
+            CHECK((isnan(pick) && isnan(so[i])) || pick == so[i]);
+            CHECK(io[i] == expect_dot4(ia[i], (uint32_t)ib[i], (uint32_t)ic[i]));
+        }
+    }
+    codegen_jit_destroy(lab.jit);
+}
+
+/* ---- main --------------------------------------------------------------------------------------- */
+
+int main(void) {
+    static const struct {
+        const char *cpu, *features;
+    } machines[] = {{"native", NULL}, {"x86-64", ""}, {"x86-64-v3", ""}, {"haswell", "-fma,-avx2"}};
+    arena = arena_create();
+    diag = diag_create();
+    const Target *host = codegen_target(arena, NULL, NULL, NULL, diag);
+    CHECK(host != NULL);
+    for (int i = 0; i < (int)(sizeof machines / sizeof machines[0]); i++) {
+        const Target *t = codegen_target(arena, NULL, machines[i].cpu, machines[i].features, diag);
+        bool runs_here = t && (i == 0 || (!strcmp(host->arch, "x86_64") && (i == 1 || target_has(host, "avx2"))));
+        if (!runs_here) continue;
+        for (int opt = 0; opt <= 3; opt += 3) {
+            const char *where = arena_printf(arena, "%s -O%d", machines[i].cpu, opt);
+            test_arith(t, opt, where);
+            test_casts(t, opt, where);
+            test_three(t, opt);
+        }
+    }
+    if (diag_n_errors(diag)) diag_print(diag);
+    CHECK(!diag_n_errors(diag));
+    return check_done();
+}
