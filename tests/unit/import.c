@@ -455,6 +455,7 @@ int main(void) {
     dims_follow_names_and_overrides();
     cuts_leave_the_rest_alone();
     lstm_becomes_scans();
+    written_models_read_back();
     everything_unsupported_is_listed();
     wrong_nodes_are_named();
     old_opsets_are_refused();
