@@ -424,9 +424,7 @@ static void written_models_read_back(void) {
     end(&b, m);
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- messages --------------------------------------------------------------------------- */
 
 static void everything_unsupported_is_listed(void) {
     Build b;
