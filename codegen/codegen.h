@@ -35,7 +35,7 @@ void codegen_list_targets(StrBuf *out);
 
 /* ---- LLVM -------------------------------------------------------------------------------------- */
 
-typedef enum CodegenText { TEXT_LLVM, TEXT_ASSEMBLY, TEXT_HEADER } CodegenText;
+typedef enum CodegenText { TEXT_LLVM, TEXT_ASSEMBLY } CodegenText;
 
 /* A piece of machine code: the bytes of one object file. */
 typedef struct CodegenObject {

@@ -3,6 +3,8 @@
  * F16 and BF16 travel as f32 values that the dtype can represent. Rounding f32 to them uses the
  * processor's instruction where there is one and integer arithmetic elsewhere: LLVM would call
  * __truncsfhf2. bf16's instruction on x86 drops subnormals, so that is always integer arithmetic. */
+#include <math.h>
+
 #include "codegen/llvm/llvm_gen.h"
 
 static LLVMValueRef and_int(LlvmGen *g, LLVMValueRef v, uint32_t mask) {
@@ -172,25 +174,38 @@ static LLVMValueRef cast_int_to_float(LlvmGen *g, DType to, DType from, LLVMValu
     return is_short ? llvm_round_to(g, to, v) : v;
 }
 
-/* Saturating. Below 32 bits by clamping in the float type, which is exact and vectorises well. */
+/* The largest value of `scalar` that is not above `top`: 2^31 - 1 is no f32, 2^31 - 128 is. */
+static double float_below(LlvmGen *g, LLVMTypeRef scalar, double top, int bits) {
+    int digits = scalar == g->f64 ? 53 : 24;
+    return bits <= digits ? top : scalbn(1, bits) - scalbn(1, bits - digits);
+}
+
+/* Saturating. LLVM's own vector expansion for x86 goes element by element; clamping in the float type
+ * first is exact: what lies above the last float below the limit is the limit. */
 static LLVMValueRef cast_float_to_int(LlvmGen *g, DType to, LLVMValueRef v) {
     unsigned lanes = llvm_lanes(v);
     LLVMTypeRef scalar = lanes ? LLVMGetElementType(LLVMTypeOf(v)) : LLVMTypeOf(v);
     LLVMTypeRef want = llvm_widen(llvm_type(g, to), lanes);
-    bool is_signed = dtype_is_signed(to);
+    bool is_signed = dtype_is_signed(to), by_llvm = !g->cpu.x86 || !lanes;
     int bits = dtype_info[to].bits;
-    if (bits >= 32) {
+    if (bits >= 32 && by_llvm) {
         LLVMTypeRef types[] = {want, LLVMTypeOf(v)};
         return llvm_call(g, is_signed ? "llvm.fptosi.sat" : "llvm.fptoui.sat", types, 2, &v, 1);
     }
-    double top = (double)((1 << (bits - is_signed)) - 1), bottom = is_signed ? -top - 1 : 0;
+    double limit = scalbn(1, bits - is_signed) - 1, top = float_below(g, scalar, limit, bits - is_signed);
+    double bottom = is_signed ? -scalbn(1, bits - 1) : 0;
     LLVMValueRef lo = llvm_real(g, scalar, lanes, bottom), hi = llvm_real(g, scalar, lanes, top);
     LLVMValueRef number = LLVMBuildFCmp(g->b, LLVMRealORD, v, v, "");
-    v = LLVMBuildSelect(g->b, number, v, llvm_real(g, scalar, lanes, 0), "");
-    v = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, v, lo, ""), v, lo, "");
-    v = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, v, hi, ""), v, hi, "");
-    LLVMValueRef wide = LLVMBuildFPToSI(g->b, v, llvm_widen(g->i32, lanes), "");
-    return LLVMBuildTrunc(g->b, wide, want, "");
+    LLVMValueRef above = LLVMBuildFCmp(g->b, LLVMRealOGT, v, hi, "");
+    LLVMValueRef x = LLVMBuildSelect(g->b, number, v, llvm_real(g, scalar, lanes, 0), "");
+    x = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, x, lo, ""), x, lo, "");
+    x = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, x, hi, ""), x, hi, "");
+    if (bits < 32)
+        return LLVMBuildTrunc(g->b, LLVMBuildFPToSI(g->b, x, llvm_widen(g->i32, lanes), ""), want, "");
+    LLVMValueRef r = is_signed ? LLVMBuildFPToSI(g->b, x, want, "") : LLVMBuildFPToUI(g->b, x, want, "");
+    LLVMValueRef most = llvm_int(g, llvm_type(g, to), lanes,
+                                 (int64_t)(UINT64_MAX >> (64 - bits + is_signed)));
+    return LLVMBuildSelect(g->b, above, most, r, "");
 }
 
 LLVMValueRef llvm_cast(LlvmGen *g, DType to, DType from, LLVMValueRef v) {
