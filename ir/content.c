@@ -8,20 +8,20 @@
 
 #include "ir/graph.h"
 
-/* ---- constants from host values ------------------------------------------------------------------ */
+/* ---- constants from host values --------------------------------------------------------- */
 
 Value *graph_const_ints(Graph *g, const char *name, const int64_t *v, int n) {
     Module *m = g->module;
     size_t n_bytes = (size_t)n * sizeof *v;
     int64_t dim = n;
-    return graph_add_const(g, name, DT_I64, shape_ints(m->k, &dim, 1), arena_copy(m->arena, v, n_bytes),
-                           n_bytes);
+    return graph_add_const(g, name, DT_I64, shape_ints(m->k, &dim, 1),
+                           arena_copy(m->arena, v, n_bytes), n_bytes);
 }
 
 Value *graph_const_int(Graph *g, int64_t v) {
     Module *m = g->module;
-    return graph_add_const(g, "", DT_I64, shape_ints(m->k, NULL, 0), arena_copy(m->arena, &v, sizeof v),
-                           sizeof v);
+    return graph_add_const(g, "", DT_I64, shape_ints(m->k, NULL, 0),
+                           arena_copy(m->arena, &v, sizeof v), sizeof v);
 }
 
 /* The nearest float of `mant` explicit mantissa bits and `exp` exponent bits, as its encoding. */
@@ -44,9 +44,12 @@ static double decode_small_float(uint16_t bits, int exp_bits, int mant_bits) {
     int mant = bits & ((1 << mant_bits) - 1), e = bits >> mant_bits & ((1 << exp_bits) - 1);
     int bias = (1 << (exp_bits - 1)) - 1;
     double v;
-    if (e == (1 << exp_bits) - 1) v = mant ? NAN : INFINITY;
-    else if (e == 0) v = ldexp(mant, 1 - bias - mant_bits);
-    else v = ldexp(mant + (1 << mant_bits), e - bias - mant_bits);
+    if (e == (1 << exp_bits) - 1)
+        v = mant ? NAN : INFINITY;
+    else if (e == 0)
+        v = ldexp(mant, 1 - bias - mant_bits);
+    else
+        v = ldexp(mant + (1 << mant_bits), e - bias - mant_bits);
     return bits & 0x8000 ? -v : v;
 }
 
@@ -72,7 +75,9 @@ static void encode(DType t, double v, void *out) {
     case DT_U32: STORE(uint32_t, v); break;
     case DT_U64: STORE(uint64_t, v); break;
     case DT_BOOL: STORE(uint8_t, v != 0); break;
-    case DT_STR: case DT_NONE: case DT_COUNT: BUG("no number has dtype %s", dtype_info[t].name);
+    case DT_STR:
+    case DT_NONE:
+    case DT_COUNT: BUG("no number has dtype %s", dtype_info[t].name);
     }
 }
 
@@ -83,7 +88,7 @@ Value *graph_const_scalar(Graph *g, DType t, double v) {
     return graph_add_const(g, "", t, shape_ints(m->k, NULL, 0), bytes, (uint64_t)dtype_bytes(t));
 }
 
-/* ---- elements of constants ------------------------------------------------------------------------ */
+/* ---- elements of constants -------------------------------------------------------------- */
 
 bool value_is_const(const Value *v) {
     return v->data != NULL;
@@ -112,7 +117,6 @@ static Raw fetch(const Value *v, int64_t i) {
     return raw;
 }
 
-
 double value_const_float(const Value *v, int64_t i) {
     Raw raw = fetch(v, i);
     switch (v->dtype) {
@@ -121,9 +125,17 @@ double value_const_float(const Value *v, int64_t i) {
     case DT_F16: return decode_small_float(raw.u16, 5, 10);
     case DT_BF16: return decode_small_float(raw.u16, 8, 7);
     case DT_U64: return (double)raw.u64;
-    case DT_I8: case DT_I16: case DT_I32: case DT_I64: case DT_U8: case DT_U16: case DT_U32:
+    case DT_I8:
+    case DT_I16:
+    case DT_I32:
+    case DT_I64:
+    case DT_U8:
+    case DT_U16:
+    case DT_U32:
     case DT_BOOL: return (double)value_const_int(v, i);
-    case DT_STR: case DT_NONE: case DT_COUNT: break;
+    case DT_STR:
+    case DT_NONE:
+    case DT_COUNT: break;
     }
     BUG("element of a constant of dtype %s", dtype_info[v->dtype].name);
 }
@@ -147,13 +159,18 @@ int64_t value_const_int(const Value *v, int64_t i) {
     case DT_U32: return raw.u32;
     case DT_U64: return (int64_t)raw.u64;
     case DT_BOOL: return raw.u8 != 0;
-    case DT_F32: case DT_F64: case DT_F16: case DT_BF16: return float_to_int(value_const_float(v, i));
-    case DT_STR: case DT_NONE: case DT_COUNT: break;
+    case DT_F32:
+    case DT_F64:
+    case DT_F16:
+    case DT_BF16: return float_to_int(value_const_float(v, i));
+    case DT_STR:
+    case DT_NONE:
+    case DT_COUNT: break;
     }
     BUG("element of a constant of dtype %s", dtype_info[v->dtype].name);
 }
 
-/* ---- contents as expressions ----------------------------------------------------------------------- */
+/* ---- contents as expressions ------------------------------------------------------------ */
 
 /* Element i of a constant when it is a whole number that index arithmetic can hold. */
 static bool const_whole(const Value *v, int64_t i, int64_t *out) {
@@ -174,7 +191,8 @@ const KExpr *value_content(Module *m, const Value *v, int64_t i) {
 
 bool value_has_content(const Value *v) {
     int64_t n, whole;
-    if ((!v->content && !v->data) || !shape_count_int(v->shape, &n) || n > MAX_CONTENT) return false;
+    if ((!v->content && !v->data) || !shape_count_int(v->shape, &n) || n > MAX_CONTENT)
+        return false;
     for (int64_t i = 0; i < n; i++)
         if (v->content ? !v->content[i] : !const_whole(v, i, &whole)) return false;
     return true;
@@ -182,7 +200,8 @@ bool value_has_content(const Value *v) {
 
 bool value_ints(Module *m, const Value *v, int64_t *out, int cap, int *n) {
     int64_t count;
-    if ((!v->content && !v->data) || !shape_count_int(v->shape, &count) || count > cap) return false;
+    if ((!v->content && !v->data) || !shape_count_int(v->shape, &count) || count > cap)
+        return false;
     for (int64_t i = 0; i < count; i++) {
         const KExpr *e = value_content(m, v, i);
         if (!e || !k_is_int(e, &out[i])) return false;

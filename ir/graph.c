@@ -1,4 +1,5 @@
-/* The graph level's structure: modules, graphs, values, nodes and the only functions that edit them.
+/* The graph level's structure: modules, graphs, values, nodes and the only functions that edit
+ * them.
  *
  * Every edit costs a constant (amortised): a use knows its place in the value's user list and the
  * list knows which input each use is, so removing one swaps the last into its place. Nothing here
@@ -15,7 +16,7 @@
 
 #include "ir/support/str.h"
 
-/* ---- modules and symbols ------------------------------------------------------------------------ */
+/* ---- modules and symbols ---------------------------------------------------------------- */
 
 Module *module_create(Diag *diag, const Target *target) {
     Module *m = xmalloc(sizeof *m);
@@ -58,7 +59,8 @@ KVar *module_symbol(Module *m, const char *name) {
         s->slot = n;
         return s;
     }
-    for (at = n; at > 0 && m->symbols.at[at - 1]->computed; at--) m->symbols.at[at] = m->symbols.at[at - 1];
+    for (at = n; at > 0 && m->symbols.at[at - 1]->computed; at--)
+        m->symbols.at[at] = m->symbols.at[at - 1];
     m->symbols.at[at] = s;
     number_symbols(m);
     return s;
@@ -86,7 +88,8 @@ static void fix_in_value(Module *m, Value *v, const FixSymbol *fix) {
     int64_t n;
     if (!v->content || !shape_count_int(v->shape, &n)) return;
     for (int64_t i = 0; i < n; i++)
-        if (v->content[i]) v->content[i] = k_subst(m->k, v->content[i], &fix->symbol, &fix->value, 1);
+        if (v->content[i])
+            v->content[i] = k_subst(m->k, v->content[i], &fix->symbol, &fix->value, 1);
 }
 
 static void fix_in_graph(Graph *g, void *user) {
@@ -107,7 +110,7 @@ void module_fix_symbol(Module *m, KVar *symbol, int64_t value) {
     number_symbols(m);
 }
 
-/* ---- graphs and values -------------------------------------------------------------------------- */
+/* ---- graphs and values ------------------------------------------------------------------ */
 
 Graph *graph_create(Module *m, Graph *parent, const char *name) {
     Graph *g = arena_new(m->arena, Graph);
@@ -152,23 +155,31 @@ void graph_add_output(Graph *g, Value *v) {
     vec_push(g->module->arena, &g->outputs, v);
 }
 
-/* ---- nodes -------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------ */
 
 static void link_before(Graph *g, Node *n, Node *at) {
     n->next = at;
     n->prev = at ? at->prev : g->last;
-    if (n->prev) n->prev->next = n;
-    else g->first = n;
-    if (at) at->prev = n;
-    else g->last = n;
+    if (n->prev)
+        n->prev->next = n;
+    else
+        g->first = n;
+    if (at)
+        at->prev = n;
+    else
+        g->last = n;
 }
 
 static void unlink_node(Node *n) {
     Graph *g = n->graph;
-    if (n->prev) n->prev->next = n->next;
-    else g->first = n->next;
-    if (n->next) n->next->prev = n->prev;
-    else g->last = n->prev;
+    if (n->prev)
+        n->prev->next = n->next;
+    else
+        g->first = n->next;
+    if (n->next)
+        n->next->prev = n->prev;
+    else
+        g->last = n->prev;
     n->prev = n->next = NULL;
 }
 
@@ -194,7 +205,8 @@ static void use_remove(Node *n, int i) {
     n->in[i] = NULL;
 }
 
-Node *graph_add_node(Graph *g, Node *before, OpId op, Value *const *in, int n_in, int n_out, SrcLoc loc) {
+Node *graph_add_node(Graph *g, Node *before, OpId op, Value *const *in, int n_in, int n_out,
+                     SrcLoc loc) {
     assert(!before || before->graph == g);
     Module *m = g->module;
     Node *n = arena_new(m->arena, Node);
@@ -302,9 +314,25 @@ void graph_move_before(Node *n, Node *at) {
     link_before(n->graph, n, at);
 }
 
+/* A move of what a graph holds to another one, met from the graphs below it. */
+typedef struct Adopt {
+    Graph *from, *to;
+} Adopt;
+
+/* Constants have no definition to be found at: every use is looked at. */
+static void adopt_in_graph(Graph *g, void *user) {
+    const Adopt *a = user;
+    if (g->parent == a->from) g->parent = a->to;
+    for (Node *n = g->first; n; n = n->next)
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] && n->in[i]->graph == a->from) n->in[i]->graph = a->to;
+}
+
 void graph_move_into(Graph *sub, Node *at) {
     Graph *g = at->graph;
     assert(!sub->inputs.n && sub != g);
+    Adopt adopt = {sub, g};
+    graph_visit(sub, adopt_in_graph, &adopt);
     for (Node *n = sub->first, *next; n; n = next) {
         next = n->next;
         unlink_node(n);
@@ -312,10 +340,6 @@ void graph_move_into(Graph *sub, Node *at) {
         n->graph = g;
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i]) n->out[i]->graph = g;
-        for (int i = 0; i < n->n_in; i++)
-            if (n->in[i] && n->in[i]->graph == sub) n->in[i]->graph = g;
-        for (uint32_t i = 0; i < n->attrs.n; i++)
-            if (n->attrs.at[i].graph) n->attrs.at[i].graph->parent = g;
     }
     for (uint32_t i = 0; i < sub->outputs.n; i++) {
         sub->outputs.at[i]->is_output = false;
@@ -329,8 +353,8 @@ static bool has_used_output(const Node *n) {
     return false;
 }
 
-/* Users come after definitions, and a node's subgraphs are cleaned when the node is met, so one walk
- * from the end finds everything. */
+/* Users come after definitions, and a node's subgraphs are cleaned when the node is met, so one
+ * walk from the end finds everything. */
 bool graph_drop_dead(Graph *g) {
     bool changed = false;
     for (Node *n = g->last, *prev; n; n = prev) {

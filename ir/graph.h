@@ -113,6 +113,8 @@ struct Module {
      * the driver installs compiled code here for large ones. NULL, or false: interpret. */
     bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
     void *run_kernel_user;
+    /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or NULL. */
+    void (*fold)(Module *m, Node *n);
     DefProgram *defs;  /* set by the define pass */
     KModule *kmod;     /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */

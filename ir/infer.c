@@ -43,8 +43,9 @@ static void forget_outputs(Node *n) {
 /* The branch of an If that is always taken, NULL when that is not known. */
 static Graph *known_branch(Module *m, const Node *n) {
     int64_t taken;
-    const KExpr *condition = n->n_in == 1 && n->in[0] ? value_content(m, n->in[0], 0) : NULL;
-    if (n->op != OP_If || !condition || !k_is_int(condition, &taken)) return NULL;
+    if (n->op != OP_If || n->n_in != 1 || !n->in[0]) return NULL;
+    const KExpr *condition = value_content(m, n->in[0], 0);
+    if (!condition || !k_is_int(condition, &taken)) return NULL;
     Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
     if (!branch || branch->inputs.n || branch->outputs.n != (uint32_t)n->n_out) return NULL;
     return branch;
@@ -84,6 +85,8 @@ bool infer_graph(Module *m, Graph *g) {
         } else if (!check_arity(m, n) || !op_info[n->op].infer(m, n)) {
             forget_outputs(n);
             good = false;
+        } else if (m->fold) {
+            m->fold(m, n);
         }
     }
     return good;

@@ -28,11 +28,13 @@ static Split split_exp(const MathGen *m, E x, E tail, int64_t offset) {
     double magic = m->magic + (double)offset;
     E t = mad(m, x, lit(m, 0x1.71547652b82fep0), lit(m, magic));
     E n = sub(m, t, lit(m, magic));
-    E r = mad(m, n, lit(m, -m->ln2_hi), x);
-    if (tail) r = add(m, r, tail);
-    r = mad(m, n, lit(m, -m->ln2_lo), r);
+    E high = mad(m, n, lit(m, -m->ln2_hi), x); /* exact */
+    if (tail) high = add(m, high, tail);
+    E low = mul(m, n, lit(m, -m->ln2_lo));
+    E r = m->fma ? mad(m, n, lit(m, -m->ln2_lo), high) : add(m, high, low), z = mul(m, r, r);
     E q = is_f32(m) ? POLY(m, EXP_F32, r) : POLY(m, EXP_F64, r);
-    return (Split){mad(m, mul(m, r, r), q, r), bits(m, t)};
+    E p = m->fma ? mad(m, z, q, r) : add(m, high, add(m, mul(m, z, q), low));
+    return (Split){p, bits(m, t)};
 }
 
 /* 2^x, the same way */
@@ -63,8 +65,7 @@ static E expand_exp(const MathGen *m, E x) {
 
 /* e^-|x| */
 static E exp_of_minus(const MathGen *m, E x) {
-    E a = k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 104 : 746));
-    return bounded_exp(m, a);
+    return bounded_exp(m, k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 104 : 746)));
 }
 
 static E expand_exp2(const MathGen *m, E x) {
@@ -92,15 +93,16 @@ static E expand_expm1(const MathGen *m, E x) {
 /* sinh a = (t + t / (t + 1)) / 2 with t = e^a - 1 */
 static E expand_sinh(const MathGen *m, E x) {
     E a = mag(m, x);
-    E g = quarter_expm1(m, at_most(m, a, is_f32(m) ? 89.75 : 711));
+    E g = quarter_expm1(m, at_most(m, a, is_f32(m) ? 89.75 : 710.6));
     E h = add(m, g, g), t = mul(m, g, lit(m, 4));
-    E r = add(m, h, quot(m, h, add(m, t, lit(m, 1))));
+    E part = quot(m, at_most(m, h, 0x1p100), add(m, t, lit(m, 1))); /* not inf / inf */
+    E r = add(m, h, part);
     r = pick(m, lt(m, a, lit(m, is_f32(m) ? 0x1p-13 : 0x1p-28)), a, r);
     return with_sign_of(m, r, x);
 }
 
 static E expand_cosh(const MathGen *m, E x) {
-    Split s = split_exp(m, at_most(m, mag(m, x), is_f32(m) ? 89.75 : 711), NULL, m->bias - 2);
+    Split s = split_exp(m, at_most(m, mag(m, x), is_f32(m) ? 89.75 : 710.6), NULL, m->bias - 2);
     E scale = scale_of(m, s.n_bits), w = mad(m, s.p, scale, scale); /* e^|x| / 4 */
     return add(m, add(m, w, w), quot(m, lit(m, 0.125), w));
 }
@@ -110,12 +112,12 @@ static E expand_tanh(const MathGen *m, E x) {
     E a = mag(m, x), b = at_most(m, a, is_f32(m) ? 9.25 : 19.5), small, big, b2 = add(m, b, b);
     if (is_f32(m)) {
         E z = mul(m, x, x);
-        small = mad(m, mul(m, x, z), POLY(m, TANH_F32, z), x);
+        small = mad(m, mul(m, a, z), POLY(m, TANH_F32, z), a);
         Split s = split_exp(m, b2, NULL, m->bias);
         E scale = scale_of(m, s.n_bits);
         E d = mad(m, s.p, scale, add(m, scale, lit(m, 1)));
         big = sub(m, lit(m, 1), quot(m, lit(m, 2), d));
-        return pick(m, lt(m, a, lit(m, 0.625)), small, with_sign_of(m, big, x));
+        return with_sign_of(m, pick(m, lt(m, a, lit(m, 0.625)), small, big), x);
     }
     E t = mul(m, quarter_expm1(m, b2), lit(m, 4)), d = add(m, t, lit(m, 2));
     small = quot(m, t, d);
@@ -124,11 +126,14 @@ static E expand_tanh(const MathGen *m, E x) {
     return with_sign_of(m, pick(m, lt(m, a, lit(m, 0x1p-28)), a, r), x);
 }
 
-/* With q = e^-|x|: 1 / (1 + q) or q / (1 + q). */
+/* h / (h + h e^-x), with h a power of two so small that h e^-x neither overflows nor vanishes. */
 static E expand_sigmoid(const MathGen *m, E x) {
-    E q = exp_of_minus(m, x);
-    E top = pick(m, lt(m, x, lit(m, 0)), q, lit(m, 1));
-    return quot(m, top, add(m, q, lit(m, 1)));
+    int shift = is_f32(m) ? 24 : 53;
+    E h = lit(m, ldexp(1, -shift));
+    E y = k_neg(m->k, at_least(m, at_most(m, x, is_f32(m) ? 20 : 40), is_f32(m) ? -104 : -745.5));
+    Split s = split_exp(m, y, NULL, m->bias - shift);
+    E scale = scale_of(m, s.n_bits);
+    return quot(m, h, add(m, mad(m, s.p, scale, h), scale));
 }
 
 /* ---- logarithms ---------------------------------------------------------------------------------- */
@@ -179,11 +184,11 @@ static E expand_log1p(const MathGen *m, E x) {
     return pick(m, lt(m, mag(m, x), lit(m, tiny_bound(m))), x, r);
 }
 
-/* max(x, 0) + log(1 + e^-|x|) */
+/* max(x, 0) + log(1 + q), q = e^-|x|; f32: log(1 + q) = q + q^2 Q(q), with q added last */
 static E expand_softplus(const MathGen *m, E x) {
-    E q = exp_of_minus(m, x);
-    E l = is_f32(m) ? mul(m, q, POLY(m, LOG1P_UNIT_F32, q)) : expand_log1p(m, q);
-    return add(m, at_least(m, x, 0), l);
+    E q = exp_of_minus(m, x), over = at_least(m, x, 0);
+    if (!is_f32(m)) return add(m, over, expand_log1p(m, q));
+    return add(m, mad(m, q, mul(m, q, POLY(m, LOG1P_UNIT_F32, q)), over), q);
 }
 
 /* asinh a = log1p(a + a^2 / (1 + sqrt(a^2 + 1))); log 2a where a^2 might overflow */
@@ -229,33 +234,34 @@ static void half_square(const MathGen *m, E a, E *h, E *l) {
     *l = mul(m, mul(m, sub(m, a, top), add(m, a, top)), half);
 }
 
-/* y * Phi(-a), Phi being the normal distribution: y G(t) e^(-a^2/2) with t = (a - c) / (a + c). */
-static E normal_tail(const MathGen *m, E a, E y) {
-    E h, l, c = lit(m, is_f32(m) ? 3 : 4);
+/* Phi(-a), Phi being the normal distribution, times a if asked: G(w) e^(-a^2/2) / (a + c), where
+ * w = a / (a + c) and G is a polynomial. */
+static E normal_tail(const MathGen *m, E a, bool times_a) {
+    E h, l;
     half_square(m, a, &h, &l);
-    E t = quot(m, sub(m, a, c), add(m, a, c));
-    E g = is_f32(m) ? POLY(m, NORMAL_F32, t) : POLY(m, NORMAL_F64, t);
-    return join_wide(m, split_exp(m, h, l, 2 * m->bias), y ? mul(m, y, g) : g);
+    E v = quot(m, lit(m, 1), add(m, a, lit(m, is_f32(m) ? 2.5 : 4))), w = mul(m, a, v);
+    E g = is_f32(m) ? POLY(m, NORMAL_F32, w) : POLY(m, NORMAL_F64, w);
+    return join_wide(m, split_exp(m, h, l, 2 * m->bias), mul(m, g, times_a ? w : v));
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */
 static E expand_gelu(const MathGen *m, E x) {
     E a = at_most(m, mag(m, x), is_f32(m) ? 14.5 : 38.75);
-    return sub(m, k_max(m->k, lit(m, -0.0), x), normal_tail(m, a, a));
+    return sub(m, k_max(m->k, lit(m, -0.0), x), normal_tail(m, a, true));
 }
 
-/* Small |x|: an odd polynomial. Else f32: 1 - 2^q with q a polynomial for log2(erfc); f64: by Phi. */
+/* Small |x|: an odd polynomial. Else f32: 1 - erfc(1) 2^q, q a polynomial in |x| - 1; f64: by Phi. */
 static E expand_erf(const MathGen *m, E x) {
     E a = mag(m, x), z = mul(m, x, x), big, small;
     if (is_f32(m)) {
         small = mad(m, x, POLY(m, ERF_F32, z), x);
-        Split s = split_exp2(m, POLY(m, LOG2ERFC_F32, at_most(m, a, 4)), m->bias);
+        E b = sub(m, at_most(m, a, 4), lit(m, 1));
+        Split s = split_exp2(m, mul(m, b, POLY(m, LOG2ERFC_F32, b)), m->bias);
         E scale = scale_of(m, s.n_bits);
-        big = sub(m, sub(m, lit(m, 1), scale), mul(m, s.p, scale));
-        if (m->fma) big = mad(m, k_neg(m->k, s.p), scale, sub(m, lit(m, 1), scale));
+        big = mad(m, mad(m, s.p, scale, scale), lit(m, -0x1.4226162fbddd5p-3), lit(m, 1));
     } else {
         small = mad(m, x, POLY(m, ERF_F64, z), x);
-        E tail = normal_tail(m, mul(m, at_most(m, a, 6), lit(m, M_SQRT2)), NULL);
+        E tail = normal_tail(m, mul(m, at_most(m, a, 6), lit(m, M_SQRT2)), false);
         big = sub(m, lit(m, 1), add(m, tail, tail));
     }
     return pick(m, lt(m, a, lit(m, is_f32(m) ? 0.92 : 1)), small, with_sign_of(m, big, x));

@@ -18,9 +18,9 @@ static double pi_half_lo(const MathGen *m) {
     return PI_HALF_LO[!is_f32(m)];
 }
 
-/* |x| = (4 turns + quadrant) * pi/2 + r with |r| a little over pi/4 at most. */
+/* |x| = (4 turns + quadrant) * pi/2 + r + tail with |r| a little over pi/4 at most. */
 typedef struct Angle {
-    E r, quadrant; /* quadrant: i32, only its low two bits count */
+    E r, tail, quadrant; /* quadrant: i32, only its low two bits count; tail: below r's precision */
 } Angle;
 
 /* i-th piece of 2/pi for this |x|, an f64 expression */
@@ -41,30 +41,35 @@ static Angle reduce_f32(const MathGen *m, E x) {
     /* n0 may have 48 bits */
     E n0_turn = sub(d, n0, mul(d, k_floor(m->k, mul(d, n0, lit(d, 0.25))), lit(d, 4)));
     E n = add(d, add(d, n0_turn, n1), n2);
-    return (Angle){k_cast(m->k, DT_F32, mul(d, f, lit(d, M_PI_2))), k_cast(m->k, DT_I32, n)};
+    E wide_r = mul(d, f, lit(d, M_PI_2)), r = k_cast(m->k, DT_F32, wide_r);
+    E tail = k_cast(m->k, DT_F32, sub(d, wide_r, k_cast(m->k, DT_F64, r)));
+    return (Angle){r, tail, k_cast(m->k, DT_I32, n)};
 }
 
 static Angle reduce_f64(const MathGen *m, E x) {
     E a = mag(m, x), n = k_rint(m->k, mul(m, a, lit(m, M_2_PI)));
-    E r = a;
-    for (int i = 0; i < 3; i++) r = sub(m, r, mul(m, n, lit(m, PI_HALF_PARTS[i])));
+    E s = sub(m, a, mul(m, n, lit(m, PI_HALF_PARTS[0])));
+    E w = mul(m, n, lit(m, PI_HALF_PARTS[1])), v = sub(m, s, w);
+    E lost = sub(m, sub(m, sub(m, s, v), w), mul(m, n, lit(m, PI_HALF_PARTS[2])));
+    E r = add(m, v, lost), tail = add(m, sub(m, v, r), lost);
     E turn = sub(m, n, mul(m, k_floor(m->k, mul(m, n, lit(m, 0.25))), lit(m, 4)));
-    return (Angle){r, k_cast(m->k, DT_I32, turn)};
+    return (Angle){r, tail, k_cast(m->k, DT_I32, turn)};
 }
 
 static Angle reduce(const MathGen *m, E x) {
     return is_f32(m) ? reduce_f32(m, x) : reduce_f64(m, x);
 }
 
-static E sin_poly(const MathGen *m, E r) {
-    E z = mul(m, r, r);
-    return mad(m, mul(m, r, z), is_f32(m) ? POLY(m, SIN_F32, z) : POLY(m, SIN_F64, z), r);
+static E sin_poly(const MathGen *m, Angle g) {
+    E z = mul(m, g.r, g.r), p = is_f32(m) ? POLY(m, SIN_F32, z) : POLY(m, SIN_F64, z);
+    return add(m, g.r, mad(m, mul(m, g.r, z), p, g.tail));
 }
 
-static E cos_poly(const MathGen *m, E r) {
-    E z = mul(m, r, r), tail = is_f32(m) ? POLY(m, COS_F32, z) : POLY(m, COS_F64, z);
+static E cos_poly(const MathGen *m, Angle g) {
+    E z = mul(m, g.r, g.r), p = is_f32(m) ? POLY(m, COS_F32, z) : POLY(m, COS_F64, z);
     E half = mul(m, z, lit(m, 0.5)), one = lit(m, 1), w = sub(m, one, half);
-    return add(m, w, mad(m, mul(m, z, z), tail, sub(m, sub(m, one, w), half)));
+    E lost = sub(m, sub(m, sub(m, one, w), half), mul(m, g.r, g.tail));
+    return add(m, w, mad(m, mul(m, z, z), p, lost));
 }
 
 static E bit_set(const MathGen *m, E i, int64_t bit) {
@@ -75,7 +80,7 @@ static E bit_set(const MathGen *m, E i, int64_t bit) {
 /* sin of the angle advanced by `quarters` */
 static E sin_of_angle(const MathGen *m, Angle g, int quarters) {
     E q = k_add(m->k, g.quadrant, k_const_i(m->k, DT_I32, quarters));
-    E v = pick(m, bit_set(m, q, 1), cos_poly(m, g.r), sin_poly(m, g.r));
+    E v = pick(m, bit_set(m, q, 1), cos_poly(m, g), sin_poly(m, g));
     return pick(m, bit_set(m, q, 2), k_neg(m->k, v), v);
 }
 
@@ -93,7 +98,7 @@ E math_cos(const MathGen *m, E x) {
 
 E math_tan(const MathGen *m, E x) {
     Angle g = reduce(m, x);
-    E s = sin_poly(m, g.r), c = cos_poly(m, g.r), odd = bit_set(m, g.quadrant, 1);
+    E s = sin_poly(m, g), c = cos_poly(m, g), odd = bit_set(m, g.quadrant, 1);
     E r = quot(m, pick(m, odd, k_neg(m->k, c), s), pick(m, odd, s, c));
     return flip_sign_by(m, r, x);
 }

@@ -1,7 +1,7 @@
 /* Shapes: ranks and dims, where a dim is an i64 expression over the module's symbols.
  *
- * Dims are compared by pointer, since expressions are hash-consed: two dims are the same exactly when
- * their simplified expressions are. Products of constant dims are checked for overflow; a zero
+ * Dims are compared by pointer, since expressions are hash-consed: two dims are the same exactly
+ * when their simplified expressions are. Products of constant dims are checked for overflow; a zero
  * anywhere makes the product zero whatever the rest is. */
 #include <assert.h>
 
@@ -75,8 +75,8 @@ bool shape_equal(Shape a, Shape b) {
     return true;
 }
 
-/* The dim that two broadcast to, NULL when they clash. Of a constant and a symbol the constant wins:
- * the symbol has to be equal to it or 1. */
+/* The dim that two broadcast to, NULL when they clash. Of a constant and a symbol the constant
+ * wins: the symbol has to be equal to it or 1. */
 static const KExpr *dim_broadcast(const KExpr *a, const KExpr *b) {
     int64_t x = 0, y = 0;
     bool a_known = k_is_int(a, &x), b_known = k_is_int(b, &y);
@@ -99,15 +99,17 @@ bool shape_broadcast(KCtx *k, Shape a, Shape b, Shape *out) {
     return true;
 }
 
-/* ---- text ----------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------- */
 
 static const char *operator_text(KOp op) {
     switch ((int)op) {
     case KO_add: return " + ";
     case KO_sub: return " - ";
     case KO_mul: return "*";
-    case KO_div: case KO_fdiv: return "/";
-    case KO_rem: case KO_fmod: return " % ";
+    case KO_div:
+    case KO_fdiv: return "/";
+    case KO_rem:
+    case KO_fmod: return " % ";
     default: return NULL;
     }
 }

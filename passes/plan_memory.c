@@ -4,7 +4,8 @@
  * After:   KBuf.offset of each, 64-byte aligned; KModule.arena_bytes and arena_lower_bound
  *
  * A buffer lives from the first to the last statement of the entry that touches it; one that lives
- * before a loop and is used inside it lives to the loop's end. Buffers are placed largest first at the
+ * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
+ * lives from the loop's start. Buffers are placed largest first at the
  * lowest offset free over their whole life; several orders are tried and the smallest arena is
  * kept. Sizes with symbols count with the symbols' upper bounds when those are known; others follow
  * one after the other behind the planned part, with symbolic offsets. */
@@ -17,6 +18,7 @@ typedef struct Life {
     KBuf *buf;
     int64_t n_bytes; /* rounded up to the alignment */
     uint32_t first, last;
+    uint32_t loop_first, loop_last; /* the outermost loop that has it first touched inside; 0: none */
     int64_t offset;
     bool symbolic;
 } Life;
@@ -49,7 +51,10 @@ static void touch(Plan *p, KBuf *b) {
         vec_push(p->arena, &p->lives, life);
         p->position_of[b->id] = p->lives.n;
     }
-    p->lives.at[p->position_of[b->id] - 1].last = p->now;
+    Life *life = &p->lives.at[p->position_of[b->id] - 1];
+    life->last = p->now;
+    /* filled over the iterations of a loop and read behind it: it needs its place from the first one */
+    if (life->loop_last && p->now > life->loop_last) life->first = life->loop_first;
 }
 
 static void touch_expr(const KExpr *e, void *user) {
@@ -79,8 +84,17 @@ static void walk(Plan *p, const KBlock *b) {
         for (uint32_t i = 0; i < p->lives.n; i++) {
             Life *life = &p->lives.at[i];
             if (life->first < start && life->last >= start) life->last = p->now;
+            if (life->first < start) continue;
+            life->loop_first = start;
+            life->loop_last = p->now;
         }
     }
+}
+
+/* Sizes in the caller's symbols stay symbolic; sizes found while running count with their bounds. */
+static void note_given_symbol(const KExpr *e, void *user) {
+    bool *found = user;
+    if (e->op == KO_var && e->u.var->kind == KV_SYMBOL && !e->u.var->computed) *found = true;
 }
 
 static void measure(Plan *p) {
@@ -88,7 +102,9 @@ static void measure(Plan *p) {
         Life *life = &p->lives.at[i];
         const KExpr *n = life->buf->n_elems;
         int64_t n_elems = n->hi, n_bytes = 0;
-        life->symbolic = n->hi == INT64_MAX || __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
+        bool from_caller = false;
+        k_visit(p->k, n, note_given_symbol, &from_caller);
+        life->symbolic = from_caller || n->hi == INT64_MAX || __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
                          n_bytes > LARGEST_BOUND;
         if (!life->symbolic) life->n_bytes = (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
     }

@@ -29,7 +29,8 @@ static const void *settle_bytes(Arena *a, DType t, const OnnxTensor *tensor) {
     return n && !aligned && n <= COPY_UNALIGNED ? arena_copy(a, bytes, n) : bytes;
 }
 
-Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorProto *t, SrcLoc loc) {
+Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorProto *t,
+                     SrcLoc loc) {
     OnnxTensor tensor;
     if (!onnx_tensor_bytes(im->model, t, loc, im->d, &tensor)) return NULL;
     const char *what = arena_printf(im->arena, "tensor '%s'", name);
@@ -41,7 +42,8 @@ Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorP
 }
 
 /* Position of non-zero number i in the dense tensor of n elements; -1 when an index is outside. */
-static int64_t dense_position(const OnnxTensor *indices, const int64_t *dims, int rank, int64_t n, int64_t i) {
+static int64_t dense_position(const OnnxTensor *indices, const int64_t *dims, int rank, int64_t n,
+                              int64_t i) {
     const char *bytes = indices->bytes;
     int64_t at = 0, part;
     if (indices->rank == 1) {
@@ -74,8 +76,8 @@ static bool check_sparse(Import *im, const char *name, const Onnx__SparseTensorP
         return false;
     Shape shape = shape_ints(im->m->k, t->dims, (int)t->n_dims);
     if (!shape_count_int(shape, n) || *n > MAX_DENSIFIED / 16) {
-        diag_error(im->d, loc, "sparse tensor '%s' has negative dims or more than %d elements", name,
-                   MAX_DENSIFIED / 16);
+        diag_error(im->d, loc, "sparse tensor '%s' has negative dims or more than %d elements",
+                   name, MAX_DENSIFIED / 16);
         return false;
     }
     if (values->rank != 1 || !is_index_tensor(indices, values->n_elements, (int)t->n_dims)) {
@@ -85,23 +87,27 @@ static bool check_sparse(Import *im, const char *name, const Onnx__SparseTensorP
     return true;
 }
 
-Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseTensorProto *t, SrcLoc loc) {
+Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseTensorProto *t,
+                     SrcLoc loc) {
     OnnxTensor values, indices;
     int64_t n;
     if (!check_sparse(im, name, t, loc, &values, &indices, &n)) return NULL;
-    DType dtype = import_dtype(im, values.data_type, loc, arena_printf(im->arena, "sparse tensor '%s'", name));
+    DType dtype = import_dtype(im, values.data_type, loc,
+                               arena_printf(im->arena, "sparse tensor '%s'", name));
     if (dtype == DT_NONE) return NULL;
     size_t size = (size_t)dtype_bytes(dtype), n_bytes = (size_t)n * size;
     char *dense = arena_alloc(im->m->arena, n_bytes);
     for (int64_t i = 0, last = -1; i < values.n_elements; i++) {
         int64_t at = dense_position(&indices, t->dims, (int)t->n_dims, n, i);
         if (at <= last) {
-            diag_error(im->d, loc, "index %lld of sparse tensor '%s' is out of its dims or out of order",
+            diag_error(im->d, loc,
+                       "index %lld of sparse tensor '%s' is out of its dims or out of order",
                        (long long)i, name);
             return NULL;
         }
         memcpy(dense + (size_t)at * size, (const char *)values.bytes + (size_t)i * size, size);
         last = at;
     }
-    return graph_add_const(g, name, dtype, shape_ints(im->m->k, t->dims, (int)t->n_dims), dense, n_bytes);
+    return graph_add_const(g, name, dtype, shape_ints(im->m->k, t->dims, (int)t->n_dims), dense,
+                           n_bytes);
 }

@@ -28,7 +28,7 @@ static const KExpr *named_dim(Import *im, const char *name) {
     return k_var(im->m->k, module_symbol(im->m, name));
 }
 
-/* ---- expressions ------------------------------------------------------------------------------- */
+/* ---- expressions ------------------------------------------------------------------------ */
 
 typedef struct DimParser {
     Import *im;
@@ -112,7 +112,8 @@ static bool names_are_bare(Import *im, const char *text) {
     while (*text) {
         size_t n = 0;
         while (is_name_char(text[n])) n++;
-        if (n && !isdigit((unsigned char)*text) && !strmap_get_bytes(im->bare_dims, text, n)) return false;
+        if (n && !isdigit((unsigned char)*text) && !strmap_get_bytes(im->bare_dims, text, n))
+            return false;
         text += n ? n : 1;
     }
     return true;
@@ -129,7 +130,7 @@ static const KExpr *text_dim(Import *im, const char *text) {
     return named_dim(im, text);
 }
 
-/* ---- shapes of inputs ---------------------------------------------------------------------------- */
+/* ---- shapes of inputs ------------------------------------------------------------------- */
 
 static const char *dim_param(const Onnx__TensorShapeProto__Dimension *d) {
     bool has = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
@@ -141,8 +142,8 @@ static const Onnx__TensorShapeProto *tensor_shape(const Onnx__ValueInfoProto *v)
     return v->type->tensor_type->shape;
 }
 
-/* A text with an operator in it stands for itself only if nothing else explains it, so it is no name
- * that expressions may use. */
+/* A text with an operator in it stands for itself only if nothing else explains it, so it is no
+ * name that expressions may use. */
 void import_bare_dims(Import *im, const Onnx__GraphProto *g) {
     for (size_t i = 0; i < g->n_input; i++) {
         const Onnx__TensorShapeProto *s = tensor_shape(g->input[i]);
@@ -162,11 +163,12 @@ static SrcLoc file_loc(const Import *im) {
 static const KExpr *input_dim(Import *im, const char *input, int axis,
                               const Onnx__TensorShapeProto__Dimension *d) {
     int64_t value;
-    bool is_number = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0;
+    bool is_number =
+        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0;
     if (find_override(im, arena_printf(im->arena, "%s:%d", input, axis), &value)) {
         if (is_number && d->dim_value != value)
-            diag_error(im->d, file_loc(im), "--dim %s:%d=%lld: the model fixes this dim to %lld", input, axis,
-                       (long long)value, (long long)d->dim_value);
+            diag_error(im->d, file_loc(im), "--dim %s:%d=%lld: the model fixes this dim to %lld",
+                       input, axis, (long long)value, (long long)d->dim_value);
         return k_int(im->m->k, value);
     }
     if (is_number) return k_int(im->m->k, d->dim_value);
@@ -176,11 +178,13 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
 
 bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p, Shape *out) {
     if (!p) {
-        diag_unsupported(im->d, file_loc(im), "input '%s' has no shape; its rank has to be known", input);
+        diag_unsupported(im->d, file_loc(im), "input '%s' has no shape; its rank has to be known",
+                         input);
         return false;
     }
     if (p->n_dim > MAX_RANK) {
-        diag_error(im->d, file_loc(im), "input '%s' has rank %zu, over the limit of %d", input, p->n_dim, MAX_RANK);
+        diag_error(im->d, file_loc(im), "input '%s' has rank %zu, over the limit of %d", input,
+                   p->n_dim, MAX_RANK);
         return false;
     }
     *out = shape_make(im->m->arena, (int)p->n_dim);
@@ -195,6 +199,7 @@ void check_dim_overrides(Import *im) {
             diag_error(im->d, file_loc(im), "--dim %s=%lld: a dim lies between 1 and %d", o->name,
                        (long long)o->value, INT32_MAX);
         else if (!im->dim_used[i])
-            diag_error(im->d, file_loc(im), "--dim %s: no input has a symbolic dim of this name", o->name);
+            diag_error(im->d, file_loc(im), "--dim %s: no input has a symbolic dim of this name",
+                       o->name);
     }
 }

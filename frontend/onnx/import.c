@@ -3,7 +3,8 @@
  * Names live in scopes that mirror the nesting of graphs; initializers are bound by name and become
  * constants when something first reads them. Inputs with an initializer are constants. A graph's
  * outputs become values of that graph which are listed once and are no input: an Identity stands in
- * where the file says otherwise. With --inputs and --outputs only the nodes in between are imported. */
+ * where the file says otherwise. With --inputs and --outputs only the nodes in between are
+ * imported. */
 #include <string.h>
 
 #include "frontend/onnx/import.h"
@@ -20,7 +21,7 @@ static SrcLoc graph_loc(const Import *im, const Scope *s) {
     return loc;
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------- */
+/* ---- scopes ----------------------------------------------------------------------------- */
 
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path) {
     Scope *s = arena_new(im->arena, Scope);
@@ -51,9 +52,12 @@ Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *know
     for (; s && !b; s = b ? s : s->parent) b = strmap_get(s->names, name);
     *known = b != NULL;
     if (!b) return NULL;
-    if (!b->value && b->tensor) b->value = import_tensor(im, s->graph, name, b->tensor, loc);
-    else if (!b->value && b->sparse) b->value = import_sparse(im, s->graph, name, b->sparse, loc);
-    else return b->value;
+    if (!b->value && b->tensor)
+        b->value = import_tensor(im, s->graph, name, b->tensor, loc);
+    else if (!b->value && b->sparse)
+        b->value = import_sparse(im, s->graph, name, b->sparse, loc);
+    else
+        return b->value;
     if (!b->value) b->value = im->poison;
     return b->value;
 }
@@ -67,7 +71,7 @@ static void bind_initializers(Import *im, Scope *s, const Onnx__GraphProto *p) {
     }
 }
 
-/* ---- outputs -------------------------------------------------------------------------------------- */
+/* ---- outputs ---------------------------------------------------------------------------- */
 
 /* Lists v as output `name` of the scope's graph. */
 static void list_output(Import *im, Scope *s, Value *v, const char *name) {
@@ -87,12 +91,14 @@ static void import_outputs(Import *im, Scope *s, Onnx__ValueInfoProto **outputs,
         bool known;
         const char *name = or_empty(outputs[i]->name);
         Value *v = scope_find(im, s, name, graph_loc(im, s), &known);
-        if (!known) diag_error(im->d, graph_loc(im, s), "output '%s' is never made", name);
-        else if (v && v != im->poison) list_output(im, s, v, name);
+        if (!known)
+            diag_error(im->d, graph_loc(im, s), "output '%s' is never made", name);
+        else if (v && v != im->poison)
+            list_output(im, s, v, name);
     }
 }
 
-/* ---- subgraphs ------------------------------------------------------------------------------------- */
+/* ---- subgraphs -------------------------------------------------------------------------- */
 
 /* Declared type only: the shape is the owner's business. */
 static void import_subgraph_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
@@ -125,15 +131,16 @@ Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
     return good ? s->graph : NULL;
 }
 
-/* ---- the model's interface --------------------------------------------------------------------------- */
+/* ---- the model's interface -------------------------------------------------------------- */
 
 static bool add_input(Import *im, Scope *s, const Onnx__ValueInfoProto *p) {
     const char *name = or_empty(p->name);
     SrcLoc loc = graph_loc(im, s);
     Shape shape;
     if (!p->type || p->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
-        diag_unsupported(im->d, loc, "input '%s' is not a tensor; sequences, maps and optionals are not supported",
-                         name);
+        diag_unsupported(
+            im->d, loc,
+            "input '%s' is not a tensor; sequences, maps and optionals are not supported", name);
         return false;
     }
     const Onnx__TypeProto__Tensor *t = p->type->tensor_type;
@@ -143,7 +150,8 @@ static bool add_input(Import *im, Scope *s, const Onnx__ValueInfoProto *p) {
     return true;
 }
 
-static const Onnx__ValueInfoProto *find_info(Onnx__ValueInfoProto **list, size_t n, const char *name) {
+static const Onnx__ValueInfoProto *find_info(Onnx__ValueInfoProto **list, size_t n,
+                                             const char *name) {
     for (size_t i = 0; i < n; i++)
         if (!strcmp(or_empty(list[i]->name), name)) return list[i];
     return NULL;
@@ -156,10 +164,11 @@ static void add_cut_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
         const Onnx__ValueInfoProto *v = find_info(p->input, p->n_input, name);
         if (!v) v = find_info(p->value_info, p->n_value_info, name);
         if (!v) v = find_info(p->output, p->n_output, name);
-        if (v) add_input(im, s, v);
+        if (v)
+            add_input(im, s, v);
         else
-            diag_error(im->d, graph_loc(im, s), "--inputs %s: the model has no such value or does not state its type",
-                       name);
+            diag_error(im->d, graph_loc(im, s),
+                       "--inputs %s: the model has no such value or does not state its type", name);
     }
 }
 
@@ -172,7 +181,7 @@ static void add_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
     }
 }
 
-/* ---- cutting ------------------------------------------------------------------------------------------ */
+/* ---- cutting ---------------------------------------------------------------------------- */
 
 /* Marks every name that a node and its subgraphs read. The nesting is at most ONNX_MAX_NESTING. */
 static void need_inputs(StrMap *needed, const Onnx__NodeProto *n) {
@@ -181,12 +190,14 @@ static void need_inputs(StrMap *needed, const Onnx__NodeProto *n) {
         const Onnx__GraphProto *g = n->attribute[i]->g;
         if (!g) continue;
         for (size_t k = 0; k < g->n_node; k++) need_inputs(needed, g->node[k]);
-        for (size_t k = 0; k < g->n_output; k++) strmap_put(needed, or_empty(g->output[k]->name), needed);
+        for (size_t k = 0; k < g->n_output; k++)
+            strmap_put(needed, or_empty(g->output[k]->name), needed);
     }
 }
 
 /* Which nodes lie outside of the cut; NULL when there is none. */
-static bool *nodes_to_skip(Import *im, const Scope *s, const Onnx__GraphProto *p, const uint32_t *order) {
+static bool *nodes_to_skip(Import *im, const Scope *s, const Onnx__GraphProto *p,
+                           const uint32_t *order) {
     if (!im->o->n_inputs && !im->o->n_outputs) return NULL;
     bool *skip = arena_array(im->arena, bool, p->n_node);
     StrMap *needed = strmap_create(im->arena);
@@ -198,7 +209,8 @@ static bool *nodes_to_skip(Import *im, const Scope *s, const Onnx__GraphProto *p
         const Onnx__NodeProto *n = p->node[at];
         skip[at] = true;
         for (size_t k = 0; k < n->n_output; k++)
-            if (strmap_get(needed, n->output[k]) && !strmap_get(s->names, n->output[k])) skip[at] = false;
+            if (strmap_get(needed, n->output[k]) && !strmap_get(s->names, n->output[k]))
+                skip[at] = false;
         if (!skip[at]) need_inputs(needed, n);
     }
     return skip;
@@ -209,12 +221,14 @@ static void import_cut_outputs(Import *im, Scope *s) {
         bool known;
         const char *name = im->o->outputs[i];
         Value *v = scope_find(im, s, name, graph_loc(im, s), &known);
-        if (!known) diag_error(im->d, graph_loc(im, s), "--outputs %s: the model has no such value", name);
-        else if (v && v != im->poison) list_output(im, s, v, name);
+        if (!known)
+            diag_error(im->d, graph_loc(im, s), "--outputs %s: the model has no such value", name);
+        else if (v && v != im->poison)
+            list_output(im, s, v, name);
     }
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------ */
+/* ---- the whole -------------------------------------------------------------------------- */
 
 static void import_main(Import *im) {
     const Onnx__GraphProto *p = onnx_model_proto(im->model)->graph;
@@ -222,18 +236,23 @@ static void import_main(Import *im) {
     Scope *s = scope_create(im, NULL, im->m->main, "main");
     import_bare_dims(im, p);
     bind_initializers(im, s, p);
-    if (im->o->n_inputs) add_cut_inputs(im, s, p);
-    else add_inputs(im, s, p);
+    if (im->o->n_inputs)
+        add_cut_inputs(im, s, p);
+    else
+        add_inputs(im, s, p);
     check_dim_overrides(im);
     import_nodes(im, s, p->node, p->n_node, order, nodes_to_skip(im, s, p, order));
-    if (im->o->n_outputs) import_cut_outputs(im, s);
-    else import_outputs(im, s, p->output, p->n_output);
+    if (im->o->n_outputs)
+        import_cut_outputs(im, s);
+    else
+        import_outputs(im, s, p->output, p->n_output);
     report_unsupported(im);
 }
 
 /* Walked backwards, so that the first row of each operator stays. */
 static void index_rows(Import *im) {
-    for (int i = n_onnx_ops - 1; i >= 0; i--) strmap_put(im->rows, onnx_ops[i].type, (void *)&onnx_ops[i]);
+    for (int i = n_onnx_ops - 1; i >= 0; i--)
+        strmap_put(im->rows, onnx_ops[i].type, (void *)&onnx_ops[i]);
 }
 
 static void close_model(void *model) {
@@ -266,8 +285,8 @@ Module *frontend_import_onnx(const char *path, const ImportOptions *o, const Tar
     return import_model(onnx_model_open(path, d), o, t, d);
 }
 
-Module *frontend_import_onnx_bytes(const char *name, const void *bytes, size_t n_bytes, const ImportOptions *o,
-                                   const Target *t, Diag *d) {
+Module *frontend_import_onnx_bytes(const char *name, const void *bytes, size_t n_bytes,
+                                   const ImportOptions *o, const Target *t, Diag *d) {
     return import_model(onnx_model_open_bytes(name, bytes, n_bytes, d), o, t, d);
 }
 

@@ -2,7 +2,8 @@
  * calls of model-local functions, whose bodies are imported in the call's place.
  *
  * Checked here for every operator, from its row: number of inputs and outputs, required inputs,
- * attribute names and types. An attribute in ops.def is `name:type` with `!` when it is required. */
+ * attribute names and types. An attribute in ops.def is `name:type` with `!` when it is required.
+ */
 #include <string.h>
 
 #include "frontend/onnx/import.h"
@@ -32,7 +33,7 @@ static const char *domain_name(const Onnx__NodeProto *p) {
     return strcmp(d, "ai.onnx") ? d : "";
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------- */
 
 static int64_t domain_version(Import *im, const Scope *s, const char *domain) {
     if (!s->function) return onnx_model_opset(im->model, domain);
@@ -48,7 +49,8 @@ static int64_t domain_version(Import *im, const Scope *s, const char *domain) {
 static const OnnxOp *find_row(Import *im, const char *type, const char *domain, int64_t version) {
     const OnnxOp *best = NULL, *end = onnx_ops + n_onnx_ops;
     for (const OnnxOp *r = strmap_get(im->rows, type); r && r < end && !strcmp(r->type, type); r++)
-        if (!strcmp(r->domain, domain) && r->since <= version && (!best || r->since > best->since)) best = r;
+        if (!strcmp(r->domain, domain) && r->since <= version && (!best || r->since > best->since))
+            best = r;
     return best;
 }
 
@@ -65,32 +67,34 @@ static void note_unsupported(Import *im, SrcLoc loc, const char *what) {
 void report_unsupported(Import *im) {
     for (uint32_t i = 0; i < strmap_count(im->unsupported); i++) {
         const Missing *missing = strmap_value(im->unsupported, i);
-        if (missing->count == 1) diag_unsupported(im->d, missing->loc, "%s is not supported", missing->what);
+        if (missing->count == 1)
+            diag_unsupported(im->d, missing->loc, "%s is not supported", missing->what);
         else
-            diag_unsupported(im->d, missing->loc, "%s is not supported (%lld nodes, this is the first)",
-                             missing->what, (long long)missing->count);
+            diag_unsupported(im->d, missing->loc,
+                             "%s is not supported (%lld nodes, this is the first)", missing->what,
+                             (long long)missing->count);
     }
 }
 
 static const char *operator_words(Import *im, const Call *c, const char *domain) {
     const char *type = or_empty(c->proto->op_type);
-    return arena_printf(im->arena, "operator %s of %s version %lld", type, *domain ? domain : "ai.onnx",
-                        (long long)c->version);
+    return arena_printf(im->arena, "operator %s of %s version %lld", type,
+                        *domain ? domain : "ai.onnx", (long long)c->version);
 }
 
-/* ---- checks ---------------------------------------------------------------------------------------- */
+/* ---- checks ----------------------------------------------------------------------------- */
 
 static bool check_counts(Call *c) {
     const OnnxOp *r = c->row;
     Diag *d = c->im->d;
     bool too_many = r->in_hi >= 0 && c->n_in > r->in_hi;
-    if (c->n_in < r->in_lo || too_many) {
-        diag_error(d, c->loc, "has %d inputs, but %s-%d takes %s %d", c->n_in, r->type, r->since,
-                   too_many ? "at most" : "at least", too_many ? r->in_hi : r->in_lo);
+    if ((int)c->proto->n_input < r->in_lo || too_many) {
+        diag_error(d, c->loc, "has %zu inputs, but %s-%d takes %s %d", c->proto->n_input, r->type,
+                   r->since, too_many ? "at most" : "at least", too_many ? r->in_hi : r->in_lo);
         return false;
     }
     for (int i = 0; i < r->in_lo; i++)
-        if (!c->in[i]) {
+        if (!call_in(c, i)) {
             diag_error(d, c->loc, "input %d is required and may not be left out", i);
             return false;
         }
@@ -112,8 +116,14 @@ static char type_letter(Onnx__AttributeProto__AttributeType t) {
 
 static const char *letter_words(char letter) {
     static const char *const words[][2] = {
-        {"f", "a float"},      {"i", "an integer"},         {"s", "a string"},          {"t", "a tensor"},
-        {"g", "a graph"},      {"F", "a list of floats"},   {"I", "a list of integers"}, {"S", "a list of strings"},
+        {"f", "a float"},
+        {"i", "an integer"},
+        {"s", "a string"},
+        {"t", "a tensor"},
+        {"g", "a graph"},
+        {"F", "a list of floats"},
+        {"I", "a list of integers"},
+        {"S", "a list of strings"},
         {"p", "a sparse tensor"},
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -150,25 +160,27 @@ static bool check_attrs(Call *c) {
         const char *name = c->attrs[i].name;
         char want = allowed_type(c->row, name), got = type_letter(c->attrs[i].proto->type);
         if (!want) {
-            diag_error(c->im->d, c->loc, "unknown attribute '%s': %s-%d has no such attribute", name,
-                       c->row->type, c->row->since);
+            diag_error(c->im->d, c->loc, "unknown attribute '%s': %s-%d has no such attribute",
+                       name, c->row->type, c->row->since);
         } else if (want != got) {
-            diag_error(c->im->d, c->loc, "attribute '%s' is %s, but has to be %s", name, letter_words(got),
-                       letter_words(want));
+            diag_error(c->im->d, c->loc, "attribute '%s' is %s, but has to be %s", name,
+                       letter_words(got), letter_words(want));
         }
         good &= want && want == got;
     }
     return good && check_required(c);
 }
 
-/* ---- attributes and inputs -------------------------------------------------------------------------- */
+/* ---- attributes and inputs -------------------------------------------------------------- */
 
-/* What a reference in a function body stands for: the caller's attribute or the function's default. */
+/* What a reference in a function body stands for: the caller's attribute or the function's default.
+ */
 static const Onnx__AttributeProto *follow_reference(const Scope *s, const char *name) {
     for (int i = 0; i < s->n_args; i++)
         if (!strcmp(s->args[i].name, name)) return s->args[i].proto;
     for (size_t i = 0; s->function && i < s->function->n_attribute_proto; i++)
-        if (!strcmp(or_empty(s->function->attribute_proto[i]->name), name)) return s->function->attribute_proto[i];
+        if (!strcmp(or_empty(s->function->attribute_proto[i]->name), name))
+            return s->function->attribute_proto[i];
     return NULL;
 }
 
@@ -195,7 +207,8 @@ static bool resolve_inputs(Call *c) {
         bool known;
         c->in[i] = scope_find(c->im, c->scope, p->input[i], c->loc, &known);
         if (!known) {
-            diag_error(c->im->d, c->loc, "input '%s' is not defined before it is used", p->input[i]);
+            diag_error(c->im->d, c->loc, "input '%s' is not defined before it is used",
+                       p->input[i]);
             c->in[i] = c->im->poison;
         }
         good &= c->in[i] != c->im->poison;
@@ -203,21 +216,23 @@ static bool resolve_inputs(Call *c) {
     return good;
 }
 
-/* ---- functions --------------------------------------------------------------------------------------- */
+/* ---- functions -------------------------------------------------------------------------- */
 
 static const char *call_path(Import *im, const Scope *s, const Onnx__NodeProto *p) {
-    return arena_printf(im->m->arena, "%s/%s", s->path, *or_empty(p->name) ? p->name : or_empty(p->op_type));
+    return arena_printf(im->m->arena, "%s/%s", s->path,
+                        *or_empty(p->name) ? p->name : or_empty(p->op_type));
 }
 
 static bool import_function(Call *c, const Onnx__FunctionProto *f) {
     Import *im = c->im;
     if (c->scope->depth >= ONNX_MAX_NESTING) {
-        diag_error(im->d, c->loc, "functions and graphs are nested more than %d deep", ONNX_MAX_NESTING);
+        diag_error(im->d, c->loc, "functions and graphs are nested more than %d deep",
+                   ONNX_MAX_NESTING);
         return false;
     }
     if (c->n_in > (int)f->n_input || c->n_out > (int)f->n_output) {
-        diag_error(im->d, c->loc, "has %d inputs and %d outputs, but the function has %zu and %zu", c->n_in,
-                   c->n_out, f->n_input, f->n_output);
+        diag_error(im->d, c->loc, "has %d inputs and %d outputs, but the function has %zu and %zu",
+                   c->n_in, c->n_out, f->n_input, f->n_output);
         return false;
     }
     Scope *body = scope_create(im, NULL, c->g, call_path(im, c->scope, c->proto));
@@ -231,13 +246,14 @@ static bool import_function(Call *c, const Onnx__FunctionProto *f) {
     for (int i = 0; i < c->n_out; i++) {
         bool known;
         c->out[i] = scope_find(im, body, f->output[i], c->loc, &known);
-        if (!known) diag_error(im->d, c->loc, "the function never makes its output '%s'", f->output[i]);
+        if (!known)
+            diag_error(im->d, c->loc, "the function never makes its output '%s'", f->output[i]);
         good &= c->out[i] != NULL;
     }
     return good;
 }
 
-/* ---- nodes -------------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------ */
 
 /* A node that will not be built still has its subgraphs looked at, for what else is unsupported. */
 static void look_into_subgraphs(Call *c) {
@@ -271,13 +287,16 @@ static bool import_call(Call *c) {
 }
 
 static void import_node(Import *im, Scope *s, const Onnx__NodeProto *p, uint32_t index) {
-    Call c = {.im = im, .scope = s, .m = im->m, .g = s->graph, .proto = p, .n_out = (int)p->n_output};
-    c.loc = (SrcLoc){im->m->file, intern(or_empty(p->name)), intern(or_empty(p->op_type)), s->path, index, -1};
+    Call c = {
+        .im = im, .scope = s, .m = im->m, .g = s->graph, .proto = p, .n_out = (int)p->n_output};
+    c.loc = (SrcLoc){
+        im->m->file, intern(or_empty(p->name)), intern(or_empty(p->op_type)), s->path, index, -1};
     while (c.n_out > 0 && !p->output[c.n_out - 1][0]) c.n_out--;
     c.out = arena_array(im->arena, Value *, c.n_out);
     bool good = import_call(&c);
     for (int i = 0; i < c.n_out; i++) {
-        if (!p->output[i][0] || strmap_get(s->names, p->output[i])) continue; /* bound: cut off here */
+        if (!p->output[i][0] || strmap_get(s->names, p->output[i]))
+            continue; /* bound: cut off here */
         Value *v = good && c.out[i] ? c.out[i] : im->poison;
         if (v != im->poison && !v->name[0]) v->name = intern(p->output[i]);
         scope_bind(im, s, p->output[i], v);
@@ -293,7 +312,8 @@ void import_nodes(Import *im, Scope *s, Onnx__NodeProto **nodes, size_t n, const
             SrcLoc loc = SRC_NOWHERE;
             loc.file = im->m->file;
             loc.graph = s->path;
-            diag_error(im->d, loc, "more than %d nodes after inlining functions", ONNX_MAX_INLINED_NODES);
+            diag_error(im->d, loc, "more than %d nodes after inlining functions",
+                       ONNX_MAX_INLINED_NODES);
             im->stopped = true;
         }
         import_node(im, s, nodes[at], at);

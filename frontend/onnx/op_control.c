@@ -1,12 +1,12 @@
-/* Importers of control flow. Their graphs are imported as attributes; checked here is that a graph's
- * inputs and outputs fit the node that owns it. */
+/* Importers of control flow. Their graphs are imported as attributes; checked here is that a
+ * graph's inputs and outputs fit the node that owns it. */
 #include "frontend/onnx/import.h"
 
 static bool fits(Call *c, const char *attr, int n_inputs, int n_outputs) {
     const Onnx__GraphProto *g = call_attr(c, attr)->g;
     if ((int)g->n_input == n_inputs && (int)g->n_output == n_outputs) return true;
-    diag_error(c->im->d, c->loc, "%s has %zu inputs and %zu outputs, but the node needs %d and %d", attr,
-               g->n_input, g->n_output, n_inputs, n_outputs);
+    diag_error(c->im->d, c->loc, "%s has %zu inputs and %zu outputs, but the node needs %d and %d",
+               attr, g->n_input, g->n_output, n_inputs, n_outputs);
     return false;
 }
 
@@ -20,22 +20,38 @@ static bool finish(Call *c, int n_in, int n_out) {
 
 bool import_if(Call *c) {
     int n_out = (int)call_attr(c, "then_branch")->g->n_output;
-    if (n_out < c->n_out || !fits(c, "then_branch", 0, n_out) || !fits(c, "else_branch", 0, n_out)) {
+    if (n_out < c->n_out || !fits(c, "then_branch", 0, n_out) ||
+        !fits(c, "else_branch", 0, n_out)) {
         if (n_out < c->n_out)
-            diag_error(c->im->d, c->loc, "has %d outputs, but then_branch gives %d", c->n_out, n_out);
+            diag_error(c->im->d, c->loc, "has %d outputs, but then_branch gives %d", c->n_out,
+                       n_out);
         return false;
     }
     return finish(c, c->n_in, n_out);
 }
 
-/* Inputs: trip count, condition, carried values. The body gets (iteration, condition, carried...) and
- * gives (condition, carried..., scan outputs...). */
+/* Iteration number and condition are scalars, whatever the file says of them. */
+static bool settle_loop_body(Call *c) {
+    Graph *body = attr_graph(c->g->last, "body");
+    static const DType types[] = {DT_I64, DT_BOOL};
+    for (int i = 0; i < 2; i++) {
+        body->inputs.at[i]->dtype = types[i];
+        body->inputs.at[i]->shape = shape_ints(c->m->k, NULL, 0);
+    }
+    return true;
+}
+
+/* Inputs: trip count, condition, carried values. The body gets (iteration, condition, carried...)
+ * and gives (condition, carried..., scan outputs...). */
 bool import_loop(Call *c) {
     const Onnx__GraphProto *body = call_attr(c, "body")->g;
     int carried = (int)body->n_input - 2, n_out = (int)body->n_output - 1;
     if (carried < 0 || carried < c->n_in - 2 || n_out < carried || n_out < c->n_out) {
-        diag_error(c->im->d, c->loc, "body has %zu inputs and %zu outputs, which does not fit %d inputs and %d outputs "
-                   "of the node", body->n_input, body->n_output, c->n_in, c->n_out);
+        diag_error(
+            c->im->d, c->loc,
+            "body has %zu inputs and %zu outputs, which does not fit %d inputs and %d outputs "
+            "of the node",
+            body->n_input, body->n_output, c->n_in, c->n_out);
         return false;
     }
     Value **in = arena_array(c->im->arena, Value *, carried + 2);
@@ -48,7 +64,7 @@ bool import_loop(Call *c) {
     }
     c->in = in;
     c->n_in = carried + 2;
-    return finish(c, c->n_in, n_out);
+    return finish(c, c->n_in, n_out) && settle_loop_body(c);
 }
 
 /* Inputs: states, then sequences; the body gives states, then elements of the scan outputs. */
@@ -56,15 +72,17 @@ bool import_scan(Call *c) {
     int64_t n_sequences = call_int(c, "num_scan_inputs", 0);
     const Onnx__GraphProto *body = call_attr(c, "body")->g;
     if (n_sequences < 1 || n_sequences > c->n_in) {
-        diag_error(c->im->d, c->loc, "num_scan_inputs is %lld, but has to be between 1 and the %d inputs",
+        diag_error(c->im->d, c->loc,
+                   "num_scan_inputs is %lld, but has to be between 1 and the %d inputs",
                    (long long)n_sequences, c->n_in);
         return false;
     }
     int n_states = c->n_in - (int)n_sequences, n_out = (int)body->n_output;
     if (!fits(c, "body", c->n_in, n_out)) return false;
     if (n_out < n_states || n_out < c->n_out) {
-        diag_error(c->im->d, c->loc, "body gives %d outputs, but there are %d states and %d outputs of the node", n_out,
-                   n_states, c->n_out);
+        diag_error(c->im->d, c->loc,
+                   "body gives %d outputs, but there are %d states and %d outputs of the node",
+                   n_out, n_states, c->n_out);
         return false;
     }
     return finish(c, c->n_in, n_out);

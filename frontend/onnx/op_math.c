@@ -1,5 +1,5 @@
-/* Importers of arithmetic: operators that are the graph IR's own, and older forms of Clip, Softmax and
- * the reductions. */
+/* Importers of arithmetic: operators that are the graph IR's own, and older forms of Clip, Softmax
+ * and the reductions. */
 #include "frontend/onnx/import.h"
 
 bool import_same(Call *c) {
@@ -15,8 +15,8 @@ bool import_clip_6(Call *c) {
     return call_same(c, in, 3, "min max");
 }
 
-/* Before opset 13 the dims from `axis` on (default 1) are one: x is flattened, normalised and shaped
- * back. With axis -1 both meanings are the same. */
+/* Before opset 13 the dims from `axis` on (default 1) are one: x is flattened, normalised and
+ * shaped back. With axis -1 both meanings are the same. */
 bool import_softmax_1(Call *c) {
     int64_t axis = call_int(c, "axis", 1);
     OpId op = op_from_name(c->row->domain, c->row->type);
@@ -41,14 +41,16 @@ bool import_reduce_1(Call *c) {
 
 bool import_cast(Call *c) {
     DType t = import_dtype(c->im, call_int(c, "to", 0), c->loc, "to");
-    return t != DT_NONE && call_same(c, c->in, 1, "saturate round_mode"); /* both for 8-bit floats */
+    return t != DT_NONE &&
+           call_same(c, c->in, 1, "saturate round_mode"); /* both for 8-bit floats */
 }
 
 bool import_cast_like(Call *c) {
     DType t = c->in[1]->dtype;
     if (t == DT_NONE) {
-        diag_unsupported(c->im->d, c->loc, "the element type of input 1 does not follow from the model's inputs; "
-                                           "a Cast would say it");
+        diag_unsupported(c->im->d, c->loc,
+                         "the element type of input 1 does not follow from the model's inputs; "
+                         "a Cast would say it");
         return false;
     }
     Node *n = call_node(c, OP_Cast, c->in, 1, 1);

@@ -7,7 +7,8 @@
 static bool has_tensor_form(Call *c) {
     for (int i = 0; i < c->n_attrs; i++)
         if (strstr(c->attrs[i].name, "_as_tensor")) {
-            diag_unsupported(c->im->d, c->loc, "attribute '%s' is not supported; the list of float32 is",
+            diag_unsupported(c->im->d, c->loc,
+                             "attribute '%s' is not supported; the list of float32 is",
                              c->attrs[i].name);
             return true;
         }
@@ -23,15 +24,17 @@ bool import_classifier(Call *c) {
     if (has_tensor_form(c)) return false;
     const Onnx__AttributeProto *names = call_attr(c, "classlabels_strings");
     if (names && names->n_strings && call_wants(c, 0)) {
-        diag_unsupported(c->im->d, c->loc, "string labels are not supported; train with integer labels, or compile "
-                                           "with --outputs for the probabilities only");
+        diag_unsupported(c->im->d, c->loc,
+                         "string labels are not supported; train with integer labels, or compile "
+                         "with --outputs for the probabilities only");
         return false;
     }
     return call_same(c, c->in, c->n_in, "");
 }
 
 bool import_zip_map(Call *c) {
-    diag_unsupported(c->im->d, c->loc, "ZipMap makes a list of dictionaries; convert the model with "
-                                       "options={'zipmap': False}, or cut it off with --outputs");
+    diag_unsupported(c->im->d, c->loc,
+                     "ZipMap makes a list of dictionaries; convert the model with "
+                     "options={'zipmap': False}, or cut it off with --outputs");
     return false;
 }

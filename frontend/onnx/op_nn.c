@@ -4,7 +4,8 @@
 #include "frontend/onnx/import.h"
 
 static bool refuse_training(Call *c) {
-    diag_unsupported(c->im->d, c->loc, "training mode is not supported; export the model for inference");
+    diag_unsupported(c->im->d, c->loc,
+                     "training mode is not supported; export the model for inference");
     return false;
 }
 
@@ -39,14 +40,16 @@ static Value *per_channel(Call *c, Value *v, Value *width, int64_t groups) {
 bool import_group_norm_18(Call *c) {
     int64_t groups = call_int(c, "num_groups", 1);
     if (groups < 1) {
-        diag_error(c->im->d, c->loc, "num_groups is %lld, but has to be at least 1", (long long)groups);
+        diag_error(c->im->d, c->loc, "num_groups is %lld, but has to be at least 1",
+                   (long long)groups);
         return false;
     }
     Value *channels = call_op(c, OP_Shape, 1, c->in[0]);
     node_set_int(channels->def, "start", 1);
     node_set_int(channels->def, "end", 2);
     Value *width = call_op(c, OP_Div, 2, channels, call_list(c, &groups, 1));
-    Value *in[] = {c->in[0], per_channel(c, c->in[1], width, groups), per_channel(c, c->in[2], width, groups)};
+    Value *in[] = {c->in[0], per_channel(c, c->in[1], width, groups),
+                   per_channel(c, c->in[2], width, groups)};
     return call_same(c, in, 3, "");
 }
 
@@ -61,15 +64,20 @@ bool import_mean_variance(Call *c) {
     return call_result(c, call_op(c, OP_Div, 2, centred, spread));
 }
 
-/* In inference nothing is dropped: the output is the input and the mask, if anyone asks, all true. */
+/* In inference nothing is dropped: the output is the input, and the mask, if anyone asks, all true.
+ * Before opset 12 the mask was undefined then; ONNX Runtime gives all false. */
 bool import_dropout(Call *c) {
     Value *training = call_in(c, 2);
-    if (training && (!value_is_const(training) || value_const_int(training, 0) != 0)) return refuse_training(c);
+    int n = 0;
+    int64_t on = 0;
+    if (training && !(value_ints(c->m, training, &on, 1, &n) && n == 1 && !on))
+        return refuse_training(c);
     c->out[0] = call_op(c, OP_Identity, 1, c->in[0]);
     if (!call_wants(c, 1)) return true;
     DType t = c->version < 10 ? call_float_type(c->in[0]) : DT_BOOL;
     Shape one = shape_ints(c->m->k, (int64_t[]){1}, 1);
-    Value *yes = graph_add_const(c->g, "", t, one, call_scalar(c, t, 1)->data, (uint64_t)dtype_bytes(t));
+    Value *yes = graph_add_const(c->g, "", t, one, call_scalar(c, t, c->version >= 12)->data,
+                                 (uint64_t)dtype_bytes(t));
     Value *mask = call_op(c, OP_ConstantOfShape, 1, call_op(c, OP_Shape, 1, c->in[0]));
     node_set_attr(mask->def, (Attr){.name = "value", .kind = AT_TENSOR, .tensor = yes});
     mask->dtype = t;
@@ -77,12 +85,13 @@ bool import_dropout(Call *c) {
     return true;
 }
 
-/* ---- resizing ------------------------------------------------------------------------------------- */
+/* ---- resizing --------------------------------------------------------------------------- */
 
 static bool is_mode(Call *c, const char *mode, const char *const *known, int n) {
     for (int i = 0; i < n; i++)
         if (!strcmp(mode, known[i])) return true;
-    diag_error(c->im->d, c->loc, "mode is '%s', which %s-%d does not have", mode, c->row->type, c->row->since);
+    diag_error(c->im->d, c->loc, "mode is '%s', which %s-%d does not have", mode, c->row->type,
+               c->row->since);
     return false;
 }
 
@@ -95,21 +104,25 @@ static Value *unless_empty(Value *v) {
 
 bool import_resize(Call *c) {
     static const char *const modes[] = {"nearest", "linear", "cubic"};
-    Value *in[4] = {c->in[0], unless_empty(call_in(c, 1)), unless_empty(call_in(c, 2)), unless_empty(call_in(c, 3))};
+    Value *in[4] = {c->in[0], unless_empty(call_in(c, 1)), unless_empty(call_in(c, 2)),
+                    unless_empty(call_in(c, 3))};
     if (!in[2] == !in[3]) {
         diag_error(c->im->d, c->loc, "exactly one of scales and sizes has to be given");
         return false;
     }
     if (!is_mode(c, call_string(c, "mode", "nearest"), modes, 3)) return false;
-    if (strcmp(call_string(c, "coordinate_transformation_mode", ""), "tf_crop_and_resize")) in[1] = NULL;
+    if (strcmp(call_string(c, "coordinate_transformation_mode", ""), "tf_crop_and_resize"))
+        in[1] = NULL;
     return call_same(c, in, 4, "");
 }
 
-/* Shrinking by constant scales: the old Resize takes the next pixel up there, the last one otherwise. */
+/* Shrinking by constant scales: the old Resize takes the next pixel up there, the last one
+ * otherwise. */
 static bool only_shrinks(const Value *scales) {
     int64_t n;
     bool shrinks = false;
-    if (!value_is_const(scales) || !dtype_is_float(scales->dtype) || !shape_count_int(scales->shape, &n))
+    if (!value_is_const(scales) || !dtype_is_float(scales->dtype) ||
+        !shape_count_int(scales->shape, &n))
         return false;
     for (int64_t i = 0; i < n; i++) {
         double s = value_const_float(scales, i);

@@ -1,6 +1,6 @@
-/* Importers of quantized operators. The graph IR has QuantizeLinear and DequantizeLinear; operators on
- * quantized tensors become the float operator between them, which the quantization passes turn into
- * integer arithmetic again. */
+/* Importers of quantized operators. The graph IR has QuantizeLinear and DequantizeLinear; operators
+ * on quantized tensors become the float operator between them, which the quantization passes turn
+ * into integer arithmetic again. */
 #include "frontend/onnx/import.h"
 
 /* saturate and precision speak of 8-bit floats and of the division's type. */
@@ -16,8 +16,8 @@ static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero, int64_t a
     return v;
 }
 
-/* x scale zero, w scale zero, y scale zero, bias: w's scale may have one entry per output channel (axis
- * 0); the bias is i32 in steps of x_scale * w_scale. */
+/* x scale zero, w scale zero, y scale zero, bias: w's scale may have one entry per output channel
+ * (axis 0); the bias is i32 in steps of x_scale * w_scale. */
 bool import_qlinear_conv(Call *c) {
     Value *x = dequantize(c, c->in[0], c->in[1], c->in[2], 1);
     Value *w = dequantize(c, c->in[3], c->in[4], c->in[5], 0), *bias = NULL;
@@ -52,7 +52,8 @@ static Value *less_zero(Call *c, Value *v, Value *zero, bool per_row) {
     int64_t n;
     if (!zero) return wide;
     bool is_list = zero->shape.rank == 1 && shape_count_int(zero->shape, &n) && n > 1;
-    if (per_row && is_list) zero = call_op(c, OP_Unsqueeze, 2, zero, call_list(c, (int64_t[]){1}, 1));
+    if (per_row && is_list)
+        zero = call_op(c, OP_Unsqueeze, 2, zero, call_list(c, (int64_t[]){1}, 1));
     return call_op(c, OP_Sub, 2, wide, cast_to(c, zero, DT_I32));
 }
 

@@ -1,11 +1,12 @@
 /* Importer of RNN, GRU and LSTM: a Scan over time, for each direction, whose body is one step.
  *
- * The part of the gates that depends on the input alone is one MatMul over all time steps, in front of
- * the Scan; inside remain the MatMul with the recurrent weights and elementwise arithmetic:
+ * The part of the gates that depends on the input alone is one MatMul over all time steps, in front
+ * of the Scan; inside remain the MatMul with the recurrent weights and elementwise arithmetic:
  *
  *     xw[T, B, G*H] = MatMul(X, W') + bias             W' = transposed weights of this direction
  *     h, (c), Y = Scan(h0, (c0), xw, (live)):
- *         gates = Split(xw_t + MatMul(h_prev, R'))     LSTM: i o f c   GRU: z r h   RNN: the only one
+ *         gates = Split(xw_t + MatMul(h_prev, R'))     LSTM: i o f c   GRU: z r h   RNN: the only
+ * one
  *         ...
  *
  * With sequence_lens a second sequence, live[T, B, 1], says which rows are within their length: the
@@ -27,11 +28,16 @@ typedef struct Activation {
 } Activation;
 
 static const Activation known_activations[] = {
-    {"Affine", OP_NONE, 2, 1, 0},           {"Elu", OP_Elu, 1, 1, 0},
-    {"HardSigmoid", OP_HardSigmoid, 2, 0.2, 0.5}, {"LeakyRelu", OP_LeakyRelu, 1, 0.01, 0},
-    {"Relu", OP_Relu, 0, 0, 0},             {"ScaledTanh", OP_NONE, 2, 1, 1},
-    {"Sigmoid", OP_Sigmoid, 0, 0, 0},       {"Softplus", OP_Softplus, 0, 0, 0},
-    {"Softsign", OP_Softsign, 0, 0, 0},     {"Tanh", OP_Tanh, 0, 0, 0},
+    {"Affine", OP_NONE, 2, 1, 0},
+    {"Elu", OP_Elu, 1, 1, 0},
+    {"HardSigmoid", OP_HardSigmoid, 2, 0.2, 0.5},
+    {"LeakyRelu", OP_LeakyRelu, 1, 0.01, 0},
+    {"Relu", OP_Relu, 0, 0, 0},
+    {"ScaledTanh", OP_NONE, 2, 1, 1},
+    {"Sigmoid", OP_Sigmoid, 0, 0, 0},
+    {"Softplus", OP_Softplus, 0, 0, 0},
+    {"Softsign", OP_Softsign, 0, 0, 0},
+    {"Tanh", OP_Tanh, 0, 0, 0},
     {"ThresholdedRelu", OP_ThresholdedRelu, 1, 1, 0},
 };
 
@@ -58,7 +64,7 @@ typedef struct Direction {
     Value *peep[3];     /* i, o, f */
 } Direction;
 
-/* ---- small steps ------------------------------------------------------------------------------------ */
+/* ---- small steps ------------------------------------------------------------------------ */
 
 static Value *add(Call *c, Value *a, Value *b) {
     return call_op(c, OP_Add, 2, a, b);
@@ -113,7 +119,7 @@ static void split(Call *c, Value *v, int n, Value **part) {
     for (int i = 0; i < n; i++) part[i] = s->out[i];
 }
 
-/* ---- attributes --------------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------- */
 
 static bool find_activation(Rnn *r, const char *name, Activation *out) {
     for (size_t i = 0; i < sizeof known_activations / sizeof *known_activations; i++)
@@ -133,22 +139,25 @@ static const char *default_activation(const Rnn *r, int i) {
 /* Parameters are given in order to those activations that have some. */
 static bool read_activations(Rnn *r) {
     const Onnx__AttributeProto *names = call_attr(r->c, "activations");
-    const Onnx__AttributeProto *alpha = call_attr(r->c, "activation_alpha"), *beta = call_attr(r->c, "activation_beta");
+    const Onnx__AttributeProto *alpha = call_attr(r->c, "activation_alpha"),
+                               *beta = call_attr(r->c, "activation_beta");
     int n = r->n_dirs * r->n_acts;
     size_t n_alpha = 0, n_beta = 0;
     if (names && names->n_strings && (int)names->n_strings != n) {
-        diag_error(r->c->im->d, r->c->loc, "activations has %zu entries, but %d are needed", names->n_strings, n);
+        diag_error(r->c->im->d, r->c->loc, "activations has %zu entries, but %d are needed",
+                   names->n_strings, n);
         return false;
     }
     bool given = names && names->n_strings;
     for (int i = 0; i < n; i++) {
         const char *name = default_activation(r, i);
-        if (given)
-            name = arena_printf(r->c->im->arena, "%.*s", (int)names->strings[i].len, (const char *)names->strings[i].data);
+        if (given) name = intern_data(names->strings[i]);
         Activation *a = &r->act[i];
         if (!find_activation(r, name, a)) return false;
-        if (a->n_params > 0 && alpha && n_alpha < alpha->n_floats) a->alpha = (double)alpha->floats[n_alpha++];
-        if (a->n_params > 1 && beta && n_beta < beta->n_floats) a->beta = (double)beta->floats[n_beta++];
+        if (a->n_params > 0 && alpha && n_alpha < alpha->n_floats)
+            a->alpha = (double)alpha->floats[n_alpha++];
+        if (a->n_params > 1 && beta && n_beta < beta->n_floats)
+            a->beta = (double)beta->floats[n_beta++];
     }
     return true;
 }
@@ -158,7 +167,8 @@ static bool read_direction(Rnn *r) {
     r->n_dirs = !strcmp(direction, "bidirectional") ? 2 : 1;
     r->reverse_only = !strcmp(direction, "reverse");
     if (r->n_dirs == 2 || r->reverse_only || !strcmp(direction, "forward")) return true;
-    diag_error(r->c->im->d, r->c->loc, "direction is '%s'; forward, reverse and bidirectional exist", direction);
+    diag_error(r->c->im->d, r->c->loc,
+               "direction is '%s'; forward, reverse and bidirectional exist", direction);
     return false;
 }
 
@@ -167,7 +177,8 @@ static bool read_hidden_size(Rnn *r) {
     r->hidden = call_int(r->c, "hidden_size", 0);
     if (!r->hidden && r->r->shape.rank == 3) shape_dim_int(r->r->shape, 2, &r->hidden);
     if (r->hidden > 0 && r->hidden <= INT32_MAX / MAX_GATES) return true;
-    diag_error(r->c->im->d, r->c->loc, "hidden_size is %lld, but has to be at least 1 and given", (long long)r->hidden);
+    diag_error(r->c->im->d, r->c->loc, "hidden_size is %lld, but has to be at least 1 and given",
+               (long long)r->hidden);
     return false;
 }
 
@@ -176,7 +187,8 @@ static bool read_dtype(Rnn *r) {
     for (int i = 0; i < 5 && r->t == DT_NONE; i++)
         if (typed[i]) r->t = typed[i]->dtype;
     if (dtype_is_float(r->t)) return true;
-    diag_unsupported(r->c->im->d, r->c->loc, "the element type of its inputs does not follow from the model's inputs");
+    diag_unsupported(r->c->im->d, r->c->loc,
+                     "the element type of its inputs does not follow from the model's inputs");
     return false;
 }
 
@@ -194,7 +206,7 @@ static bool read_node(Rnn *r) {
     return read_direction(r) && read_activations(r) && read_hidden_size(r) && read_dtype(r);
 }
 
-/* ---- in front of the scans ------------------------------------------------------------------------------ */
+/* ---- in front of the scans -------------------------------------------------------------- */
 
 /* live[t, b, 0] = t < sequence_lens[b] */
 static Value *make_live(Call *c, Value *x, Value *lengths) {
@@ -253,7 +265,7 @@ static Value *prepare(Rnn *r, Direction *d) {
     return xw;
 }
 
-/* ---- one step ----------------------------------------------------------------------------------------- */
+/* ---- one step --------------------------------------------------------------------------- */
 
 static Value *clipped(const Rnn *r, Call *c, Value *v) {
     if (r->clip <= 0) return v;
@@ -264,7 +276,8 @@ static Value *activate_raw(const Rnn *r, Call *c, const Direction *d, int which,
     const Activation *a = &r->act[d->index * r->n_acts + which];
     Value *alpha = call_scalar(c, r->t, a->alpha), *beta = call_scalar(c, r->t, a->beta);
     if (!strcmp(a->name, "Affine")) return add(c, mul(c, v, alpha), beta);
-    if (a->op == OP_NONE) return mul(c, call_op(c, OP_Tanh, 1, mul(c, v, beta)), alpha); /* ScaledTanh */
+    if (a->op == OP_NONE)
+        return mul(c, call_op(c, OP_Tanh, 1, mul(c, v, beta)), alpha); /* ScaledTanh */
     Value *y = call_op(c, a->op, 1, v);
     if (a->n_params > 0) node_set_float(y->def, "alpha", a->alpha);
     if (a->n_params > 1) node_set_float(y->def, "beta", a->beta);
@@ -297,21 +310,25 @@ static Value *gru_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Val
     split(c, hr, r->linear_before_reset ? 3 : 2, rec);
     Value *z = activate(r, c, d, 0, add(c, x[0], rec[0]));
     Value *reset = activate(r, c, d, 0, add(c, x[1], rec[1]));
-    if (r->linear_before_reset) candidate = mul(c, reset, rec[2]);
-    else candidate = call_op(c, OP_MatMul, 2, mul(c, reset, h), d->r_reset);
+    if (r->linear_before_reset)
+        candidate = mul(c, reset, rec[2]);
+    else
+        candidate = call_op(c, OP_MatMul, 2, mul(c, reset, h), d->r_reset);
     candidate = activate(r, c, d, 1, add(c, x[2], candidate));
     return add(c, mul(c, one_minus(r, c, z), candidate), mul(c, z, h));
 }
 
-/* c = f * c_prev + i * candidate,  h = o * act(c). The cell is not clipped: ONNX Runtime does not, and
- * models were trained and checked against it. */
-static Value *lstm_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Value *h, Value **cell) {
+/* c = f * c_prev + i * candidate,  h = o * act(c). The cell is not clipped: ONNX Runtime does not,
+ * and models were trained and checked against it. */
+static Value *lstm_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Value *h,
+                        Value **cell) {
     enum { GATE_I, GATE_O, GATE_F, GATE_C };
     Value *g[4];
     split(c, add(c, xw, call_op(c, OP_MatMul, 2, h, d->r)), 4, g);
     Value *i = activate(r, c, d, 0, with_peephole(c, g[GATE_I], d->peep[0], *cell));
-    Value *f = r->input_forget ? one_minus(r, c, i)
-                               : activate(r, c, d, 0, with_peephole(c, g[GATE_F], d->peep[2], *cell));
+    Value *f = r->input_forget
+                   ? one_minus(r, c, i)
+                   : activate(r, c, d, 0, with_peephole(c, g[GATE_F], d->peep[2], *cell));
     Value *candidate = activate(r, c, d, 1, g[GATE_C]);
     *cell = add(c, mul(c, f, *cell), mul(c, i, candidate));
     Value *o = activate(r, c, d, 0, with_peephole(c, g[GATE_O], d->peep[1], *cell));
@@ -332,8 +349,10 @@ static Graph *make_body(const Rnn *r, const Direction *d, bool want_y) {
     if (r->kind == 'L') c_prev = graph_add_input(c->g, "c", r->t, unknown);
     Value *xw = graph_add_input(c->g, "x", r->t, unknown), *h, *cell = c_prev;
     if (r->live) live = graph_add_input(c->g, "live", DT_BOOL, unknown);
-    if (r->kind == 'L') h = lstm_step(r, c, d, xw, h_prev, &cell);
-    else h = r->kind == 'G' ? gru_step(r, c, d, xw, h_prev) : rnn_step(r, c, d, xw, h_prev);
+    if (r->kind == 'L')
+        h = lstm_step(r, c, d, xw, h_prev, &cell);
+    else
+        h = r->kind == 'G' ? gru_step(r, c, d, xw, h_prev) : rnn_step(r, c, d, xw, h_prev);
     Value *y = h;
     if (live) {
         y = call_op(c, OP_Where, 3, live, h, call_scalar(c, r->t, 0));
@@ -346,7 +365,7 @@ static Graph *make_body(const Rnn *r, const Direction *d, bool want_y) {
     return c->g;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------- */
+/* ---- the whole -------------------------------------------------------------------------- */
 
 /* Adds one direction's Scan; y, h and cell get its results without the direction's axis. */
 static void run_direction(Rnn *r, int index, Value **y, Value **h, Value **cell) {

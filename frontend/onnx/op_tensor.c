@@ -4,7 +4,7 @@
 
 #include "frontend/onnx/import.h"
 
-/* ---- constants -------------------------------------------------------------------------------------- */
+/* ---- constants -------------------------------------------------------------------------- */
 
 static Value *floats_const(Call *c, const float *v, size_t n, int rank) {
     int64_t dim = (int64_t)n;
@@ -15,19 +15,27 @@ static Value *floats_const(Call *c, const float *v, size_t n, int rank) {
 bool import_constant(Call *c) {
     const char *name = c->proto->output[0];
     if (c->n_attrs != 1) {
-        diag_error(c->im->d, c->loc, "has %d attributes, but exactly one says the value", c->n_attrs);
+        diag_error(c->im->d, c->loc, "has %d attributes, but exactly one says the value",
+                   c->n_attrs);
         return false;
     }
     const Onnx__AttributeProto *a = c->attrs[0].proto;
     const char *kind = c->attrs[0].name;
     Value *v = NULL;
-    if (!strcmp(kind, "value")) v = import_tensor(c->im, c->g, name, a->t, c->loc);
-    else if (!strcmp(kind, "sparse_value")) v = import_sparse(c->im, c->g, name, a->sparse_tensor, c->loc);
-    else if (!strcmp(kind, "value_int")) v = call_i64(c, a->i);
-    else if (!strcmp(kind, "value_ints")) v = call_list(c, a->ints, (int)a->n_ints);
-    else if (!strcmp(kind, "value_float")) v = floats_const(c, &a->f, 1, 0);
-    else if (!strcmp(kind, "value_floats")) v = floats_const(c, a->floats, a->n_floats, 1);
-    else diag_unsupported(c->im->d, c->loc, "string constants are not supported");
+    if (!strcmp(kind, "value"))
+        v = import_tensor(c->im, c->g, name, a->t, c->loc);
+    else if (!strcmp(kind, "sparse_value"))
+        v = import_sparse(c->im, c->g, name, a->sparse_tensor, c->loc);
+    else if (!strcmp(kind, "value_int"))
+        v = call_i64(c, a->i);
+    else if (!strcmp(kind, "value_ints"))
+        v = call_list(c, a->ints, (int)a->n_ints);
+    else if (!strcmp(kind, "value_float"))
+        v = floats_const(c, &a->f, 1, 0);
+    else if (!strcmp(kind, "value_floats"))
+        v = floats_const(c, a->floats, a->n_floats, 1);
+    else
+        diag_unsupported(c->im->d, c->loc, "string constants are not supported");
     return v && call_result(c, v);
 }
 
@@ -40,7 +48,7 @@ bool import_constant_of_shape(Call *c) {
     return call_same(c, c->in, 1, "");
 }
 
-/* ---- attributes that became inputs -------------------------------------------------------------------- */
+/* ---- attributes that became inputs ------------------------------------------------------ */
 
 bool import_axes_1(Call *c) {
     Value *in[] = {c->in[0], call_ints_input(c, "axes")};
@@ -55,7 +63,8 @@ bool import_pad_2(Call *c) {
 }
 
 bool import_slice_1(Call *c) {
-    Value *in[] = {c->in[0], call_ints_input(c, "starts"), call_ints_input(c, "ends"), call_ints_input(c, "axes")};
+    Value *in[] = {c->in[0], call_ints_input(c, "starts"), call_ints_input(c, "ends"),
+                   call_ints_input(c, "axes")};
     return call_same(c, in, 4, "starts ends axes");
 }
 

@@ -4,11 +4,13 @@
 
 DType import_dtype(Import *im, int64_t onnx_type, SrcLoc loc, const char *what) {
     DType t = dtype_from_onnx(onnx_type);
-    const char *name = onnx_type >= 0 && onnx_type < 1024 ? onnx_type_name((int32_t)onnx_type) : NULL;
+    const char *name =
+        onnx_type >= 0 && onnx_type < 1024 ? onnx_type_name((int32_t)onnx_type) : NULL;
     if (t == DT_NONE && !name)
         diag_error(im->d, loc, "%s: there is no element type %lld", what, (long long)onnx_type);
     else if (t == DT_NONE || t == DT_STR)
-        diag_unsupported(im->d, loc, "%s: element type %s is not supported", what, name ? name : "STRING");
+        diag_unsupported(im->d, loc, "%s: element type %s is not supported", what,
+                         name ? name : "STRING");
     return t == DT_STR ? DT_NONE : t;
 }
 
@@ -24,20 +26,28 @@ static DType subgraph_dtype(const Node *n, const char *attr, int output) {
 DType provisional_dtype(const Node *n, int output) {
     const Attr *value;
     switch ((int)n->op) {
-    case OP_Cast:
-        return dtype_from_onnx(attr_int(n, "to", 0));
-    case OP_Equal: case OP_Greater: case OP_GreaterOrEqual: case OP_Less: case OP_LessOrEqual:
-    case OP_And: case OP_Or: case OP_Xor: case OP_Not: case OP_IsNaN: case OP_IsInf:
-        return DT_BOOL;
-    case OP_Shape: case OP_Size: case OP_ArgMax: case OP_ArgMin: case OP_NonZero:
-    case OP_NonMaxSuppression:
-        return DT_I64;
-    case OP_TopK: case OP_MaxPool:
-        return output == 1 ? DT_I64 : input_dtype(n, 0);
-    case OP_Where:
-        return input_dtype(n, 1);
-    case OP_OneHot:
-        return input_dtype(n, 2);
+    case OP_Cast: return dtype_from_onnx(attr_int(n, "to", 0));
+    case OP_Equal:
+    case OP_Greater:
+    case OP_GreaterOrEqual:
+    case OP_Less:
+    case OP_LessOrEqual:
+    case OP_And:
+    case OP_Or:
+    case OP_Xor:
+    case OP_Not:
+    case OP_IsNaN:
+    case OP_IsInf: return DT_BOOL;
+    case OP_Shape:
+    case OP_Size:
+    case OP_ArgMax:
+    case OP_ArgMin:
+    case OP_NonZero:
+    case OP_NonMaxSuppression: return DT_I64;
+    case OP_TopK:
+    case OP_MaxPool: return output == 1 ? DT_I64 : input_dtype(n, 0);
+    case OP_Where: return input_dtype(n, 1);
+    case OP_OneHot: return input_dtype(n, 2);
     case OP_ConstantOfShape:
         value = node_attr(n, "value");
         return value ? value->tensor->dtype : DT_F32;
@@ -45,16 +55,12 @@ DType provisional_dtype(const Node *n, int output) {
         return node_attr(n, "dtype") ? dtype_from_onnx(attr_int(n, "dtype", 0)) : input_dtype(n, 0);
     case OP_QuantizeLinear:
         if (input_dtype(n, 2)) return input_dtype(n, 2);
-        return attr_int(n, "output_dtype", 0) ? dtype_from_onnx(attr_int(n, "output_dtype", 0)) : DT_U8;
-    case OP_DequantizeLinear:
-        return input_dtype(n, 1);
-    case OP_If:
-        return subgraph_dtype(n, "then_branch", output);
-    case OP_Loop:
-        return subgraph_dtype(n, "body", output + 1);
-    case OP_Scan:
-        return subgraph_dtype(n, "body", output);
-    default:
-        return op_info[n->op].domain[0] ? DT_NONE : input_dtype(n, 0);
+        return attr_int(n, "output_dtype", 0) ? dtype_from_onnx(attr_int(n, "output_dtype", 0))
+                                              : DT_U8;
+    case OP_DequantizeLinear: return input_dtype(n, 1);
+    case OP_If: return subgraph_dtype(n, "then_branch", output);
+    case OP_Loop: return subgraph_dtype(n, "body", output + 1);
+    case OP_Scan: return subgraph_dtype(n, "body", output);
+    default: return op_info[n->op].domain[0] ? DT_NONE : input_dtype(n, 0);
     }
 }

@@ -1,9 +1,10 @@
 /* A module as an ONNX model: what `--emit=onnx` writes.
  *
  * The graph IR speaks ONNX's newest operators, so every node is written as it is. Values get their
- * source names where those are unique in the whole module, and numbered ones elsewhere; constants are
- * initializers of the main graph, which subgraphs may read. Weights go from where they lie straight
- * to the file: the message tree refers to them and is packed through a buffer that writes. */
+ * source names where those are unique in the whole module, and numbered ones elsewhere; constants
+ * are initializers of the main graph, which subgraphs may read. Weights go from where they lie
+ * straight to the file: the message tree refers to them and is packed through a buffer that writes.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,7 +24,7 @@ typedef struct Writer {
     VEC(Onnx__TensorProto *) initializers;
 } Writer;
 
-/* ---- names ------------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------ */
 
 static void name_value(Writer *w, const Value *v) {
     if (!v || w->name[v->id]) return;
@@ -41,7 +42,7 @@ static char *name_of(const Writer *w, const Value *v) {
     return v ? w->name[v->id] : "";
 }
 
-/* ---- tensors and types --------------------------------------------------------------------------------- */
+/* ---- tensors and types ------------------------------------------------------------------ */
 
 static Onnx__TensorProto *write_tensor(Writer *w, const Value *v, const char *name) {
     Onnx__TensorProto *t = arena_new(w->arena, Onnx__TensorProto);
@@ -52,7 +53,8 @@ static Onnx__TensorProto *write_tensor(Writer *w, const Value *v, const char *na
     t->n_dims = (size_t)v->shape.rank;
     t->dims = arena_array(w->arena, int64_t, v->shape.rank);
     for (int i = 0; i < v->shape.rank; i++)
-        BUG_IF(!shape_dim_int(v->shape, i, &t->dims[i]), "constant '%s' has a symbolic dim", v->name);
+        BUG_IF(!shape_dim_int(v->shape, i, &t->dims[i]), "constant '%s' has a symbolic dim",
+               v->name);
     t->has_raw_data = true;
     t->raw_data = (ProtobufCBinaryData){v->data_bytes, (uint8_t *)v->data};
     return t;
@@ -91,7 +93,8 @@ static Onnx__ValueInfoProto *write_info(Writer *w, const Value *v) {
     info->type = arena_new(w->arena, Onnx__TypeProto);
     onnx__type_proto__init(info->type);
     info->type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
-    Onnx__TypeProto__Tensor *t = info->type->tensor_type = arena_new(w->arena, Onnx__TypeProto__Tensor);
+    Onnx__TypeProto__Tensor *t = info->type->tensor_type =
+        arena_new(w->arena, Onnx__TypeProto__Tensor);
     onnx__type_proto__tensor__init(t);
     t->has_elem_type = true;
     t->elem_type = dtype_info[v->dtype].onnx;
@@ -99,7 +102,7 @@ static Onnx__ValueInfoProto *write_info(Writer *w, const Value *v) {
     return info;
 }
 
-/* ---- attributes ------------------------------------------------------------------------------------------ */
+/* ---- attributes ------------------------------------------------------------------------- */
 
 static Onnx__GraphProto *write_graph(Writer *w, const Graph *g);
 
@@ -151,16 +154,15 @@ static Onnx__AttributeProto *write_attr(Writer *w, const Attr *a) {
         p->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH;
         p->g = write_graph(w, a->graph);
         break;
-    case AT_INTS: case AT_FLOATS: case AT_STRINGS:
-        write_lists(w, p, a);
-        break;
-    case AT_NONE:
-        BUG("attribute '%s' has no value", a->name);
+    case AT_INTS:
+    case AT_FLOATS:
+    case AT_STRINGS: write_lists(w, p, a); break;
+    case AT_NONE: BUG("attribute '%s' has no value", a->name);
     }
     return p;
 }
 
-/* ---- nodes and graphs --------------------------------------------------------------------------------------- */
+/* ---- nodes and graphs ------------------------------------------------------------------- */
 
 static Onnx__NodeProto *new_node(Writer *w, OpId op, int n_in, int n_out) {
     Onnx__NodeProto *p = arena_new(w->arena, Onnx__NodeProto);
@@ -212,7 +214,8 @@ static Onnx__GraphProto *write_graph(Writer *w, const Graph *g) {
     p->node = arena_array(w->arena, Onnx__NodeProto *, n_nodes);
     p->input = arena_array(w->arena, Onnx__ValueInfoProto *, g->inputs.n);
     p->output = arena_array(w->arena, Onnx__ValueInfoProto *, g->outputs.n);
-    for (uint32_t i = 0; i < g->inputs.n; i++) p->input[p->n_input++] = write_info(w, g->inputs.at[i]);
+    for (uint32_t i = 0; i < g->inputs.n; i++)
+        p->input[p->n_input++] = write_info(w, g->inputs.at[i]);
     for (const Node *n = g->first; n; n = n->next) p->node[p->n_node++] = write_node(w, n);
     for (uint32_t i = 0; i < g->outputs.n; i++) {
         const Value *v = g->outputs.at[i];
@@ -242,7 +245,9 @@ static void name_graph(Graph *g, void *user) {
     }
 }
 
-/* ---- the file --------------------------------------------------------------------------------------------------- */
+/* ---- the file
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 typedef struct FileBuffer {
     ProtobufCBuffer base;

@@ -49,7 +49,7 @@ bool check_broadcasts_to(Module *m, const Node *n, int i, Shape to) {
 
 bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, int64_t lo, int64_t hi) {
     if (found >= lo && found <= hi) return true;
-    if (hi == INT64_MAX)
+    if (found < lo && hi >= INT32_MAX)
         diag_error(m->diag, n->loc, "%s is %lld, must be at least %lld", name, (long long)found,
                    (long long)lo);
     else

@@ -20,7 +20,7 @@ bool check_same_dtype(Module *m, const Node *n, int i, int as);
 bool check_dim(Module *m, const Node *n, int i, int axis, const KExpr *want, const char *what);
 /* Input i broadcasts to `to` without widening it. */
 bool check_broadcasts_to(Module *m, const Node *n, int i, Shape to);
-/* Attribute `name` is lo .. hi (hi INT64_MAX: at least lo). */
+/* Attribute `name` is lo .. hi (an upper limit from INT32_MAX on is only named when it is passed). */
 bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, int64_t lo, int64_t hi);
 
 /* The dtype that sums of t accumulate in: f16 and bf16 in f32, small integers in i32. */

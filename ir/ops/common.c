@@ -217,6 +217,31 @@ void infer_copy_content(Module *m, const Value *from, Value *to) {
     infer_set_content(to, infer_content(m, from, &count));
 }
 
+void infer_moved_content(Module *m, const Value *x, Value *out, ContentSource *source, void *user) {
+    int64_t count, n_out, dim, to[MAX_RANK], from[MAX_RANK];
+    out->content = NULL;
+    const KExpr **own = can_track_content(out, &n_out) ? infer_content(m, x, &count) : NULL;
+    if (!own) return;
+    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
+    for (int64_t i = 0; i < n_out; i++) {
+        int64_t rest = i, at = 0;
+        for (int axis = out->shape.rank - 1; axis >= 0; axis--) {
+            shape_dim_int(out->shape, axis, &dim);
+            to[axis] = rest % dim;
+            rest /= dim;
+        }
+        source(to, from, user);
+        for (int axis = 0; axis < x->shape.rank; axis++) {
+            shape_dim_int(x->shape, axis, &dim);
+            BUG_IF(from[axis] < 0 || from[axis] >= dim, "content of element %lld of %lld", (long long)from[axis],
+                   (long long)dim);
+            at = at * dim + from[axis];
+        }
+        all[i] = own[at];
+    }
+    infer_set_content(out, all);
+}
+
 bool dims_known_differ(const KExpr *a, const KExpr *b) {
     int64_t x, y;
     return k_is_int(a, &x) && k_is_int(b, &y) && x != y;

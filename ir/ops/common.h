@@ -70,6 +70,9 @@ void infer_set_content(Value *v, const KExpr **content);
 const KExpr *infer_wrapped(Module *m, DType t, const KExpr *e);
 /* Content of an output that has the input's elements in the same order. */
 void infer_copy_content(Module *m, const Value *from, Value *to);
+/* Content of an output whose element at out_index is the input's at the in_index that `source` fills in. */
+typedef void ContentSource(const int64_t *out_index, int64_t *in_index, void *user);
+void infer_moved_content(Module *m, const Value *x, Value *out, ContentSource *source, void *user);
 /* Two constant dims that are not the same. */
 bool dims_known_differ(const KExpr *a, const KExpr *b);
 

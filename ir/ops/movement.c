@@ -34,12 +34,24 @@ static bool transpose_perm(Module *m, const Node *n, int *perm) {
     return true;
 }
 
+typedef struct Permutation {
+    int rank;
+    const int *perm;
+} Permutation;
+
+static void transposed_from(const int64_t *to, int64_t *from, void *user) {
+    const Permutation *p = user;
+    for (int i = 0; i < p->rank; i++) from[p->perm[i]] = to[i];
+}
+
 bool transpose_infer(Module *m, Node *n) {
     int perm[MAX_RANK];
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !transpose_perm(m, n, perm)) return false;
     Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
     for (int i = 0; i < in.rank; i++) out.dims[i] = in.dims[perm[i]];
-    return infer_set(m, n, 0, n->in[0]->dtype, out);
+    if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
+    infer_moved_content(m, n->in[0], n->out[0], transposed_from, &(Permutation){in.rank, perm});
+    return true;
 }
 
 void transpose_lower(Def *d, const Node *n) {
@@ -54,14 +66,15 @@ void transpose_lower(Def *d, const Node *n) {
 
 /* ---- Expand --------------------------------------------------------------------------------------- */
 
-static void expand_content(Module *m, const Value *x, Value *out) {
-    int64_t count, n_out;
-    out->content = NULL;
-    const KExpr **own = can_track_content(out, &n_out) ? infer_content(m, x, &count) : NULL;
-    if (!own || count != 1) return;
-    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
-    for (int64_t i = 0; i < n_out; i++) all[i] = own[0];
-    infer_set_content(out, all);
+typedef struct Expansion {
+    Shape in;
+    int out_rank;
+} Expansion;
+
+static void expanded_from(const int64_t *to, int64_t *from, void *user) {
+    const Expansion *e = user;
+    for (int i = 0; i < e->in.rank; i++)
+        from[i] = k_is_value(e->in.dims[i], 1) ? 0 : to[e->out_rank - e->in.rank + i];
 }
 
 bool expand_infer(Module *m, Node *n) {
@@ -81,7 +94,7 @@ bool expand_infer(Module *m, Node *n) {
         return false;
     }
     if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
-    expand_content(m, n->in[0], n->out[0]);
+    infer_moved_content(m, n->in[0], n->out[0], expanded_from, &(Expansion){in, out.rank});
     return true;
 }
 

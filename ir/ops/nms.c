@@ -37,7 +37,9 @@ bool nms_infer(Module *m, Node *n) {
         return false;
     if (n->out[0]->shape.rank == 2) return true; /* inferred before: the symbol stays */
     Shape out = shape_make(m->arena, 2);
-    out.dims[0] = k_var(m->k, module_computed_symbol(m, "selected", row_bound(m, n)));
+    const KExpr *bound = row_bound(m, n);
+    out.dims[0] = k_is_value(bound, 0) ? bound
+                                       : k_var(m->k, module_computed_symbol(m, "selected", bound));
     out.dims[1] = k_int(m->k, 3);
     return infer_set(m, n, 0, DT_I64, out);
 }
@@ -181,7 +183,6 @@ void nms_lower(Def *d, const Node *n) {
     select_boxes(&nms, &h, n_items, n_rows);
     kb_end(b);
     kb_end(b);
-    BUG_IF(symbol->op != KO_var, "the number of selected boxes is no symbol");
-    def_store_size(d, s, symbol->u.var, k_load(k, n_rows, zero));
+    if (symbol->op == KO_var) def_store_size(d, s, symbol->u.var, k_load(k, n_rows, zero));
     def_end_program(d, s);
 }

@@ -253,17 +253,20 @@ static const KExpr *coordinate(KCtx *k, const Resize *r, const ResizeAxis *a, co
     const KExpr *had = k_cast(k, DT_F32, dim), *size = k_cast(k, DT_F32, a->size), *half = f32(k, 0.5), *one = f32(k, 1);
     const KExpr *is_long = k_lt(k, k_int(k, 1), a->size), *last = k_sub(k, had, one);
     const KExpr *steps = k_sub(k, size, one);
-    const KExpr *center = k_sub(k, k_div(k, k_add(k, x, half), a->scale), half);
+    const KExpr *scaled = k_div(k, k_add(k, x, half), a->scale), *center = k_sub(k, scaled, half);
     switch ((Xy)r->xy) {
     case XY_HALF_PIXEL: return center;
     case XY_HALF_PIXEL_SYMMETRIC: {
         const KExpr *adjust = k_div(k, size, k_mul(k, a->scale, had));
-        return k_add(k, k_mul(k, k_div(k, had, f32(k, 2)), k_sub(k, one, adjust)), center);
+        const KExpr *offset = k_mul(k, k_div(k, had, f32(k, 2)), k_sub(k, one, adjust));
+        const KExpr *wide_half = k_const_f(k, DT_F64, 0.5), *wide = k_add(k, k_cast(k, DT_F64, x), wide_half);
+        wide = k_add(k, k_cast(k, DT_F64, offset), k_div(k, wide, k_cast(k, DT_F64, a->scale)));
+        return k_cast(k, DT_F32, k_sub(k, wide, wide_half)); /* onnxruntime's only one in f64 */
     }
     case XY_PYTORCH: return k_select(k, is_long, center, f32(k, 0));
     case XY_ALIGN: return k_select(k, is_long, k_div(k, k_mul(k, x, last), steps), f32(k, 0));
     case XY_ASYMMETRIC: return k_div(k, x, a->scale);
-    case XY_TF_NN: return k_div(k, k_add(k, x, half), a->scale);
+    case XY_TF_NN: return scaled;
     case XY_CROP: {
         const KExpr *start = f32(k, a->roi_start), *end = f32(k, a->roi_end);
         const KExpr *span = k_div(k, k_mul(k, k_mul(k, x, k_sub(k, end, start)), last), steps);
@@ -344,30 +347,33 @@ static Taps axis_taps(KCtx *k, const Resize *r, const ResizeAxis *a, const KExpr
 
 typedef struct Number {
     int64_t i; /* i64 and bool */
-    float f;   /* f32 */
+    double f;  /* floats; an f32 is kept rounded, which is exact for + - * / */
 } Number;
+
+/* Truncated; far outside of any axis where it does not fit. */
+static int64_t whole(double f) {
+    if (fabs(f) < 0x1p62) return (int64_t)f;
+    return f > 0 ? INT64_C(1) << 62 : -(INT64_C(1) << 62);
+}
 
 /* The value of a tap expression with its one variable equal to at; same operations, same roundings. */
 static Number evaluate(const KExpr *e, int64_t at) {
     Number a[3] = {{0, 0}}, r = {0, 0};
     for (int i = 0; i < e->n_args; i++) a[i] = evaluate(e->arg[i], at);
-    bool is_float = e->n_args > 0 && e->arg[0]->dtype == DT_F32;
+    bool is_float = e->n_args > 0 && dtype_is_float(e->arg[0]->dtype);
     switch ((int)e->op) {
     case KO_const_i: r.i = e->u.i; break;
-    case KO_const_f: r.f = (float)e->u.f; break;
+    case KO_const_f: r.f = e->u.f; break;
     case KO_var: r.i = at; break;
-    case KO_cast:
-        if (e->dtype == DT_F32) r.f = (float)a[0].i;
-        else r.i = !(fabsf(a[0].f) < 0x1p62f) ? (a[0].f > 0 ? INT64_C(1) << 62 : -(INT64_C(1) << 62)) : (int64_t)a[0].f;
-        break;
+    case KO_cast: r = is_float ? (Number){whole(a[0].f), a[0].f} : (Number){a[0].i, (double)a[0].i}; break;
     case KO_add: r = (Number){a[0].i + a[1].i, a[0].f + a[1].f}; break;
     case KO_sub: r = (Number){a[0].i - a[1].i, a[0].f - a[1].f}; break;
     case KO_mul: r = (Number){is_float ? 0 : a[0].i * a[1].i, a[0].f * a[1].f}; break;
     case KO_div: r.f = a[0].f / a[1].f; break;
     case KO_min: r = (Number){a[0].i < a[1].i ? a[0].i : a[1].i, a[0].f < a[1].f ? a[0].f : a[1].f}; break;
     case KO_max: r = (Number){a[0].i > a[1].i ? a[0].i : a[1].i, a[0].f > a[1].f ? a[0].f : a[1].f}; break;
-    case KO_floor: r.f = floorf(a[0].f); break;
-    case KO_ceil: r.f = ceilf(a[0].f); break;
+    case KO_floor: r.f = floor(a[0].f); break;
+    case KO_ceil: r.f = ceil(a[0].f); break;
     case KO_lt: r.i = is_float ? a[0].f < a[1].f : a[0].i < a[1].i; break;
     case KO_le: r.i = is_float ? a[0].f <= a[1].f : a[0].i <= a[1].i; break;
     case KO_eq: r.i = is_float ? a[0].f == a[1].f : a[0].i == a[1].i; break;
@@ -375,7 +381,8 @@ static Number evaluate(const KExpr *e, int64_t at) {
     case KO_select: r = a[0].i ? a[1] : a[2]; break;
     default: BUG("%s in a tap", kop_info[e->op].name);
     }
-    return r;
+    if (e->dtype == DT_F32) r.f = (double)(float)r.f;
+    return dtype_is_float(e->dtype) ? (Number){0, r.f} : (Number){r.i, 0};
 }
 
 /* e over all indices as a table, read at i. An index that is i / c or i * c + d stays arithmetic. */
@@ -384,7 +391,7 @@ static const KExpr *tabulate(Def *d, const KExpr *e, const KExpr *i, int64_t siz
     if (e->op == KO_const_i || e->op == KO_const_f) return e;
     if (e->dtype == DT_F32) {
         double *v = arena_array(d->m->scratch, double, size);
-        for (int64_t j = 0; j < size; j++) v[j] = (double)evaluate(e, j).f;
+        for (int64_t j = 0; j < size; j++) v[j] = evaluate(e, j).f;
         return def_at(d, def_table_floats(d, "weights", DT_F32, v, size), &i, 1);
     }
     int64_t *v = arena_array(d->m->scratch, int64_t, size), factor = 1;

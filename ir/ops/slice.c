@@ -83,20 +83,27 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     return true;
 }
 
-/* Contents of a slice of a vector. */
-static void slice_content(Module *m, const Value *x, const SliceAxis *a, Value *out) {
-    int64_t count, n_out, start;
-    out->content = NULL;
-    const KExpr **own = x->shape.rank == 1 ? infer_content(m, x, &count) : NULL;
-    if (!own || !can_track_content(out, &n_out)) return;
-    if (!a->step) {
-        infer_set_content(out, own);
-        return;
+typedef struct Slicing {
+    int rank;
+    const SliceAxis *axis;
+} Slicing;
+
+static void sliced_from(const int64_t *to, int64_t *from, void *user) {
+    const Slicing *s = user;
+    for (int i = 0; i < s->rank; i++) {
+        int64_t start = 0;
+        from[i] = to[i];
+        if (s->axis[i].step && k_is_int(s->axis[i].start, &start)) from[i] = start + to[i] * s->axis[i].step;
     }
-    if (!k_is_int(a->start, &start)) return;
-    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
-    for (int64_t i = 0; i < n_out; i++) all[i] = own[start + i * a->step];
-    infer_set_content(out, all);
+}
+
+/* Contents are followed where every start is a number. */
+static void slice_content(Module *m, const Value *x, const SliceAxis *axis, Value *out) {
+    int64_t start;
+    out->content = NULL;
+    for (int i = 0; i < x->shape.rank; i++)
+        if (axis[i].step && !k_is_int(axis[i].start, &start)) return;
+    infer_moved_content(m, x, out, sliced_from, &(Slicing){x->shape.rank, axis});
 }
 
 bool slice_infer(Module *m, Node *n) {

@@ -159,7 +159,7 @@ static const KExpr *unary_body(Def *d, const KExpr *x) {
         alpha = k_mul(k, attribute(d, x, "alpha", 0.2), x);
         return unit_clamp(d, k_add(k, alpha, attribute(d, x, "beta", 0.5)));
     case OP_HardSwish:
-        alpha = k_mul(k, constant(d, x, 1.0 / 6.0), x);
+        alpha = k_mul(k, constant(d, x, (double)(1.0f / 6.0f)), x); /* ONNX: HardSigmoid's alpha, an f32 */
         return k_mul(k, x, unit_clamp(d, k_add(k, alpha, constant(d, x, 0.5))));
     case OP_IsNaN: return k_ne(k, x, x);
     case OP_IsInf: return is_inf(d, x);

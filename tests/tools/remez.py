@@ -97,11 +97,11 @@ def safe(f, at0):
     return lambda x: at0 if x == 0 else f(x)
 
 
-def g_normal(k):
-    """Mills-like ratio of the normal distribution: Phi(-x) * e^(x^2/2), in t = (x - k) / (x + k)."""
-    def g(t):
-        x = k * (1 + t) / (1 - t)
-        return exp(x * x / 2) * erfc(x / sqrt(mpf(2))) / 2
+def g_normal(c):
+    """(x + c) Phi(-x) e^(x^2/2), Phi being the normal distribution, in w = x / (x + c)."""
+    def g(w):
+        x = c * w / (1 - w)
+        return (x + c) * exp(x * x / 2) * erfc(x / sqrt(mpf(2))) / 2
     return g
 
 
@@ -132,20 +132,22 @@ def main():
         lambda z: sqrt(z) / erf(sqrt(z)), 24)
     fit("ERF_F64", lambda z: erf(sqrt(z)) / sqrt(z) - 1, mpf("1e-12"), mpf(1), 11,
         lambda z: sqrt(z) / erf(sqrt(z)), 53, 4)
-    fit("LOG2ERFC_F32", lambda x: log(erfc(x)) / LN2, mpf("0.91"), mpf(4), 6,
-        lambda x: erfc(x) * LN2, 24)
-    fit("NORMAL_F32", g_normal(mpf(3)), -1, (mpf("14.6") - 3) / (mpf("14.6") + 3), 9,
-        lambda t: 1 / g_normal(mpf(3))(t), 24)
-    fit("NORMAL_F64", g_normal(mpf(4)), -1, (mpf(40) - 4) / (mpf(40) + 4), 22,
-        lambda t: 1 / g_normal(mpf(4))(t), 53, 3)
-    fit("LOG1P_UNIT_F32", lambda x: log1p(x) / x, mpf("1e-12"), mpf(1), 9, lambda x: x / log1p(x), 24)
+    at1 = log(erfc(mpf(1)))
+    fit("LOG2ERFC_F32", safe(lambda x: (log(erfc(1 + x)) - at1) / x / LN2, 0), mpf("-0.09"), mpf(3), 5,
+        lambda x: erfc(1 + x) * LN2 * x, 24)
+    c = mpf("2.5")
+    fit("NORMAL_F32", g_normal(c), 0, mpf("14.6") / (mpf("14.6") + c), 9, lambda w: 1 / g_normal(c)(w), 24)
+    c4 = mpf(4)
+    fit("NORMAL_F64", g_normal(c4), 0, 40 / (40 + c4), 21, lambda w: 1 / g_normal(c4)(w), 53)
+    fit("LOG1P_UNIT_F32", lambda x: (log1p(x) - x) / x ** 2, mpf("1e-12"), mpf(1), 8,
+        lambda x: x * x / log1p(x), 24)
     z1 = (pi / 4 * mpf("1.002")) ** 2
     s = lambda z: (sin(sqrt(z)) / sqrt(z) - 1) / z
-    c = lambda z: (cos(sqrt(z)) - 1 + z / 2) / z ** 2
+    co = lambda z: (cos(sqrt(z)) - 1 + z / 2) / z ** 2
     fit("SIN_F32", s, mpf("1e-10"), z1, 2, lambda z: z * sqrt(z) / sin(sqrt(z)), 24)
-    fit("COS_F32", c, mpf("1e-10"), z1, 2, lambda z: z * z / cos(sqrt(z)), 24)
+    fit("COS_F32", co, mpf("1e-10"), z1, 2, lambda z: z * z / cos(sqrt(z)), 24)
     fit("SIN_F64", s, mpf("1e-10"), z1, 6, lambda z: z * sqrt(z) / sin(sqrt(z)), 53, 4)
-    fit("COS_F64", c, mpf("1e-10"), z1, 6, lambda z: z * z / cos(sqrt(z)), 53, 4)
+    fit("COS_F64", co, mpf("1e-10"), z1, 6, lambda z: z * z / cos(sqrt(z)), 53, 4)
     a = lambda z: (atan(sqrt(z)) / sqrt(z) - 1) / z
     fit("ATAN_F32", a, mpf("1e-10"), mpf(1), 8, lambda z: z * sqrt(z) / atan(sqrt(z)), 24)
     fit("ATAN_F64", a, mpf("1e-10"), mpf(1), 19, lambda z: z * sqrt(z) / atan(sqrt(z)), 53, 3)

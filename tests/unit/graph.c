@@ -1,5 +1,6 @@
-/* The graph level's structure: uses stay mirrored through every edit, outputs keep their names, dead
- * code goes with its subgraphs, contents and shapes read back, and a million nodes take no time. */
+/* The graph level's structure: uses stay mirrored through every edit, outputs keep their names,
+ * dead code goes with its subgraphs, contents and shapes read back, and a million nodes take no
+ * time. */
 #include "ir/graph.h"
 
 #include <math.h>
@@ -51,7 +52,8 @@ static void edits_keep_uses(void) {
 
 static void outputs_keep_their_names(void) {
     Module *m = fresh();
-    Value *x = input(m, "x", 4), *a = unary(m->main, OP_Relu, x), *b = unary(m->main, OP_Identity, a);
+    Value *x = input(m, "x", 4), *a = unary(m->main, OP_Relu, x),
+          *b = unary(m->main, OP_Identity, a);
     b->name = "result";
     graph_add_output(m->main, b);
     CHECK(value_replace_uses(b, a) && m->main->outputs.at[0] == a && !strcmp(a->name, "result"));
@@ -75,7 +77,8 @@ static void order_follows_moves(void) {
 
 static void dead_code_goes_with_subgraphs(void) {
     Module *m = fresh();
-    Value *x = input(m, "x", 4), *cond = graph_add_input(m->main, "c", DT_BOOL, shape_ints(m->k, NULL, 0));
+    Value *x = input(m, "x", 4),
+          *cond = graph_add_input(m->main, "c", DT_BOOL, shape_ints(m->k, NULL, 0));
     Value *captured = unary(m->main, OP_Relu, x);
     for (int kept = 0; kept < 2; kept++) {
         Node *n = graph_add_node(m->main, NULL, OP_If, &cond, 1, 1, SRC_NOWHERE);
@@ -89,7 +92,8 @@ static void dead_code_goes_with_subgraphs(void) {
     CHECK(captured->users.n == 4);
     CHECK(graph_drop_dead(m->main) && !graph_drop_dead(m->main));
     CHECK(captured->users.n == 1 && uses_mirror(captured));
-    CHECK(m->main->first == captured->def && m->main->last->op == OP_If && captured->def->next == m->main->last);
+    CHECK(m->main->first == captured->def && m->main->last->op == OP_If &&
+          captured->def->next == m->main->last);
     module_destroy(m);
 }
 
@@ -104,10 +108,12 @@ static void attributes_are_sorted_and_replaced(void) {
     pads[0] = 9;
     node_set_int(n, "zeta", 4);
     CHECK(n->attrs.n == 4);
-    for (uint32_t i = 1; i < n->attrs.n; i++) CHECK(strcmp(n->attrs.at[i - 1].name, n->attrs.at[i].name) < 0);
+    for (uint32_t i = 1; i < n->attrs.n; i++)
+        CHECK(strcmp(n->attrs.at[i - 1].name, n->attrs.at[i].name) < 0);
     const int64_t *list;
     CHECK(attr_ints(n, "pads", &list) == 2 && list[0] == 1 && list[1] == 2);
-    CHECK(attr_int(n, "zeta", 0) == 4 && attr_int(n, "none", 7) == 7 && attr_float(n, "alpha", 0) == 0.5);
+    CHECK(attr_int(n, "zeta", 0) == 4 && attr_int(n, "none", 7) == 7 &&
+          attr_float(n, "alpha", 0) == 0.5);
     CHECK(!strcmp(attr_string(n, "mode", ""), "linear"));
     node_drop_attr(n, "zeta");
     CHECK(!node_attr(n, "zeta") && n->attrs.n == 3);
@@ -159,13 +165,15 @@ static void symbols_are_shared_and_fixed(void) {
 
 static void shapes_broadcast(void) {
     Module *m = fresh();
-    Shape a = shape_ints(m->k, (int64_t[]){4, 1, 3}, 3), b = shape_ints(m->k, (int64_t[]){5, 3}, 2), out;
+    Shape a = shape_ints(m->k, (int64_t[]){4, 1, 3}, 3), b = shape_ints(m->k, (int64_t[]){5, 3}, 2),
+          out;
     CHECK(shape_broadcast(m->k, a, b, &out));
     CHECK(shape_equal(out, shape_ints(m->k, (int64_t[]){4, 5, 3}, 3)));
     CHECK(!shape_broadcast(m->k, b, shape_ints(m->k, (int64_t[]){4}, 1), &out));
     Shape s = shape_make(m->arena, 1);
     s.dims[0] = k_var(m->k, module_symbol(m, "w"));
-    CHECK(shape_broadcast(m->k, s, shape_ints(m->k, (int64_t[]){1}, 1), &out) && shape_equal(out, s));
+    CHECK(shape_broadcast(m->k, s, shape_ints(m->k, (int64_t[]){1}, 1), &out) &&
+          shape_equal(out, s));
     int64_t n, huge[] = {INT64_MAX, 4, 0};
     CHECK(!shape_count_int(shape_ints(m->k, huge, 2), &n));
     CHECK(shape_count_int(shape_ints(m->k, huge, 3), &n) && n == 0);

@@ -1,0 +1,124 @@
+/* fold_constants: computes at compile time what does not depend on inputs.
+ *
+ * Before:  %1 = Shape(%0)                    %0: f32[1, 3, h, w]
+ *          %2 = Gather(%1, const {1})        content {3}
+ *          %4 = Transpose(const %3)
+ * After:   uses of %2 read const {3}, those of %4 a constant that was transposed
+ *
+ * Requires shapes. Leaves shapes; constants replaced what was known and nothing dead is left.
+ * It does not fold what would only make the library larger: an Expand or ConstantOfShape beyond
+ * SPLAT_BYTES stays an instruction. Random numbers are not constants. */
+#include "passes/fold.h"
+
+#include <string.h>
+
+#include "passes/pass.h"
+
+#define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
+enum { SPLAT_BYTES = 64 << 10 };
+
+/* ---- contents ------------------------------------------------------------------------------------ */
+
+/* A constant with the elements of v, whose contents are all constant; NULL when they are not. */
+static Value *const_from_content(Module *m, const Value *v) {
+    int64_t n, e;
+    if (!v->content || !shape_count_int(v->shape, &n) || n > MAX_CONTENT) return NULL;
+    for (int64_t i = 0; i < n; i++)
+        if (!v->content[i] || !k_is_int(v->content[i], &e)) return NULL;
+    int width = dtype_bytes(v->dtype);
+    uint8_t *bytes = arena_alloc(m->arena, (size_t)(n ? n : 1) * (size_t)width);
+    for (int64_t i = 0; i < n; i++) {
+        k_is_int(v->content[i], &e);
+        memcpy(bytes + i * width, &e, (size_t)width); /* the low bytes: hosts are little-endian */
+    }
+    return graph_add_const(v->graph, v->name, v->dtype, v->shape, bytes, (uint64_t)n * (uint64_t)width);
+}
+
+static bool fold_contents(Module *m, Node *n) {
+    bool changed = false;
+    for (int i = 0; i < n->n_out; i++) {
+        Value *v = n->out[i];
+        if (!v || !value_has_uses(v) || !dtype_is_int(v->dtype)) continue;
+        Value *by = const_from_content(m, v);
+        if (!by) continue;
+        value_replace_uses(v, by);
+        changed = true;
+    }
+    return changed;
+}
+
+/* ---- evaluation ---------------------------------------------------------------------------------- */
+
+static uint64_t tensor_bytes(const Value *v) {
+    int64_t n;
+    if (v->dtype == DT_NONE || v->shape.rank < 0 || !shape_count_int(v->shape, &n)) return UINT64_MAX;
+    uint64_t width = (uint64_t)dtype_bytes(v->dtype);
+    return width && (uint64_t)n > UINT64_MAX / width ? UINT64_MAX : (uint64_t)n * width;
+}
+
+static bool has_const_inputs(const Node *n) {
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && !value_is_const(n->in[i])) return false;
+    return true;
+}
+
+/* Sequences, strings and control flow are not evaluated; nor is what grows without need. */
+static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
+    uint64_t in_elems = 0, out_bytes = 0, out_elems = 0;
+    if (op_has(n->op, OPF_NONDET | OPF_CONTROL)) return false;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && n->in[i]->data_bytes) in_elems += n->in[i]->data_bytes / (uint64_t)dtype_bytes(n->in[i]->dtype);
+    for (int i = 0; i < n->n_out; i++) {
+        const Value *v = n->out[i];
+        if (!v || !value_has_uses(v)) continue;
+        uint64_t bytes = tensor_bytes(v);
+        if (v->type != VT_TENSOR || v->dtype == DT_STR || bytes > limit_bytes) return false;
+        out_bytes += bytes;
+        out_elems += bytes / (uint64_t)dtype_bytes(v->dtype);
+    }
+    return out_bytes <= limit_bytes && (out_bytes <= SPLAT_BYTES || out_elems / 2 <= in_elems);
+}
+
+/* evaluate_node leaves bytes in the outputs; their uses move to constants proper. */
+static void detach_outputs(Node *n) {
+    for (int i = 0; i < n->n_out; i++) {
+        Value *v = n->out[i];
+        if (!v || !v->data || !value_has_uses(v)) continue;
+        Value *by = graph_add_const(v->graph, v->name, v->dtype, v->shape, v->data, v->data_bytes);
+        by->content = v->content;
+        v->data = NULL;
+        value_replace_uses(v, by);
+    }
+}
+
+static bool is_used(const Node *n) {
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] && value_has_uses(n->out[i])) return true;
+    return false;
+}
+
+bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
+    bool changed = fold_contents(m, n);
+    if (!is_used(n) || !has_const_inputs(n) || !may_evaluate(n, limit_bytes)) return changed;
+    if (!evaluate_node(m, n)) return changed;
+    detach_outputs(n);
+    return true;
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------- */
+
+static bool fold_graph(Module *m, Graph *g) {
+    bool changed = false;
+    for (Node *n = g->first; n; n = n->next) {
+        bug_context("fold_constants", n->loc);
+        changed |= fold_node(m, n, FOLD_LIMIT_BYTES);
+        for (uint32_t i = 0; i < n->attrs.n; i++)
+            if (n->attrs.at[i].graph) changed |= fold_graph(m, n->attrs.at[i].graph);
+    }
+    return changed;
+}
+
+bool pass_fold_constants(Module *m) {
+    bool changed = fold_graph(m, m->main);
+    return graph_drop_dead(m->main) || changed;
+}

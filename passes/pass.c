@@ -1,0 +1,105 @@
+/* The pass driver: the rows of passes.def in order, with the debug options of the command line.
+ *
+ * The table is the design; this file only walks it. A row runs when its -O level is reached and no
+ * option leaves it out; its facts must be there, which only --passes can prevent. The walk ends at
+ * the first pass that recorded messages: what comes later may rely on everything before. */
+#include "passes/pass.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+const PassInfo pass_info[PASS_COUNT] = {
+#define PASS(name, level, opt, needs, keeps, doc)                                                  \
+    [PASS_##name] = {#name, LEVEL_##level, opt, needs, keeps, doc, pass_##name},
+#include "passes/passes.def"
+#undef PASS
+};
+
+/* Part of the option record: set once per compilation, read by pass_trace. */
+static const char *traced;
+
+/* Is name one of the words of a comma separated list (or the list "all")? */
+static bool list_has(const char *list, const char *name) {
+    if (!list) return false;
+    if (!strcmp(list, "all")) return true;
+    size_t n = strlen(name);
+    for (const char *word = list; word; word = strchr(word, ',')) {
+        word += *word == ',';
+        size_t length = strcspn(word, ",");
+        if (length == n && !memcmp(word, name, n)) return true;
+    }
+    return false;
+}
+
+int pass_from_name(const char *name) {
+    for (int i = 0; i < PASS_COUNT; i++)
+        if (!strcmp(pass_info[i].name, name)) return i;
+    return -1;
+}
+
+bool pass_traces(const char *pass) {
+    return list_has(traced, pass);
+}
+
+void pass_trace(const char *pass, const Node *node, const char *fmt, ...) {
+    if (!pass_traces(pass)) return;
+    StrBuf text = {0}, line = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    strbuf_vprintf(&text, fmt, ap);
+    va_end(ap);
+    strbuf_printf(&line, "%s: ", pass);
+    if (node) {
+        if (node->loc.node && *node->loc.node) strbuf_escaped(&line, node->loc.node, ESC_TERMINAL);
+        else strbuf_printf(&line, "%%%" PRIu32, node->id);
+        strbuf_printf(&line, " (%s): ", op_info[node->op].name);
+    }
+    strbuf_escaped(&line, strbuf_text(&text), ESC_TERMINAL);
+    fprintf(stderr, "%s\n", strbuf_text(&line));
+    strbuf_free(&text);
+    strbuf_free(&line);
+}
+
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool is_wanted(const Module *m, const PassOptions *o, const PassInfo *p) {
+    if (p->opt > m->opt || list_has(o->skip, p->name)) return false;
+    return !o->only || list_has(o->only, p->name);
+}
+
+static void run_one(Module *m, const PassOptions *o, const PassInfo *p) {
+    double start = seconds_now();
+    size_t before = arena_used_bytes(m->arena);
+    bug_context(p->name, SRC_NOWHERE);
+    bool changed = p->run(m);
+    bug_context(NULL, SRC_NOWHERE);
+    arena_reset(m->scratch);
+    m->facts = changed ? p->keeps : m->facts | p->keeps; /* what it keeps it also has found */
+    if (o->time)
+        fprintf(stderr, "%-18s %8.3f s %10.1f MiB%s\n", p->name, seconds_now() - start,
+                (double)(arena_used_bytes(m->arena) - before) / (1 << 20), changed ? "" : "  (unchanged)");
+}
+
+bool run_passes(Module *m, const PassOptions *o) {
+    traced = o->trace;
+    for (int i = 0; i < PASS_COUNT; i++) {
+        const PassInfo *p = &pass_info[i];
+        if (is_wanted(m, o, p)) {
+            if (p->needs & ~m->facts) {
+                diag_error(m->diag, SRC_NOWHERE, "pass %s needs what an earlier pass finds: name that one too",
+                           p->name);
+                return false;
+            }
+            run_one(m, o, p);
+            if (diag_n_errors(m->diag)) return false;
+        }
+        if (o->stop_after && !strcmp(o->stop_after, p->name)) break;
+    }
+    return true;
+}
