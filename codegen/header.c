@@ -7,8 +7,7 @@
 
 #include "codegen/interface.h"
 
-/* ---- identifiers --------------------------------------------------------------------------------
- */
+/* ---- identifiers ----------------------------------------------------------------------------- */
 
 /* Keywords and reserved names of C11, C++20 and the headers that NAME.h includes. */
 static const char reserved[] =
@@ -52,14 +51,14 @@ const char *c_identifier(Arena *a, const char *name) {
     return is_reserved(id) ? arena_printf(a, "%s_", id) : id;
 }
 
-/* ---- pieces -------------------------------------------------------------------------------------
- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 static const char *ctype_of(DType t) {
     switch (dtype_info[t].onnx) {
-#define SMELT_DTYPE(name, value, bits, ctype)                                                      \
-    case value: return #ctype;                                                                     \
-        #include "runtime/include/smelt_abi.def"
+/* clang-format off */
+#define SMELT_DTYPE(name, value, bits, ctype) case value: return #ctype;
+#include "runtime/include/smelt_abi.def"
+    /* clang-format on */
     default: BUG("dtype %s has no C type", dtype_info[t].name);
     }
 }

@@ -19,8 +19,7 @@ double api_flops(const KModule *m) {
     return sum;
 }
 
-/* ---- names of expressions -----------------------------------------------------------------------
- */
+/* ---- names of expressions -------------------------------------------------------------------- */
 
 static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
     static const struct {
@@ -53,8 +52,7 @@ static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
     strbuf_add(b, ")");
 }
 
-/* ---- symbols ------------------------------------------------------------------------------------
- */
+/* ---- symbols --------------------------------------------------------------------------------- */
 
 static void see_computed(const KExpr *e, void *found) {
     if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
@@ -110,8 +108,7 @@ static void find_symbols(Arena *a, const KModule *m, Api *api) {
     api->n_arguments = m->n_symbols;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------
- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static uint64_t times(uint64_t a, uint64_t b) {
     uint64_t r;
@@ -169,8 +166,7 @@ static void name_parameters(Arena *a, const KModule *m, Api *api) {
     }
 }
 
-/* ---- processor ----------------------------------------------------------------------------------
- */
+/* ---- processor ------------------------------------------------------------------------------- */
 
 static const struct {
     const char *arch, *name;

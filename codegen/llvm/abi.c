@@ -56,8 +56,7 @@ uint64_t abi_bytes(LlvmGen *g, const char *owner) {
     return LLVMABISizeOfType(g->layout, abi_struct(g, owner));
 }
 
-/* ---- constants ----------------------------------------------------------------------------------
- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 static LLVMValueRef constant(LlvmGen *g, LLVMValueRef init, const char *name) {
     LLVMValueRef v = LLVMAddGlobal(g->mod, LLVMTypeOf(init), name);
@@ -169,8 +168,7 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
     LLVMSetGlobalConstant(v, 1);
 }
 
-/* ---- the processor ------------------------------------------------------------------------------
- */
+/* ---- the processor --------------------------------------------------------------------------- */
 
 typedef struct X86Row {
     const char *name;

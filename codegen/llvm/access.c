@@ -161,8 +161,7 @@ LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, 
     return at;
 }
 
-/* ---- loads --------------------------------------------------------------------------------------
- */
+/* ---- loads ----------------------------------------------------------------------------------- */
 
 static LLVMValueRef plain_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, unsigned align) {
     LLVMValueRef v = LLVMBuildLoad2(g->b, t, ptr, "");
@@ -248,8 +247,7 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     return llvm_from_memory(g, e->u.buf->dtype, v);
 }
 
-/* ---- stores -------------------------------------------------------------------------------------
- */
+/* ---- stores ---------------------------------------------------------------------------------- */
 
 static void plain_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align) {
     LLVMSetAlignment(LLVMBuildStore(g->b, v, ptr), align);

@@ -6,8 +6,7 @@
  * there.) */
 #include "codegen/llvm/llvm_gen.h"
 
-/* ---- integer division ---------------------------------------------------------------------------
- */
+/* ---- integer division ------------------------------------------------------------------------ */
 
 static bool is_wanted_quotient(KOp op) {
     return op == KO_div || op == KO_fdiv;
@@ -58,8 +57,7 @@ static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMV
     return no_zero ? r : LLVMBuildSelect(g->b, by_zero, zero, r, "");
 }
 
-/* ---- fmod ---------------------------------------------------------------------------------------
- */
+/* ---- fmod ------------------------------------------------------------------------------------ */
 
 static LLVMValueRef bits_of(LlvmGen *g, LLVMValueRef v) {
     return LLVMBuildBitCast(g->b, v, g->i64, "");
@@ -155,8 +153,7 @@ LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRe
     return float_rem(g, a, b);
 }
 
-/* ---- rounding -----------------------------------------------------------------------------------
- */
+/* ---- rounding -------------------------------------------------------------------------------- */
 
 static LLVMValueRef copy_sign(LlvmGen *g, LLVMValueRef a, LLVMValueRef sign) {
     LLVMTypeRef t = LLVMTypeOf(a);
@@ -192,8 +189,7 @@ LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a) {
     return LLVMBuildSelect(g->b, small, copy_sign(g, low, a), a, "");
 }
 
-/* ---- fused multiply-add -------------------------------------------------------------------------
- */
+/* ---- fused multiply-add ---------------------------------------------------------------------- */
 
 /* With f32 operands and no instruction: the product is exact in f64; the sum is rounded to odd
  * there (Boldo and Melquiond, 2008), which makes the second rounding harmless. */
@@ -230,8 +226,7 @@ LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef
     return llvm_call(g, "llvm.fma", &t, 1, args, 3);
 }
 
-/* ---- byte dot product ---------------------------------------------------------------------------
- */
+/* ---- byte dot product ------------------------------------------------------------------------ */
 
 static LLVMValueRef dot4_generic(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
     unsigned lanes = llvm_lanes(a);

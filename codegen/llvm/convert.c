@@ -114,8 +114,7 @@ LLVMValueRef llvm_to_memory(LlvmGen *g, DType t, LLVMValueRef v) {
     return t == DT_F16 || t == DT_BF16 ? llvm_half_bits(g, t, v) : v;
 }
 
-/* ---- casts --------------------------------------------------------------------------------------
- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 /* f64 -> f32 rounded to odd: then rounding once more, to 16 bits, gives what one rounding would. */
 static LLVMValueRef narrow_to_odd(LlvmGen *g, LLVMValueRef d) {

@@ -24,8 +24,7 @@ struct Entry {
     LLVMBasicBlockRef leave;
 };
 
-/* ---- small things -------------------------------------------------------------------------------
- */
+/* ---- small things ---------------------------------------------------------------------------- */
 
 static LLVMValueRef word(LlvmGen *g, uint32_t v) {
     return LLVMConstInt(g->i32, v, 0);
@@ -90,8 +89,7 @@ static void bind_symbols(LlvmGen *g, LLVMValueRef symbols) {
     }
 }
 
-/* ---- symbols and arena --------------------------------------------------------------------------
- */
+/* ---- symbols and arena ----------------------------------------------------------------------- */
 
 /* int check_arguments(const int64_t *symbols): are they in their ranges? */
 static void emit_check_arguments(LlvmGen *g, Entry *e) {
@@ -157,8 +155,7 @@ static void emit_arena_for(LlvmGen *g, Entry *e) {
     llvm_fn_end(g);
 }
 
-/* ---- the caller's memory ------------------------------------------------------------------------
- */
+/* ---- the caller's memory --------------------------------------------------------------------- */
 
 static LLVMValueRef io_bytes(LlvmGen *g, const KIo *io) {
     LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype), 0);
@@ -291,8 +288,7 @@ LLVMValueRef llvm_entry_base(LlvmGen *g, const KBuf *b) {
     return LLVMBuildGEP2(g->b, g->i8, e->given_weights, &at, 1, b->name);
 }
 
-/* ---- statements ---------------------------------------------------------------------------------
- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static LLVMValueRef argument_address(LlvmGen *g, const KArg *a) {
     BufBind bind = *llvm_buf(g, a->buf);
@@ -435,8 +431,7 @@ void llvm_entry_statement(LlvmGen *g, const KStmt *s) {
     }
 }
 
-/* ---- body ---------------------------------------------------------------------------------------
- */
+/* ---- body ------------------------------------------------------------------------------------ */
 
 static void read_hooks(LlvmGen *g, Entry *e, LLVMValueRef hooks) {
     e->zero_hooks = LLVMAddGlobal(g->mod, abi_struct(g, "hooks"), "no_hooks");
@@ -504,8 +499,7 @@ static void emit_body(LlvmGen *g, Entry *e) {
     g->entry = NULL;
 }
 
-/* ---- the two calls ------------------------------------------------------------------------------
- */
+/* ---- the two calls --------------------------------------------------------------------------- */
 
 static void test_cpu(LlvmGen *g, const Entry *e) {
     if (e->cpu_good)
@@ -621,8 +615,7 @@ static void emit_typed_run(LlvmGen *g, Entry *e) {
     llvm_fn_end(g);
 }
 
-/* ---- all of it ----------------------------------------------------------------------------------
- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static LLVMValueRef embedded_weights(LlvmGen *g) {
     if (g->options->weights_file || !g->m->n_consts) return NULL;

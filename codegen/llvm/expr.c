@@ -10,8 +10,7 @@
 
 #include "codegen/llvm/llvm_gen.h"
 
-/* ---- types and small constants -----------------------------------------------------------------
- */
+/* ---- types and small constants --------------------------------------------------------------- */
 
 LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
     switch (t) {
@@ -95,8 +94,7 @@ LLVMValueRef llvm_overloaded(LlvmGen *g, const char *intrinsic, LLVMValueRef a) 
     return llvm_call(g, intrinsic, &t, 1, &a, 1);
 }
 
-/* ---- variables, buffers, memo -------------------------------------------------------------------
- */
+/* ---- variables, buffers, memo ---------------------------------------------------------------- */
 
 static void grow(void **at, uint32_t *n, uint32_t id, size_t item_bytes) {
     if (id < *n) return;
@@ -196,8 +194,7 @@ bool llvm_varies(LlvmGen *g, const KExpr *e) {
     return yes;
 }
 
-/* ---- operations ---------------------------------------------------------------------------------
- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static LLVMValueRef emit_const_f(LlvmGen *g, DType t, double v) {
     LLVMTypeRef lt = llvm_type(g, t);

@@ -10,8 +10,7 @@
 #include "codegen/llvm/object.h"
 #include "codegen/weights.h"
 
-/* ---- weights ------------------------------------------------------------------------------------
- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* The constants one after another, each at its offset, with zeros between. */
 static WeightSymbol weight_symbol(Arena *a, const KModule *m, const Api *api) {
@@ -65,8 +64,7 @@ static bool embeds_weights(const KModule *m, const CodegenOptions *o) {
     return m->n_consts && !o->weights_file;
 }
 
-/* ---- archive ------------------------------------------------------------------------------------
- */
+/* ---- archive --------------------------------------------------------------------------------- */
 
 typedef struct WeightsMember {
     const Target *target;

@@ -9,8 +9,7 @@
 
 #include "codegen/llvm/llvm_gen.h"
 
-/* ---- machine ------------------------------------------------------------------------------------
- */
+/* ---- machine --------------------------------------------------------------------------------- */
 
 static void init_all_targets(void) {
     LLVMInitializeAllTargetInfos();
@@ -69,8 +68,7 @@ static CpuTraits find_traits(const Target *t) {
     return c;
 }
 
-/* ---- module -------------------------------------------------------------------------------------
- */
+/* ---- module ---------------------------------------------------------------------------------- */
 
 void llvm_gen_open(LlvmGen *g, const KModule *m, const Target *t, const CodegenOptions *o,
                    const char *module_name) {
@@ -144,8 +142,7 @@ void llvm_fn_end(LlvmGen *g) {
     g->fn = NULL;
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------
- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 LLVMTypeRef llvm_kernel_type(LlvmGen *g, const Kernel *kn) {
     unsigned n = kn->n_params + kn->n_scalars, n_range = kernel_parallel_loop(kn) ? 2 : 0;

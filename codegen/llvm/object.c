@@ -12,8 +12,7 @@
 
 #include "codegen/llvm/object.h"
 
-/* ---- one module ---------------------------------------------------------------------------------
- */
+/* ---- one module ------------------------------------------------------------------------------ */
 
 static void run_passes(LlvmGen *g) {
     const char *passes = "function(sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,"
@@ -42,8 +41,7 @@ void llvm_emit_group(LlvmGen *g, const LlvmGroup *group) {
     run_passes(g);
 }
 
-/* ---- groups -------------------------------------------------------------------------------------
- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 static uint64_t block_weight(const KBlock *b) {
     uint64_t sum = 0;
@@ -75,8 +73,7 @@ LlvmGroup *llvm_plan_groups(const KModule *m, uint32_t *n_groups) {
     return groups;
 }
 
-/* ---- threads ------------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 typedef struct Build {
     const KModule *m;
@@ -146,8 +143,7 @@ LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const
     return b.result;
 }
 
-/* ---- public functions ---------------------------------------------------------------------------
- */
+/* ---- public functions ------------------------------------------------------------------------ */
 
 bool llvm_check(const Api *api, const KModule *m, const Target *t, Diag *d) {
     if (llvm_init_target(t)) return api_check(api, m, d);

@@ -25,8 +25,7 @@ static void bind_var(LlvmGen *g, const KVar *v, LLVMValueRef value, int depth) {
     *llvm_var(g, v) = (VarBind){.v = value, .depth = depth};
 }
 
-/* ---- loops --------------------------------------------------------------------------------------
- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 /* for (var = from; var < to; var++) body, with the test at the end. */
 static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValueRef to,
@@ -94,8 +93,7 @@ static void unrolled_loop(LlvmGen *g, const KStmt *s, int64_t n) {
     }
 }
 
-/* ---- vector loops -------------------------------------------------------------------------------
- */
+/* ---- vector loops ---------------------------------------------------------------------------- */
 
 static bool can_widen(LlvmGen *g, const KBlock *b);
 
@@ -200,8 +198,7 @@ static void emit_for(LlvmGen *g, const KStmt *s) {
     serial_loop(g, s);
 }
 
-/* ---- branches -----------------------------------------------------------------------------------
- */
+/* ---- branches -------------------------------------------------------------------------------- */
 
 static void scoped_block(LlvmGen *g, const KBlock *b) {
     uint32_t mark = llvm_memo_mark(g);
@@ -262,8 +259,7 @@ static void emit_while(LlvmGen *g, const KStmt *s) {
     LLVMPositionBuilderAtEnd(g->b, done);
 }
 
-/* ---- the rest -----------------------------------------------------------------------------------
- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 static void emit_alloc(LlvmGen *g, const KBuf *b) {
     int64_t n;

@@ -15,8 +15,7 @@ enum { N_WIDTHS = sizeof widths / sizeof widths[0] };
 static Arena *arena;
 static Diag *diag;
 
-/* ---- a module of kernels ------------------------------------------------------------------------
- */
+/* ---- a module of kernels --------------------------------------------------------------------- */
 
 typedef struct Lab {
     KModule m;
@@ -70,8 +69,7 @@ static void lab_link(Lab *lab, const Target *t, int opt) {
     if (!lab->jit) exit(1);
 }
 
-/* ---- 16-bit floats and values -------------------------------------------------------------------
- */
+/* ---- 16-bit floats and values ---------------------------------------------------------------- */
 
 /* d rounded to a binary float with `digits` significant bits and smallest step 2^low, largest
  * `top`. */
@@ -242,8 +240,7 @@ static void fill(DType t, void *at, int salt) {
     for (int i = 0; i < N; i++) write_element(t, at, i, sample(t, i, salt));
 }
 
-/* ---- what the primitives mean -------------------------------------------------------------------
- */
+/* ---- what the primitives mean ---------------------------------------------------------------- */
 
 static Val expect_int(KOp op, DType t, int64_t a, int64_t b) {
     __int128 x = dtype_is_signed(t) ? a : (__int128)(uint64_t)a;
@@ -312,8 +309,7 @@ static Val expect_float(KOp op, DType t, double a, double b) {
     return v;
 }
 
-/* ---- arithmetic ---------------------------------------------------------------------------------
- */
+/* ---- arithmetic ------------------------------------------------------------------------------ */
 
 static const KOp int_ops[] = {KO_add, KO_sub, KO_mul, KO_div, KO_rem, KO_fdiv, KO_fmod,
                               KO_min, KO_max, KO_and, KO_or,  KO_xor, KO_shl,  KO_shr,
@@ -401,8 +397,7 @@ static void test_arith(const Target *t, int opt, const char *where) {
     codegen_jit_destroy(lab.jit);
 }
 
-/* ---- casts --------------------------------------------------------------------------------------
- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 static const DType cast_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8,  DT_I16, DT_I32,
                                    DT_I64, DT_U8,  DT_U16, DT_U32,  DT_U64, DT_BOOL};
@@ -487,8 +482,7 @@ static void test_casts(const Target *t, int opt, const char *where) {
     codegen_jit_destroy(lab.jit);
 }
 
-/* ---- three operands -----------------------------------------------------------------------------
- */
+/* ---- three operands -------------------------------------------------------------------------- */
 
 static int32_t expect_dot4(int32_t a, uint32_t b, uint32_t c) {
     uint32_t sum = (uint32_t)a;
@@ -545,8 +539,7 @@ static void test_three(const Target *t, int opt) {
     codegen_jit_destroy(lab.jit);
 }
 
-/* ---- main ---------------------------------------------------------------------------------------
- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 int main(void) {
     static const struct {

@@ -20,8 +20,7 @@ static KBuf *param(KCtx *k, Kernel *kn, DType t, const char *name, bool written)
     return b;
 }
 
-/* ---- lanes --------------------------------------------------------------------------------------
- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
 enum { LANE_CASES = 12, LANE_N = 40 };
 
@@ -168,8 +167,7 @@ static void test_lanes(const Target *t, int opt) {
     codegen_jit_destroy(j);
 }
 
-/* ---- a model ------------------------------------------------------------------------------------
- */
+/* ---- a model --------------------------------------------------------------------------------- */
 
 /* y[n, 4] = (x[n, 4] + bias[4]) * scale, in two kernels with the sum in the arena; the second one
  * is parallel over n. z holds x's elements that are > 0, their number is found: z[found]. */
@@ -426,8 +424,7 @@ static void test_model(const Target *t, int opt, bool weights_file) {
     codegen_jit_destroy(j);
 }
 
-/* ---- files --------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void test_files(const Target *t) {
     Model *net = build_model();
