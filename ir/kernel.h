@@ -133,6 +133,8 @@ const KExpr *k_cast(KCtx *k, DType t, const KExpr *a);
 const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a);
 /* Any op with new operands (same op, payload and dtype rule): for rewriting. */
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args);
+/* The node as written, nothing folded: for the parser. Not for leaves, loads and at. */
+const KExpr *k_exact(KCtx *k, KOp op, DType t, const KExpr *const *args, int n);
 
 #define K_UNARY(name)                                                                              \
     static inline const KExpr *k_##name(KCtx *k, const KExpr *a) {                                 \
