@@ -71,8 +71,11 @@ KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound) {
     k_range(bound, &lo, &hi);
     KVar *s = kvar_new(m->k, KV_SYMBOL, DT_I64, intern(name), 0, hi < 0 ? 0 : hi);
     s->computed = true;
-    KVar *last = m->symbols.n ? m->symbols.at[m->symbols.n - 1] : NULL;
-    s->slot = last && last->computed ? last->slot + 1 : 0;
+    for (uint32_t i = m->symbols.n; i-- > 0;) /* the caller's symbols may lie in between */
+        if (m->symbols.at[i]->computed) {
+            s->slot = m->symbols.at[i]->slot + 1;
+            break;
+        }
     vec_push(m->arena, &m->symbols, s);
     return s;
 }
