@@ -33,24 +33,23 @@ static void add_term(Linear *l, const KExpr *e, uint64_t coeff) {
     l->term[l->n++] = (Term){.e = e, .coeff = coeff};
 }
 
-static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff) {
+/* pending: operands of enclosing sums that still need a term each. */
+static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff, int pending) {
     int64_t known;
     if (llvm_known_int(g, e, &known)) {
         l->constant += coeff * (uint64_t)known;
         return;
     }
-    bool has_room = l->n + 2 <= MAX_TERMS;
-    if (e->op == KO_var && e->u.var == g->fn->lane_var)
-        l->lane += coeff;
+    bool has_room = l->n + pending + 2 <= MAX_TERMS;
+    if (e->op == KO_var && e->u.var == g->fn->lane_var) l->lane += coeff;
     else if ((e->op == KO_add || e->op == KO_sub) && has_room) {
-        add_linear(g, l, e->arg[0], coeff);
-        add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff);
+        add_linear(g, l, e->arg[0], coeff, pending + 1);
+        add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff, pending);
     } else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[1], &known))
-        add_linear(g, l, e->arg[0], coeff * (uint64_t)known);
+        add_linear(g, l, e->arg[0], coeff * (uint64_t)known, pending);
     else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[0], &known))
-        add_linear(g, l, e->arg[1], coeff * (uint64_t)known);
-    else
-        add_term(l, e, coeff);
+        add_linear(g, l, e->arg[1], coeff * (uint64_t)known, pending);
+    else add_term(l, e, coeff);
 }
 
 /* Values of the terms; constants that only LLVM knew join the constant; sorted by depth. */
@@ -99,7 +98,7 @@ static LLVMValueRef step_ptr(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, LLVMVa
 static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     LlvmFn *fn = g->fn;
     Linear l = {0};
-    add_linear(g, &l, index, 1);
+    add_linear(g, &l, index, 1, 0);
     evaluate_terms(g, &l);
     BufBind bind = *llvm_buf(g, b);
     if (!bind.base)
