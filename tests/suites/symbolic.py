@@ -76,5 +76,4 @@ def run(ctx, backend):
 
 
 def cases(ctx):
-    return [Case("chain.interpret", lambda: run(ctx, "interpret")), Case("chain.llvm", lambda: run(ctx, "llvm"), "cpu"),
-            Case("chain.c", lambda: run(ctx, "c"), "cpu")]
+    return [Case("chain.interpret", lambda: run(ctx, "interpret")), Case("chain.llvm", lambda: run(ctx, "llvm"), "cpu")]
