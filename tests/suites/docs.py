@@ -98,6 +98,16 @@ def cases(ctx):
         check(described <= known, f"docs/smelt.1 has, and --help has not: {' '.join(sorted(described - known))}")
         return f"{len(known)} options"
 
+    def choices():
+        """The words of an option that takes one of several: --emit=lib|shared|..."""
+        text, manual, n = "".join(ctx.smelt(c, "--help").stdout for c in COMMANDS), manual_text(ctx), 0
+        for option, words in sorted(set(re.findall(r"^ +(--[a-z-]+)=([a-z]+(?:\|[a-z]+)+)", text, re.M))):
+            without = [w for w in words.split("|") if not re.search(rf"\b{w}\b", manual)]
+            check(not without, f"docs/smelt.1 lacks {' '.join(without)} of {option}")
+            n += 1
+        check(n >= 4, f"only {n} options with choices found in the help: its form has changed")
+        return f"{n} options"
+
     def mentioned():
         """Options that the other documents mention after the word smelt are options."""
         known = help_options(ctx)
@@ -135,5 +145,6 @@ def cases(ctx):
         check(not wrong, "\n".join(wrong))
         return f"{len(want)} primitives"
 
-    return [Case("paths", paths), Case("manual_page_has_every_option", options), Case("options_mentioned", mentioned),
+    return [Case("paths", paths), Case("manual_page_has_every_option", options),
+            Case("manual_page_has_every_choice", choices), Case("options_mentioned", mentioned),
             Case("passes", passes), Case("primitives", primitives)]
