@@ -1,5 +1,5 @@
-"""The documents tell the truth: paths and links they name exist, the manual page has the options of `smelt --help` and no
-others, and their tables of passes and primitives are those of the code."""
+"""The documents tell the truth: paths and links they name exist, the manual page has the options of `smelt --help` and
+no others, and their tables of passes and primitives are those of the code."""
 import glob
 import os
 import re
@@ -7,8 +7,8 @@ import re
 from harness import Case, check
 
 FOLDERS = "frontend|ir|passes|codegen|runtime|driver|tests|samples|docs|cmake"
-# A path in running text or code: a known folder, then anything a file name here has. What stands before must not be part
-# of a longer path (build/release/driver/smelt).
+# A path in running text or code: a known folder, then anything a file name here has. What stands before must not be
+# part of a longer path (build/release/driver/smelt).
 PATH = re.compile(rf"(?<![\w./-])(?:\.\./)?((?:{FOLDERS})/[\w./*-]*)")
 LINK = re.compile(r"\]\(([^)#\s]+)")
 # Words that stand for a name in a path: tests/ops/NAME.case
