@@ -130,9 +130,10 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
 
 static bool inline_everywhere(DefProgram *p, Stage *map) {
     bool changed = false;
-    for (Stage *s = map->next; s; s = s->next) {
+    const Stage *last = map->out->user; /* NULL: an output, or read by a region's program */
+    for (Stage *s = map->next; s && (!last || s->prev != last); s = s->next) {
         KTensor *read[256];
-        int n = s->form == FORM_REGION ? 0 : stage_reads(p, s, read, 256);
+        int n = takes_substitution(s) ? stage_reads(p, s, read, 256) : 0;
         for (int i = 0; i < n; i++)
             if (read[i] == map->out) changed |= try_inline(p, map, s);
     }
