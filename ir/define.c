@@ -89,6 +89,7 @@ static Stage *stage_insert(DefProgram *p, Stage *at, Form form, KTensor *out, co
     Stage *s = arena_new(p->arena, Stage), *before = at ? at->prev : p->last;
     s->form = form;
     s->id = p->n_stages++;
+    s->owner = p;
     s->out = out;
     s->node = node;
     s->prev = before;
@@ -505,27 +506,49 @@ int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
     return s->reads.n;
 }
 
+void stage_note_reads(Stage *s) {
+    KTensor *read[256];
+    int n = stage_reads(s->owner, s, read, 256);
+    for (int i = 0; i < n; i++) {
+        vec_push(s->owner->arena, &read[i]->users, s);
+        read[i]->n_users++;
+    }
+}
+
+void stage_forget_reads(Stage *s) {
+    KTensor *read[256];
+    int n = stage_reads(s->owner, s, read, 256);
+    for (int i = 0; i < n; i++) {
+        KTensor *t = read[i];
+        for (uint32_t u = 0; u < t->users.n; u++) {
+            if (t->users.at[u] != s) continue;
+            memmove(&t->users.at[u], &t->users.at[u + 1], sizeof(Stage *) * (t->users.n - u - 1));
+            t->users.n--;
+            t->n_users--;
+            break;
+        }
+    }
+}
+
+/* What a control-flow node takes from outside is read as dense memory. */
+static void note_region_inputs(DefProgram *p, Stage *s) {
+    for (int i = 0; i < s->region->n_in; i++) {
+        KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
+        if (!t) continue;
+        vec_push(p->arena, &t->users, s);
+        t->n_users++;
+        t->dense_only = true;
+    }
+}
+
 static void count_in(DefProgram *p, void *user) {
     (void)user;
-    KTensor *read[256];
     for (Stage *s = p->first; s; s = s->next) {
-        int n = stage_reads(p, s, read, 256);
-        for (int i = 0; i < n; i++) {
-            read[i]->n_users++;
-            read[i]->user = s;
-        }
-        for (int i = 0; s->region && i < s->region->n_in; i++) {
-            KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
-            if (t) {
-                t->n_users++;
-                t->user = s;
-                t->dense_only = true;
-            }
-        }
+        stage_note_reads(s);
+        if (s->region) note_region_inputs(p, s);
     }
     for (uint32_t i = 0; i < p->outputs.n; i++) {
         p->outputs.at[i]->n_users++;
-        p->outputs.at[i]->user = NULL;
         p->outputs.at[i]->dense_only = true;
     }
 }
@@ -534,7 +557,7 @@ static void reset_users(DefProgram *p, void *user) {
     (void)user;
     for (uint32_t i = 0; i < p->tensors.n; i++) {
         p->tensors.at[i]->n_users = 0;
-        p->tensors.at[i]->user = NULL;
+        p->tensors.at[i]->users.n = 0;
     }
 }
 

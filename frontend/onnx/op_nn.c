@@ -85,8 +85,7 @@ bool import_dropout(Call *c) {
     return true;
 }
 
-/* ---- resizing
- * ------------------------------------------------------------------------------------- */
+/* ---- resizing --------------------------------------------------------------------------- */
 
 static bool is_mode(Call *c, const char *mode, const char *const *known, int n) {
     for (int i = 0; i < n; i++)

@@ -26,9 +26,9 @@ import shlex
 import zlib
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 import onnx
+import ml_dtypes    # comes with onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from harness import Case, Failed, Skip, check
@@ -284,31 +284,35 @@ def run_good(ctx, path, backend):
     onnx.save(model, model_path)
     save_inputs(os.path.join(folder, "in"), model, feeds)
     os.makedirs(os.path.join(folder, "out"))
-    ctx.smelt("run", model_path, f"--backend={backend}", "--inputs", os.path.join(folder, "in"), "--outputs",
-              os.path.join(folder, "out"))
+    done = ctx.smelt("run", model_path, f"--backend={backend}", "--inputs", os.path.join(folder, "in"), "--outputs",
+                     os.path.join(folder, "out"), expect=None)
+    if done.returncode == 2 and "--backend takes" in done.stderr:
+        raise Skip(f"this compiler's run has no backend {backend}")
+    check(done.returncode == 0, f"smelt run: exit status {done.returncode}\n{done.stderr}")
     compare_cases(cases, load_outputs(os.path.join(folder, "out"), sum(len(o) for o in outs)))
     return f"{len(cases)} cases"
 
 
-def message_lines(cases, text):
-    """Problems with the messages for refused cases: one line has the node's name and the text."""
-    lines = text.splitlines()
-    return [f"{c.name}: no message with '{c.text}'" for c in cases
-            if not any(c.name in line and c.text in line for line in lines)]
+def refusal(ctx, part, status):
+    """Compiles the cases as one model: (the cases that got no message with their text, what was printed)."""
+    model_path = os.path.join(ctx.new_dir(), "cases.onnx")
+    onnx.save(build_model(part)[0], model_path)
+    done = ctx.smelt("compile", model_path, "-o", os.path.join(ctx.new_dir(), "x.a"), expect=status)
+    lines = done.stderr.splitlines()
+    return [c for c in part if not any(c.name in line and c.text in line for line in lines)], done.stderr
 
 
 def run_refused(ctx, path):
+    """What the importer refuses is not seen by the passes behind it: cases left over are tried one by one."""
     n_cases = 0
     for kind, status in (("error", 1), ("unsupported", 3)):
-        cases = [c for c in read_cases(path) if c.kind == kind]
-        for first in range(0, len(cases), 16):     # the compiler stops after 20 messages
-            part = cases[first:first + 16]
-            model_path = os.path.join(ctx.new_dir(), "cases.onnx")
-            onnx.save(build_model(part)[0], model_path)
-            done = ctx.smelt("compile", model_path, "-o", os.path.join(ctx.new_dir(), "x.a"), expect=status)
-            problems = message_lines(part, done.stderr)
-            check(not problems, "\n".join(problems) + "\n" + done.stderr)
-            n_cases += len(part)
+        refused = [c for c in read_cases(path) if c.kind == kind]
+        n_cases += len(refused)
+        for first in range(0, len(refused), 16):     # the compiler stops after 20 messages
+            silent, printed = refusal(ctx, refused[first:first + 16], status)
+            for c in silent:
+                still_silent, printed = refusal(ctx, [c], status)
+                check(not still_silent, f"{c.name}: no message with '{c.text}'\n{printed}")
     return f"{n_cases} refused"
 
 
