@@ -279,6 +279,8 @@ void kb_comment(KBuild *b, const char *text);
 KStmt *kernel_parallel_loop(const Kernel *kn);
 /* Rewrites every expression of the block tree through fn. */
 void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user);
+/* Calls fn on every node of every expression of the block tree (once per expression). */
+void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *user), void *user);
 /* Appends a text that is equal for kernels that compute the same thing: independent of names, notes
  * and of which buffers and variables they use. */
 
