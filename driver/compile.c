@@ -9,6 +9,7 @@
 
 #include "codegen/output.h"
 #include "driver/driver.h"
+#include "ir/print.h"
 #include "smelt.h"
 
 extern char **environ; /* POSIX leaves the declaration to the program */
@@ -100,7 +101,21 @@ static bool emit_shared(Session *s) {
     return good;
 }
 
+/* The module's own text at one of its levels (ir/IR.md). */
+static bool emit_ir(Session *s) {
+    StrBuf text = {0};
+    const Module *m = s->m;
+    if (emits(s, "graph")) print_graph(&text, m->main);
+    else if (emits(s, "program") && m->defs) print_program(&text, m->defs);
+    else if (emits(s, "kernel") && m->kmod) print_kmodule(&text, m->kmod);
+    else diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed to make this output");
+    bool good = !diag_n_errors(s->d) && write_text(s, output_path(s, "", ".ir"), &text);
+    strbuf_free(&text);
+    return good;
+}
+
 static bool emit_output(Session *s) {
+    if (emits(s, "graph") || emits(s, "program") || emits(s, "kernel")) return emit_ir(s);
     if (!s->m->kmod || !(s->m->facts & FACT_MEMORY)) {
         diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed to make this output");
         return false;

@@ -1,4 +1,5 @@
 /* One model on its way through the compiler: the steps that all commands share. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 
 #include "codegen/interface.h"
 #include "driver/driver.h"
+#include "ir/parse.h"
 
 #ifndef SMELT_VERIFY_DEFAULT
 #define SMELT_VERIFY_DEFAULT 0
@@ -64,6 +66,28 @@ static int default_jobs(void) {
     return n < 1 ? 1 : n > 64 ? 64 : (int)n;
 }
 
+static bool is_ir_file(const char *path) {
+    size_t n = strlen(path);
+    return n > 3 && !strcmp(path + n - 3, ".ir");
+}
+
+enum { IR_LIMIT = 1 << 28 }; /* bytes of a file of IR text */
+
+/* A module from IR text; NULL after messages. */
+static Module *read_ir(Session *s, const char *path) {
+    FILE *f = fopen(path, "r");
+    StrBuf text = {0};
+    char part[4096];
+    size_t n;
+    while (f && text.n < IR_LIMIT && (n = fread(part, 1, sizeof part, f)) > 0) strbuf_add_bytes(&text, part, n);
+    bool good = f && !ferror(f) && text.n < IR_LIMIT;
+    if (!good) diag_error(s->d, SRC_NOWHERE, "cannot read '%s': %s", path, f && !ferror(f) ? "too large" : strerror(errno));
+    if (f) fclose(f);
+    Module *m = good ? parse_module(strbuf_text(&text), s->target, s->d) : NULL;
+    strbuf_free(&text);
+    return m;
+}
+
 bool session_open(Session *s, const Options *o) {
     *s = (Session){.o = o, .d = diag_create(), .arena = arena_create()};
     s->codegen.opt = o->opt.given ? (int)o->opt.value : 3;
@@ -79,9 +103,11 @@ bool session_open(Session *s, const Options *o) {
     import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);
     import.outputs = split_list(s->arena, o->cut_outputs, &import.n_outputs);
     progress(s, "reading %s", o->model);
-    s->m = frontend_import_onnx(o->model, &import, s->target, s->d);
+    s->m = is_ir_file(o->model) ? read_ir(s, o->model) : frontend_import_onnx(o->model, &import, s->target, s->d);
     if (!s->m) return false;
-    s->m->name = o->name ? c_identifier(s->arena, o->name) : default_name(s->arena, o->model);
+    bool is_named = o->name || *s->m->name;
+    s->m->name = is_named ? c_identifier(s->arena, o->name ? o->name : s->m->name) : default_name(s->arena, o->model);
+    if (s->m->kmod) s->m->kmod->name = s->m->name;
     s->m->opt = s->codegen.opt;
     s->m->fast_math = o->fast_math;
     return true;

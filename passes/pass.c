@@ -10,6 +10,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "ir/parse.h"
+#include "ir/print.h"
+#include "ir/verify.h"
+
 const PassInfo pass_info[PASS_COUNT] = {
 #define PASS(name, level, opt, needs, keeps, doc)                                                  \
     [PASS_##name] = {#name, LEVEL_##level, opt, needs, keeps, doc, pass_##name},
@@ -73,7 +77,60 @@ static bool is_wanted(const Module *m, const PassOptions *o, const PassInfo *p) 
     return !o->only || list_has(o->only, p->name);
 }
 
+/* ---- the module as text -------------------------------------------------------------------------- */
+
+/* The lowest level that there is: what the last pass worked on. */
+static void module_text(const Module *m, StrBuf *out) {
+    if (m->kmod) print_kmodule(out, m->kmod);
+    else if (m->defs) print_program(out, m->defs);
+    else print_graph(out, m->main);
+}
+
+/* --dump: to stderr, or as DIR/07_group_stages.ir. */
+static void dump_module(const Module *m, const PassOptions *o, const PassInfo *p, bool changed) {
+    StrBuf text = {0}, path = {0};
+    module_text(m, &text);
+    FILE *f = stderr;
+    if (o->dump_dir) {
+        strbuf_printf(&path, "%s/%02d_%s.ir", o->dump_dir, (int)(p - pass_info) + 1, p->name);
+        f = fopen(strbuf_text(&path), "w");
+    }
+    if (f) fprintf(f, "# after %s%s\n%s", p->name, changed ? "" : " (unchanged)", strbuf_text(&text));
+    if (!f || ferror(f)) diag_error(m->diag, SRC_NOWHERE, "cannot write '%s'", strbuf_text(&path));
+    if (f && f != stderr && fclose(f)) diag_error(m->diag, SRC_NOWHERE, "cannot write '%s'", strbuf_text(&path));
+    strbuf_free(&text);
+    strbuf_free(&path);
+}
+
+/* --verify=2: what is printed reads back as the same text. Definitions are not read back. */
+static void check_round_trip(const Module *m, const PassInfo *p) {
+    StrBuf text = {0}, again = {0};
+    if (m->defs && !m->kmod) return;
+    module_text(m, &text);
+    Diag *d = diag_create();
+    Module *copy = parse_module_like(strbuf_text(&text), m, d);
+    BUG_IF(!copy, "after %s: the module's text cannot be read: %s", p->name, diag_message(d, 0));
+    module_text(copy, &again);
+    BUG_IF(strcmp(strbuf_text(&text), strbuf_text(&again)), "after %s: the module's text reads back differently", p->name);
+    module_destroy(copy);
+    diag_destroy(d);
+    strbuf_free(&text);
+    strbuf_free(&again);
+}
+
+/* A pass that says it changed nothing changed no text. */
+static void check_unchanged(const Module *m, const PassInfo *p, const StrBuf *before) {
+    StrBuf after = {0};
+    module_text(m, &after);
+    BUG_IF(strcmp(strbuf_text(before), strbuf_text(&after)), "%s changed the module and says that it did not", p->name);
+    strbuf_free(&after);
+}
+
+/* ---- running -------------------------------------------------------------------------------------- */
+
 static void run_one(Module *m, const PassOptions *o, const PassInfo *p) {
+    StrBuf text = {0};
+    if (o->verify > 1) module_text(m, &text);
     double start = seconds_now();
     size_t before = arena_used_bytes(m->arena);
     bug_context(p->name, SRC_NOWHERE);
@@ -84,13 +141,20 @@ static void run_one(Module *m, const PassOptions *o, const PassInfo *p) {
     if (o->time)
         fprintf(stderr, "%-18s %8.3f s %10.1f MiB%s\n", p->name, seconds_now() - start,
                 (double)(arena_used_bytes(m->arena) - before) / (1 << 20), changed ? "" : "  (unchanged)");
+    if (list_has(o->dump, p->name)) dump_module(m, o, p, changed);
+    bool is_whole = !diag_n_errors(m->diag);
+    if (o->verify > 0 && is_whole) verify_module(m, p->name);
+    if (o->verify > 1 && is_whole) check_round_trip(m, p);
+    if (o->verify > 1 && is_whole && !changed) check_unchanged(m, p, &text);
+    strbuf_free(&text);
 }
 
 bool run_passes(Module *m, const PassOptions *o) {
     traced = o->trace;
+    bool only_kernels = m->kmod != NULL; /* from text: the levels above are not there */
     for (int i = 0; i < PASS_COUNT; i++) {
         const PassInfo *p = &pass_info[i];
-        if (is_wanted(m, o, p)) {
+        if (is_wanted(m, o, p) && (!only_kernels || p->level == LEVEL_KERNEL)) {
             if (p->needs & ~m->facts) {
                 diag_error(m->diag, SRC_NOWHERE, "pass %s needs what an earlier pass finds: name that one too",
                            p->name);
