@@ -8,6 +8,7 @@
  *   stmt.c    kernel IR statements to blocks
  *   abi.c     smelt.h's constants: tables and the smelt_model
  *   entry.c   the model's run functions
+ *   cpu.c     their test of the processor
  *   object.c  passes, code generation, threads; files
  *   jit.c     the same code in memory
  *
