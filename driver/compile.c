@@ -1,5 +1,6 @@
 /* smelt compile: the whole compiler on one page: import, passes, code, files. */
 #include <errno.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,8 @@
 #include "codegen/output.h"
 #include "driver/driver.h"
 #include "smelt.h"
+
+extern char **environ; /* POSIX leaves the declaration to the program */
 
 /* ---- names of files ------------------------------------------------------------------------------ */
 
@@ -66,16 +69,12 @@ static bool emit_text(Session *s, CodegenText what, const char *suffix) {
 
 /* Runs a program to its end; false, with a message, when it fails. */
 static bool run_program(Session *s, char *const *argv) {
-    fflush(NULL);
-    pid_t child = fork();
-    if (!child) {
-        execvp(argv[0], argv);
-        _exit(127);
-    }
-    int status = -1;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-    if (child > 0 && WIFEXITED(status) && !WEXITSTATUS(status)) return true;
-    diag_error(s->d, SRC_NOWHERE, "'%s' could not link the library ($CC names the linking compiler)", argv[0]);
+    pid_t child;
+    int status = -1, why = posix_spawnp(&child, argv[0], NULL, NULL, argv, environ);
+    while (!why && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+    if (!why && WIFEXITED(status) && !WEXITSTATUS(status)) return true;
+    diag_error(s->d, SRC_NOWHERE, "'%s' could not link the library ($CC names the linking compiler)%s%s", argv[0],
+               why ? ": " : "", why ? strerror(why) : "");
     return false;
 }
 

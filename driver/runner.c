@@ -215,8 +215,7 @@ static bool allocate(Runner *r) {
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
         if (!shape_tensor(r, &r->km->outputs[i], &r->out[i])) return false;
-        r->out[i].data = calloc(r->out[i].n_bytes + 1, 1);
-        if (!r->out[i].data) return fail(r, "not enough memory for output", r->out[i].name);
+        r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }
     return true;
 }
@@ -226,10 +225,7 @@ static bool prepare_model(Runner *r) {
     int status = r->model->n_symbols ? r->model->symbols_for(r->symbols) : SMELT_OK;
     if (!status) status = r->model->arena_bytes_for(r->model->n_symbols ? r->symbols : NULL, &r->arena_bytes);
     if (status) return fail(r, "these dims are not accepted", smelt_status_string(status));
-    void *memory = NULL;
-    if (posix_memalign(&memory, 64, r->arena_bytes ? r->arena_bytes : 1))
-        return fail(r, "not enough memory for the arena of", r->model->name);
-    r->arena = memory;
+    r->arena = xmalloc(r->arena_bytes + 1); /* any alignment is accepted */
     return true;
 }
 
