@@ -68,6 +68,27 @@ def cases(ctx):
         folder, archive = ctx.compile(model, "--cpu=x86-64-v3")
         ctx.run("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", build(folder, "statuses.c", archive))
 
+    def wrong_cpu(name):
+        """Every pair of what a library was compiled for and where it runs: answers, or BAD_CPU, and never a signal."""
+        levels = ("core2duo", "Nehalem", "SandyBridge", "Haswell")     # each has what those before it have
+        compiled = {("--cpu=x86-64",): 0, ("--cpu=x86-64", "--features=+sse4.2"): 1, ("--cpu=sandybridge",): 2,
+                    ("--cpu=haswell",): 3, ("--cpu=x86-64-v4",): 4, ("--cpu=cascadelake",): 4}
+
+        def run():
+            emulator = ctx.tool("qemu-x86_64-static")
+            ctx.tool("x86_64-linux-gnu-gcc")
+            for options, level in compiled.items():
+                source = model if name == "digits" else ctx.model(name)
+                folder, archive = ctx.compile(source, "--target=x86_64-linux-gnu", *options, "--name", "net")
+                program = os.path.join(folder, "wrong_cpu")
+                ctx.run("x86_64-linux-gnu-gcc", "-std=c11", "-static", *STRICT, f"-I{ctx.include}", "-DMODEL=net_model",
+                        os.path.join(programs, "wrong_cpu.c"), archive, "-o", program)
+                for i, cpu in enumerate(levels):
+                    got = ctx.run(emulator, "-cpu", cpu, program).stdout.strip()
+                    want = "0" if i >= level else "5"
+                    check(got == want, f"compiled with {' '.join(options)}, run on {cpu}: status {got}, expected {want}")
+        return run
+
     def no_writable_data():
         _, archive = ctx.compile(model)
         for line in ctx.run("nm", archive).stdout.splitlines():
@@ -135,6 +156,8 @@ def cases(ctx):
         Case("statuses_under_asan_gcc", with_source("address,undefined", "statuses.c", "gcc"), "cpu"),
         Case("statuses_under_asan_clang", with_source("address,undefined", "statuses.c", "clang-19"), "cpu"),
         Case("statuses_under_valgrind", valgrind, "cpu"),
+        Case("small_model_on_wrong_cpu", wrong_cpu("digits"), "cpu"),
+        Case("large_model_on_wrong_cpu", wrong_cpu("kws_dscnn"), "cpu"),
         Case("no_writable_data", no_writable_data),
         Case("needs_only_mem_functions", needs_nothing),
         Case("same_bytes_archive", same_bytes(suffix=".a")),
