@@ -88,6 +88,7 @@ bool session_open(Session *s, const Options *o) {
     s->codegen.verify = SMELT_VERIFY_DEFAULT;
     s->target = codegen_target(s->arena, o->target, o->cpu, o->features, s->d);
     if (!s->target) return false;
+    if (o->fast_math) s->target = target_relax(s->arena, s->target);
     ImportOptions import = {.n_dims = (int)o->dims.n};
     DimOverride *dims;
     if (!parse_dims(s, &dims)) return false;
