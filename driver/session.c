@@ -7,6 +7,7 @@
 
 #include "codegen/interface.h"
 #include "driver/driver.h"
+#include "ir/parse.h"
 
 #ifndef SMELT_VERIFY_DEFAULT
 #define SMELT_VERIFY_DEFAULT 0
@@ -64,6 +65,21 @@ static int default_jobs(void) {
     return n < 1 ? 1 : n > 64 ? 64 : (int)n;
 }
 
+/* An ONNX model, IR text (whose first word says so), or either from standard input. */
+static Module *read_model(Session *s, const ImportOptions *import) {
+    const char *path = s->o->model;
+    if (!mapped_open(&s->file, path, s->d)) return NULL;
+    const char *bytes = (const char *)s->file.bytes;
+    if (parse_is_ir(bytes, s->file.n_bytes)) {
+        char *text = arena_alloc(s->arena, s->file.n_bytes + 1);
+        memcpy(text, bytes, s->file.n_bytes);
+        return parse_module(text, s->target, s->d);
+    }
+    if (!strcmp(path, "-")) return frontend_import_onnx_bytes("-", bytes, s->file.n_bytes, import, s->target, s->d);
+    mapped_close(&s->file);
+    return frontend_import_onnx(path, import, s->target, s->d);
+}
+
 bool session_open(Session *s, const Options *o) {
     *s = (Session){.o = o, .d = diag_create(), .arena = arena_create()};
     s->codegen.opt = o->opt.given ? (int)o->opt.value : 3;
@@ -79,21 +95,31 @@ bool session_open(Session *s, const Options *o) {
     import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);
     import.outputs = split_list(s->arena, o->cut_outputs, &import.n_outputs);
     progress(s, "reading %s", o->model);
-    s->m = frontend_import_onnx(o->model, &import, s->target, s->d);
+    s->m = read_model(s, &import);
     if (!s->m) return false;
     s->m->name = o->name ? c_identifier(s->arena, o->name) : default_name(s->arena, o->model);
+    if (s->m->kmod) s->m->kmod->name = s->m->name;
     s->m->opt = s->codegen.opt;
     s->m->fast_math = o->fast_math;
+    s->m->run_kernel = fold_kernel;
+    s->m->run_kernel_user = s;
     return true;
 }
 
-bool session_compile(Session *s) {
+bool session_compile(Session *s, const char *stop_after) {
     const Options *o = s->o;
     PassOptions p = {.only = o->only, .skip = o->skip, .dump = o->dump, .dump_dir = o->dump_dir,
                      .stop_after = o->stop_after, .trace = o->trace, .time = o->time,
                      .verify = o->verify.given ? (int)o->verify.value : SMELT_VERIFY_DEFAULT};
+    if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
     progress(s, "compiling %s", s->m->name);
     return run_passes(s->m, &p);
+}
+
+bool session_is_complete(Session *s) {
+    if (s->m->kmod && s->m->facts & FACT_MEMORY) return true;
+    diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed for this");
+    return false;
 }
 
 int session_close(Session *s, int otherwise) {
@@ -101,7 +127,9 @@ int session_close(Session *s, int otherwise) {
     if (s->m && !diag_n_errors(s->d)) frontend_is_intact(s->m, s->d);
     int status = diag_exit_code(s->d);
     diag_print(s->d);
+    fold_end(s);
     if (s->m) module_destroy(s->m);
+    mapped_close(&s->file);
     arena_destroy(s->arena);
     diag_destroy(s->d);
     return status ? status : otherwise;

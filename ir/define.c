@@ -418,6 +418,7 @@ const KExpr *expr_open(DefProgram *p, const KExpr *e) {
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
     KCtx *k = p->m->k;
     const KExpr **parts[] = {&s->body, &s->lhs, &s->rhs, &s->finish};
+    s->reads.known = false;
     for (int i = 0; i < 4; i++)
         if (*parts[i]) *parts[i] = k_rewrite(k, *parts[i], fn, user);
     for (int i = 0; i < s->n_states; i++) {
@@ -478,25 +479,31 @@ static void note_read(const KExpr *e, void *user) {
     r->out[r->n++] = e->u.tensor;
 }
 
-static const KExpr *note_read_rewrite(KCtx *k, const KExpr *e, void *user) {
-    (void)k;
-    note_read(e, user);
-    return e;
-}
-
-int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
-    KCtx *k = p->m->k;
-    Reads r = {out, 0, cap};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+/* Expressions never change, so the answer holds for the same ones; stage_rewrite forgets it for the
+ * parts that are not compared. */
+static void find_reads(KCtx *k, Arena *a, Stage *s, const KExpr *const *parts) {
+    KTensor *found[256];
+    Reads r = {found, 0, 256};
     for (int i = 0; i < 4; i++)
         if (parts[i]) k_visit(k, parts[i], note_read, &r);
     for (int i = 0; i < s->n_states; i++) {
         k_visit(k, s->state_init[i], note_read, &r);
         k_visit(k, s->step[i], note_read, &r);
     }
-    if (s->form == FORM_PROGRAM) /* the identity rewrite is a visit */
-        kblock_rewrite(k, (KBlock *)&s->program, note_read_rewrite, &r);
-    return r.n;
+    if (s->form == FORM_PROGRAM) kblock_visit(k, &s->program, note_read, &r);
+    s->reads.known = true;
+    s->reads.n = r.n;
+    s->reads.tensors = arena_copy(a, found, sizeof *found * (size_t)r.n);
+    memcpy(s->reads.of, parts, sizeof s->reads.of);
+}
+
+int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    if (!s->reads.known || memcmp(s->reads.of, parts, sizeof parts))
+        find_reads(p->m->k, p->arena, (Stage *)s, parts);
+    BUG_IF(s->reads.n > cap, "a stage reads more than %d tensors", cap);
+    if (s->reads.n) memcpy(out, s->reads.tensors, sizeof *out * (size_t)s->reads.n);
+    return s->reads.n;
 }
 
 void stage_note_reads(Stage *s) {

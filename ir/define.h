@@ -99,6 +99,12 @@ struct Stage {
     bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
     struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
+    struct {
+        bool known;
+        const KExpr *of[4]; /* body, lhs, rhs, finish when they were looked at */
+        KTensor **tensors;
+        int n;
+    } reads; /* stage_reads' memory */
 };
 
 /* A list of stages; the main one and one for each region body. */

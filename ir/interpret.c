@@ -77,10 +77,10 @@ static float float_of(uint32_t b) {
     return f;
 }
 
-_Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what) {
+_Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what, uint64_t at) {
     const CodeBuf *b = &m->code->bufs[ins->b];
     BUG("kernel %s: %s of %s[%lld], which has %lld elements", m->code->name, what, b->buf->name,
-        (long long)m->reg[ins->a].i, (long long)m->slot[ins->b].n);
+        (long long)at, (long long)m->slot[ins->b].n);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------------------- */
@@ -125,6 +125,24 @@ _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char
     case IN_##name##_F: r[p->d].u = r[p->a].f op r[p->b].f; break;                                 \
     case IN_##name##_D: r[p->d].u = r[p->a].d op r[p->b].d; break;
 
+#define LOAD(T, ctype, field, from, index)                                                         \
+    {                                                                                              \
+        uint64_t at = index;                                                                       \
+        if (at >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "load", at);                         \
+        ctype v;                                                                                   \
+        memcpy(&v, slot[p->b].base + at * sizeof v, sizeof v);                                     \
+        r[p->d].field = from(v);                                                                   \
+        break;                                                                                     \
+    }
+#define STORE(T, ctype, field, to, index)                                                          \
+    {                                                                                              \
+        uint64_t at = index;                                                                       \
+        if (at >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "store", at);                        \
+        ctype v = (ctype)to(r[p->d].field);                                                        \
+        memcpy(slot[p->b].base + at * sizeof v, &v, sizeof v);                                     \
+        break;                                                                                     \
+    }
+
 /* The status of a return, or 0. */
 static int64_t run(Machine *m) {
     Reg *r = m->reg;
@@ -168,6 +186,9 @@ static int64_t run(Machine *m) {
         FLOAT_CASE(ceil, ceilf(a), ceil(a))
         FLOAT_CASE(trunc, truncf(a), trunc(a))
         FLOAT_CASE(rint, rintf(a), rint(a))
+        case IN_add_I: r[p->d].u = r[p->a].u + r[p->b].u; break;
+        case IN_sub_I: r[p->d].u = r[p->a].u - r[p->b].u; break;
+        case IN_mul_I: r[p->d].u = r[p->a].u * r[p->b].u; break;
 #define X(T, ctype, field, from, to)                                                               \
     case IN_load_if_##T:                                                                           \
         if (!r[p->c].u) {                                                                          \
@@ -175,21 +196,10 @@ static int64_t run(Machine *m) {
             break;                                                                                 \
         }                                                                                          \
         /* fall through */                                                                         \
-    case IN_load_##T: {                                                                            \
-        uint64_t at = r[p->a].u;                                                                   \
-        if (at >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "load");                             \
-        ctype v;                                                                                   \
-        memcpy(&v, slot[p->b].base + at * sizeof v, sizeof v);                                     \
-        r[p->d].field = from(v);                                                                   \
-        break;                                                                                     \
-    }                                                                                              \
-    case IN_store_##T: {                                                                           \
-        uint64_t at = r[p->a].u;                                                                   \
-        if (at >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "store");                            \
-        ctype v = (ctype)to(r[p->d].field);                                                        \
-        memcpy(slot[p->b].base + at * sizeof v, &v, sizeof v);                                     \
-        break;                                                                                     \
-    }
+    case IN_load_##T: LOAD(T, ctype, field, from, r[p->a].u)                                       \
+    case IN_load_at_##T: LOAD(T, ctype, field, from, r[p->a].u + r[p->c].u)                        \
+    case IN_store_##T: STORE(T, ctype, field, to, r[p->a].u)                                       \
+    case IN_store_at_##T: STORE(T, ctype, field, to, r[p->a].u + r[p->c].u)
         FOR_STORED_TYPES(X)
 #undef X
         case IN_move: r[p->d] = r[p->a]; break;

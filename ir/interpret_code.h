@@ -1,7 +1,8 @@
 /* Internal to interpret*.c: the register code.
  *
  * A register is 64 bits. Integers lie in it sign- or zero-extended from their width, f16 and bf16 as
- * floats. Where it matters, an instruction on integers has the number of bits to cut in `shift`. */
+ * floats. Where it matters, an instruction on integers has the number of bits to cut in `shift`. The
+ * _at forms of load and store add the registers a and c to get the index. */
 #ifndef SMELT_IR_INTERPRET_CODE_H
 #define SMELT_IR_INTERPRET_CODE_H
 
@@ -37,9 +38,10 @@ typedef enum InsOp {
 #define X(name) IN_##name##_F, IN_##name##_D,
     FOR_FLOAT_OPS(X)
 #undef X
-#define X(t, c, field, from, to) IN_load_##t, IN_load_if_##t, IN_store_##t,
+#define X(t, c, field, from, to) IN_load_##t, IN_load_if_##t, IN_load_at_##t, IN_store_##t, IN_store_at_##t,
     FOR_STORED_TYPES(X)
 #undef X
+    IN_add_I, IN_sub_I, IN_mul_I, /* 64 bits wide: nothing to cut */
     IN_move,      /* d = a */
     IN_select,    /* d = a ? b : c */
     IN_dot4,      /* d = a + dot(b, c) */

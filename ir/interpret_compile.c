@@ -143,18 +143,20 @@ static bool is_sint(DType t) {
     return dtype_info[t].kind == DK_SINT;
 }
 
-static InsOp load_op(DType t, bool predicated) {
+typedef enum { ACCESS_PLAIN, ACCESS_IF, ACCESS_AT } Access;
+
+static InsOp load_op(DType t, Access how) {
     switch (t) {
-#define X(T, ctype, field, from, to) case DT_##T: return predicated ? IN_load_if_##T : IN_load_##T;
+#define X(T, ctype, field, from, to) case DT_##T: return how == ACCESS_IF ? IN_load_if_##T : how == ACCESS_AT ? IN_load_at_##T : IN_load_##T;
         FOR_STORED_TYPES(X)
 #undef X
     default: BUG("the interpreter has no loads of %s", dtype_info[t].name);
     }
 }
 
-static InsOp store_op(DType t) {
+static InsOp store_op(DType t, Access how) {
     switch (t) {
-#define X(T, ctype, field, from, to) case DT_##T: return IN_store_##T;
+#define X(T, ctype, field, from, to) case DT_##T: return how == ACCESS_AT ? IN_store_at_##T : IN_store_##T;
         FOR_STORED_TYPES(X)
 #undef X
     default: BUG("the interpreter has no stores of %s", dtype_info[t].name);
@@ -223,7 +225,7 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     DType t = e->arg[0]->dtype;
     uint32_t b = e->n_args > 1 ? arg[1] : 0, third = e->n_args > 2 ? arg[2] : 0;
     if (e->op == KO_load) {
-        emit(c, level, load_op(e->dtype, e->n_args == 2), d, arg[0], buffer_slot(c, e->u.buf), b);
+        emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0], buffer_slot(c, e->u.buf), b);
     } else if (e->op == KO_select) {
         emit(c, level, IN_select, d, arg[0], b, third);
     } else if (e->op == KO_cast) {
@@ -235,6 +237,8 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     } else if (dtype_is_float(t)) {
         emit(c, level, float_op(e->op, t != DT_F64), d, arg[0], b, third);
         if (kop_info[e->op].class != KC_CMP) round_half(c, level, t, d);
+    } else if (cut_of(t) == 0 && (e->op == KO_add || e->op == KO_sub || e->op == KO_mul)) {
+        emit(c, level, e->op == KO_add ? IN_add_I : e->op == KO_sub ? IN_sub_I : IN_mul_I, d, arg[0], b, 0);
     } else {
         emit(c, level, integer_op(e->op, is_sint(t)), d, arg[0], b, third)->shift = (uint16_t)cut_of(t);
     }
@@ -249,6 +253,19 @@ static Reg constant_value(const KExpr *e) {
     else
         r.f = (float)e->u.f;
     return r;
+}
+
+static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *reads);
+
+/* An index that is a sum, not known yet and changing in this very level, is left to the access: its
+ * two registers. */
+static bool split_index(Compiler *c, const KExpr *index, uint32_t *x, uint32_t *y) {
+    int level_x, level_y;
+    bool reads = false;
+    if (index->op != KO_add || known(c, index)) return false;
+    *x = compile_expr(c, index->arg[0], &level_x, &reads);
+    *y = compile_expr(c, index->arg[1], &level_y, &reads);
+    return reads || level_x == c->depth - 1 || level_y == c->depth - 1;
 }
 
 /* Register with e's value; *level receives where it is computed, *reads whether from memory. */
@@ -273,6 +290,14 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
     }
     uint32_t arg[3];
     int deepest = 0;
+    if (e->op == KO_load && e->n_args == 1 && split_index(c, e->arg[0], &arg[0], &arg[1])) {
+        uint32_t at = new_reg(c);
+        emit(c, c->depth - 1, load_op(e->dtype, ACCESS_AT), at, arg[0], buffer_slot(c, e->u.buf), arg[1]);
+        *level = c->depth - 1;
+        *reads = true;
+        remember(c, (Known){e, at, *level, c->statement});
+        return at;
+    }
     bool here = e->op == KO_load || e->op == KO_var;
     BUG_IF(e->n_args > 3 || kop_info[e->op].class == KC_MATH, "the interpreter does not know '%s'",
            kop_info[e->op].name);
@@ -372,8 +397,11 @@ static void compile_call(Compiler *c, const KStmt *s) {
 }
 
 static void compile_store(Compiler *c, const KStmt *s) {
-    uint32_t index = value_of(c, s->index), value = value_of(c, s->value);
-    emit(c, c->depth - 1, store_op(s->buf->dtype), value, index, buffer_slot(c, s->buf), 0);
+    uint32_t x, y, value = value_of(c, s->value), slot = buffer_slot(c, s->buf);
+    if (split_index(c, s->index, &x, &y))
+        emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_AT), value, x, slot, y);
+    else
+        emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_PLAIN), value, value_of(c, s->index), slot, 0);
 }
 
 static void compile_block(Compiler *c, const KBlock *b) {
