@@ -163,13 +163,14 @@ static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Ap
         " * 4 the arena is too small, 5 the processor does not fit%s. It is reentrant and\n"
         " * allocates nothing; an arena serves one call at a time.\n",
         m->name, o->weights_file ? ", 6 the weights do not fit" : "");
+    static const char *const tested[] = {
+        [CPU_NO_CHECK] = "; no call tests that",
+        [CPU_CHECK_STATE] = ";\n * each call tests for the vector registers only, since"
+                            " more would take longer than the model",
+        [CPU_CHECK_ALL] = "; each call tests that"};
     if (api->cpu_features[0])
-        strbuf_printf(
-            out, " * Needs: %s%s\n", api->cpu_features,
-            api->checks_cpu
-                ? ""
-                : "\n * (not tested in every call, which would take longer than the model:"
-                  " see smelt_cpu_supports)");
+        strbuf_printf(out, " * Needs: %s%s (see smelt_cpu_supports).\n", api->cpu_features,
+                      tested[api->cpu_check]);
     strbuf_add(out, " */\n");
 }
 

@@ -9,8 +9,8 @@ uint32_t api_element_bytes(DType t) {
     return (uint32_t)dtype_bytes(t);
 }
 
-/* Models with less work than this do not test the processor in every call: CPUID takes microseconds
- * in virtual machines, as long as such a model. */
+/* Models with less work than this test only what can be tested fast: CPUID takes microseconds in
+ * virtual machines, as long as such a model. */
 static const double cheap_flops = 4e6;
 
 double api_flops(const KModule *m) {
@@ -192,6 +192,13 @@ static const char *list_features(Arena *a, const Target *t) {
     return list;
 }
 
+/* The quick test tells processors by BMI, which all those with AVX2 have. */
+static CpuCheck choose_check(const Target *t, const char *features, double flops) {
+    if (strcmp(t->arch, "x86_64") || !features[0]) return CPU_NO_CHECK;
+    bool quick = target_has(t, "avx2") && target_has(t, "bmi");
+    return quick && flops < cheap_flops ? CPU_CHECK_STATE : CPU_CHECK_ALL;
+}
+
 Api *api_create(Arena *a, const KModule *m, const Target *t) {
     Api *api = arena_new(a, Api);
     find_symbols(a, m, api);
@@ -213,7 +220,7 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     }
     for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
     api->cpu_features = list_features(a, t);
-    api->checks_cpu = api_flops(m) >= cheap_flops;
+    api->cpu_check = choose_check(t, api->cpu_features, api_flops(m));
     return api;
 }
 

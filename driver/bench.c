@@ -121,9 +121,9 @@ static int bench(Session *s, Runner *r) {
 
 int command_bench(const Options *o) {
     Session s;
-    if (!session_open(&s, o) || !session_compile(&s)) return session_close(&s, STATUS_MODEL);
-    if (!(s.m->facts & FACT_MEMORY)) diag_error(s.d, SRC_NOWHERE, "the passes that were left out are needed to run a model");
-    Runner *r = diag_n_errors(s.d) ? NULL : runner_create(&s);
+    if (!session_open(&s, o) || !session_compile(&s, NULL) || !session_is_complete(&s))
+        return session_close(&s, STATUS_MODEL);
+    Runner *r = runner_create(&s);
     bool good = r && runner_read_inputs(r) && runner_bind(r);
     int status = good ? bench(&s, r) : SMELT_OK;
     if (status) diag_error(s.d, SRC_NOWHERE, "the run failed: %s", smelt_status_string(status));

@@ -1,18 +1,14 @@
 /* smelt compile: the whole compiler on one page: import, passes, code, files. */
 #include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "codegen/c/c.h"
 #include "codegen/output.h"
 #include "driver/driver.h"
-#include "ir/print.h"
 #include "smelt.h"
-
-extern char **environ; /* POSIX leaves the declaration to the program */
 
 /* ---- names of files ------------------------------------------------------------------------------ */
 
@@ -68,30 +64,18 @@ static bool emit_text(Session *s, CodegenText what, const char *suffix) {
     return good;
 }
 
-/* Runs a program to its end; false, with a message, when it fails. */
-static bool run_program(Session *s, char *const *argv) {
-    pid_t child;
-    int status = -1, why = posix_spawnp(&child, argv[0], NULL, NULL, argv, environ);
-    while (!why && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-    if (!why && WIFEXITED(status) && !WEXITSTATUS(status)) return true;
-    diag_error(s->d, SRC_NOWHERE, "'%s' could not link the library ($CC names the linking compiler)%s%s", argv[0],
-               why ? ": " : "", why ? strerror(why) : "");
-    return false;
-}
-
 /* The archive becomes a shared object through the system's compiler; it is renamed when it is whole. */
 static bool emit_shared(Session *s) {
     const char *path = output_path(s, "lib", ".so");
     char *archive = arena_printf(s->arena, "%s.tmp.%ld.a", path, (long)getpid());
     char *made = arena_printf(s->arena, "%s.tmp.%ld.so", path, (long)getpid());
-    const char *cc = getenv("CC");
-    char *const argv[] = {
-        (char *)(cc && *cc ? cc : "cc"), "-shared", "-o", made, "-Wl,--whole-archive", archive,
+    const char *const argv[] = {
+        c_compiler(), "-shared", "-o", made, "-Wl,--whole-archive", archive,
         "-Wl,--no-whole-archive", "-Wl,--build-id=none", "-Wl,-Bsymbolic",
         arena_printf(s->arena, "-Wl,-soname,%s", strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
         arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name), NULL};
     bool good = codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, archive, path), s->d) &&
-                run_program(s, argv);
+                run_compiler(s, argv);
     if (good && rename(made, path)) {
         diag_error(s->d, SRC_NOWHERE, "cannot write '%s': %s", path, strerror(errno));
         good = false;
@@ -101,35 +85,46 @@ static bool emit_shared(Session *s) {
     return good;
 }
 
-/* The module's own text at one of its levels (ir/IR.md). */
+/* IR text: of the level that was reached. */
 static bool emit_ir(Session *s) {
     StrBuf text = {0};
-    const Module *m = s->m;
-    if (emits(s, "graph")) print_graph(&text, m->main);
-    else if (emits(s, "program") && m->defs) print_program(&text, m->defs);
-    else if (emits(s, "kernel") && m->kmod) print_kmodule(&text, m->kmod);
-    else diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed to make this output");
-    bool good = !diag_n_errors(s->d) && write_text(s, output_path(s, "", ".ir"), &text);
+    print_module(&text, s->m);
+    bool good = write_text(s, output_path(s, "", ".ir"), &text);
     strbuf_free(&text);
     return good;
 }
 
+static bool emit_c(Session *s) {
+    const char *path = output_path(s, "", ".c");
+    CodegenPaths p = paths_beside(s, NULL, path);
+    return codegen_c_library(s->m->kmod, s->target, &s->codegen, (CodegenCPaths){path, p.header, p.weights}, s->d);
+}
+
 static bool emit_output(Session *s) {
     if (emits(s, "graph") || emits(s, "program") || emits(s, "kernel")) return emit_ir(s);
-    if (!s->m->kmod || !(s->m->facts & FACT_MEMORY)) {
-        diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed to make this output");
-        return false;
-    }
+    if (!session_is_complete(s)) return false;
     progress(s, "generating code");
     if (emits(s, "shared")) return emit_shared(s);
     if (emits(s, "obj")) return emit_object(s);
     if (emits(s, "asm")) return emit_text(s, TEXT_ASSEMBLY, ".s");
     if (emits(s, "llvm")) return emit_text(s, TEXT_LLVM, ".ll");
+    if (emits(s, "c")) return emit_c(s);
     return emit_library(s);
+}
+
+/* --emit=graph and --emit=program end where their level does. */
+static const char *last_pass(PassLevel level) {
+    const char *last = NULL;
+    for (int i = 0; i < PASS_COUNT; i++)
+        if (pass_info[i].level == level) last = pass_info[i].name;
+    return last;
 }
 
 int command_compile(const Options *o) {
     Session s;
-    bool good = session_open(&s, o) && session_compile(&s) && frontend_is_intact(s.m, s.d) && emit_output(&s);
+    const char *last = NULL;
+    if (o->emit && !strcmp(o->emit, "graph")) last = last_pass(LEVEL_GRAPH);
+    if (o->emit && !strcmp(o->emit, "program")) last = last_pass(LEVEL_DEF);
+    bool good = session_open(&s, o) && session_compile(&s, last) && frontend_is_intact(s.m, s.d) && emit_output(&s);
     return session_close(&s, good ? STATUS_GOOD : STATUS_MODEL);
 }

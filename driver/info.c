@@ -98,12 +98,8 @@ int command_info(const Options *o) {
     Census c = {0};
     if (good) {
         c.seen = arena_array(s.arena, uint8_t, s.m->n_values);
-        graph_visit(s.m->main, count_graph, &c);
-        good = session_compile(&s);
-    }
-    if (good && (!s.m->kmod || !(s.m->facts & FACT_MEMORY))) {
-        diag_error(s.d, SRC_NOWHERE, "the passes that were left out are needed to describe the model");
-        good = false;
+        if (s.m->main) graph_visit(s.m->main, count_graph, &c);
+        good = session_compile(&s, NULL) && session_is_complete(&s);
     }
     progress_end();
     if (good) print_info(&s, &c);

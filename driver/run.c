@@ -81,11 +81,8 @@ static bool run(Session *s, Runner *r) {
 
 int command_run(const Options *o) {
     Session s;
-    if (!session_open(&s, o) || !session_compile(&s)) return session_close(&s, STATUS_MODEL);
-    if (!s.m->kmod || !(s.m->facts & FACT_MEMORY)) {
-        session_close(&s, 0);
-        return usage_error("the passes that were left out are needed to run a model");
-    }
+    if (!session_open(&s, o) || !session_compile(&s, NULL) || !session_is_complete(&s))
+        return session_close(&s, STATUS_MODEL);
     Runner *r = runner_create(&s);
     bool good = r && run(&s, r);
     runner_destroy(r);

@@ -5,17 +5,22 @@
  * which stand at their upper bounds until a run gave them. */
 #include "driver/runner.h"
 
+#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "codegen/c/c.h"
 #include "ir/interpret.h"
 
 struct Runner {
     Session *s;
     const KModule *km;
-    CodegenJit *jit;          /* NULL: interpret */
-    const smelt_model *model; /* of jit */
+    CodegenJit *jit;          /* backend llvm */
+    void *library;            /* backend c: of dlopen */
+    smelt_weights *weights;   /* backend c: the constants, kept out of the C text */
+    const smelt_model *model; /* NULL: interpret */
     HostTensor *in, *out;
     const void **in_data; /* their pointers, as a call takes them */
     void **out_data;
@@ -36,6 +41,48 @@ static bool fail(const Runner *r, const char *what, const char *name) {
     return false;
 }
 
+/* ---- backends -------------------------------------------------------------------------------------- */
+
+static bool load_llvm(Runner *r) {
+    r->jit = codegen_llvm_jit(r->km, r->s->target, &r->s->codegen, r->s->d);
+    if (r->jit) r->model = codegen_jit_model(r->jit);
+    return r->jit != NULL;
+}
+
+/* NAME.c to NAME.so in this folder, loaded. */
+static bool build_c(Runner *r, const char *folder, const CodegenCPaths *paths) {
+    Session *s = r->s;
+    CodegenOptions o = s->codegen;
+    o.weights_file = true;
+    const char *library = arena_printf(s->arena, "%s/net.so", folder);
+    const char *const argv[] = {c_compiler(), "-std=c99", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-I",
+                                folder, "-I", smelt_include_folder(s->arena), paths->source, "-lm", "-o", library, NULL};
+    if (!codegen_c_library(r->km, s->target, &o, *paths, s->d) || !run_compiler(s, argv)) return false;
+    r->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (r->library) r->model = dlsym(r->library, arena_printf(s->arena, "%s_model", s->m->name));
+    if (!r->model) return fail(r, "the C compiler's library cannot be loaded:", dlerror());
+    int status = r->km->n_consts ? smelt_weights_open(r->model, paths->weights, &r->weights) : SMELT_OK;
+    return !status || fail(r, "the weights cannot be read back:", smelt_status_string(status));
+}
+
+/* Everything is removed again once it is mapped. */
+static bool load_c(Runner *r) {
+    Arena *a = arena_of(r);
+    const char *tmp = getenv("TMPDIR");
+    char *folder = arena_printf(a, "%s/smelt-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (!mkdtemp(folder)) return fail(r, "no temporary folder can be made in", folder);
+    CodegenCPaths paths = {arena_printf(a, "%s/%s.c", folder, r->km->name),
+                           arena_printf(a, "%s/%s.h", folder, r->km->name),
+                           arena_printf(a, "%s/net.weights", folder)};
+    bool good = build_c(r, folder, &paths);
+    unlink(paths.source);
+    unlink(paths.header);
+    unlink(paths.weights);
+    unlink(arena_printf(a, "%s/net.so", folder));
+    rmdir(folder);
+    return good;
+}
+
 Runner *runner_create(Session *s) {
     Arena *a = s->arena;
     const KModule *km = s->m->kmod;
@@ -50,11 +97,13 @@ Runner *runner_create(Session *s) {
     for (uint32_t i = 0; i < km->n_symbols; i++) r->vars[i] = km->symbols[i];
     for (uint32_t i = 0; i < km->n_sizes; i++) r->vars[km->n_symbols + i] = km->sizes[i];
     for (uint32_t i = 0; i < km->n_inputs; i++) r->in[i].name = km->inputs[i].name;
-    if (s->o->backend && !strcmp(s->o->backend, "interpret")) return r;
+    const char *backend = s->o->backend ? s->o->backend : "llvm";
+    if (!strcmp(backend, "interpret")) return r;
     progress(s, "generating code");
-    r->jit = codegen_llvm_jit(km, s->target, &s->codegen, s->d);
-    if (!r->jit) return NULL;
-    r->model = codegen_jit_model(r->jit);
+    if (!(!strcmp(backend, "c") ? load_c(r) : load_llvm(r))) {
+        runner_destroy(r);
+        return NULL;
+    }
     r->symbols = arena_array(a, int64_t, r->model->n_symbols);
     return r;
 }
@@ -62,6 +111,8 @@ Runner *runner_create(Session *s) {
 void runner_destroy(Runner *r) {
     if (!r) return;
     codegen_jit_destroy(r->jit);
+    smelt_weights_close(r->weights);
+    if (r->library) dlclose(r->library);
     for (uint32_t i = 0; i < r->km->n_outputs; i++) free(r->out[i].data);
     free(r->arena);
 }
@@ -238,7 +289,8 @@ bool runner_bind(Runner *r) {
 static int run_model(Runner *r, const void *const *in, void **out, const smelt_hooks *hooks) {
     smelt_call call = {.struct_size = sizeof call, .n_inputs = r->model->n_inputs, .n_outputs = r->model->n_outputs,
                        .n_symbols = r->model->n_symbols, .inputs = in, .outputs = out, .symbols = r->symbols,
-                       .arena = r->arena, .arena_bytes = r->arena_bytes, .hooks = hooks};
+                       .arena = r->arena, .arena_bytes = r->arena_bytes, .hooks = hooks,
+                       .weights = r->weights ? smelt_weights_data(r->weights) : NULL};
     return r->model->run(&call);
 }
 

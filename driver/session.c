@@ -1,5 +1,4 @@
 /* One model on its way through the compiler: the steps that all commands share. */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,26 +65,19 @@ static int default_jobs(void) {
     return n < 1 ? 1 : n > 64 ? 64 : (int)n;
 }
 
-static bool is_ir_file(const char *path) {
-    size_t n = strlen(path);
-    return n > 3 && !strcmp(path + n - 3, ".ir");
-}
-
-enum { IR_LIMIT = 1 << 28 }; /* bytes of a file of IR text */
-
-/* A module from IR text; NULL after messages. */
-static Module *read_ir(Session *s, const char *path) {
-    FILE *f = fopen(path, "r");
-    StrBuf text = {0};
-    char part[4096];
-    size_t n;
-    while (f && text.n < IR_LIMIT && (n = fread(part, 1, sizeof part, f)) > 0) strbuf_add_bytes(&text, part, n);
-    bool good = f && !ferror(f) && text.n < IR_LIMIT;
-    if (!good) diag_error(s->d, SRC_NOWHERE, "cannot read '%s': %s", path, f && !ferror(f) ? "too large" : strerror(errno));
-    if (f) fclose(f);
-    Module *m = good ? parse_module(strbuf_text(&text), s->target, s->d) : NULL;
-    strbuf_free(&text);
-    return m;
+/* An ONNX model, IR text (whose first word says so), or either from standard input. */
+static Module *read_model(Session *s, const ImportOptions *import) {
+    const char *path = s->o->model;
+    if (!mapped_open(&s->file, path, s->d)) return NULL;
+    const char *bytes = (const char *)s->file.bytes;
+    if (parse_is_ir(bytes, s->file.n_bytes)) {
+        char *text = arena_alloc(s->arena, s->file.n_bytes + 1);
+        memcpy(text, bytes, s->file.n_bytes);
+        return parse_module(text, s->target, s->d);
+    }
+    if (!strcmp(path, "-")) return frontend_import_onnx_bytes("-", bytes, s->file.n_bytes, import, s->target, s->d);
+    mapped_close(&s->file);
+    return frontend_import_onnx(path, import, s->target, s->d);
 }
 
 bool session_open(Session *s, const Options *o) {
@@ -96,6 +88,7 @@ bool session_open(Session *s, const Options *o) {
     s->codegen.verify = SMELT_VERIFY_DEFAULT;
     s->target = codegen_target(s->arena, o->target, o->cpu, o->features, s->d);
     if (!s->target) return false;
+    if (o->fast_math) s->target = target_relax(s->arena, s->target);
     ImportOptions import = {.n_dims = (int)o->dims.n};
     DimOverride *dims;
     if (!parse_dims(s, &dims)) return false;
@@ -103,23 +96,31 @@ bool session_open(Session *s, const Options *o) {
     import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);
     import.outputs = split_list(s->arena, o->cut_outputs, &import.n_outputs);
     progress(s, "reading %s", o->model);
-    s->m = is_ir_file(o->model) ? read_ir(s, o->model) : frontend_import_onnx(o->model, &import, s->target, s->d);
+    s->m = read_model(s, &import);
     if (!s->m) return false;
-    bool is_named = o->name || *s->m->name;
-    s->m->name = is_named ? c_identifier(s->arena, o->name ? o->name : s->m->name) : default_name(s->arena, o->model);
+    s->m->name = o->name ? c_identifier(s->arena, o->name) : default_name(s->arena, o->model);
     if (s->m->kmod) s->m->kmod->name = s->m->name;
     s->m->opt = s->codegen.opt;
     s->m->fast_math = o->fast_math;
+    s->m->run_kernel = fold_kernel;
+    s->m->run_kernel_user = s;
     return true;
 }
 
-bool session_compile(Session *s) {
+bool session_compile(Session *s, const char *stop_after) {
     const Options *o = s->o;
     PassOptions p = {.only = o->only, .skip = o->skip, .dump = o->dump, .dump_dir = o->dump_dir,
                      .stop_after = o->stop_after, .trace = o->trace, .time = o->time,
                      .verify = o->verify.given ? (int)o->verify.value : SMELT_VERIFY_DEFAULT};
+    if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
     progress(s, "compiling %s", s->m->name);
     return run_passes(s->m, &p);
+}
+
+bool session_is_complete(Session *s) {
+    if (s->m->kmod && s->m->facts & FACT_MEMORY) return true;
+    diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed for this");
+    return false;
 }
 
 int session_close(Session *s, int otherwise) {
@@ -127,7 +128,9 @@ int session_close(Session *s, int otherwise) {
     if (s->m && !diag_n_errors(s->d)) frontend_is_intact(s->m, s->d);
     int status = diag_exit_code(s->d);
     diag_print(s->d);
+    fold_end(s);
     if (s->m) module_destroy(s->m);
+    mapped_close(&s->file);
     arena_destroy(s->arena);
     diag_destroy(s->d);
     return status ? status : otherwise;

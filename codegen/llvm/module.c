@@ -65,6 +65,8 @@ static CpuTraits find_traits(const Target *t) {
     c.half = arm64 || (c.x86 && target_has(t, "f16c"));
     c.fma = arm64 || t->fma || (c.x86 && target_has(t, "fma"));
     c.gather = c.avx2;
+    c.narrow = t->pointer_bytes == 4;
+    c.divides32 = strcmp(t->arch, "arm") || target_has(t, "hwdiv-arm");
     return c;
 }
 

@@ -259,6 +259,10 @@ static void close_model(void *model) {
     onnx_model_close(model);
 }
 
+static void release_bytes(const Module *m, const void *bytes, uint64_t n_bytes) {
+    onnx_model_release(m->on_destroy_user, bytes, n_bytes);
+}
+
 static Module *import_model(OnnxModel *model, const ImportOptions *o, const Target *t, Diag *d) {
     static const ImportOptions as_is = {0};
     if (!model) return NULL;
@@ -267,6 +271,7 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
     m->file = onnx_model_path(model);
     m->on_destroy = close_model;
     m->on_destroy_user = model;
+    m->release = release_bytes;
     Import im = {.model = model, .m = m, .d = d, .o = o ? o : &as_is, .arena = arena_create()};
     im.poison = arena_new(im.arena, Value);
     im.rows = strmap_create(im.arena);

@@ -201,7 +201,11 @@ const char *smelt_status_string(int status);
 const char *smelt_dtype_name(uint32_t dtype);
 uint32_t smelt_dtype_bits(uint32_t dtype);
 
-/* Whether the processor and the operating system allow every feature of a comma separated list in
+/* A model tests the processor in every call, but no further than is fast compared to its work: see
+ * net.h. A host that may run on lesser processors than were compiled for asks this once:
+ * smelt_cpu_supports(net_model.cpu_features, NULL).
+ *
+ * Whether the processor and the operating system allow every feature of a comma separated list in
  * LLVM's spelling ("avx2,fma"; a leading '+' is ignored). NULL and "" are true; a name that the
  * runtime does not know on this architecture counts as missing. If `missing` is not NULL it
  * receives where the first missing name starts, or NULL. */

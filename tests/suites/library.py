@@ -8,7 +8,6 @@ import shutil
 
 from harness import Case, Skip, check
 
-ALLOWED_SYMBOLS = {"memcpy", "memset", "memmove"}
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g")
 
 
@@ -69,6 +68,27 @@ def cases(ctx):
         folder, archive = ctx.compile(model, "--cpu=x86-64-v3")
         ctx.run("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", build(folder, "statuses.c", archive))
 
+    def wrong_cpu(name):
+        """Every pair of what a library was compiled for and where it runs: answers, or BAD_CPU, and never a signal."""
+        levels = ("core2duo", "Nehalem", "SandyBridge", "Haswell")     # each has what those before it have
+        compiled = {("--cpu=x86-64",): 0, ("--cpu=x86-64", "--features=+sse4.2"): 1, ("--cpu=sandybridge",): 2,
+                    ("--cpu=haswell",): 3, ("--cpu=x86-64-v4",): 4, ("--cpu=cascadelake",): 4}
+
+        def run():
+            emulator = ctx.tool("qemu-x86_64-static")
+            ctx.tool("x86_64-linux-gnu-gcc")
+            for options, level in compiled.items():
+                source = model if name == "digits" else ctx.model(name)
+                folder, archive = ctx.compile(source, "--target=x86_64-linux-gnu", *options, "--name", "net")
+                program = os.path.join(folder, "wrong_cpu")
+                ctx.run("x86_64-linux-gnu-gcc", "-std=c11", "-static", *STRICT, f"-I{ctx.include}", "-DMODEL=net_model",
+                        os.path.join(programs, "wrong_cpu.c"), archive, "-o", program)
+                for i, cpu in enumerate(levels):
+                    got = ctx.run(emulator, "-cpu", cpu, program).stdout.strip()
+                    want = "0" if i >= level else "5"
+                    check(got == want, f"compiled with {' '.join(options)}, run on {cpu}: status {got}, expected {want}")
+        return run
+
     def no_writable_data():
         _, archive = ctx.compile(model)
         for line in ctx.run("nm", archive).stdout.splitlines():
@@ -92,17 +112,9 @@ def cases(ctx):
 
     def needs_nothing():
         _, archive = ctx.compile(model)
-        defined, undefined = set(), set()
-        for line in ctx.run("nm", archive).stdout.splitlines():
-            words = line.split()
-            if len(words) == 2 and words[0] == "U":
-                undefined.add(words[1])
-            elif len(words) == 3:
-                defined.add(words[2])
-                check(words[1].islower() or words[1] == "U" or words[2].startswith("digits_"),
-                      f"exported symbol without the model's prefix: {line}")
-        extra = undefined - defined - ALLOWED_SYMBOLS - {"_GLOBAL_OFFSET_TABLE_"}
-        check(not extra, f"needs more than {sorted(ALLOWED_SYMBOLS)}: {sorted(extra)}")
+        ctx.check_needs_nothing(archive)
+        for kind, name in ctx.symbols(archive)[1]:
+            check(kind.islower() or name.startswith("digits_"), f"exported symbol without the model's prefix: {name}")
 
     def digest(folder):
         """{file name: hash of its contents}"""
@@ -144,6 +156,8 @@ def cases(ctx):
         Case("statuses_under_asan_gcc", with_source("address,undefined", "statuses.c", "gcc"), "cpu"),
         Case("statuses_under_asan_clang", with_source("address,undefined", "statuses.c", "clang-19"), "cpu"),
         Case("statuses_under_valgrind", valgrind, "cpu"),
+        Case("small_model_on_wrong_cpu", wrong_cpu("digits"), "cpu"),
+        Case("large_model_on_wrong_cpu", wrong_cpu("kws_dscnn"), "cpu"),
         Case("no_writable_data", no_writable_data),
         Case("needs_only_mem_functions", needs_nothing),
         Case("same_bytes_archive", same_bytes(suffix=".a")),
