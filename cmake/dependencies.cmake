@@ -27,4 +27,9 @@ add_library(protobuf_c INTERFACE)
 target_include_directories(protobuf_c SYSTEM INTERFACE ${PROTOBUF_C_INCLUDE})
 target_link_libraries(protobuf_c INTERFACE ${PROTOBUF_C_LIBRARY})
 
+find_package(ZLIB)
+if(NOT ZLIB_FOUND)
+  smelt_missing("zlib" zlib1g-dev)
+endif()
+
 find_package(Threads REQUIRED)

@@ -1,7 +1,7 @@
 /* Code generation: kernel IR in, files or a model in memory out. What the command line calls.
  *
- * Everything here takes a finished KModule (memory planned, math expanded) and treats it as read-only,
- * so that several threads may render parts of it at once. */
+ * Everything here takes a finished KModule (memory planned, math expanded) and treats it as
+ * read-only, so that several threads may render parts of it at once. */
 #ifndef SMELT_CODEGEN_H
 #define SMELT_CODEGEN_H
 
@@ -20,22 +20,26 @@ typedef struct CodegenOptions {
     int jobs;          /* threads; the bytes do not depend on it; 0 is 1 */
     bool weights_file; /* the caller passes the weights at run time; they are not in the library */
     bool verify;       /* run LLVM's verifier over what is emitted */
-    uint64_t weight_hash; /* XXH64 of the weights, for smelt_model; codegen_llvm_library finds it itself */
+    uint64_t weight_hash; /* XXH64 of the weights, for smelt_model; codegen_llvm_library finds it
+                             itself */
 } CodegenOptions;
 
-/* ---- machines ---------------------------------------------------------------------------------- */
+/* ---- machines ----------------------------------------------------------------------------------
+ */
 
 /* The target for these strings of LLVM; NULL triple is this machine, NULL or "native" cpu is this
  * machine's cpu with all of its features where the triple is this machine's too, otherwise the
- * architecture's baseline. NULL, with an error in d, for a triple or cpu that LLVM does not have. */
+ * architecture's baseline. NULL, with an error in d, for a triple or cpu that LLVM does not have.
+ */
 const Target *codegen_target(Arena *a, const char *triple, const char *cpu, const char *features,
                              Diag *d);
 /* Appends LLVM's architectures, one a line: name and description. */
 void codegen_list_targets(StrBuf *out);
 
-/* ---- LLVM -------------------------------------------------------------------------------------- */
+/* ---- LLVM --------------------------------------------------------------------------------------
+ */
 
-typedef enum CodegenText { TEXT_LLVM, TEXT_ASSEMBLY, TEXT_HEADER } CodegenText;
+typedef enum CodegenText { TEXT_LLVM, TEXT_ASSEMBLY } CodegenText;
 
 /* A piece of machine code: the bytes of one object file. */
 typedef struct CodegenObject {
@@ -47,7 +51,8 @@ typedef struct CodegenObject {
 } CodegenObject;
 
 /* The model as object files, the entry first; kernels are spread over several so that they can be
- * compiled in parallel. The weights are left out: see codegen_llvm_library. false with errors in d. */
+ * compiled in parallel. The weights are left out: see codegen_llvm_library. false with errors in d.
+ */
 bool codegen_llvm_objects(Arena *a, const KModule *m, const Target *t, const CodegenOptions *o,
                           CodegenObject **objects, uint32_t *n_objects, Diag *d);
 void codegen_objects_free(CodegenObject *objects, uint32_t n_objects);
@@ -60,15 +65,15 @@ bool codegen_llvm_text(const KModule *m, const Target *t, const CodegenOptions *
 typedef struct CodegenPaths {
     const char *archive, *header, *weights;
 } CodegenPaths;
-bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOptions *o, CodegenPaths paths,
-                          Diag *d);
+bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOptions *o,
+                          CodegenPaths paths, Diag *d);
 /* One object file: kernels, entry and weights as one LLVM module (not in parallel, and about half a
  * second per 64 MiB of weights). */
-bool codegen_llvm_object(const KModule *m, const Target *t, const CodegenOptions *o, const char *path,
-                         Diag *d);
+bool codegen_llvm_object(const KModule *m, const Target *t, const CodegenOptions *o,
+                         const char *path, Diag *d);
 
-/* Compiles into memory. The weights stay where KBuf.data points (unless misaligned) and must outlive
- * the result, as must the KModule. NULL with errors in d. */
+/* Compiles into memory. The weights stay where KBuf.data points (unless misaligned) and must
+ * outlive the result, as must the KModule. NULL with errors in d. */
 typedef struct CodegenJit CodegenJit;
 CodegenJit *codegen_llvm_jit(const KModule *m, const Target *t, const CodegenOptions *o, Diag *d);
 const struct smelt_model *codegen_jit_model(const CodegenJit *j);

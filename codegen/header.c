@@ -1,24 +1,29 @@
 /* NAME.h: what a C or C++ program includes to call a compiled model.
  *
- * Complete without smelt.h, for C99 and C++. Everything from the model's author (names of tensors and
- * dims) appears as a sanitised identifier or, escaped, in comments. */
+ * Complete without smelt.h, for C99 and C++. Everything from the model's author (names of tensors
+ * and dims) appears as a sanitised identifier or, escaped, in comments. */
 #include <ctype.h>
 #include <string.h>
 
 #include "codegen/interface.h"
 
-/* ---- identifiers -------------------------------------------------------------------------------- */
+/* ---- identifiers ----------------------------------------------------------------------------- */
 
 /* Keywords and reserved names of C11, C++20 and the headers that NAME.h includes. */
 static const char reserved[] =
-    " alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
+    " alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t "
+    "char32_t "
     "char8_t class co_await co_return co_yield compl concept const const_cast consteval constexpr "
-    "constinit continue decltype default delete do double dynamic_cast else enum explicit export extern "
+    "constinit continue decltype default delete do double dynamic_cast else enum explicit export "
+    "extern "
     "false float for friend goto if inline int int16_t int32_t int64_t int8_t linux long mutable "
-    "namespace new noexcept not not_eq nullptr operator or or_eq private protected ptrdiff_t public "
+    "namespace new noexcept not not_eq nullptr operator or or_eq private protected ptrdiff_t "
+    "public "
     "register reinterpret_cast requires restrict return short signed size_t sizeof smelt_model "
-    "smelt_string static static_assert static_cast struct switch template this thread_local throw true "
-    "try typedef typeid typename typeof uint16_t uint32_t uint64_t uint8_t union unix unsigned using "
+    "smelt_string static static_assert static_cast struct switch template this thread_local throw "
+    "true "
+    "try typedef typeid typename typeof uint16_t uint32_t uint64_t uint8_t union unix unsigned "
+    "using "
     "virtual void volatile wchar_t while xor xor_eq NULL main errno ";
 
 static bool is_reserved(const char *id) {
@@ -46,13 +51,14 @@ const char *c_identifier(Arena *a, const char *name) {
     return is_reserved(id) ? arena_printf(a, "%s_", id) : id;
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 static const char *ctype_of(DType t) {
     switch (dtype_info[t].onnx) {
-#define SMELT_DTYPE(name, value, bits, ctype) \
-    case value: return #ctype;
+/* clang-format off */
+#define SMELT_DTYPE(name, value, bits, ctype) case value: return #ctype;
 #include "runtime/include/smelt_abi.def"
+    /* clang-format on */
     default: BUG("dtype %s has no C type", dtype_info[t].name);
     }
 }
@@ -69,8 +75,10 @@ static void print_shape(StrBuf *out, const Api *api, const ApiTensor *t) {
     strbuf_add(out, "[");
     for (int d = 0; d < t->io->rank; d++) {
         if (d) strbuf_add(out, ", ");
-        if (t->dims[d] >= 0) strbuf_printf(out, "%lld", (long long)t->dims[d]);
-        else strbuf_escaped(out, api->symbols[-1 - t->dims[d]].name, ESC_C_COMMENT);
+        if (t->dims[d] >= 0)
+            strbuf_printf(out, "%lld", (long long)t->dims[d]);
+        else
+            strbuf_escaped(out, api->symbols[-1 - t->dims[d]].name, ESC_C_COMMENT);
     }
     strbuf_add(out, "]");
 }
@@ -91,24 +99,27 @@ static void describe_symbols(StrBuf *out, const Api *api) {
         const ApiSymbol *s = &api->symbols[i];
         if (s->kind == API_DERIVED) continue;
         strbuf_add(out, s->kind == API_ARGUMENT ? " *   dim    " : " *   found  ");
-        if (s->kind == API_ARGUMENT) strbuf_add(out, api->argument_names[i]);
-        else strbuf_escaped(out, s->name, ESC_C_COMMENT);
+        if (s->kind == API_ARGUMENT)
+            strbuf_add(out, api->argument_names[i]);
+        else
+            strbuf_escaped(out, s->name, ESC_C_COMMENT);
         strbuf_printf(out, ": %lld to %lld\n", (long long)s->min, (long long)s->max);
     }
 }
 
-static void print_parameters(StrBuf *out, const KModule *m, const Api *api, const CodegenOptions *o) {
+static void print_parameters(StrBuf *out, const KModule *m, const Api *api,
+                             const CodegenOptions *o) {
     const char *next = "";
     for (uint32_t i = 0; i < api->n_arguments; i++, next = ", ")
         strbuf_printf(out, "%sint64_t %s", next, api->argument_names[i]);
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++, next = ", ") {
         bool is_input = i < m->n_inputs;
         const ApiTensor *t = is_input ? &api->inputs[i] : &api->outputs[i - m->n_inputs];
-        strbuf_printf(out, "%s%s%s %s[", next, is_input ? "const " : "", ctype_of(t->io->dtype), t->c_name);
+        strbuf_printf(out, "%s%s%s %s[", next, is_input ? "const " : "", ctype_of(t->io->dtype),
+                      t->c_name);
         print_count(out, t);
         strbuf_add(out, "]");
-        if (t->has_data_dims)
-            strbuf_printf(out, ", int64_t %s_dims[%d]", t->c_name, t->io->rank);
+        if (t->has_data_dims) strbuf_printf(out, ", int64_t %s_dims[%d]", t->c_name, t->io->rank);
     }
     strbuf_printf(out, "%svoid *arena", next);
     if (api->n_arguments) strbuf_add(out, ", size_t arena_bytes");
@@ -118,15 +129,18 @@ static void print_parameters(StrBuf *out, const KModule *m, const Api *api, cons
 static void print_macros(StrBuf *out, const char *upper, const Api *api) {
     if (api->arena_bytes != UINT64_MAX) {
         const char *suffix = api->arena_bytes > UINT32_MAX ? "ull" : "u";
-        strbuf_printf(out, "/* Scratch memory for a call%s; any alignment will do. */\n"
-                           "#define %s_ARENA_BYTES %llu%s\n", api->n_arguments ? ", with every dim at its largest" : "",
-                      upper, (unsigned long long)api->arena_bytes, suffix);
+        strbuf_printf(out,
+                      "/* Scratch memory for a call%s; any alignment will do. */\n"
+                      "#define %s_ARENA_BYTES %llu%s\n",
+                      api->n_arguments ? ", with every dim at its largest" : "", upper,
+                      (unsigned long long)api->arena_bytes, suffix);
     }
 }
 
 static bool has_strings(const KModule *m) {
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++)
-        if ((i < m->n_inputs ? &m->inputs[i] : &m->outputs[i - m->n_inputs])->dtype == DT_STR) return true;
+        if ((i < m->n_inputs ? &m->inputs[i] : &m->outputs[i - m->n_inputs])->dtype == DT_STR)
+            return true;
     return false;
 }
 
@@ -139,32 +153,43 @@ static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Ap
     strbuf_add(out, ").\n *\n");
     describe_symbols(out, api);
     for (uint32_t i = 0; i < m->n_inputs; i++) describe_tensor(out, api, &api->inputs[i], "input");
-    for (uint32_t i = 0; i < m->n_outputs; i++) describe_tensor(out, api, &api->outputs[i], "output");
-    strbuf_printf(out, " *\n * Tensors are dense, last dim first in memory. %s_run returns 0, or the number of a\n"
-                       " * smelt_status: 2 a pointer is NULL or outputs overlap something, 3 a dim is out of range,\n"
-                       " * 4 the arena is too small, 5 the processor does not fit%s. It is reentrant and\n"
-                       " * allocates nothing; an arena serves one call at a time.\n",
-                  m->name, o->weights_file ? ", 6 the weights do not fit" : "");
+    for (uint32_t i = 0; i < m->n_outputs; i++)
+        describe_tensor(out, api, &api->outputs[i], "output");
+    strbuf_printf(
+        out,
+        " *\n * Tensors are dense, last dim first in memory. %s_run returns 0, or the number of a\n"
+        " * smelt_status: 2 a pointer is NULL or outputs overlap something, 3 a dim is out of "
+        "range,\n"
+        " * 4 the arena is too small, 5 the processor does not fit%s. It is reentrant and\n"
+        " * allocates nothing; an arena serves one call at a time.\n",
+        m->name, o->weights_file ? ", 6 the weights do not fit" : "");
     if (api->cpu_features[0])
-        strbuf_printf(out, " * Needs: %s%s\n", api->cpu_features,
-                      api->checks_cpu ? "" : "\n * (not tested in every call, which would take longer than the model:"
-                                             " see smelt_cpu_supports)");
+        strbuf_printf(
+            out, " * Needs: %s%s\n", api->cpu_features,
+            api->checks_cpu
+                ? ""
+                : "\n * (not tested in every call, which would take longer than the model:"
+                  " see smelt_cpu_supports)");
     strbuf_add(out, " */\n");
 }
 
-void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t, const CodegenOptions *o) {
+void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
+                  const CodegenOptions *o) {
     Api *api = api_create(a, m, t);
     char *upper = arena_strdup(a, m->name);
     for (char *s = upper; *s; s++) *s = (char)toupper((unsigned char)*s);
     print_intro(out, m, t, api, o);
-    strbuf_printf(out, "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n%s\n", upper, upper,
-                  has_strings(m) ? "#include \"smelt.h\" /* smelt_string */\n" : "");
+    strbuf_printf(out,
+                  "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n%s\n",
+                  upper, upper, has_strings(m) ? "#include \"smelt.h\" /* smelt_string */\n" : "");
     print_macros(out, upper, api);
     strbuf_add(out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");
     strbuf_printf(out, "int %s_run(", m->name);
     print_parameters(out, m, api, o);
-    strbuf_printf(out, ");\n\n/* Names, types, symbols and the generic call: see smelt.h. */\n"
-                       "extern const smelt_model %s_model;\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n", m->name);
+    strbuf_printf(out,
+                  ");\n\n/* Names, types, symbols and the generic call: see smelt.h. */\n"
+                  "extern const smelt_model %s_model;\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n",
+                  m->name);
 }

@@ -23,22 +23,25 @@ static bool same_architecture(const char *a, const char *b) {
     return n == strcspn(b, "-") && !strncmp(a, b, n);
 }
 
-/* What code for an architecture may assume when nothing is said; "generic" where LLVM knows best. */
+/* What code for an architecture may assume when nothing is said; "generic" where LLVM knows best.
+ */
 static const char *baseline_cpu(const char *triple) {
-    return !strncmp(triple, "x86_64", 6) ? "x86-64" : !strncmp(triple, "riscv64", 7) ? "generic-rv64"
-                                                                                  : "generic";
+    return !strncmp(triple, "x86_64", 6)    ? "x86-64"
+           : !strncmp(triple, "riscv64", 7) ? "generic-rv64"
+                                            : "generic";
 }
 
-/* riscv64 Linux systems have at least these; plain "generic-rv64" would compute floats in software. */
+/* riscv64 Linux systems have at least these; plain "generic-rv64" would compute floats in software.
+ */
 static const char *baseline_features(const char *triple) {
     return !strncmp(triple, "riscv64", 7) ? "+m,+a,+f,+d,+c" : "";
 }
 
-/* Does LLVM choose instructions of this x86 feature for ordinary code? The others (rtm, clwb, amx, ...)
- * would only narrow down the processors that a library runs on. */
+/* Does LLVM choose instructions of this x86 feature for ordinary code? The others (rtm, clwb, amx,
+ * ...) would only narrow down the processors that a library runs on. */
 static bool is_for_code(const char *name, size_t n) {
-    static const char *const prefixes[] = {"sse", "ssse3", "avx", "fma", "f16c", "bmi", "lzcnt",
-                                           "popcnt", "movbe", "gfni"};
+    static const char *const prefixes[] = {"sse", "ssse3", "avx",    "fma",   "f16c",
+                                           "bmi", "lzcnt", "popcnt", "movbe", "gfni"};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
         size_t len = strlen(prefixes[i]);
         if (n >= len && !strncmp(name, prefixes[i], len) && strncmp(name, "fma4", 4)) return true;
@@ -73,9 +76,13 @@ const Target *codegen_target(Arena *a, const char *triple, const char *cpu, cons
         return NULL;
     }
     bool native = same_architecture(host, wanted) && (!cpu || !strcmp(cpu, "native"));
-    const char *base = native ? host_features(a, wanted) : cpu && strcmp(cpu, "native") ? "" : baseline_features(wanted);
-    if (native) cpu = take(LLVMGetHostCPUName());
-    else if (!cpu || !strcmp(cpu, "native")) cpu = baseline_cpu(wanted);
+    const char *base = native                         ? host_features(a, wanted)
+                       : cpu && strcmp(cpu, "native") ? ""
+                                                      : baseline_features(wanted);
+    if (native)
+        cpu = take(LLVMGetHostCPUName());
+    else if (!cpu || !strcmp(cpu, "native"))
+        cpu = baseline_cpu(wanted);
     const char *all = arena_printf(a, "%s%s%s", base, *base && features && *features ? "," : "",
                                    features ? features : "");
     return target_resolve(a, wanted, cpu, all);

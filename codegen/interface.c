@@ -19,14 +19,14 @@ double api_flops(const KModule *m) {
     return sum;
 }
 
-/* ---- names of expressions ----------------------------------------------------------------------- */
+/* ---- names of expressions -------------------------------------------------------------------- */
 
 static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
     static const struct {
         KOp op;
         const char *sign;
-    } infix[] = {{KO_add, " + "}, {KO_sub, " - "}, {KO_mul, "*"}, {KO_fdiv, " / "}, {KO_div, " / "},
-                 {KO_fmod, " % "}, {KO_rem, " % "}};
+    } infix[] = {{KO_add, " + "}, {KO_sub, " - "},  {KO_mul, "*"},  {KO_fdiv, " / "},
+                 {KO_div, " / "}, {KO_fmod, " % "}, {KO_rem, " % "}};
     if (e->op == KO_const_i) {
         strbuf_printf(b, "%lld", (long long)e->u.i);
         return;
@@ -52,7 +52,7 @@ static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
     strbuf_add(b, ")");
 }
 
-/* ---- symbols ------------------------------------------------------------------------------------ */
+/* ---- symbols --------------------------------------------------------------------------------- */
 
 static void see_computed(const KExpr *e, void *found) {
     if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
@@ -81,7 +81,8 @@ static void add_symbol(Arena *a, SymbolList *list, int kind, const KExpr *dim) {
     vec_push(a, list, s);
 }
 
-static void add_dims(Arena *a, const KModule *m, const KIo *io, uint32_t n, int kind, SymbolList *list) {
+static void add_dims(Arena *a, const KModule *m, const KIo *io, uint32_t n, int kind,
+                     SymbolList *list) {
     int64_t fixed;
     for (uint32_t i = 0; i < n; i++)
         for (int d = 0; d < io[i].rank; d++)
@@ -93,7 +94,8 @@ static void find_symbols(Arena *a, const KModule *m, Api *api) {
     SymbolList list = {0};
     for (uint32_t i = 0; i < m->n_symbols; i++) {
         KVar *v = m->symbols[i];
-        ApiSymbol s = {.name = v->name, .kind = API_ARGUMENT, .min = v->lo < 0 ? 0 : v->lo, .max = v->hi};
+        ApiSymbol s = {
+            .name = v->name, .kind = API_ARGUMENT, .min = v->lo < 0 ? 0 : v->lo, .max = v->hi};
         s.value = k_var(m->k, v);
         vec_push(a, &list, s);
     }
@@ -106,7 +108,7 @@ static void find_symbols(Arena *a, const KModule *m, Api *api) {
     api->n_arguments = m->n_symbols;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static uint64_t times(uint64_t a, uint64_t b) {
     uint64_t r;
@@ -135,7 +137,8 @@ static void describe(Arena *a, const Api *api, const KIo *io, ApiTensor *t) {
 }
 
 /* Distinct parameter names; the fixed ones of the call are taken. */
-static const char *parameter_name(Arena *a, StrMap *taken, const char *name, const char *fallback, uint32_t i) {
+static const char *parameter_name(Arena *a, StrMap *taken, const char *name, const char *fallback,
+                                  uint32_t i) {
     const char *id = c_identifier(a, name && *name ? name : fallback);
     if (strmap_get(taken, id)) id = arena_printf(a, "%s_%u", id, i);
     while (strmap_get(taken, id)) id = arena_printf(a, "%s_", id);
@@ -163,15 +166,15 @@ static void name_parameters(Arena *a, const KModule *m, Api *api) {
     }
 }
 
-/* ---- processor ---------------------------------------------------------------------------------- */
+/* ---- processor ------------------------------------------------------------------------------- */
 
 static const struct {
     const char *arch, *name;
 } known_features[] = {
 #define SMELT_CPU_X86(name, leaf, subleaf, reg, bit, state) {"x86_64", name},
-#define SMELT_CPU_AARCH64(name, word, bit, darwin) {"aarch64", name},
-#define SMELT_CPU_ARM(name, word, bit) {"arm", name},
-#define SMELT_CPU_RISCV(name, word, bit) {"riscv64", name},
+#define SMELT_CPU_AARCH64(name, word, bit, darwin)          {"aarch64", name},
+#define SMELT_CPU_ARM(name, word, bit)                      {"arm", name},
+#define SMELT_CPU_RISCV(name, word, bit)                    {"riscv64", name},
 #include "runtime/include/smelt_cpu.def"
 };
 
@@ -212,4 +215,17 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     api->cpu_features = list_features(a, t);
     api->checks_cpu = api_flops(m) >= cheap_flops;
     return api;
+}
+
+bool api_check(const Api *api, const KModule *m, Diag *d) {
+    int before = diag_n_errors(d);
+    for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
+        const ApiTensor *t = i < m->n_inputs ? &api->inputs[i] : &api->outputs[i - m->n_inputs];
+        if (t->io->dtype == DT_STR)
+            diag_unsupported(d, SRC_NOWHERE, "tensor '%s': strings cannot be compiled yet",
+                             t->io->name);
+        if (t->has_data_dims && t->max_bytes == UINT64_MAX)
+            diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);
+    }
+    return diag_n_errors(d) == before;
 }

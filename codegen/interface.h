@@ -1,8 +1,8 @@
 /* What a compiled model shows its caller, worked out once for the header and all renderers.
  *
- * Symbols of the API in table order: ARGUMENTs (KModule.symbols), DERIVEDs (dims that are expressions
- * over them), DATAs (dims known after the run). A dim d >= 0 is fixed, d < 0 is symbol -1 - d, as in
- * smelt_tensor_info. */
+ * Symbols of the API in table order: ARGUMENTs (KModule.symbols), DERIVEDs (dims that are
+ * expressions over them), DATAs (dims known after the run). A dim d >= 0 is fixed, d < 0 is symbol
+ * -1 - d, as in smelt_tensor_info. */
 #ifndef SMELT_CODEGEN_INTERFACE_H
 #define SMELT_CODEGEN_INTERFACE_H
 
@@ -20,11 +20,11 @@ typedef struct ApiSymbol {
 
 typedef struct ApiTensor {
     const KIo *io;
-    const char *c_name;   /* parameter of the typed call */
+    const char *c_name; /* parameter of the typed call */
     int64_t *dims;
-    uint64_t max_bytes;   /* UINT64_MAX where that does not fit */
-    bool has_symbols;     /* some dim is not fixed */
-    bool has_data_dims;   /* the typed call gets an array for its dims */
+    uint64_t max_bytes; /* UINT64_MAX where that does not fit */
+    bool has_symbols;   /* some dim is not fixed */
+    bool has_data_dims; /* the typed call gets an array for its dims */
 } ApiTensor;
 
 typedef struct Api Api;
@@ -33,15 +33,19 @@ struct Api {
     uint32_t n_symbols, n_arguments;
     const char **argument_names; /* parameters of the typed call */
     ApiTensor *inputs, *outputs;
-    uint64_t arena_bytes;   /* with alignment slack, for all accepted arguments; UINT64_MAX: too many */
+    uint64_t
+        arena_bytes; /* with alignment slack, for all accepted arguments; UINT64_MAX: too many */
     uint64_t *const_offset; /* of each constant in the weights */
     uint64_t weight_bytes;
-    uint64_t model_hash;    /* smelt_model's: of the model file */
+    uint64_t model_hash;      /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
     bool checks_cpu;          /* each call tests the processor */
 };
 
 Api *api_create(Arena *a, const KModule *m, const Target *t);
+/* False, with the reasons in d, when the interface needs something that renderers do not have:
+ * strings, or results without a bound on their size. */
+bool api_check(const Api *api, const KModule *m, Diag *d);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t);
 /* Number of floating-point operations of one run, as the kernels estimate it. */
@@ -50,7 +54,8 @@ double api_flops(const KModule *m);
 /* ---- header.c ---- */
 
 /* The text of NAME.h: complete in itself, for C99 and C++11 and later. */
-void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t, const CodegenOptions *o);
+void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
+                  const CodegenOptions *o);
 /* "model-name.1" as a C identifier: never empty, a keyword or reserved. */
 const char *c_identifier(Arena *a, const char *name);
 

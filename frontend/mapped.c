@@ -172,6 +172,15 @@ bool mapped_is_intact(const MappedFile *f) {
     return !f->guard || !atomic_load(&f->guard->is_cut);
 }
 
+void mapped_release(const MappedFile *f, const void *bytes, size_t n_bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes, end = start + n_bytes;
+    uintptr_t first = (uintptr_t)f->bytes, last = first + f->n_bytes;
+    if (!f->guard || start < first || end > last || mapped_is_intact(f) == false) return;
+    start = (start + page - 1) / page * page;
+    end = end / page * page;
+    if (start < end) madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
 void mapped_close(MappedFile *f) {
     if (f->guard) {
         munmap((void *)(uintptr_t)f->bytes, f->n_bytes);

@@ -89,6 +89,7 @@ static Stage *stage_insert(DefProgram *p, Stage *at, Form form, KTensor *out, co
     Stage *s = arena_new(p->arena, Stage), *before = at ? at->prev : p->last;
     s->form = form;
     s->id = p->n_stages++;
+    s->owner = p;
     s->out = out;
     s->node = node;
     s->prev = before;
@@ -417,6 +418,7 @@ const KExpr *expr_open(DefProgram *p, const KExpr *e) {
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
     KCtx *k = p->m->k;
     const KExpr **parts[] = {&s->body, &s->lhs, &s->rhs, &s->finish};
+    s->reads.known = false;
     for (int i = 0; i < 4; i++)
         if (*parts[i]) *parts[i] = k_rewrite(k, *parts[i], fn, user);
     for (int i = 0; i < s->n_states; i++) {
@@ -477,48 +479,76 @@ static void note_read(const KExpr *e, void *user) {
     r->out[r->n++] = e->u.tensor;
 }
 
-static const KExpr *note_read_rewrite(KCtx *k, const KExpr *e, void *user) {
-    (void)k;
-    note_read(e, user);
-    return e;
-}
-
-int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
-    KCtx *k = p->m->k;
-    Reads r = {out, 0, cap};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+/* Expressions never change, so the answer holds for the same ones; stage_rewrite forgets it for the
+ * parts that are not compared. */
+static void find_reads(KCtx *k, Arena *a, Stage *s, const KExpr *const *parts) {
+    KTensor *found[256];
+    Reads r = {found, 0, 256};
     for (int i = 0; i < 4; i++)
         if (parts[i]) k_visit(k, parts[i], note_read, &r);
     for (int i = 0; i < s->n_states; i++) {
         k_visit(k, s->state_init[i], note_read, &r);
         k_visit(k, s->step[i], note_read, &r);
     }
-    if (s->form == FORM_PROGRAM) /* the identity rewrite is a visit */
-        kblock_rewrite(k, (KBlock *)&s->program, note_read_rewrite, &r);
-    return r.n;
+    if (s->form == FORM_PROGRAM) kblock_visit(k, &s->program, note_read, &r);
+    s->reads.known = true;
+    s->reads.n = r.n;
+    s->reads.tensors = arena_copy(a, found, sizeof *found * (size_t)r.n);
+    memcpy(s->reads.of, parts, sizeof s->reads.of);
+}
+
+int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    if (!s->reads.known || memcmp(s->reads.of, parts, sizeof parts))
+        find_reads(p->m->k, p->arena, (Stage *)s, parts);
+    BUG_IF(s->reads.n > cap, "a stage reads more than %d tensors", cap);
+    if (s->reads.n) memcpy(out, s->reads.tensors, sizeof *out * (size_t)s->reads.n);
+    return s->reads.n;
+}
+
+void stage_note_reads(Stage *s) {
+    KTensor *read[256];
+    int n = stage_reads(s->owner, s, read, 256);
+    for (int i = 0; i < n; i++) {
+        vec_push(s->owner->arena, &read[i]->users, s);
+        read[i]->n_users++;
+    }
+}
+
+void stage_forget_reads(Stage *s) {
+    KTensor *read[256];
+    int n = stage_reads(s->owner, s, read, 256);
+    for (int i = 0; i < n; i++) {
+        KTensor *t = read[i];
+        for (uint32_t u = 0; u < t->users.n; u++) {
+            if (t->users.at[u] != s) continue;
+            memmove(&t->users.at[u], &t->users.at[u + 1], sizeof(Stage *) * (t->users.n - u - 1));
+            t->users.n--;
+            t->n_users--;
+            break;
+        }
+    }
+}
+
+/* What a control-flow node takes from outside is read as dense memory. */
+static void note_region_inputs(DefProgram *p, Stage *s) {
+    for (int i = 0; i < s->region->n_in; i++) {
+        KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
+        if (!t) continue;
+        vec_push(p->arena, &t->users, s);
+        t->n_users++;
+        t->dense_only = true;
+    }
 }
 
 static void count_in(DefProgram *p, void *user) {
     (void)user;
-    KTensor *read[256];
     for (Stage *s = p->first; s; s = s->next) {
-        int n = stage_reads(p, s, read, 256);
-        for (int i = 0; i < n; i++) {
-            read[i]->n_users++;
-            read[i]->user = s;
-        }
-        for (int i = 0; s->region && i < s->region->n_in; i++) {
-            KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
-            if (t) {
-                t->n_users++;
-                t->user = s;
-                t->dense_only = true;
-            }
-        }
+        stage_note_reads(s);
+        if (s->region) note_region_inputs(p, s);
     }
     for (uint32_t i = 0; i < p->outputs.n; i++) {
         p->outputs.at[i]->n_users++;
-        p->outputs.at[i]->user = NULL;
         p->outputs.at[i]->dense_only = true;
     }
 }
@@ -527,7 +557,7 @@ static void reset_users(DefProgram *p, void *user) {
     (void)user;
     for (uint32_t i = 0; i < p->tensors.n; i++) {
         p->tensors.at[i]->n_users = 0;
-        p->tensors.at[i]->user = NULL;
+        p->tensors.at[i]->users.n = 0;
     }
 }
 

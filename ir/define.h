@@ -49,8 +49,8 @@ struct KTensor {
     Stage *def;       /* stage that defines it; NULL for inputs, constants, region inputs */
     KTensor *alias;   /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
-    uint32_t n_users; /* stages that read it, program outputs included; set by program_count_users */
-    Stage *user;      /* the last of them in program order; NULL when it is an output or a region's */
+    VEC(Stage *) users; /* stages that read it, each once; set by program_count_users */
+    uint32_t n_users;   /* of those, plus one for each place in a program's outputs */
     KBuf *buf;        /* what kernels and programs address; exists from creation on */
     Value *value;     /* graph value it stands for, or NULL for a temporary between stages */
 };
@@ -63,6 +63,7 @@ struct Stage {
     Form form;
     uint32_t id;
     Stage *prev, *next;
+    DefProgram *owner; /* the program it is in */
     KTensor *out;
     KVar *axis[MAX_RANK]; /* KV_AXIS, one per dim of out */
     KVar *red[MAX_RED];
@@ -98,6 +99,12 @@ struct Stage {
     bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
     struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
+    struct {
+        bool known;
+        const KExpr *of[4]; /* body, lhs, rhs, finish when they were looked at */
+        KTensor **tensors;
+        int n;
+    } reads; /* stage_reads' memory */
 };
 
 /* A list of stages; the main one and one for each region body. */
@@ -186,8 +193,11 @@ KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
 const KExpr *at_pred(const KExpr *at);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
-/* Fills KTensor.n_users and .user for all tensors of p and of the programs below it. */
+/* Fills KTensor.users and n_users for all tensors of p and of the programs below it. */
 void program_count_users(DefProgram *p);
+/* Keep them right: s now reads what it reads / s is about to change or go. */
+void stage_note_reads(Stage *s);
+void stage_forget_reads(Stage *s);
 /* Calls fn for p and all programs below it, outermost first. */
 void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user);
 /* Do t's elements lie in dense row-major order (whatever its layout says)? */

@@ -16,8 +16,7 @@
 
 #include "ir/support/str.h"
 
-/* ---- modules and symbols ------------------------------------------------------------------------
- */
+/* ---- modules and symbols ---------------------------------------------------------------- */
 
 Module *module_create(Diag *diag, const Target *target) {
     Module *m = xmalloc(sizeof *m);
@@ -72,8 +71,11 @@ KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound) {
     k_range(bound, &lo, &hi);
     KVar *s = kvar_new(m->k, KV_SYMBOL, DT_I64, intern(name), 0, hi < 0 ? 0 : hi);
     s->computed = true;
-    KVar *last = m->symbols.n ? m->symbols.at[m->symbols.n - 1] : NULL;
-    s->slot = last && last->computed ? last->slot + 1 : 0;
+    for (uint32_t i = m->symbols.n; i-- > 0;) /* the caller's symbols may lie in between */
+        if (m->symbols.at[i]->computed) {
+            s->slot = m->symbols.at[i]->slot + 1;
+            break;
+        }
     vec_push(m->arena, &m->symbols, s);
     return s;
 }
@@ -111,8 +113,7 @@ void module_fix_symbol(Module *m, KVar *symbol, int64_t value) {
     number_symbols(m);
 }
 
-/* ---- graphs and values --------------------------------------------------------------------------
- */
+/* ---- graphs and values ------------------------------------------------------------------ */
 
 Graph *graph_create(Module *m, Graph *parent, const char *name) {
     Graph *g = arena_new(m->arena, Graph);
@@ -157,8 +158,7 @@ void graph_add_output(Graph *g, Value *v) {
     vec_push(g->module->arena, &g->outputs, v);
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------
- */
+/* ---- nodes ------------------------------------------------------------------------------ */
 
 static void link_before(Graph *g, Node *n, Node *at) {
     n->next = at;

@@ -119,6 +119,8 @@ struct Module {
     KModule *kmod;     /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */
     void *on_destroy_user;
+    /* constant bytes that are not needed for a while may leave memory; NULL: they stay */
+    void (*release)(const Module *m, const void *bytes, uint64_t n_bytes);
 };
 
 Module *module_create(Diag *diag, const Target *target);

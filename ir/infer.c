@@ -24,7 +24,8 @@ static bool check_arity(Module *m, const Node *n) {
         return false;
     }
     if (op->n_out >= 0 && n->n_out > op->n_out) {
-        diag_error(m->diag, n->loc, "has %d outputs, must have at most %d", (int)n->n_out, op->n_out);
+        diag_error(m->diag, n->loc, "has %d outputs, must have at most %d", (int)n->n_out,
+                   op->n_out);
         return false;
     }
     for (int i = 0; i < op->in_lo && !op_has(n->op, OPF_CONTROL); i++) {

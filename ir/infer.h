@@ -4,10 +4,10 @@
 
 #include "ir/graph.h"
 
-/* Gives every value of g and of the graphs below it a dtype and a shape; false after messages (as many
- * as there are problems that do not follow from others). Graph inputs have their types already. An If
- * whose condition is known is replaced by its branch: the other one may not even have valid shapes.
- * May be called again after the graph has changed. */
+/* Gives every value of g and of the graphs below it a dtype and a shape; false after messages (as
+ * many as there are problems that do not follow from others). Graph inputs have their types
+ * already. An If whose condition is known is replaced by its branch: the other one may not even
+ * have valid shapes. May be called again after the graph has changed. */
 bool infer_graph(Module *m, Graph *g);
 
 #endif

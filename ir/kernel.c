@@ -855,6 +855,10 @@ const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     return k_ternary(k, e->op, args[0], args[1], args[2]);
 }
 
+const KExpr *k_exact(KCtx *k, KOp op, DType t, const KExpr *const *args, int n) {
+    return cons(k, op, t, 0, args, n);
+}
+
 /* ---- walks ------------------------------------------------------------------------------------------------ */
 
 /* Memo of one walk: expression id to a result. */

@@ -133,6 +133,8 @@ const KExpr *k_cast(KCtx *k, DType t, const KExpr *a);
 const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a);
 /* Any op with new operands (same op, payload and dtype rule): for rewriting. */
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args);
+/* The node as written, nothing folded: for the parser. Not for leaves, loads and at. */
+const KExpr *k_exact(KCtx *k, KOp op, DType t, const KExpr *const *args, int n);
 
 #define K_UNARY(name)                                                                              \
     static inline const KExpr *k_##name(KCtx *k, const KExpr *a) {                                 \
@@ -277,6 +279,8 @@ void kb_comment(KBuild *b, const char *text);
 KStmt *kernel_parallel_loop(const Kernel *kn);
 /* Rewrites every expression of the block tree through fn. */
 void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user);
+/* Calls fn on every node of every expression of the block tree (once per expression). */
+void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *user), void *user);
 /* Appends a text that is equal for kernels that compute the same thing: independent of names, notes
  * and of which buffers and variables they use. */
 

@@ -139,6 +139,19 @@ void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user) {
     }
 }
 
+void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *user), void *user) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        if (s->extent) k_visit(k, s->extent, fn, user);
+        if (s->index) k_visit(k, s->index, fn, user);
+        if (s->value) k_visit(k, s->value, fn, user);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
+            if (s->args[i].offset) k_visit(k, s->args[i].offset, fn, user);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) k_visit(k, s->scalars[i], fn, user);
+        kblock_visit(k, &s->body, fn, user);
+        kblock_visit(k, &s->other, fn, user);
+    }
+}
+
 /* ---- signatures ------------------------------------------------------------------------------------ */
 
 /* Numbers things in order of first appearance. Pointers are keys; tables are small and linear. */

@@ -61,14 +61,42 @@ static bool inputs_are_const(DefProgram *p, const Stage *s) {
     return true;
 }
 
+static void release_inputs(DefProgram *p, const Stage *s) {
+    enum { WORTH_IT = 1 << 20 };
+    KTensor *read[256];
+    const KExpr *offset;
+    int n = p->m->release ? stage_reads(p, s, read, 256) : 0;
+    for (int i = 0; i < n; i++) {
+        const KTensor *t = tensor_root(p->m->k, read[i], &offset);
+        if (t->data_bytes >= WORTH_IT) p->m->release(p->m, t->data, t->data_bytes);
+    }
+}
+
+/* Does the stage depend on a size that is not known, or on an enclosing loop? */
+static const KExpr *note_outer_var(KCtx *k, const KExpr *e, void *user) {
+    bool *found = user;
+    (void)k;
+    if (e->op == KO_var && e->u.var->kind == KV_SYMBOL) *found = true;
+    return e;
+}
+
+static bool needs_sizes(DefProgram *p, Stage *s) {
+    bool found = false;
+    stage_rewrite(p, s, note_outer_var, &found);
+    for (int i = 0; s->out && i < s->out->rank; i++) found |= s->out->dims[i]->op != KO_const_i;
+    for (int i = 0; i < s->n_red; i++) found |= s->red_extent[i]->op != KO_const_i;
+    return found;
+}
+
 bool evaluate_stage(DefProgram *p, Stage *s) {
     KBlock body = {0};
-    if (s->form == FORM_REGION || s->n_sizes || !inputs_are_const(p, s)) return false;
+    if (s->form == FORM_REGION || s->n_sizes || !inputs_are_const(p, s) || needs_sizes(p, s)) return false;
     int n_outs = s->form == FORM_PROGRAM ? s->n_outs : 1;
     for (int i = 0; i < n_outs; i++)
         if (!give_data(p, s->form == FORM_PROGRAM ? s->outs[i] : s->out)) return false;
     stage_open(p, s, &body);
     if (!run(p->m, p, body)) BUG("stage '%s' could not be evaluated", s->out->name);
+    release_inputs(p, s);
     return true;
 }
 

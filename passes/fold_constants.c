@@ -15,7 +15,7 @@
 #include "passes/pass.h"
 
 #define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
-enum { SPLAT_BYTES = 64 << 10 };
+enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10 };
 
 /* ---- contents ------------------------------------------------------------------------------------ */
 
@@ -76,6 +76,8 @@ static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
         out_bytes += bytes;
         out_elems += bytes / (uint64_t)dtype_bytes(v->dtype);
     }
+    /* large weights that only move are left to where they are packed: one copy instead of two */
+    if (op_has(n->op, OPF_MOVEMENT) && out_bytes > MOVED_BYTES) return false;
     return out_bytes <= limit_bytes && (out_bytes <= SPLAT_BYTES || out_elems / 2 <= in_elems);
 }
 

@@ -113,14 +113,14 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     Stage before = *reader;
     KTensor *read[256];
     Measure old = measure(k, reader);
+    stage_forget_reads(reader);
     stage_inline(p, reader, map);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
     bool ugly = new.n_div > old.n_div && is_pure_movement(map);
-    if (too_big || ugly) {
-        *reader = before;
-        return false;
-    }
+    if (too_big || ugly) *reader = before;
+    stage_note_reads(reader);
+    if (too_big || ugly) return false;
     if (reader->form == FORM_MAP && reader->body->op != KO_at) reader->view = reader->movement = false;
     if (!map->view) reader->view = false;
     pass_trace("fuse_stages", map->node, "substituted into %s",
@@ -130,11 +130,10 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
 
 static bool inline_everywhere(DefProgram *p, Stage *map) {
     bool changed = false;
-    for (Stage *s = map->next; s; s = s->next) {
-        KTensor *read[256];
-        int n = s->form == FORM_REGION ? 0 : stage_reads(p, s, read, 256);
-        for (int i = 0; i < n; i++)
-            if (read[i] == map->out) changed |= try_inline(p, map, s);
+    for (uint32_t i = map->out->users.n; i-- > 0;) {
+        if (i >= map->out->users.n) continue; /* a reader that took it is gone from the list */
+        Stage *reader = map->out->users.at[i];
+        if (reader->owner == p) changed |= try_inline(p, map, reader);
     }
     return changed;
 }
@@ -201,7 +200,7 @@ static bool breaks_vectors(KCtx *k, const Stage *folded, const SamePlace *sp) {
 
 static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map, SamePlace *sp) {
     if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return false;
-    if (folded->out->n_users != 1 || folded->out->user != map || folded->out->dense_only) return false;
+    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only) return false;
     *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
     k_visit(p->m->k, map->body, note_place, sp);
     return sp->index && sp->same && is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp);
@@ -209,6 +208,8 @@ static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map,
 
 static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace *sp) {
     KCtx *k = p->m->k;
+    stage_forget_reads(map);
+    stage_forget_reads(folded);
     const KExpr **parts[] = {&folded->body, &folded->lhs, &folded->rhs, &folded->finish};
     for (int i = 0; i < 4; i++)
         if (*parts[i]) *parts[i] = k_subst(k, *parts[i], folded->axis, sp->index, folded->out->rank);
@@ -226,6 +227,7 @@ static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace
     *map = merged;
     map->prev = merged.prev;
     map->out->def = map;
+    stage_note_reads(map);
 }
 
 static bool fuse_into_store(DefProgram *p, Stage *map) {
@@ -249,41 +251,31 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
 
 /* ---- the pass ------------------------------------------------------------------------------------------------ */
 
+/* Backwards, so that what only dropped stages read goes too. */
 static bool drop_unread(DefProgram *p) {
     bool changed = false;
     for (Stage *s = p->last, *prev; s; s = prev) {
         prev = s->prev;
         if (!takes_substitution(s) && s->form != FORM_SCAN) continue;
         if (s->out->n_users || s->out->dense_only) continue;
+        stage_forget_reads(s);
         stage_remove(p, s);
         changed = true;
-        program_count_users(p->m->defs);
     }
     return changed;
-}
-
-/* Does the program's scope include the stage that writes t? */
-static bool is_own(const DefProgram *p, const Stage *s) {
-    for (const Stage *x = p->first; x; x = x->next)
-        if (x == s) return true;
-    return false;
 }
 
 static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
-        if (s->form != FORM_MAP || !is_own(p, s)) continue;
+        if (s->form != FORM_MAP) continue;
         if (fuse_into_store(p, s)) {
             *changed = true;
-            program_count_users(p->m->defs);
             continue;
         }
         if (s->out->dense_only) continue; /* an output, or read by programs and regions */
-        if (inline_everywhere(p, s)) {
-            *changed = true;
-            program_count_users(p->m->defs);
-        }
+        *changed |= inline_everywhere(p, s);
     }
 }
 

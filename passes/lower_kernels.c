@@ -97,8 +97,10 @@ static double stage_flops(const Stage *s) {
 /* ---- halos ---------------------------------------------------------------------------------------------- */
 
 /* Zeroes the halo slabs of t: for each axis with a halo, the rows before and after, over all of the others. */
-static void zero_halo(Lower *l, const KTensor *t, const Stage *s) {
+static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
     KCtx *k = l->k;
+    const KExpr *offset;
+    KTensor *root = tensor_root(k, t, &offset);
     KBlock body = {0};
     KBuild b;
     kb_begin(&b, k, &body);
@@ -123,7 +125,7 @@ static void zero_halo(Lower *l, const KTensor *t, const Stage *s) {
                 const KExpr *lane = kb_for(&b, LOOP_VECTOR, "l", k_int(k, lay->block));
                 flat = k_add(k, k_mul(k, flat, k_int(k, lay->block)), lane);
             }
-            kb_store(&b, t->buf, flat, k_const(k, t->dtype, 0));
+            kb_store(&b, root->buf, k_add(k, flat, offset), k_const(k, t->dtype, 0));
             while (b.depth > 1) kb_end(&b);
         }
     call_block(l, body, s, 0);

@@ -5,10 +5,15 @@
  * the first pass that recorded messages: what comes later may rely on everything before. */
 #include "passes/pass.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
+
+#include "ir/parse.h"
+#include "ir/print.h"
+#include "ir/verify.h"
 
 const PassInfo pass_info[PASS_COUNT] = {
 #define PASS(name, level, opt, needs, keeps, doc)                                                  \
@@ -68,21 +73,70 @@ static double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+void print_module(StrBuf *out, const Module *m) {
+    if (m->kmod) print_kmodule(out, m->kmod);
+    else if (m->defs) print_program(out, m->defs);
+    else print_graph(out, m->main);
+}
+
+/* ---- what is done after a pass --------------------------------------------------------------------- */
+
+/* The text of the graph and kernel levels, read back and printed again, must be the same. */
+static void check_round_trip(const Module *m, const char *pass) {
+    if (m->defs && !m->kmod) return; /* definitions are printed only */
+    StrBuf text = {0}, again = {0};
+    print_module(&text, m);
+    Diag *d = diag_create();
+    Module *copy = parse_module_like(strbuf_text(&text), m, d);
+    BUG_IF(!copy, "the text after %s cannot be read: %s", pass, diag_message(d, 0));
+    print_module(&again, copy);
+    BUG_IF(strcmp(strbuf_text(&text), strbuf_text(&again)), "the text after %s changes when it is read back", pass);
+    module_destroy(copy);
+    diag_destroy(d);
+    strbuf_free(&text);
+    strbuf_free(&again);
+}
+
+/* To a numbered file of the dump folder, or to stderr. */
+static void dump_module(Module *m, const PassOptions *o, int number, const char *pass, bool changed) {
+    StrBuf text = {0};
+    if (changed) print_module(&text, m);
+    FILE *out = stderr;
+    if (o->dump_dir) {
+        const char *path = arena_printf(m->scratch, "%s/%02d_%s.ir", o->dump_dir, number, pass);
+        out = fopen(path, "w");
+        if (!out) diag_error(m->diag, SRC_NOWHERE, "cannot write '%s': %s", path, strerror(errno));
+    }
+    if (out) fprintf(out, "# after %s%s\n%s", pass, changed ? "" : " (unchanged)", strbuf_text(&text));
+    if (out && out != stderr && fclose(out)) diag_error(m->diag, SRC_NOWHERE, "cannot write to '%s'", o->dump_dir);
+    strbuf_free(&text);
+}
+
+/* ---- the walk -------------------------------------------------------------------------------------- */
+
+/* A module that was read as kernels has nothing for the levels before. */
 static bool is_wanted(const Module *m, const PassOptions *o, const PassInfo *p) {
     if (p->opt > m->opt || list_has(o->skip, p->name)) return false;
+    if (m->kmod && p->level != LEVEL_KERNEL) return false;
     return !o->only || list_has(o->only, p->name);
 }
 
-static void run_one(Module *m, const PassOptions *o, const PassInfo *p) {
+static void run_one(Module *m, const PassOptions *o, int number) {
+    const PassInfo *p = &pass_info[number];
     double start = seconds_now();
     size_t before = arena_used_bytes(m->arena);
     bug_context(p->name, SRC_NOWHERE);
     bool changed = p->run(m);
+    m->facts = changed ? p->keeps : m->facts | p->keeps; /* what it keeps it also has found */
+    double seconds = seconds_now() - start;
+    bool good = !diag_n_errors(m->diag);
+    if (good && o->verify > 0) verify_module(m, p->name);
+    if (good && o->verify > 1) check_round_trip(m, p->name);
+    if (good && list_has(o->dump, p->name)) dump_module(m, o, number, p->name, changed);
     bug_context(NULL, SRC_NOWHERE);
     arena_reset(m->scratch);
-    m->facts = changed ? p->keeps : m->facts | p->keeps; /* what it keeps it also has found */
     if (o->time)
-        fprintf(stderr, "%-18s %8.3f s %10.1f MiB%s\n", p->name, seconds_now() - start,
+        fprintf(stderr, "%-18s %8.3f s %10.1f MiB%s\n", p->name, seconds,
                 (double)(arena_used_bytes(m->arena) - before) / (1 << 20), changed ? "" : "  (unchanged)");
 }
 
@@ -96,7 +150,7 @@ bool run_passes(Module *m, const PassOptions *o) {
                            p->name);
                 return false;
             }
-            run_one(m, o, p);
+            run_one(m, o, i);
             if (diag_n_errors(m->diag)) return false;
         }
         if (o->stop_after && !strcmp(o->stop_after, p->name)) break;

@@ -45,6 +45,8 @@ typedef struct PassOptions {
 
 /* Runs the pipeline; false when messages were recorded in m->diag. */
 bool run_passes(Module *m, const PassOptions *o);
+/* Appends the text of the level that the module has reached: graph, definitions or kernels. */
+void print_module(StrBuf *out, const Module *m);
 /* -1 when there is no such pass. */
 int pass_from_name(const char *name);
 /* Prints one decision line when --trace names this pass: "fuse_stages: conv1: why". */

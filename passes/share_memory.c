@@ -26,11 +26,21 @@ static bool is_written_in(const DefProgram *p, const KTensor *t) {
     return false;
 }
 
+/* Element for element at the same place in memory? */
+static bool is_same_memory(KCtx *k, const Stage *s) {
+    const KTensor *from = s->body->u.tensor, *to = s->out;
+    if (s->view && tensor_is_dense(k, from) && tensor_is_dense(k, to)) return true;
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < to->rank; i++) index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    return tensor_n_elems(k, from) == tensor_n_elems(k, to) && !to->layout.has_halo &&
+           tensor_flat_index(k, from, s->body->arg) == tensor_flat_index(k, to, index);
+}
+
 static bool share_view(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    if (s->form != FORM_MAP || !s->view || s->body->op != KO_at || at_pred(s->body)) return false;
+    if (s->form != FORM_MAP || s->body->op != KO_at || at_pred(s->body)) return false;
     KTensor *from = s->body->u.tensor, *to = s->out;
-    if (from->dtype != to->dtype || !tensor_is_dense(k, from) || !tensor_is_dense(k, to)) return false;
+    if (from->dtype != to->dtype || !is_same_memory(k, s)) return false;
     if (!is_program_output(p, to)) {
         to->alias = from;
     } else {
@@ -109,8 +119,14 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
         if (c->part[j] == t) return false;
     if (!is_ours(t) || !is_written_in(p, t) || t->dtype != out->dtype) return false;
     if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
-    return a->block == b->block && (a->block <= 1 || a->block_axis == b->block_axis) && !a->permuted && !b->permuted &&
-           !a->has_halo && !b->has_halo;
+    if (a->permuted || b->permuted || a->block != b->block || (a->block > 1 && a->block_axis != b->block_axis)) return false;
+    for (int d = 0; d < out->rank; d++) /* a part takes on the halo of the whole, never the other way round */
+        if (a->halo[d][0] > b->halo[d][0] || a->halo[d][1] > b->halo[d][1]) return false;
+    return true;
+}
+
+static bool halo_along(const KTensor *t, int axis) {
+    return t->layout.halo[axis][0] || t->layout.halo[axis][1];
 }
 
 /* Parts written in place become aliases; what remains (inputs, constants, repeated parts) is copied by
@@ -118,14 +134,16 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
 static bool share_concat(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     static Concat c; /* large; one pass runs at a time */
-    if (!match_concat(k, s, &c) || !parts_are_contiguous(s->out, c.axis) || s->out->layout.has_halo) return false;
+    if (!match_concat(k, s, &c) || !parts_are_contiguous(s->out, c.axis) || halo_along(s->out, c.axis)) return false;
     const KExpr *index[MAX_RANK];
     bool blocked_axis = s->out->layout.block > 1 && s->out->layout.block_axis == c.axis;
     for (int i = 0; i < c.n; i++)
         if (blocked_axis && c.start[i] % s->out->layout.block) return false;
     for (int i = 0; i < c.n; i++) {
         KTensor *t = c.part[i];
-        for (int a = 0; a < s->out->rank; a++) index[a] = k_int(k, a == c.axis ? c.start[i] : 0);
+        /* the part's first stored element: where its halo begins */
+        for (int a = 0; a < s->out->rank; a++)
+            index[a] = k_int(k, a == c.axis ? c.start[i] : -(int64_t)s->out->layout.halo[a][0]);
         const KExpr *offset = tensor_flat_index(k, s->out, index);
         if (!part_can_move(p, &c, i, s->out)) {
             KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
@@ -136,6 +154,7 @@ static bool share_concat(DefProgram *p, Stage *s) {
             m->movement = true;
             t = copy;
         }
+        t->layout = s->out->layout;
         t->alias = s->out;
         t->alias_offset = offset;
     }

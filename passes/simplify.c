@@ -62,13 +62,21 @@ static bool merge_const(Module *m, StrMap *seen, Node *n, int input) {
     return true;
 }
 
+/* Two NonZero of one tensor find the same size, but each under a symbol of its own, which shapes further
+ * down mention: such nodes stay apart. */
+static bool have_equal_shapes(const Node *a, const Node *b) {
+    for (int i = 0; i < a->n_out; i++)
+        if (a->out[i] && b->out[i] && !shape_equal(a->out[i]->shape, b->out[i]->shape)) return false;
+    return true;
+}
+
 static bool merge_node(Module *m, StrMap *seen, Node *n) {
     bool changed = false;
     for (int i = 0; i < n->n_in; i++) changed |= merge_const(m, seen, n, i);
     StrBuf key = {0};
     Node *first = node_key(n, &key) ? find_or_put(m, seen, &key, n) : NULL;
     strbuf_free(&key);
-    if (!first || first == n) return changed;
+    if (!first || first == n || !have_equal_shapes(n, first)) return changed;
     for (int i = 0; i < n->n_out; i++)
         if (n->out[i] && first->out[i] && value_has_uses(n->out[i])) {
             bool had_users = n->out[i]->users.n > 0;

@@ -48,7 +48,7 @@ def load_suites(ctx):
         try:
             module = importlib.import_module("suites." + name)
         except ModuleNotFoundError as e:
-            if e.name and e.name.split(".")[0] in ("numpy", "onnx", "onnxruntime", "sklearn"):
+            if e.name and e.name.split(".")[0] in ("numpy", "onnx", "onnxruntime", "sklearn", "ml_dtypes"):
                 suites.append((name, None, [Case("import", missing(e.name))]))
                 continue
             raise

@@ -56,7 +56,7 @@ uint64_t abi_bytes(LlvmGen *g, const char *owner) {
     return LLVMABISizeOfType(g->layout, abi_struct(g, owner));
 }
 
-/* ---- constants ---------------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 static LLVMValueRef constant(LlvmGen *g, LLVMValueRef init, const char *name) {
     LLVMValueRef v = LLVMAddGlobal(g->mod, LLVMTypeOf(init), name);
@@ -71,7 +71,8 @@ LLVMValueRef abi_text(LlvmGen *g, const char *s) {
     return constant(g, LLVMConstStringInContext2(g->ctx, s, strlen(s), 0), "text");
 }
 
-static LLVMValueRef array(LlvmGen *g, LLVMTypeRef t, LLVMValueRef *items, uint32_t n, const char *name) {
+static LLVMValueRef array(LlvmGen *g, LLVMTypeRef t, LLVMValueRef *items, uint32_t n,
+                          const char *name) {
     return n ? constant(g, LLVMConstArray2(t, items, n), name) : LLVMConstNull(g->ptr);
 }
 
@@ -92,9 +93,13 @@ static LLVMValueRef tensor_table(LlvmGen *g, const ApiTensor *t, uint32_t n) {
         for (uint32_t d = 0; d < rank; d++) dims[d] = wide(g, (uint64_t)t[i].dims[d]);
         LLVMValueRef at = array(g, g->i64, dims, rank, "dims");
         free(dims);
-        LLVMValueRef row[] = {abi_text(g, t[i].io->name), at, wide(g, t[i].max_bytes),
-                              word(g, (uint32_t)dtype_info[t[i].io->dtype].onnx), word(g, rank),
-                              word(g, 0), word(g, 0)};
+        LLVMValueRef row[] = {abi_text(g, t[i].io->name),
+                              at,
+                              wide(g, t[i].max_bytes),
+                              word(g, (uint32_t)dtype_info[t[i].io->dtype].onnx),
+                              word(g, rank),
+                              word(g, 0),
+                              word(g, 0)};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
     LLVMValueRef table = array(g, type, rows, n, "tensors");
@@ -106,8 +111,8 @@ static LLVMValueRef symbol_table(LlvmGen *g, const Api *api) {
     LLVMValueRef *rows = xmalloc(sizeof *rows * (api->n_symbols + 1));
     for (uint32_t i = 0; i < api->n_symbols; i++) {
         const ApiSymbol *s = &api->symbols[i];
-        LLVMValueRef row[] = {abi_text(g, s->name), wide(g, (uint64_t)s->min), wide(g, (uint64_t)s->max),
-                              word(g, (uint32_t)s->kind), word(g, 0)};
+        LLVMValueRef row[] = {abi_text(g, s->name), wide(g, (uint64_t)s->min),
+                              wide(g, (uint64_t)s->max), word(g, (uint32_t)s->kind), word(g, 0)};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
     LLVMValueRef table = array(g, abi_struct(g, "symbol"), rows, api->n_symbols, "symbols");
@@ -132,14 +137,29 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
     const KModule *m = g->m;
     LLVMValueRef null = LLVMConstNull(g->ptr);
     LLVMTypeRef type = abi_struct(g, "model");
-    LLVMValueRef row[] = {
-        word(g, (uint32_t)abi_bytes(g, "model")), word(g, 1), abi_text(g, m->name),
-        abi_text(g, "smelt " SMELT_VERSION), abi_text(g, g->target->triple), abi_text(g, g->target->cpu),
-        abi_text(g, api->cpu_features), wide(g, api->model_hash), word(g, m->n_inputs), word(g, m->n_outputs),
-        word(g, api->n_symbols), word(g, m->n_nodes), tensor_table(g, api->inputs, m->n_inputs),
-        tensor_table(g, api->outputs, m->n_outputs), symbol_table(g, api), node_table(g),
-        wide(g, api->weight_bytes), wide(g, g->options->weight_hash), weights ? weights : null,
-        wide(g, api->arena_bytes), fn.symbols_for ? fn.symbols_for : null, fn.arena_for, fn.run};
+    LLVMValueRef row[] = {word(g, (uint32_t)abi_bytes(g, "model")),
+                          word(g, 1),
+                          abi_text(g, m->name),
+                          abi_text(g, "smelt " SMELT_VERSION),
+                          abi_text(g, g->target->triple),
+                          abi_text(g, g->target->cpu),
+                          abi_text(g, api->cpu_features),
+                          wide(g, api->model_hash),
+                          word(g, m->n_inputs),
+                          word(g, m->n_outputs),
+                          word(g, api->n_symbols),
+                          word(g, m->n_nodes),
+                          tensor_table(g, api->inputs, m->n_inputs),
+                          tensor_table(g, api->outputs, m->n_outputs),
+                          symbol_table(g, api),
+                          node_table(g),
+                          wide(g, api->weight_bytes),
+                          wide(g, g->options->weight_hash),
+                          weights ? weights : null,
+                          wide(g, api->arena_bytes),
+                          fn.symbols_for ? fn.symbols_for : null,
+                          fn.arena_for,
+                          fn.run};
     _Static_assert(sizeof row / sizeof row[0] <= MAX_FIELDS, "smelt_model fits MAX_FIELDS");
     g->scratch.n = 0;
     strbuf_printf(&g->scratch, "%s_model", m->name);
@@ -148,7 +168,7 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
     LLVMSetGlobalConstant(v, 1);
 }
 
-/* ---- the processor ------------------------------------------------------------------------------ */
+/* ---- the processor --------------------------------------------------------------------------- */
 
 typedef struct X86Row {
     const char *name;
@@ -163,12 +183,12 @@ static const X86Row x86_rows[] = {
 };
 enum { N_X86 = sizeof x86_rows / sizeof x86_rows[0] };
 
-static LLVMValueRef assembler(LlvmGen *g, const char *text, const char *constraints, LLVMTypeRef result,
-                              LLVMValueRef *args, unsigned n) {
+static LLVMValueRef assembler(LlvmGen *g, const char *text, const char *constraints,
+                              LLVMTypeRef result, LLVMValueRef *args, unsigned n) {
     LLVMTypeRef types[] = {g->i32, g->i32};
     LLVMTypeRef t = LLVMFunctionType(result, types, n, 0);
-    LLVMValueRef code = LLVMGetInlineAsm(t, text, strlen(text), constraints, strlen(constraints), 1, 0,
-                                         LLVMInlineAsmDialectATT, 0);
+    LLVMValueRef code = LLVMGetInlineAsm(t, text, strlen(text), constraints, strlen(constraints), 1,
+                                         0, LLVMInlineAsmDialectATT, 0);
     return LLVMBuildCall2(g->b, t, code, args, n, "");
 }
 
@@ -188,7 +208,8 @@ static void require(LlvmGen *g, LLVMValueRef fn, LLVMValueRef good) {
 }
 
 /* Wanted bits of one CPUID leaf's four registers; false when there are none. */
-static bool wanted_bits(const Target *t, uint32_t leaf, uint32_t subleaf, uint32_t want[4], uint32_t *state) {
+static bool wanted_bits(const Target *t, uint32_t leaf, uint32_t subleaf, uint32_t want[4],
+                        uint32_t *state) {
     bool any = false;
     memset(want, 0, 4 * sizeof *want);
     for (size_t i = 0; i < N_X86; i++) {
@@ -202,9 +223,9 @@ static bool wanted_bits(const Target *t, uint32_t leaf, uint32_t subleaf, uint32
     return any;
 }
 
-/* CPUID is slow where a hypervisor answers it, so it is asked for two or three leaves: the extended ones
- * (lzcnt and the like) are had by every processor with AVX2. Leaf 1 comes first: a processor with AVX has
- * leaf 7, and its eax says whether subleaf 1 exists. */
+/* CPUID is slow where a hypervisor answers it, so it is asked for two or three leaves: the extended
+ * ones (lzcnt and the like) are had by every processor with AVX2. Leaf 1 comes first: a processor
+ * with AVX has leaf 7, and its eax says whether subleaf 1 exists. */
 static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
     static const uint32_t leaf[] = {1, 7, 7}, subleaf[] = {0, 0, 1};
     LLVMTypeRef four[] = {g->i32, g->i32, g->i32, g->i32};
@@ -226,7 +247,8 @@ static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
         if (i != 0 || !state) continue;
         LLVMValueRef xcr0 = word(g, 0);
         LLVMTypeRef two = LLVMStructTypeInContext(g->ctx, four, 2, 0);
-        LLVMValueRef x = assembler(g, "xgetbv", "={ax},={dx},{cx},~{dirflag},~{fpsr},~{flags}", two, &xcr0, 1);
+        LLVMValueRef x =
+            assembler(g, "xgetbv", "={ax},={dx},{cx},~{dirflag},~{fpsr},~{flags}", two, &xcr0, 1);
         require(g, fn, all_bits(g, LLVMBuildExtractValue(g->b, x, 0, ""), state));
     }
 }

@@ -1,10 +1,10 @@
 /* Loads and stores: addresses as sums, and what lanes make of them.
  *
- * An index is taken apart into constant + lane coefficient * lane + terms. Terms are added to the base
- * from the outermost loop inwards and the constant last, so that what a loop does not change can leave
- * it and neighbours differ by a displacement only. With coefficient 1 (and nothing else that differs by
- * lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a broadcast; the rest are
- * gathers and scatters. */
+ * An index is taken apart into constant + lane coefficient * lane + terms. Terms are added to the
+ * base from the outermost loop inwards and the constant last, so that what a loop does not change
+ * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
+ * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
+ * broadcast; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -33,21 +33,22 @@ static void add_term(Linear *l, const KExpr *e, uint64_t coeff) {
     l->term[l->n++] = (Term){.e = e, .coeff = coeff};
 }
 
-static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff) {
+/* pending: operands of enclosing sums that still need a term each. */
+static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff, int pending) {
     int64_t known;
     if (llvm_known_int(g, e, &known)) {
         l->constant += coeff * (uint64_t)known;
         return;
     }
-    bool has_room = l->n + 2 <= MAX_TERMS;
+    bool has_room = l->n + pending + 2 <= MAX_TERMS;
     if (e->op == KO_var && e->u.var == g->fn->lane_var) l->lane += coeff;
     else if ((e->op == KO_add || e->op == KO_sub) && has_room) {
-        add_linear(g, l, e->arg[0], coeff);
-        add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff);
+        add_linear(g, l, e->arg[0], coeff, pending + 1);
+        add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff, pending);
     } else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[1], &known))
-        add_linear(g, l, e->arg[0], coeff * (uint64_t)known);
+        add_linear(g, l, e->arg[0], coeff * (uint64_t)known, pending);
     else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[0], &known))
-        add_linear(g, l, e->arg[1], coeff * (uint64_t)known);
+        add_linear(g, l, e->arg[1], coeff * (uint64_t)known, pending);
     else add_term(l, e, coeff);
 }
 
@@ -71,11 +72,11 @@ static void evaluate_terms(LlvmGen *g, Linear *l) {
 
 /* An address per lane or for all of them. */
 typedef struct Place {
-    LLVMTypeRef type;       /* of one element in memory */
-    LLVMValueRef ptr;       /* of lane 0's element, without the varying part */
-    LLVMValueRef varying;   /* <lanes x i64> element offsets, or NULL */
-    int64_t lane;           /* step from lane to lane, in elements */
-    unsigned align;         /* of lane 0's element when nothing varies */
+    LLVMTypeRef type;     /* of one element in memory */
+    LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
+    LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
+    int64_t lane;         /* step from lane to lane, in elements */
+    unsigned align;       /* of lane 0's element when nothing varies */
     int depth;
 } Place;
 
@@ -97,10 +98,12 @@ static LLVMValueRef step_ptr(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, LLVMVa
 static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     LlvmFn *fn = g->fn;
     Linear l = {0};
-    add_linear(g, &l, index, 1);
+    add_linear(g, &l, index, 1, 0);
     evaluate_terms(g, &l);
     BufBind bind = *llvm_buf(g, b);
-    if (!bind.base) bind = (BufBind){.base = llvm_entry_base(g, b), .align = low_bit((uint64_t)dtype_bytes(b->dtype))};
+    if (!bind.base)
+        bind = (BufBind){.base = llvm_entry_base(g, b),
+                         .align = low_bit((uint64_t)dtype_bytes(b->dtype))};
     BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
     if (bind.per_lane) {
         l.constant *= (uint64_t)fn->lanes;
@@ -117,8 +120,10 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
             LLVMValueRef v = scaled(g, l.term[i].v, l.term[i].coeff);
             unsigned known = low_bit(l.term[i].coeff * size);
             if (known < p.align) p.align = known;
-            if (llvm_lanes(v)) p.varying = p.varying ? LLVMBuildAdd(g->b, p.varying, v, "") : v;
-            else sum = sum ? LLVMBuildAdd(g->b, sum, v, "") : v;
+            if (llvm_lanes(v))
+                p.varying = p.varying ? LLVMBuildAdd(g->b, p.varying, v, "") : v;
+            else
+                sum = sum ? LLVMBuildAdd(g->b, sum, v, "") : v;
         }
         if (sum) p.ptr = step_ptr(g, p.type, p.ptr, sum);
         p.depth = depth;
@@ -126,7 +131,8 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
     if (p.align < 1) p.align = 1;
     if (p.varying && p.lane)
-        p.varying = LLVMBuildAdd(g->b, p.varying, scaled(g, llvm_iota(g, (unsigned)fn->lanes), l.lane), "");
+        p.varying =
+            LLVMBuildAdd(g->b, p.varying, scaled(g, llvm_iota(g, (unsigned)fn->lanes), l.lane), "");
     return p;
 }
 
@@ -154,7 +160,7 @@ LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, 
     return at;
 }
 
-/* ---- loads -------------------------------------------------------------------------------------- */
+/* ---- loads ----------------------------------------------------------------------------------- */
 
 static LLVMValueRef plain_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, unsigned align) {
     LLVMValueRef v = LLVMBuildLoad2(g->b, t, ptr, "");
@@ -240,13 +246,14 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     return llvm_from_memory(g, e->u.buf->dtype, v);
 }
 
-/* ---- stores ------------------------------------------------------------------------------------- */
+/* ---- stores ---------------------------------------------------------------------------------- */
 
 static void plain_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align) {
     LLVMSetAlignment(LLVMBuildStore(g->b, v, ptr), align);
 }
 
-static void masked_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align, LLVMValueRef mask) {
+static void masked_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align,
+                         LLVMValueRef mask) {
     if (!mask) {
         plain_store(g, v, ptr, align);
         return;
@@ -262,7 +269,8 @@ static void store_each(LlvmGen *g, Place *p, LLVMValueRef v) {
         LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
         LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
                                      : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
-        plain_store(g, LLVMBuildExtractElement(g->b, v, at, ""), step_ptr(g, p->type, p->ptr, by), size);
+        plain_store(g, LLVMBuildExtractElement(g->b, v, at, ""), step_ptr(g, p->type, p->ptr, by),
+                    size);
     }
 }
 

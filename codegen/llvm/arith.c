@@ -1,11 +1,12 @@
 /* Operations that need more than one LLVM instruction: total integer division, rounding without
  * rounding instructions, fmod, fused multiply-add without hardware, and the byte dot product.
  *
- * Nothing here may become a call into libm: the compiled model has no undefined symbols but memcpy's
- * family. (f64 fma on a machine without it is the exception; schedules do not choose it there.) */
+ * Nothing here may become a call into libm: the compiled model has no undefined symbols but
+ * memcpy's family. (f64 fma on a machine without it is the exception; schedules do not choose it
+ * there.) */
 #include "codegen/llvm/llvm_gen.h"
 
-/* ---- integer division --------------------------------------------------------------------------- */
+/* ---- integer division ------------------------------------------------------------------------ */
 
 static bool is_wanted_quotient(KOp op) {
     return op == KO_div || op == KO_fdiv;
@@ -26,8 +27,7 @@ static LLVMValueRef divide_signed(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueR
     LLVMValueRef inexact = LLVMBuildICmp(g->b, LLVMIntNE, r, zero, "");
     LLVMValueRef apart = LLVMBuildICmp(g->b, LLVMIntSLT, LLVMBuildXor(g->b, r, b, ""), zero, "");
     LLVMValueRef down = LLVMBuildAnd(g->b, inexact, apart, "");
-    if (op == KO_fmod)
-        return LLVMBuildAdd(g->b, r, LLVMBuildSelect(g->b, down, b, zero, ""), "");
+    if (op == KO_fmod) return LLVMBuildAdd(g->b, r, LLVMBuildSelect(g->b, down, b, zero, ""), "");
     LLVMValueRef q = LLVMBuildSDiv(g->b, a, b, "");
     return LLVMBuildAdd(g->b, q, LLVMBuildSExt(g->b, down, t, ""), "");
 }
@@ -49,15 +49,15 @@ static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMV
     LLVMValueRef by_minus1 = LLVMBuildICmp(g->b, LLVMIntEQ, b, LLVMConstAllOnes(t), "");
     LLVMValueRef safe = no_zero ? b : LLVMBuildSelect(g->b, by_zero, one, b, "");
     if (!as_unsigned && !no_minus1) safe = LLVMBuildSelect(g->b, by_minus1, one, safe, "");
-    LLVMValueRef r = as_unsigned ? divide_unsigned(g, e->op, a, safe)
-                                 : divide_signed(g, e->op, a, safe);
+    LLVMValueRef r =
+        as_unsigned ? divide_unsigned(g, e->op, a, safe) : divide_signed(g, e->op, a, safe);
     if (!is_wanted_quotient(e->op)) return r; /* the remainder by the replacement, 1, is 0 */
     if (!as_unsigned && !no_minus1)
         r = LLVMBuildSelect(g->b, by_minus1, LLVMBuildNeg(g->b, a, ""), r, "");
     return no_zero ? r : LLVMBuildSelect(g->b, by_zero, zero, r, "");
 }
 
-/* ---- fmod --------------------------------------------------------------------------------------- */
+/* ---- fmod ------------------------------------------------------------------------------------ */
 
 static LLVMValueRef bits_of(LlvmGen *g, LLVMValueRef v) {
     return LLVMBuildBitCast(g->b, v, g->i64, "");
@@ -90,8 +90,8 @@ static LLVMValueRef reduce_loop(LlvmGen *g, LLVMValueRef fn, LLVMValueRef x, LLV
     return r;
 }
 
-/* double float_rem(double x, double y): C's fmod. A tiny y is scaled up: once to reduce x by the scaled
- * y, of which y is a divisor, and once with the rest scaled like it. */
+/* double float_rem(double x, double y): C's fmod. A tiny y is scaled up: once to reduce x by the
+ * scaled y, of which y is a divisor, and once with the rest scaled like it. */
 static LLVMValueRef make_float_rem(LlvmGen *g) {
     LLVMBasicBlockRef back = LLVMGetInsertBlock(g->b);
     LLVMTypeRef params[] = {g->f64, g->f64};
@@ -111,7 +111,8 @@ static LLVMValueRef make_float_rem(LlvmGen *g) {
     LLVMPositionBuilderAtEnd(g->b, bad);
     LLVMBuildRet(g->b, LLVMConstReal(g->f64, __builtin_nan("")));
     LLVMPositionBuilderAtEnd(g->b, good);
-    LLVMValueRef is_tiny = LLVMBuildFCmp(g->b, LLVMRealOLT, ay, LLVMConstReal(g->f64, 0x1p-900), "");
+    LLVMValueRef is_tiny =
+        LLVMBuildFCmp(g->b, LLVMRealOLT, ay, LLVMConstReal(g->f64, 0x1p-900), "");
     LLVMValueRef one = LLVMConstReal(g->f64, 1);
     LLVMValueRef up = LLVMBuildSelect(g->b, is_tiny, LLVMConstReal(g->f64, 0x1p100), one, "");
     LLVMValueRef down = LLVMBuildSelect(g->b, is_tiny, LLVMConstReal(g->f64, 0x1p-100), one, "");
@@ -152,7 +153,7 @@ LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRe
     return float_rem(g, a, b);
 }
 
-/* ---- rounding ----------------------------------------------------------------------------------- */
+/* ---- rounding -------------------------------------------------------------------------------- */
 
 static LLVMValueRef copy_sign(LlvmGen *g, LLVMValueRef a, LLVMValueRef sign) {
     LLVMTypeRef t = LLVMTypeOf(a);
@@ -164,10 +165,12 @@ static LLVMValueRef copy_sign(LlvmGen *g, LLVMValueRef a, LLVMValueRef sign) {
  * correct that by one. The sign comes from a, so that -0.3 gives -0. */
 LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a) {
     if (g->cpu.round)
-        return llvm_overloaded(g, op == KO_floor   ? "llvm.floor"
-                                  : op == KO_ceil  ? "llvm.ceil"
-                                  : op == KO_trunc ? "llvm.trunc"
-                                                   : "llvm.roundeven", a);
+        return llvm_overloaded(g,
+                               op == KO_floor   ? "llvm.floor"
+                               : op == KO_ceil  ? "llvm.ceil"
+                               : op == KO_trunc ? "llvm.trunc"
+                                                : "llvm.roundeven",
+                               a);
     unsigned lanes = llvm_lanes(a);
     LLVMTypeRef scalar = lanes ? LLVMGetElementType(LLVMTypeOf(a)) : LLVMTypeOf(a);
     LLVMValueRef magic = llvm_real(g, scalar, lanes, scalar == g->f64 ? 0x1p52 : 0x1p23);
@@ -186,10 +189,10 @@ LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a) {
     return LLVMBuildSelect(g->b, small, copy_sign(g, low, a), a, "");
 }
 
-/* ---- fused multiply-add ------------------------------------------------------------------------- */
+/* ---- fused multiply-add ---------------------------------------------------------------------- */
 
-/* With f32 operands and no instruction: the product is exact in f64; the sum is rounded to odd there
- * (Boldo and Melquiond, 2008), which makes the second rounding harmless. */
+/* With f32 operands and no instruction: the product is exact in f64; the sum is rounded to odd
+ * there (Boldo and Melquiond, 2008), which makes the second rounding harmless. */
 static LLVMValueRef fused_in_f64(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
     unsigned lanes = llvm_lanes(a);
     LLVMTypeRef wide = llvm_widen(g->f64, lanes), bits = llvm_widen(g->i64, lanes);
@@ -198,12 +201,12 @@ static LLVMValueRef fused_in_f64(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLV
     LLVMValueRef q = LLVMBuildFPExt(g->b, c, wide, "");
     LLVMValueRef s = LLVMBuildFAdd(g->b, p, q, "");
     LLVMValueRef pp = LLVMBuildFSub(g->b, s, q, ""), qq = LLVMBuildFSub(g->b, s, pp, "");
-    LLVMValueRef lost = LLVMBuildFAdd(g->b, LLVMBuildFSub(g->b, p, pp, ""),
-                                      LLVMBuildFSub(g->b, q, qq, ""), "");
+    LLVMValueRef lost =
+        LLVMBuildFAdd(g->b, LLVMBuildFSub(g->b, p, pp, ""), LLVMBuildFSub(g->b, q, qq, ""), "");
     LLVMValueRef zero = llvm_real(g, g->f64, lanes, 0);
     LLVMValueRef sb = LLVMBuildBitCast(g->b, s, bits, ""), one = llvm_int(g, g->i64, lanes, 1);
-    LLVMValueRef even = LLVMBuildICmp(g->b, LLVMIntEQ, LLVMBuildAnd(g->b, sb, one, ""),
-                                      LLVMConstNull(bits), "");
+    LLVMValueRef even =
+        LLVMBuildICmp(g->b, LLVMIntEQ, LLVMBuildAnd(g->b, sb, one, ""), LLVMConstNull(bits), "");
     /* NaN and infinite sums have lost == NaN, which compares false here. */
     LLVMValueRef inexact = LLVMBuildFCmp(g->b, LLVMRealONE, lost, zero, "");
     LLVMValueRef s_negative = LLVMBuildFCmp(g->b, LLVMRealOLT, s, zero, "");
@@ -223,7 +226,7 @@ LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef
     return llvm_call(g, "llvm.fma", &t, 1, args, 3);
 }
 
-/* ---- byte dot product --------------------------------------------------------------------------- */
+/* ---- byte dot product ------------------------------------------------------------------------ */
 
 static LLVMValueRef dot4_generic(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
     unsigned lanes = llvm_lanes(a);
@@ -244,7 +247,8 @@ static LLVMValueRef dot4_pairs(LlvmGen *g, const char *madd, LLVMValueRef a, LLV
     unsigned lanes = llvm_lanes(a);
     LLVMTypeRef half = LLVMVectorType(g->i16, 2 * lanes);
     LLVMValueRef bh = LLVMBuildBitCast(g->b, b, half, ""), ch = LLVMBuildBitCast(g->b, c, half, "");
-    LLVMValueRef eight = llvm_int(g, g->i16, 2 * lanes, 8), low = llvm_int(g, g->i16, 2 * lanes, 255);
+    LLVMValueRef eight = llvm_int(g, g->i16, 2 * lanes, 8),
+                 low = llvm_int(g, g->i16, 2 * lanes, 255);
     LLVMValueRef even[] = {LLVMBuildAnd(g->b, bh, low, ""),
                            LLVMBuildAShr(g->b, LLVMBuildShl(g->b, ch, eight, ""), eight, "")};
     LLVMValueRef odd[] = {LLVMBuildLShr(g->b, bh, eight, ""), LLVMBuildAShr(g->b, ch, eight, "")};
@@ -255,7 +259,8 @@ static LLVMValueRef dot4_pairs(LlvmGen *g, const char *madd, LLVMValueRef a, LLV
 /* AArch64, four lanes. Without usdot: u*s = (u - 128)*s + 128*s, and sdot sums the s too. */
 static LLVMValueRef dot4_arm(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
     LLVMTypeRef bytes = LLVMVectorType(g->i8, 16), types[] = {LLVMTypeOf(a), bytes};
-    LLVMValueRef bb = LLVMBuildBitCast(g->b, b, bytes, ""), cb = LLVMBuildBitCast(g->b, c, bytes, "");
+    LLVMValueRef bb = LLVMBuildBitCast(g->b, b, bytes, ""),
+                 cb = LLVMBuildBitCast(g->b, c, bytes, "");
     if (g->cpu.i8mm) {
         LLVMValueRef args[] = {a, bb, cb};
         return llvm_call(g, "llvm.aarch64.neon.usdot", types, 2, args, 3);
@@ -295,7 +300,8 @@ static unsigned dot4_width(const CpuTraits *cpu) {
 static LLVMValueRef slice(LlvmGen *g, LLVMValueRef v, unsigned from, unsigned n) {
     LLVMValueRef at[64];
     for (unsigned i = 0; i < n; i++) at[i] = LLVMConstInt(g->i32, from + i, 0);
-    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(at, n), "");
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(at, n),
+                                  "");
 }
 
 LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
@@ -303,10 +309,12 @@ LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef 
     if (!width || lanes <= width || lanes % width || lanes > 64) return dot4_piece(g, a, b, c);
     LLVMValueRef all = LLVMGetPoison(LLVMTypeOf(a)), at[64];
     for (unsigned i = 0; i < lanes; i += width) {
-        LLVMValueRef r = dot4_piece(g, slice(g, a, i, width), slice(g, b, i, width), slice(g, c, i, width));
+        LLVMValueRef r =
+            dot4_piece(g, slice(g, a, i, width), slice(g, b, i, width), slice(g, c, i, width));
         /* Widen the piece, then take its lanes into place. */
         for (unsigned l = 0; l < lanes; l++) at[l] = LLVMConstInt(g->i32, l % width, 0);
-        r = LLVMBuildShuffleVector(g->b, r, LLVMGetPoison(LLVMTypeOf(r)), LLVMConstVector(at, lanes), "");
+        r = LLVMBuildShuffleVector(g->b, r, LLVMGetPoison(LLVMTypeOf(r)),
+                                   LLVMConstVector(at, lanes), "");
         for (unsigned l = 0; l < lanes; l++)
             at[l] = LLVMConstInt(g->i32, l >= i && l < i + width ? lanes + l : l, 0);
         all = LLVMBuildShuffleVector(g->b, all, r, LLVMConstVector(at, lanes), "");

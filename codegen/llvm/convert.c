@@ -2,7 +2,10 @@
  *
  * F16 and BF16 travel as f32 values that the dtype can represent. Rounding f32 to them uses the
  * processor's instruction where there is one and integer arithmetic elsewhere: LLVM would call
- * __truncsfhf2. bf16's instruction on x86 drops subnormals, so that is always integer arithmetic. */
+ * __truncsfhf2. bf16's instruction on x86 drops subnormals, so that is always integer arithmetic.
+ */
+#include <math.h>
+
 #include "codegen/llvm/llvm_gen.h"
 
 static LLVMValueRef and_int(LlvmGen *g, LLVMValueRef v, uint32_t mask) {
@@ -41,8 +44,8 @@ static LLVMValueRef bf16_high_bits(LlvmGen *g, LLVMValueRef v) {
     return and_int(g, r, 0xffff0000u);
 }
 
-/* f32 -> f16 bits in an i32, by integers: normal results round the mantissa in place, subnormal ones are
- * rounded by an addition that aligns their last bit with f32's. */
+/* f32 -> f16 bits in an i32, by integers: normal results round the mantissa in place, subnormal
+ * ones are rounded by an addition that aligns their last bit with f32's. */
 static LLVMValueRef f16_bits_by_int(LlvmGen *g, LLVMValueRef v) {
     unsigned lanes = llvm_lanes(v);
     LLVMValueRef x = as_bits(g, v), size = and_int(g, x, 0x7fffffffu);
@@ -62,7 +65,8 @@ static LLVMValueRef f16_bits_by_int(LlvmGen *g, LLVMValueRef v) {
     return LLVMBuildOr(g->b, r, sign, "");
 }
 
-/* f16 bits in an i32 -> f32: the exponent is moved by a multiplication, exact for subnormals too. */
+/* f16 bits in an i32 -> f32: the exponent is moved by a multiplication, exact for subnormals too.
+ */
 static LLVMValueRef f16_value_by_int(LlvmGen *g, LLVMValueRef h) {
     unsigned lanes = llvm_lanes(h);
     LLVMValueRef size = and_int(g, h, 0x7fffu), sign = shift_left(g, and_int(g, h, 0x8000u), 16);
@@ -86,7 +90,8 @@ LLVMValueRef llvm_half_bits(LlvmGen *g, DType t, LLVMValueRef v) {
     if (t == DT_BF16) /* already rounded: the high half is all there is */
         return LLVMBuildTrunc(g->b, shift_right(g, as_bits(g, v), 16), bits, "");
     if (!g->cpu.half) return LLVMBuildTrunc(g->b, f16_bits_by_int(g, v), bits, "");
-    return LLVMBuildBitCast(g->b, LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, lanes), ""), bits, "");
+    return LLVMBuildBitCast(g->b, LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, lanes), ""), bits,
+                            "");
 }
 
 LLVMValueRef llvm_half_value(LlvmGen *g, DType t, LLVMValueRef bits) {
@@ -109,7 +114,7 @@ LLVMValueRef llvm_to_memory(LlvmGen *g, DType t, LLVMValueRef v) {
     return t == DT_F16 || t == DT_BF16 ? llvm_half_bits(g, t, v) : v;
 }
 
-/* ---- casts -------------------------------------------------------------------------------------- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 /* f64 -> f32 rounded to odd: then rounding once more, to 16 bits, gives what one rounding would. */
 static LLVMValueRef narrow_to_odd(LlvmGen *g, LLVMValueRef d) {
@@ -119,7 +124,8 @@ static LLVMValueRef narrow_to_odd(LlvmGen *g, LLVMValueRef d) {
     LLVMValueRef size = llvm_overloaded(g, "llvm.fabs", d);
     LLVMValueRef back = llvm_overloaded(g, "llvm.fabs", LLVMBuildFPExt(g->b, f, wide, ""));
     LLVMValueRef bits = as_bits(g, f);
-    LLVMValueRef even = LLVMBuildNot(g->b, LLVMBuildTrunc(g->b, bits, llvm_widen(g->i1, lanes), ""), "");
+    LLVMValueRef even =
+        LLVMBuildNot(g->b, LLVMBuildTrunc(g->b, bits, llvm_widen(g->i1, lanes), ""), "");
     LLVMValueRef inexact = LLVMBuildFCmp(g->b, LLVMRealONE, back, size, "");
     LLVMValueRef below = LLVMBuildFCmp(g->b, LLVMRealOLT, back, size, "");
     LLVMValueRef step = LLVMBuildSelect(g->b, below, llvm_int(g, g->i32, lanes, 1),
@@ -140,8 +146,8 @@ static LLVMValueRef sticky_f64(LlvmGen *g, LLVMValueRef v, bool is_signed) {
     cut = LLVMBuildOr(g->b, cut, sticky, "");
     LLVMValueRef limit = llvm_int(g, g->i64, lanes, INT64_C(1) << 53);
     LLVMValueRef far = is_signed ? LLVMBuildAdd(g->b, v, limit, "") : v;
-    LLVMValueRef fits = LLVMBuildICmp(g->b, LLVMIntULT, far,
-                                      llvm_int(g, g->i64, lanes, INT64_C(1) << (53 + is_signed)), "");
+    LLVMValueRef fits = LLVMBuildICmp(
+        g->b, LLVMIntULT, far, llvm_int(g, g->i64, lanes, INT64_C(1) << (53 + is_signed)), "");
     v = LLVMBuildSelect(g->b, fits, v, cut, "");
     return is_signed ? LLVMBuildSIToFP(g->b, v, wide, "") : LLVMBuildUIToFP(g->b, v, wide, "");
 }
@@ -172,25 +178,41 @@ static LLVMValueRef cast_int_to_float(LlvmGen *g, DType to, DType from, LLVMValu
     return is_short ? llvm_round_to(g, to, v) : v;
 }
 
-/* Saturating. Below 32 bits by clamping in the float type, which is exact and vectorises well. */
+/* The largest value of `scalar` that is not above `top`: 2^31 - 1 is no f32, 2^31 - 128 is. */
+static double float_below(LlvmGen *g, LLVMTypeRef scalar, double top, int bits) {
+    int digits = scalar == g->f64 ? 53 : 24;
+    return bits <= digits ? top : scalbn(1, bits) - scalbn(1, bits - digits);
+}
+
+/* Saturating. LLVM's own vector expansion for x86 goes element by element; clamping in the float
+ * type first is exact: what lies above the last float below the limit is the limit. */
 static LLVMValueRef cast_float_to_int(LlvmGen *g, DType to, LLVMValueRef v) {
     unsigned lanes = llvm_lanes(v);
     LLVMTypeRef scalar = lanes ? LLVMGetElementType(LLVMTypeOf(v)) : LLVMTypeOf(v);
     LLVMTypeRef want = llvm_widen(llvm_type(g, to), lanes);
-    bool is_signed = dtype_is_signed(to);
+    bool is_signed = dtype_is_signed(to), by_llvm = !g->cpu.x86 || !lanes;
     int bits = dtype_info[to].bits;
-    if (bits >= 32) {
+    if (bits >= 32 && by_llvm) {
         LLVMTypeRef types[] = {want, LLVMTypeOf(v)};
         return llvm_call(g, is_signed ? "llvm.fptosi.sat" : "llvm.fptoui.sat", types, 2, &v, 1);
     }
-    double top = (double)((1 << (bits - is_signed)) - 1), bottom = is_signed ? -top - 1 : 0;
+    double limit = scalbn(1, bits - is_signed) - 1,
+           top = float_below(g, scalar, limit, bits - is_signed);
+    double bottom = is_signed ? -scalbn(1, bits - 1) : 0;
     LLVMValueRef lo = llvm_real(g, scalar, lanes, bottom), hi = llvm_real(g, scalar, lanes, top);
     LLVMValueRef number = LLVMBuildFCmp(g->b, LLVMRealORD, v, v, "");
-    v = LLVMBuildSelect(g->b, number, v, llvm_real(g, scalar, lanes, 0), "");
-    v = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, v, lo, ""), v, lo, "");
-    v = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, v, hi, ""), v, hi, "");
-    LLVMValueRef wide = LLVMBuildFPToSI(g->b, v, llvm_widen(g->i32, lanes), "");
-    return LLVMBuildTrunc(g->b, wide, want, "");
+    LLVMValueRef above = LLVMBuildFCmp(g->b, LLVMRealOGT, v, hi, "");
+    LLVMValueRef x = LLVMBuildSelect(g->b, number, v, llvm_real(g, scalar, lanes, 0), "");
+    x = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, x, lo, ""), x, lo, "");
+    x = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, x, hi, ""), x, hi, "");
+    if (bits < 32)
+        return LLVMBuildTrunc(g->b, LLVMBuildFPToSI(g->b, x, llvm_widen(g->i32, lanes), ""), want,
+                              "");
+    LLVMValueRef r =
+        is_signed ? LLVMBuildFPToSI(g->b, x, want, "") : LLVMBuildFPToUI(g->b, x, want, "");
+    LLVMValueRef most =
+        llvm_int(g, llvm_type(g, to), lanes, (int64_t)(UINT64_MAX >> (64 - bits + is_signed)));
+    return LLVMBuildSelect(g->b, above, most, r, "");
 }
 
 LLVMValueRef llvm_cast(LlvmGen *g, DType to, DType from, LLVMValueRef v) {
@@ -209,13 +231,16 @@ LLVMValueRef llvm_cast(LlvmGen *g, DType to, DType from, LLVMValueRef v) {
     if (f_from) return cast_float_to_int(g, to, v);
     if (dtype_info[to].bits == dtype_info[from].bits) return v;
     if (dtype_info[to].bits < dtype_info[from].bits) return LLVMBuildTrunc(g->b, v, want, "");
-    return dtype_is_signed(from) ? LLVMBuildSExt(g->b, v, want, "") : LLVMBuildZExt(g->b, v, want, "");
+    return dtype_is_signed(from) ? LLVMBuildSExt(g->b, v, want, "")
+                                 : LLVMBuildZExt(g->b, v, want, "");
 }
 
 LLVMValueRef llvm_bitcast(LlvmGen *g, DType to, DType from, LLVMValueRef v) {
-    LLVMValueRef bits = from == DT_F16 || from == DT_BF16 || from == DT_BOOL ? llvm_to_memory(g, from, v) : v;
+    LLVMValueRef bits =
+        from == DT_F16 || from == DT_BF16 || from == DT_BOOL ? llvm_to_memory(g, from, v) : v;
     if (to == DT_F16 || to == DT_BF16 || to == DT_BOOL) {
-        LLVMValueRef mem = LLVMBuildBitCast(g->b, bits, llvm_widen(llvm_mem_type(g, to), llvm_lanes(v)), "");
+        LLVMValueRef mem =
+            LLVMBuildBitCast(g->b, bits, llvm_widen(llvm_mem_type(g, to), llvm_lanes(v)), "");
         return llvm_from_memory(g, to, mem);
     }
     return LLVMBuildBitCast(g->b, bits, llvm_widen(llvm_type(g, to), llvm_lanes(v)), "");

@@ -4,8 +4,9 @@
  *     body                    checks, then KModule.entry; one function for both
  *     symbols_for, arena_for  smelt_model's helpers, also used by body
  *
- * The outer functions are compiled for the architecture's baseline, so that they can refuse a processor
- * that lacks what the rest was compiled for. Constants reach kernels as arguments only. */
+ * The outer functions are compiled for the architecture's baseline, so that they can refuse a
+ * processor that lacks what the rest was compiled for. Constants reach kernels as arguments only.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +24,7 @@ struct Entry {
     LLVMBasicBlockRef leave;
 };
 
-/* ---- small things ------------------------------------------------------------------------------- */
+/* ---- small things ---------------------------------------------------------------------------- */
 
 static LLVMValueRef word(LlvmGen *g, uint32_t v) {
     return LLVMConstInt(g->i32, v, 0);
@@ -64,11 +65,12 @@ static void add_baseline_attributes(LlvmGen *g, LLVMValueRef fn) {
     LLVMAddTargetDependentFunctionAttr(fn, "target-features", "");
 }
 
-static LLVMValueRef new_function(LlvmGen *g, const char *name, LLVMTypeRef result, LLVMTypeRef *params,
-                                 unsigned n, bool is_public) {
+static LLVMValueRef new_function(LlvmGen *g, const char *name, LLVMTypeRef result,
+                                 LLVMTypeRef *params, unsigned n, bool is_public) {
     g->scratch.n = 0;
     strbuf_printf(&g->scratch, is_public ? "%s_%s" : "%.0s%s", g->m->name, name);
-    LLVMValueRef fn = LLVMAddFunction(g->mod, strbuf_text(&g->scratch), LLVMFunctionType(result, params, n, 0));
+    LLVMValueRef fn =
+        LLVMAddFunction(g->mod, strbuf_text(&g->scratch), LLVMFunctionType(result, params, n, 0));
     if (!is_public) LLVMSetLinkage(fn, LLVMInternalLinkage);
     add_baseline_attributes(g, fn);
     return fn;
@@ -81,12 +83,13 @@ static LLVMValueRef call(LlvmGen *g, LLVMValueRef fn, LLVMValueRef *args, unsign
 /* The caller's symbols become variables of the function being built. */
 static void bind_symbols(LlvmGen *g, LLVMValueRef symbols) {
     for (uint32_t i = 0; i < g->m->n_symbols; i++) {
-        LLVMValueRef v = LLVMBuildLoad2(g->b, g->i64, element(g, g->i64, symbols, i), g->m->symbols[i]->name);
+        LLVMValueRef v =
+            LLVMBuildLoad2(g->b, g->i64, element(g, g->i64, symbols, i), g->m->symbols[i]->name);
         *llvm_var(g, g->m->symbols[i]) = (VarBind){.v = v};
     }
 }
 
-/* ---- symbols and arena -------------------------------------------------------------------------- */
+/* ---- symbols and arena ----------------------------------------------------------------------- */
 
 /* int check_arguments(const int64_t *symbols): are they in their ranges? */
 static void emit_check_arguments(LlvmGen *g, Entry *e) {
@@ -152,7 +155,7 @@ static void emit_arena_for(LlvmGen *g, Entry *e) {
     llvm_fn_end(g);
 }
 
-/* ---- the caller's memory ------------------------------------------------------------------------ */
+/* ---- the caller's memory --------------------------------------------------------------------- */
 
 static LLVMValueRef io_bytes(LlvmGen *g, const KIo *io) {
     LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype), 0);
@@ -175,13 +178,15 @@ static void mark_computed(LlvmGen *g, bool on) {
 }
 
 /* Fills ranges[i] = {address, address + bytes}; refuses NULL where there are elements. */
-static void note_range(LlvmGen *g, LLVMValueRef ranges, uint32_t i, LLVMValueRef p, LLVMValueRef bytes) {
+static void note_range(LlvmGen *g, LLVMValueRef ranges, uint32_t i, LLVMValueRef p,
+                       LLVMValueRef bytes) {
     LLVMValueRef zero = LLVMConstInt(g->i64, 0, 0);
     LLVMValueRef some = LLVMBuildICmp(g->b, LLVMIntNE, bytes, zero, "");
     refuse_if(g, LLVMBuildAnd(g->b, is_null(g, p), some, ""), STATUS_BAD_POINTER);
     LLVMValueRef from = LLVMBuildPtrToInt(g->b, p, g->i64, "");
     LLVMBuildStore(g->b, from, element(g, g->i64, ranges, 2 * i));
-    LLVMBuildStore(g->b, LLVMBuildAdd(g->b, from, bytes, ""), element(g, g->i64, ranges, 2 * i + 1));
+    LLVMBuildStore(g->b, LLVMBuildAdd(g->b, from, bytes, ""),
+                   element(g, g->i64, ranges, 2 * i + 1));
 }
 
 /* Refuses when one of ranges 0 .. n_out-1 meets a later one. Two nested loops at run time. */
@@ -194,9 +199,11 @@ static void refuse_overlap(LlvmGen *g, LLVMValueRef ranges, uint32_t n_out, uint
     LLVMBuildBr(g->b, outer);
     LLVMPositionBuilderAtEnd(g->b, outer);
     LLVMValueRef i = LLVMBuildPhi(g->b, g->i64, "i"), i2 = LLVMBuildMul(g->b, i, two, ""), at;
-    LLVMValueRef first = LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &i2, 1, ""), "");
+    LLVMValueRef first =
+        LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &i2, 1, ""), "");
     at = LLVMBuildAdd(g->b, i2, one, "");
-    LLVMValueRef end = LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &at, 1, ""), "");
+    LLVMValueRef end =
+        LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &at, 1, ""), "");
     LLVMValueRef start = LLVMBuildAdd(g->b, i, one, "");
     LLVMBuildBr(g->b, inner);
     LLVMPositionBuilderAtEnd(g->b, inner);
@@ -204,12 +211,16 @@ static void refuse_overlap(LlvmGen *g, LLVMValueRef ranges, uint32_t n_out, uint
     LLVMValueRef all = LLVMConstInt(g->i64, n_all, 0), outs = LLVMConstInt(g->i64, n_out, 0);
     LLVMBuildCondBr(g->b, LLVMBuildICmp(g->b, LLVMIntULT, j, all, ""), next, last);
     LLVMPositionBuilderAtEnd(g->b, next);
-    LLVMValueRef b = LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &j2, 1, ""), "");
+    LLVMValueRef b =
+        LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &j2, 1, ""), "");
     at = LLVMBuildAdd(g->b, j2, one, "");
-    LLVMValueRef e = LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &at, 1, ""), "");
+    LLVMValueRef e =
+        LLVMBuildLoad2(g->b, g->i64, LLVMBuildGEP2(g->b, g->i64, ranges, &at, 1, ""), "");
     /* max(starts) < min(ends): empty ranges meet nothing */
-    LLVMValueRef hi = LLVMBuildSelect(g->b, LLVMBuildICmp(g->b, LLVMIntUGT, first, b, ""), first, b, "");
-    LLVMValueRef lo = LLVMBuildSelect(g->b, LLVMBuildICmp(g->b, LLVMIntULT, end, e, ""), end, e, "");
+    LLVMValueRef hi =
+        LLVMBuildSelect(g->b, LLVMBuildICmp(g->b, LLVMIntUGT, first, b, ""), first, b, "");
+    LLVMValueRef lo =
+        LLVMBuildSelect(g->b, LLVMBuildICmp(g->b, LLVMIntULT, end, e, ""), end, e, "");
     LLVMBuildCondBr(g->b, LLVMBuildICmp(g->b, LLVMIntULT, hi, lo, ""), bad, more);
     LLVMPositionBuilderAtEnd(g->b, more);
     LLVMValueRef j_next = LLVMBuildAdd(g->b, j, one, "");
@@ -218,7 +229,8 @@ static void refuse_overlap(LlvmGen *g, LLVMValueRef ranges, uint32_t n_out, uint
     LLVMBuildCondBr(g->b, LLVMBuildICmp(g->b, LLVMIntULT, start, outs, ""), outer, done);
     LLVMPositionBuilderAtEnd(g->b, bad);
     LLVMBuildRet(g->b, word(g, STATUS_BAD_POINTER));
-    LLVMAddIncoming(i, (LLVMValueRef[]){LLVMConstInt(g->i64, 0, 0), start}, (LLVMBasicBlockRef[]){before, last}, 2);
+    LLVMAddIncoming(i, (LLVMValueRef[]){LLVMConstInt(g->i64, 0, 0), start},
+                    (LLVMBasicBlockRef[]){before, last}, 2);
     LLVMAddIncoming(j, (LLVMValueRef[]){start, j_next}, (LLVMBasicBlockRef[]){outer, more}, 2);
     LLVMPositionBuilderAtEnd(g->b, done);
 }
@@ -233,10 +245,12 @@ static void check_memory(LlvmGen *g, Entry *e, LLVMValueRef inputs, LLVMValueRef
     for (uint32_t i = 0; i + 1 < n; i++) {
         bool is_out = i < m->n_outputs;
         const KIo *io = is_out ? &m->outputs[i] : &m->inputs[i - m->n_outputs];
-        LLVMValueRef at = element(g, g->ptr, is_out ? outputs : inputs, is_out ? i : i - m->n_outputs);
+        LLVMValueRef at =
+            element(g, g->ptr, is_out ? outputs : inputs, is_out ? i : i - m->n_outputs);
         LLVMValueRef p = LLVMBuildLoad2(g->b, g->ptr, at, "");
         note_range(g, ranges, i, p, io_bytes(g, io));
-        if (io->buf) *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = api_element_bytes(io->dtype)};
+        if (io->buf)
+            *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = api_element_bytes(io->dtype)};
     }
     mark_computed(g, false);
     LLVMValueRef need = arena_needed(g);
@@ -274,7 +288,7 @@ LLVMValueRef llvm_entry_base(LlvmGen *g, const KBuf *b) {
     return LLVMBuildGEP2(g->b, g->i8, e->given_weights, &at, 1, b->name);
 }
 
-/* ---- statements --------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static LLVMValueRef argument_address(LlvmGen *g, const KArg *a) {
     BufBind bind = *llvm_buf(g, a->buf);
@@ -292,7 +306,8 @@ static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *
     VarBind *old = xmalloc(sizeof *old * (kn->n_scalars + 1));
     for (uint32_t i = 0; i < kn->n_scalars; i++) {
         old[i] = *llvm_var(g, kn->scalars[i]);
-        *llvm_var(g, kn->scalars[i]) = (VarBind){.v = args[kn->n_params + i], .depth = g->fn->depth};
+        *llvm_var(g, kn->scalars[i]) =
+            (VarBind){.v = args[kn->n_params + i], .depth = g->fn->depth};
     }
     for (uint32_t i = 0; i < kn->n_params; i++)
         *llvm_buf(g, kn->params[i]) = (BufBind){.base = args[i], .align = 1};
@@ -342,14 +357,18 @@ static void emit_call(LlvmGen *g, Entry *e, const KStmt *s) {
     unsigned n = kn->n_params + kn->n_scalars;
     LLVMValueRef *args = xmalloc(sizeof *args * (n + 2));
     for (uint32_t i = 0; i < kn->n_params; i++) args[i] = argument_address(g, &s->args[i]);
-    for (uint32_t i = 0; i < kn->n_scalars; i++) args[kn->n_params + i] = llvm_expr(g, s->scalars[i]);
-    if (kernel_parallel_loop(kn)) call_parallel(g, e, kn, args, n);
-    else LLVMBuildCall2(g->b, llvm_kernel_type(g, kn), llvm_kernel_function(g, kn), args, n, "");
+    for (uint32_t i = 0; i < kn->n_scalars; i++)
+        args[kn->n_params + i] = llvm_expr(g, s->scalars[i]);
+    if (kernel_parallel_loop(kn))
+        call_parallel(g, e, kn, args, n);
+    else
+        LLVMBuildCall2(g->b, llvm_kernel_type(g, kn), llvm_kernel_function(g, kn), args, n, "");
     free(args);
 }
 
 /* if (hook) hook(user, node) */
-static LLVMValueRef call_hook(LlvmGen *g, Entry *e, const char *hook, LLVMValueRef node, bool has_result) {
+static LLVMValueRef call_hook(LlvmGen *g, Entry *e, const char *hook, LLVMValueRef node,
+                              bool has_result) {
     LLVMValueRef fn = abi_load(g, "hooks", e->hooks, hook);
     LLVMBasicBlockRef before = LLVMGetInsertBlock(g->b);
     LLVMBasicBlockRef yes = llvm_new_block(g, hook), next = llvm_new_block(g, "next");
@@ -357,7 +376,8 @@ static LLVMValueRef call_hook(LlvmGen *g, Entry *e, const char *hook, LLVMValueR
     LLVMPositionBuilderAtEnd(g->b, yes);
     LLVMTypeRef params[] = {g->ptr, g->i32};
     LLVMValueRef args[] = {abi_load(g, "hooks", e->hooks, "user"), node};
-    LLVMTypeRef type = LLVMFunctionType(has_result ? g->i32 : g->none, params, has_result ? 1 : 2, 0);
+    LLVMTypeRef type =
+        LLVMFunctionType(has_result ? g->i32 : g->none, params, has_result ? 1 : 2, 0);
     LLVMValueRef r = LLVMBuildCall2(g->b, type, fn, args, has_result ? 1 : 2, "");
     LLVMBuildBr(g->b, next);
     LLVMPositionBuilderAtEnd(g->b, next);
@@ -411,7 +431,7 @@ void llvm_entry_statement(LlvmGen *g, const KStmt *s) {
     }
 }
 
-/* ---- body --------------------------------------------------------------------------------------- */
+/* ---- body ------------------------------------------------------------------------------------ */
 
 static void read_hooks(LlvmGen *g, Entry *e, LLVMValueRef hooks) {
     e->zero_hooks = LLVMAddGlobal(g->mod, abi_struct(g, "hooks"), "no_hooks");
@@ -442,7 +462,8 @@ static void emit_leave(LlvmGen *g, Entry *e) {
     pass_on(g, status);
     for (uint32_t i = 0; i < e->api->n_symbols; i++) {
         if (e->api->symbols[i].kind != API_DATA) continue;
-        LLVMBuildStore(g->b, llvm_expr(g, e->api->symbols[i].value), element(g, g->i64, e->symbols, i));
+        LLVMBuildStore(g->b, llvm_expr(g, e->api->symbols[i].value),
+                       element(g, g->i64, e->symbols, i));
     }
     LLVMBuildRet(g->b, word(g, STATUS_OK));
 }
@@ -468,7 +489,8 @@ static void emit_body(LlvmGen *g, Entry *e) {
     uint32_t mark = llvm_memo_mark(g);
     llvm_block(g, &g->m->entry);
     llvm_memo_undo(g, mark);
-    if (!LLVMGetBasicBlockTerminator(LLVMGetInsertBlock(g->b))) emit_leave(g, e);
+    if (!LLVMGetBasicBlockTerminator(LLVMGetInsertBlock(g->b)))
+        emit_leave(g, e);
     else {
         LLVMPositionBuilderAtEnd(g->b, llvm_new_block(g, "unreachable"));
         emit_leave(g, e);
@@ -477,14 +499,17 @@ static void emit_body(LlvmGen *g, Entry *e) {
     g->entry = NULL;
 }
 
-/* ---- the two calls ------------------------------------------------------------------------------ */
+/* ---- the two calls --------------------------------------------------------------------------- */
 
 static void test_cpu(LlvmGen *g, const Entry *e) {
-    if (e->cpu_good) refuse_if(g, LLVMBuildNot(g->b, call(g, e->cpu_good, NULL, 0), ""), STATUS_BAD_CPU);
+    if (e->cpu_good)
+        refuse_if(g, LLVMBuildNot(g->b, call(g, e->cpu_good, NULL, 0), ""), STATUS_BAD_CPU);
 }
 
-static void refuse_count(LlvmGen *g, LLVMValueRef c, const char *count, const char *array, uint32_t n) {
-    LLVMValueRef wrong = LLVMBuildICmp(g->b, LLVMIntNE, abi_load(g, "call", c, count), word(g, n), "");
+static void refuse_count(LlvmGen *g, LLVMValueRef c, const char *count, const char *array,
+                         uint32_t n) {
+    LLVMValueRef wrong =
+        LLVMBuildICmp(g->b, LLVMIntNE, abi_load(g, "call", c, count), word(g, n), "");
     if (n) wrong = LLVMBuildOr(g->b, wrong, is_null(g, abi_load(g, "call", c, array)), "");
     refuse_if(g, wrong, STATUS_BAD_CALL);
 }
@@ -497,7 +522,8 @@ static void refuse_short_struct(LlvmGen *g, LLVMValueRef p, const char *owner) {
 
 static LLVMValueRef emit_generic_run(LlvmGen *g, Entry *e) {
     LlvmFn fn;
-    LLVMValueRef run = new_function(g, "run_call", g->i32, &g->ptr, 1, false), c = LLVMGetParam(run, 0);
+    LLVMValueRef run = new_function(g, "run_call", g->i32, &g->ptr, 1, false),
+                 c = LLVMGetParam(run, 0);
     llvm_fn_begin(g, &fn, run);
     refuse_if(g, is_null(g, c), STATUS_BAD_CALL);
     refuse_short_struct(g, c, "call");
@@ -513,9 +539,13 @@ static LLVMValueRef emit_generic_run(LlvmGen *g, Entry *e) {
     LLVMPositionBuilderAtEnd(g->b, next);
     test_cpu(g, e);
     LLVMValueRef bytes = LLVMBuildZExt(g->b, abi_load(g, "call", c, "arena_bytes"), g->i64, "");
-    LLVMValueRef args[] = {abi_load(g, "call", c, "inputs"), abi_load(g, "call", c, "outputs"),
-                           abi_load(g, "call", c, "symbols"), abi_load(g, "call", c, "arena"), bytes,
-                           abi_load(g, "call", c, "weights"), hooks};
+    LLVMValueRef args[] = {abi_load(g, "call", c, "inputs"),
+                           abi_load(g, "call", c, "outputs"),
+                           abi_load(g, "call", c, "symbols"),
+                           abi_load(g, "call", c, "arena"),
+                           bytes,
+                           abi_load(g, "call", c, "weights"),
+                           hooks};
     LLVMBuildRet(g->b, call(g, e->body, args, 7));
     llvm_fn_end(g);
     return run;
@@ -542,7 +572,8 @@ static void write_dims(LlvmGen *g, const ApiTensor *t, LLVMValueRef symbols, LLV
     for (int d = 0; d < t->io->rank; d++) {
         LLVMValueRef v = llvm_int(g, g->i64, 0, t->dims[d]);
         if (t->dims[d] < 0)
-            v = LLVMBuildLoad2(g->b, g->i64, element(g, g->i64, symbols, (uint64_t)(-1 - t->dims[d])), "");
+            v = LLVMBuildLoad2(g->b, g->i64,
+                               element(g, g->i64, symbols, (uint64_t)(-1 - t->dims[d])), "");
         LLVMBuildStore(g->b, v, element(g, g->i64, out, (uint64_t)d));
     }
 }
@@ -551,7 +582,8 @@ static void emit_typed_run(LlvmGen *g, Entry *e) {
     const KModule *m = g->m;
     const Api *api = e->api;
     LlvmFn fn;
-    LLVMTypeRef *types = xmalloc(sizeof *types * (api->n_arguments + m->n_inputs + 2 * m->n_outputs + 3));
+    LLVMTypeRef *types =
+        xmalloc(sizeof *types * (api->n_arguments + m->n_inputs + 2 * m->n_outputs + 3));
     unsigned n = typed_params(g, e, types), at = 0;
     LLVMValueRef run = new_function(g, "run", g->i32, types, n, true);
     free(types);
@@ -583,12 +615,14 @@ static void emit_typed_run(LlvmGen *g, Entry *e) {
     llvm_fn_end(g);
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static LLVMValueRef embedded_weights(LlvmGen *g) {
     if (g->options->weights_file || !g->m->n_consts) return NULL;
-    if (g->const_address) /* in memory there is no one address; any that is not NULL says "embedded" */
-        return LLVMConstIntToPtr(LLVMConstInt(g->i64, (uint64_t)(uintptr_t)g->const_address[0], 0), g->ptr);
+    if (g->const_address) /* in memory there is no one address; any that is not NULL says "embedded"
+                           */
+        return LLVMConstIntToPtr(LLVMConstInt(g->i64, (uint64_t)(uintptr_t)g->const_address[0], 0),
+                                 g->ptr);
     g->scratch.n = 0;
     strbuf_printf(&g->scratch, "%s_weights", g->m->name);
     LLVMValueRef w = LLVMGetNamedGlobal(g->mod, strbuf_text(&g->scratch));

@@ -1,16 +1,16 @@
 /* Expressions of kernel IR as LLVM values.
  *
  * Every distinct node is emitted once in each scope that dominates its uses: the expressions are
- * hash-consed, so a table by node id is enough. Scopes are undone through a log when a loop or branch
- * closes. Values that read memory are forgotten after each statement, since the next one may see
- * other contents; LLVM merges those that are equal after all. */
+ * hash-consed, so a table by node id is enough. Scopes are undone through a log when a loop or
+ * branch closes. Values that read memory are forgotten after each statement, since the next one may
+ * see other contents; LLVM merges those that are equal after all. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-/* ---- types and small constants ----------------------------------------------------------------- */
+/* ---- types and small constants --------------------------------------------------------------- */
 
 LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
     switch (t) {
@@ -58,7 +58,8 @@ LLVMValueRef llvm_splat(LlvmGen *g, LLVMValueRef v, unsigned lanes) {
         free(each);
         return all;
     }
-    LLVMValueRef one = LLVMBuildInsertElement(g->b, LLVMGetPoison(t), v, LLVMConstInt(g->i64, 0, 0), "");
+    LLVMValueRef one =
+        LLVMBuildInsertElement(g->b, LLVMGetPoison(t), v, LLVMConstInt(g->i64, 0, 0), "");
     return LLVMBuildShuffleVector(g->b, one, LLVMGetPoison(t),
                                   LLVMConstNull(LLVMVectorType(g->i32, lanes)), "");
 }
@@ -84,7 +85,8 @@ LLVMValueRef llvm_call(LlvmGen *g, const char *intrinsic, LLVMTypeRef *types, un
     unsigned id = LLVMLookupIntrinsicID(intrinsic, strlen(intrinsic));
     BUG_IF(!id, "LLVM has no intrinsic %s", intrinsic);
     LLVMValueRef fn = LLVMGetIntrinsicDeclaration(g->mod, id, types, n_types);
-    return LLVMBuildCall2(g->b, LLVMIntrinsicGetType(g->ctx, id, types, n_types), fn, args, n_args, "");
+    return LLVMBuildCall2(g->b, LLVMIntrinsicGetType(g->ctx, id, types, n_types), fn, args, n_args,
+                          "");
 }
 
 LLVMValueRef llvm_overloaded(LlvmGen *g, const char *intrinsic, LLVMValueRef a) {
@@ -92,7 +94,7 @@ LLVMValueRef llvm_overloaded(LlvmGen *g, const char *intrinsic, LLVMValueRef a) 
     return llvm_call(g, intrinsic, &t, 1, &a, 1);
 }
 
-/* ---- variables, buffers, memo ------------------------------------------------------------------- */
+/* ---- variables, buffers, memo ---------------------------------------------------------------- */
 
 static void grow(void **at, uint32_t *n, uint32_t id, size_t item_bytes) {
     if (id < *n) return;
@@ -128,8 +130,10 @@ void llvm_memo_drop_loads(LlvmGen *g, uint32_t mark) {
     uint32_t n = mark;
     for (uint32_t i = mark; i < fn->n_log; i++) {
         Memo *m = &fn->memo[fn->log[i]];
-        if (m->loads) m->v = NULL;
-        else fn->log[n++] = fn->log[i];
+        if (m->loads)
+            m->v = NULL;
+        else
+            fn->log[n++] = fn->log[i];
     }
     fn->n_log = n;
 }
@@ -190,7 +194,7 @@ bool llvm_varies(LlvmGen *g, const KExpr *e) {
     return yes;
 }
 
-/* ---- operations --------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static LLVMValueRef emit_const_f(LlvmGen *g, DType t, double v) {
     LLVMTypeRef lt = llvm_type(g, t);
@@ -235,9 +239,12 @@ static LLVMValueRef emit_compare(LlvmGen *g, KOp op, DType t, LLVMValueRef a, LL
 static LLVMValueRef emit_min_max(LlvmGen *g, KOp op, DType t, LLVMValueRef a, LLVMValueRef b) {
     bool is_min = op == KO_min, is_signed = dtype_is_signed(t);
     LLVMValueRef c;
-    if (dtype_is_float(t)) c = LLVMBuildFCmp(g->b, is_min ? LLVMRealOLT : LLVMRealOGT, a, b, "");
-    else if (is_signed) c = LLVMBuildICmp(g->b, is_min ? LLVMIntSLT : LLVMIntSGT, a, b, "");
-    else c = LLVMBuildICmp(g->b, is_min ? LLVMIntULT : LLVMIntUGT, a, b, "");
+    if (dtype_is_float(t))
+        c = LLVMBuildFCmp(g->b, is_min ? LLVMRealOLT : LLVMRealOGT, a, b, "");
+    else if (is_signed)
+        c = LLVMBuildICmp(g->b, is_min ? LLVMIntSLT : LLVMIntSGT, a, b, "");
+    else
+        c = LLVMBuildICmp(g->b, is_min ? LLVMIntULT : LLVMIntUGT, a, b, "");
     return LLVMBuildSelect(g->b, c, a, b, "");
 }
 
@@ -342,7 +349,8 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     BUG("the LLVM renderer got '%s', which should be gone by now", kop_info[e->op].name);
 }
 
-/* Operands that differ by lane make the others splats; the condition of a select may stay scalar. */
+/* Operands that differ by lane make the others splats; the condition of a select may stay scalar.
+ */
 static void widen_operands(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     unsigned lanes = 0;
     for (int i = 0; i < e->n_args; i++)

@@ -1,8 +1,8 @@
 /* The compiled model in memory, through LLVM's ORC.
  *
- * The code is that of the library: the same objects, linked here. Only the weights differ: the entry
- * holds the address of each constant as a number, so a mapped model file is used where it lies.
- * Constants that are not aligned as kernels expect are copied. */
+ * The code is that of the library: the same objects, linked here. Only the weights differ: the
+ * entry holds the address of each constant as a number, so a mapped model file is used where it
+ * lies. Constants that are not aligned as kernels expect are copied. */
 #include <llvm-c/LLJIT.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,13 +45,20 @@ static bool failed(LLVMErrorRef e, Diag *d) {
 static bool add_objects(CodegenJit *j, const Target *t, const CodegenOptions *o, Diag *d) {
     uint32_t n;
     Arena *a = arena_create();
+    Api *api = api_create(a, j->m, t);
+    if (!llvm_check(api, j->m, t, d)) {
+        arena_destroy(a);
+        return false;
+    }
     LlvmGroup *groups = llvm_plan_groups(j->m, &n);
-    LLVMMemoryBufferRef *built = llvm_build_objects(j->m, t, o, api_create(a, j->m, t), j->address, groups, n);
+    LLVMMemoryBufferRef *built = llvm_build_objects(j->m, t, o, api, j->address, groups, n);
     LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(j->lljit);
     bool good = true;
     for (uint32_t i = 0; i < n; i++) {
-        if (good) good = !failed(LLVMOrcLLJITAddObjectFile(j->lljit, dylib, built[i]), d);
-        else LLVMDisposeMemoryBuffer(built[i]);
+        if (good)
+            good = !failed(LLVMOrcLLJITAddObjectFile(j->lljit, dylib, built[i]), d);
+        else
+            LLVMDisposeMemoryBuffer(built[i]);
     }
     free(built);
     free(groups);
@@ -63,7 +70,8 @@ static bool add_objects(CodegenJit *j, const Target *t, const CodegenOptions *o,
 static bool add_process_symbols(CodegenJit *j, Diag *d) {
     LLVMOrcDefinitionGeneratorRef process;
     char prefix = LLVMOrcLLJITGetGlobalPrefix(j->lljit);
-    if (failed(LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, prefix, NULL, NULL), d))
+    if (failed(LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&process, prefix, NULL, NULL),
+               d))
         return false;
     LLVMOrcJITDylibAddGenerator(LLVMOrcLLJITGetMainJITDylib(j->lljit), process);
     return true;

@@ -1,7 +1,8 @@
 /* The files of a compiled model: the archive of code and weights, its header, a weights file.
  *
- * The weights are streamed into an object of their own, or into their file, from where they lie. Object
- * formats that codegen/weights.h does not write (Mach-O, COFF) get them through LLVM as one byte string. */
+ * The weights are streamed into an object of their own, or into their file, from where they lie.
+ * Object formats that codegen/weights.h does not write (Mach-O, COFF) get them through LLVM as one
+ * byte string. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 #include "codegen/llvm/object.h"
 #include "codegen/weights.h"
 
-/* ---- weights ------------------------------------------------------------------------------------ */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* The constants one after another, each at its offset, with zeros between. */
 static WeightSymbol weight_symbol(Arena *a, const KModule *m, const Api *api) {
@@ -21,10 +22,12 @@ static WeightSymbol weight_symbol(Arena *a, const KModule *m, const Api *api) {
         k_is_int(m->consts[i]->n_elems, &n);
         uint64_t bytes = (uint64_t)n * (uint64_t)dtype_bytes(m->consts[i]->dtype);
         if (gap) vec_push(a, &spans, (WeightSpan){.n_bytes = gap});
-        if (bytes) vec_push(a, &spans, ((WeightSpan){.n_bytes = bytes, .bytes = m->consts[i]->data}));
+        if (bytes)
+            vec_push(a, &spans, ((WeightSpan){.n_bytes = bytes, .bytes = m->consts[i]->data}));
         at = api->const_offset[i] + bytes;
     }
-    return (WeightSymbol){.name = arena_printf(a, "%s_weights", m->name), .spans = spans.at, .n_spans = spans.n};
+    return (WeightSymbol){
+        .name = arena_printf(a, "%s_weights", m->name), .spans = spans.at, .n_spans = spans.n};
 }
 
 /* Defines NAME_weights in the open module. */
@@ -61,7 +64,7 @@ static bool embeds_weights(const KModule *m, const CodegenOptions *o) {
     return m->n_consts && !o->weights_file;
 }
 
-/* ---- archive ------------------------------------------------------------------------------------ */
+/* ---- archive --------------------------------------------------------------------------------- */
 
 typedef struct WeightsMember {
     const Target *target;
@@ -73,27 +76,33 @@ static void write_weights_member(Output *o, void *ctx) {
     weights_write_object(o, w->target->triple, w->target->features, &w->symbol, 1);
 }
 
-static const char *const *spelled(Arena *a, ArchiveFormat format, const char *const *names, uint32_t n) {
+static const char *const *spelled(Arena *a, ArchiveFormat format, const char *const *names,
+                                  uint32_t n) {
     if (format != ARCHIVE_DARWIN) return names;
     const char **out = arena_array(a, const char *, n + 1);
     for (uint32_t i = 0; i < n; i++) out[i] = arena_printf(a, "_%s", names[i]);
     return out;
 }
 
-static void write_archive(Arena *a, Output *out, const KModule *m, const Target *t, const CodegenOptions *o,
-                          const Api *api, const CodegenObject *objects, uint32_t n) {
+static void write_archive(Arena *a, Output *out, const KModule *m, const Target *t,
+                          const CodegenOptions *o, const Api *api, const CodegenObject *objects,
+                          uint32_t n) {
     ArchiveFormat format = archive_format(t->triple);
     ArchiveMember *member = arena_array(a, ArchiveMember, n + 1);
     for (uint32_t i = 0; i < n; i++)
-        member[i] = (ArchiveMember){.name = objects[i].name, .n_bytes = objects[i].n_bytes, .bytes = objects[i].bytes,
-                                    .symbols = spelled(a, format, objects[i].symbols, objects[i].n_symbols),
-                                    .n_symbols = objects[i].n_symbols};
+        member[i] =
+            (ArchiveMember){.name = objects[i].name,
+                            .n_bytes = objects[i].n_bytes,
+                            .bytes = objects[i].bytes,
+                            .symbols = spelled(a, format, objects[i].symbols, objects[i].n_symbols),
+                            .n_symbols = objects[i].n_symbols};
     LLVMMemoryBufferRef by_llvm = NULL;
     if (embeds_weights(m, o)) {
         WeightsMember *w = arena_new(a, WeightsMember);
         *w = (WeightsMember){t, weight_symbol(a, m, api)};
         ArchiveMember *last = &member[n++];
-        *last = (ArchiveMember){.name = arena_printf(a, "%s.weights.o", m->name), .n_symbols = 1,
+        *last = (ArchiveMember){.name = arena_printf(a, "%s.weights.o", m->name),
+                                .n_symbols = 1,
                                 .symbols = spelled(a, format, &w->symbol.name, 1)};
         if (weights_has_object(t->triple, t->features)) {
             last->write = write_weights_member;
@@ -114,8 +123,8 @@ static void write_archive(Arena *a, Output *out, const KModule *m, const Target 
     if (by_llvm) LLVMDisposeMemoryBuffer(by_llvm);
 }
 
-bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOptions *options, CodegenPaths paths,
-                          Diag *d) {
+bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOptions *options,
+                          CodegenPaths paths, Diag *d) {
     Arena *a = arena_create();
     CodegenOptions o = *options;
     Api *api = api_create(a, m, t);
@@ -124,12 +133,15 @@ bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOption
     if (paths.weights && o.weights_file) { /* first: the model holds their hash */
         WeightSymbol s = weight_symbol(a, m, api);
         file[n_files] = output_open(paths.weights);
-        o.weight_hash = weights_write_file(file[n_files++], api->model_hash, &s, m->n_consts ? 1 : 0, NULL).hash;
+        o.weight_hash =
+            weights_write_file(file[n_files++], api->model_hash, &s, m->n_consts ? 1 : 0, NULL)
+                .hash;
     }
     CodegenObject *objects = NULL;
     uint32_t n = 0;
     bool good = !paths.archive || codegen_llvm_objects(a, m, t, &o, &objects, &n, d);
-    if (good && paths.archive) write_archive(a, file[n_files++] = output_open(paths.archive), m, t, &o, api, objects, n);
+    if (good && paths.archive)
+        write_archive(a, file[n_files++] = output_open(paths.archive), m, t, &o, api, objects, n);
     if (good && paths.header) {
         StrBuf text = {0};
         header_write(&text, a, m, t, &o);
@@ -138,22 +150,26 @@ bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOption
     }
     codegen_objects_free(objects, n);
     StrBuf error = {0};
-    if (!good) while (n_files) output_discard(file[--n_files]);
-    else if (!(good = output_finish_all(file, n_files, &error))) diag_error(d, SRC_NOWHERE, "%s", strbuf_text(&error));
+    if (!good)
+        while (n_files) output_discard(file[--n_files]);
+    else if (!(good = output_finish_all(file, n_files, &error)))
+        diag_error(d, SRC_NOWHERE, "%s", strbuf_text(&error));
     strbuf_free(&error);
     arena_destroy(a);
     return good;
 }
 
-bool codegen_llvm_object(const KModule *m, const Target *t, const CodegenOptions *o, const char *path, Diag *d) {
-    if (!llvm_init_target(t)) {
-        diag_error(d, SRC_NOWHERE, "LLVM has no code generator for '%s'", t->triple);
+bool codegen_llvm_object(const KModule *m, const Target *t, const CodegenOptions *o,
+                         const char *path, Diag *d) {
+    Arena *a = arena_create();
+    Api *api = api_create(a, m, t);
+    if (!llvm_check(api, m, t, d)) {
+        arena_destroy(a);
         return false;
     }
-    Arena *a = arena_create();
     LlvmGen g;
     llvm_gen_open(&g, m, t, o, m->name);
-    g.api = api_create(a, m, t);
+    g.api = api;
     if (embeds_weights(m, o)) emit_weights(&g);
     llvm_emit_group(&g, &(LlvmGroup){.end = m->n_kernels, .has_entry = true});
     LLVMMemoryBufferRef object = emit_object(&g);

@@ -26,25 +26,25 @@
 
 /* What decides between two ways to write the same operation. */
 typedef struct CpuTraits {
-    bool round;       /* floor, ceil, trunc, rint of floats are instructions */
-    bool half;        /* f32 <-> f16 conversions are instructions */
-    bool fma;         /* fused multiply-add is an instruction */
-    bool gather;      /* loads from a vector of addresses are instructions */
+    bool round;  /* floor, ceil, trunc, rint of floats are instructions */
+    bool half;   /* f32 <-> f16 conversions are instructions */
+    bool fma;    /* fused multiply-add is an instruction */
+    bool gather; /* loads from a vector of addresses are instructions */
     bool x86;
     bool avx2, avx512, avx512bw, vnni512, vnni256; /* x86 */
-    bool i8mm, dotprod; /* AArch64 */
+    bool i8mm, dotprod;                            /* AArch64 */
 } CpuTraits;
 
 typedef struct VarBind {
     LLVMValueRef v;
-    int depth;         /* number of loops around its definition: what can move out of which loop */
-    bool varying;      /* differs by lane of the open vector loop */
+    int depth;    /* number of loops around its definition: what can move out of which loop */
+    bool varying; /* differs by lane of the open vector loop */
 } VarBind;
 
 typedef struct BufBind {
     LLVMValueRef base; /* address of element 0 */
     uint32_t align;    /* of base, in bytes */
-    bool per_lane;     /* allocated inside of a vector loop: element i of lane l is at i * lanes + l */
+    bool per_lane; /* allocated inside of a vector loop: element i of lane l is at i * lanes + l */
 } BufBind;
 
 typedef struct Memo {
@@ -65,11 +65,11 @@ typedef struct LlvmFn {
     uint32_t n_memo;
     uint32_t *log; /* ids in memo, in order of insertion, so that scopes can be undone */
     uint32_t n_log, cap_log;
-    int depth;               /* loops open here */
-    int lanes;               /* 0: scalar code */
+    int depth; /* loops open here */
+    int lanes; /* 0: scalar code */
     KVar *lane_var;
-    uint64_t varying_vars; /* bit (id % 64) of every variable that differs by lane */
-    bool any_per_lane;     /* some buffer does */
+    uint64_t varying_vars;   /* bit (id % 64) of every variable that differs by lane */
+    bool any_per_lane;       /* some buffer does */
     LLVMValueRef mask;       /* lanes that execute this statement; NULL: all */
     LLVMValueRef dummy;      /* where predicated-off loads read; NULL until needed */
     LLVMValueRef size_table; /* entry only: i64 slots of the computed symbols */
@@ -88,8 +88,8 @@ typedef struct LlvmGen {
     LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
     LLVMValueRef float_rem; /* double (double, double), made when first used */
     LlvmFn *fn;
-    struct Entry *entry; /* while the entry's body is emitted */
-    struct Api *api;     /* for the module that holds the entry */
+    struct Entry *entry;              /* while the entry's body is emitted */
+    struct Api *api;                  /* for the module that holds the entry */
     const void *const *const_address; /* in memory: where each constant lies; NULL otherwise */
     StrBuf scratch;
 } LlvmGen;
@@ -106,7 +106,8 @@ void llvm_fn_begin(LlvmGen *g, LlvmFn *fn, LLVMValueRef value);
 void llvm_fn_end(LlvmGen *g);
 /* Adds the attributes every function has. */
 void llvm_add_attributes(LlvmGen *g, LLVMValueRef fn);
-void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const char *name, uint64_t v);
+void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const char *name,
+                   uint64_t v);
 /* The type of a kernel: pointers, i64 scalars, then begin and end if it is parallel. */
 LLVMTypeRef llvm_kernel_type(LlvmGen *g, const Kernel *kn);
 /* The kernel's function, declared when the module does not have it; likewise its pool thunk,
@@ -118,8 +119,8 @@ LLVMTypeRef llvm_context_type(LlvmGen *g, const Kernel *kn);
 void llvm_emit_kernel(LlvmGen *g, const Kernel *kn);
 
 /* expr.c */
-LLVMTypeRef llvm_type(LlvmGen *g, DType t);     /* of values */
-LLVMTypeRef llvm_mem_type(LlvmGen *g, DType t); /* of memory */
+LLVMTypeRef llvm_type(LlvmGen *g, DType t);            /* of values */
+LLVMTypeRef llvm_mem_type(LlvmGen *g, DType t);        /* of memory */
 LLVMTypeRef llvm_widen(LLVMTypeRef t, unsigned lanes); /* lanes == 0: t itself */
 unsigned llvm_lanes(LLVMValueRef v);                   /* 0 for scalars */
 LLVMValueRef llvm_splat(LlvmGen *g, LLVMValueRef v, unsigned lanes);
@@ -173,7 +174,8 @@ LLVMBasicBlockRef llvm_new_block(LlvmGen *g, const char *name);
 
 /* entry.c */
 void llvm_emit_entry(LlvmGen *g);
-/* The address of an arena buffer or a constant in the entry; NULL elsewhere and for other buffers. */
+/* The address of an arena buffer or a constant in the entry; NULL elsewhere and for other buffers.
+ */
 LLVMValueRef llvm_entry_base(LlvmGen *g, const KBuf *b);
 /* Statements that only the entry has: KS_CALL, KS_NODE, KS_RETURN. */
 void llvm_entry_statement(LlvmGen *g, const KStmt *s);

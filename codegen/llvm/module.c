@@ -1,15 +1,15 @@
 /* LLVM modules, functions and kernels.
  *
- * A kernel becomes a hidden function with a pointer per parameter, an i64 per scalar and, if its top
- * loop is parallel, the range begin..end of that loop. Such a kernel has a thunk too, which a thread
- * pool can call: it unpacks the arguments from a struct on the caller's stack. */
+ * A kernel becomes a hidden function with a pointer per parameter, an i64 per scalar and, if its
+ * top loop is parallel, the range begin..end of that loop. Such a kernel has a thunk too, which a
+ * thread pool can call: it unpacks the arguments from a struct on the caller's stack. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-/* ---- machine ------------------------------------------------------------------------------------ */
+/* ---- machine --------------------------------------------------------------------------------- */
 
 static void init_all_targets(void) {
     LLVMInitializeAllTargetInfos();
@@ -37,14 +37,17 @@ static const char *code_cpu(const Target *t) {
 
 LLVMTargetMachineRef llvm_machine(const Target *t, int opt) {
     static const LLVMCodeGenOptLevel levels[] = {LLVMCodeGenLevelNone, LLVMCodeGenLevelLess,
-                                                 LLVMCodeGenLevelDefault, LLVMCodeGenLevelAggressive};
+                                                 LLVMCodeGenLevelDefault,
+                                                 LLVMCodeGenLevelAggressive};
     LLVMTargetRef target;
     char *why = NULL;
     llvm_init_target(NULL);
     BUG_IF(LLVMGetTargetFromTriple(t->triple, &target, &why), "%s", why);
     return LLVMCreateTargetMachine(target, t->triple, code_cpu(t), t->features,
-                                   levels[opt < 0 ? 0 : opt > 3 ? 3 : opt], LLVMRelocPIC,
-                                   LLVMCodeModelDefault);
+                                   levels[opt < 0   ? 0
+                                          : opt > 3 ? 3
+                                                    : opt],
+                                   LLVMRelocPIC, LLVMCodeModelDefault);
 }
 
 static CpuTraits find_traits(const Target *t) {
@@ -65,7 +68,7 @@ static CpuTraits find_traits(const Target *t) {
     return c;
 }
 
-/* ---- module ------------------------------------------------------------------------------------- */
+/* ---- module ---------------------------------------------------------------------------------- */
 
 void llvm_gen_open(LlvmGen *g, const KModule *m, const Target *t, const CodegenOptions *o,
                    const char *module_name) {
@@ -105,7 +108,8 @@ static void add_text(LlvmGen *g, LLVMValueRef fn, const char *name, const char *
     LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, a);
 }
 
-void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const char *name, uint64_t v) {
+void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const char *name,
+                   uint64_t v) {
     unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
     BUG_IF(!kind, "LLVM has no attribute %s", name);
     LLVMAddAttributeAtIndex(fn, at, LLVMCreateEnumAttribute(g->ctx, kind, v));
@@ -138,7 +142,7 @@ void llvm_fn_end(LlvmGen *g) {
     g->fn = NULL;
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------ */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 LLVMTypeRef llvm_kernel_type(LlvmGen *g, const Kernel *kn) {
     unsigned n = kn->n_params + kn->n_scalars, n_range = kernel_parallel_loop(kn) ? 2 : 0;
@@ -205,7 +209,9 @@ static void bind_parameters(LlvmGen *g, const Kernel *kn, LLVMValueRef fn) {
         const KBuf *b = kn->params[i];
         LLVMValueRef p = LLVMGetParam(fn, i);
         LLVMSetValueName2(p, b->name, strlen(b->name));
-        uint32_t align = b->align ? b->align : (uint32_t)LLVMABIAlignmentOfType(g->layout, llvm_mem_type(g, b->dtype));
+        uint32_t align =
+            b->align ? b->align
+                     : (uint32_t)LLVMABIAlignmentOfType(g->layout, llvm_mem_type(g, b->dtype));
         *llvm_buf(g, b) = (BufBind){.base = p, .align = align};
         llvm_add_flag(g, fn, i + 1, "nocapture", 0);
         llvm_add_flag(g, fn, i + 1, "align", align);
@@ -226,7 +232,8 @@ void llvm_emit_kernel(LlvmGen *g, const Kernel *kn) {
     llvm_fn_begin(g, &fn, value);
     bind_parameters(g, kn, value);
     if (loop) {
-        KBlock before = {.first = kn->body.first == loop ? NULL : kn->body.first, .last = loop->prev};
+        KBlock before = {.first = kn->body.first == loop ? NULL : kn->body.first,
+                         .last = loop->prev};
         for (const KStmt *s = before.first; s && s != loop; s = s->next) {
             KStmt one = *s; /* the statements before the loop, one at a time */
             one.next = NULL;

@@ -1,9 +1,9 @@
 /* From a KModule to object files and text.
  *
- * The kernels are divided into groups by their size, never by the number of threads, so that the bytes
- * do not depend on it. Each group is an LLVM module of its own with its own context, compiled by
- * whichever thread comes first. The passes are few: the code comes from the schedules as it should be,
- * and LLVM's vectoriser and unroller would only undo their choices. */
+ * The kernels are divided into groups by their size, never by the number of threads, so that the
+ * bytes do not depend on it. Each group is an LLVM module of its own with its own context, compiled
+ * by whichever thread comes first. The passes are few: the code comes from the schedules as it
+ * should be, and LLVM's vectoriser and unroller would only undo their choices. */
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <pthread.h>
@@ -12,7 +12,7 @@
 
 #include "codegen/llvm/object.h"
 
-/* ---- one module --------------------------------------------------------------------------------- */
+/* ---- one module ------------------------------------------------------------------------------ */
 
 static void run_passes(LlvmGen *g) {
     const char *passes = "function(sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,"
@@ -28,7 +28,8 @@ static void verify(LlvmGen *g) {
     char *why = NULL;
     if (LLVMVerifyModule(g->mod, LLVMReturnStatusAction, &why)) {
         char *text = LLVMPrintModuleToString(g->mod);
-        BUG("LLVM's verifier: %s\n%s", why, strlen(text) < 20000 ? text : "(module too long to show)");
+        BUG("LLVM's verifier: %s\n%s", why,
+            strlen(text) < 20000 ? text : "(module too long to show)");
     }
     LLVMDisposeMessage(why);
 }
@@ -40,7 +41,7 @@ void llvm_emit_group(LlvmGen *g, const LlvmGroup *group) {
     run_passes(g);
 }
 
-/* ---- groups ------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 static uint64_t block_weight(const KBlock *b) {
     uint64_t sum = 0;
@@ -72,7 +73,7 @@ LlvmGroup *llvm_plan_groups(const KModule *m, uint32_t *n_groups) {
     return groups;
 }
 
-/* ---- threads ------------------------------------------------------------------------------------ */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 typedef struct Build {
     const KModule *m;
@@ -125,10 +126,16 @@ static void run_workers(Build *b, int jobs) {
 }
 
 LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const CodegenOptions *o,
-                                        Api *api, const void *const *const_address, const LlvmGroup *groups,
-                                        uint32_t n_groups) {
-    Build b = {.m = m, .target = t, .options = o, .api = api, .const_address = const_address, .groups = groups,
-               .n_groups = n_groups, .result = xmalloc(sizeof *b.result * n_groups)};
+                                        Api *api, const void *const *const_address,
+                                        const LlvmGroup *groups, uint32_t n_groups) {
+    Build b = {.m = m,
+               .target = t,
+               .options = o,
+               .api = api,
+               .const_address = const_address,
+               .groups = groups,
+               .n_groups = n_groups,
+               .result = xmalloc(sizeof *b.result * n_groups)};
     llvm_init_target(NULL);
     pthread_mutex_init(&b.lock, NULL);
     run_workers(&b, o->jobs);
@@ -136,10 +143,10 @@ LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const
     return b.result;
 }
 
-/* ---- public functions --------------------------------------------------------------------------- */
+/* ---- public functions ------------------------------------------------------------------------ */
 
-static bool check_target(const Target *t, Diag *d) {
-    if (llvm_init_target(t)) return true;
+bool llvm_check(const Api *api, const KModule *m, const Target *t, Diag *d) {
+    if (llvm_init_target(t)) return api_check(api, m, d);
     diag_error(d, SRC_NOWHERE, "LLVM has no code generator for '%s'", t->triple);
     return false;
 }
@@ -161,15 +168,17 @@ static void name_symbols(Arena *a, const KModule *m, const LlvmGroup *group, Cod
 
 bool codegen_llvm_objects(Arena *a, const KModule *m, const Target *t, const CodegenOptions *o,
                           CodegenObject **objects, uint32_t *n_objects, Diag *d) {
-    if (!check_target(t, d)) return false;
+    Api *api = api_create(a, m, t);
+    if (!llvm_check(api, m, t, d)) return false;
     uint32_t n;
     LlvmGroup *groups = llvm_plan_groups(m, &n);
-    LLVMMemoryBufferRef *built = llvm_build_objects(m, t, o, api_create(a, m, t), NULL, groups, n);
+    LLVMMemoryBufferRef *built = llvm_build_objects(m, t, o, api, NULL, groups, n);
     *objects = arena_array(a, CodegenObject, n);
     *n_objects = n;
     for (uint32_t i = 0; i < n; i++) {
         CodegenObject *out = &(*objects)[i];
-        out->name = i ? arena_printf(a, "%s.kernels%u.o", m->name, i) : arena_printf(a, "%s.entry.o", m->name);
+        out->name = i ? arena_printf(a, "%s.kernels%u.o", m->name, i)
+                      : arena_printf(a, "%s.entry.o", m->name);
         out->n_bytes = LLVMGetBufferSize(built[i]);
         out->bytes = xmalloc(out->n_bytes);
         memcpy(out->bytes, LLVMGetBufferStart(built[i]), out->n_bytes);
@@ -187,11 +196,15 @@ void codegen_objects_free(CodegenObject *objects, uint32_t n_objects) {
 
 bool codegen_llvm_text(const KModule *m, const Target *t, const CodegenOptions *o, CodegenText what,
                        StrBuf *out, Diag *d) {
-    if (!check_target(t, d)) return false;
     LlvmGen g;
     Arena *a = arena_create();
+    Api *api = api_create(a, m, t);
+    if (!llvm_check(api, m, t, d)) {
+        arena_destroy(a);
+        return false;
+    }
     llvm_gen_open(&g, m, t, o, m->name);
-    g.api = api_create(a, m, t);
+    g.api = api;
     llvm_emit_group(&g, &(LlvmGroup){.end = m->n_kernels, .has_entry = true});
     if (what == TEXT_LLVM) {
         char *text = LLVMPrintModuleToString(g.mod);

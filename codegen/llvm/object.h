@@ -10,6 +10,8 @@ typedef struct LlvmGroup {
     bool has_entry;
 } LlvmGroup;
 
+/* Can this be compiled? Otherwise the reasons are in d. */
+bool llvm_check(const Api *api, const KModule *m, const Target *t, Diag *d);
 /* How a module is divided; group 0 is the entry alone. Heap memory, freed by the caller. */
 LlvmGroup *llvm_plan_groups(const KModule *m, uint32_t *n_groups);
 /* Emits, verifies and optimises one group into the open module. */

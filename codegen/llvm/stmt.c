@@ -1,8 +1,8 @@
 /* Statements of kernel IR as LLVM blocks.
  *
- * A vector loop is widened when its body allows: every store goes to another element per lane, inner
- * loops have the same extent for all lanes, branches that differ by lane become masks. Otherwise its
- * iterations are emitted one after the other, which means the same. */
+ * A vector loop is widened when its body allows: every store goes to another element per lane,
+ * inner loops have the same extent for all lanes, branches that differ by lane become masks.
+ * Otherwise its iterations are emitted one after the other, which means the same. */
 #include <string.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -25,10 +25,11 @@ static void bind_var(LlvmGen *g, const KVar *v, LLVMValueRef value, int depth) {
     *llvm_var(g, v) = (VarBind){.v = value, .depth = depth};
 }
 
-/* ---- loops -------------------------------------------------------------------------------------- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 /* for (var = from; var < to; var++) body, with the test at the end. */
-static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValueRef to, bool may_be_empty) {
+static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValueRef to,
+                         bool may_be_empty) {
     LlvmFn *fn = g->fn;
     LLVMBasicBlockRef body = llvm_new_block(g, s->var->name), done = llvm_new_block(g, "done");
     if (may_be_empty) {
@@ -92,7 +93,7 @@ static void unrolled_loop(LlvmGen *g, const KStmt *s, int64_t n) {
     }
 }
 
-/* ---- vector loops ------------------------------------------------------------------------------- */
+/* ---- vector loops ---------------------------------------------------------------------------- */
 
 static bool can_widen(LlvmGen *g, const KBlock *b);
 
@@ -149,8 +150,10 @@ static void vector_loop(LlvmGen *g, const KStmt *s) {
         return;
     }
     if (n < 2 || fn->lanes || n > MAX_LANES) {
-        if (n > MAX_LANES) serial_loop(g, s);
-        else unrolled_loop(g, s, n);
+        if (n > MAX_LANES)
+            serial_loop(g, s);
+        else
+            unrolled_loop(g, s, n);
         return;
     }
     fn->lanes = (int)n;
@@ -195,7 +198,7 @@ static void emit_for(LlvmGen *g, const KStmt *s) {
     serial_loop(g, s);
 }
 
-/* ---- branches ----------------------------------------------------------------------------------- */
+/* ---- branches -------------------------------------------------------------------------------- */
 
 static void scoped_block(LlvmGen *g, const KBlock *b) {
     uint32_t mark = llvm_memo_mark(g);
@@ -256,7 +259,7 @@ static void emit_while(LlvmGen *g, const KStmt *s) {
     LLVMPositionBuilderAtEnd(g->b, done);
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 static void emit_alloc(LlvmGen *g, const KBuf *b) {
     int64_t n;

@@ -7,8 +7,7 @@
 #include "frontend/onnx/import.h"
 #include "ir/support/str.h"
 
-/* ---- attributes ---------------------------------------------------------------------------------
- */
+/* ---- attributes ------------------------------------------------------------------------- */
 
 const Onnx__AttributeProto *call_attr(const Call *c, const char *name) {
     for (int i = 0; i < c->n_attrs; i++)
@@ -26,13 +25,13 @@ double call_float(const Call *c, const char *name, double otherwise) {
     return a ? (double)a->f : otherwise;
 }
 
-static const char *interned(ProtobufCBinaryData s) {
-    return intern_bytes((const char *)s.data, s.len);
+const char *intern_data(ProtobufCBinaryData s) {
+    return s.len ? intern_bytes((const char *)s.data, s.len) : "";
 }
 
 const char *call_string(const Call *c, const char *name, const char *otherwise) {
     const Onnx__AttributeProto *a = call_attr(c, name);
-    return a ? interned(a->s) : otherwise;
+    return a ? intern_data(a->s) : otherwise;
 }
 
 int call_ints(const Call *c, const char *name, const int64_t **v) {
@@ -64,7 +63,7 @@ static Attr convert_attr(Call *c, const NamedAttr *named) {
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT: a.kind = AT_INT, a.i = p->i; break;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT: a.kind = AT_FLOAT, a.f = (double)p->f; break;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING:
-        a.kind = AT_STRING, a.s = interned(p->s);
+        a.kind = AT_STRING, a.s = intern_data(p->s);
         break;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS:
         a.kind = AT_INTS, a.n = (uint32_t)p->n_ints, a.ints = p->ints;
@@ -77,7 +76,7 @@ static Attr convert_attr(Call *c, const NamedAttr *named) {
     }
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS: {
         const char **copy = arena_array(c->im->arena, const char *, p->n_strings);
-        for (size_t i = 0; i < p->n_strings; i++) copy[i] = interned(p->strings[i]);
+        for (size_t i = 0; i < p->n_strings; i++) copy[i] = intern_data(p->strings[i]);
         a.kind = AT_STRINGS, a.n = (uint32_t)p->n_strings, a.strings = copy;
         break;
     }
@@ -106,8 +105,7 @@ bool call_copy_attrs(Call *c, Node *n, const char *but) {
     return true;
 }
 
-/* ---- nodes
- * --------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------ */
 
 static void set_provisional_types(Node *n) {
     for (int i = 0; i < n->n_out; i++)
@@ -153,8 +151,7 @@ bool call_same(Call *c, Value *const *in, int n_in, const char *but) {
     return call_copy_attrs(c, n, but) && call_finish(c, n);
 }
 
-/* ---- constants
- * ------------------------------------------------------------------------------------- */
+/* ---- constants -------------------------------------------------------------------------- */
 
 Value *call_list(Call *c, const int64_t *v, int n) {
     return graph_const_ints(c->g, "", v, n);

@@ -21,8 +21,7 @@ static SrcLoc graph_loc(const Import *im, const Scope *s) {
     return loc;
 }
 
-/* ---- scopes -------------------------------------------------------------------------------------
- */
+/* ---- scopes ----------------------------------------------------------------------------- */
 
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path) {
     Scope *s = arena_new(im->arena, Scope);
@@ -72,8 +71,7 @@ static void bind_initializers(Import *im, Scope *s, const Onnx__GraphProto *p) {
     }
 }
 
-/* ---- outputs
- * -------------------------------------------------------------------------------------- */
+/* ---- outputs ---------------------------------------------------------------------------- */
 
 /* Lists v as output `name` of the scope's graph. */
 static void list_output(Import *im, Scope *s, Value *v, const char *name) {
@@ -100,8 +98,7 @@ static void import_outputs(Import *im, Scope *s, Onnx__ValueInfoProto **outputs,
     }
 }
 
-/* ---- subgraphs
- * ------------------------------------------------------------------------------------- */
+/* ---- subgraphs -------------------------------------------------------------------------- */
 
 /* Declared type only: the shape is the owner's business. */
 static void import_subgraph_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
@@ -134,8 +131,7 @@ Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
     return good ? s->graph : NULL;
 }
 
-/* ---- the model's interface
- * --------------------------------------------------------------------------- */
+/* ---- the model's interface -------------------------------------------------------------- */
 
 static bool add_input(Import *im, Scope *s, const Onnx__ValueInfoProto *p) {
     const char *name = or_empty(p->name);
@@ -185,8 +181,7 @@ static void add_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
     }
 }
 
-/* ---- cutting
- * ------------------------------------------------------------------------------------------ */
+/* ---- cutting ---------------------------------------------------------------------------- */
 
 /* Marks every name that a node and its subgraphs read. The nesting is at most ONNX_MAX_NESTING. */
 static void need_inputs(StrMap *needed, const Onnx__NodeProto *n) {
@@ -233,8 +228,7 @@ static void import_cut_outputs(Import *im, Scope *s) {
     }
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------------ */
+/* ---- the whole -------------------------------------------------------------------------- */
 
 static void import_main(Import *im) {
     const Onnx__GraphProto *p = onnx_model_proto(im->model)->graph;
@@ -265,6 +259,10 @@ static void close_model(void *model) {
     onnx_model_close(model);
 }
 
+static void release_bytes(const Module *m, const void *bytes, uint64_t n_bytes) {
+    onnx_model_release(m->on_destroy_user, bytes, n_bytes);
+}
+
 static Module *import_model(OnnxModel *model, const ImportOptions *o, const Target *t, Diag *d) {
     static const ImportOptions as_is = {0};
     if (!model) return NULL;
@@ -273,6 +271,7 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
     m->file = onnx_model_path(model);
     m->on_destroy = close_model;
     m->on_destroy_user = model;
+    m->release = release_bytes;
     Import im = {.model = model, .m = m, .d = d, .o = o ? o : &as_is, .arena = arena_create()};
     im.poison = arena_new(im.arena, Value);
     im.rows = strmap_create(im.arena);

@@ -87,8 +87,7 @@ struct Call {
     int n_attrs;
 };
 
-/* ---- import.c ----------------------------------------------------------------------------------
- */
+/* ---- import.c --------------------------------------------------------------------------- */
 
 /* The subgraph attribute as a new graph below the call's, NULL after messages. */
 Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *proto);
@@ -98,8 +97,7 @@ Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *know
 void scope_bind(Import *im, Scope *s, const char *name, Value *v);
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path);
 
-/* ---- node.c ------------------------------------------------------------------------------------
- */
+/* ---- node.c ----------------------------------------------------------------------------- */
 
 /* Imports nodes in the given order (NULL: as they are), without those marked in skip (or NULL). */
 void import_nodes(Import *im, Scope *s, Onnx__NodeProto **nodes, size_t n, const uint32_t *order,
@@ -109,8 +107,7 @@ void report_unsupported(Import *im);
 extern const OnnxOp onnx_ops[];
 extern const int n_onnx_ops;
 
-/* ---- call.c: what importers work with
- * ------------------------------------------------------------ */
+/* ---- call.c: what importers work with --------------------------------------------------- */
 
 /* Attributes of the call; the default when absent. */
 const Onnx__AttributeProto *call_attr(const Call *c, const char *name);
@@ -119,6 +116,8 @@ double call_float(const Call *c, const char *name, double otherwise);
 const char *call_string(const Call *c, const char *name, const char *otherwise);
 /* Length, -1 when absent. */
 int call_ints(const Call *c, const char *name, const int64_t **v);
+/* A string attribute's bytes as text. */
+const char *intern_data(ProtobufCBinaryData s);
 Value *call_in(const Call *c, int i); /* NULL when absent */
 /* Is this output named, that is wanted by anyone? */
 bool call_wants(const Call *c, int output);
@@ -143,8 +142,7 @@ Value *call_scalar(Call *c, DType t, double v);
 /* v's element type, f32 while it is not known. */
 DType call_float_type(const Value *v);
 
-/* ---- types.c ------------------------------------------------------------------------------------
- */
+/* ---- types.c ---------------------------------------------------------------------------- */
 
 /* The dtype an output will have, as far as it follows from the inputs' without shapes; DT_NONE when
  * it does not. infer_shapes has the last word; importers use it to type constants they add. */
@@ -152,8 +150,7 @@ DType provisional_dtype(const Node *n, int output);
 /* DT_NONE after saying that smelt lacks this element type. */
 DType import_dtype(Import *im, int64_t onnx_type, SrcLoc loc, const char *what);
 
-/* ---- constant.c ---------------------------------------------------------------------------------
- */
+/* ---- constant.c ------------------------------------------------------------------------- */
 
 /* A tensor of the file as a constant of g, NULL after a message. */
 Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorProto *t,
@@ -161,8 +158,7 @@ Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorP
 Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseTensorProto *t,
                      SrcLoc loc);
 
-/* ---- dims.c
- * --------------------------------------------------------------------------------------- */
+/* ---- dims.c ----------------------------------------------------------------------------- */
 
 /* Collects the names that stand alone as a dim of some input, before shapes are made. */
 void import_bare_dims(Import *im, const Onnx__GraphProto *g);

@@ -189,3 +189,7 @@ const uint32_t *onnx_graph_order(const OnnxModel *m, const Onnx__GraphProto *g) 
 const uint32_t *onnx_function_order(const OnnxModel *m, const Onnx__FunctionProto *f) {
     return ptrmap_get(m->orders, f);
 }
+
+void onnx_model_release(const OnnxModel *m, const void *bytes, size_t n_bytes) {
+    mapped_release(&m->file, bytes, n_bytes);
+}

@@ -33,8 +33,7 @@ static const char *domain_name(const Onnx__NodeProto *p) {
     return strcmp(d, "ai.onnx") ? d : "";
 }
 
-/* ---- rows
- * ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------- */
 
 static int64_t domain_version(Import *im, const Scope *s, const char *domain) {
     if (!s->function) return onnx_model_opset(im->model, domain);
@@ -83,8 +82,7 @@ static const char *operator_words(Import *im, const Call *c, const char *domain)
                         *domain ? domain : "ai.onnx", (long long)c->version);
 }
 
-/* ---- checks
- * ---------------------------------------------------------------------------------------- */
+/* ---- checks ----------------------------------------------------------------------------- */
 
 static bool check_counts(Call *c) {
     const OnnxOp *r = c->row;
@@ -173,8 +171,7 @@ static bool check_attrs(Call *c) {
     return good && check_required(c);
 }
 
-/* ---- attributes and inputs
- * -------------------------------------------------------------------------- */
+/* ---- attributes and inputs -------------------------------------------------------------- */
 
 /* What a reference in a function body stands for: the caller's attribute or the function's default.
  */
@@ -219,8 +216,7 @@ static bool resolve_inputs(Call *c) {
     return good;
 }
 
-/* ---- functions
- * --------------------------------------------------------------------------------------- */
+/* ---- functions -------------------------------------------------------------------------- */
 
 static const char *call_path(Import *im, const Scope *s, const Onnx__NodeProto *p) {
     return arena_printf(im->m->arena, "%s/%s", s->path,
@@ -257,8 +253,7 @@ static bool import_function(Call *c, const Onnx__FunctionProto *f) {
     return good;
 }
 
-/* ---- nodes
- * -------------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------ */
 
 /* A node that will not be built still has its subgraphs looked at, for what else is unsupported. */
 static void look_into_subgraphs(Call *c) {

@@ -68,7 +68,9 @@ bool import_mean_variance(Call *c) {
  * Before opset 12 the mask was undefined then; ONNX Runtime gives all false. */
 bool import_dropout(Call *c) {
     Value *training = call_in(c, 2);
-    if (training && (!value_is_const(training) || value_const_int(training, 0) != 0))
+    int n = 0;
+    int64_t on = 0;
+    if (training && !(value_ints(c->m, training, &on, 1, &n) && n == 1 && !on))
         return refuse_training(c);
     c->out[0] = call_op(c, OP_Identity, 1, c->in[0]);
     if (!call_wants(c, 1)) return true;
@@ -83,8 +85,7 @@ bool import_dropout(Call *c) {
     return true;
 }
 
-/* ---- resizing
- * ------------------------------------------------------------------------------------- */
+/* ---- resizing --------------------------------------------------------------------------- */
 
 static bool is_mode(Call *c, const char *mode, const char *const *known, int n) {
     for (int i = 0; i < n; i++)

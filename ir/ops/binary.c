@@ -1,28 +1,34 @@
-/* Elementwise operators with several inputs: arithmetic, comparison, logic, Max, Min, Sum, Mean, Clip
- * and Where. Inputs broadcast like numpy's.
+/* Elementwise operators with several inputs: arithmetic, comparison, logic, Max, Min, Sum, Mean,
+ * Clip and Where. Inputs broadcast like numpy's.
  *
  *   out[i] = cast(dtype, f(a[i], b[i], ...))    computed in f32 for f16 and bf16
  *
- * Integers wrap; x / 0 and x mod 0 are 0 (kops.def). Max, Min and Clip give NaN when the element is NaN.
- * On integers of a known size the contents are tracked: this is where shape arithmetic happens. */
+ * Integers wrap; x / 0 and x mod 0 are 0 (kops.def). Max, Min and Clip give NaN when the element is
+ * NaN. On integers of a known size the contents are tracked: this is where shape arithmetic
+ * happens. */
 #include "ir/ops/common.h"
 
 #include <string.h>
 
-/* ---- binary: infer ---------------------------------------------------------------------------------- */
+/* ---- binary: infer --------------------------------------------------------------------------- */
 
 static unsigned binary_classes(OpId op) {
     switch ((int)op) {
-    case OP_And: case OP_Or: case OP_Xor: return CLASS_BOOL;
+    case OP_And:
+    case OP_Or:
+    case OP_Xor: return CLASS_BOOL;
     case OP_BitShift: return CLASS_UINT;
-    case OP_BitwiseAnd: case OP_BitwiseOr: case OP_BitwiseXor: return CLASS_INT;
+    case OP_BitwiseAnd:
+    case OP_BitwiseOr:
+    case OP_BitwiseXor: return CLASS_INT;
     case OP_Equal: return CLASS_ANY;
     default: return CLASS_NUMBER;
     }
 }
 
 static bool compares(OpId op) {
-    return op == OP_Equal || op == OP_Greater || op == OP_GreaterOrEqual || op == OP_Less || op == OP_LessOrEqual;
+    return op == OP_Equal || op == OP_Greater || op == OP_GreaterOrEqual || op == OP_Less ||
+           op == OP_LessOrEqual;
 }
 
 static bool binary_attributes(Module *m, const Node *n) {
@@ -38,7 +44,8 @@ static bool binary_attributes(Module *m, const Node *n) {
     return true;
 }
 
-/* The operator on two elements of one dtype; also on contents (i64). NULL when it has no such form. */
+/* The operator on two elements of one dtype; also on contents (i64). NULL when it has no such form.
+ */
 static const KExpr *binary_body(KCtx *k, const Node *n, const KExpr *a, const KExpr *b) {
     switch ((int)n->op) {
     case OP_Add: return k_add(k, a, b);
@@ -48,10 +55,14 @@ static const KExpr *binary_body(KCtx *k, const Node *n, const KExpr *a, const KE
     case OP_Mod: return attr_int(n, "fmod", 0) ? k_rem(k, a, b) : k_fmod(k, a, b);
     case OP_Pow: return k_pow(k, a, b);
     case OP_PRelu: return k_select(k, k_lt(k, a, k_const(k, a->dtype, 0)), k_mul(k, b, a), a);
-    case OP_BitShift: return strcmp(attr_string(n, "direction", ""), "LEFT") ? k_shr(k, a, b) : k_shl(k, a, b);
-    case OP_BitwiseAnd: case OP_And: return k_and(k, a, b);
-    case OP_BitwiseOr: case OP_Or: return k_or(k, a, b);
-    case OP_BitwiseXor: case OP_Xor: return k_xor(k, a, b);
+    case OP_BitShift:
+        return strcmp(attr_string(n, "direction", ""), "LEFT") ? k_shr(k, a, b) : k_shl(k, a, b);
+    case OP_BitwiseAnd:
+    case OP_And: return k_and(k, a, b);
+    case OP_BitwiseOr:
+    case OP_Or: return k_or(k, a, b);
+    case OP_BitwiseXor:
+    case OP_Xor: return k_xor(k, a, b);
     case OP_Equal: return k_eq(k, a, b);
     case OP_Greater: return k_gt(k, a, b);
     case OP_GreaterOrEqual: return k_ge(k, a, b);
@@ -64,7 +75,9 @@ static const KExpr *binary_body(KCtx *k, const Node *n, const KExpr *a, const KE
 /* Contents of all inputs broadcast to the output; NULL when one is not known. */
 static const KExpr **broadcast_content(Module *m, const Value *v, const Value *out) {
     int64_t count, n_out;
-    if (!can_track_content(v, &count) || !shape_count_int(out->shape, &n_out) || n_out > MAX_CONTENT) return NULL;
+    if (!can_track_content(v, &count) || !shape_count_int(out->shape, &n_out) ||
+        n_out > MAX_CONTENT)
+        return NULL;
     const KExpr **own = infer_content(m, v, &count);
     if (!own) return NULL;
     const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
@@ -86,7 +99,8 @@ static void binary_content(Module *m, const Node *n, Value *out) {
     int64_t count;
     out->content = NULL;
     if (!op_has(n->op, OPF_CONTENT) || !can_track_content(out, &count)) return;
-    const KExpr **a = broadcast_content(m, n->in[0], out), **b = broadcast_content(m, n->in[1], out);
+    const KExpr **a = broadcast_content(m, n->in[0], out),
+                **b = broadcast_content(m, n->in[1], out);
     if (!a || !b) return;
     for (int64_t i = 0; i < count; i++) {
         const KExpr *e = binary_body(m->k, n, a[i], b[i]);
@@ -102,10 +116,12 @@ bool binary_infer(Module *m, Node *n) {
     if (n->op != OP_Pow && !infer_dtypes_equal(m, n, 0, 1)) return false;
     if (!binary_attributes(m, n) || !infer_broadcast(m, n, &s)) return false;
     bool widens = s.rank != n->in[0]->shape.rank;
-    for (int i = 0; i < s.rank && !widens; i++) widens = dims_known_differ(s.dims[i], n->in[0]->shape.dims[i]);
+    for (int i = 0; i < s.rank && !widens; i++)
+        widens = dims_known_differ(s.dims[i], n->in[0]->shape.dims[i]);
     if (n->op == OP_PRelu && widens) {
         diag_error(m->diag, n->loc, "slope of shape %s does not broadcast to %s",
-                   shape_text(m->scratch, n->in[1]->shape), shape_text(m->scratch, n->in[0]->shape));
+                   shape_text(m->scratch, n->in[1]->shape),
+                   shape_text(m->scratch, n->in[0]->shape));
         return false;
     }
     if (!infer_set(m, n, 0, compares(n->op) ? DT_BOOL : n->in[0]->dtype, s)) return false;
@@ -113,7 +129,7 @@ bool binary_infer(Module *m, Node *n) {
     return true;
 }
 
-/* ---- binary: lower ---------------------------------------------------------------------------------- */
+/* ---- binary: lower --------------------------------------------------------------------------- */
 
 /* Pow: base and exponent may differ; integers go through f64, as pow() in C does. */
 static DType pow_dtype(DType base, DType exponent) {
@@ -129,7 +145,7 @@ void binary_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(d->k, out->dtype, e));
 }
 
-/* ---- variadic --------------------------------------------------------------------------------------- */
+/* ---- variadic -------------------------------------------------------------------------------- */
 
 bool variadic_infer(Module *m, Node *n) {
     Shape s;
@@ -145,7 +161,8 @@ bool variadic_infer(Module *m, Node *n) {
         const KExpr **next = broadcast_content(m, n->in[i], n->out[0]);
         if (!next) return true;
         for (int64_t j = 0; content && j < count; j++)
-            next[j] = n->op == OP_Max ? k_max(m->k, content[j], next[j]) : k_min(m->k, content[j], next[j]);
+            next[j] = n->op == OP_Max ? k_max(m->k, content[j], next[j])
+                                      : k_min(m->k, content[j], next[j]);
         content = next;
     }
     infer_set_content(n->out[0], content);
@@ -178,7 +195,7 @@ void variadic_lower(Def *d, const Node *n) {
     }
 }
 
-/* ---- Clip ------------------------------------------------------------------------------------------- */
+/* ---- Clip ------------------------------------------------------------------------------------ */
 
 bool clip_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
@@ -187,8 +204,8 @@ bool clip_infer(Module *m, Node *n) {
         if (!n->in[i]) continue;
         if (!infer_dtypes_equal(m, n, 0, i)) return false;
         if (shape_count_int(n->in[i]->shape, &count) && count == 1) continue;
-        diag_error(m->diag, n->loc, "input %d (%s) must be a scalar, its shape is %s", i, i == 1 ? "min" : "max",
-                   shape_text(m->scratch, n->in[i]->shape));
+        diag_error(m->diag, n->loc, "input %d (%s) must be a scalar, its shape is %s", i,
+                   i == 1 ? "min" : "max", shape_text(m->scratch, n->in[i]->shape));
         return false;
     }
     return infer_same_as(m, n, 0, n->in[0]);
@@ -205,7 +222,7 @@ void clip_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(d->k, out->dtype, e));
 }
 
-/* ---- Where ------------------------------------------------------------------------------------------ */
+/* ---- Where ----------------------------------------------------------------------------------- */
 
 bool where_infer(Module *m, Node *n) {
     Shape s;
@@ -215,7 +232,8 @@ bool where_infer(Module *m, Node *n) {
     const KExpr **part[3] = {NULL}, *zero = k_int(m->k, 0);
     n->out[0]->content = NULL;
     for (int i = 0; i < 3; i++)
-        if (!can_track_content(n->out[0], &count) || !(part[i] = broadcast_content(m, n->in[i], n->out[0])))
+        if (!can_track_content(n->out[0], &count) ||
+            !(part[i] = broadcast_content(m, n->in[i], n->out[0])))
             return true;
     for (int64_t i = 0; i < count; i++)
         part[0][i] = k_select(m->k, k_ne(m->k, part[0][i], zero), part[1][i], part[2][i]);
@@ -228,6 +246,7 @@ void where_lower(Def *d, const Node *n) {
     KTensor *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
     const KExpr *c = lower_elem(d, s, def_in(d, 0), DT_BOOL);
-    const KExpr *a = lower_elem(d, s, def_in(d, 1), out->dtype), *b = lower_elem(d, s, def_in(d, 2), out->dtype);
+    const KExpr *a = lower_elem(d, s, def_in(d, 1), out->dtype),
+                *b = lower_elem(d, s, def_in(d, 2), out->dtype);
     def_map(d, s, k_select(d->k, c, a, b));
 }

@@ -1,10 +1,12 @@
-/* Normalizations by channel (axis 1): BatchNormalization, InstanceNormalization, GroupNormalization, LRN.
+/* Normalizations by channel (axis 1): BatchNormalization, InstanceNormalization,
+ * GroupNormalization, LRN.
  *
- *   BatchNormalization     y = (x - mean[c]) * (scale[c] / sqrt(var[c] + epsilon)) + bias[c]; in training mode
- *                          mean and var are the batch's, and the running ones are blended with momentum
+ *   BatchNormalization     y = (x - mean[c]) * (scale[c] / sqrt(var[c] + epsilon)) + bias[c]; in
+ * training mode mean and var are the batch's, and the running ones are blended with momentum
  *   InstanceNormalization  the same with mean and variance of each (n, c) over the positions
  *   GroupNormalization     ... of each (n, group of channels)
- *   LRN                    y = x / (bias + alpha / size * sum of x^2 over `size` neighbouring channels)^beta
+ *   LRN                    y = x / (bias + alpha / size * sum of x^2 over `size` neighbouring
+ * channels)^beta
  *
  * Variances are population variances in two passes. f16 and bf16 compute in f32. */
 #include "ir/ops/check.h"
@@ -61,7 +63,8 @@ static void finish_normalized(Def *d, Stage *s, KTensor *x, const KExpr *mean, c
     def_map(d, s, k_cast(k, s->out->dtype, e));
 }
 
-/* ---- BatchNormalization ---------------------------------------------------------------------------- */
+/* ---- BatchNormalization
+ * ---------------------------------------------------------------------------- */
 
 bool batch_norm_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 1, MAX_RANK)) return false;
@@ -69,7 +72,8 @@ bool batch_norm_infer(Module *m, Node *n) {
         if (!check_per_channel(m, n, i)) return false;
     bool training = attr_int(n, "training_mode", 0) != 0;
     if (!training && (has_out(n, 1) || has_out(n, 2))) {
-        diag_error(m->diag, n->loc, "running mean and variance are outputs of training_mode 1 only");
+        diag_error(m->diag, n->loc,
+                   "running mean and variance are outputs of training_mode 1 only");
         return false;
     }
     return infer_same_as(m, n, 0, n->in[0]) && infer_same_as(m, n, 1, n->in[3]) &&
@@ -117,11 +121,13 @@ void batch_norm_lower(Def *d, const Node *n) {
                       channel_value(d, acc, def_in(d, 2), c));
 }
 
-/* ---- InstanceNormalization -------------------------------------------------------------------------- */
+/* ---- InstanceNormalization
+ * -------------------------------------------------------------------------- */
 
 bool instance_norm_infer(Module *m, Node *n) {
     return check_dtype(m, n, 0, DTM_FLOATS) && infer_rank(m, n, 0, 2, MAX_RANK) &&
-           check_per_channel(m, n, 1) && check_per_channel(m, n, 2) && infer_same_as(m, n, 0, n->in[0]);
+           check_per_channel(m, n, 1) && check_per_channel(m, n, 2) &&
+           infer_same_as(m, n, 0, n->in[0]);
 }
 
 /* The positions of one (n, c). */
@@ -137,7 +143,8 @@ static const KExpr *open_instance(Def *d, Stage *s, const KTensor *x, const KExp
 void instance_norm_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0);
     DType acc = acc_dtype(x->dtype);
-    KTensor *mean = def_temp(d, "mean", acc, 2, x->dims), *var = def_temp(d, "variance", acc, 2, x->dims);
+    KTensor *mean = def_temp(d, "mean", acc, 2, x->dims),
+            *var = def_temp(d, "variance", acc, 2, x->dims);
     lower_stat_mean(d, x, open_instance, mean);
     lower_stat_variance(d, x, mean, open_instance, var);
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
@@ -147,7 +154,8 @@ void instance_norm_lower(Def *d, const Node *n) {
                       channel_value(d, acc, def_in(d, 2), nc[1]));
 }
 
-/* ---- GroupNormalization ------------------------------------------------------------------------------ */
+/* ---- GroupNormalization
+ * ------------------------------------------------------------------------------ */
 
 bool group_norm_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 2, MAX_RANK) ||
@@ -156,8 +164,8 @@ bool group_norm_infer(Module *m, Node *n) {
     int64_t groups = attr_int(n, "num_groups", 0), channels;
     if (!check_attr_int(m, n, "num_groups", groups, 1, INT32_MAX)) return false;
     if (shape_dim_int(n->in[0]->shape, 1, &channels) && channels % groups) {
-        diag_error(m->diag, n->loc, "num_groups is %lld, must divide the %lld channels", (long long)groups,
-                   (long long)channels);
+        diag_error(m->diag, n->loc, "num_groups is %lld, must divide the %lld channels",
+                   (long long)groups, (long long)channels);
         return false;
     }
     return infer_same_as(m, n, 0, n->in[0]);
@@ -193,7 +201,9 @@ void group_norm_lower(Def *d, const Node *n) {
                       channel_value(d, acc, def_in(d, 2), c));
 }
 
-/* ---- LRN ------------------------------------------------------------------------------------------------ */
+/* ---- LRN
+ * ------------------------------------------------------------------------------------------------
+ */
 
 bool lrn_infer(Module *m, Node *n) {
     return check_dtype(m, n, 0, DTM_FLOATS) && infer_rank(m, n, 0, 2, MAX_RANK) &&
@@ -210,8 +220,10 @@ void lrn_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_REDUCE, def_out(d, 0));
     lower_axes(d, s, at);
     lower_axes(d, s, xi);
-    xi[1] = k_sub(k, k_add(k, at[1], def_reduce_axis(d, s, "c", k_int(k, size))), k_int(k, (size - 1) / 2));
-    const KExpr *e = k_cast(k, acc, def_at_if(d, x, xi, x->rank, lower_inside(d, xi[1], x->dims[1])));
+    xi[1] = k_sub(k, k_add(k, at[1], def_reduce_axis(d, s, "c", k_int(k, size))),
+                  k_int(k, (size - 1) / 2));
+    const KExpr *e =
+        k_cast(k, acc, def_at_if(d, x, xi, x->rank, lower_inside(d, xi[1], x->dims[1])));
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), k_mul(k, e, e));
     double alpha = attr_float(n, "alpha", 0.0001f) / (double)size;
     const KExpr *sum = k_mul(k, def_acc(d, s), k_const(k, acc, alpha));

@@ -28,7 +28,8 @@ bool check_dim(Module *m, const Node *n, int i, int axis, const KExpr *want, con
     if (!shape_dim_int(n->in[i]->shape, axis, &have) || !k_is_int(want, &need) || have == need)
         return true;
     diag_error(m->diag, n->loc, "input %d has shape %s: dim %d is %lld, must be %lld (%s)", i,
-               shape_text(m->scratch, n->in[i]->shape), axis, (long long)have, (long long)need, what);
+               shape_text(m->scratch, n->in[i]->shape), axis, (long long)have, (long long)need,
+               what);
     return false;
 }
 
@@ -47,9 +48,10 @@ bool check_broadcasts_to(Module *m, const Node *n, int i, Shape to) {
     return good;
 }
 
-bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, int64_t lo, int64_t hi) {
+bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, int64_t lo,
+                    int64_t hi) {
     if (found >= lo && found <= hi) return true;
-    if (hi == INT64_MAX)
+    if (found < lo && hi >= INT32_MAX)
         diag_error(m->diag, n->loc, "%s is %lld, must be at least %lld", name, (long long)found,
                    (long long)lo);
     else
@@ -60,8 +62,12 @@ bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, i
 
 DType acc_dtype(DType t) {
     switch (t) {
-    case DT_F16: case DT_BF16: return DT_F32;
-    case DT_I8: case DT_U8: case DT_I16: case DT_U16: return DT_I32;
+    case DT_F16:
+    case DT_BF16: return DT_F32;
+    case DT_I8:
+    case DT_U8:
+    case DT_I16:
+    case DT_U16: return DT_I32;
     default: return t;
     }
 }

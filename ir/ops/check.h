@@ -6,11 +6,10 @@
 #include "ir/ops/common.h"
 
 /* Sets of dtypes. */
-#define DTM(t) (1u << DT_##t)
+#define DTM(t)     (1u << DT_##t)
 #define DTM_FLOATS (DTM(F32) | DTM(F64) | DTM(F16) | DTM(BF16))
-#define DTM_BYTES (DTM(I8) | DTM(U8))
-#define DTM_INTS                                                                                   \
-    (DTM_BYTES | DTM(I16) | DTM(U16) | DTM(I32) | DTM(U32) | DTM(I64) | DTM(U64))
+#define DTM_BYTES  (DTM(I8) | DTM(U8))
+#define DTM_INTS   (DTM_BYTES | DTM(I16) | DTM(U16) | DTM(I32) | DTM(U32) | DTM(I64) | DTM(U64))
 /* What the ai.onnx.ml operators take as features. */
 #define DTM_FEATURES (DTM(F32) | DTM(F64) | DTM(I32) | DTM(I64))
 
@@ -20,8 +19,10 @@ bool check_same_dtype(Module *m, const Node *n, int i, int as);
 bool check_dim(Module *m, const Node *n, int i, int axis, const KExpr *want, const char *what);
 /* Input i broadcasts to `to` without widening it. */
 bool check_broadcasts_to(Module *m, const Node *n, int i, Shape to);
-/* Attribute `name` is lo .. hi (hi INT64_MAX: at least lo). */
-bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, int64_t lo, int64_t hi);
+/* Attribute `name` is lo .. hi (an upper limit from INT32_MAX on is only named when it is passed).
+ */
+bool check_attr_int(Module *m, const Node *n, const char *name, int64_t found, int64_t lo,
+                    int64_t hi);
 
 /* The dtype that sums of t accumulate in: f16 and bf16 in f32, small integers in i32. */
 DType acc_dtype(DType t);

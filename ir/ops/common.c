@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <math.h>
 
-/* ---- infer: inputs ------------------------------------------------------------------------------ */
+/* ---- infer: inputs --------------------------------------------------------------------------- */
 
 static unsigned dtype_class(DType t) {
     switch (dtype_info[t].kind) {
@@ -47,16 +47,16 @@ bool infer_dtype(Module *m, const Node *n, int i, unsigned classes) {
         return false;
     }
     if (dtype_class(v->dtype) & classes) return true;
-    diag_error(m->diag, n->loc, "input %d has dtype %s; %s are accepted", i, dtype_info[v->dtype].name,
-               class_text(classes));
+    diag_error(m->diag, n->loc, "input %d has dtype %s; %s are accepted", i,
+               dtype_info[v->dtype].name, class_text(classes));
     return false;
 }
 
 bool infer_dtypes_equal(Module *m, const Node *n, int i, int j) {
     if (!infer_dtype(m, n, i, CLASS_ANY) || !infer_dtype(m, n, j, CLASS_ANY)) return false;
     if (n->in[i]->dtype == n->in[j]->dtype) return true;
-    diag_error(m->diag, n->loc, "inputs %d and %d have dtypes %s and %s; they must be the same", i, j,
-               dtype_info[n->in[i]->dtype].name, dtype_info[n->in[j]->dtype].name);
+    diag_error(m->diag, n->loc, "inputs %d and %d have dtypes %s and %s; they must be the same", i,
+               j, dtype_info[n->in[i]->dtype].name, dtype_info[n->in[j]->dtype].name);
     return false;
 }
 
@@ -64,7 +64,8 @@ bool infer_index_dtype(Module *m, const Node *n, int i) {
     if (!infer_dtype(m, n, i, CLASS_ANY)) return false;
     DType t = n->in[i]->dtype;
     if (t == DT_I32 || t == DT_I64) return true;
-    diag_error(m->diag, n->loc, "input %d has dtype %s; i32 and i64 are accepted", i, dtype_info[t].name);
+    diag_error(m->diag, n->loc, "input %d has dtype %s; i32 and i64 are accepted", i,
+               dtype_info[t].name);
     return false;
 }
 
@@ -110,9 +111,11 @@ bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, in
         return false;
     }
     if (value_ints(m, n->in[i], out, cap, count)) return true;
-    diag_unsupported(m->diag, n->loc,
-                     "input %d is computed while running; it must be known at compile time (fix the symbolic "
-                     "dims it comes from with --dim, or make it a constant)", i);
+    diag_unsupported(
+        m->diag, n->loc,
+        "input %d is computed while running; it must be known at compile time (fix the symbolic "
+        "dims it comes from with --dim, or make it a constant)",
+        i);
     return false;
 }
 
@@ -127,16 +130,19 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
     *e = infer_content(m, n->in[i], &length);
     *count = (int)length;
     if (*e) return true;
-    diag_unsupported(m->diag, n->loc,
-                     "the elements of input %d are not known while compiling and do not follow from symbolic "
-                     "dims; make it a constant or fix the dims it comes from with --dim", i);
+    diag_unsupported(
+        m->diag, n->loc,
+        "the elements of input %d are not known while compiling and do not follow from symbolic "
+        "dims; make it a constant or fix the dims it comes from with --dim",
+        i);
     return false;
 }
 
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {
     if (!infer_rank(m, n, i, 0, 1)) return false;
     if (shape_count_int(n->in[i]->shape, length)) return true;
-    diag_unsupported(m->diag, n->loc, "the length of input %d is symbolic; it must be known at compile time", i);
+    diag_unsupported(m->diag, n->loc,
+                     "the length of input %d is symbolic; it must be known at compile time", i);
     return false;
 }
 
@@ -156,20 +162,21 @@ bool infer_broadcast(Module *m, const Node *n, Shape *out) {
     return true;
 }
 
-/* ---- infer: outputs ------------------------------------------------------------------------------ */
+/* ---- infer: outputs -------------------------------------------------------------------------- */
 
 bool infer_set(Module *m, Node *n, int i, DType t, Shape s) {
     if (!has_out(n, i)) return true;
     int64_t count, bytes, dim;
     for (int axis = 0; axis < s.rank; axis++) {
         if (!k_is_int(s.dims[axis], &dim) || dim >= 0) continue;
-        diag_error(m->diag, n->loc, "output %d would have the negative dim %lld (axis %d)", i, (long long)dim,
-                   axis);
+        diag_error(m->diag, n->loc, "output %d would have the negative dim %lld (axis %d)", i,
+                   (long long)dim, axis);
         return false;
     }
-    bool fits = !shape_is_const(s) || (shape_count_int(s, &count) &&
-                                       !__builtin_mul_overflow(count, (int64_t)dtype_bytes(t), &bytes) &&
-                                       bytes <= INT64_C(1) << 62);
+    bool fits =
+        !shape_is_const(s) || (shape_count_int(s, &count) &&
+                               !__builtin_mul_overflow(count, (int64_t)dtype_bytes(t), &bytes) &&
+                               bytes <= INT64_C(1) << 62);
     if (!fits) {
         diag_error(m->diag, n->loc, "output %d of shape %s is too large to address", i,
                    shape_text(m->scratch, s));
@@ -187,7 +194,8 @@ bool infer_same_as(Module *m, Node *n, int i, const Value *like) {
 
 bool can_track_content(const Value *v, int64_t *count) {
     bool is_kind = v->dtype == DT_I64 || v->dtype == DT_I32 || v->dtype == DT_BOOL;
-    return is_kind && v->shape.rank >= 0 && shape_count_int(v->shape, count) && *count <= MAX_CONTENT;
+    return is_kind && v->shape.rank >= 0 && shape_count_int(v->shape, count) &&
+           *count <= MAX_CONTENT;
 }
 
 const KExpr **infer_content(Module *m, const Value *v, int64_t *count) {
@@ -217,12 +225,37 @@ void infer_copy_content(Module *m, const Value *from, Value *to) {
     infer_set_content(to, infer_content(m, from, &count));
 }
 
+void infer_moved_content(Module *m, const Value *x, Value *out, ContentSource *source, void *user) {
+    int64_t count, n_out, dim, to[MAX_RANK], from[MAX_RANK];
+    out->content = NULL;
+    const KExpr **own = can_track_content(out, &n_out) ? infer_content(m, x, &count) : NULL;
+    if (!own) return;
+    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
+    for (int64_t i = 0; i < n_out; i++) {
+        int64_t rest = i, at = 0;
+        for (int axis = out->shape.rank - 1; axis >= 0; axis--) {
+            shape_dim_int(out->shape, axis, &dim);
+            to[axis] = rest % dim;
+            rest /= dim;
+        }
+        source(to, from, user);
+        for (int axis = 0; axis < x->shape.rank; axis++) {
+            shape_dim_int(x->shape, axis, &dim);
+            BUG_IF(from[axis] < 0 || from[axis] >= dim, "content of element %lld of %lld",
+                   (long long)from[axis], (long long)dim);
+            at = at * dim + from[axis];
+        }
+        all[i] = own[at];
+    }
+    infer_set_content(out, all);
+}
+
 bool dims_known_differ(const KExpr *a, const KExpr *b) {
     int64_t x, y;
     return k_is_int(a, &x) && k_is_int(b, &y) && x != y;
 }
 
-/* ---- lower --------------------------------------------------------------------------------------- */
+/* ---- lower ----------------------------------------------------------------------------------- */
 
 DType compute_dtype(DType t) {
     return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;

@@ -1,5 +1,6 @@
-/* What the operator families share: checks with messages, shapes and contents for `infer`, and small
- * definition helpers for `lower`. Every family file includes this header; it also declares all verbs.
+/* What the operator families share: checks with messages, shapes and contents for `infer`, and
+ * small definition helpers for `lower`. Every family file includes this header; it also declares
+ * all verbs.
  *
  * The infer helpers return false after they have reported (diag_error for an invalid model,
  * diag_unsupported for a valid one that smelt does not cover); verbs just return that false. */
@@ -15,11 +16,14 @@
 #include "ir/ops.def"
 #undef OP
 
-/* ---- infer: inputs ------------------------------------------------------------------------------ */
+/* ---- infer: inputs --------------------------------------------------------------------------- */
 
 /* Classes of element types, for infer_dtype. */
 enum {
-    CLASS_FLOAT = 1, CLASS_SINT = 2, CLASS_UINT = 4, CLASS_BOOL = 8,
+    CLASS_FLOAT = 1,
+    CLASS_SINT = 2,
+    CLASS_UINT = 4,
+    CLASS_BOOL = 8,
     CLASS_INT = CLASS_SINT | CLASS_UINT,
     CLASS_NUMBER = CLASS_FLOAT | CLASS_INT,
     CLASS_ANY = CLASS_NUMBER | CLASS_BOOL,
@@ -43,7 +47,8 @@ bool infer_index_dtype(Module *m, const Node *n, int i);
 bool infer_rank(Module *m, const Node *n, int i, int lo, int hi);
 /* Attribute or input value `axis` for a tensor of this rank, made non-negative. */
 bool infer_axis(Module *m, const Node *n, int64_t axis, int rank, int *out);
-/* Marks the axes listed (negative ones count from the end); each at most once. is_in has `rank` entries. */
+/* Marks the axes listed (negative ones count from the end); each at most once. is_in has `rank`
+ * entries. */
 bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int rank, bool *is_in);
 /* Input i's elements, at most cap, which must be known while compiling. */
 bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count);
@@ -54,15 +59,17 @@ bool infer_broadcast(Module *m, const Node *n, Shape *out);
 /* Elements in a 1-D (or 0-D) input, constant. */
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length);
 
-/* ---- infer: outputs ------------------------------------------------------------------------------ */
+/* ---- infer: outputs -------------------------------------------------------------------------- */
 
-/* Output i's dtype and shape (absent outputs are skipped). Refuses negative dims and counts of bytes
- * that do not fit 62 bits. */
+/* Output i's dtype and shape (absent outputs are skipped). Refuses negative dims and counts of
+ * bytes that do not fit 62 bits. */
 bool infer_set(Module *m, Node *n, int i, DType t, Shape s);
 bool infer_same_as(Module *m, Node *n, int i, const Value *like);
-/* Contents are tracked for i32, i64 and bool tensors of a known, small size; *count is that size. */
+/* Contents are tracked for i32, i64 and bool tensors of a known, small size; *count is that size.
+ */
 bool can_track_content(const Value *v, int64_t *count);
-/* All elements of v as i64 expressions (a fresh array, `count` of them) or NULL when some are unknown. */
+/* All elements of v as i64 expressions (a fresh array, `count` of them) or NULL when some are
+ * unknown. */
 const KExpr **infer_content(Module *m, const Value *v, int64_t *count);
 /* Sets v->content when v is of a kind that is tracked; NULL or a NULL element drops it. */
 void infer_set_content(Value *v, const KExpr **content);
@@ -70,10 +77,14 @@ void infer_set_content(Value *v, const KExpr **content);
 const KExpr *infer_wrapped(Module *m, DType t, const KExpr *e);
 /* Content of an output that has the input's elements in the same order. */
 void infer_copy_content(Module *m, const Value *from, Value *to);
+/* Content of an output whose element at out_index is the input's at the in_index that `source`
+ * fills in. */
+typedef void ContentSource(const int64_t *out_index, int64_t *in_index, void *user);
+void infer_moved_content(Module *m, const Value *x, Value *out, ContentSource *source, void *user);
 /* Two constant dims that are not the same. */
 bool dims_known_differ(const KExpr *a, const KExpr *b);
 
-/* ---- lower --------------------------------------------------------------------------------------- */
+/* ---- lower ----------------------------------------------------------------------------------- */
 
 /* The dtype arithmetic is done in: f32 for f16 and bf16, else the dtype itself. */
 DType compute_dtype(DType t);
@@ -87,7 +98,8 @@ const KExpr *lower_flat(Def *d, const Stage *s);
 const KExpr *lower_at_flat(Def *d, KTensor *t, const KExpr *flat);
 /* at(t) of a rank-0 or one-element tensor. */
 const KExpr *lower_scalar(Def *d, KTensor *t);
-/* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e + dim : e. */
+/* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e +
+ * dim : e. */
 const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
 /* 0 <= i < dim. */
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);

@@ -1,9 +1,10 @@
 /* If, Loop and Scan: nodes that own graphs.
  *
- * infer types the subgraphs' inputs, infers them, and makes the node's types from their outputs. A dim
- * that is known only while running (the branches of an If disagree, a Loop may stop early) becomes a
- * computed symbol with a bound. Loop-carried values keep their shape from one iteration to the next.
- * lower appends one region stage; what runs when is decided where programs become kernels. */
+ * infer types the subgraphs' inputs, infers them, and makes the node's types from their outputs. A
+ * dim that is known only while running (the branches of an If disagree, a Loop may stop early)
+ * becomes a computed symbol with a bound. Loop-carried values keep their shape from one iteration
+ * to the next. lower appends one region stage; what runs when is decided where programs become
+ * kernels. */
 #include "ir/infer.h"
 #include "ir/ops/check.h"
 
@@ -16,8 +17,8 @@ static Graph *body_graph(Module *m, const Node *n, const char *name) {
 static bool check_flag(Module *m, const Node *n, int i, const Value *v, DType t, const char *what) {
     int64_t count;
     if (v->dtype == t && (!shape_count_int(v->shape, &count) || count == 1)) return true;
-    diag_error(m->diag, n->loc, "%s (%d) is %s %s, must be one %s", what, i, dtype_info[v->dtype].name,
-               shape_text(m->scratch, v->shape), dtype_info[t].name);
+    diag_error(m->diag, n->loc, "%s (%d) is %s %s, must be one %s", what, i,
+               dtype_info[v->dtype].name, shape_text(m->scratch, v->shape), dtype_info[t].name);
     return false;
 }
 
@@ -35,11 +36,14 @@ static bool check_tensor(Module *m, const Node *n, const Value *v) {
     if (v->type == VT_TENSOR && v->dtype != DT_STR) return true;
     diag_unsupported(m->diag, n->loc, "only numeric tensors may pass through %s; '%s' is a %s",
                      op_info[n->op].name, v->name,
-                     v->type == VT_SEQUENCE ? "sequence" : v->type == VT_OPTIONAL ? "optional" : "string");
+                     v->type == VT_SEQUENCE   ? "sequence"
+                     : v->type == VT_OPTIONAL ? "optional"
+                                              : "string");
     return false;
 }
 
-/* ---- If -------------------------------------------------------------------------------------------- */
+/* ---- If
+ * -------------------------------------------------------------------------------------------- */
 
 /* Output i holds a or b. */
 static bool join_output(Module *m, Node *n, int i, const Value *a, const Value *b) {
@@ -51,9 +55,11 @@ static bool join_output(Module *m, Node *n, int i, const Value *a, const Value *
         return false;
     }
     if (a->shape.rank != b->shape.rank) {
-        diag_unsupported(m->diag, n->loc,
-                         "output %d has rank %d in then_branch and %d in else_branch, and the condition is "
-                         "not known at compile time", i, a->shape.rank, b->shape.rank);
+        diag_unsupported(
+            m->diag, n->loc,
+            "output %d has rank %d in then_branch and %d in else_branch, and the condition is "
+            "not known at compile time",
+            i, a->shape.rank, b->shape.rank);
         return false;
     }
     Shape out = shape_copy(m->arena, a->shape);
@@ -89,7 +95,8 @@ void if_lower(Def *d, const Node *n) {
     def_region(d);
 }
 
-/* ---- Loop and Scan: what they share ------------------------------------------------------------------ */
+/* ---- Loop and Scan: what they share
+ * ------------------------------------------------------------------ */
 
 static void type_input(Module *m, Value *v, DType t, Shape s) {
     v->dtype = t;
@@ -99,7 +106,8 @@ static void type_input(Module *m, Value *v, DType t, Shape s) {
 }
 
 /* Carried value i comes out of the body as it went in. */
-static bool check_carried(Module *m, const Node *n, int i, const Value *before, const Value *after) {
+static bool check_carried(Module *m, const Node *n, int i, const Value *before,
+                          const Value *after) {
     if (!check_tensor(m, n, after)) return false;
     if (before->dtype != after->dtype) {
         diag_error(m->diag, n->loc, "carried value %d is %s before and %s after an iteration", i,
@@ -107,16 +115,18 @@ static bool check_carried(Module *m, const Node *n, int i, const Value *before, 
         return false;
     }
     if (shape_equal(before->shape, after->shape)) return true;
-    diag_unsupported(m->diag, n->loc,
-                     "the shape of carried value %d changes from %s to %s in an iteration; it must stay", i,
-                     shape_text(m->scratch, before->shape), shape_text(m->scratch, after->shape));
+    diag_unsupported(
+        m->diag, n->loc,
+        "the shape of carried value %d changes from %s to %s in an iteration; it must stay", i,
+        shape_text(m->scratch, before->shape), shape_text(m->scratch, after->shape));
     return false;
 }
 
 /* The shape with a dim put in at axis. */
 static Shape with_dim(Module *m, Shape s, int axis, const KExpr *dim) {
     Shape r = shape_make(m->arena, s.rank + 1);
-    for (int i = 0; i < r.rank; i++) r.dims[i] = i < axis ? s.dims[i] : i == axis ? dim : s.dims[i - 1];
+    for (int i = 0; i < r.rank; i++)
+        r.dims[i] = i < axis ? s.dims[i] : i == axis ? dim : s.dims[i - 1];
     return r;
 }
 
@@ -133,7 +143,8 @@ static bool check_stackable(Module *m, const Node *n, int i, const Value *v) {
     return false;
 }
 
-/* ---- Loop --------------------------------------------------------------------------------------------- */
+/* ---- Loop
+ * --------------------------------------------------------------------------------------------- */
 
 /* The body never asks to stop: its condition output is true, or its condition input handed through
  * while the first condition is true or absent. */
@@ -150,28 +161,34 @@ static bool runs_to_the_end(Module *m, const Node *n, const Graph *body) {
 
 static bool check_loop_arity(Module *m, const Node *n, const Graph *body, int n_carried) {
     int n_stacked = (int)body->outputs.n - 1 - n_carried;
-    if (body->inputs.n == (uint32_t)n_carried + 2 && n_stacked >= 0 && n->n_out <= n_carried + n_stacked)
+    if (body->inputs.n == (uint32_t)n_carried + 2 && n_stacked >= 0 &&
+        n->n_out <= n_carried + n_stacked)
         return true;
-    diag_error(m->diag, n->loc,
-               "body has %u inputs and %u outputs; for %d carried values it must have %d inputs and at "
-               "least %d outputs, and no fewer than the node's %d plus 1",
-               body->inputs.n, body->outputs.n, n_carried, n_carried + 2, n_carried + 1, (int)n->n_out);
+    diag_error(
+        m->diag, n->loc,
+        "body has %u inputs and %u outputs; for %d carried values it must have %d inputs and at "
+        "least %d outputs, and no fewer than the node's %d plus 1",
+        body->inputs.n, body->outputs.n, n_carried, n_carried + 2, n_carried + 1, (int)n->n_out);
     return false;
 }
 
 /* The outer dim of the stacked outputs: the trip count, or a symbol bounded by it. */
-static bool trip_dim(Module *m, const Node *n, const Graph *body, int i, int rank, const KExpr **dim) {
+static bool trip_dim(Module *m, const Node *n, const Graph *body, int i, int rank,
+                     const KExpr **dim) {
     const KExpr *limit = has_in(n, 0) ? value_content(m, n->in[0], 0) : NULL;
     int64_t most;
     if (!limit) {
-        diag_unsupported(m->diag, n->loc,
-                         "output %d collects one value for each iteration, and the trip count has no bound "
-                         "known at compile time", i);
+        diag_unsupported(
+            m->diag, n->loc,
+            "output %d collects one value for each iteration, and the trip count has no bound "
+            "known at compile time",
+            i);
         return false;
     }
     limit = k_max(m->k, limit, k_int(m->k, 0));
     if (k_is_int(limit, &most) && most > INT32_MAX) {
-        diag_unsupported(m->diag, n->loc, "output %d collects up to %lld values", i, (long long)most);
+        diag_unsupported(m->diag, n->loc, "output %d collects up to %lld values", i,
+                         (long long)most);
         return false;
     }
     *dim = runs_to_the_end(m, n, body) ? limit : computed_dim(m, n, i, rank, 0, limit);
@@ -188,7 +205,8 @@ static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
         const Value *each = body->outputs.at[i + 1];
         const KExpr *trips;
         if (!n->out[i]) continue;
-        if (!check_stackable(m, n, i, each) || !trip_dim(m, n, body, i, each->shape.rank + 1, &trips) ||
+        if (!check_stackable(m, n, i, each) ||
+            !trip_dim(m, n, body, i, each->shape.rank + 1, &trips) ||
             !infer_set(m, n, i, each->dtype, with_dim(m, each->shape, 0, trips)))
             return false;
     }
@@ -224,10 +242,12 @@ void loop_lower(Def *d, const Node *n) {
     def_region(d);
 }
 
-/* ---- Scan ---------------------------------------------------------------------------------------------- */
+/* ---- Scan
+ * ---------------------------------------------------------------------------------------------- */
 
 /* Element i of an axes or directions attribute, 0 when absent. */
-static bool list_value(Module *m, const Node *n, const char *name, int count, int i, int64_t *value) {
+static bool list_value(Module *m, const Node *n, const char *name, int count, int i,
+                       int64_t *value) {
     const int64_t *v;
     int found = attr_ints(n, name, &v);
     *value = found ? v[i < found ? i : 0] : 0;
@@ -243,7 +263,8 @@ static bool check_direction(Module *m, const Node *n, const char *name, int coun
 }
 
 /* Types the body's inputs; *length is the number of iterations. */
-static bool scan_inputs(Module *m, const Node *n, const Graph *body, int n_states, const KExpr **length) {
+static bool scan_inputs(Module *m, const Node *n, const Graph *body, int n_states,
+                        const KExpr **length) {
     int n_scanned = n->n_in - n_states;
     for (int i = 0; i < n->n_in; i++) {
         const Value *v = n->in[i];
@@ -275,7 +296,8 @@ static bool scan_outputs(Module *m, Node *n, const Graph *body, int n_states, co
         int64_t wanted;
         int axis;
         if (i < n_states) {
-            if (!check_carried(m, n, i, n->in[i], v) || !infer_same_as(m, n, i, n->in[i])) return false;
+            if (!check_carried(m, n, i, n->in[i], v) || !infer_same_as(m, n, i, n->in[i]))
+                return false;
             continue;
         }
         if (!check_stackable(m, n, i, v) ||
@@ -296,7 +318,8 @@ bool scan_infer(Module *m, Node *n) {
     if (body->inputs.n != (uint32_t)n->n_in || body->outputs.n < (uint32_t)n_states ||
         (uint32_t)n->n_out > body->outputs.n) {
         diag_error(m->diag, n->loc,
-                   "body has %u inputs and %u outputs, must have %d and at least %d, one for each of the node",
+                   "body has %u inputs and %u outputs, must have %d and at least %d, one for each "
+                   "of the node",
                    body->inputs.n, body->outputs.n, (int)n->n_in, n_states);
         return false;
     }

@@ -3,7 +3,8 @@
  *   Conv           y[n, o, p...] = b[o] + sum over (c, k...) of
  *                      x[n, group(o) * C/g + c, p * stride - pad + k * dilation] * w[o, c, k...]
  *   ConvTranspose  y[n, o, p...] = b[o] + sum over (c, k...) of
- *                      x[n, group(o) * C/g + c, (p + pad - k * dilation) / stride] * w[c', o', k...]
+ *                      x[n, group(o) * C/g + c, (p + pad - k * dilation) / stride] * w[c', o',
+ * k...]
  *
  * with x read as zero outside and, in the second, where the division leaves a rest. Sums of f16 and
  * bf16 run in f32. A group's number is o / (O / g); depthwise nets keep plain indices. */
@@ -13,7 +14,8 @@
 #include "ir/ops/window.h"
 
 /* group divides `channels`, when that is constant. */
-static bool check_group(Module *m, const Node *n, int64_t group, const KExpr *channels, const char *what) {
+static bool check_group(Module *m, const Node *n, int64_t group, const KExpr *channels,
+                        const char *what) {
     int64_t count;
     if (!check_attr_int(m, n, "group", group, 1, INT32_MAX)) return false;
     if (!k_is_int(channels, &count) || count % group == 0) return true;
@@ -108,18 +110,21 @@ void conv_lower(Def *d, const Node *n) {
     finish_with_bias(d, s);
 }
 
-/* ---- ConvTranspose ------------------------------------------------------------------------------ */
+/* ---- ConvTranspose ------------------------------------------------------------------------------
+ */
 
-/* Pads and output_padding of one axis for a wanted output size: what the full result has too much is
- * cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what it
- * lacks is appended. */
+/* Pads and output_padding of one axis for a wanted output size: what the full result has too much
+ * is cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what
+ * it lacks is appended. */
 static bool fit_output(Module *m, const Node *n, Window *w, int i, int64_t wanted, bool upper,
                        int64_t *extra) {
     int64_t in, full;
     if (!shape_dim_int(n->in[0]->shape, 2 + i, &in)) {
-        diag_unsupported(m->diag, n->loc,
-                         "output_shape and auto_pad need a constant size of axis %d; fix its symbolic "
-                         "dim with --dim", 2 + i);
+        diag_unsupported(
+            m->diag, n->loc,
+            "output_shape and auto_pad need a constant size of axis %d; fix its symbolic "
+            "dim with --dim",
+            2 + i);
         return false;
     }
     if (__builtin_mul_overflow(w->stride[i], in - 1, &full) ||
@@ -225,15 +230,15 @@ bool conv_transpose_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, x->dtype, out);
 }
 
-void conv_transpose_lower(Def *d, const Node *n) {
+static void transpose_gather(Def *d, const Node *n, const Window *given) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0), *weights = def_in(d, 1);
-    Window w;
-    window_load(n, x->rank - 2, &w);
+    Window w = *given;
     Stage *s = def_begin(d, FORM_CONTRACT, def_out(d, 0));
     int64_t group = attr_int(n, "group", 1);
     const KExpr *xi[MAX_RANK], *wi[MAX_RANK], *pred = NULL;
-    const KExpr *in_group = k_fdiv(k, weights->dims[0], k_int(k, group)), *out_group = weights->dims[1];
+    const KExpr *in_group = k_fdiv(k, weights->dims[0], k_int(k, group)),
+                *out_group = weights->dims[1];
     const KExpr *o = def_axis(d, s, 1), *c = def_reduce_axis(d, s, "ic", in_group);
     xi[0] = def_axis(d, s, 0);
     xi[1] = wi[0] = input_channel(k, group, o, out_group, in_group, c);
@@ -246,11 +251,79 @@ void conv_transpose_lower(Def *d, const Node *n) {
         wi[2 + i] = at;
         xi[2 + i] = k_fdiv(k, p, stride);
         pred = k_and_inside(d, pred, xi[2 + i], x->dims[2 + i]);
-        if (w.stride[i] > 1)
-            pred = k_and(k, pred, k_eq(k, k_fmod(k, p, stride), k_int(k, 0)));
+        if (w.stride[i] > 1) pred = k_and(k, pred, k_eq(k, k_fmod(k, p, stride), k_int(k, 0)));
     }
     DType acc = acc_dtype(x->dtype);
     const KExpr *data = def_at_if(d, x, xi, x->rank, pred);
     def_contract(d, s, acc, k_cast(k, acc, data), def_at_as(d, acc, weights, wi, weights->rank));
     finish_with_bias(d, s);
+}
+
+/* Strided, by phase: with oh + pad = stride * q + r only the taps r + stride * j reach the output,
+ * from x[q - j]. So the product is taken over (r, q) and j, without a multiplication by a zero, and
+ *   part[n, o, r.., q..] = sum x[n, ic, q - j..] * w[ic, o, r + stride * j..]
+ *   out[n, o, oh..] = part[n, o, (oh + pad) mod stride.., (oh + pad) / stride..]
+ * Taps beyond the kernel are zeros of the packed weights. */
+static void transpose_phases(Def *d, const Node *n, const Window *w) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *weights = def_in(d, 1), *out = def_out(d, 0);
+    const KExpr *dims[MAX_RANK], *xi[MAX_RANK], *wi[MAX_RANK], *pi[MAX_RANK], *x_in = NULL,
+                                                                              *w_in = NULL;
+    dims[0] = out->dims[0];
+    dims[1] = out->dims[1];
+    for (int i = 0; i < w->n; i++) {
+        const KExpr *stride = k_int(k, w->stride[i]);
+        dims[2 + i] = stride;
+        const KExpr *last = k_add(k, out->dims[2 + i], k_int(k, w->pad[i] + w->stride[i] - 1));
+        dims[2 + w->n + i] = k_fdiv(k, last, stride);
+    }
+    KTensor *part = def_temp(d, "phases", out->dtype, 2 + 2 * w->n, dims);
+    Stage *s = def_begin(d, FORM_CONTRACT, part);
+    int64_t group = attr_int(n, "group", 1);
+    const KExpr *in_group = k_fdiv(k, weights->dims[0], k_int(k, group)),
+                *out_group = weights->dims[1];
+    const KExpr *o = def_axis(d, s, 1), *c = def_reduce_axis(d, s, "ic", in_group);
+    xi[0] = def_axis(d, s, 0);
+    xi[1] = wi[0] = input_channel(k, group, o, out_group, in_group, c);
+    wi[1] = group == 1 ? o : k_is_value(out_group, 1) ? k_int(k, 0) : k_fmod(k, o, out_group);
+    for (int i = 0; i < w->n; i++) {
+        const KExpr *stride = k_int(k, w->stride[i]), *taps = weights->dims[2 + i];
+        const KExpr *up = k_add(k, taps, k_int(k, w->stride[i] - 1));
+        const KExpr *j = def_reduce_axis(d, s, "j", k_fdiv(k, up, stride));
+        wi[2 + i] = k_add(k, def_axis(d, s, 2 + i), k_mul(k, j, stride));
+        xi[2 + i] = k_sub(k, def_axis(d, s, 2 + w->n + i), j);
+        x_in = k_and_inside(d, x_in, xi[2 + i], x->dims[2 + i]);
+        w_in = k_and_inside(d, w_in, wi[2 + i], taps);
+    }
+    DType acc = acc_dtype(x->dtype);
+    const KExpr *data = def_at_if(d, x, xi, x->rank, x_in);
+    def_contract(d, s, acc, k_cast(k, acc, data),
+                 k_cast(k, acc, def_at_if(d, weights, wi, weights->rank, w_in)));
+    finish_with_bias(d, s);
+    Stage *m = def_begin(d, FORM_MAP, out);
+    pi[0] = def_axis(d, m, 0);
+    pi[1] = def_axis(d, m, 1);
+    for (int i = 0; i < w->n; i++) {
+        const KExpr *p = k_add(k, def_axis(d, m, 2 + i), k_int(k, w->pad[i])),
+                    *stride = k_int(k, w->stride[i]);
+        pi[2 + i] = k_fmod(k, p, stride);
+        pi[2 + w->n + i] = k_fdiv(k, p, stride);
+    }
+    m->movement = true;
+    def_map(d, m, def_at(d, part, pi, part->rank));
+}
+
+void conv_transpose_lower(Def *d, const Node *n) {
+    Window w;
+    int rank = def_in(d, 0)->rank;
+    window_load(n, rank - 2, &w);
+    bool strided = false, dilated = false;
+    for (int i = 0; i < w.n; i++) {
+        strided |= w.stride[i] > 1;
+        dilated |= w.dilation[i] > 1;
+    }
+    if (strided && !dilated && 2 + 2 * w.n <= MAX_RANK)
+        transpose_phases(d, n, &w);
+    else
+        transpose_gather(d, n, &w);
 }

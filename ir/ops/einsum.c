@@ -1,11 +1,11 @@
 /* Einsum: a product of operands summed over the letters that the result does not have.
  *
- *   one operand     out[o...] = sum over the other letters of x[...]      (a map when there are none)
- *   two operands    a contraction: lhs = a[...], rhs = b[...]
- *   more            pairs from the left; an intermediate keeps the letters that are still needed
+ *   one operand     out[o...] = sum over the other letters of x[...]      (a map when there are
+ * none) two operands    a contraction: lhs = a[...], rhs = b[...] more            pairs from the
+ * left; an intermediate keeps the letters that are still needed
  *
- * An ellipsis stands for axes that broadcast; they become letters of their own, aligned at the right. A
- * letter twice in one operand reads its diagonal. Floats sum in f32 (f64 for f64). */
+ * An ellipsis stands for axes that broadcast; they become letters of their own, aligned at the
+ * right. A letter twice in one operand reads its diagonal. Floats sum in f32 (f64 for f64). */
 #include "ir/ops/common.h"
 
 #include <string.h>
@@ -24,7 +24,7 @@ typedef struct Equation {
     const KExpr *extent[N_LETTERS]; /* NULL: the letter does not occur */
 } Equation;
 
-/* ---- parsing ----------------------------------------------------------------------------------------- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static bool bad_equation(Module *m, const Node *n, const char *why) {
     diag_error(m->diag, n->loc, "the equation %s", why);
@@ -37,7 +37,8 @@ static int letter_number(char c) {
 }
 
 /* Reads letters up to a ',', "->" or the end. An ellipsis becomes `dots` axes. */
-static bool parse_term(Module *m, const Node *n, const char **at, int dots, Term *t, bool *has_dots) {
+static bool parse_term(Module *m, const Node *n, const char **at, int dots, Term *t,
+                       bool *has_dots) {
     const char *p = *at;
     t->rank = 0;
     *has_dots = false;
@@ -53,7 +54,8 @@ static bool parse_term(Module *m, const Node *n, const char **at, int dots, Term
         } else if (letter < 0) {
             return bad_equation(m, n, "has a character that is no letter");
         }
-        if (t->rank + count > MAX_RANK) return bad_equation(m, n, "has a term with too many letters");
+        if (t->rank + count > MAX_RANK)
+            return bad_equation(m, n, "has a term with too many letters");
         for (int i = 0; i < count; i++) t->letter[t->rank++] = (int8_t)(letter + i);
     }
     *at = p;
@@ -68,12 +70,13 @@ static int plain_rank(const char *p) {
 }
 
 /* The extent of a letter from one more axis; 1 broadcasts. */
-static bool merge_extent(Module *m, const Node *n, const KExpr **extent, const KExpr *dim, int operand) {
+static bool merge_extent(Module *m, const Node *n, const KExpr **extent, const KExpr *dim,
+                         int operand) {
     if (!*extent || k_is_value(*extent, 1)) {
         *extent = dim;
     } else if (dims_known_differ(*extent, dim) && !k_is_value(dim, 1)) {
-        diag_error(m->diag, n->loc, "a letter is %lld in one place and %lld in operand %d", (long long)(*extent)->u.i,
-                   (long long)dim->u.i, operand);
+        diag_error(m->diag, n->loc, "a letter is %lld in one place and %lld in operand %d",
+                   (long long)(*extent)->u.i, (long long)dim->u.i, operand);
         return false;
     } else if (!k_is_value(dim, 1) && dim->op == KO_const_i) {
         *extent = dim;
@@ -88,8 +91,9 @@ static bool parse_operand(Module *m, const Node *n, const char **p, int operand,
     int dots = s.rank - plain_rank(*p);
     if (!parse_term(m, n, p, dots > 0 ? dots : 0, t, &has_dots)) return false;
     if (t->rank != s.rank) {
-        diag_error(m->diag, n->loc, "the equation's term %d has %d letters, the operand has rank %d", operand, t->rank,
-                   s.rank);
+        diag_error(m->diag, n->loc,
+                   "the equation's term %d has %d letters, the operand has rank %d", operand,
+                   t->rank, s.rank);
         return false;
     }
     for (int i = 0; i < t->rank; i++)
@@ -120,7 +124,8 @@ static bool explicit_output(Module *m, const Node *n, const char *p, Equation *q
     if (*p) return bad_equation(m, n, "goes on after its result");
     for (int i = 0; i < q->out.rank; i++) {
         int letter = q->out.letter[i];
-        if (!q->extent[letter]) return bad_equation(m, n, "has a letter in the result that no operand has");
+        if (!q->extent[letter])
+            return bad_equation(m, n, "has a letter in the result that no operand has");
         if (is_used[letter]) return bad_equation(m, n, "has a letter twice in its result");
         is_used[letter] = true;
     }
@@ -131,18 +136,21 @@ static bool parse_equation(Module *m, const Node *n, Equation *q) {
     const char *p = attr_string(n, "equation", "");
     *q = (Equation){.n_in = n->n_in};
     if (n->n_in > MAX_OPERANDS) {
-        diag_unsupported(m->diag, n->loc, "%d operands; at most %d are supported", n->n_in, MAX_OPERANDS);
+        diag_unsupported(m->diag, n->loc, "%d operands; at most %d are supported", n->n_in,
+                         MAX_OPERANDS);
         return false;
     }
     for (int i = 0; i < n->n_in; i++) {
-        if (i > 0 && *p++ != ',') return bad_equation(m, n, "has fewer terms than the node has inputs");
+        if (i > 0 && *p++ != ',')
+            return bad_equation(m, n, "has fewer terms than the node has inputs");
         if (!parse_operand(m, n, &p, i, q)) return false;
     }
     if (*p == ',') return bad_equation(m, n, "has more terms than the node has inputs");
     int n_letters = 0;
     for (int i = 0; i < N_LETTERS; i++) n_letters += q->extent[i] != NULL;
     if (n_letters > MAX_RANK) { /* keeps intermediates and reductions within their limits */
-        diag_unsupported(m->diag, n->loc, "%d different letters; at most %d are supported", n_letters, MAX_RANK);
+        diag_unsupported(m->diag, n->loc, "%d different letters; at most %d are supported",
+                         n_letters, MAX_RANK);
         return false;
     }
     if (!*p) return implicit_output(m, n, q);
@@ -160,11 +168,11 @@ bool einsum_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
-/* ---- lower --------------------------------------------------------------------------------------------- */
+/* ---- lower ----------------------------------------------------------------------------------- */
 
 /* The element of an operand at the letters' values; letters without one get a reduction axis. */
-static const KExpr *operand_at(Def *d, Stage *s, const Equation *q, KTensor *x, const Term *t, const KExpr **value,
-                               DType as) {
+static const KExpr *operand_at(Def *d, Stage *s, const Equation *q, KTensor *x, const Term *t,
+                               const KExpr **value, DType as) {
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < t->rank; i++) {
         int letter = t->letter[i];
@@ -175,8 +183,8 @@ static const KExpr *operand_at(Def *d, Stage *s, const Equation *q, KTensor *x, 
 }
 
 /* out[t...] = sum of a[...] * b[...]; b may be absent */
-static void sum_of_products(Def *d, const Equation *q, KTensor *a, const Term *ta, KTensor *b, const Term *tb,
-                            KTensor *out, const Term *t, DType as) {
+static void sum_of_products(Def *d, const Equation *q, KTensor *a, const Term *ta, KTensor *b,
+                            const Term *tb, KTensor *out, const Term *t, DType as) {
     KCtx *k = d->k;
     const KExpr *value[N_LETTERS] = {NULL};
     Stage *s = def_begin(d, b ? FORM_CONTRACT : FORM_REDUCE, out);

@@ -5,22 +5,28 @@
  * read is predicated, so an index outside gives 0 and never touches memory outside. */
 #include "ir/ops/common.h"
 
-/* Constant indices of input 1 are all in -dim .. dim-1; elements stride apart, starting at `first`. */
-static bool indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first, int64_t stride) {
+/* Constant indices of input 1 are all in -dim .. dim-1; elements stride apart, starting at `first`.
+ */
+static bool indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
+                        int64_t stride) {
     const Value *v = n->in[1];
     int64_t dim, count;
-    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count)) return true;
+    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count))
+        return true;
     for (int64_t i = first; i < count; i += stride) {
         int64_t at = value_const_int(v, i);
         if (at >= -dim && at < dim) continue;
-        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at, (long long)dim);
+        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at,
+                   (long long)dim);
         return false;
     }
     return true;
 }
 
-/* Position along dim of an index element, and'ing to *inside what has to be tested while running. */
-static const KExpr *gather_position(Def *d, const KExpr *element, const KExpr *dim, const KExpr **inside) {
+/* Position along dim of an index element, and'ing to *inside what has to be tested while running.
+ */
+static const KExpr *gather_position(Def *d, const KExpr *element, const KExpr *dim,
+                                    const KExpr **inside) {
     int64_t extent;
     const KExpr *at = lower_index(d, element, dim);
     bool is_checked = value_is_const(d->node->in[1]) && k_is_int(dim, &extent);
@@ -28,18 +34,20 @@ static const KExpr *gather_position(Def *d, const KExpr *element, const KExpr *d
     return at;
 }
 
-static void gather_map(Def *d, Stage *s, KTensor *x, const KExpr *const *from, const KExpr *inside) {
+static void gather_map(Def *d, Stage *s, KTensor *x, const KExpr *const *from,
+                       const KExpr *inside) {
     s->movement = true;
     def_map(d, s, def_at_if(d, x, from, x->rank, inside));
 }
 
-/* ---- Gather ---------------------------------------------------------------------------------------- */
+/* ---- Gather ---------------------------------------------------------------------------------- */
 
 static void gather_content(Module *m, const Node *n, Value *out) {
     int64_t n_data, n_index, at;
     out->content = NULL;
     if (n->in[0]->shape.rank != 1) return;
-    const KExpr **data = infer_content(m, n->in[0], &n_data), **index = infer_content(m, n->in[1], &n_index);
+    const KExpr **data = infer_content(m, n->in[0], &n_data),
+                **index = infer_content(m, n->in[1], &n_index);
     if (!data || !index) return;
     for (int64_t i = 0; i < n_index; i++) {
         if (!k_is_int(index[i], &at) || at < -n_data || at >= n_data) return;
@@ -50,12 +58,15 @@ static void gather_content(Module *m, const Node *n, Value *out) {
 
 bool gather_infer(Module *m, Node *n) {
     int axis;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_index_dtype(m, n, 1) || !infer_rank(m, n, 0, 1, -1)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_index_dtype(m, n, 1) ||
+        !infer_rank(m, n, 0, 1, -1))
+        return false;
     Shape x = n->in[0]->shape, index = n->in[1]->shape;
     if (!infer_axis(m, n, attr_int(n, "axis", 0), x.rank, &axis)) return false;
     if (!indices_fit(m, n, x.dims[axis], 0, 1)) return false;
     if (x.rank - 1 + index.rank > MAX_RANK) {
-        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported", x.rank - 1 + index.rank, MAX_RANK);
+        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported",
+                         x.rank - 1 + index.rank, MAX_RANK);
         return false;
     }
     Shape out = shape_make(m->arena, x.rank - 1 + index.rank);
@@ -80,16 +91,22 @@ void gather_lower(Def *d, const Node *n) {
     gather_map(d, s, x, from, inside);
 }
 
-/* ---- GatherElements ---------------------------------------------------------------------------------- */
+/* ---- GatherElements -------------------------------------------------------------------------- */
 
 bool gather_elements_infer(Module *m, Node *n) {
     int axis;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_index_dtype(m, n, 1) || !infer_rank(m, n, 0, 1, -1)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_index_dtype(m, n, 1) ||
+        !infer_rank(m, n, 0, 1, -1))
+        return false;
     Shape x = n->in[0]->shape, index = n->in[1]->shape;
-    if (!infer_rank(m, n, 1, x.rank, x.rank) || !infer_axis(m, n, attr_int(n, "axis", 0), x.rank, &axis)) return false;
+    if (!infer_rank(m, n, 1, x.rank, x.rank) ||
+        !infer_axis(m, n, attr_int(n, "axis", 0), x.rank, &axis))
+        return false;
     for (int i = 0; i < x.rank; i++) {
         int64_t had, wanted;
-        if (i == axis || !k_is_int(x.dims[i], &had) || !k_is_int(index.dims[i], &wanted) || wanted <= had) continue;
+        if (i == axis || !k_is_int(x.dims[i], &had) || !k_is_int(index.dims[i], &wanted) ||
+            wanted <= had)
+            continue;
         diag_error(m->diag, n->loc, "indices of shape %s reach outside of %s on axis %d",
                    shape_text(m->scratch, index), shape_text(m->scratch, x), i);
         return false;
@@ -112,7 +129,7 @@ void gather_elements_lower(Def *d, const Node *n) {
     gather_map(d, s, x, from, inside);
 }
 
-/* ---- GatherND ------------------------------------------------------------------------------------------ */
+/* ---- GatherND -------------------------------------------------------------------------------- */
 
 /* Index tuples have `depth` entries and start after batch_dims shared leading axes. */
 static bool gather_nd_depth(Module *m, const Node *n, int *batch, int *depth) {
@@ -122,9 +139,12 @@ static bool gather_nd_depth(Module *m, const Node *n, int *batch, int *depth) {
         diag_unsupported(m->diag, n->loc, "the last dim of indices is symbolic; fix it with --dim");
         return false;
     }
-    if (batch_dims < 0 || batch_dims >= index.rank || batch_dims >= x.rank || last < 1 || last > x.rank - batch_dims) {
-        diag_error(m->diag, n->loc, "index tuples of %lld after %lld batch dims do not fit indices %s and data %s",
-                   (long long)last, (long long)batch_dims, shape_text(m->scratch, index), shape_text(m->scratch, x));
+    if (batch_dims < 0 || batch_dims >= index.rank || batch_dims >= x.rank || last < 1 ||
+        last > x.rank - batch_dims) {
+        diag_error(m->diag, n->loc,
+                   "index tuples of %lld after %lld batch dims do not fit indices %s and data %s",
+                   (long long)last, (long long)batch_dims, shape_text(m->scratch, index),
+                   shape_text(m->scratch, x));
         return false;
     }
     *batch = (int)batch_dims;
@@ -135,7 +155,9 @@ static bool gather_nd_depth(Module *m, const Node *n, int *batch, int *depth) {
 bool gather_nd_infer(Module *m, Node *n) {
     int batch, depth;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_index_dtype(m, n, 1)) return false;
-    if (!infer_rank(m, n, 0, 1, -1) || !infer_rank(m, n, 1, 1, -1) || !gather_nd_depth(m, n, &batch, &depth)) return false;
+    if (!infer_rank(m, n, 0, 1, -1) || !infer_rank(m, n, 1, 1, -1) ||
+        !gather_nd_depth(m, n, &batch, &depth))
+        return false;
     Shape x = n->in[0]->shape, index = n->in[1]->shape;
     int rank = index.rank - 1 + x.rank - batch - depth;
     if (rank > MAX_RANK) {
@@ -149,7 +171,8 @@ bool gather_nd_infer(Module *m, Node *n) {
             return false;
         }
     for (int i = 0; i < index.rank - 1; i++) out.dims[i] = index.dims[i];
-    for (int i = batch + depth; i < x.rank; i++) out.dims[index.rank - 1 + i - batch - depth] = x.dims[i];
+    for (int i = batch + depth; i < x.rank; i++)
+        out.dims[index.rank - 1 + i - batch - depth] = x.dims[i];
     for (int i = 0; i < depth; i++)
         if (!indices_fit(m, n, x.dims[batch + i], i, depth)) return false;
     return infer_set(m, n, 0, n->in[0]->dtype, out);
@@ -169,6 +192,7 @@ void gather_nd_lower(Def *d, const Node *n) {
         const KExpr *element = def_at(d, index, at, index->rank);
         from[batch + i] = gather_position(d, element, x->dims[batch + i], &inside);
     }
-    for (int i = batch + depth; i < x->rank; i++) from[i] = own[index->rank - 1 + i - batch - depth];
+    for (int i = batch + depth; i < x->rank; i++)
+        from[i] = own[index->rank - 1 + i - batch - depth];
     gather_map(d, s, x, from, inside);
 }

@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-/* ---- Shape and Size --------------------------------------------------------------------------------- */
+/* ---- Shape and Size -------------------------------------------------------------------------- */
 
 /* First axis and number of axes that Shape reports. */
 static void shape_window(const Node *n, int *first, int *count) {
@@ -63,7 +63,7 @@ void size_of_lower(Def *d, const Node *n) {
     lower_fill(d, def_out(d, 0), shape_count(d->k, n->in[0]->shape));
 }
 
-/* ---- ConstantOfShape ---------------------------------------------------------------------------------- */
+/* ---- ConstantOfShape ------------------------------------------------------------------------- */
 
 /* The value attribute's element; f32 zero without one. */
 static const KExpr *fill_value(KCtx *k, const Node *n) {
@@ -112,14 +112,15 @@ void constant_of_shape_lower(Def *d, const Node *n) {
     lower_fill(d, def_out(d, 0), fill_value(d->k, n));
 }
 
-/* ---- Range ---------------------------------------------------------------------------------------------- */
+/* ---- Range ----------------------------------------------------------------------------------- */
 
 /* Elements of a range of floats: all three must be constants. */
 static bool float_range_count(Module *m, const Node *n, const KExpr **count) {
     double v[3];
     for (int i = 0; i < 3; i++) {
         if (!value_is_const(n->in[i])) {
-            diag_unsupported(m->diag, n->loc, "a range of floats needs constant inputs; input %d is computed", i);
+            diag_unsupported(m->diag, n->loc,
+                             "a range of floats needs constant inputs; input %d is computed", i);
             return false;
         }
         v[i] = value_const_float(n->in[i], 0);
@@ -149,8 +150,8 @@ static bool int_range_count(Module *m, const Node *n, const KExpr *const *v, con
     if (k_is_int(v[0], &start) && k_is_int(v[1], &limit)) {
         double estimate = ((double)limit - (double)start) / (double)delta;
         if (estimate > 0x1p61) {
-            diag_error(m->diag, n->loc, "a range from %lld to %lld by %lld is too long", (long long)start,
-                       (long long)limit, (long long)delta);
+            diag_error(m->diag, n->loc, "a range from %lld to %lld by %lld is too long",
+                       (long long)start, (long long)limit, (long long)delta);
             return false;
         }
         if (estimate <= 0) {
@@ -176,8 +177,10 @@ static bool range_inputs(Module *m, const Node *n, const KExpr **v) {
         v[i] = value_content(m, n->in[i], 0);
         if (v[i] || dtype_is_float(n->in[i]->dtype)) continue;
         diag_unsupported(m->diag, n->loc,
-                         "input %d is computed while running, so the length of the range has no bound; make it a "
-                         "constant or derive it from a symbolic dim", i);
+                         "input %d is computed while running, so the length of the range has no "
+                         "bound; make it a "
+                         "constant or derive it from a symbolic dim",
+                         i);
         return false;
     }
     return true;
@@ -188,7 +191,8 @@ bool range_infer(Module *m, Node *n) {
     int64_t count;
     if (!range_inputs(m, n, v)) return false;
     DType t = n->in[0]->dtype;
-    bool ok = dtype_is_float(t) ? float_range_count(m, n, &length) : int_range_count(m, n, v, &length);
+    bool ok =
+        dtype_is_float(t) ? float_range_count(m, n, &length) : int_range_count(m, n, v, &length);
     if (!ok) return false;
     Shape out = shape_make(m->arena, 1);
     out.dims[0] = length;
@@ -215,14 +219,15 @@ void range_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(k, out->dtype, e));
 }
 
-/* ---- EyeLike -------------------------------------------------------------------------------------------- */
+/* ---- EyeLike --------------------------------------------------------------------------------- */
 
 bool eye_like_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 2, 2)) return false;
     DType t = n->in[0]->dtype;
     if (node_attr(n, "dtype")) t = dtype_from_onnx(attr_int(n, "dtype", 0));
     if (t == DT_NONE || t == DT_STR) {
-        diag_unsupported(m->diag, n->loc, "attribute dtype %lld is not supported", (long long)attr_int(n, "dtype", 0));
+        diag_unsupported(m->diag, n->loc, "attribute dtype %lld is not supported",
+                         (long long)attr_int(n, "dtype", 0));
         return false;
     }
     return infer_set(m, n, 0, t, shape_copy(m->arena, n->in[0]->shape));
@@ -238,7 +243,7 @@ void eye_like_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(k, out->dtype, hit));
 }
 
-/* ---- OneHot --------------------------------------------------------------------------------------------- */
+/* ---- OneHot ---------------------------------------------------------------------------------- */
 
 /* The number of classes, as an expression over symbols. */
 static bool one_hot_depth(Module *m, const Node *n, const KExpr **depth) {
@@ -262,11 +267,13 @@ bool one_hot_infer(Module *m, Node *n) {
     const KExpr *depth;
     int axis;
     int64_t count;
-    if (!infer_dtype(m, n, 0, CLASS_NUMBER) || !infer_dtype(m, n, 2, CLASS_ANY) || !one_hot_depth(m, n, &depth))
+    if (!infer_dtype(m, n, 0, CLASS_NUMBER) || !infer_dtype(m, n, 2, CLASS_ANY) ||
+        !one_hot_depth(m, n, &depth))
         return false;
     Shape index = n->in[0]->shape;
     if (index.rank == MAX_RANK) {
-        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported", index.rank + 1, MAX_RANK);
+        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported", index.rank + 1,
+                         MAX_RANK);
         return false;
     }
     if (!infer_axis(m, n, attr_int(n, "axis", -1), index.rank + 1, &axis)) return false;
@@ -279,7 +286,8 @@ bool one_hot_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, n->in[2]->dtype, out);
 }
 
-/* on where the class is the index (counted from the end when negative); an index outside matches nothing */
+/* on where the class is the index (counted from the end when negative); an index outside matches
+ * nothing */
 void one_hot_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *index = def_in(d, 0), *values = def_in(d, 2), *out = def_out(d, 0);
@@ -289,6 +297,7 @@ void one_hot_lower(Def *d, const Node *n) {
     for (int i = 0, j = 0; i < out->rank; i++)
         if (i != axis) from[j++] = def_axis(d, s, i);
     const KExpr *class = lower_index(d, def_at(d, index, from, index->rank), out->dims[axis]);
-    const KExpr *off = lower_at_flat(d, values, k_int(k, 0)), *on = lower_at_flat(d, values, k_int(k, 1));
+    const KExpr *off = lower_at_flat(d, values, k_int(k, 0)),
+                *on = lower_at_flat(d, values, k_int(k, 1));
     def_map(d, s, k_select(k, k_eq(k, class, def_axis(d, s, axis)), on, off));
 }

@@ -1,8 +1,8 @@
 /* A binary heap in kernel IR: see heap.h. Sifting moves a hole down, one store for each level. */
 #include "ir/ops/heap.h"
 
-const KExpr *heap_before(KCtx *k, bool largest, const KExpr *a_key, const KExpr *a, const KExpr *b_key,
-                         const KExpr *b) {
+const KExpr *heap_before(KCtx *k, bool largest, const KExpr *a_key, const KExpr *a,
+                         const KExpr *b_key, const KExpr *b) {
     const KExpr *less = largest ? k_lt(k, b_key, a_key) : k_lt(k, a_key, b_key);
     const KExpr *same = k_eq(k, a_key, b_key);
     if (dtype_is_float(a_key->dtype)) {

@@ -1,8 +1,8 @@
 /* A binary heap of element numbers in kernel IR, for the programs that select and sort.
  *
- * The items are i64 numbers in a buffer at base + i * step; an item's key is read through a callback.
- * Items are totally ordered: by key, then by number; the item that comes `last` (or first) sits at
- * the root. NaN keys come after all others in either direction. */
+ * The items are i64 numbers in a buffer at base + i * step; an item's key is read through a
+ * callback. Items are totally ordered: by key, then by number; the item that comes `last` (or
+ * first) sits at the root. NaN keys come after all others in either direction. */
 #ifndef SMELT_IR_OPS_HEAP_H
 #define SMELT_IR_OPS_HEAP_H
 
@@ -19,8 +19,8 @@ typedef struct Heap {
 } Heap;
 
 /* Does item a (its key and number) come before b? */
-const KExpr *heap_before(KCtx *k, bool largest, const KExpr *a_key, const KExpr *a, const KExpr *b_key,
-                         const KExpr *b);
+const KExpr *heap_before(KCtx *k, bool largest, const KExpr *a_key, const KExpr *a,
+                         const KExpr *b_key, const KExpr *b);
 const KExpr *heap_item(const Heap *h, const KExpr *i);
 void heap_set(const Heap *h, const KExpr *i, const KExpr *item);
 /* Puts item into the place `from` of a heap of `count` items whose part below from is in order. */

@@ -3,8 +3,8 @@
  *   Scaler            y[n, c] = (x[n, c] - offset[c]) * scale[c]
  *   Normalizer        y = x / norm of its row; rows of norm 0 stay
  *   LinearRegressor   y[n, t] = post(sum over c of x[n, c] * coefficients[t, c] + intercepts[t])
- *   LinearClassifier  scores as above for each class; the label is that of the first largest score. One row
- *                     of coefficients for two labels: s > 0 chooses the second; scores (1 - s, s), with
+ *   LinearClassifier  scores as above for each class; the label is that of the first largest score.
+ * One row of coefficients for two labels: s > 0 chooses the second; scores (1 - s, s), with
  *                     LOGISTIC (logistic(-s), logistic(s))
  *
  * Features of any numeric dtype are converted to f32, and everything computes in f32. */
@@ -17,7 +17,8 @@ static bool check_length(Module *m, const Node *n, const char *name, const KExpr
     int64_t want;
     int count = attr_floats(n, name, &v);
     if (count <= 1 || !k_is_int(columns, &want) || count == want) return true;
-    diag_error(m->diag, n->loc, "%s has %d values, must have 1 or %lld", name, count, (long long)want);
+    diag_error(m->diag, n->loc, "%s has %d values, must have 1 or %lld", name, count,
+               (long long)want);
     return false;
 }
 
@@ -47,7 +48,8 @@ void scaler_lower(Def *d, const Node *n) {
     def_map(d, s, k_mul(k, e, attr_value(d, "scale", 1, c)));
 }
 
-/* ---- Normalizer ------------------------------------------------------------------------------------ */
+/* ---- Normalizer
+ * ------------------------------------------------------------------------------------ */
 
 bool normalizer_infer(Module *m, Node *n) {
     const char *norm = attr_string(n, "norm", "MAX");
@@ -83,14 +85,16 @@ void normalizer_lower(Def *d, const Node *n) {
     def_map(d, map, k_div(k, lower_elem(d, map, x, DT_F32), by));
 }
 
-/* ---- linear models ----------------------------------------------------------------------------------- */
+/* ---- linear models
+ * ----------------------------------------------------------------------------------- */
 
 /* Rows and columns of the coefficients; every list must fit them. */
 static bool check_coefficients(Module *m, const Node *n, const KExpr *columns, int n_rows) {
     const double *v;
     int count = attr_floats(n, "coefficients", &v), n_intercepts = attr_floats(n, "intercepts", &v);
     if (n_rows < 1 || count < n_rows || count % n_rows) {
-        diag_error(m->diag, n->loc, "coefficients has %d values, must have a multiple of %d", count, n_rows);
+        diag_error(m->diag, n->loc, "coefficients has %d values, must have a multiple of %d", count,
+                   n_rows);
         return false;
     }
     if (n_intercepts && n_intercepts != n_rows) {
@@ -109,7 +113,8 @@ static void lower_scores(Def *d, int n_rows, KTensor *scores) {
     const KExpr *n_columns = k_int(k, count / n_rows);
     KTensor *table = def_table_floats(d, "coefficients", DT_F32, coefficients, count);
     Stage *s = def_begin(d, FORM_CONTRACT, scores);
-    const KExpr *row = def_axis(d, s, 1), *at[2] = {def_axis(d, s, 0), def_reduce_axis(d, s, "c", n_columns)};
+    const KExpr *row = def_axis(d, s, 1),
+                *at[2] = {def_axis(d, s, 0), def_reduce_axis(d, s, "c", n_columns)};
     const KExpr *flat = k_add(k, k_mul(k, row, n_columns), at[1]);
     def_contract(d, s, DT_F32, def_at_as(d, DT_F32, x, at, 2), def_at(d, table, &flat, 1));
     int n_intercepts = attr_floats(d->node, "intercepts", &intercepts);
@@ -150,15 +155,18 @@ bool linear_classifier_infer(Module *m, Node *n) {
     const int64_t *labels;
     PostTransform post;
     if (!ml_features(m, n, &rows, &columns) || !ml_post_transform(m, n, &post)) return false;
-    int n_labels = ml_labels(m, n, "classlabels_ints", &labels), n_rows = classifier_rows(n, n_labels);
+    int n_labels = ml_labels(m, n, "classlabels_ints", &labels),
+        n_rows = classifier_rows(n, n_labels);
     if (n_labels < 0 || !check_coefficients(m, n, columns, n_rows)) return false;
     if (n_rows != n_labels && !(n_rows == 1 && n_labels == 2)) {
-        diag_error(m->diag, n->loc, "has %d class labels for %d rows of coefficients", n_labels, n_rows);
+        diag_error(m->diag, n->loc, "has %d class labels for %d rows of coefficients", n_labels,
+                   n_rows);
         return false;
     }
     if (n_labels == 1 || (n_rows == 1 && post == POST_PROBIT)) {
-        diag_unsupported(m->diag, n->loc, "%s", n_labels == 1 ? "a single class is not supported"
-                                                              : "PROBIT of a single score is not supported");
+        diag_unsupported(m->diag, n->loc, "%s",
+                         n_labels == 1 ? "a single class is not supported"
+                                       : "PROBIT of a single score is not supported");
         return false;
     }
     Shape label_shape = shape_make(m->arena, 1);
@@ -180,7 +188,8 @@ static void lower_two_classes(Def *d, PostTransform post, KTensor *score, const 
     }
     if (!has_out(d->node, 1)) return;
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 1));
-    const KExpr *e = lower_elem(d, s, score, DT_F32), *first = k_eq(k, def_axis(d, s, 1), k_int(k, 0));
+    const KExpr *e = lower_elem(d, s, score, DT_F32),
+                *first = k_eq(k, def_axis(d, s, 1), k_int(k, 0));
     if (post == POST_LOGISTIC)
         e = k_sigmoid(k, k_select(k, first, k_neg(k, e), e));
     else
@@ -191,7 +200,8 @@ static void lower_two_classes(Def *d, PostTransform post, KTensor *score, const 
 void linear_classifier_lower(Def *d, const Node *n) {
     PostTransform post;
     const int64_t *labels;
-    int n_labels = ml_labels(d->m, n, "classlabels_ints", &labels), n_rows = classifier_rows(n, n_labels);
+    int n_labels = ml_labels(d->m, n, "classlabels_ints", &labels),
+        n_rows = classifier_rows(n, n_labels);
     KTensor *x = def_in(d, 0);
     ml_post_transform(d->m, n, &post);
     const KExpr *dims[2] = {x->rank > 1 ? x->dims[0] : k_int(d->k, 1), k_int(d->k, n_rows)};

@@ -2,7 +2,8 @@
  *
  *   MatMul  y[batch..., i, j] = sum over k of a[batch..., i, k] * b[batch..., k, j]; the batch axes
  *           broadcast; a 1-D a is one row, a 1-D b one column, and that axis leaves the result
- *   Gemm    y[i, j] = alpha * (sum over k of a[i, k] * b[k, j]) + beta * c, a and b transposed on demand
+ *   Gemm    y[i, j] = alpha * (sum over k of a[i, k] * b[k, j]) + beta * c, a and b transposed on
+ * demand
  *
  * f16 and bf16 accumulate in f32; integers wrap in their own width. */
 #include "ir/ops/check.h"
@@ -18,19 +19,22 @@ static bool check_inner(Module *m, const Node *n, int a_axis, int b_axis) {
     Shape a = n->in[0]->shape, b = n->in[1]->shape;
     int64_t x, y;
     if (!shape_dim_int(a, a_axis, &x) || !shape_dim_int(b, b_axis, &y) || x == y) return true;
-    diag_error(m->diag, n->loc,
-               "shapes %s and %s do not multiply: axis %d of input 0 is %lld, axis %d of input 1 is %lld",
-               shape_text(m->scratch, a), shape_text(m->scratch, b), a_axis, (long long)x, b_axis,
-               (long long)y);
+    diag_error(
+        m->diag, n->loc,
+        "shapes %s and %s do not multiply: axis %d of input 0 is %lld, axis %d of input 1 is %lld",
+        shape_text(m->scratch, a), shape_text(m->scratch, b), a_axis, (long long)x, b_axis,
+        (long long)y);
     return false;
 }
 
 bool matmul_infer(Module *m, Node *n) {
-    if (!check_factors(m, n) || !infer_rank(m, n, 0, 1, MAX_RANK) || !infer_rank(m, n, 1, 1, MAX_RANK))
+    if (!check_factors(m, n) || !infer_rank(m, n, 0, 1, MAX_RANK) ||
+        !infer_rank(m, n, 1, 1, MAX_RANK))
         return false;
     Shape a = n->in[0]->shape, b = n->in[1]->shape, batch;
     if (!check_inner(m, n, a.rank - 1, b.rank > 1 ? b.rank - 2 : 0)) return false;
-    Shape a_batch = {a.rank > 2 ? a.rank - 2 : 0, a.dims}, b_batch = {b.rank > 2 ? b.rank - 2 : 0, b.dims};
+    Shape a_batch = {a.rank > 2 ? a.rank - 2 : 0, a.dims},
+          b_batch = {b.rank > 2 ? b.rank - 2 : 0, b.dims};
     if (!shape_broadcast(m->k, a_batch, b_batch, &batch)) {
         diag_error(m->diag, n->loc, "the batch axes of shapes %s and %s do not broadcast",
                    shape_text(m->scratch, a), shape_text(m->scratch, b));
@@ -60,7 +64,8 @@ void matmul_lower(Def *d, const Node *n) {
     def_finish(d, s, k_cast(d->k, y->dtype, def_acc(d, s)));
 }
 
-/* ---- Gemm --------------------------------------------------------------------------------------- */
+/* ---- Gemm ---------------------------------------------------------------------------------------
+ */
 
 bool gemm_infer(Module *m, Node *n) {
     if (!check_factors(m, n) || !check_same_dtype(m, n, 2, 0) || !infer_rank(m, n, 0, 2, 2) ||
@@ -91,7 +96,8 @@ void gemm_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_CONTRACT, y);
     const KExpr *ij[2], *e = def_reduce_axis(d, s, "k", a->dims[ta ? 0 : 1]);
     lower_axes(d, s, ij);
-    const KExpr *ai[2] = {ta ? e : ij[0], ta ? ij[0] : e}, *bi[2] = {tb ? ij[1] : e, tb ? e : ij[1]};
+    const KExpr *ai[2] = {ta ? e : ij[0], ta ? ij[0] : e},
+                *bi[2] = {tb ? ij[1] : e, tb ? e : ij[1]};
     DType acc = acc_dtype(y->dtype);
     def_contract(d, s, acc, def_at_as(d, acc, a, ai, 2), def_at_as(d, acc, b, bi, 2));
     const KExpr *sum = scale(k, def_acc(d, s), attr_float(n, "alpha", 1));

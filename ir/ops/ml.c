@@ -1,9 +1,9 @@
 /* What the ai.onnx.ml operators share: see ml.h.
  *
  *   SOFTMAX       exp(s - max) / sum
- *   SOFTMAX_ZERO  the same, but elements within 1e-7 of zero become s * exp(-max) and do not count in the sum
- *   LOGISTIC      1 / (1 + exp(-s))
- *   PROBIT        sqrt(2) * erfinv(2 s - 1), erfinv by Winitzki's approximation (a = 0.147) */
+ *   SOFTMAX_ZERO  the same, but elements within 1e-7 of zero become s * exp(-max) and do not count
+ * in the sum LOGISTIC      1 / (1 + exp(-s)) PROBIT        sqrt(2) * erfinv(2 s - 1), erfinv by
+ * Winitzki's approximation (a = 0.147) */
 #include "ir/ops/ml.h"
 
 #include <math.h>
@@ -32,8 +32,10 @@ bool ml_post_transform(Module *m, const Node *n, PostTransform *post) {
         *post = (PostTransform)i;
         if (!strcmp(found, names[i])) return true;
     }
-    diag_error(m->diag, n->loc,
-               "post_transform is '%s'; NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO and PROBIT are accepted", found);
+    diag_error(
+        m->diag, n->loc,
+        "post_transform is '%s'; NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO and PROBIT are accepted",
+        found);
     return false;
 }
 
@@ -42,7 +44,8 @@ int ml_labels(Module *m, const Node *n, const char *ints_name, const int64_t **l
     int count = attr_ints(n, ints_name, labels);
     if (count) return count;
     if (strings && strings->n)
-        diag_unsupported(m->diag, n->loc, "string class labels are not supported; integer labels are");
+        diag_unsupported(m->diag, n->loc,
+                         "string class labels are not supported; integer labels are");
     else
         diag_error(m->diag, n->loc, "has no class labels: attribute %s is missing", ints_name);
     return -1;
@@ -77,12 +80,15 @@ static KTensor *lower_row_max(Def *d, KTensor *scores) {
     KTensor *max = def_temp(d, "row_max", scores->dtype, 1, scores->dims);
     Stage *s = def_begin(d, FORM_REDUCE, max);
     const KExpr *at[2] = {def_axis(d, s, 0), def_reduce_axis(d, s, "e", scores->dims[1])};
-    def_reduce(d, s, KO_max, scores->dtype, lower_lowest(d, scores->dtype), def_at(d, scores, at, 2));
+    def_reduce(d, s, KO_max, scores->dtype, lower_lowest(d, scores->dtype),
+               def_at(d, scores, at, 2));
     return max;
 }
 
-/* exp(score - max), or what SOFTMAX_ZERO makes of a score near zero; *counts: it belongs to the sum. */
-static const KExpr *shifted_exp(Def *d, const KExpr *e, const KExpr *max, bool zero, const KExpr **counts) {
+/* exp(score - max), or what SOFTMAX_ZERO makes of a score near zero; *counts: it belongs to the
+ * sum. */
+static const KExpr *shifted_exp(Def *d, const KExpr *e, const KExpr *max, bool zero,
+                                const KExpr **counts) {
     KCtx *k = d->k;
     const KExpr *power = k_exp(k, k_sub(k, e, max));
     *counts = k_lt(k, k_const(k, e->dtype, 1e-7f), k_abs(k, e));
@@ -128,7 +134,8 @@ void ml_lower_best(Def *d, KTensor *scores, const int64_t *labels, KTensor *out)
     const KExpr *e = def_reduce_axis(d, s, "e", scores->dims[1]), *last = k_int(k, count - 1);
     const KExpr *at[2] = {def_axis(d, s, 0), e};
     const KExpr *is_max = k_eq(k, def_at(d, scores, at, 2), def_at(d, max, at, 1));
-    def_reduce(d, s, KO_min, DT_I64, last, k_select(k, is_max, e, last)); /* the last one when all are NaN */
+    def_reduce(d, s, KO_min, DT_I64, last,
+               k_select(k, is_max, e, last)); /* the last one when all are NaN */
     const KExpr *best = def_acc(d, s);
     def_finish(d, s, def_at(d, table, &best, 1));
 }

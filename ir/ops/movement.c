@@ -1,5 +1,6 @@
 /* Operators that copy elements to other places by fixed index arithmetic: Transpose, Expand, Tile,
- * DepthToSpace, SpaceToDepth, Trilu. Each is one map whose body is one at() with rewritten indices. */
+ * DepthToSpace, SpaceToDepth, Trilu. Each is one map whose body is one at() with rewritten indices.
+ */
 #include "ir/ops/common.h"
 
 #include <string.h>
@@ -9,7 +10,7 @@ static void movement_map(Def *d, Stage *s, const KExpr *body) {
     def_map(d, s, body);
 }
 
-/* ---- Transpose ------------------------------------------------------------------------------------ */
+/* ---- Transpose ------------------------------------------------------------------------------- */
 
 /* perm[i] is the input axis that becomes output axis i. */
 static bool transpose_perm(Module *m, const Node *n, int *perm) {
@@ -24,7 +25,8 @@ static bool transpose_perm(Module *m, const Node *n, int *perm) {
     }
     for (int i = 0; i < rank; i++) {
         if (axes[i] < 0 || axes[i] >= rank || is_used[axes[i]]) {
-            diag_error(m->diag, n->loc, "perm[%d] is %lld; perm must list each axis of rank %d once", i,
+            diag_error(m->diag, n->loc,
+                       "perm[%d] is %lld; perm must list each axis of rank %d once", i,
                        (long long)axes[i], rank);
             return false;
         }
@@ -34,12 +36,24 @@ static bool transpose_perm(Module *m, const Node *n, int *perm) {
     return true;
 }
 
+typedef struct Permutation {
+    int rank;
+    const int *perm;
+} Permutation;
+
+static void transposed_from(const int64_t *to, int64_t *from, void *user) {
+    const Permutation *p = user;
+    for (int i = 0; i < p->rank; i++) from[p->perm[i]] = to[i];
+}
+
 bool transpose_infer(Module *m, Node *n) {
     int perm[MAX_RANK];
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !transpose_perm(m, n, perm)) return false;
     Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
     for (int i = 0; i < in.rank; i++) out.dims[i] = in.dims[perm[i]];
-    return infer_set(m, n, 0, n->in[0]->dtype, out);
+    if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
+    infer_moved_content(m, n->in[0], n->out[0], transposed_from, &(Permutation){in.rank, perm});
+    return true;
 }
 
 void transpose_lower(Def *d, const Node *n) {
@@ -52,23 +66,25 @@ void transpose_lower(Def *d, const Node *n) {
     movement_map(d, s, def_at(d, x, from, x->rank));
 }
 
-/* ---- Expand --------------------------------------------------------------------------------------- */
+/* ---- Expand ---------------------------------------------------------------------------------- */
 
-static void expand_content(Module *m, const Value *x, Value *out) {
-    int64_t count, n_out;
-    out->content = NULL;
-    const KExpr **own = can_track_content(out, &n_out) ? infer_content(m, x, &count) : NULL;
-    if (!own || count != 1) return;
-    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
-    for (int64_t i = 0; i < n_out; i++) all[i] = own[0];
-    infer_set_content(out, all);
+typedef struct Expansion {
+    Shape in;
+    int out_rank;
+} Expansion;
+
+static void expanded_from(const int64_t *to, int64_t *from, void *user) {
+    const Expansion *e = user;
+    for (int i = 0; i < e->in.rank; i++)
+        from[i] = k_is_value(e->in.dims[i], 1) ? 0 : to[e->out_rank - e->in.rank + i];
 }
 
 bool expand_infer(Module *m, Node *n) {
     const KExpr **e;
     int rank;
     int64_t dim;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank))
+        return false;
     for (int i = 0; i < rank; i++) {
         if (!k_is_int(e[i], &dim) || dim >= 0) continue;
         diag_error(m->diag, n->loc, "shape[%d] is %lld", i, (long long)dim);
@@ -81,7 +97,7 @@ bool expand_infer(Module *m, Node *n) {
         return false;
     }
     if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
-    expand_content(m, n->in[0], n->out[0]);
+    infer_moved_content(m, n->in[0], n->out[0], expanded_from, &(Expansion){in, out.rank});
     return true;
 }
 
@@ -92,12 +108,13 @@ void expand_lower(Def *d, const Node *n) {
     movement_map(d, s, lower_elem(d, s, def_in(d, 0), out->dtype));
 }
 
-/* ---- Tile ------------------------------------------------------------------------------------------ */
+/* ---- Tile ------------------------------------------------------------------------------------ */
 
 bool tile_infer(Module *m, Node *n) {
     const KExpr **repeats;
     int count;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &repeats, &count)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &repeats, &count))
+        return false;
     Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
     if (count != in.rank) {
         diag_error(m->diag, n->loc, "%d repeats for rank %d", count, in.rank);
@@ -106,7 +123,8 @@ bool tile_infer(Module *m, Node *n) {
     for (int i = 0; i < in.rank; i++) {
         int64_t times, dim, product;
         bool is_known = k_is_int(repeats[i], &times);
-        if (is_known && (times < 0 || (k_is_int(in.dims[i], &dim) && __builtin_mul_overflow(times, dim, &product)))) {
+        if (is_known && (times < 0 || (k_is_int(in.dims[i], &dim) &&
+                                       __builtin_mul_overflow(times, dim, &product)))) {
             diag_error(m->diag, n->loc, "repeats[%d] is %lld", i, (long long)times);
             return false;
         }
@@ -124,7 +142,7 @@ void tile_lower(Def *d, const Node *n) {
     movement_map(d, s, def_at(d, x, from, x->rank));
 }
 
-/* ---- DepthToSpace and SpaceToDepth ------------------------------------------------------------------ */
+/* ---- DepthToSpace and SpaceToDepth ----------------------------------------------------------- */
 
 static bool block_size(Module *m, const Node *n, int64_t *block) {
     *block = attr_int(n, "blocksize", 0);
@@ -138,14 +156,16 @@ static bool divide_dim(Module *m, const Node *n, const KExpr *dim, int64_t by, c
     int64_t value;
     *out = k_fdiv(m->k, dim, k_int(m->k, by));
     if (!k_is_int(dim, &value) || value % by == 0) return true;
-    diag_error(m->diag, n->loc, "dim %lld is not a multiple of %lld", (long long)value, (long long)by);
+    diag_error(m->diag, n->loc, "dim %lld is not a multiple of %lld", (long long)value,
+               (long long)by);
     return false;
 }
 
 bool depth_to_space_infer(Module *m, Node *n) {
     int64_t block;
     const char *mode = attr_string(n, "mode", "DCR");
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block))
+        return false;
     if (strcmp(mode, "DCR") && strcmp(mode, "CRD")) {
         diag_error(m->diag, n->loc, "attribute mode must be 'DCR' or 'CRD'");
         return false;
@@ -177,13 +197,14 @@ void depth_to_space_lower(Def *d, const Node *n) {
 
 bool space_to_depth_infer(Module *m, Node *n) {
     int64_t block;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block))
+        return false;
     const KExpr *const *in = (const KExpr *const *)n->in[0]->shape.dims;
     Shape out = shape_make(m->arena, 4);
     out.dims[0] = in[0];
     out.dims[1] = k_mul(m->k, in[1], k_int(m->k, block * block));
-    return divide_dim(m, n, in[2], block, &out.dims[2]) && divide_dim(m, n, in[3], block, &out.dims[3]) &&
-           infer_set(m, n, 0, n->in[0]->dtype, out);
+    return divide_dim(m, n, in[2], block, &out.dims[2]) &&
+           divide_dim(m, n, in[3], block, &out.dims[3]) && infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
 /* out[n, (dy * b + dx) * C + c, y, x] = in[n, c, y * b + dy, x * b + dx] */
@@ -199,7 +220,7 @@ void space_to_depth_lower(Def *d, const Node *n) {
     movement_map(d, s, def_at(d, in, from, 4));
 }
 
-/* ---- Trilu ------------------------------------------------------------------------------------------ */
+/* ---- Trilu ----------------------------------------------------------------------------------- */
 
 bool trilu_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 2, -1)) return false;
@@ -220,10 +241,12 @@ void trilu_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0);
     const KExpr *index[MAX_RANK], *shift = k_int(k, 0), *far = k_int(k, INT64_C(1) << 40);
     if (has_in(n, 1)) shift = k_cast(k, DT_I64, lower_scalar(d, def_in(d, 1)));
-    shift = k_max(k, k_min(k, shift, far), k_neg(k, far)); /* beyond that nothing changes, and sums are safe */
+    shift = k_max(k, k_min(k, shift, far),
+                  k_neg(k, far)); /* beyond that nothing changes, and sums are safe */
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     lower_axes(d, s, index);
     const KExpr *diagonal = k_add(k, index[x->rank - 2], shift), *column = index[x->rank - 1];
-    const KExpr *is_kept = attr_int(n, "upper", 1) ? k_ge(k, column, diagonal) : k_le(k, column, diagonal);
+    const KExpr *is_kept =
+        attr_int(n, "upper", 1) ? k_ge(k, column, diagonal) : k_le(k, column, diagonal);
     movement_map(d, s, def_at_if(d, x, index, x->rank, is_kept));
 }

@@ -1,9 +1,10 @@
 /* NonMaxSuppression: for each batch and class, boxes by falling score that overlap no better one.
  *
- * A program. The candidates of one class (score above the threshold) form a heap with the best at the
- * root, so that only as many are sorted as are looked at; each is compared with those of its class
- * that were selected before, which stand in the output already. Order of the output: batch, class,
- * selection. Equal scores: the lower box number first. The number of rows is a computed symbol. */
+ * A program. The candidates of one class (score above the threshold) form a heap with the best at
+ * the root, so that only as many are sorted as are looked at; each is compared with those of its
+ * class that were selected before, which stand in the output already. Order of the output: batch,
+ * class, selection. Equal scores: the lower box number first. The number of rows is a computed
+ * symbol. */
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
 
@@ -20,7 +21,8 @@ static bool check_single(Module *m, const Node *n, int i, DType t) {
 static const KExpr *row_bound(Module *m, const Node *n) {
     KCtx *k = m->k;
     Shape scores = n->in[1]->shape;
-    const KExpr *each = scores.dims[2], *limit = has_in(n, 2) ? value_content(m, n->in[2], 0) : k_int(k, 0);
+    const KExpr *each = scores.dims[2],
+                *limit = has_in(n, 2) ? value_content(m, n->in[2], 0) : k_int(k, 0);
     if (limit) each = k_min(k, each, k_max(k, limit, k_int(k, 0)));
     return k_mul(k, k_mul(k, scores.dims[0], scores.dims[1]), each);
 }
@@ -37,7 +39,9 @@ bool nms_infer(Module *m, Node *n) {
         return false;
     if (n->out[0]->shape.rank == 2) return true; /* inferred before: the symbol stays */
     Shape out = shape_make(m->arena, 2);
-    out.dims[0] = k_var(m->k, module_computed_symbol(m, "selected", row_bound(m, n)));
+    const KExpr *bound = row_bound(m, n);
+    out.dims[0] =
+        k_is_value(bound, 0) ? bound : k_var(m->k, module_computed_symbol(m, "selected", bound));
     out.dims[1] = k_int(m->k, 3);
     return infer_set(m, n, 0, DT_I64, out);
 }
@@ -132,7 +136,8 @@ static void select_boxes(const Nms *s, const Heap *h, KBuf *n_items, KBuf *n_row
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
     const KExpr *rows = k_load(k, n_rows, zero), *items = k_load(k, n_items, zero);
     const KExpr *first = kb_let(b, "first", rows);
-    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1), *other = kb_alloc(b, MEM_REG, DT_I64, "other", 1);
+    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1),
+         *other = kb_alloc(b, MEM_REG, DT_I64, "other", 1);
     kb_while(b, k_and(k, k_lt(k, zero, items), k_lt(k, k_sub(k, rows, first), s->limit)));
     const KExpr *best = kb_let(b, "best", heap_item(h, zero));
     const KExpr *left = kb_let(b, "left", k_sub(k, items, one));
@@ -161,7 +166,10 @@ void nms_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KBuild *b = &d->b;
     const KExpr *zero = k_int(k, 0), *symbol = n->out[0]->shape.dims[0];
-    Nms nms = {.d = d, .boxes = def_in(d, 0), .scores = def_in(d, 1), .out = def_out(d, 0),
+    Nms nms = {.d = d,
+               .boxes = def_in(d, 0),
+               .scores = def_in(d, 1),
+               .out = def_out(d, 0),
                .centered = attr_int(n, "center_point_box", 0) != 0};
     KTensor *limit = def_in(d, 2), *iou = def_in(d, 3), *least = def_in(d, 4);
     KTensor *items = def_temp(d, "candidates", DT_I64, 1, &nms.scores->dims[2]);
@@ -172,8 +180,13 @@ void nms_lower(Def *d, const Node *n) {
     const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
     KBuf *n_rows = kb_alloc(b, MEM_REG, DT_I64, "n_rows", 1);
     KBuf *n_items = kb_alloc(b, MEM_REG, DT_I64, "n_items", 1);
-    Heap h = {.b = b, .items = items->buf, .base = zero, .step = k_int(k, 1), .key = score_of,
-              .user = &nms, .largest = true};
+    Heap h = {.b = b,
+              .items = items->buf,
+              .base = zero,
+              .step = k_int(k, 1),
+              .key = score_of,
+              .user = &nms,
+              .largest = true};
     kb_store(b, n_rows, zero, zero);
     nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);
     nms.class = kb_for(b, LOOP_SERIAL, "class", nms.scores->dims[1]);
@@ -181,7 +194,6 @@ void nms_lower(Def *d, const Node *n) {
     select_boxes(&nms, &h, n_items, n_rows);
     kb_end(b);
     kb_end(b);
-    BUG_IF(symbol->op != KO_var, "the number of selected boxes is no symbol");
-    def_store_size(d, s, symbol->u.var, k_load(k, n_rows, zero));
+    if (symbol->op == KO_var) def_store_size(d, s, symbol->u.var, k_load(k, n_rows, zero));
     def_end_program(d, s);
 }

@@ -1,12 +1,13 @@
-/* LayerNormalization, RMSNormalization and LpNormalization: statistics along trailing axes or one axis.
+/* LayerNormalization, RMSNormalization and LpNormalization: statistics along trailing axes or one
+ * axis.
  *
  *   mean = sum x / n       spread = 1 / sqrt(sum (x - mean)^2 / n + epsilon)
  *   LayerNormalization  y = (x - mean) * spread * scale + bias
  *   RMSNormalization    y = x / sqrt(sum x^2 / n + epsilon) * scale
  *   LpNormalization     y = x / (sum |x|^p)^(1/p), 0 where the norm is 0
  *
- * The variance is taken in a second pass over x - mean, never as E[x^2] - E[x]^2. f16 and bf16 compute
- * in f32; f64 computes in f64 whatever stash_type says. */
+ * The variance is taken in a second pass over x - mean, never as E[x^2] - E[x]^2. f16 and bf16
+ * compute in f32; f64 computes in f64 whatever stash_type says. */
 #include "ir/ops/check.h"
 
 /* The dtype that attribute stash_type names for the statistics' outputs. */
@@ -14,7 +15,8 @@ static bool read_stash(Module *m, const Node *n, DType *t) {
     int64_t found = attr_int(n, "stash_type", 1);
     *t = dtype_from_onnx(found);
     if (*t != DT_NONE && dtype_is_float(*t)) return true;
-    diag_error(m->diag, n->loc, "stash_type is %lld, must name a float type (1 is f32)", (long long)found);
+    diag_error(m->diag, n->loc, "stash_type is %lld, must name a float type (1 is f32)",
+               (long long)found);
     return false;
 }
 
@@ -42,8 +44,8 @@ bool layer_norm_infer(Module *m, Node *n) {
            infer_set(m, n, 2, stash, stats);
 }
 
-/* Index of x over the stage's first `axis` axes and new reduction axes for the rest; returns how many
- * elements the reduction has. */
+/* Index of x over the stage's first `axis` axes and new reduction axes for the rest; returns how
+ * many elements the reduction has. */
 static const KExpr *open_trailing(Def *d, Stage *s, const KTensor *x, int axis, const KExpr **xi) {
     const KExpr *count = k_int(d->k, 1);
     for (int i = 0; i < x->rank; i++) {
@@ -65,7 +67,8 @@ static void lower_mean(Def *d, KTensor *x, int axis, KTensor *out) {
 }
 
 /* out = 1 / sqrt(sum (x - mean)^2 / n + epsilon); mean may be NULL for 0. */
-static void lower_spread(Def *d, KTensor *x, KTensor *mean, int axis, double epsilon, KTensor *out) {
+static void lower_spread(Def *d, KTensor *x, KTensor *mean, int axis, double epsilon,
+                         KTensor *out) {
     KCtx *k = d->k;
     const KExpr *xi[MAX_RANK];
     Stage *s = def_begin(d, FORM_REDUCE, out);
@@ -126,7 +129,8 @@ void rms_norm_lower(Def *d, const Node *n) {
     lower_normalized(d, x, NULL, spread);
 }
 
-/* ---- LpNormalization ----------------------------------------------------------------------------- */
+/* ---- LpNormalization
+ * ----------------------------------------------------------------------------- */
 
 bool lp_norm_infer(Module *m, Node *n) {
     int axis;

@@ -56,7 +56,8 @@ bool pad_infer(Module *m, Node *n) {
     int64_t dim, had, count;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !pad_counts(m, n, before, after)) return false;
     if (mode == PAD_MODES) {
-        diag_error(m->diag, n->loc, "attribute mode must be 'constant', 'reflect', 'edge' or 'wrap'");
+        diag_error(m->diag, n->loc,
+                   "attribute mode must be 'constant', 'reflect', 'edge' or 'wrap'");
         return false;
     }
     if (has_in(n, 2)) {
@@ -74,7 +75,8 @@ bool pad_infer(Module *m, Node *n) {
         if (dim >= 0 && !is_empty) continue;
         diag_error(m->diag, n->loc,
                    is_empty ? "axis %d is empty: there is nothing to repeat"
-                            : "axis %d is cut by more elements than it has", i);
+                            : "axis %d is cut by more elements than it has",
+                   i);
         return false;
     }
     return infer_set(m, n, 0, n->in[0]->dtype, out);
@@ -88,10 +90,13 @@ static bool never_positive(const KExpr *e) {
 }
 
 /* Position in 0 .. dim-1 that i (perhaps outside) mirrors to. */
-static const KExpr *reflected(KCtx *k, const KExpr *i, const KExpr *dim, const KExpr *before, const KExpr *after) {
-    const KExpr *last = k_sub(k, dim, k_int(k, 1)), *twice = k_mul(k, last, k_int(k, 2)), *zero = k_int(k, 0);
+static const KExpr *reflected(KCtx *k, const KExpr *i, const KExpr *dim, const KExpr *before,
+                              const KExpr *after) {
+    const KExpr *last = k_sub(k, dim, k_int(k, 1)), *twice = k_mul(k, last, k_int(k, 2)),
+                *zero = k_int(k, 0);
     int64_t extent, lo, hi;
-    if (k_is_int(dim, &extent) && k_is_int(before, &lo) && k_is_int(after, &hi) && lo < extent && hi < extent) {
+    if (k_is_int(dim, &extent) && k_is_int(before, &lo) && k_is_int(after, &hi) && lo < extent &&
+        hi < extent) {
         if (lo > 0) i = k_select(k, k_lt(k, i, zero), k_neg(k, i), i);
         return hi > 0 ? k_min(k, i, k_sub(k, twice, i)) : i;
     }
@@ -99,8 +104,8 @@ static const KExpr *reflected(KCtx *k, const KExpr *i, const KExpr *dim, const K
     return k_select(k, k_lt(k, i, dim), i, k_sub(k, twice, i));
 }
 
-static const KExpr *pad_source(KCtx *k, PadMode mode, const KExpr *i, const KExpr *dim, const KExpr *before,
-                               const KExpr *after) {
+static const KExpr *pad_source(KCtx *k, PadMode mode, const KExpr *i, const KExpr *dim,
+                               const KExpr *before, const KExpr *after) {
     bool is_below = !never_positive(before), is_above = !never_positive(after);
     if (mode == PAD_CONSTANT || (!is_below && !is_above)) return i;
     if (mode == PAD_REFLECT) return reflected(k, i, dim, before, after);
@@ -124,7 +129,8 @@ void pad_lower(Def *d, const Node *n) {
     }
     const KExpr *value = k_const(k, x->dtype, 0);
     if (mode == PAD_CONSTANT && has_in(n, 2)) value = lower_scalar(d, def_in(d, 2));
-    const KExpr *e = mode == PAD_CONSTANT ? def_at_if(d, x, from, x->rank, inside) : def_at(d, x, from, x->rank);
+    const KExpr *e =
+        mode == PAD_CONSTANT ? def_at_if(d, x, from, x->rank, inside) : def_at(d, x, from, x->rank);
     s->movement = mode != PAD_CONSTANT || k_is_value(value, 0.0);
     def_map(d, s, s->movement ? e : k_select(k, inside, e, value));
 }

@@ -1,7 +1,7 @@
 /* MaxPool, AveragePool, LpPool and the global pools: a fold over the positions of a window.
  *
- *   MaxPool      y = max over k of x[n, c, p * stride - pad + k * dilation], positions outside left out
- *   Indices      the row-major (or column-major) position in x of the first element equal to y
+ *   MaxPool      y = max over k of x[n, c, p * stride - pad + k * dilation], positions outside left
+ * out Indices      the row-major (or column-major) position in x of the first element equal to y
  *   AveragePool  sum / count; the count is the number of positions inside the input (or, with
  *                count_include_pad, inside input and padding), in closed form
  *   LpPool       (sum of |x|^p)^(1/p)
@@ -16,7 +16,8 @@ bool pool_infer(Module *m, Node *n) {
     const Value *x = n->in[0];
     if (n->op == OP_LpPool && !check_attr_int(m, n, "p", attr_int(n, "p", 2), 1, INT32_MAX))
         return false;
-    if (!window_check(m, n, x->shape.rank - 2, NULL, &w) || !window_auto_pad(m, n, &w)) return false;
+    if (!window_check(m, n, x->shape.rank - 2, NULL, &w) || !window_auto_pad(m, n, &w))
+        return false;
     Shape out = shape_make(m->arena, x->shape.rank);
     out.dims[0] = x->shape.dims[0];
     out.dims[1] = x->shape.dims[1];
@@ -164,14 +165,15 @@ void pool_lower(Def *d, const Node *n) {
         lower_lp(d, n, &w, ceil_mode);
     } else {
         const Value *y = n->out[0], *like = y ? y : n->out[1];
-        KTensor *max = y ? def_out(d, 0)
-                         : def_temp(d, "max", x->dtype, like->shape.rank, like->shape.dims);
+        KTensor *max =
+            y ? def_out(d, 0) : def_temp(d, "max", x->dtype, like->shape.rank, like->shape.dims);
         lower_max(d, max, &w, ceil_mode);
         if (has_out(n, 1)) lower_indices(d, n, max, &w, ceil_mode);
     }
 }
 
-/* ---- global ------------------------------------------------------------------------------------- */
+/* ---- global -------------------------------------------------------------------------------------
+ */
 
 bool global_pool_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 2, MAX_RANK)) return false;

@@ -10,9 +10,10 @@
 #include "ir/ops/check.h"
 
 #define DTM_QUANTIZED (DTM_BYTES | DTM(I16) | DTM(U16))
-#define DTM_SCALES (DTM(F32) | DTM(F16) | DTM(BF16))
+#define DTM_SCALES    (DTM(F32) | DTM(F16) | DTM(BF16))
 
-/* Scale's and zero point's shapes fit x: one element, one per index of axis, or blocks along axis. */
+/* Scale's and zero point's shapes fit x: one element, one per index of axis, or blocks along axis.
+ */
 static bool check_scale_shape(Module *m, const Node *n) {
     Shape x = n->in[0]->shape, s = n->in[1]->shape;
     int64_t block = attr_int(n, "block_size", 0), count, dim;
@@ -36,8 +37,8 @@ static bool check_scale_shape(Module *m, const Node *n) {
     if (!infer_rank(m, n, 1, x.rank, x.rank)) return false;
     for (int i = 0; i < x.rank; i++) {
         const KExpr *want = i != axis ? x.dims[i] : k_ceil_div(m->k, x.dims[i], block);
-        if (i == axis && shape_dim_int(s, i, &dim) && shape_dim_int(x, i, &count) &&
-            dim > 0 && (count + dim - 1) / dim <= block && (dim == count || count > (dim - 1) * block))
+        if (i == axis && shape_dim_int(s, i, &dim) && shape_dim_int(x, i, &count) && dim > 0 &&
+            (count + dim - 1) / dim <= block && (dim == count || count > (dim - 1) * block))
             continue;
         if (!check_dim(m, n, 1, i, want, "blocks of x")) return false;
     }
@@ -59,7 +60,8 @@ static const KExpr *parameter(Def *d, KTensor *t, const KTensor *x, const KExpr 
     return def_at(d, t, at, x->rank);
 }
 
-/* ---- QuantizeLinear --------------------------------------------------------------------------------- */
+/* ---- QuantizeLinear
+ * --------------------------------------------------------------------------------- */
 
 /* The output's dtype: the zero point's, else output_dtype's, else u8. */
 static bool quantized_dtype(Module *m, const Node *n, DType *t) {
@@ -67,20 +69,22 @@ static bool quantized_dtype(Module *m, const Node *n, DType *t) {
     DType named = wanted ? dtype_from_onnx(wanted) : DT_NONE;
     *t = has_in(n, 2) ? n->in[2]->dtype : wanted ? named : DT_U8;
     if (wanted && has_in(n, 2) && named != *t) {
-        diag_error(m->diag, n->loc, "output_dtype is %lld but the zero point is %s", (long long)wanted,
-                   dtype_info[*t].name);
+        diag_error(m->diag, n->loc, "output_dtype is %lld but the zero point is %s",
+                   (long long)wanted, dtype_info[*t].name);
         return false;
     }
     if (DTM_QUANTIZED >> *t & 1 && *t != DT_NONE) return true;
-    diag_unsupported(m->diag, n->loc, "quantizing to ONNX type %lld is not supported; i8, u8, i16 and u16 are",
+    diag_unsupported(m->diag, n->loc,
+                     "quantizing to ONNX type %lld is not supported; i8, u8, i16 and u16 are",
                      (long long)(*t == DT_NONE ? wanted : dtype_info[*t].onnx));
     return false;
 }
 
 bool quantize_infer(Module *m, Node *n) {
     DType t;
-    return check_dtype(m, n, 0, DTM_SCALES | DTM(I32)) && check_dtype(m, n, 1, DTM_SCALES | DTM(I32)) &&
-           quantized_dtype(m, n, &t) && check_scale_shape(m, n) && infer_set(m, n, 0, t, n->in[0]->shape);
+    return check_dtype(m, n, 0, DTM_SCALES | DTM(I32)) &&
+           check_dtype(m, n, 1, DTM_SCALES | DTM(I32)) && quantized_dtype(m, n, &t) &&
+           check_scale_shape(m, n) && infer_set(m, n, 0, t, n->in[0]->shape);
 }
 
 void quantize_lower(Def *d, const Node *n) {
@@ -100,7 +104,8 @@ void quantize_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(k, y->dtype, e));
 }
 
-/* ---- DequantizeLinear ------------------------------------------------------------------------------- */
+/* ---- DequantizeLinear
+ * ------------------------------------------------------------------------------- */
 
 bool dequantize_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_QUANTIZED | DTM(I32)) || !check_dtype(m, n, 1, DTM_SCALES) ||
@@ -109,7 +114,8 @@ bool dequantize_infer(Module *m, Node *n) {
     int64_t wanted = attr_int(n, "output_dtype", 0);
     DType t = wanted ? dtype_from_onnx(wanted) : n->in[1]->dtype;
     if (!(DTM_SCALES >> t & 1) || t == DT_NONE) {
-        diag_error(m->diag, n->loc, "output_dtype is %lld; f32 (1), f16 (10) and bf16 (16) are accepted",
+        diag_error(m->diag, n->loc,
+                   "output_dtype is %lld; f32 (1), f16 (10) and bf16 (16) are accepted",
                    (long long)wanted);
         return false;
     }

@@ -1,15 +1,15 @@
 /* Folds along axes: the Reduce family, ArgMax, ArgMin, CumSum.
  *
  *   Reduce     out[i] = finish(fold over the reduced axes of f(x[...]))
- *   ArgMax     best[i] = max over the axis; out[i] = least (or last) index whose element equals best[i]
- *   CumSum     a scan whose state is the running sum
+ *   ArgMax     best[i] = max over the axis; out[i] = least (or last) index whose element equals
+ * best[i] CumSum     a scan whose state is the running sum
  *
- * f16 and bf16 accumulate in f32. The order of a fold is the schedule's. ReduceMax and ReduceMin fold
- * integer keys that order floats (-0 below +0, NaN beyond everything), so that the result does not
- * depend on that order and any NaN comes out as NaN. */
+ * f16 and bf16 accumulate in f32. The order of a fold is the schedule's. ReduceMax and ReduceMin
+ * fold integer keys that order floats (-0 below +0, NaN beyond everything), so that the result does
+ * not depend on that order and any NaN comes out as NaN. */
 #include "ir/ops/common.h"
 
-/* ---- axes -------------------------------------------------------------------------------------------- */
+/* ---- axes ------------------------------------------------------------------------------------ */
 
 /* Marks the reduced axes; none given means all, or none with noop_with_empty_axes. */
 static bool reduced_axes(Module *m, const Node *n, bool *is_red) {
@@ -30,26 +30,30 @@ static Shape reduced_shape(Module *m, Shape in, const bool *is_red, bool keep) {
     return out;
 }
 
-/* Input indices of a stage whose output is reduced_shape: its axes where kept, fresh ones elsewhere. */
-static void reduce_indices(Def *d, Stage *s, const KTensor *x, const bool *is_red, bool keep, const KExpr **from) {
+/* Input indices of a stage whose output is reduced_shape: its axes where kept, fresh ones
+ * elsewhere. */
+static void reduce_indices(Def *d, Stage *s, const KTensor *x, const bool *is_red, bool keep,
+                           const KExpr **from) {
     for (int i = 0, j = 0; i < x->rank; i++) {
         from[i] = is_red[i] ? def_reduce_axis(d, s, "r", x->dims[i]) : def_axis(d, s, j);
         j += keep || !is_red[i];
     }
 }
 
-/* ---- ordering keys ------------------------------------------------------------------------------------- */
+/* ---- ordering keys --------------------------------------------------------------------------- */
 
 static DType key_dtype(DType t) {
     if (t == DT_F64) return DT_I64;
     return dtype_is_float(t) ? DT_I32 : t;
 }
 
-/* Negative floats order backwards as integers: flip all bits but the sign. The map is its own inverse. */
+/* Negative floats order backwards as integers: flip all bits but the sign. The map is its own
+ * inverse. */
 static const KExpr *flip_negative(KCtx *k, const KExpr *key) {
     int bits = dtype_info[key->dtype].bits;
     const KExpr *sign = k_shr(k, key, k_const_i(k, key->dtype, bits - 1));
-    return k_xor(k, key, k_and(k, sign, k_const_i(k, key->dtype, bits == 64 ? INT64_MAX : INT32_MAX)));
+    return k_xor(k, key,
+                 k_and(k, sign, k_const_i(k, key->dtype, bits == 64 ? INT64_MAX : INT32_MAX)));
 }
 
 /* An integer that orders like x; NaN gives the greatest (for max) or the least (for min). */
@@ -61,12 +65,13 @@ static const KExpr *order_key(Def *d, const KExpr *x, bool is_max) {
     return k_select(k, k_eq(k, x, x), flip_negative(k, k_bitcast(k, t, x)), nan_key);
 }
 
-/* The extreme keys are NaNs' own bits with all payload bits set, so no test is needed on the way back. */
+/* The extreme keys are NaNs' own bits with all payload bits set, so no test is needed on the way
+ * back. */
 static const KExpr *key_value(Def *d, DType t, const KExpr *key) {
     return key->dtype == t ? key : k_bitcast(d->k, t, flip_negative(d->k, key));
 }
 
-/* ---- Reduce -------------------------------------------------------------------------------------------- */
+/* ---- Reduce ---------------------------------------------------------------------------------- */
 
 static unsigned reduce_classes(OpId op) {
     return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_ANY : CLASS_NUMBER;
@@ -81,7 +86,8 @@ static void reduce_content(Module *m, const Node *n, const bool *is_red, Value *
     if (!own || count == 0 || !can_track_content(out, &n_out)) return;
     if (n->op != OP_ReduceProd && n->op != OP_ReduceMin) return;
     const KExpr *e = own[0];
-    for (int64_t i = 1; i < count; i++) e = n->op == OP_ReduceProd ? k_mul(m->k, e, own[i]) : k_min(m->k, e, own[i]);
+    for (int64_t i = 1; i < count; i++)
+        e = n->op == OP_ReduceProd ? k_mul(m->k, e, own[i]) : k_min(m->k, e, own[i]);
     own[0] = infer_wrapped(m, out->dtype, e);
     infer_set_content(out, own);
 }
@@ -107,8 +113,10 @@ static const KExpr *reduce_term(Def *d, OpId op, const KExpr *x) {
     KCtx *k = d->k;
     switch ((int)op) {
     case OP_ReduceL1: return dtype_info[x->dtype].kind == DK_UINT ? x : k_abs(k, x);
-    case OP_ReduceL2: case OP_ReduceSumSquare: return k_mul(k, x, x);
-    case OP_ReduceMax: case OP_ReduceMin: return order_key(d, x, op == OP_ReduceMax);
+    case OP_ReduceL2:
+    case OP_ReduceSumSquare: return k_mul(k, x, x);
+    case OP_ReduceMax:
+    case OP_ReduceMin: return order_key(d, x, op == OP_ReduceMax);
     default: return x;
     }
 }
@@ -127,8 +135,10 @@ static const KExpr *reduce_init(Def *d, OpId op, DType x, DType acc) {
     bool is_max = op == OP_ReduceMax;
     if (!is_max && op != OP_ReduceMin) return k_const(d->k, acc, op == OP_ReduceProd);
     if (acc == x) return is_max ? lower_lowest(d, x) : lower_highest(d, x);
-    if (acc == DT_I32) return k_const_i(d->k, acc, is_max ? -INT64_C(0x7f800001) : INT64_C(0x7f800000));
-    return k_const_i(d->k, acc, is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
+    if (acc == DT_I32)
+        return k_const_i(d->k, acc, is_max ? -INT64_C(0x7f800001) : INT64_C(0x7f800000));
+    return k_const_i(d->k, acc,
+                     is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
 }
 
 static const KExpr *reduce_finish(Def *d, const Stage *s, DType x) {
@@ -136,7 +146,8 @@ static const KExpr *reduce_finish(Def *d, const Stage *s, DType x) {
     OpId op = d->node->op;
     const KExpr *acc = def_acc(d, s), *count = k_int(k, 1);
     switch ((int)op) {
-    case OP_ReduceMax: case OP_ReduceMin: return key_value(d, x, acc);
+    case OP_ReduceMax:
+    case OP_ReduceMin: return key_value(d, x, acc);
     case OP_ReduceL2: return k_sqrt(k, acc);
     case OP_ReduceLogSum: return k_log(k, acc);
     case OP_ReduceMean:
@@ -180,11 +191,12 @@ void reduce_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_REDUCE, out);
     reduce_indices(d, s, x, is_red, keep, from);
     const KExpr *e = k_cast(d->k, t, def_at(d, x, from, x->rank));
-    def_reduce(d, s, reduce_fold(n->op, acc), acc, reduce_init(d, n->op, t, acc), reduce_term(d, n->op, e));
+    def_reduce(d, s, reduce_fold(n->op, acc), acc, reduce_init(d, n->op, t, acc),
+               reduce_term(d, n->op, e));
     def_finish(d, s, k_cast(d->k, out->dtype, reduce_finish(d, s, t)));
 }
 
-/* ---- ArgMax and ArgMin ----------------------------------------------------------------------------------- */
+/* ---- ArgMax and ArgMin ----------------------------------------------------------------------- */
 
 bool arg_reduce_infer(Module *m, Node *n) {
     bool is_red[MAX_RANK] = {false};
@@ -197,7 +209,8 @@ bool arg_reduce_infer(Module *m, Node *n) {
         return false;
     }
     is_red[axis] = true;
-    return infer_set(m, n, 0, DT_I64, reduced_shape(m, in, is_red, attr_int(n, "keepdims", 1) != 0));
+    return infer_set(m, n, 0, DT_I64,
+                     reduced_shape(m, in, is_red, attr_int(n, "keepdims", 1) != 0));
 }
 
 /* NaN is never the best, except that a leading NaN wins: what comparing one element after the other
@@ -206,11 +219,13 @@ void arg_reduce_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     DType t = compute_dtype(x->dtype);
-    bool is_red[MAX_RANK] = {false}, is_max = n->op == OP_ArgMax, keep = attr_int(n, "keepdims", 1) != 0;
+    bool is_red[MAX_RANK] = {false}, is_max = n->op == OP_ArgMax,
+         keep = attr_int(n, "keepdims", 1) != 0;
     bool is_last = attr_int(n, "select_last_index", 0) != 0;
     int axis = shape_axis(attr_int(n, "axis", 0), x->rank);
     is_red[axis] = true;
-    const KExpr *from[MAX_RANK], *own[MAX_RANK], *worst = is_max ? lower_lowest(d, t) : lower_highest(d, t);
+    const KExpr *from[MAX_RANK], *own[MAX_RANK],
+        *worst = is_max ? lower_lowest(d, t) : lower_highest(d, t);
     KTensor *best = def_temp(d, "best", t, out->rank, out->dims);
     Stage *s = def_begin(d, FORM_REDUCE, best);
     reduce_indices(d, s, x, is_red, keep, from);
@@ -230,7 +245,7 @@ void arg_reduce_lower(Def *d, const Node *n) {
     def_finish(d, s, k_select(k, k_eq(k, e, e), def_acc(d, s), k_int(k, 0)));
 }
 
-/* ---- CumSum ---------------------------------------------------------------------------------------------- */
+/* ---- CumSum ---------------------------------------------------------------------------------- */
 
 static bool cum_sum_axis(Module *m, const Node *n, int *axis) {
     int64_t value = 0;
@@ -243,10 +258,12 @@ static bool cum_sum_axis(Module *m, const Node *n, int *axis) {
 
 bool cum_sum_infer(Module *m, Node *n) {
     int axis;
-    return infer_dtype(m, n, 0, CLASS_NUMBER) && cum_sum_axis(m, n, &axis) && infer_same_as(m, n, 0, n->in[0]);
+    return infer_dtype(m, n, 0, CLASS_NUMBER) && cum_sum_axis(m, n, &axis) &&
+           infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* State 0 is the sum up to and including the element; state 1, for exclusive sums, is the one before. */
+/* State 0 is the sum up to and including the element; state 1, for exclusive sums, is the one
+ * before. */
 void cum_sum_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);

@@ -1,13 +1,14 @@
-/* Operators whose output is input 0's elements in the same order: Identity, Dropout (when it does not
- * train), Reshape, Flatten, Squeeze, Unsqueeze.
+/* Operators whose output is input 0's elements in the same order: Identity, Dropout (when it does
+ * not train), Reshape, Flatten, Squeeze, Unsqueeze.
  *
- * Definition: out[i...] = x[j...] where i and j have one row-major position. Equal leading and trailing
- * dims map straight; only what lies between goes through a flat index. Contents pass unchanged. */
+ * Definition: out[i...] = x[j...] where i and j have one row-major position. Equal leading and
+ * trailing dims map straight; only what lies between goes through a flat index. Contents pass
+ * unchanged. */
 #include "ir/ops/common.h"
 
 #include <string.h>
 
-/* ---- Identity and Dropout ------------------------------------------------------------------------- */
+/* ---- Identity and Dropout -------------------------------------------------------------------- */
 
 bool identity_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_same_as(m, n, 0, n->in[0])) return false;
@@ -35,7 +36,8 @@ bool dropout_infer(Module *m, Node *n) {
         diag_unsupported(m->diag, n->loc, "training_mode is true; export the model for inference");
         return false;
     }
-    return infer_same_as(m, n, 0, n->in[0]) && infer_set(m, n, 1, DT_BOOL, shape_copy(m->arena, n->in[0]->shape));
+    return infer_same_as(m, n, 0, n->in[0]) &&
+           infer_set(m, n, 1, DT_BOOL, shape_copy(m->arena, n->in[0]->shape));
 }
 
 void dropout_lower(Def *d, const Node *n) {
@@ -43,7 +45,7 @@ void dropout_lower(Def *d, const Node *n) {
     if (has_out(n, 1)) lower_fill(d, def_out(d, 1), k_bool(d->k, true));
 }
 
-/* ---- Reshape ---------------------------------------------------------------------------------------- */
+/* ---- Reshape --------------------------------------------------------------------------------- */
 
 /* Both lists of dims without the ones that occur in both. */
 static void cancel_dims(const KExpr **a, int *n_a, const KExpr **b, int *n_b) {
@@ -57,7 +59,8 @@ static void cancel_dims(const KExpr **a, int *n_a, const KExpr **b, int *n_b) {
 }
 
 /* The dim that makes the products equal: product of `in` / product of `known`. */
-static const KExpr *solve_dim(Module *m, const Node *n, Shape in, const KExpr *const *known, int n_known) {
+static const KExpr *solve_dim(Module *m, const Node *n, Shape in, const KExpr *const *known,
+                              int n_known) {
     const KExpr *up[MAX_RANK], *down[MAX_RANK];
     int n_up = in.rank, n_down = n_known;
     int64_t total, rest;
@@ -87,11 +90,13 @@ static bool requested_dims(Module *m, const Node *n, const KExpr **e, int rank, 
         if (dim == 0 && i < in.rank) {
             e[i] = in.dims[i];
         } else if (dim == 0) {
-            diag_error(m->diag, n->loc, "shape[%d] is 0 (copy the input's dim), but the input's rank is %d", i,
+            diag_error(m->diag, n->loc,
+                       "shape[%d] is 0 (copy the input's dim), but the input's rank is %d", i,
                        in.rank);
             return false;
         } else if (dim < -1 || *open >= 0) {
-            diag_error(m->diag, n->loc, dim < -1 ? "shape[%d] is %lld" : "shape[%d] is %lld, a second time", i,
+            diag_error(m->diag, n->loc,
+                       dim < -1 ? "shape[%d] is %lld" : "shape[%d] is %lld, a second time", i,
                        (long long)dim);
             return false;
         } else {
@@ -104,7 +109,8 @@ static bool requested_dims(Module *m, const Node *n, const KExpr **e, int rank, 
 bool reshape_infer(Module *m, Node *n) {
     const KExpr **e, *known[MAX_RANK];
     int rank, open, n_known = 0;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank))
+        return false;
     if (!requested_dims(m, n, e, rank, &open)) return false;
     for (int i = 0; i < rank; i++)
         if (i != open) known[n_known++] = e[i];
@@ -112,9 +118,10 @@ bool reshape_infer(Module *m, Node *n) {
     int64_t had, wanted;
     if (open >= 0 && !(e[open] = solve_dim(m, n, in, known, n_known))) return false;
     bool is_const = shape_is_const(in) && shape_is_const(out);
-    if (is_const && (!shape_count_int(in, &had) || !shape_count_int(out, &wanted) || had != wanted)) {
-        diag_error(m->diag, n->loc, "shape %s does not hold the elements of %s", shape_text(m->scratch, out),
-                   shape_text(m->scratch, in));
+    if (is_const &&
+        (!shape_count_int(in, &had) || !shape_count_int(out, &wanted) || had != wanted)) {
+        diag_error(m->diag, n->loc, "shape %s does not hold the elements of %s",
+                   shape_text(m->scratch, out), shape_text(m->scratch, in));
         return false;
     }
     if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
@@ -122,7 +129,8 @@ bool reshape_infer(Module *m, Node *n) {
     return true;
 }
 
-/* Equal leading dims map to themselves, equal trailing dims too; the middle through its flat index. */
+/* Equal leading dims map to themselves, equal trailing dims too; the middle through its flat index.
+ */
 static void reshape_elements(Def *d, KTensor *x, KTensor *out) {
     Stage *s = def_begin(d, FORM_MAP, out);
     const KExpr *from[MAX_RANK], *to[MAX_RANK];
@@ -137,8 +145,10 @@ static void reshape_elements(Def *d, KTensor *x, KTensor *out) {
         from[x->rank - 1 - tail] = to[out->rank - 1 - tail];
         tail++;
     }
-    const KExpr *flat = def_flatten(d->k, to + head, (const KExpr *const *)out->dims + head, out->rank - head - tail);
-    def_unflatten(d->k, flat, (const KExpr *const *)x->dims + head, x->rank - head - tail, from + head);
+    const KExpr *flat = def_flatten(d->k, to + head, (const KExpr *const *)out->dims + head,
+                                    out->rank - head - tail);
+    def_unflatten(d->k, flat, (const KExpr *const *)x->dims + head, x->rank - head - tail,
+                  from + head);
     s->movement = s->view = true;
     def_map(d, s, def_at(d, x, from, x->rank));
 }
@@ -148,21 +158,24 @@ void reshape_lower(Def *d, const Node *n) {
     reshape_elements(d, def_in(d, 0), def_out(d, 0));
 }
 
-/* ---- Flatten ---------------------------------------------------------------------------------------- */
+/* ---- Flatten --------------------------------------------------------------------------------- */
 
 bool flatten_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
     Shape in = n->in[0]->shape;
     int64_t axis = attr_int(n, "axis", 1), count;
     if (axis < -in.rank || axis > in.rank) {
-        diag_error(m->diag, n->loc, "axis %lld is outside of -%d .. %d", (long long)axis, in.rank, in.rank);
+        diag_error(m->diag, n->loc, "axis %lld is outside of -%d .. %d", (long long)axis, in.rank,
+                   in.rank);
         return false;
     }
     int split = (int)(axis < 0 ? axis + in.rank : axis);
-    Shape part[2] = {{split, in.dims}, {in.rank - split, in.dims + split}}, out = shape_make(m->arena, 2);
+    Shape part[2] = {{split, in.dims}, {in.rank - split, in.dims + split}},
+          out = shape_make(m->arena, 2);
     for (int i = 0; i < 2; i++) {
         if (shape_is_const(part[i]) && !shape_count_int(part[i], &count)) {
-            diag_error(m->diag, n->loc, "the product of %s is too large", shape_text(m->scratch, part[i]));
+            diag_error(m->diag, n->loc, "the product of %s is too large",
+                       shape_text(m->scratch, part[i]));
             return false;
         }
         out.dims[i] = shape_count(m->k, part[i]);
@@ -177,7 +190,7 @@ void flatten_lower(Def *d, const Node *n) {
     reshape_elements(d, def_in(d, 0), def_out(d, 0));
 }
 
-/* ---- Squeeze and Unsqueeze ---------------------------------------------------------------------------- */
+/* ---- Squeeze and Unsqueeze ------------------------------------------------------------------- */
 
 /* Marks the axes that Squeeze removes. */
 static bool squeezed_axes(Module *m, const Node *n, bool *is_gone) {
@@ -191,8 +204,9 @@ static bool squeezed_axes(Module *m, const Node *n, bool *is_gone) {
     for (int i = 0; i < in.rank; i++) {
         bool is_known = k_is_int(in.dims[i], &dim);
         if (!has_in(n, 1) && !is_known) {
-            diag_unsupported(m->diag, n->loc, "axes are not given and dim %d of %s is symbolic; fix it with --dim", i,
-                             shape_text(m->scratch, in));
+            diag_unsupported(m->diag, n->loc,
+                             "axes are not given and dim %d of %s is symbolic; fix it with --dim",
+                             i, shape_text(m->scratch, in));
             return false;
         }
         if (!has_in(n, 1)) is_gone[i] = dim == 1;
@@ -222,7 +236,8 @@ void squeeze_lower(Def *d, const Node *n) {
     const KExpr *from[MAX_RANK];
     BUG_IF(!squeezed_axes(d->m, n, is_gone), "axes changed since infer");
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
-    for (int i = 0, j = 0; i < x->rank; i++) from[i] = is_gone[i] ? k_int(d->k, 0) : def_axis(d, s, j++);
+    for (int i = 0, j = 0; i < x->rank; i++)
+        from[i] = is_gone[i] ? k_int(d->k, 0) : def_axis(d, s, j++);
     s->movement = s->view = true;
     def_map(d, s, def_at(d, x, from, x->rank));
 }
@@ -245,7 +260,8 @@ bool unsqueeze_infer(Module *m, Node *n) {
     int rank;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !inserted_axes(m, n, is_new, &rank)) return false;
     Shape out = shape_make(m->arena, rank);
-    for (int i = 0, j = 0; i < rank; i++) out.dims[i] = is_new[i] ? k_int(m->k, 1) : n->in[0]->shape.dims[j++];
+    for (int i = 0, j = 0; i < rank; i++)
+        out.dims[i] = is_new[i] ? k_int(m->k, 1) : n->in[0]->shape.dims[j++];
     if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
     infer_copy_content(m, n->in[0], n->out[0]);
     return true;

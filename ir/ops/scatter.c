@@ -1,6 +1,6 @@
 /* Writing at computed positions: ScatterND, ScatterElements, and NonZero, whose size is found while
- * running. These are programs: kernel IR written out, serial, in the order of the indices, so that the
- * last of several writes to one place wins.
+ * running. These are programs: kernel IR written out, serial, in the order of the indices, so that
+ * the last of several writes to one place wins.
  *
  *   out = data;  for every index tuple: if it is inside: out[tuple] = reduction(out[tuple], update)
  *
@@ -9,9 +9,16 @@
 
 #include <string.h>
 
-/* ---- what both scatters share ------------------------------------------------------------------------ */
+/* ---- what both scatters share ---------------------------------------------------------------- */
 
-typedef enum { SCATTER_NONE, SCATTER_ADD, SCATTER_MUL, SCATTER_MAX, SCATTER_MIN, SCATTER_KINDS } Reduction;
+typedef enum {
+    SCATTER_NONE,
+    SCATTER_ADD,
+    SCATTER_MUL,
+    SCATTER_MAX,
+    SCATTER_MIN,
+    SCATTER_KINDS
+} Reduction;
 
 static const char *const reductions[SCATTER_KINDS] = {"none", "add", "mul", "max", "min"};
 
@@ -26,22 +33,27 @@ static bool scatter_inputs(Module *m, const Node *n) {
     Reduction r = reduction_of(n);
     unsigned classes = r == SCATTER_NONE ? CLASS_ANY : CLASS_NUMBER;
     if (r == SCATTER_KINDS) {
-        diag_error(m->diag, n->loc, "attribute reduction must be 'none', 'add', 'mul', 'max' or 'min'");
+        diag_error(m->diag, n->loc,
+                   "attribute reduction must be 'none', 'add', 'mul', 'max' or 'min'");
         return false;
     }
-    return infer_dtype(m, n, 0, classes) && infer_index_dtype(m, n, 1) && infer_dtypes_equal(m, n, 0, 2) &&
-           infer_rank(m, n, 0, 1, -1) && infer_rank(m, n, 1, 1, -1);
+    return infer_dtype(m, n, 0, classes) && infer_index_dtype(m, n, 1) &&
+           infer_dtypes_equal(m, n, 0, 2) && infer_rank(m, n, 0, 1, -1) &&
+           infer_rank(m, n, 1, 1, -1);
 }
 
 /* Constant index elements first, first + stride, ... lie in -dim .. dim-1. */
-static bool constant_indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first, int64_t stride) {
+static bool constant_indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
+                                 int64_t stride) {
     const Value *v = n->in[1];
     int64_t dim, count;
-    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count)) return true;
+    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count))
+        return true;
     for (int64_t i = first; i < count; i += stride) {
         int64_t at = value_const_int(v, i);
         if (at >= -dim && at < dim) continue;
-        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at, (long long)dim);
+        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at,
+                   (long long)dim);
         return false;
     }
     return true;
@@ -71,7 +83,7 @@ static void store_reduced(Def *d, KTensor *out, const KExpr *flat, const KExpr *
     kb_store(&d->b, out->buf, flat, update);
 }
 
-/* ---- ScatterND ------------------------------------------------------------------------------------------ */
+/* ---- ScatterND ------------------------------------------------------------------------------- */
 
 static bool tuple_length(Module *m, const Node *n, int *depth) {
     Shape data = n->in[0]->shape, index = n->in[1]->shape;
@@ -82,7 +94,8 @@ static bool tuple_length(Module *m, const Node *n, int *depth) {
     }
     *depth = (int)last;
     if (last >= 1 && last <= data.rank) return true;
-    diag_error(m->diag, n->loc, "index tuples of %lld entries for data of rank %d", (long long)last, data.rank);
+    diag_error(m->diag, n->loc, "index tuples of %lld entries for data of rank %d", (long long)last,
+               data.rank);
     return false;
 }
 
@@ -91,33 +104,39 @@ static bool updates_fit(Module *m, const Node *n, int depth) {
     Shape data = n->in[0]->shape, index = n->in[1]->shape, updates = n->in[2]->shape;
     bool fits = updates.rank == index.rank - 1 + data.rank - depth;
     for (int i = 0; fits && i < updates.rank; i++) {
-        const KExpr *dim = i < index.rank - 1 ? index.dims[i] : data.dims[depth + i - (index.rank - 1)];
+        const KExpr *dim =
+            i < index.rank - 1 ? index.dims[i] : data.dims[depth + i - (index.rank - 1)];
         fits = !dims_known_differ(dim, updates.dims[i]);
     }
     if (!fits)
         diag_error(m->diag, n->loc, "updates of shape %s do not fit indices %s and data %s",
-                   shape_text(m->scratch, updates), shape_text(m->scratch, index), shape_text(m->scratch, data));
+                   shape_text(m->scratch, updates), shape_text(m->scratch, index),
+                   shape_text(m->scratch, data));
     return fits;
 }
 
 bool scatter_nd_infer(Module *m, Node *n) {
     int depth;
-    if (!scatter_inputs(m, n) || !tuple_length(m, n, &depth) || !updates_fit(m, n, depth)) return false;
+    if (!scatter_inputs(m, n) || !tuple_length(m, n, &depth) || !updates_fit(m, n, depth))
+        return false;
     for (int i = 0; i < depth; i++)
         if (!constant_indices_fit(m, n, n->in[0]->shape.dims[i], i, depth)) return false;
     return infer_same_as(m, n, 0, n->in[0]);
 }
 
 void scatter_nd_lower(Def *d, const Node *n) {
-    KTensor *data = def_in(d, 0), *index = def_in(d, 1), *updates = def_in(d, 2), *out = def_out(d, 0);
+    KTensor *data = def_in(d, 0), *index = def_in(d, 1), *updates = def_in(d, 2),
+            *out = def_out(d, 0);
     const KExpr *from[MAX_RANK], *at[MAX_RANK], *to[MAX_RANK], *inside = k_bool(d->k, true);
     int depth, lead = index->rank - 1;
     BUG_IF(!tuple_length(d->m, n, &depth), "indices changed since infer");
     Stage *s = begin_scatter(d, data, out);
-    for (int i = 0; i < lead; i++) at[i] = from[i] = kb_for(&d->b, LOOP_SERIAL, "t", index->dims[i]);
+    for (int i = 0; i < lead; i++)
+        at[i] = from[i] = kb_for(&d->b, LOOP_SERIAL, "t", index->dims[i]);
     for (int i = 0; i < depth; i++) {
         at[lead] = k_int(d->k, i);
-        to[i] = kb_let(&d->b, "at", lower_index(d, def_at(d, index, at, index->rank), data->dims[i]));
+        to[i] =
+            kb_let(&d->b, "at", lower_index(d, def_at(d, index, at, index->rank), data->dims[i]));
         inside = k_and(d->k, inside, lower_inside(d, to[i], data->dims[i]));
     }
     kb_if(&d->b, inside);
@@ -129,7 +148,7 @@ void scatter_nd_lower(Def *d, const Node *n) {
     def_end_program(d, s);
 }
 
-/* ---- ScatterElements -------------------------------------------------------------------------------------- */
+/* ---- ScatterElements ------------------------------------------------------------------------- */
 
 bool scatter_elements_infer(Module *m, Node *n) {
     int axis;
@@ -140,18 +159,21 @@ bool scatter_elements_infer(Module *m, Node *n) {
     for (int i = 0; fits && i < data.rank; i++) {
         int64_t wanted, had;
         fits = !dims_known_differ(index.dims[i], updates.dims[i]);
-        if (i != axis && k_is_int(index.dims[i], &wanted) && k_is_int(data.dims[i], &had)) fits &= wanted <= had;
+        if (i != axis && k_is_int(index.dims[i], &wanted) && k_is_int(data.dims[i], &had))
+            fits &= wanted <= had;
     }
     if (!fits) {
-        diag_error(m->diag, n->loc, "indices %s and updates %s do not fit data %s", shape_text(m->scratch, index),
-                   shape_text(m->scratch, updates), shape_text(m->scratch, data));
+        diag_error(m->diag, n->loc, "indices %s and updates %s do not fit data %s",
+                   shape_text(m->scratch, index), shape_text(m->scratch, updates),
+                   shape_text(m->scratch, data));
         return false;
     }
     return constant_indices_fit(m, n, data.dims[axis], 0, 1) && infer_same_as(m, n, 0, n->in[0]);
 }
 
 void scatter_elements_lower(Def *d, const Node *n) {
-    KTensor *data = def_in(d, 0), *index = def_in(d, 1), *updates = def_in(d, 2), *out = def_out(d, 0);
+    KTensor *data = def_in(d, 0), *index = def_in(d, 1), *updates = def_in(d, 2),
+            *out = def_out(d, 0);
     const KExpr *from[MAX_RANK], *to[MAX_RANK], *inside = k_bool(d->k, true);
     int axis = shape_axis(attr_int(n, "axis", 0), data->rank);
     Stage *s = begin_scatter(d, data, out);
@@ -160,7 +182,8 @@ void scatter_elements_lower(Def *d, const Node *n) {
         if (i != axis && index->dims[i] != data->dims[i])
             inside = k_and(d->k, inside, k_lt(d->k, to[i], data->dims[i]));
     }
-    to[axis] = kb_let(&d->b, "at", lower_index(d, def_at(d, index, from, index->rank), data->dims[axis]));
+    to[axis] =
+        kb_let(&d->b, "at", lower_index(d, def_at(d, index, from, index->rank), data->dims[axis]));
     inside = k_and(d->k, inside, lower_inside(d, to[axis], data->dims[axis]));
     kb_if(&d->b, inside);
     const KExpr *flat = def_flatten(d->k, to, (const KExpr *const *)out->dims, out->rank);
@@ -169,16 +192,18 @@ void scatter_elements_lower(Def *d, const Node *n) {
     def_end_program(d, s);
 }
 
-/* ---- NonZero ------------------------------------------------------------------------------------------------ */
+/* ---- NonZero --------------------------------------------------------------------------------- */
 
 bool non_zero_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
     Shape in = n->in[0]->shape, had = n->out[0]->shape;
-    if (had.rank == 2 && had.dims[1]->op == KO_var) return true; /* inferred before: one symbol per node */
+    if (had.rank == 2 && had.dims[1]->op == KO_var)
+        return true; /* inferred before: one symbol per node */
     const KExpr *bound = shape_count(m->k, in);
     Shape out = shape_make(m->arena, 2);
     out.dims[0] = k_int(m->k, in.rank);
-    out.dims[1] = k_is_value(bound, 0) ? bound : k_var(m->k, module_computed_symbol(m, "nonzero", bound));
+    out.dims[1] =
+        k_is_value(bound, 0) ? bound : k_var(m->k, module_computed_symbol(m, "nonzero", bound));
     return infer_set(m, n, 0, DT_I64, out);
 }
 

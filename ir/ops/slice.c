@@ -1,13 +1,14 @@
 /* Cutting and joining along axes: Slice, Split, Concat.
  *
  *   Slice, Split   out[i...] = x[start + i * step...]
- *   Concat         out[i...] = select(i < end0, x0[i], select(i < end1, x1[i - end0], ...)), every read
- *                  predicated by its own range; the pass that produces inputs in place knows this form
+ *   Concat         out[i...] = select(i < end0, x0[i], select(i < end1, x1[i - end0], ...)), every
+ * read predicated by its own range; the pass that produces inputs in place knows this form
  *
- * Starts and sizes are expressions over symbols, so `x[:, 1:]` of a symbolic length stays symbolic. */
+ * Starts and sizes are expressions over symbols, so `x[:, 1:]` of a symbolic length stays symbolic.
+ */
 #include "ir/ops/common.h"
 
-/* ---- Slice ---------------------------------------------------------------------------------------- */
+/* ---- Slice ----------------------------------------------------------------------------------- */
 
 typedef struct SliceAxis {
     const KExpr *start, *length;
@@ -34,7 +35,8 @@ static const KExpr *slice_bound(KCtx *k, const KExpr *e, const KExpr *dim, int l
     return k_min(k, k_max(k, wrapped, least), most);
 }
 
-static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *end, int64_t step, const KExpr *dim) {
+static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *end, int64_t step,
+                       const KExpr *dim) {
     const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *distance;
     bool up = step > 0;
     a->step = step;
@@ -48,7 +50,8 @@ static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *e
     }
     distance = k_max(k, distance, zero);
     a->length = stride == 1 ? distance
-                            : k_fdiv(k, k_add(k, distance, k_sub(k, k_int(k, stride), one)), k_int(k, stride));
+                            : k_fdiv(k, k_add(k, distance, k_sub(k, k_int(k, stride), one)),
+                                     k_int(k, stride));
 }
 
 /* What Slice does to each axis of its input. */
@@ -58,17 +61,22 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     int count, other, rank = n->in[0]->shape.rank;
     bool is_cut[MAX_RANK];
     for (int i = 0; i < rank; i++) axis[i] = (SliceAxis){NULL, NULL, 0};
-    if (!infer_exprs(m, n, 1, MAX_RANK, &starts, &count) || !infer_exprs(m, n, 2, MAX_RANK, &ends, &other)) return false;
+    if (!infer_exprs(m, n, 1, MAX_RANK, &starts, &count) ||
+        !infer_exprs(m, n, 2, MAX_RANK, &ends, &other))
+        return false;
     for (int i = 0; i < count; i++) {
         axes[i] = i;
         steps[i] = 1;
     }
     bool fits = count == other;
-    if (fits && has_in(n, 3)) fits = infer_const_ints(m, n, 3, axes, MAX_RANK, &other) && other == count;
-    if (fits && has_in(n, 4)) fits = infer_const_ints(m, n, 4, steps, MAX_RANK, &other) && other == count;
+    if (fits && has_in(n, 3))
+        fits = infer_const_ints(m, n, 3, axes, MAX_RANK, &other) && other == count;
+    if (fits && has_in(n, 4))
+        fits = infer_const_ints(m, n, 4, steps, MAX_RANK, &other) && other == count;
     if (!fits) {
         if (other != count)
-            diag_error(m->diag, n->loc, "starts has %d entries, but ends, axes or steps has %d", count, other);
+            diag_error(m->diag, n->loc, "starts has %d entries, but ends, axes or steps has %d",
+                       count, other);
         return false;
     }
     if (!infer_axes(m, n, axes, count, rank, is_cut)) return false;
@@ -83,20 +91,28 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     return true;
 }
 
-/* Contents of a slice of a vector. */
-static void slice_content(Module *m, const Value *x, const SliceAxis *a, Value *out) {
-    int64_t count, n_out, start;
-    out->content = NULL;
-    const KExpr **own = x->shape.rank == 1 ? infer_content(m, x, &count) : NULL;
-    if (!own || !can_track_content(out, &n_out)) return;
-    if (!a->step) {
-        infer_set_content(out, own);
-        return;
+typedef struct Slicing {
+    int rank;
+    const SliceAxis *axis;
+} Slicing;
+
+static void sliced_from(const int64_t *to, int64_t *from, void *user) {
+    const Slicing *s = user;
+    for (int i = 0; i < s->rank; i++) {
+        int64_t start = 0;
+        from[i] = to[i];
+        if (s->axis[i].step && k_is_int(s->axis[i].start, &start))
+            from[i] = start + to[i] * s->axis[i].step;
     }
-    if (!k_is_int(a->start, &start)) return;
-    const KExpr **all = arena_array(m->arena, const KExpr *, n_out + 1);
-    for (int64_t i = 0; i < n_out; i++) all[i] = own[start + i * a->step];
-    infer_set_content(out, all);
+}
+
+/* Contents are followed where every start is a number. */
+static void slice_content(Module *m, const Value *x, const SliceAxis *axis, Value *out) {
+    int64_t start;
+    out->content = NULL;
+    for (int i = 0; i < x->shape.rank; i++)
+        if (axis[i].step && !k_is_int(axis[i].start, &start)) return;
+    infer_moved_content(m, x, out, sliced_from, &(Slicing){x->shape.rank, axis});
 }
 
 bool slice_infer(Module *m, Node *n) {
@@ -119,13 +135,14 @@ void slice_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     for (int i = 0; i < x->rank; i++) {
         from[i] = def_axis(d, s, i);
-        if (axis[i].step) from[i] = k_add(k, axis[i].start, k_mul(k, from[i], k_int(k, axis[i].step)));
+        if (axis[i].step)
+            from[i] = k_add(k, axis[i].start, k_mul(k, from[i], k_int(k, axis[i].step)));
     }
     s->movement = true;
     def_map(d, s, def_at(d, x, from, x->rank));
 }
 
-/* ---- Split ------------------------------------------------------------------------------------------ */
+/* ---- Split ----------------------------------------------------------------------------------- */
 
 /* Lengths along the axis that the `split` input gives. */
 static bool listed_lengths(Module *m, const Node *n, const KExpr *dim, const KExpr **length) {
@@ -146,7 +163,8 @@ static bool listed_lengths(Module *m, const Node *n, const KExpr *dim, const KEx
         length[i] = e[i];
     }
     if (!dims_known_differ(total, dim)) return true;
-    diag_error(m->diag, n->loc, "split sums up to %lld, the dim is %lld", (long long)total->u.i, (long long)dim->u.i);
+    diag_error(m->diag, n->loc, "split sums up to %lld, the dim is %lld", (long long)total->u.i,
+               (long long)dim->u.i);
     return false;
 }
 
@@ -158,14 +176,16 @@ static bool split_lengths(Module *m, const Node *n, int *axis, const KExpr **len
     if (has_in(n, 1)) return listed_lengths(m, n, dim, length);
     int64_t parts = attr_int(n, "num_outputs", n->n_out), value;
     if (parts < 1 || parts != n->n_out) {
-        diag_error(m->diag, n->loc, "num_outputs is %lld, the node has %d outputs", (long long)parts, n->n_out);
+        diag_error(m->diag, n->loc, "num_outputs is %lld, the node has %d outputs",
+                   (long long)parts, n->n_out);
         return false;
     }
     const KExpr *each = k_fdiv(m->k, k_add(m->k, dim, k_int(m->k, parts - 1)), k_int(m->k, parts));
     for (int i = 0; i < parts; i++) length[i] = each;
     length[parts - 1] = k_sub(m->k, dim, k_mul(m->k, each, k_int(m->k, parts - 1)));
     if (!k_is_int(length[parts - 1], &value) || value >= 0) return true;
-    diag_error(m->diag, n->loc, "a dim of %lld does not split into %lld parts", (long long)dim->u.i, (long long)parts);
+    diag_error(m->diag, n->loc, "a dim of %lld does not split into %lld parts", (long long)dim->u.i,
+               (long long)parts);
     return false;
 }
 
@@ -191,7 +211,8 @@ bool split_infer(Module *m, Node *n) {
 void split_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     int axis;
-    const KExpr **length = arena_array(d->m->scratch, const KExpr *, n->n_out), *start = k_int(k, 0);
+    const KExpr **length = arena_array(d->m->scratch, const KExpr *, n->n_out),
+                *start = k_int(k, 0);
     const KExpr *from[MAX_RANK];
     KTensor *x = def_in(d, 0);
     BUG_IF(!split_lengths(d->m, n, &axis, length), "lengths changed since infer");
@@ -207,7 +228,7 @@ void split_lower(Def *d, const Node *n) {
     }
 }
 
-/* ---- Concat ----------------------------------------------------------------------------------------- */
+/* ---- Concat ---------------------------------------------------------------------------------- */
 
 /* Merges the next input's shape into *out: dims add up along the axis and agree elsewhere. */
 static bool concat_shape(Module *m, const Node *n, int i, int axis, Shape *out) {
@@ -275,7 +296,8 @@ static void concat_map(Def *d, KTensor *const *x, int count, int axis, KTensor *
         const KExpr *is_before_end = k_lt(k, i, end), *is_here = k_le(k, start, i);
         if (body) is_here = k_and(k, is_here, is_before_end); /* the last input has no upper test */
         index[axis] = k_sub(k, i, start);
-        const KExpr *e = count == 1 ? def_at(d, x[j], index, out->rank) : def_at_if(d, x[j], index, out->rank, is_here);
+        const KExpr *e = count == 1 ? def_at(d, x[j], index, out->rank)
+                                    : def_at_if(d, x[j], index, out->rank, is_here);
         body = body ? k_select(k, is_before_end, e, body) : e;
         end = start;
     }
@@ -283,8 +305,8 @@ static void concat_map(Def *d, KTensor *const *x, int count, int axis, KTensor *
     def_map(d, s, body);
 }
 
-/* Inputs joined by one stage: with more, groups are joined first, so that no element walks a chain of
- * hundreds of tests. */
+/* Inputs joined by one stage: with more, groups are joined first, so that no element walks a chain
+ * of hundreds of tests. */
 enum { CONCAT_GROUP = 32 };
 
 void concat_lower(Def *d, const Node *n) {

@@ -5,7 +5,8 @@
  *                                                 LogSoftmax = (x - peak) - log(sum)
  *   Hardmax: 1 at the first element that equals the peak, 0 elsewhere
  *
- * All in f32 (f64 for f64), rounded once at the end. A row with a NaN, or of -inf only, is all NaN. */
+ * All in f32 (f64 for f64), rounded once at the end. A row with a NaN, or of -inf only, is all NaN.
+ */
 #include "ir/ops/common.h"
 
 static bool softmax_axis(Module *m, const Node *n, int *axis) {
@@ -14,12 +15,14 @@ static bool softmax_axis(Module *m, const Node *n, int *axis) {
 
 bool softmax_infer(Module *m, Node *n) {
     int axis;
-    return infer_dtype(m, n, 0, CLASS_FLOAT) && softmax_axis(m, n, &axis) && infer_same_as(m, n, 0, n->in[0]);
+    return infer_dtype(m, n, 0, CLASS_FLOAT) && softmax_axis(m, n, &axis) &&
+           infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* A temporary with the input's shape but one element along the axis, and the reduction that fills it;
- * from[] are the input's indices inside. */
-static Stage *row_reduction(Def *d, const char *name, DType t, const KTensor *x, int axis, const KExpr **from) {
+/* A temporary with the input's shape but one element along the axis, and the reduction that fills
+ * it; from[] are the input's indices inside. */
+static Stage *row_reduction(Def *d, const char *name, DType t, const KTensor *x, int axis,
+                            const KExpr **from) {
     const KExpr *dims[MAX_RANK];
     for (int i = 0; i < x->rank; i++) dims[i] = i == axis ? k_int(d->k, 1) : x->dims[i];
     Stage *s = def_begin(d, FORM_REDUCE, def_temp(d, name, t, x->rank, dims));
@@ -80,7 +83,8 @@ void hardmax_lower(Def *d, const Node *n) {
     BUG_IF(!softmax_axis(d->m, n, &axis), "the axis changed since infer");
     KTensor *peak = row_peak(d, x, t, axis);
     Stage *first = row_reduction(d, "first", DT_I64, x, axis, at);
-    const KExpr *hit = k_eq(k, k_cast(k, t, def_at(d, x, at, x->rank)), def_at(d, peak, at, x->rank));
+    const KExpr *hit =
+        k_eq(k, k_cast(k, t, def_at(d, x, at, x->rank)), def_at(d, peak, at, x->rank));
     def_reduce(d, first, KO_min, DT_I64, never, k_select(k, hit, at[axis], never));
     Stage *s = def_begin(d, FORM_MAP, out);
     lower_axes(d, s, at);

@@ -1,9 +1,9 @@
 /* TopK: the k largest (or smallest) elements along an axis, best first, and where they were.
  *
  * A program: for each row a heap of the k best so far, worst at the root, lies in the row of the
- * indices' output itself; every further element that beats the root replaces it: O(n log k). Then the
- * heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this one).
- * Equal elements: the lower index first. NaN is worse than every number. */
+ * indices' output itself; every further element that beats the root replaces it: O(n log k). Then
+ * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
+ * one). Equal elements: the lower index first. NaN is worse than every number. */
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
 
@@ -46,7 +46,8 @@ bool top_k_infer(Module *m, Node *n) {
         !infer_axis(m, n, attr_int(n, "axis", -1), n->in[0]->shape.rank, &axis))
         return false;
     if (shape_count_int(n->in[1]->shape, &length) && length != 1) {
-        diag_error(m->diag, n->loc, "input 1 (k) has %lld elements, must have 1", (long long)length);
+        diag_error(m->diag, n->loc, "input 1 (k) has %lld elements, must have 1",
+                   (long long)length);
         return false;
     }
     Shape out = shape_copy(m->arena, n->in[0]->shape);
@@ -124,19 +125,24 @@ void top_k_lower(Def *d, const Node *n) {
     const Value *like = n->out[0] ? n->out[0] : n->out[1];
     const KExpr *count = like->shape.dims[r.axis], *n_elems = x->dims[r.axis];
     KTensor *values = n->out[0] ? def_out(d, 0) : NULL;
-    KTensor *indices = has_out(n, 1) ? def_out(d, 1)
-                                     : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
+    KTensor *indices =
+        has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
     KTensor *outs[2] = {values ? values : indices, indices};
     Stage *s = def_program(d, outs, values ? 2 : 1);
     KBuild *b = &d->b;
-    bool computed = count->op == KO_var && count->u.var->computed && !value_content(d->m, n->in[1], 0);
+    bool computed =
+        count->op == KO_var && count->u.var->computed && !value_content(d->m, n->in[1], 0);
     if (computed) {
         const KExpr *wanted = k_max(k, lower_scalar(d, def_in(d, 1)), k_int(k, 0));
         KVar *symbol = count->u.var;
         count = kb_let(b, "k", k_min(k, wanted, n_elems));
         def_store_size(d, s, symbol, count);
     }
-    Heap h = {.b = b, .items = indices->buf, .key = row_key, .user = &r, .last_at_root = true,
+    Heap h = {.b = b,
+              .items = indices->buf,
+              .key = row_key,
+              .user = &r,
+              .last_at_root = true,
               .largest = attr_int(n, "largest", 1) != 0};
     bool guarded = count->lo < 1; /* rows of no elements have no root */
     if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));

@@ -1,17 +1,19 @@
-/* TreeEnsembleRegressor and TreeEnsembleClassifier (ai.onnx.ml): walks through constant node tables.
+/* TreeEnsembleRegressor and TreeEnsembleClassifier (ai.onnx.ml): walks through constant node
+ * tables.
  *
- * A program walks every tree for every row and folds the leaves' weights into raw[row, target]; maps
- * after it add base values, apply the post transform and choose labels.
+ * A program walks every tree for every row and folds the leaves' weights into raw[row, target];
+ * maps after it add base values, apply the post transform and choose labels.
  *
  *   node = root[t]
- *   while (yes[node] >= 0) { node = x[row, feature[node]] <mode> threshold[node] ? yes[node] : no[node]; }
- *   for (w = first[node] .. first[node + 1] - 1) { raw[row, target[w]] += weight[w]; }
+ *   while (yes[node] >= 0) { node = x[row, feature[node]] <mode> threshold[node] ? yes[node] :
+ * no[node]; } for (w = first[node] .. first[node + 1] - 1) { raw[row, target[w]] += weight[w]; }
  *
- * Thresholds and sums are f32, or f64 when x or a table is; other features are converted. A NaN takes
- * the true branch where missing_value_tracks_true says so, else what the comparison gives. Two classes
- * with all weights on one of them follow onnxruntime: the label is the second when that score s is above
- * 0.5 (no weight negative) or 0; on class 0, scores are (1 - s, s) or (-s, s). Otherwise the label is
- * that of the first largest score, among the classes that a leaf scored or that have base values. */
+ * Thresholds and sums are f32, or f64 when x or a table is; other features are converted. A NaN
+ * takes the true branch where missing_value_tracks_true says so, else what the comparison gives.
+ * Two classes with all weights on one of them follow onnxruntime: the label is the second when that
+ * score s is above 0.5 (no weight negative) or 0; on class 0, scores are (1 - s, s) or (-s, s).
+ * Otherwise the label is that of the first largest score, among the classes that a leaf scored or
+ * that have base values. */
 #include <math.h>
 #include <string.h>
 
@@ -56,7 +58,8 @@ static const KExpr *takes_true(const Walk *w, const KExpr *node, const KExpr *x)
     KCtx *k = w->d->k;
     const KExpr *to = kb_let(&w->d->b, "threshold", entry(w, w->threshold, node)), *result = NULL;
     uint32_t branches = w->e->modes & ~(1u << TREE_LEAF);
-    const KExpr *mode = branches & (branches - 1) ? kb_let(&w->d->b, "mode", index_entry(w, w->mode, node)) : NULL;
+    const KExpr *mode =
+        branches & (branches - 1) ? kb_let(&w->d->b, "mode", index_entry(w, w->mode, node)) : NULL;
     for (int i = TREE_LEQ; i < TREE_MODES; i++) {
         if (!(branches >> i & 1)) continue;
         const KExpr *here = compare(k, (TreeMode)i, x, to);
@@ -95,7 +98,8 @@ static void fold_weights(const Walk *w, Aggregate how, const KExpr *row, const K
     const KExpr *i = k_add(k, first, kb_for(b, LOOP_SERIAL, "w", k_sub(k, end, first)));
     const KExpr *to = k_add(k, k_mul(k, row, k_int(k, w->n_targets)), index_entry(w, w->target, i));
     to = kb_let(b, "to", to);
-    const KExpr *old = k_load(k, w->raw->buf, to), *weight = kb_let(b, "weight", entry(w, w->weight, i));
+    const KExpr *old = k_load(k, w->raw->buf, to),
+                *weight = kb_let(b, "weight", entry(w, w->weight, i));
     const KExpr *value = k_add(k, old, weight);
     if (how == AGG_MIN || how == AGG_MAX) {
         value = how == AGG_MIN ? k_min(k, weight, old) : k_max(k, weight, old);
@@ -167,7 +171,8 @@ static KTensor *lower_with_base(Def *d, const Walk *w, Aggregate how) {
     return scores;
 }
 
-/* ---- regressor -------------------------------------------------------------------------------------- */
+/* ---- regressor
+ * -------------------------------------------------------------------------------------- */
 
 static bool read_aggregate(Module *m, const Node *n, Aggregate *how) {
     static const char *const names[] = {"SUM", "AVERAGE", "MIN", "MAX"};
@@ -176,13 +181,15 @@ static bool read_aggregate(Module *m, const Node *n, Aggregate *how) {
         *how = (Aggregate)i;
         if (!strcmp(found, names[i])) return true;
     }
-    diag_error(m->diag, n->loc, "aggregate_function is '%s'; SUM, AVERAGE, MIN and MAX are accepted", found);
+    diag_error(m->diag, n->loc,
+               "aggregate_function is '%s'; SUM, AVERAGE, MIN and MAX are accepted", found);
     return false;
 }
 
 static bool check_base(Module *m, const Node *n, const Ensemble *e, int64_t want) {
     if (!e->n_base || e->n_base == want) return true;
-    diag_error(m->diag, n->loc, "base_values has %d values, must have %lld", e->n_base, (long long)want);
+    diag_error(m->diag, n->loc, "base_values has %d values, must have %lld", e->n_base,
+               (long long)want);
     return false;
 }
 
@@ -192,7 +199,8 @@ bool tree_ensemble_regressor_infer(Module *m, Node *n) {
     Aggregate how;
     Ensemble e;
     int64_t n_targets = attr_int(n, "n_targets", 1);
-    return ml_features(m, n, &rows, &columns) && check_attr_int(m, n, "n_targets", n_targets, 1, 1 << 24) &&
+    return ml_features(m, n, &rows, &columns) &&
+           check_attr_int(m, n, "n_targets", n_targets, 1, 1 << 24) &&
            ml_post_transform(m, n, &post) && read_aggregate(m, n, &how) &&
            ensemble_read(m, n, "target", n_targets, &e) && check_base(m, n, &e, n_targets) &&
            infer_set(m, n, 0, DT_F32, ml_shape(m, rows, n_targets));
@@ -204,12 +212,14 @@ void tree_ensemble_regressor_lower(Def *d, const Node *n) {
     Ensemble e;
     int64_t n_targets = attr_int(n, "n_targets", 1);
     BUG_IF(!ml_post_transform(d->m, n, &post) || !read_aggregate(d->m, n, &how) ||
-           !ensemble_read(d->m, n, "target", n_targets, &e), "the ensemble passed infer");
+               !ensemble_read(d->m, n, "target", n_targets, &e),
+           "the ensemble passed infer");
     Walk w = lower_walk(d, &e, how, n_targets, false);
     ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
 }
 
-/* ---- classifier --------------------------------------------------------------------------------------- */
+/* ---- classifier
+ * --------------------------------------------------------------------------------------- */
 
 /* Two classes whose weights are all on one of them: that class, whose score decides; else -1. */
 static int scored_class(const Ensemble *e, int n_labels) {
@@ -230,8 +240,9 @@ bool tree_ensemble_classifier_infer(Module *m, Node *n) {
     int only = scored_class(&e, n_labels);
     if (n_labels == 1 || (only == 0 && post == POST_PROBIT) || (only == 1 && e.n_base)) {
         diag_unsupported(m->diag, n->loc, "%s is not supported",
-                         n_labels == 1 ? "a single class" : only == 0 ? "PROBIT of a single score"
-                                                          : "a base value with all weights on class 1");
+                         n_labels == 1 ? "a single class"
+                         : only == 0   ? "PROBIT of a single score"
+                                       : "a base value with all weights on class 1");
         return false;
     }
     if (!check_base(m, n, &e, only == 0 ? 1 : n_labels)) return false;
@@ -248,7 +259,8 @@ static bool all_positive(const Ensemble *e) {
 }
 
 /* The second label where the score in this column is above the border. */
-static void lower_border(Def *d, const Walk *w, KTensor *scores, int column, const int64_t *labels) {
+static void lower_border(Def *d, const Walk *w, KTensor *scores, int column,
+                         const int64_t *labels) {
     KCtx *k = d->k;
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     const KExpr *at[2] = {def_axis(d, s, 0), k_int(k, column)};

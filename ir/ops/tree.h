@@ -4,19 +4,28 @@
 
 #include "ir/ops/ml.h"
 
-typedef enum { TREE_LEAF, TREE_LEQ, TREE_LT, TREE_GTE, TREE_GT, TREE_EQ, TREE_NEQ, TREE_MODES } TreeMode;
+typedef enum {
+    TREE_LEAF,
+    TREE_LEQ,
+    TREE_LT,
+    TREE_GTE,
+    TREE_GT,
+    TREE_EQ,
+    TREE_NEQ,
+    TREE_MODES
+} TreeMode;
 
 /* All trees' nodes in one numbering. A walk starts at a root and ends at a leaf: checked. */
 typedef struct Ensemble {
     int n_nodes, n_trees, n_weights;
-    bool wide; /* thresholds and sums are f64 */
+    bool wide;                                    /* thresholds and sums are f64 */
     int64_t *feature, *mode, *yes, *no, *missing; /* of node i; yes and no are -1 in leaves */
     double *threshold;
     int64_t *root;   /* of tree t */
     int64_t *first;  /* weights of node i: first[i] .. first[i + 1] - 1 */
     int64_t *target; /* of weight w */
     double *weight;
-    uint32_t modes;  /* bit per mode that occurs */
+    uint32_t modes; /* bit per mode that occurs */
     bool any_missing;
     int n_base;
     double *base;

@@ -1,8 +1,9 @@
 /* Tree ensembles: from attributes to tables, with everything checked that a walk relies on.
  *
  * Nodes are named (tree, node) in the model; sorting the names once makes every reference a binary
- * search. A tree is sound when it has exactly one node without parents and no cycle (every node can be
- * removed after its parents), so a walk from the root ends. Features are checked against x's columns. */
+ * search. A tree is sound when it has exactly one node without parents and no cycle (every node can
+ * be removed after its parents), so a walk from the root ends. Features are checked against x's
+ * columns. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,30 +62,35 @@ static double *float_list(const Reader *r, const char *name, int *count) {
         tensor = NULL;
     }
     if (*count >= 0 && found != *count) {
-        diag_error(r->m->diag, r->n->loc, "%s has %lld values, must have %d", name, (long long)found, *count);
+        diag_error(r->m->diag, r->n->loc, "%s has %lld values, must have %d", name,
+                   (long long)found, *count);
         return NULL;
     }
     double *copy = arena_array(a, double, found + 1);
-    for (int64_t i = 0; i < found; i++) copy[i] = tensor ? value_const_float(tensor->tensor, i) : v[i];
+    for (int64_t i = 0; i < found; i++)
+        copy[i] = tensor ? value_const_float(tensor->tensor, i) : v[i];
     *count = (int)found;
     return copy;
 }
 
 static bool read_modes(const Reader *r) {
-    static const char *const names[TREE_MODES] = {"LEAF",       "BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE",
-                                                  "BRANCH_GT", "BRANCH_EQ",  "BRANCH_NEQ"};
+    static const char *const names[TREE_MODES] = {
+        "LEAF", "BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"};
     const Attr *modes = node_attr(r->n, "nodes_modes");
     int count = modes && modes->kind == AT_STRINGS ? (int)modes->n : 0;
     if (count != r->e->n_nodes) {
-        diag_error(r->m->diag, r->n->loc, "nodes_modes has %d values, must have %d", count, r->e->n_nodes);
+        diag_error(r->m->diag, r->n->loc, "nodes_modes has %d values, must have %d", count,
+                   r->e->n_nodes);
         return false;
     }
     for (int i = 0; i < count; i++) {
         int mode = 0;
         while (mode < TREE_MODES && strcmp(modes->strings[i], names[mode])) mode++;
         if (mode == TREE_MODES) {
-            diag_error(r->m->diag, r->n->loc, "nodes_modes[%d] is '%s', must be LEAF or BRANCH_ "
-                       "with LEQ, LT, GTE, GT, EQ or NEQ", i, modes->strings[i]);
+            diag_error(r->m->diag, r->n->loc,
+                       "nodes_modes[%d] is '%s', must be LEAF or BRANCH_ "
+                       "with LEQ, LT, GTE, GT, EQ or NEQ",
+                       i, modes->strings[i]);
             return false;
         }
         r->e->mode[i] = mode;
@@ -140,8 +146,9 @@ static bool find_roots(Reader *r) {
     bool good = n_queued == e->n_trees;
     for (int i = 1; good && i < n_queued; i++) good = trees[queue[i]] != trees[queue[i - 1]];
     if (!good) {
-        diag_error(r->m->diag, r->n->loc, "has %d root nodes in %d trees, must have one for each tree",
-                   n_queued, e->n_trees);
+        diag_error(r->m->diag, r->n->loc,
+                   "has %d root nodes in %d trees, must have one for each tree", n_queued,
+                   e->n_trees);
         return false;
     }
     memcpy(e->root, queue, sizeof *queue * (size_t)n_queued);
@@ -186,14 +193,16 @@ static bool read_nodes(Reader *r) {
         return false;
     }
     int count = e->n_nodes;
-    const int64_t *nodes = int_list(r, "nodes_nodeids", count), *features = int_list(r, "nodes_featureids", count);
-    const int64_t *yes = int_list(r, "nodes_truenodeids", count), *no = int_list(r, "nodes_falsenodeids", count);
+    const int64_t *nodes = int_list(r, "nodes_nodeids", count),
+                  *features = int_list(r, "nodes_featureids", count);
+    const int64_t *yes = int_list(r, "nodes_truenodeids", count),
+                  *no = int_list(r, "nodes_falsenodeids", count);
     e->threshold = float_list(r, "nodes_values", &count);
     if (!nodes || !features || !yes || !no || !e->threshold) return false;
     int n_missing = attr_ints(r->n, "nodes_missing_value_tracks_true", &missing);
     if (n_missing && n_missing != count) {
-        diag_error(r->m->diag, r->n->loc, "nodes_missing_value_tracks_true has %d values, must have %d",
-                   n_missing, count);
+        diag_error(r->m->diag, r->n->loc,
+                   "nodes_missing_value_tracks_true has %d values, must have %d", n_missing, count);
         return false;
     }
     e->feature = arena_copy(a, features, sizeof *features * (size_t)count);
@@ -227,11 +236,12 @@ static bool read_weights(Reader *r, const char *prefix, int64_t n_targets) {
     for (int i = 0; i < count; i++) {
         at[i] = find_node(r, trees[i], nodes[i]);
         if (at[i] < 0) {
-            diag_error(r->m->diag, r->n->loc, "%s_nodeids[%d] is %lld: tree %lld has no such node", prefix, i,
-                       (long long)nodes[i], (long long)trees[i]);
+            diag_error(r->m->diag, r->n->loc, "%s_nodeids[%d] is %lld: tree %lld has no such node",
+                       prefix, i, (long long)nodes[i], (long long)trees[i]);
             return false;
         }
-        if (!check_attr_int(r->m, r->n, arena_printf(tmp, "%s_ids[%d]", prefix, i), ids[i], 0, n_targets - 1))
+        if (!check_attr_int(r->m, r->n, arena_printf(tmp, "%s_ids[%d]", prefix, i), ids[i], 0,
+                            n_targets - 1))
             return false;
         e->first[at[i] + 1]++;
     }

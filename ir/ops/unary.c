@@ -3,14 +3,14 @@
  *   out[i] = cast(dtype, f(cast(compute, x[i])))
  *
  * where compute is f32 for f16 and bf16 and the dtype itself otherwise. Operators that are one
- * primitive of kernel IR are rows of a table; the rest is written out in unary_body(). NaN, infinities
- * and signed zeros follow IEEE: where a formula clamps, the operands of min and max are ordered so that
- * a NaN input comes out as NaN. */
+ * primitive of kernel IR are rows of a table; the rest is written out in unary_body(). NaN,
+ * infinities and signed zeros follow IEEE: where a formula clamps, the operands of min and max are
+ * ordered so that a NaN input comes out as NaN. */
 #include "ir/ops/common.h"
 
 #include <string.h>
 
-/* ---- the table ------------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 typedef struct UnaryRow {
     unsigned classes; /* accepted element types */
@@ -67,7 +67,7 @@ static bool gives_bool(OpId op) {
     return op == OP_IsNaN || op == OP_IsInf;
 }
 
-/* ---- infer ---------------------------------------------------------------------------------------- */
+/* ---- infer ----------------------------------------------------------------------------------- */
 
 bool unary_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, unary_rows[n->op].classes)) return false;
@@ -77,7 +77,8 @@ bool unary_infer(Module *m, Node *n) {
         return false;
     }
     const Value *x = n->in[0];
-    if (!infer_set(m, n, 0, gives_bool(n->op) ? DT_BOOL : x->dtype, shape_copy(m->arena, x->shape))) return false;
+    if (!infer_set(m, n, 0, gives_bool(n->op) ? DT_BOOL : x->dtype, shape_copy(m->arena, x->shape)))
+        return false;
     int64_t count;
     const KExpr **content = n->op == OP_Neg ? infer_content(m, x, &count) : NULL;
     for (int64_t i = 0; content && i < count; i++) content[i] = k_neg(m->k, content[i]);
@@ -85,7 +86,7 @@ bool unary_infer(Module *m, Node *n) {
     return true;
 }
 
-/* ---- lower ---------------------------------------------------------------------------------------- */
+/* ---- lower ----------------------------------------------------------------------------------- */
 
 static const KExpr *constant(Def *d, const KExpr *like, double v) {
     return k_const(d->k, like->dtype, v);
@@ -121,7 +122,8 @@ static const KExpr *gelu_tanh(Def *d, const KExpr *x) {
 static const KExpr *is_inf(Def *d, const KExpr *x) {
     KCtx *k = d->k;
     const KExpr *hit = k_bool(k, false);
-    if (attr_int(d->node, "detect_positive", 1)) hit = k_eq(k, x, constant(d, x, (double)__builtin_inf()));
+    if (attr_int(d->node, "detect_positive", 1))
+        hit = k_eq(k, x, constant(d, x, (double)__builtin_inf()));
     if (attr_int(d->node, "detect_negative", 1))
         hit = k_or(k, hit, k_eq(k, x, constant(d, x, -(double)__builtin_inf())));
     return hit;
@@ -154,12 +156,14 @@ static const KExpr *unary_body(Def *d, const KExpr *x) {
         alpha = attribute(d, x, "alpha", 1.0);
         return k_select(k, k_lt(k, x, zero), k_mul(k, alpha, k_unary(k, KO_expm1, x)), x);
     case OP_Gelu:
-        return strcmp(attr_string(d->node, "approximate", "none"), "tanh") ? k_unary(k, KO_gelu, x) : gelu_tanh(d, x);
+        return strcmp(attr_string(d->node, "approximate", "none"), "tanh") ? k_unary(k, KO_gelu, x)
+                                                                           : gelu_tanh(d, x);
     case OP_HardSigmoid:
         alpha = k_mul(k, attribute(d, x, "alpha", 0.2), x);
         return unit_clamp(d, k_add(k, alpha, attribute(d, x, "beta", 0.5)));
     case OP_HardSwish:
-        alpha = k_mul(k, constant(d, x, 1.0 / 6.0), x);
+        alpha = k_mul(k, constant(d, x, (double)(1.0f / 6.0f)),
+                      x); /* ONNX: HardSigmoid's alpha, an f32 */
         return k_mul(k, x, unit_clamp(d, k_add(k, alpha, constant(d, x, 0.5))));
     case OP_IsNaN: return k_ne(k, x, x);
     case OP_IsInf: return is_inf(d, x);
@@ -171,7 +175,8 @@ static const KExpr *unary_body(Def *d, const KExpr *x) {
     case OP_Selu: {
         const KExpr *gamma = attribute(d, x, "gamma", 1.05070102214813232421875);
         alpha = k_mul(k, gamma, attribute(d, x, "alpha", 1.67326319217681884765625));
-        return k_select(k, k_gt(k, x, zero), k_mul(k, gamma, x), k_mul(k, alpha, k_unary(k, KO_expm1, x)));
+        return k_select(k, k_gt(k, x, zero), k_mul(k, gamma, x),
+                        k_mul(k, alpha, k_unary(k, KO_expm1, x)));
     }
     case OP_Shrink: return shrink(d, x);
     case OP_Sign: return sign(d, x);
@@ -193,7 +198,7 @@ void unary_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(d->k, out->dtype, e));
 }
 
-/* ---- Cast ------------------------------------------------------------------------------------------- */
+/* ---- Cast ------------------------------------------------------------------------------------ */
 
 bool cast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0));

@@ -5,7 +5,9 @@
 
 #include "ir/ops/check.h"
 
-enum { WINDOW_LIMIT = INT32_MAX }; /* of one attribute: sums and products of two stay far below 2^63 */
+enum {
+    WINDOW_LIMIT = INT32_MAX
+}; /* of one attribute: sums and products of two stay far below 2^63 */
 
 /* Attribute `name` as `count` integers in lo .. WINDOW_LIMIT; absent gives `otherwise`. */
 static bool read_list(Module *m, const Node *n, const char *name, int count, int64_t lo,
@@ -40,13 +42,15 @@ static bool kernel_of_weights(Module *m, const Node *n, const Value *weights, Wi
     }
     for (int i = 0; i < w->n; i++) {
         if (!shape_dim_int(weights->shape, 2 + i, &w->kernel[i])) {
-            diag_unsupported(m->diag, n->loc, "the weights' dim %d is symbolic; kernel sizes must be constant",
+            diag_unsupported(m->diag, n->loc,
+                             "the weights' dim %d is symbolic; kernel sizes must be constant",
                              2 + i);
             return false;
         }
         if (found && v[i] != w->kernel[i]) {
-            diag_error(m->diag, n->loc, "kernel_shape[%d] is %lld, must be %lld like the weights' dim %d",
-                       i, (long long)v[i], (long long)w->kernel[i], 2 + i);
+            diag_error(m->diag, n->loc,
+                       "kernel_shape[%d] is %lld, must be %lld like the weights' dim %d", i,
+                       (long long)v[i], (long long)w->kernel[i], 2 + i);
             return false;
         }
         if (w->kernel[i] >= 1 && w->kernel[i] <= WINDOW_LIMIT) continue;
@@ -93,9 +97,11 @@ static bool pad_same(Module *m, const Node *n, Window *w, int i, bool upper) {
     int64_t in, total = window_extent(w, i) - 1;
     if (w->stride[i] != 1) {
         if (!shape_dim_int(n->in[0]->shape, 2 + i, &in)) {
-            diag_unsupported(m->diag, n->loc,
-                             "auto_pad with a stride of %lld needs a constant size of axis %d; fix its "
-                             "symbolic dim with --dim", (long long)w->stride[i], 2 + i);
+            diag_unsupported(
+                m->diag, n->loc,
+                "auto_pad with a stride of %lld needs a constant size of axis %d; fix its "
+                "symbolic dim with --dim",
+                (long long)w->stride[i], 2 + i);
             return false;
         }
         int64_t n_out = in / w->stride[i] + (in % w->stride[i] != 0);
@@ -126,7 +132,8 @@ bool window_auto_pad(Module *m, const Node *n, Window *w) {
 
 /* Windows that fit. Rounded up, the last one must still start in the input or the left padding:
  * its start (count - 1) * stride stays below size + left padding. */
-static const KExpr *window_count(KCtx *k, const Window *w, int i, const KExpr *size, bool ceil_mode) {
+static const KExpr *window_count(KCtx *k, const Window *w, int i, const KExpr *size,
+                                 bool ceil_mode) {
     const KExpr *stride = k_int(k, w->stride[i]), *one = k_int(k, 1);
     int64_t pads = w->pad[i] + w->pad[w->n + i] - window_extent(w, i);
     const KExpr *room = k_add(k, size, k_int(k, pads));
@@ -141,11 +148,12 @@ bool window_sizes(Module *m, const Node *n, const Window *w, bool ceil_mode, con
         const KExpr *size = n->in[0]->shape.dims[2 + i];
         dims[i] = window_count(m->k, w, i, size, ceil_mode);
         if (!k_is_int(dims[i], &count) || count >= 1) continue;
-        diag_error(m->diag, n->loc,
-                   "input of shape %s is too small: a window of %lld on axis %d with pads %lld and %lld "
-                   "leaves an output size of %lld, must be at least 1",
-                   shape_text(m->scratch, n->in[0]->shape), (long long)window_extent(w, i), 2 + i,
-                   (long long)w->pad[i], (long long)w->pad[w->n + i], (long long)count);
+        diag_error(
+            m->diag, n->loc,
+            "input of shape %s is too small: a window of %lld on axis %d with pads %lld and %lld "
+            "leaves an output size of %lld, must be at least 1",
+            shape_text(m->scratch, n->in[0]->shape), (long long)window_extent(w, i), 2 + i,
+            (long long)w->pad[i], (long long)w->pad[w->n + i], (long long)count);
         return false;
     }
     return true;
@@ -162,7 +170,8 @@ void window_store(Node *n, const Window *w) {
 static void load_list(const Node *n, const char *name, int count, int64_t *out) {
     const int64_t *v;
     int found = attr_ints(n, name, &v);
-    BUG_IF(found != count, "%s has %d values for %d: the node was not inferred", name, found, count);
+    BUG_IF(found != count, "%s has %d values for %d: the node was not inferred", name, found,
+           count);
     memcpy(out, v, sizeof *v * (size_t)count);
 }
 

@@ -9,8 +9,7 @@
 #include "onnx.pb-c.h"
 #include "tests/unit/check.h"
 
-/* ---- a model under construction
- * ------------------------------------------------------------------- */
+/* ---- a model under construction --------------------------------------------------------- */
 
 enum { MOST = 16 };
 
@@ -196,8 +195,7 @@ static const Node *find(const Graph *g, OpId op) {
     return n;
 }
 
-/* ---- older forms
- * ------------------------------------------------------------------------------------ */
+/* ---- older forms ------------------------------------------------------------------------ */
 
 static void attributes_become_inputs(void) {
     Build b;
@@ -242,8 +240,7 @@ static void initializers_are_constants(void) {
     end(&b, m);
 }
 
-/* ---- names
- * ---------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------ */
 
 static void functions_are_inlined(void) {
     Build b;
@@ -313,8 +310,7 @@ static void subgraphs_see_outer_names(void) {
     end(&b, m);
 }
 
-/* ---- options
- * --------------------------------------------------------------------------------------------- */
+/* ---- options ---------------------------------------------------------------------------- */
 
 static void dims_follow_names_and_overrides(void) {
     for (int fixed = 0; fixed < 2; fixed++) {
@@ -359,8 +355,7 @@ static void cuts_leave_the_rest_alone(void) {
     end(&b, m);
 }
 
-/* ---- recurrent layers
- * ---------------------------------------------------------------------------------------- */
+/* ---- recurrent layers ------------------------------------------------------------------- */
 
 static void lstm_becomes_scans(void) {
     Build b;
@@ -394,9 +389,42 @@ static void lstm_becomes_scans(void) {
     end(&b, m);
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------------------
- */
+/* What is written reads back as the same nodes, bodies and symbols included. */
+static void written_models_read_back(void) {
+    Build b;
+    begin(&b, 14);
+    input(&b, "x", "seq 2 3");
+    weights(&b, "w", (int64_t[]){1, 12, 3}, 3);
+    weights(&b, "r", (int64_t[]){1, 12, 4}, 3);
+    put_int(&b, node(&b, "GRU", "x w r", "y"), "hidden_size", 4);
+    output(&b, "y");
+    Module *m = import(&b), *again = NULL;
+    FILE *f = tmpfile();
+    if (CHECK(m != NULL) && CHECK(f != NULL) && CHECK(frontend_write_onnx(m, f))) {
+        size_t n = (size_t)ftell(f);
+        void *bytes = arena_alloc(b.a, n);
+        rewind(f);
+        CHECK(fread(bytes, 1, n, f) == n);
+        again = frontend_import_onnx_bytes("again.onnx", bytes, n, NULL, m->target, b.d);
+        diag_print(b.d);
+    }
+    if (CHECK(again != NULL)) {
+        const Graph *step = attr_graph(find(m->main, OP_Scan), "body");
+        const Graph *step2 = attr_graph(find(again->main, OP_Scan), "body");
+        for (int op = 1; op < OP_COUNT; op++) {
+            CHECK(count(m->main, (OpId)op) == count(again->main, (OpId)op));
+            CHECK(count(step, (OpId)op) == count(step2, (OpId)op));
+        }
+        const Value *x = again->main->inputs.at[0];
+        CHECK(x->shape.dims[0] == k_var(again->k, module_symbol(again, "seq")));
+        CHECK(!strcmp(again->main->outputs.at[0]->name, "y"));
+    }
+    if (f) fclose(f);
+    module_destroy(again);
+    end(&b, m);
+}
+
+/* ---- messages --------------------------------------------------------------------------- */
 
 static void everything_unsupported_is_listed(void) {
     Build b;
@@ -455,6 +483,7 @@ int main(void) {
     dims_follow_names_and_overrides();
     cuts_leave_the_rest_alone();
     lstm_becomes_scans();
+    written_models_read_back();
     everything_unsupported_is_listed();
     wrong_nodes_are_named();
     old_opsets_are_refused();

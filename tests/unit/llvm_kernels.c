@@ -15,7 +15,7 @@ enum { N_WIDTHS = sizeof widths / sizeof widths[0] };
 static Arena *arena;
 static Diag *diag;
 
-/* ---- a module of kernels ------------------------------------------------------------------------ */
+/* ---- a module of kernels --------------------------------------------------------------------- */
 
 typedef struct Lab {
     KModule m;
@@ -26,7 +26,8 @@ typedef struct Lab {
 
 static void lab_open(Lab *lab) {
     memset(lab, 0, sizeof *lab);
-    lab->m = (KModule){.k = kctx_create(arena), .arena = arena, .name = "lab", .kernels = lab->kernel};
+    lab->m =
+        (KModule){.k = kctx_create(arena), .arena = arena, .name = "lab", .kernels = lab->kernel};
 }
 
 static KBuf *lab_param(Lab *lab, Kernel *kn, DType t, const char *name, bool written) {
@@ -68,9 +69,10 @@ static void lab_link(Lab *lab, const Target *t, int opt) {
     if (!lab->jit) exit(1);
 }
 
-/* ---- 16-bit floats and values ------------------------------------------------------------------- */
+/* ---- 16-bit floats and values ---------------------------------------------------------------- */
 
-/* d rounded to a binary float with `digits` significant bits and smallest step 2^low, largest `top`. */
+/* d rounded to a binary float with `digits` significant bits and smallest step 2^low, largest
+ * `top`. */
 static double round_binary(double d, int digits, int low, double top) {
     if (isnan(d) || isinf(d) || d == 0) return d;
     int e = ilogb(d) - (digits - 1);
@@ -112,9 +114,15 @@ static Val read_element(DType t, const void *at, int i) {
     float f;
     uint16_t h;
     switch (t) {
-    case DT_F32: memcpy(&f, (const char *)at + 4 * i, 4); v.f = (double)f; break;
+    case DT_F32:
+        memcpy(&f, (const char *)at + 4 * i, 4);
+        v.f = (double)f;
+        break;
     case DT_F64: memcpy(&v.f, (const char *)at + 8 * i, 8); break;
-    case DT_F16: memcpy(&h, (const char *)at + 2 * i, 2); v.f = f16_value(h); break;
+    case DT_F16:
+        memcpy(&h, (const char *)at + 2 * i, 2);
+        v.f = f16_value(h);
+        break;
     case DT_BF16: {
         memcpy(&h, (const char *)at + 2 * i, 2);
         uint32_t w = (uint32_t)h << 16;
@@ -140,11 +148,17 @@ static void write_element(DType t, void *at, int i, Val v) {
     float f = (float)v.f;
     uint16_t h;
     uint32_t w;
-    if (t == DT_F32) memcpy((char *)at + 4 * i, &f, 4);
-    else if (t == DT_F64) memcpy((char *)at + 8 * i, &v.f, 8);
-    else if (t == DT_F16) h = f16_bits(v.f), memcpy((char *)at + 2 * i, &h, 2);
-    else if (t == DT_BF16) memcpy(&w, &f, 4), h = (uint16_t)(w >> 16), memcpy((char *)at + 2 * i, &h, 2);
-    else memcpy((char *)at + dtype_bytes(t) * i, &v.i, (size_t)dtype_bytes(t)); /* little endian host */
+    if (t == DT_F32)
+        memcpy((char *)at + 4 * i, &f, 4);
+    else if (t == DT_F64)
+        memcpy((char *)at + 8 * i, &v.f, 8);
+    else if (t == DT_F16)
+        h = f16_bits(v.f), memcpy((char *)at + 2 * i, &h, 2);
+    else if (t == DT_BF16)
+        memcpy(&w, &f, 4), h = (uint16_t)(w >> 16), memcpy((char *)at + 2 * i, &h, 2);
+    else
+        memcpy((char *)at + dtype_bytes(t) * i, &v.i,
+               (size_t)dtype_bytes(t)); /* little endian host */
 }
 
 static int64_t wrap(DType t, uint64_t v) {
@@ -152,7 +166,8 @@ static int64_t wrap(DType t, uint64_t v) {
     if (t == DT_BOOL) return (int64_t)(v & 1);
     if (bits == 64) return (int64_t)v;
     uint64_t low = v & ((UINT64_C(1) << bits) - 1);
-    return dtype_is_signed(t) && low >> (bits - 1) ? (int64_t)(low - (UINT64_C(1) << bits)) : (int64_t)low;
+    return dtype_is_signed(t) && low >> (bits - 1) ? (int64_t)(low - (UINT64_C(1) << bits))
+                                                   : (int64_t)low;
 }
 
 static bool same(DType t, Val a, Val b) {
@@ -169,20 +184,53 @@ static uint64_t next_random(void) {
 
 /* Edge values first, then random ones of all sizes. */
 static Val sample(DType t, int i, int salt) {
-    static const double floats[] = {0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.7, -3.7, 1e-40, -1e-40, 5e-324,
-                                    1e30, -1e30, 8388607.5, 4503599627370495.5, 65504, 65519, 65520, 6e-8,
-                                    2147483648.0, -2147483648.0, 4294967296.0, 9223372036854775808.0, 255.5, -129,
-                                    (double)INFINITY, -(double)INFINITY, (double)NAN, 0x1.002p0, 0x1.003p0};
+    static const double floats[] = {0,
+                                    -0.0,
+                                    1,
+                                    -1,
+                                    0.5,
+                                    -0.5,
+                                    1.5,
+                                    2.5,
+                                    -2.5,
+                                    3.7,
+                                    -3.7,
+                                    1e-40,
+                                    -1e-40,
+                                    5e-324,
+                                    1e30,
+                                    -1e30,
+                                    8388607.5,
+                                    4503599627370495.5,
+                                    65504,
+                                    65519,
+                                    65520,
+                                    6e-8,
+                                    2147483648.0,
+                                    -2147483648.0,
+                                    4294967296.0,
+                                    9223372036854775808.0,
+                                    255.5,
+                                    -129,
+                                    (double)INFINITY,
+                                    -(double)INFINITY,
+                                    (double)NAN,
+                                    0x1.002p0,
+                                    0x1.003p0};
     enum { N_FLOATS = sizeof floats / sizeof floats[0] };
     Val v = {0, 0};
     int at = (i * (salt + 1) + salt * 7) % N;
     if (dtype_is_float(t)) {
-        v.f = at < N_FLOATS ? floats[at] : (double)(int64_t)next_random() * exp2((double)(next_random() % 80) - 90);
+        v.f = at < N_FLOATS
+                  ? floats[at]
+                  : (double)(int64_t)next_random() * exp2((double)(next_random() % 80) - 90);
         v.f = round_float(t, v.f);
         return v;
     }
-    static const int64_t ints[] = {0, 1, -1, 2, -2, 7, -7, 127, 128, -128, 255, 32767, -32768, 65535, INT32_MAX,
-                                   INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN, 31, 32, 63, 64, 8, 16, 3};
+    static const int64_t ints[] = {
+        0,         1,   -1,    2,      -2,    7,         -7,        127,        128,
+        -128,      255, 32767, -32768, 65535, INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX,
+        INT64_MIN, 31,  32,    63,     64,    8,         16,        3};
     enum { N_INTS = sizeof ints / sizeof ints[0] };
     v.i = wrap(t, at < N_INTS ? (uint64_t)ints[at] : next_random() >> next_random() % 64);
     return v;
@@ -192,7 +240,7 @@ static void fill(DType t, void *at, int salt) {
     for (int i = 0; i < N; i++) write_element(t, at, i, sample(t, i, salt));
 }
 
-/* ---- what the primitives mean ------------------------------------------------------------------- */
+/* ---- what the primitives mean ---------------------------------------------------------------- */
 
 static Val expect_int(KOp op, DType t, int64_t a, int64_t b) {
     __int128 x = dtype_is_signed(t) ? a : (__int128)(uint64_t)a;
@@ -219,7 +267,9 @@ static Val expect_int(KOp op, DType t, int64_t a, int64_t b) {
     case KO_or: v.i = a | b; break;
     case KO_xor: v.i = a ^ b; break;
     case KO_shl: v.i = over ? 0 : wrap(t, (uint64_t)a << shift); break;
-    case KO_shr: v.i = over ? (dtype_is_signed(t) && a < 0 ? -1 : 0) : wrap(t, (uint64_t)(x >> shift)); break;
+    case KO_shr:
+        v.i = over ? (dtype_is_signed(t) && a < 0 ? -1 : 0) : wrap(t, (uint64_t)(x >> shift));
+        break;
     case KO_eq: v.i = x == y; break;
     case KO_ne: v.i = x != y; break;
     case KO_lt: v.i = x < y; break;
@@ -259,30 +309,35 @@ static Val expect_float(KOp op, DType t, double a, double b) {
     return v;
 }
 
-/* ---- arithmetic --------------------------------------------------------------------------------- */
+/* ---- arithmetic ------------------------------------------------------------------------------ */
 
-static const KOp int_ops[] = {KO_add, KO_sub, KO_mul, KO_div, KO_rem, KO_fdiv, KO_fmod, KO_min, KO_max, KO_and,
-                              KO_or, KO_xor, KO_shl, KO_shr, KO_eq, KO_ne, KO_lt, KO_le, KO_neg, KO_abs, KO_not};
-static const KOp float_ops[] = {KO_add, KO_sub, KO_mul, KO_div, KO_rem, KO_min, KO_max, KO_eq, KO_ne, KO_lt,
-                                KO_le, KO_neg, KO_abs, KO_sqrt, KO_floor, KO_ceil, KO_trunc, KO_rint};
+static const KOp int_ops[] = {KO_add, KO_sub, KO_mul, KO_div, KO_rem, KO_fdiv, KO_fmod,
+                              KO_min, KO_max, KO_and, KO_or,  KO_xor, KO_shl,  KO_shr,
+                              KO_eq,  KO_ne,  KO_lt,  KO_le,  KO_neg, KO_abs,  KO_not};
+static const KOp float_ops[] = {KO_add, KO_sub,  KO_mul,   KO_div,  KO_rem,   KO_min,
+                                KO_max, KO_eq,   KO_ne,    KO_lt,   KO_le,    KO_neg,
+                                KO_abs, KO_sqrt, KO_floor, KO_ceil, KO_trunc, KO_rint};
 
 static Kernel *build_arith(Lab *lab, DType t, int width, const KOp *ops, int n_ops) {
     KCtx *k = lab->m.k;
     Kernel *kn = lab_kernel(lab);
     KBuf *a = lab_param(lab, kn, t, "a", false), *b = lab_param(lab, kn, t, "b", false);
-    KBuf *out = lab_param(lab, kn, t, "out", true), *truth = lab_param(lab, kn, DT_BOOL, "truth", true);
+    KBuf *out = lab_param(lab, kn, t, "out", true),
+         *truth = lab_param(lab, kn, DT_BOOL, "truth", true);
     const KExpr *i = lab_lanes(lab, width), *x = k_load(k, a, i), *y = k_load(k, b, i);
     for (int o = 0; o < n_ops; o++) {
         const KExpr *at = k_add(k, i, k_int(k, o * N));
         bool unary = kop_info[ops[o]].n_args == 1;
         bool compares = kop_info[ops[o]].class == KC_CMP;
-        kb_store(&lab->b, compares ? truth : out, at, unary ? k_unary(k, ops[o], x) : k_binary(k, ops[o], x, y));
+        kb_store(&lab->b, compares ? truth : out, at,
+                 unary ? k_unary(k, ops[o], x) : k_binary(k, ops[o], x, y));
     }
     lab_end_lanes(lab);
     return kn;
 }
 
-static void check_arith(Lab *lab, const Kernel *kn, DType t, const KOp *ops, int n_ops, const char *where) {
+static void check_arith(Lab *lab, const Kernel *kn, DType t, const KOp *ops, int n_ops,
+                        const char *where) {
     static _Alignas(64) char a[N * 8], b[N * 8], out[32 * N * 8];
     static uint8_t truth[32 * N];
     void (*run)(const void *, const void *, void *, void *);
@@ -296,12 +351,13 @@ static void check_arith(Lab *lab, const Kernel *kn, DType t, const KOp *ops, int
                 Val x = read_element(t, a, i), y = read_element(t, b, i);
                 bool compares = kop_info[ops[o]].class == KC_CMP;
                 Val got = compares ? (Val){truth[o * N + i], 0} : read_element(t, out, o * N + i);
-                Val want = dtype_is_float(t) ? expect_float(ops[o], t, x.f, y.f) : expect_int(ops[o], t, x.i, y.i);
+                Val want = dtype_is_float(t) ? expect_float(ops[o], t, x.f, y.f)
+                                             : expect_int(ops[o], t, x.i, y.i);
                 bool good = same(compares ? DT_BOOL : t, got, want);
                 if (!good)
-                    fprintf(stderr, "%s %s.%s(%a %lld, %a %lld) = %a %lld, not %a %lld\n", where, dtype_info[t].name,
-                            kop_info[ops[o]].name, x.f, (long long)x.i, y.f, (long long)y.i, got.f,
-                            (long long)got.i, want.f, (long long)want.i);
+                    fprintf(stderr, "%s %s.%s(%a %lld, %a %lld) = %a %lld, not %a %lld\n", where,
+                            dtype_info[t].name, kop_info[ops[o]].name, x.f, (long long)x.i, y.f,
+                            (long long)y.i, got.f, (long long)got.i, want.f, (long long)want.i);
                 CHECK(good);
                 if (!good) break;
             }
@@ -310,8 +366,8 @@ static void check_arith(Lab *lab, const Kernel *kn, DType t, const KOp *ops, int
 }
 
 static void test_arith(const Target *t, int opt, const char *where) {
-    static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8, DT_I16, DT_I32, DT_I64,
-                                  DT_U8, DT_U16, DT_U32, DT_U64};
+    static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8,  DT_I16,
+                                  DT_I32, DT_I64, DT_U8,  DT_U16,  DT_U32, DT_U64};
     enum { N_TYPES = sizeof types / sizeof types[0] };
     Lab lab;
     const Kernel *kn[N_TYPES][N_WIDTHS];
@@ -319,12 +375,15 @@ static void test_arith(const Target *t, int opt, const char *where) {
     for (int i = 0; i < N_TYPES; i++)
         for (int w = 0; w < N_WIDTHS; w++) {
             bool f = dtype_is_float(types[i]);
-            if (w >= 3 && f != (w == 3)) { /* 16 lanes for floats, 32 for integers: less to compile */
+            if (w >= 3 &&
+                f != (w == 3)) { /* 16 lanes for floats, 32 for integers: less to compile */
                 kn[i][w] = NULL;
                 continue;
             }
-            kn[i][w] = f ? build_arith(&lab, types[i], widths[w], float_ops, sizeof float_ops / sizeof *float_ops)
-                         : build_arith(&lab, types[i], widths[w], int_ops, sizeof int_ops / sizeof *int_ops);
+            kn[i][w] = f ? build_arith(&lab, types[i], widths[w], float_ops,
+                                       sizeof float_ops / sizeof *float_ops)
+                         : build_arith(&lab, types[i], widths[w], int_ops,
+                                       sizeof int_ops / sizeof *int_ops);
         }
     lab_link(&lab, t, opt);
     for (int i = 0; i < N_TYPES; i++)
@@ -332,15 +391,16 @@ static void test_arith(const Target *t, int opt, const char *where) {
             if (!kn[i][w]) continue;
             bool f = dtype_is_float(types[i]);
             check_arith(&lab, kn[i][w], types[i], f ? float_ops : int_ops,
-                        f ? sizeof float_ops / sizeof *float_ops : sizeof int_ops / sizeof *int_ops, where);
+                        f ? sizeof float_ops / sizeof *float_ops : sizeof int_ops / sizeof *int_ops,
+                        where);
         }
     codegen_jit_destroy(lab.jit);
 }
 
-/* ---- casts -------------------------------------------------------------------------------------- */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
-static const DType cast_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8, DT_I16, DT_I32,
-                                   DT_I64, DT_U8, DT_U16, DT_U32, DT_U64, DT_BOOL};
+static const DType cast_types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8,  DT_I16, DT_I32,
+                                   DT_I64, DT_U8,  DT_U16, DT_U32,  DT_U64, DT_BOOL};
 enum { N_CAST = sizeof cast_types / sizeof cast_types[0] };
 
 static Val expect_cast(DType to, DType from, Val x) {
@@ -353,11 +413,14 @@ static Val expect_cast(DType to, DType from, Val x) {
     } else if (f_to) {
         /* One rounding, from an exact value: long double holds 64 bits. */
         long double exact = dtype_is_signed(from) ? (long double)x.i : (long double)(uint64_t)x.i;
-        if (to == DT_F32) v.f = (double)(float)exact;
-        else if (to == DT_F64) v.f = (double)exact;
+        if (to == DT_F32)
+            v.f = (double)(float)exact;
+        else if (to == DT_F64)
+            v.f = (double)exact;
         else { /* digits of the 16-bit types are far from double's: only ties can go wrong */
             double d = (double)exact;
-            if ((long double)d != exact) d = nextafter((double)exact, exact > (long double)d ? INFINITY : -INFINITY);
+            if ((long double)d != exact)
+                d = nextafter((double)exact, exact > (long double)d ? INFINITY : -INFINITY);
             v.f = round_float(to, (long double)(double)exact == exact ? (double)exact : d);
         }
     } else if (f_from) {
@@ -386,19 +449,21 @@ static Kernel *build_casts(Lab *lab, DType from, int width) {
 
 static void check_casts(Lab *lab, const Kernel *kn, DType from, const char *where) {
     static _Alignas(64) char in[N * 8], out[N_CAST][N * 8];
-    void (*run)(void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
-                void *, void *);
+    void (*run)(void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
+                void *, void *, void *, void *);
     *(void **)&run = codegen_jit_kernel(lab->jit, kn);
     fill(from, in, 0);
-    run(in, out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9], out[10], out[11], out[12]);
+    run(in, out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9], out[10],
+        out[11], out[12]);
     for (int c = 0; c < N_CAST; c++)
         for (int i = 0; i < N; i++) {
             Val x = read_element(from, in, i), got = read_element(cast_types[c], out[c], i);
             Val want = expect_cast(cast_types[c], from, x);
             bool good = same(cast_types[c], got, want);
             if (!good)
-                fprintf(stderr, "%s %s(%s %a %lld) = %a %lld, not %a %lld\n", where, dtype_info[cast_types[c]].name,
-                        dtype_info[from].name, x.f, (long long)x.i, got.f, (long long)got.i, want.f, (long long)want.i);
+                fprintf(stderr, "%s %s(%s %a %lld) = %a %lld, not %a %lld\n", where,
+                        dtype_info[cast_types[c]].name, dtype_info[from].name, x.f, (long long)x.i,
+                        got.f, (long long)got.i, want.f, (long long)want.i);
             CHECK(good);
             if (!good) break;
         }
@@ -417,7 +482,7 @@ static void test_casts(const Target *t, int opt, const char *where) {
     codegen_jit_destroy(lab.jit);
 }
 
-/* ---- three operands ----------------------------------------------------------------------------- */
+/* ---- three operands -------------------------------------------------------------------------- */
 
 static int32_t expect_dot4(int32_t a, uint32_t b, uint32_t c) {
     uint32_t sum = (uint32_t)a;
@@ -436,25 +501,32 @@ static void test_three(const Target *t, int opt) {
     KCtx *k = lab.m.k;
     for (int w = 0; w < N_SOME; w++) {
         Kernel *now = lab_kernel(&lab);
-        KBuf *a = lab_param(&lab, now, DT_F32, "a", false), *b = lab_param(&lab, now, DT_F32, "b", false);
-        KBuf *c = lab_param(&lab, now, DT_F32, "c", false), *o = lab_param(&lab, now, DT_F32, "o", true);
+        KBuf *a = lab_param(&lab, now, DT_F32, "a", false),
+             *b = lab_param(&lab, now, DT_F32, "b", false);
+        KBuf *c = lab_param(&lab, now, DT_F32, "c", false),
+             *o = lab_param(&lab, now, DT_F32, "o", true);
         KBuf *s = lab_param(&lab, now, DT_F32, "s", true);
-        KBuf *x = lab_param(&lab, now, DT_I32, "x", false), *y = lab_param(&lab, now, DT_I32, "y", false);
-        KBuf *z = lab_param(&lab, now, DT_I32, "z", false), *d = lab_param(&lab, now, DT_I32, "d", true);
+        KBuf *x = lab_param(&lab, now, DT_I32, "x", false),
+             *y = lab_param(&lab, now, DT_I32, "y", false);
+        KBuf *z = lab_param(&lab, now, DT_I32, "z", false),
+             *d = lab_param(&lab, now, DT_I32, "d", true);
         const KExpr *i = lab_lanes(&lab, some[w]);
         kb_store(&lab.b, o, i, k_fma(k, k_load(k, a, i), k_load(k, b, i), k_load(k, c, i)));
         const KExpr *less = k_lt(k, k_load(k, a, i), k_load(k, b, i));
         kb_store(&lab.b, s, i, k_select(k, less, k_load(k, b, i), k_load(k, c, i)));
-        kb_store(&lab.b, d, i, k_ternary(k, KO_dot4_us, k_load(k, x, i), k_load(k, y, i), k_load(k, z, i)));
+        kb_store(&lab.b, d, i,
+                 k_ternary(k, KO_dot4_us, k_load(k, x, i), k_load(k, y, i), k_load(k, z, i)));
         lab_end_lanes(&lab);
         kn[w] = now;
     }
     lab_link(&lab, t, opt);
     for (int w = 0; w < N_SOME; w++) {
-        void (*run)(float *, float *, float *, float *, float *, int32_t *, int32_t *, int32_t *, int32_t *);
+        void (*run)(float *, float *, float *, float *, float *, int32_t *, int32_t *, int32_t *,
+                    int32_t *);
         *(void **)&run = codegen_jit_kernel(lab.jit, kn[w]);
         fill(DT_F32, fa, 0), fill(DT_F32, fb, 1), fill(DT_F32, fc, 2);
-        for (int i = 48; i < N; i++) fc[i] = -fa[i] * fb[i]; /* cancellation: what rounding once is for */
+        for (int i = 48; i < N; i++)
+            fc[i] = -fa[i] * fb[i]; /* cancellation: what rounding once is for */
         fill(DT_I32, ia, 0), fill(DT_I32, ib, 1), fill(DT_I32, ic, 2);
         run(fa, fb, fc, fo, so, ia, ib, ic, io);
         for (int i = 0; i < N; i++) {
@@ -467,7 +539,7 @@ static void test_three(const Target *t, int opt) {
     codegen_jit_destroy(lab.jit);
 }
 
-/* ---- main --------------------------------------------------------------------------------------- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 int main(void) {
     static const struct {
@@ -479,7 +551,9 @@ int main(void) {
     CHECK(host != NULL);
     for (int i = 0; i < (int)(sizeof machines / sizeof machines[0]); i++) {
         const Target *t = codegen_target(arena, NULL, machines[i].cpu, machines[i].features, diag);
-        bool runs_here = t && (i == 0 || (!strcmp(host->arch, "x86_64") && (i == 1 || target_has(host, "avx2"))));
+        bool runs_here =
+            t &&
+            (i == 0 || (!strcmp(host->arch, "x86_64") && (i == 1 || target_has(host, "avx2"))));
         if (!runs_here) continue;
         for (int opt = 0; opt <= 3; opt += 3) {
             const char *where = arena_printf(arena, "%s -O%d", machines[i].cpu, opt);

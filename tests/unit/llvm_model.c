@@ -1,5 +1,6 @@
-/* The LLVM renderer beyond single operations: lanes (masks, gathers, strides, private buffers), whole
- * models in memory with symbols, arena, hooks and every status, and the files of a library. */
+/* The LLVM renderer beyond single operations: lanes (masks, gathers, strides, private buffers),
+ * whole models in memory with symbols, arena, hooks and every status, and the files of a library.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@ static KBuf *param(KCtx *k, Kernel *kn, DType t, const char *name, bool written)
     return b;
 }
 
-/* ---- lanes -------------------------------------------------------------------------------------- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
 enum { LANE_CASES = 12, LANE_N = 40 };
 
@@ -35,10 +36,12 @@ static void build_lanes(KCtx *k, Kernel *kn, int c, int width) {
     const KExpr *from = k_cast(k, DT_I64, k_load(k, index, at)), *odd, *ten = k_int(k, 10);
     KBuf *acc;
     switch (c) {
-    case 0: kb_store(&b, out, at, k_load(k, in, k_sub(k, k_int(k, LANE_N - 1), at))); break; /* reversed */
-    case 1: kb_store(&b, out, at, k_load(k, in, k_mul(k, at, k_int(k, 3)))); break;          /* strided */
-    case 2: kb_store(&b, out, at, k_load(k, in, from)); break;                               /* gather */
-    case 3: kb_store(&b, out, from, x); break;                                               /* scatter */
+    case 0:
+        kb_store(&b, out, at, k_load(k, in, k_sub(k, k_int(k, LANE_N - 1), at)));
+        break;                                                                      /* reversed */
+    case 1: kb_store(&b, out, at, k_load(k, in, k_mul(k, at, k_int(k, 3)))); break; /* strided */
+    case 2: kb_store(&b, out, at, k_load(k, in, from)); break;                      /* gather */
+    case 3: kb_store(&b, out, from, x); break;                                      /* scatter */
     case 4: /* predicated at both ends: never outside of in */
         y = k_sub(k, k_mul(k, at, k_int(k, 2)), ten);
         odd = k_and(k, k_le(k, k_int(k, 0), y), k_lt(k, y, k_int(k, LANE_N)));
@@ -60,7 +63,8 @@ static void build_lanes(KCtx *k, Kernel *kn, int c, int width) {
         acc = kb_alloc(&b, MEM_REG, DT_F32, "acc", 1);
         kb_store(&b, acc, k_int(k, 0), k_const(k, DT_F32, 0));
         s = kb_for(&b, LOOP_SERIAL, "s", ten);
-        kb_store(&b, acc, k_int(k, 0), k_add(k, k_load(k, acc, k_int(k, 0)), k_load(k, in, k_add(k, at, s))));
+        kb_store(&b, acc, k_int(k, 0),
+                 k_add(k, k_load(k, acc, k_int(k, 0)), k_load(k, in, k_add(k, at, s))));
         kb_end(&b);
         kb_store(&b, out, at, k_load(k, acc, k_int(k, 0)));
         break;
@@ -73,7 +77,8 @@ static void build_lanes(KCtx *k, Kernel *kn, int c, int width) {
         kb_store(&b, out, at, k_add(k, k_load(k, out, at), k_load(k, in, s)));
         kb_end(&b);
         break;
-    case 9: /* one element for all lanes, behind a condition that is false for some or all of them */
+    case 9: /* one element for all lanes, behind a condition that is false for some or all of them
+             */
         kb_if(&b, k_lt(k, at, ten));
         y = kb_let(&b, "y", k_load(k, in, k_int(k, 7)));
         kb_store(&b, out, at, k_mul(k, x, y));
@@ -106,9 +111,12 @@ static void expect_lanes(int c, int width, const float *in, const int *index, fl
         case 3: out[index[at]] = x; break;
         case 4: out[at] = y >= 0 && y < LANE_N ? in[y] : 0; break;
         case 5:
-            if (at >= 25) out[at] = -x;
-            else if (out[at] = x + x, x < 5) out[at] = in[index[at]];
-            else out[2 * LANE_N - 1 - at] = x;
+            if (at >= 25)
+                out[at] = -x;
+            else if (out[at] = x + x, x < 5)
+                out[at] = in[index[at]];
+            else
+                out[2 * LANE_N - 1 - at] = x;
             break;
         case 6:
             out[at] = 0;
@@ -119,7 +127,9 @@ static void expect_lanes(int c, int width, const float *in, const int *index, fl
             out[at] = 0;
             for (int s = 0; s < at % 4; s++) out[at] += in[s];
             break;
-        case 9: if (at < 10) out[at] = x * in[7]; break;
+        case 9:
+            if (at < 10) out[at] = x * in[7];
+            break;
         case 10: out[at] = (float)(at % width) + ((at / width) % 2 ? x : 0); break;
         default: out[at] = (out[at] + x) * (out[at] + x); break;
         }
@@ -138,7 +148,8 @@ static void test_lanes(const Target *t, int opt) {
             kn->name = arena_printf(arena, "k%d_%d", c, widths[w]);
             build_lanes(k, kn, c, widths[w]);
         }
-    CodegenJit *j = codegen_llvm_jit(&m, t, &(CodegenOptions){.opt = opt, .jobs = 2, .verify = true}, diag);
+    CodegenJit *j =
+        codegen_llvm_jit(&m, t, &(CodegenOptions){.opt = opt, .jobs = 2, .verify = true}, diag);
     if (!CHECK(j != NULL)) return;
     float in[4 * LANE_N], got[2 * LANE_N], want[2 * LANE_N];
     int index[LANE_N];
@@ -150,15 +161,16 @@ static void test_lanes(const Target *t, int opt) {
         for (int e = 0; e < 2 * LANE_N; e++) got[e] = want[e] = (float)e;
         run(in, index, got);
         expect_lanes((int)i / N_WIDTHS, widths[i % N_WIDTHS], in, index, want);
-        if (!CHECK(!memcmp(got, want, sizeof got))) fprintf(stderr, "%s -O%d %s\n", t->name, opt, kernels[i]->name);
+        if (!CHECK(!memcmp(got, want, sizeof got)))
+            fprintf(stderr, "%s -O%d %s\n", t->name, opt, kernels[i]->name);
     }
     codegen_jit_destroy(j);
 }
 
-/* ---- a model ------------------------------------------------------------------------------------ */
+/* ---- a model --------------------------------------------------------------------------------- */
 
-/* y[n, 4] = (x[n, 4] + bias[4]) * scale, in two kernels with the sum in the arena; the second one is
- * parallel over n. z holds x's elements that are > 0, their number is found: z[found]. */
+/* y[n, 4] = (x[n, 4] + bias[4]) * scale, in two kernels with the sum in the arena; the second one
+ * is parallel over n. z holds x's elements that are > 0, their number is found: z[found]. */
 typedef struct Model {
     KModule m;
     Kernel *kernel[3];
@@ -195,7 +207,8 @@ static Kernel *build_add(KCtx *k) {
     KBuf *x = param(k, kn, DT_F32, "x", false), *bias = param(k, kn, DT_F32, "bias", false);
     KBuf *sum = param(k, kn, DT_F32, "sum", true);
     kb_begin(&b, k, &kn->body);
-    const KExpr *i = kb_for(&b, LOOP_SERIAL, "i", k_var(k, n)), *l = kb_for(&b, LOOP_VECTOR, "l", k_int(k, 4));
+    const KExpr *i = kb_for(&b, LOOP_SERIAL, "i", k_var(k, n)),
+                *l = kb_for(&b, LOOP_VECTOR, "l", k_int(k, 4));
     const KExpr *at = k_add(k, k_mul(k, i, k_int(k, 4)), l);
     kb_store(&b, sum, at, k_add(k, k_load(k, x, at), k_load(k, bias, l)));
     kb_end(&b);
@@ -211,7 +224,8 @@ static Kernel *build_scale(KCtx *k) {
     kb_begin(&b, k, &kn->body);
     const KExpr *four = kb_let(&b, "four", k_mul(k, k_var(k, n), k_int(k, 4)));
     const KExpr *i = kb_for(&b, LOOP_PARALLEL, "i", k_fdiv(k, four, k_int(k, 4)));
-    const KExpr *l = kb_for(&b, LOOP_VECTOR, "l", k_int(k, 4)), *at = k_add(k, k_mul(k, i, k_int(k, 4)), l);
+    const KExpr *l = kb_for(&b, LOOP_VECTOR, "l", k_int(k, 4)),
+                *at = k_add(k, k_mul(k, i, k_int(k, 4)), l);
     kb_store(&b, y, at, k_mul(k, k_load(k, sum, at), k_const(k, DT_F32, 3)));
     kb_end(&b);
     kb_end(&b);
@@ -254,19 +268,32 @@ static Model *build_model(void) {
     KVar *n = kvar_new(k, KV_SYMBOL, DT_I64, "batch", 1, 100);
     KVar *found = kvar_new(k, KV_SYMBOL, DT_I64, "found", 0, 400);
     found->computed = true;
-    *m = (KModule){.k = k, .arena = arena, .name = "net", .kernels = x->kernel, .n_kernels = 3, .inputs = &x->in,
-                   .outputs = x->out, .n_inputs = 1, .n_outputs = 2, .n_symbols = 1, .n_sizes = 1, .n_consts = 1};
+    *m = (KModule){.k = k,
+                   .arena = arena,
+                   .name = "net",
+                   .kernels = x->kernel,
+                   .n_kernels = 3,
+                   .inputs = &x->in,
+                   .outputs = x->out,
+                   .n_inputs = 1,
+                   .n_outputs = 2,
+                   .n_symbols = 1,
+                   .n_sizes = 1,
+                   .n_consts = 1};
     m->symbols = arena_array(arena, KVar *, 1);
     m->sizes = arena_array(arena, KVar *, 1);
     m->consts = arena_array(arena, KBuf *, 1);
     m->nodes = arena_alloc(arena, 2 * sizeof *m->nodes);
     m->n_nodes = 2;
-    m->nodes[0].name = "add", m->nodes[0].op = "Add", m->nodes[1].name = "mul", m->nodes[1].op = "Mul";
+    m->nodes[0].name = "add", m->nodes[0].op = "Add", m->nodes[1].name = "mul",
+    m->nodes[1].op = "Mul";
     m->symbols[0] = n, m->sizes[0] = found;
     memcpy(x->bias, (float[]){1, 2, 3, 4}, sizeof x->bias);
     const KExpr *four = k_int(k, 4), *size = k_mul(k, k_var(k, n), k_int(k, 16));
-    KBuf *in = model_buf(k, MEM_INPUT, DT_F32, "x", 0), *sum = model_buf(k, MEM_ARENA, DT_F32, "sum", 0);
-    KBuf *y = model_buf(k, MEM_OUTPUT, DT_F32, "y", 0), *z = model_buf(k, MEM_OUTPUT, DT_F32, "z", 1);
+    KBuf *in = model_buf(k, MEM_INPUT, DT_F32, "x", 0),
+         *sum = model_buf(k, MEM_ARENA, DT_F32, "sum", 0);
+    KBuf *y = model_buf(k, MEM_OUTPUT, DT_F32, "y", 0),
+         *z = model_buf(k, MEM_OUTPUT, DT_F32, "z", 1);
     m->consts[0] = model_buf(k, MEM_CONST, DT_F32, "bias", 0);
     m->consts[0]->data = x->bias;
     sum->offset = k_int(k, 64);
@@ -309,7 +336,8 @@ static void see_parallel(void *pool, smelt_range_fn *fn, void *ctx, int64_t n) {
     fn(ctx, 0, n / 2);
 }
 
-static void check_results(const float *x, const float *y, const float *z, int64_t n, int64_t found) {
+static void check_results(const float *x, const float *y, const float *z, int64_t n,
+                          int64_t found) {
     int64_t positive = 0;
     for (int64_t i = 0; i < 4 * n; i++) {
         CHECK(y[i] == (x[i] + (float)(1 + i % 4)) * 3);
@@ -326,10 +354,12 @@ static void test_model(const Target *t, int opt, bool weights_file) {
     const smelt_model *m = codegen_jit_model(j);
     CHECK(m->struct_size == sizeof *m && m->abi == SMELT_ABI_VERSION && !strcmp(m->name, "net"));
     CHECK(m->n_inputs == 1 && m->n_outputs == 2 && m->n_symbols == 2 && m->n_nodes == 2);
-    CHECK(m->inputs[0].dims[0] == -1 && m->inputs[0].dims[1] == 4 && m->inputs[0].max_bytes == 1600);
+    CHECK(m->inputs[0].dims[0] == -1 && m->inputs[0].dims[1] == 4 &&
+          m->inputs[0].max_bytes == 1600);
     CHECK(m->outputs[1].dims[0] == -2 && !strcmp(m->symbols[1].name, "found"));
     CHECK(m->symbols[0].kind == SMELT_SYMBOL_ARGUMENT && m->symbols[1].kind == SMELT_SYMBOL_DATA);
-    CHECK(m->arena_bytes == 64 + 1600 + 63 && m->weight_bytes == 16 && !strcmp(m->nodes[1].op, "Mul"));
+    CHECK(m->arena_bytes == 64 + 1600 + 63 && m->weight_bytes == 16 &&
+          !strcmp(m->nodes[1].op, "Mul"));
 
     static float x[400], y[400], z[400];
     static char memory[4096];
@@ -339,12 +369,24 @@ static void test_model(const Target *t, int opt, bool weights_file) {
     CHECK(m->symbols_for(symbols) == SMELT_OK && symbols[1] == 400);
     for (int i = 0; i < 400; i++) x[i] = (float)(i * 5 % 17 - 8);
     Seen seen = {.cancel_at = UINT32_MAX};
-    smelt_hooks hooks = {.struct_size = sizeof hooks, .pool = &seen, .user = &seen, .parallel_for = see_parallel,
-                         .before_node = see_before, .after_node = see_after, .cancel = see_cancel};
+    smelt_hooks hooks = {.struct_size = sizeof hooks,
+                         .pool = &seen,
+                         .user = &seen,
+                         .parallel_for = see_parallel,
+                         .before_node = see_before,
+                         .after_node = see_after,
+                         .cancel = see_cancel};
     const void *inputs[] = {x};
     void *outputs[] = {y, z};
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = 1, .n_outputs = 2, .n_symbols = 2, .inputs = inputs,
-                       .outputs = outputs, .symbols = symbols, .arena = memory + 3, .arena_bytes = need};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = 1,
+                       .n_outputs = 2,
+                       .n_symbols = 2,
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .symbols = symbols,
+                       .arena = memory + 3,
+                       .arena_bytes = need};
     CHECK(m->run(&call) == SMELT_OK);
     check_results(x, y, z, 5, symbols[1]);
     call.hooks = &hooks;
@@ -382,11 +424,12 @@ static void test_model(const Target *t, int opt, bool weights_file) {
     codegen_jit_destroy(j);
 }
 
-/* ---- files -------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void test_files(const Target *t) {
     Model *net = build_model();
-    CodegenOptions one = {.opt = 2, .jobs = 1, .verify = true}, many = {.opt = 2, .jobs = 4, .verify = true};
+    CodegenOptions one = {.opt = 2, .jobs = 1, .verify = true},
+                   many = {.opt = 2, .jobs = 4, .verify = true};
     CodegenObject *a, *b;
     uint32_t n_a, n_b;
     CHECK(codegen_llvm_objects(arena, &net->m, t, &one, &a, &n_a, diag));
@@ -417,10 +460,12 @@ static void test_program(void) {
     fputs(program, f);
     fclose(f);
     if (system("cc --version >/dev/null 2>&1")) return;
-    CHECK(!system("cc -std=c99 -pedantic -Wall -Wextra -Werror use.c libnet.a -o use_a && ./use_a"));
+    CHECK(
+        !system("cc -std=c99 -pedantic -Wall -Wextra -Werror use.c libnet.a -o use_a && ./use_a"));
     CHECK(!system("cc -std=c99 -pedantic -Wall -Wextra -Werror use.c net.o -o use_o && ./use_o"));
-    CHECK(!system("c++ --version >/dev/null 2>&1 || exit 0; c++ -x c++ -std=c++17 -Wall -Wextra -Werror "
-                  "-fsyntax-only net.h"));
+    CHECK(!system(
+        "c++ --version >/dev/null 2>&1 || exit 0; c++ -x c++ -std=c++17 -Wall -Wextra -Werror "
+        "-fsyntax-only net.h"));
     CHECK(!system("! nm -u net.o | grep -v 'memcpy\\|memset\\|memmove\\|^$' | grep ."));
     CHECK(!system("! size -A net.o | grep -E '^\\.(data|bss) ' | awk '$2 > 0' | grep ."));
     CHECK(!system("test \"$(nm -g --defined-only net.o | wc -l)\" -ge 2"));
@@ -428,14 +473,16 @@ static void test_program(void) {
 
 /* Machines that are not this one: everything must come out of LLVM's code generators. */
 static void test_foreign(void) {
-    static const char *const triples[] = {"aarch64-linux-gnu", "riscv64-linux-gnu", "armv7-linux-gnueabihf",
-                                          "x86_64-apple-macosx11.0.0", "x86_64-pc-windows-msvc", "wasm32-unknown-unknown"};
+    static const char *const triples[] = {"aarch64-linux-gnu",      "riscv64-linux-gnu",
+                                          "armv7-linux-gnueabihf",  "x86_64-apple-macosx11.0.0",
+                                          "x86_64-pc-windows-msvc", "wasm32-unknown-unknown"};
     for (size_t i = 0; i < sizeof triples / sizeof triples[0]; i++) {
         const Target *t = codegen_target(arena, triples[i], NULL, NULL, diag);
         if (!CHECK(t != NULL)) continue;
         Model *net = build_model();
         char *path = arena_printf(arena, "libnet_%zu.a", i);
-        CHECK(codegen_llvm_library(&net->m, t, &(CodegenOptions){.opt = 2, .jobs = 2, .verify = true},
+        CHECK(codegen_llvm_library(&net->m, t,
+                                   &(CodegenOptions){.opt = 2, .jobs = 2, .verify = true},
                                    (CodegenPaths){path, NULL, NULL}, diag));
     }
     CHECK(!codegen_target(arena, "pdp11-unknown-none", NULL, NULL, diag_create()));
@@ -445,7 +492,8 @@ int main(void) {
     arena = arena_create();
     diag = diag_create();
     const Target *host = codegen_target(arena, NULL, NULL, NULL, diag);
-    const Target *plain = codegen_target(arena, NULL, strcmp(host->arch, "x86_64") ? NULL : "x86-64", NULL, diag);
+    const Target *plain =
+        codegen_target(arena, NULL, strcmp(host->arch, "x86_64") ? NULL : "x86-64", NULL, diag);
     for (int opt = 0; opt <= 3; opt += 3) {
         test_lanes(host, opt);
         test_lanes(plain, opt);

@@ -1,0 +1,107 @@
+/* The command line: what its files share. main.c turns the exit code of one command into the process's. */
+#ifndef SMELT_DRIVER_DRIVER_H
+#define SMELT_DRIVER_DRIVER_H
+
+#include "codegen/codegen.h"
+#include "frontend/frontend.h"
+#include "frontend/mapped.h"
+#include "ir/support/map.h"
+#include "passes/pass.h"
+
+enum { STATUS_GOOD = 0, STATUS_MODEL = 1, STATUS_USAGE = 2, STATUS_UNSUPPORTED = 3, STATUS_BUG = 70 };
+
+/* ---- options.c ----------------------------------------------------------------------------------- */
+
+typedef enum Command {
+#define COMMAND(name, arguments, doc) COMMAND_##name,
+#include "driver/options.def"
+    COMMAND_NONE /* smelt --version */
+} Command;
+
+typedef const char *OptionText;
+typedef bool OptionFlag;
+typedef struct OptionNumber {
+    int64_t value;
+    bool given;
+} OptionNumber;
+typedef VEC(const char *) OptionList;
+
+#define OPTION_TYPE_FLAG   OptionFlag
+#define OPTION_TYPE_TEXT   OptionText
+#define OPTION_TYPE_CHOICE OptionText
+#define OPTION_TYPE_NUMBER OptionNumber
+#define OPTION_TYPE_LIST   OptionList
+
+typedef struct Options {
+    Command command;
+    const char *model; /* NULL when none was given */
+    Arena *arena;      /* of the lists */
+#define OPTION(field, spelling, kind, argument, commands, help) OPTION_TYPE_##kind field;
+#include "driver/options.def"
+} Options;
+
+/* Fills o from the command line; false after a message on stderr. */
+bool options_parse(Options *o, int argc, char **argv);
+/* The help of one command, or of all (COMMAND_NONE), on stdout. */
+void options_help(Command c);
+/* --list=options: one line for each option. */
+void options_list(void);
+/* Writes "smelt: " and the text, escaped, to stderr; returns STATUS_USAGE. */
+int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The elements of a comma separated list, in a. */
+const char **split_list(Arena *a, const char *list, int *n);
+
+/* ---- session.c ----------------------------------------------------------------------------------- */
+
+/* One model on its way through the compiler. */
+typedef struct Session {
+    const Options *o;
+    Diag *d;
+    Arena *arena;
+    const Target *target;
+    Module *m;
+    CodegenOptions codegen;
+    const Target *fold_target; /* this machine, once something was folded */
+    StrMap *folds;             /* signature to CodegenJit */
+    MappedFile file; /* the model, when it is IR text or comes from standard input */
+} Session;
+
+/* Finds the target and imports the model. False after messages; session_close either way. */
+bool session_open(Session *s, const Options *o);
+/* Runs the passes; stop_after, when not NULL, ends them unless the options name other passes. */
+bool session_compile(Session *s, const char *stop_after);
+/* The passes have come to a finished kernel module; a message when they have not. */
+bool session_is_complete(Session *s);
+/* Prints the messages, frees everything and gives the exit code: that of the messages or, without any,
+ * `otherwise`. */
+int session_close(Session *s, int otherwise);
+/* Says on stderr what is done now: with -v a line, on a terminal a line that goes away. */
+void progress(const Session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void progress_end(void);
+
+/* ---- c_compiler.c --------------------------------------------------------------------------------- */
+
+/* $CC or cc. */
+const char *c_compiler(void);
+/* Runs it (argv ends with NULL) to its end; false after a message when it failed. */
+bool run_compiler(Session *s, const char *const *argv);
+/* The folder that holds smelt.h: beside the installed program, or in the source tree it was built from. */
+const char *smelt_include_folder(Arena *a);
+
+/* ---- fold.c ---------------------------------------------------------------------------------------- */
+
+/* Module.run_kernel: compiles a kernel for this machine and runs it. user is the Session. */
+bool fold_kernel(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
+/* Frees what it compiled. */
+void fold_end(Session *s);
+
+/* ---- one file for each command ------------------------------------------------------------------- */
+
+int command_compile(const Options *o);
+int command_run(const Options *o);
+int command_bench(const Options *o);
+int command_info(const Options *o);
+int command_check(const Options *o);
+int command_list(const Options *o);
+
+#endif

@@ -1,0 +1,90 @@
+/* smelt run: compiles in memory, runs once, writes the outputs or shows what they look like. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "driver/runner.h"
+
+enum { SHOWN = 8 };
+
+static double element(const HostTensor *t, uint64_t i) {
+    Value v = {.dtype = t->dtype, .data = t->data, .data_bytes = t->n_bytes};
+    return value_const_float(&v, (int64_t)i);
+}
+
+/* "prob: f32[1, 1000] {0.1, 0.2, ...} least 0 most 0.9" */
+static void show(const HostTensor *t) {
+    StrBuf line = {0};
+    strbuf_escaped(&line, t->name, ESC_TERMINAL);
+    strbuf_printf(&line, ": %s[", dtype_info[t->dtype].name);
+    for (int i = 0; i < t->rank; i++) strbuf_printf(&line, "%s%" PRId64, i ? ", " : "", t->dims[i]);
+    strbuf_add(&line, "] {");
+    uint64_t n = t->dtype == DT_STR ? 0 : t->n_bytes / (uint64_t)dtype_bytes(t->dtype);
+    for (uint64_t i = 0; i < n && i < SHOWN; i++) strbuf_printf(&line, "%s%.6g", i ? ", " : "", element(t, i));
+    strbuf_add(&line, n > SHOWN ? ", ...}" : "}");
+    if (n > SHOWN) {
+        double least = INFINITY, most = -INFINITY;
+        for (uint64_t i = 0; i < n; i++) {
+            double v = element(t, i);
+            if (v < least) least = v;
+            if (v > most) most = v;
+        }
+        strbuf_printf(&line, " least %.6g most %.6g", least, most);
+    }
+    puts(strbuf_text(&line));
+    strbuf_free(&line);
+}
+
+static bool write_outputs(Session *s, const HostTensor *t, uint32_t n) {
+    const char *folder = s->o->out_folder;
+    bool npy = s->o->out_format && !strcmp(s->o->out_format, "npy");
+    mkdir(folder, 0777); /* a folder that is there is fine; any other problem shows at the files */
+    Output **files = arena_array(s->arena, Output *, n ? n : 1);
+    for (uint32_t i = 0; i < n; i++) {
+        files[i] = output_open(arena_printf(s->arena, "%s/output_%u.%s", folder, i, npy ? "npy" : "pb"));
+        if (npy) npy_write(files[i], &t[i]);
+        else pb_write(files[i], &t[i]);
+    }
+    StrBuf error = {0};
+    bool good = output_finish_all(files, (int)n, &error);
+    if (!good) diag_error(s->d, SRC_NOWHERE, "%s", strbuf_text(&error));
+    strbuf_free(&error);
+    return good;
+}
+
+static bool run(Session *s, Runner *r) {
+    if (!runner_read_inputs(r) || !runner_bind(r)) return false;
+    smelt_hooks hooks = {.struct_size = sizeof hooks};
+    smelt_pool *pool = NULL;
+    int status = s->o->threads.value > 1 ? smelt_pool_create((uint32_t)s->o->threads.value, &pool) : SMELT_OK;
+    if (pool) {
+        hooks.pool = pool;
+        hooks.parallel_for = smelt_pool_parallel_for;
+    }
+    progress(s, "running");
+    if (!status) status = runner_run(r, pool ? &hooks : NULL);
+    smelt_pool_destroy(pool);
+    progress_end();
+    if (status) {
+        diag_error(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1}, "the run failed: %s",
+                   smelt_status_string(status));
+        return false;
+    }
+    uint32_t n;
+    const HostTensor *out = runner_outputs(r, &n);
+    if (s->o->out_folder) return write_outputs(s, out, n);
+    for (uint32_t i = 0; i < n; i++) show(&out[i]);
+    return true;
+}
+
+int command_run(const Options *o) {
+    Session s;
+    if (!session_open(&s, o) || !session_compile(&s, NULL) || !session_is_complete(&s))
+        return session_close(&s, STATUS_MODEL);
+    Runner *r = runner_create(&s);
+    bool good = r && run(&s, r);
+    runner_destroy(r);
+    return session_close(&s, good ? STATUS_GOOD : STATUS_MODEL);
+}

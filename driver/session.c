@@ -1,0 +1,136 @@
+/* One model on its way through the compiler: the steps that all commands share. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/interface.h"
+#include "driver/driver.h"
+#include "ir/parse.h"
+
+#ifndef SMELT_VERIFY_DEFAULT
+#define SMELT_VERIFY_DEFAULT 0
+#endif
+
+static bool line_is_open; /* a progress line is on the terminal */
+
+void progress_end(void) {
+    if (line_is_open) fputs("\r\033[K", stderr);
+    line_is_open = false;
+}
+
+void progress(const Session *s, const char *fmt, ...) {
+    bool on_terminal = isatty(STDERR_FILENO) && !s->o->time && !s->o->trace && !s->o->dump;
+    if (!s->o->verbose && !on_terminal) return;
+    progress_end();
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("smelt: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    if (s->o->verbose) fputc('\n', stderr);
+    else line_is_open = true;
+    fflush(stderr);
+}
+
+/* "dir/resnet-50.onnx" gives resnet_50. */
+static const char *default_name(Arena *a, const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *name = arena_strdup(a, slash ? slash + 1 : path);
+    char *dot = strrchr(name, '.');
+    if (dot && dot > name) *dot = 0;
+    return c_identifier(a, strcmp(path, "-") ? name : "model");
+}
+
+/* NAME=N of --dim. */
+static bool parse_dims(Session *s, DimOverride **dims) {
+    const OptionList *list = &s->o->dims;
+    *dims = arena_array(s->arena, DimOverride, list->n ? list->n : 1);
+    for (uint32_t i = 0; i < list->n; i++) {
+        char *text = arena_strdup(s->arena, list->at[i]), *equals = strrchr(text, '='), *end;
+        long long v = equals ? strtoll(equals + 1, &end, 10) : 0;
+        if (!equals || end == equals + 1 || *end || v < 0 || v > INT32_MAX) {
+            diag_error(s->d, SRC_NOWHERE, "--dim takes NAME=N, not '%s'", list->at[i]);
+            return false;
+        }
+        *equals = 0;
+        (*dims)[i] = (DimOverride){text, v};
+    }
+    return true;
+}
+
+static int default_jobs(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 64 ? 64 : (int)n;
+}
+
+/* An ONNX model, IR text (whose first word says so), or either from standard input. */
+static Module *read_model(Session *s, const ImportOptions *import) {
+    const char *path = s->o->model;
+    if (!mapped_open(&s->file, path, s->d)) return NULL;
+    const char *bytes = (const char *)s->file.bytes;
+    if (parse_is_ir(bytes, s->file.n_bytes)) {
+        char *text = arena_alloc(s->arena, s->file.n_bytes + 1);
+        memcpy(text, bytes, s->file.n_bytes);
+        return parse_module(text, s->target, s->d);
+    }
+    if (!strcmp(path, "-")) return frontend_import_onnx_bytes("-", bytes, s->file.n_bytes, import, s->target, s->d);
+    mapped_close(&s->file);
+    return frontend_import_onnx(path, import, s->target, s->d);
+}
+
+bool session_open(Session *s, const Options *o) {
+    *s = (Session){.o = o, .d = diag_create(), .arena = arena_create()};
+    s->codegen.opt = o->opt.given ? (int)o->opt.value : 3;
+    s->codegen.jobs = o->jobs.given && o->jobs.value ? (int)(o->jobs.value > 64 ? 64 : o->jobs.value) : default_jobs();
+    s->codegen.weights_file = o->weights && !strcmp(o->weights, "file");
+    s->codegen.verify = SMELT_VERIFY_DEFAULT;
+    s->target = codegen_target(s->arena, o->target, o->cpu, o->features, s->d);
+    if (!s->target) return false;
+    ImportOptions import = {.n_dims = (int)o->dims.n};
+    DimOverride *dims;
+    if (!parse_dims(s, &dims)) return false;
+    import.dims = dims;
+    import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);
+    import.outputs = split_list(s->arena, o->cut_outputs, &import.n_outputs);
+    progress(s, "reading %s", o->model);
+    s->m = read_model(s, &import);
+    if (!s->m) return false;
+    s->m->name = o->name ? c_identifier(s->arena, o->name) : default_name(s->arena, o->model);
+    if (s->m->kmod) s->m->kmod->name = s->m->name;
+    s->m->opt = s->codegen.opt;
+    s->m->fast_math = o->fast_math;
+    s->m->run_kernel = fold_kernel;
+    s->m->run_kernel_user = s;
+    return true;
+}
+
+bool session_compile(Session *s, const char *stop_after) {
+    const Options *o = s->o;
+    PassOptions p = {.only = o->only, .skip = o->skip, .dump = o->dump, .dump_dir = o->dump_dir,
+                     .stop_after = o->stop_after, .trace = o->trace, .time = o->time,
+                     .verify = o->verify.given ? (int)o->verify.value : SMELT_VERIFY_DEFAULT};
+    if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
+    progress(s, "compiling %s", s->m->name);
+    return run_passes(s->m, &p);
+}
+
+bool session_is_complete(Session *s) {
+    if (s->m->kmod && s->m->facts & FACT_MEMORY) return true;
+    diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed for this");
+    return false;
+}
+
+int session_close(Session *s, int otherwise) {
+    progress_end();
+    if (s->m && !diag_n_errors(s->d)) frontend_is_intact(s->m, s->d);
+    int status = diag_exit_code(s->d);
+    diag_print(s->d);
+    fold_end(s);
+    if (s->m) module_destroy(s->m);
+    mapped_close(&s->file);
+    arena_destroy(s->arena);
+    diag_destroy(s->d);
+    return status ? status : otherwise;
+}

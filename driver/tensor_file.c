@@ -1,0 +1,146 @@
+/* Tensors in files: which format a path means, and ONNX's TensorProto. */
+#include "driver/tensor_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/mapped.h"
+#include "onnx.pb-c.h"
+
+bool tensor_size(DType t, const int64_t *dims, int rank, uint64_t *n_bytes) {
+    uint64_t n = (uint64_t)dtype_bytes(t);
+    for (int i = 0; i < rank; i++)
+        if (dims[i] < 0 || __builtin_mul_overflow(n, (uint64_t)dims[i], &n)) return false;
+    *n_bytes = n;
+    return n <= INT64_MAX;
+}
+
+static SrcLoc in_file(const char *path) {
+    return (SrcLoc){.file = path, .index = -1, .offset = -1};
+}
+
+/* ---- TensorProto ---------------------------------------------------------------------------------- */
+
+/* Elements from one of the typed fields: n of them, each `width` bytes, the low `to` bytes count. */
+static bool take_field(HostTensor *t, const void *field, size_t n, size_t width) {
+    size_t to = (size_t)dtype_bytes(t->dtype);
+    if (!n || n != t->n_bytes / to) return false;
+    for (size_t i = 0; i < n; i++)
+        memcpy((char *)t->data + i * to, (const char *)field + i * width, to);
+    return true;
+}
+
+static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
+    if (p->has_raw_data) {
+        if (p->raw_data.len != t->n_bytes) return false;
+        if (t->n_bytes) memcpy(t->data, p->raw_data.data, t->n_bytes);
+        return true;
+    }
+    if (!t->n_bytes) return true;
+    switch (t->dtype) {
+    case DT_F32: return take_field(t, p->float_data, p->n_float_data, sizeof(float));
+    case DT_F64: return take_field(t, p->double_data, p->n_double_data, sizeof(double));
+    case DT_I64: return take_field(t, p->int64_data, p->n_int64_data, sizeof(int64_t));
+    case DT_U32: case DT_U64: return take_field(t, p->uint64_data, p->n_uint64_data, sizeof(uint64_t));
+    default: return take_field(t, p->int32_data, p->n_int32_data, sizeof(int32_t));
+    }
+}
+
+static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, HostTensor *t, Diag *d) {
+    *t = (HostTensor){.name = arena_strdup(a, p->name ? p->name : ""), .dtype = dtype_from_onnx(p->data_type)};
+    if (t->dtype == DT_NONE || t->dtype == DT_STR) {
+        diag_unsupported(d, in_file(path), "holds elements of type %d, which smelt does not read", (int)p->data_type);
+        return false;
+    }
+    if (p->n_external_data) {
+        diag_error(d, in_file(path), "keeps its data in another file");
+        return false;
+    }
+    t->rank = p->n_dims > MAX_RANK ? MAX_RANK : (int)p->n_dims;
+    for (int i = 0; i < t->rank; i++) t->dims[i] = p->dims[i];
+    if (p->n_dims > MAX_RANK || !tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes)) {
+        diag_error(d, in_file(path), "has bad dims");
+        return false;
+    }
+    size_t there = p->raw_data.len / (size_t)dtype_bytes(t->dtype) + p->n_float_data + p->n_double_data +
+                   p->n_int32_data + p->n_int64_data + p->n_uint64_data;
+    if (there < t->n_bytes / (uint64_t)dtype_bytes(t->dtype)) {
+        diag_error(d, in_file(path), "holds fewer elements than its dims ask for");
+        return false;
+    }
+    t->data = arena_alloc(a, t->n_bytes ? t->n_bytes : 1);
+    if (take_data(t, p)) return true;
+    diag_error(d, in_file(path), "does not hold as many elements as its dims ask for");
+    return false;
+}
+
+bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d) {
+    Onnx__TensorProto *p = onnx__tensor_proto__unpack(NULL, n, bytes);
+    if (!p) {
+        diag_error(d, in_file(path), "is not a TensorProto");
+        return false;
+    }
+    bool good = pb_fill(a, path, p, t, d);
+    onnx__tensor_proto__free_unpacked(p, NULL);
+    return good;
+}
+
+/* Everything but the data goes through protobuf-c; raw_data, field 9, is appended from where it lies. */
+void pb_write(Output *o, const HostTensor *t) {
+    Onnx__TensorProto p = ONNX__TENSOR_PROTO__INIT;
+    p.n_dims = (size_t)t->rank;
+    p.dims = (int64_t *)t->dims;
+    p.has_data_type = true;
+    p.data_type = dtype_info[t->dtype].onnx;
+    p.name = (char *)t->name;
+    uint8_t *head = xmalloc(onnx__tensor_proto__get_packed_size(&p) + 16);
+    size_t n = onnx__tensor_proto__pack(&p, head);
+    head[n++] = 9 << 3 | 2;
+    for (uint64_t length = t->n_bytes;; length >>= 7) {
+        head[n++] = (uint8_t)((length & 127) | (length > 127) << 7);
+        if (length <= 127) break;
+    }
+    output_write(o, head, n);
+    output_write(o, t->data, t->n_bytes);
+    free(head);
+}
+
+/* ---- files ---------------------------------------------------------------------------------------- */
+
+static bool ends_with(const char *path, const char *end) {
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && !strcmp(path + n - m, end);
+}
+
+static bool parse(Arena *a, const char *path, const char *member, const MappedFile *f, HostTensor *t, Diag *d) {
+    if (ends_with(path, ".npy")) return npy_parse(a, path, f->bytes, f->n_bytes, t, d);
+    if (ends_with(path, ".pb")) return pb_parse(a, path, f->bytes, f->n_bytes, t, d);
+    if (ends_with(path, ".npz")) {
+        const uint8_t *bytes;
+        size_t n;
+        return npz_member(a, path, f->bytes, f->n_bytes, member, &bytes, &n, d) && npy_parse(a, path, bytes, n, t, d);
+    }
+    diag_error(d, in_file(path), "has a name that does not end in .npy, .npz or .pb");
+    return false;
+}
+
+bool tensor_read(Arena *a, const char *path, const char *member, HostTensor *t, Diag *d) {
+    const char *colon = strstr(path, ".npz:");
+    if (colon) {
+        member = colon + strlen(".npz:");
+        char *file = arena_strdup(a, path);
+        file[member - path - 1] = 0;
+        path = file;
+    }
+    MappedFile f = {0};
+    if (!mapped_open(&f, path, d)) return false;
+    bool good = parse(a, path, member, &f, t, d);
+    if (good && t->dtype == DT_BOOL) /* one byte each, anything but 0 is true */
+        for (uint64_t i = 0; i < t->n_bytes; i++) ((uint8_t *)t->data)[i] = ((uint8_t *)t->data)[i] != 0;
+    if (good && !mapped_is_intact(&f)) {
+        diag_error(d, in_file(path), "changed while it was read");
+        good = false;
+    }
+    mapped_close(&f);
+    return good;
+}

@@ -1,0 +1,38 @@
+/* Tensors in files: NumPy's .npy and .npz, ONNX's TensorProto (.pb).
+ *
+ * The files are untrusted: every size is checked against the file before it is used. Data come out
+ * dense, row-major and in this machine's byte order, whatever the file holds. */
+#ifndef SMELT_DRIVER_TENSOR_FILE_H
+#define SMELT_DRIVER_TENSOR_FILE_H
+
+#include "codegen/output.h"
+#include "ir/graph.h"
+
+typedef struct HostTensor {
+    const char *name; /* of the tensor in the model, or in the file ("" when it has none) */
+    DType dtype;
+    int rank;
+    int64_t dims[MAX_RANK];
+    void *data;
+    uint64_t n_bytes;
+} HostTensor;
+
+/* Elements of these dims; false when the product or its bytes do not fit. */
+bool tensor_size(DType t, const int64_t *dims, int rank, uint64_t *n_bytes);
+
+/* Reads one tensor: the format follows the path's end. "x.npz:MEMBER" names a member of an archive;
+ * without one, `member` does, and where it is not in there an archive of one member gives that. Data in
+ * a. False after a message in d. */
+bool tensor_read(Arena *a, const char *path, const char *member, HostTensor *t, Diag *d);
+/* The bytes of a .npy, as npz members are too. `path` is for messages. */
+bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d);
+/* The bytes of an archive's member, inflated, in a. */
+bool npz_member(Arena *a, const char *path, const uint8_t *zip, size_t n, const char *member,
+                const uint8_t **bytes, size_t *n_bytes, Diag *d);
+/* The same for a serialised TensorProto. */
+bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d);
+
+void npy_write(Output *o, const HostTensor *t);
+void pb_write(Output *o, const HostTensor *t);
+
+#endif

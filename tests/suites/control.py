@@ -1,0 +1,114 @@
+"""If, Loop and Scan: results against onnxruntime, and what is refused with a message.
+
+The case files of tests/ops cannot write subgraphs down; these models are built here.
+"""
+import os
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from harness import Case, check
+from suites.ops import load_outputs, save_inputs
+
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def info(name, dtype=FLOAT, dims=None):
+    return helper.make_tensor_value_info(name, dtype, dims)
+
+
+def branch(op, output, inputs=("x",), **attributes):
+    return helper.make_graph([helper.make_node(op, list(inputs), [output], **attributes)], output, [], [info(output)])
+
+
+def model(nodes, inputs, outputs, constants=()):
+    graph = helper.make_graph(nodes, "control", inputs, [info(o) for o in outputs],
+                              [numpy_helper.from_array(np.array(v), n) for n, v in constants])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def loop_body(again, carried=("Add", ("a", "a"), {})):
+    op, operands, attributes = carried
+    nodes = [helper.make_node(op, list(operands), ["b"], **attributes),
+             helper.make_node("ReduceSum", ["b"], ["sum"], keepdims=0), helper.make_node(*again)]
+    return helper.make_graph(nodes, "body", [info("i", INT, []), info("go", BOOL, []), info("a")],
+                             [info("on", BOOL, []), info("b"), info("sum")])
+
+
+GO_ON, STOP_EARLY = ("Identity", ["go"], ["on"]), ("Less", ["sum", "limit"], ["on"])
+X, XS, FLAG = info("x", FLOAT, [2, 3]), info("xs", FLOAT, [2, 5, 3]), info("c", BOOL, [])
+DOUBLED = branch("Concat", "e", ("x", "x"), axis=0)
+SUMMED = branch("ReduceSum", "u", keepdims=0)
+STEP = helper.make_graph([helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Relu", ["t"], ["o"])], "step",
+                         [info("s"), info("e")], [info("t"), info("o")])
+
+
+def if_node(then_branch, else_branch):
+    return helper.make_node("If", ["c"], ["y"], "choice", then_branch=then_branch, else_branch=else_branch)
+
+
+def loop_node(body, limit="n", condition=""):
+    return helper.make_node("Loop", [limit, condition, "x"], ["y", "z"], "loop", body=body)
+
+
+def scan_node(**attributes):
+    return helper.make_node("Scan", ["x", "xs"], ["y", "z"], "scan", body=STEP, num_scan_inputs=1, **attributes)
+
+
+def good_models():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
+    xs = np.linspace(-2, 3, 30, dtype=np.float32).reshape(2, 5, 3)
+    for value in (True, False):
+        feeds = {"x": x, "c": np.array(value)}
+        yield f"if_{value}", model([if_node(branch("Relu", "t"), branch("Neg", "e"))], [X, FLAG], ["y"]), feeds
+        yield f"if_sizes_{value}", model([if_node(branch("Relu", "t"), DOUBLED)], [X, FLAG], ["y"]), feeds
+        yield (f"if_known_{value}", model([if_node(branch("Relu", "t"), SUMMED)], [X], ["y"], [("c", value)]),
+               {"x": x})
+    for n in (0, 1, 5):
+        yield f"loop_{n}", model([loop_node(loop_body(GO_ON))], [X], ["y", "z"], [("n", n)]), {"x": x}
+    yield ("loop_stops", model([loop_node(loop_body(STOP_EARLY))], [X], ["y", "z"],
+                               [("n", 9), ("limit", np.float32(20))]), {"x": x})
+    for reverse in (0, 1):
+        attributes = {"scan_input_axes": [1], "scan_input_directions": [reverse]}
+        yield f"scan_{reverse}", model([scan_node(**attributes)], [X, XS], ["y", "z"]), {"x": x, "xs": xs}
+        attributes |= {"scan_output_axes": [-1], "scan_output_directions": [reverse]}
+        yield f"scan_out_{reverse}", model([scan_node(**attributes)], [X, XS], ["y", "z"]), {"x": x, "xs": xs}
+
+
+def refused_models():
+    yield "if_ranks", 3, "output 0 has rank 2 in then_branch and 0", model(
+        [if_node(branch("Relu", "t"), SUMMED)], [X, FLAG], ["y"])
+    yield "loop_grows", 3, "carried value 0 changes from [2, 3] to [4, 3]", model(
+        [loop_node(loop_body(GO_ON, ("Concat", ("a", "a"), {"axis": 0})))], [X], ["y", "z"], [("n", 3)])
+    yield "loop_unbounded", 3, "trip count has no bound", model(
+        [loop_node(loop_body(STOP_EARLY), "", "c")], [X, FLAG], ["y", "z"], [("limit", np.float32(20))])
+    yield "scan_axis", 1, "axis 4 is outside of rank 3", model(
+        [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
+
+
+def run_good(ctx, m, feeds):
+    import onnxruntime
+    folder = ctx.new_dir()
+    path, out = os.path.join(folder, "m.onnx"), os.path.join(folder, "out")
+    onnx.save(m, path)
+    save_inputs(os.path.join(folder, "in"), m, feeds)
+    os.makedirs(out)
+    ctx.smelt("run", path, "--backend=interpret", "--inputs", os.path.join(folder, "in"), "--outputs", out)
+    session = onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
+    for i, want in enumerate(session.run(None, feeds)):
+        got = load_outputs(out, i + 1)[i]
+        check(got.shape == want.shape, f"output {i} has shape {got.shape}, expected {want.shape}")
+        check(np.allclose(got, want, rtol=1e-6, atol=1e-6), f"output {i} is {got}, expected {want}")
+
+
+def run_refused(ctx, m, status, text):
+    path = os.path.join(ctx.new_dir(), "m.onnx")
+    onnx.save(m, path)
+    done = ctx.smelt("compile", path, "-o", os.path.join(ctx.new_dir(), "x.a"), expect=status)
+    check(text in done.stderr, f"no message with '{text}':\n{done.stderr}")
+
+
+def cases(ctx):
+    good = [Case(name, lambda m=m, f=f: run_good(ctx, m, f)) for name, m, f in good_models()]
+    return good + [Case(name, lambda m=m, s=s, t=t: run_refused(ctx, m, s, t)) for name, s, t, m in refused_models()]

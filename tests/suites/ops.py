@@ -1,0 +1,328 @@
+"""Every operator against an outside judge: tests/ops/OP.case, run by the interpreter, LLVM and the C backend.
+
+A case file is lines of words; '#' starts a comment. The file's name is the operator (OP or OP-part).
+
+    case NAME INPUT... [attr=VALUE...]              must agree with the judge
+    error "TEXT" INPUT... [attr=VALUE...]           must be refused as invalid with a message that has TEXT
+    unsupported "TEXT" INPUT... [attr=VALUE...]     valid, but refused with a message that has TEXT
+
+An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an absent input and a leading '!' makes a
+constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs. A tensor without
+elements is always a constant: in a model's input a dim of 0 means that the dim is not known.
+
+    f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
+
+A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
+Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
+onnxruntime), @domain=D, @tol=T (a wider relative tolerance, with a comment that says why), @opset=N.
+
+The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
+cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
+"""
+import ast
+import os
+import re
+import shlex
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import ml_dtypes    # comes with onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from harness import Case, Failed, Skip, check
+
+OPSET = 22
+IR_VERSION = 10
+BACKENDS = {"interpret": "nodev", "llvm": "cpu", "c": "cpu"}
+DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8,
+          "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32,
+          "u64": np.uint64, "bool": np.bool_}
+ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
+              "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
+              "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
+              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL}
+# relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
+TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
+             np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+
+
+@dataclass
+class Tensor:
+    dtype: str
+    dims: list       # int, or (name, value)
+    values: np.ndarray
+    constant: bool
+
+    @property
+    def shape(self):
+        return tuple(d if isinstance(d, int) else d[1] for d in self.dims)
+
+
+@dataclass
+class OpCase:
+    op: str
+    name: str
+    kind: str                 # case, error, unsupported
+    text: str = ""            # of the message expected
+    inputs: list = field(default_factory=list)      # Tensor or None
+    attributes: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+
+    @property
+    def n_out(self):
+        return int(self.options.get("out", 1))
+
+
+def is_float(dtype):
+    return dtype in ("f32", "f64", "f16", "bf16")
+
+
+def random_values(rng, dtype, shape, low, high):
+    if low is not None:
+        v = rng.uniform(low, high, shape) if is_float(dtype) else rng.integers(int(low), int(high) + 1, shape)
+    elif is_float(dtype):
+        v = rng.standard_normal(shape) * 2
+    elif dtype == "bool":
+        v = rng.integers(0, 2, shape)
+    else:
+        v = rng.integers(0 if dtype[0] == "u" else -10, 11, shape)
+    return np.asarray(v).astype(DTYPES[dtype])
+
+
+def parse_number(word, dtype):
+    if word in ("true", "false"):
+        return word == "true"
+    return float(word) if is_float(dtype) else int(word)
+
+
+def parse_tensor(word, rng):
+    match = INPUT.match(word)
+    check(match, f"not an input: {word}")
+    constant, dtype, dim_text, values, low, high = match.groups()
+    dims = []
+    for d in filter(None, dim_text.split(",")):
+        name, _, value = d.rpartition(":")
+        dims.append((name, int(value)) if name else int(d))
+    t = Tensor(dtype, dims, None, bool(constant) or 0 in dims)
+    if values is not None:
+        numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
+        flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])
+        t.values = np.full(t.shape, flat[0]) if flat.size == 1 else flat.reshape(t.shape)
+    else:
+        t.values = random_values(rng, dtype, t.shape, float(low) if low else None, float(high) if high else None)
+    return t
+
+
+def parse_attribute(word, rng):
+    name, _, value = word.partition("=")
+    if INPUT.match(value):
+        t = parse_tensor(value, rng)
+        return name, numpy_helper.from_array(t.values)
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def parse_line(op, line, number):
+    words = shlex.split(line, comments=True)
+    if not words:
+        return None
+    check(words[0] in ("case", "error", "unsupported") and len(words) > 1, f"line {number}: {line}")
+    kind = words[0]
+    name = words[1] if kind == "case" else f"{kind}_{number}"
+    c = OpCase(op, re.sub(r"\W", "_", name), kind, "" if kind == "case" else words[1])
+    rng = np.random.default_rng(zlib.crc32(f"{op}/{name}".encode()))
+    for word in words[2:]:
+        if word == "-":
+            c.inputs.append(None)
+        elif word[0] == "@":
+            key, _, value = word[1:].partition("=")
+            c.options[key] = value
+        elif INPUT.match(word):
+            c.inputs.append(parse_tensor(word, rng))
+        else:
+            key, value = parse_attribute(word, rng)
+            c.attributes[key] = value
+    return c
+
+
+def read_cases(path):
+    op = os.path.splitext(os.path.basename(path))[0].split("-")[0]
+    with open(path, encoding="utf-8") as f:
+        parsed = [parse_line(op, line, i + 1) for i, line in enumerate(f)]
+    cases = [c for c in parsed if c]
+    check(len({c.name for c in cases}) == len(cases), f"{path}: two cases have one name")
+    return cases
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+def build_model(cases, widen=False):
+    """(model, {input name: array}, [output names of each case]). widen: f16 and bf16 become f32."""
+    nodes, inputs, constants, outputs, feeds, out_names = [], [], [], [], {}, []
+    for i, c in enumerate(cases):
+        names = []
+        for j, t in enumerate(c.inputs):
+            names.append("" if t is None else f"c{i}_in{j}")
+            if t is None:
+                continue
+            wide = widen and t.dtype in ("f16", "bf16")
+            dtype = TensorProto.FLOAT if wide else ONNX_TYPES[t.dtype]
+            values = t.values.astype(np.float32) if wide else t.values
+            if t.constant:
+                constants.append(numpy_helper.from_array(values, names[j]))
+                continue
+            dims = [d if isinstance(d, int) else f"c{i}_{d[0]}" for d in t.dims]
+            inputs.append(helper.make_tensor_value_info(names[j], dtype, dims))
+            feeds[names[j]] = values
+        outs = [f"c{i}_out{j}" for j in range(c.n_out)]
+        nodes.append(helper.make_node(c.op, names, outs, name=c.name, domain=c.options.get("domain", ""),
+                                      **c.attributes))
+        outputs += [onnx.ValueInfoProto(name=o) for o in outs]
+        out_names.append(outs)
+    graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
+    opset = max(int(c.options.get("opset", OPSET)) for c in cases)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4)]
+    return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
+
+
+def run_onnxruntime(c, widen):
+    import onnxruntime
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model, feeds, outs = build_model([c], widen)
+    if any(v.dtype == ml_dtypes.bfloat16 for v in feeds.values()):
+        raise NotImplementedError("onnxruntime's Python interface takes no bf16")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return session.run(outs[0], feeds)
+
+
+def run_reference(c):
+    from onnx.reference import ReferenceEvaluator
+    model, feeds, outs = build_model([c])
+    return ReferenceEvaluator(model).run(outs[0], feeds)
+
+
+def judged(c):
+    """The judge's outputs. Those of a widened run come back in f32 and are rounded when they are compared."""
+    ways = [lambda: run_onnxruntime(c, False), lambda: run_onnxruntime(c, True), lambda: run_reference(c)]
+    if c.options.get("judge") == "ref":
+        ways = ways[2:]
+    problems = []
+    for way in ways:
+        try:
+            return [np.asarray(a) for a in way()]
+        except Exception as e:  # any judge may refuse; all of them is a broken case
+            problems.append(str(e).splitlines()[0] if str(e) else type(e).__name__)
+    raise Failed(f"{c.name}: no judge takes it: {'; '.join(problems)}")
+
+
+# ---- comparison ------------------------------------------------------------------------------------------------------
+
+def difference(c, got, want):
+    """'' when they agree, else what is wrong."""
+    if got.shape != want.shape:
+        return f"shape {list(got.shape)}, expected {list(want.shape)}"
+    if got.dtype != want.dtype:
+        if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
+            return f"dtype {got.dtype}, expected {want.dtype}"
+        want = want.astype(got.dtype)
+    if got.dtype not in TOLERANCE:
+        wrong = got != want
+    else:
+        relative, absolute = TOLERANCE[got.dtype]
+        relative = float(c.options.get("tol", relative))
+        g, w = got.astype(np.float64), want.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)) | (np.abs(g - w) <= absolute + relative * np.abs(w)))
+    if not wrong.any():
+        return ""
+    at = tuple(int(i) for i in np.argwhere(wrong)[0]) if wrong.ndim else ()
+    return f"{int(wrong.sum())} of {wrong.size} differ, first at {list(at)}: {got[at]}, expected {want[at]}"
+
+
+def save_inputs(folder, model, feeds):
+    os.makedirs(folder)
+    for i, v in enumerate(model.graph.input):
+        with open(os.path.join(folder, f"input_{i}.pb"), "wb") as f:
+            f.write(numpy_helper.from_array(np.asarray(feeds[v.name]), v.name).SerializeToString())
+
+
+def load_outputs(folder, count):
+    arrays = []
+    for i in range(count):
+        with open(os.path.join(folder, f"output_{i}.pb"), "rb") as f:
+            arrays.append(numpy_helper.to_array(TensorProto.FromString(f.read())))
+    return arrays
+
+
+def compare_cases(cases, got):
+    """got: the outputs of all cases, flat."""
+    problems, at = [], 0
+    for c in cases:
+        for j, want in enumerate(judged(c)):
+            text = difference(c, got[at + j], want)
+            if text:
+                problems.append(f"{c.op}/{c.name}: output {j}: {text}")
+        at += c.n_out
+    check(not problems, "\n".join(problems))
+
+
+def run_good(ctx, path, backend):
+    cases = [c for c in read_cases(path) if c.kind == "case"]
+    if not cases:
+        raise Skip("no case of a result")
+    folder = ctx.new_dir()
+    model, feeds, outs = build_model(cases)
+    model_path = os.path.join(folder, "cases.onnx")
+    onnx.save(model, model_path)
+    save_inputs(os.path.join(folder, "in"), model, feeds)
+    os.makedirs(os.path.join(folder, "out"))
+    done = ctx.smelt("run", model_path, f"--backend={backend}", "--inputs", os.path.join(folder, "in"), "--outputs",
+                     os.path.join(folder, "out"), expect=None)
+    if done.returncode == 2 and "--backend takes" in done.stderr:
+        raise Skip(f"this compiler's run has no backend {backend}")
+    check(done.returncode == 0, f"smelt run: exit status {done.returncode}\n{done.stderr}")
+    compare_cases(cases, load_outputs(os.path.join(folder, "out"), sum(len(o) for o in outs)))
+    return f"{len(cases)} cases"
+
+
+def refusal(ctx, part, status):
+    """Compiles the cases as one model: (the cases that got no message with their text, what was printed)."""
+    model_path = os.path.join(ctx.new_dir(), "cases.onnx")
+    onnx.save(build_model(part)[0], model_path)
+    done = ctx.smelt("compile", model_path, "-o", os.path.join(ctx.new_dir(), "x.a"), expect=status)
+    lines = done.stderr.splitlines()
+    return [c for c in part if not any(c.name in line and c.text in line for line in lines)], done.stderr
+
+
+def run_refused(ctx, path):
+    """What the importer refuses is not seen by the passes behind it: cases left over are tried one by one."""
+    n_cases = 0
+    for kind, status in (("error", 1), ("unsupported", 3)):
+        refused = [c for c in read_cases(path) if c.kind == kind]
+        n_cases += len(refused)
+        for first in range(0, len(refused), 16):     # the compiler stops after 20 messages
+            silent, printed = refusal(ctx, refused[first:first + 16], status)
+            for c in silent:
+                still_silent, printed = refusal(ctx, [c], status)
+                check(not still_silent, f"{c.name}: no message with '{c.text}'\n{printed}")
+    return f"{n_cases} refused"
+
+
+def cases(ctx):
+    folder = ctx.path("tests", "ops")
+    made = []
+    for file in sorted(f for f in os.listdir(folder) if f.endswith(".case")):
+        path, name = os.path.join(folder, file), file[:-len(".case")]
+        for backend, label in BACKENDS.items():
+            made.append(Case(f"{name}.{backend}", lambda p=path, b=backend: run_good(ctx, p, b), label))
+        if any(c.kind != "case" for c in read_cases(path)):
+            made.append(Case(f"{name}.refused", lambda p=path: run_refused(ctx, p)))
+    return made

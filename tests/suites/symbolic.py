@@ -1,0 +1,79 @@
+"""Shape arithmetic as exporters write it, over symbolic dims: one compilation, several sizes, onnxruntime's answers.
+
+Each chain ends in an output of its own, which would be wrong, or refused, if a content were lost on the way."""
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from harness import Case, check
+from model_files import smelt_run
+
+SIZES = ((2, 5), (1, 1), (3, 8))
+INT64_MIN = -2 ** 63
+
+CONSTANTS = {"at0": 0, "at1": 1, "two": 2, "zero": 0, "one": 1, "axis0": [0], "axis1": [1], "axis2": [2], "heads": [4],
+             "open": [-1], "ones": [1], "pads": [0, 1, 2, 0, 0, 0], "pairs": [-1, 2], "least": [INT64_MIN + 1],
+             "parts": [6, 2], "neg": [-1]}
+
+# (operator, inputs, outputs, attributes)
+CHAIN = (
+    ("Shape", "x", "dims", {}),
+    ("Gather", "dims at0", "batch", {}),
+    ("Gather", "dims at1", "length", {}),
+    ("Unsqueeze", "batch axis0", "batch1", {}),
+    ("Unsqueeze", "length axis0", "length1", {}),
+    # split heads: x -> [batch, length * 2 / 2, 4, -1] -> transposed
+    ("Mul", "length two", "double", {}),
+    ("Div", "double two", "half", {}),
+    ("Unsqueeze", "half axis0", "half1", {}),
+    ("Concat", "batch1 half1 heads open", "split_shape", {"axis": 0}),
+    ("Reshape", "x split_shape", "split", {}),
+    ("Transpose", "split", "y_heads", {"perm": [0, 2, 1, 3]}),
+    # positions: a range as long as the sequence, for every batch
+    ("Range", "zero length one", "positions", {}),
+    ("Concat", "batch1 length1", "grid", {"axis": 0}),
+    ("Expand", "positions grid", "y_positions", {}),
+    # the first `length` entries along axis 1
+    ("Slice", "x axis0 length1 axis1", "y_slice", {}),
+    # PyTorch's way to reorder pads: [begin, end] pairs, last axis first
+    ("Reshape", "pads pairs", "pads2", {}),
+    ("Slice", "pads2 open least axis0 neg", "pads3", {}),
+    ("Transpose", "pads3", "pads4", {"perm": [1, 0]}),
+    ("Reshape", "pads4 open", "pads5", {}),
+    ("Pad", "x pads5", "y_pad", {}),
+    # "-1 means 1" as Expand's exporters write it
+    ("Equal", "length1 open", "is_open", {}),
+    ("Where", "is_open ones length1", "filled", {}),
+    ("ConstantOfShape", "filled", "y_zeros", {}),
+    ("Split", "x parts", "y_part0 y_part1", {"axis": 2}),
+    ("Size", "x", "y_size", {}),
+    ("Shape", "y_heads", "y_shape", {}),
+)
+
+
+def chain_model():
+    nodes = [helper.make_node(op, i.split(), o.split(), **attributes) for op, i, o, attributes in CHAIN]
+    outputs = [o for _, _, names, _ in CHAIN for o in names.split() if o.startswith("y_")]
+    constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in CONSTANTS.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "length", 8])
+    graph = helper.make_graph(nodes, "chain", [x], [onnx.ValueInfoProto(name=o) for o in outputs], constants)
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 22)])
+
+
+def run(ctx, backend):
+    import onnxruntime
+    path = f"{ctx.new_dir()}/chain.onnx"
+    model = chain_model()
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch, length in SIZES:
+        x = np.random.default_rng(batch).standard_normal((batch, length, 8)).astype(np.float32)
+        want = session.run(None, {"x": x})
+        got = smelt_run(ctx, path, {"x": x}, f"--backend={backend}")
+        for name, reference in zip([o.name for o in model.graph.output], want):
+            check(got[name].shape == reference.shape and np.array_equal(got[name], reference),
+                  f"batch {batch}, length {length}: {name}: {got[name].shape}, expected {reference.shape}")
+
+
+def cases(ctx):
+    return [Case("chain.interpret", lambda: run(ctx, "interpret")), Case("chain.llvm", lambda: run(ctx, "llvm"), "cpu")]
