@@ -117,6 +117,8 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Schedule sch;
     if (s->n_red == 0 || p->m->target->vector_bytes <= 0) return;
+    for (int i = 0; i < s->n_red; i++)
+        if (k_is_value(s->red_extent[i], 0)) return; /* sums of nothing: the factors have no elements to pack */
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch);
     if (!fits) {
         swap_factors(s);
