@@ -68,15 +68,17 @@ static int kind_of(const KModule *m, const KExpr *dim) {
 
 typedef VEC(ApiSymbol) SymbolList;
 
-static void add_symbol(Arena *a, SymbolList *list, int kind, const KExpr *dim) {
+static void add_symbol(Arena *a, const KModule *m, SymbolList *list, int kind, const KExpr *dim) {
     for (uint32_t i = 0; i < list->n; i++)
         if (list->at[i].value == dim) return;
     StrBuf name = {0};
-    ApiSymbol s = {.kind = kind, .value = dim};
+    ApiSymbol s = {.kind = kind, .value = dim, .most = k_upper_bound(m->k, dim)};
     print_dim(&name, dim, false);
     s.name = arena_strdup(a, strbuf_text(&name));
     strbuf_free(&name);
-    k_range(dim, &s.min, &s.max);
+    int64_t ignored;
+    k_range(dim, &s.min, &ignored);
+    k_range(s.most, &ignored, &s.max);
     if (s.min < 0 && kind != API_ARGUMENT) s.min = 0;
     vec_push(a, list, s);
 }
@@ -87,7 +89,7 @@ static void add_dims(Arena *a, const KModule *m, const KIo *io, uint32_t n, int 
     for (uint32_t i = 0; i < n; i++)
         for (int d = 0; d < io[i].rank; d++)
             if (!k_is_int(io[i].dims[d], &fixed) && kind_of(m, io[i].dims[d]) == kind)
-                add_symbol(a, list, kind, io[i].dims[d]);
+                add_symbol(a, m, list, kind, io[i].dims[d]);
 }
 
 static void find_symbols(Arena *a, const KModule *m, Api *api) {
@@ -96,7 +98,7 @@ static void find_symbols(Arena *a, const KModule *m, Api *api) {
         KVar *v = m->symbols[i];
         ApiSymbol s = {
             .name = v->name, .kind = API_ARGUMENT, .min = v->lo < 0 ? 0 : v->lo, .max = v->hi};
-        s.value = k_var(m->k, v);
+        s.value = s.most = k_var(m->k, v);
         vec_push(a, &list, s);
     }
     for (int kind = API_DERIVED; kind <= API_DATA; kind++) {
