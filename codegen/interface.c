@@ -226,6 +226,17 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     return api;
 }
 
+/* Every dim found while running has a bound in the caller's symbols, whatever their values. */
+static bool has_bound(const Api *api, const ApiTensor *t) {
+    int64_t most;
+    for (int d = 0; d < t->io->rank; d++) {
+        if (t->dims[d] >= 0) continue;
+        const ApiSymbol *s = &api->symbols[-1 - t->dims[d]];
+        if (s->kind == API_DATA && k_is_int(s->most, &most) && most == INT64_MAX) return false;
+    }
+    return true;
+}
+
 bool api_check(const Api *api, const KModule *m, Diag *d) {
     int before = diag_n_errors(d);
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
@@ -233,7 +244,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
         if (t->io->dtype == DT_STR)
             diag_unsupported(d, SRC_NOWHERE, "tensor '%s': strings cannot be compiled yet",
                              t->io->name);
-        if (t->has_data_dims && t->max_bytes == UINT64_MAX)
+        if (!has_bound(api, t) || (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);
     }
     return diag_n_errors(d) == before;

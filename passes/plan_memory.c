@@ -98,10 +98,13 @@ static void note_given_symbol(const KExpr *e, void *user) {
     if (e->op == KO_var && e->u.var->kind == KV_SYMBOL && !e->u.var->computed) *found = true;
 }
 
-static void measure(Plan *p) {
+static void measure(Plan *p, Diag *d) {
     for (uint32_t i = 0; i < p->lives.n; i++) {
         Life *life = &p->lives.at[i];
         const KExpr *n = k_upper_bound(p->k, life->buf->n_elems);
+        int64_t most;
+        if (k_is_int(n, &most) && most == INT64_MAX)
+            diag_unsupported(d, SRC_NOWHERE, "tensor '%s': its size has no bound", life->buf->name);
         int64_t n_elems = n->hi, n_bytes = 0;
         bool from_caller = false;
         k_visit(p->k, n, note_given_symbol, &from_caller);
@@ -298,7 +301,7 @@ bool pass_plan_memory(Module *m) {
     walk(&p, &m->kmod->entry);
     p.now++;
     if (m->kmod->size_table) touch(&p, m->kmod->size_table);
-    measure(&p);
+    measure(&p, m->diag);
     m->kmod->arena_lower_bound = largest_live_set(&p);
     const KExpr *end = k_int(m->k, search(&p, m->kmod->arena_lower_bound));
     for (uint32_t i = 0; i < p.lives.n; i++) {
