@@ -47,6 +47,49 @@ def cases(ctx):
         folder, archive = ctx.compile(model)
         ctx.run(build(folder, "statuses.c", archive))
 
+    def runtime_sources():
+        folder = ctx.path("runtime")
+        return [os.path.join(folder, f) for f in sorted(os.listdir(folder)) if f.endswith(".c")]
+
+    def hooks(name, macs):
+        """A model of about so many multiply-adds, through the runtime's pool of threads and an odd one."""
+        def run():
+            folder, archive = ctx.compile(model if name == "digits" else ctx.model(name), "--name", "net")
+            ctx.run(build(folder, "hooks.c", *runtime_sources(), archive, "-DMODEL=net_model", f"-DMIN_MACS={macs}u",
+                          "-DIS_PARALLEL"))
+        return run
+
+    def stack():
+        folder, archive = ctx.compile(model)
+        return ctx.run(build(folder, "stack.c", archive, "-Wl,-z,now")).stdout.strip() + " bytes"
+
+    def shared():
+        folder, archive = ctx.compile(model)
+        _, library = ctx.compile(model, "--emit=shared", suffix=".so")
+        ctx.run(build(folder, "shared.c", archive, "-ldl"), library)
+
+    def weights_file():
+        """The right file is taken; a damaged, cut, extended, exchanged or missing one is a status."""
+        folder, archive = ctx.compile(model, "--weights=file")
+        other, second = ctx.compile(model, "--name", "second")
+        shutil.copy(os.path.join(other, "second.h"), folder)
+        program = build(folder, "weights.c", archive, second, *runtime_sources())
+        good = os.path.join(folder, "digits.weights")
+        with open(good, "rb") as f:
+            content = f.read()
+        check(os.path.getsize(archive) < len(content) + 60000, "the archive holds the weights too")
+        changed = lambda i: content[:i] + bytes([content[i] ^ 1]) + content[i + 1:]     # noqa: E731
+        variants = {"header": changed(16), "first": changed(64), "last": changed(len(content) - 1),
+                    "cut": content[:-1], "long": content + b"\0", "empty": b""}
+        ctx.run(program, good, 0)
+        ctx.run(program, os.path.join(folder, "missing"), 11)
+        ctx.run(program, folder, 11)
+        for name, bytes_ in variants.items():
+            path = os.path.join(folder, name)
+            with open(path, "wb") as f:
+                f.write(bytes_)
+            ctx.run(program, path, 6)
+
     def with_source(sanitizer, source, cc):
         """The model as C, instrumented together with the program, and the archive as LLVM made it."""
         def run():
@@ -152,6 +195,11 @@ def cases(ctx):
         Case("two_models_in_one_program", two_models, "cpu"),
         Case("eight_threads", threads, "cpu"),
         Case("wrong_calls_are_statuses", statuses, "cpu"),
+        Case("hooks", hooks("digits", 300000), "cpu"),
+        Case("hooks_of_large_model", hooks("mobilenet_v2", 300000000), "cpu"),
+        Case("stack_bound", stack, "cpu"),
+        Case("shared_library", shared, "cpu"),
+        Case("weights_file", weights_file, "cpu"),
         Case("threads_under_tsan", with_source("thread", "threads.c", "gcc"), "cpu"),
         Case("statuses_under_asan_gcc", with_source("address,undefined", "statuses.c", "gcc"), "cpu"),
         Case("statuses_under_asan_clang", with_source("address,undefined", "statuses.c", "clang-19"), "cpu"),
