@@ -107,8 +107,7 @@ static void describe_symbols(StrBuf *out, const Api *api) {
     }
 }
 
-static void print_parameters(StrBuf *out, const KModule *m, const Api *api,
-                             const CodegenOptions *o) {
+void header_parameters(StrBuf *out, const KModule *m, const Api *api, const CodegenOptions *o) {
     const char *next = "";
     for (uint32_t i = 0; i < api->n_arguments; i++, next = ", ")
         strbuf_printf(out, "%sint64_t %s", next, api->argument_names[i]);
@@ -193,7 +192,7 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");
     strbuf_printf(out, "int %s_run(", m->name);
-    print_parameters(out, m, api, o);
+    header_parameters(out, m, api, o);
     strbuf_printf(out,
                   ");\n\n/* Names, types, symbols and the generic call: see smelt.h. */\n"
                   "extern const smelt_model %s_model;\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n",

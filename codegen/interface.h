@@ -64,6 +64,8 @@ double api_flops(const KModule *m);
 /* The text of NAME.h: complete in itself, for C99 and C++11 and later. */
 void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
                   const CodegenOptions *o);
+/* The parameters of the typed call, without parentheses: what a definition must repeat. */
+void header_parameters(StrBuf *out, const KModule *m, const Api *api, const CodegenOptions *o);
 /* "model-name.1" as a C identifier: never empty, a keyword or reserved. */
 const char *c_identifier(Arena *a, const char *name);
 

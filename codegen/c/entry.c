@@ -382,15 +382,8 @@ static void emit_typed_run(CGen *g) {
     const Api *api = g->api;
     StrBuf b = {0};
     strbuf_printf(&b, "int %s_run(", m->name);
-    for (uint32_t i = 0; i < api->n_arguments; i++) strbuf_printf(&b, "int64_t %s, ", api->argument_names[i]);
-    for (uint32_t i = 0; i < m->n_inputs; i++)
-        strbuf_printf(&b, "const %s %s[], ", c_memory_type(m->inputs[i].dtype), api->inputs[i].c_name);
-    for (uint32_t i = 0; i < m->n_outputs; i++) {
-        strbuf_printf(&b, "%s %s[], ", c_memory_type(m->outputs[i].dtype), api->outputs[i].c_name);
-        if (api->outputs[i].has_data_dims) strbuf_printf(&b, "int64_t %s_dims[%d], ", api->outputs[i].c_name, m->outputs[i].rank);
-    }
-    strbuf_printf(&b, "void *arena%s%s)", api->n_arguments ? ", size_t arena_bytes" : "",
-                  g->o->weights_file ? ", const void *weights" : "");
+    header_parameters(&b, m, api, g->o);
+    strbuf_add(&b, ")");
     uint32_t mark = c_scope_mark(g);
     begin_function(g, strbuf_text(&b));
     c_line(g, "const void *smelt_in[%u];", m->n_inputs + 1);

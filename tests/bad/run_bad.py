@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Runs a binary over every fixture of make_fixtures.py and checks exit code, message and leavings.
+"""Runs a binary over every fixture and checks exit code, message, time, memory and leavings.
 
-    run_bad.py BINARY [PATTERN]
+    run_bad.py [--fast] [--table] BINARY [PATTERN]
 
-BINARY is smelt (each fixture goes through `smelt info` and `smelt compile`) or onnx_open, the
-reader alone. Each run has a time limit and, unless the binary has a sanitizer, a memory limit.
-Then a small model is cut at every byte, bits of it are flipped and noise is read: whatever the
-bytes, the exit code is 0, 1 or 3 and a failure says something.
+BINARY is smelt (each fixture goes through `smelt check`, `info` and `compile`, and through `run`
+where it says what that prints) or onnx_open, the reader alone. Each run has a time limit and, unless
+the binary has a sanitizer, a memory limit. Then a small model is cut at every byte, bits of it are
+flipped and noise is read: whatever the bytes, the exit code is 0, 1 or 3 and a failure says something.
+--fast leaves the large fixtures out and cuts less. --table prints the fixtures as docs/hostile.md has
+them, with the message that BINARY gave.
 """
+import argparse
 import os
 import random
 import re
@@ -18,6 +21,12 @@ import sys
 import tempfile
 
 import make_fixtures
+import names  # noqa: F401  each adds its fixtures to the table
+import shapes  # noqa: F401
+from encode import FIXTURES, make, small_model
+
+READER_SECTIONS = ("encoding", "tensors", "external data", "graph structure")
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Runner:
@@ -28,12 +37,25 @@ class Runner:
             self.is_sanitized = b"__asan_init" in f.read()
         self.n_runs = 0
         self.failures = []
+        self.rows = []
 
-    def commands(self, path, folder):
+    def commands(self, f, path, folder):
+        """(words, exit code expected, pattern of stderr, pattern of stdout)"""
         if not self.is_smelt:
-            return [[self.binary, path]]
-        out = os.path.join(folder, "out")
-        return [[self.binary, "info", path], [self.binary, "compile", path, "-o", out]]
+            return [([self.binary, path], f["code"], f["pattern"], "")]
+        late = f["pattern"] if f["compiles"] == f["code"] else ""
+        made = [(["check", path], f["code"], f["pattern"], ""), (["info", path], f["compiles"], late, ""),
+                (["compile", path, "-o", os.path.join(folder, "out.a")], f["compiles"], late, "")]
+        if f["prints"] is not None:
+            given = os.path.join(folder, "given")
+            os.mkdir(given)
+            for i, t in enumerate(f["inputs"]):
+                with open(os.path.join(given, f"input_{i}.pb"), "wb") as out:
+                    out.write(t)
+            data = ["--inputs", given] if f["inputs"] else []
+            for backend in ("interpret", "llvm"):
+                made.append((["run", path, f"--backend={backend}"] + data, 0, "", f["prints"]))
+        return [([self.binary] + w + f["options"], code, e, o) for w, code, e, o in made]
 
     def run(self, command, mib, seconds):
         def limit():
@@ -46,45 +68,59 @@ class Runner:
             done = subprocess.run(command, capture_output=True, timeout=seconds * scale,
                                   preexec_fn=limit, stdin=subprocess.DEVNULL, check=False)
         except subprocess.TimeoutExpired:
-            return None, f"no end within {seconds * scale} s"
-        return done.returncode, done.stderr.decode(errors="replace")
+            return None, f"no end within {seconds * scale} s", ""
+        return done.returncode, done.stderr.decode(errors="replace"), done.stdout.decode(errors="replace")
 
     def fail(self, what, why, text):
         self.failures.append(what)
         print(f"FAIL {what}: {why}\n{text[:2000]}")
 
+    @staticmethod
+    def limit(f, key, command):
+        limits = f[key] if isinstance(f[key], dict) else {"": f[key]}
+        return limits.get(command[1], limits[""])
+
     def check_fixture(self, f, folder):
-        path = make_fixtures.make(f, folder)
+        path = make(f, folder)
+        said = ""
+        commands = self.commands(f, path, folder)
         kept = {e.name for e in os.scandir(folder)}
-        for command in self.commands(path, folder):
-            code, text = self.run(command, f["mib"], f["seconds"])
-            what = f"{f['name']} ({' '.join(command[1:-1])})"
-            # compiling what reads well may still meet an operator or type that is not supported
-            accepted = {0, 1, 3} if "compile" in command and f["code"] == 0 else {f["code"]}
+        for command, expected, errors, prints in commands:
+            code, text, out = self.run(command, self.limit(f, "mib", command), self.limit(f, "seconds", command))
+            what = f"{f['name']} ({' '.join(command[1:])})"
+            said = said or text.strip()
+            # only what is run as well has to be supported
+            accepted = {0, 3} if expected == 0 and f["prints"] is None and "check" not in command else {expected}
             if code not in accepted:
-                self.fail(what, f"exit code {code}, expected {f['code']}", text)
-            elif code == f["code"] and not re.search(f["pattern"], text.strip(), re.M):
-                self.fail(what, f"no message like {f['pattern']!r}", text)
-            elif re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text):
-                self.fail(what, "a control character reached the terminal", repr(text))
+                self.fail(what, f"exit code {code}, expected {expected}", text)
+            elif code == f["code"] and not re.search(errors, text.strip(), re.M):
+                self.fail(what, f"no message like {errors!r}", text)
+            elif code and not text.strip():
+                self.fail(what, f"exit code {code} without a message", text)
+            elif not re.search(prints, out):
+                self.fail(what, f"printed nothing like {prints!r}", out)
+            elif UNSEEN.search(text) or UNSEEN.search(out):
+                self.fail(what, "a control character reached the terminal", repr(text + out))
             left = {e.name for e in os.scandir(folder)} - kept
             if left and code != 0:
                 self.fail(what, f"left {sorted(left)} behind", text)
+        self.rows.append((f, said.replace(folder + "/", "").replace(folder, ".")))
 
     def check_bytes(self, what, data, folder):
         path = os.path.join(folder, "model.onnx")
         with open(path, "wb") as out:
             out.write(data)
-        code, text = self.run(self.commands(path, folder)[0], 512, 2)
+        command = [self.binary, "check", path] if self.is_smelt else [self.binary, path]
+        code, text, _ = self.run(command, 512, 2)
         if code not in (0, 1, 3):
             self.fail(what, f"exit code {code}", text)
         elif code and not text.strip():
             self.fail(what, f"exit code {code} without a message", text)
 
 
-def mutated(rng, count):
-    whole = make_fixtures.small_model()
-    for n in range(len(whole)):
+def mutated(rng, count, every):
+    whole = small_model()
+    for n in range(0, len(whole), every):
         yield f"cut at {n}", whole[:n]
     for i in range(count):
         data = bytearray(whole)
@@ -95,26 +131,48 @@ def mutated(rng, count):
         yield f"noise {i}", noise
 
 
+def print_table(rows):
+    heading = None
+    for f, said in rows:
+        if f["section"] != heading:
+            heading = f["section"]
+            print(f"\n### {heading.capitalize()}\n\n| fixture | exit | message |\n|---|---|---|")
+        code = str(f["code"]) if f["code"] == f["compiles"] else f"{f['code']}, compile {f['compiles']}"
+        line = (said.splitlines() or [""])[0].replace("model.onnx: ", "", 1)
+        line = line if len(line) <= 150 else line[:147] + "..."
+        line = line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+        print(f"| {f['name']} | {code} | {line} |")
+
+
 def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    runner = Runner(sys.argv[1])
-    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--fast", action="store_true")
+    p.add_argument("--table", action="store_true")
+    p.add_argument("binary")
+    p.add_argument("pattern", nargs="?", default="")
+    a = p.parse_args()
+    runner = Runner(a.binary)
     root = tempfile.mkdtemp(prefix="smelt-bad-")
     try:
-        for f in make_fixtures.FIXTURES:
-            if not re.search(wanted, f["name"]):
+        for f in FIXTURES:
+            if not re.search(a.pattern, f["name"]) or (a.fast and f["slow"]):
+                continue
+            if not runner.is_smelt and f["section"] not in READER_SECTIONS:
                 continue
             folder = os.path.join(root, f["name"])
             os.mkdir(folder)
             runner.check_fixture(f, folder)
             shutil.rmtree(folder)
-        if not wanted:
-            for what, data in mutated(random.Random(7), 100 if runner.is_sanitized else 1000):
+        if not a.pattern and not a.table:
+            count = 20 if a.fast else 100 if runner.is_sanitized else 1000
+            for what, data in mutated(random.Random(7), count, 7 if a.fast else 1):
                 runner.check_bytes(what, data, root)
     finally:
         shutil.rmtree(root)
-    print(f"{runner.n_runs} runs, {len(runner.failures)} failures")
+    if a.table:
+        print_table(runner.rows)
+    else:
+        print(f"{runner.n_runs} runs, {len(runner.failures)} failures")
     sys.exit(1 if runner.failures else 0)
 
 
