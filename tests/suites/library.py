@@ -59,6 +59,10 @@ def cases(ctx):
                           "-DIS_PARALLEL"))
         return run
 
+    def dims():
+        folder, archive = ctx.compile(ctx.model("logreg_pipe_b1"), "--name", "net")
+        ctx.run(build(folder, "dims.c", archive))
+
     def stack():
         folder, archive = ctx.compile(model)
         return ctx.run(build(folder, "stack.c", archive, "-Wl,-z,now")).stdout.strip() + " bytes"
@@ -195,6 +199,7 @@ def cases(ctx):
         Case("two_models_in_one_program", two_models, "cpu"),
         Case("eight_threads", threads, "cpu"),
         Case("wrong_calls_are_statuses", statuses, "cpu"),
+        Case("wrong_dims_are_statuses", dims, "cpu"),
         Case("hooks", hooks("digits", 300000), "cpu"),
         Case("hooks_of_large_model", hooks("mobilenet_v2", 300000000), "cpu"),
         Case("stack_bound", stack, "cpu"),
