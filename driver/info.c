@@ -6,10 +6,13 @@
 #include "codegen/interface.h"
 #include "driver/driver.h"
 
+/* Nodes and inputs of nodes beyond which a model is described but not compiled: info answers at once. */
+enum { MOST_COMPILED = 50000 };
+
 /* What is counted in the graph as the model has it, before passes change it. */
 typedef struct Census {
     uint32_t nodes, of_op[OP_COUNT];
-    uint64_t parameters, weight_bytes;
+    uint64_t parameters, weight_bytes, reads;
     uint8_t *seen; /* by value id */
 } Census;
 
@@ -26,6 +29,7 @@ static void count_graph(Graph *g, void *user) {
     for (Node *n = g->first; n; n = n->next) {
         c->nodes++;
         c->of_op[n->op]++;
+        c->reads += (uint64_t)n->n_in;
         for (int i = 0; i < n->n_in; i++) count_const(c, n->in[i]);
     }
 }
@@ -47,8 +51,9 @@ static void print_ios(Arena *a, const char *what, const KIo *io, uint32_t n, boo
         if (json) printf("%s{\"name\": ", i ? ", " : "");
         else printf("%s ", what);
         print_quoted(io[i].name, json);
-        if (json) printf(", \"dtype\": \"%s\", \"shape\": \"%s\"}", dtype_info[io[i].dtype].name, io_shape(a, &io[i]));
-        else printf(": %s%s\n", dtype_info[io[i].dtype].name, io_shape(a, &io[i]));
+        printf(json ? ", \"dtype\": \"%s\", \"shape\": " : ": %s", dtype_info[io[i].dtype].name);
+        print_quoted(io_shape(a, &io[i]), json);
+        printf(json ? "}" : "\n");
     }
     if (json) printf("],\n");
 }
@@ -73,35 +78,57 @@ static void print_ops(const Census *c, bool json) {
     if (json) printf("}\n");
 }
 
-static void print_info(const Session *s, const Census *c) {
+static void print_compiled(const Session *s) {
     const KModule *km = s->m->kmod;
     bool json = s->o->json;
-    Api *api = api_create(s->arena, km, s->target);
-    if (json) printf("{\n");
-    print_ios(s->arena, "input", km->inputs, km->n_inputs, json);
-    print_ios(s->arena, "output", km->outputs, km->n_outputs, json);
-    print_number("parameters", (double)c->parameters, json);
-    print_number("weight bytes", (double)c->weight_bytes, json);
+    const Api *api = api_create(s->arena, km, s->target);
     print_number("packed weight bytes", (double)api->weight_bytes, json);
     print_number("multiply-adds", api_flops(km) / 2, json);
     print_number("kernels", km->n_kernels, json);
     int64_t arena;
     if (k_is_int(km->arena_bytes, &arena)) print_number("arena bytes", (double)arena, json);
     print_number("arena lower bound", (double)km->arena_lower_bound, json);
+}
+
+/* The model's inputs or outputs as the graph has them. */
+static KIo *ios_of(Arena *a, Value *const *v, uint32_t n) {
+    KIo *io = arena_array(a, KIo, n ? n : 1);
+    for (uint32_t i = 0; i < n; i++)
+        io[i] = (KIo){.name = v[i]->name, .dtype = v[i]->dtype, .rank = v[i]->shape.rank, .dims = v[i]->shape.dims};
+    return io;
+}
+
+static void print_all_ios(const Session *s, bool is_compiled) {
+    const KModule *km = s->m->kmod;
+    const Graph *g = s->m->main;
+    uint32_t n_in = is_compiled ? km->n_inputs : g->inputs.n, n_out = is_compiled ? km->n_outputs : g->outputs.n;
+    print_ios(s->arena, "input", is_compiled ? km->inputs : ios_of(s->arena, g->inputs.at, n_in), n_in, s->o->json);
+    print_ios(s->arena, "output", is_compiled ? km->outputs : ios_of(s->arena, g->outputs.at, n_out), n_out, s->o->json);
+}
+
+static void print_info(const Session *s, const Census *c, bool is_compiled) {
+    bool json = s->o->json;
+    if (json) printf("{\n");
+    print_all_ios(s, is_compiled);
+    print_number("parameters", (double)c->parameters, json);
+    print_number("weight bytes", (double)c->weight_bytes, json);
+    if (is_compiled) print_compiled(s);
+    else if (!json) printf("kernels and memory: found by smelt compile; left out for models of this size\n");
     print_ops(c, json);
     if (json) printf("}\n");
 }
 
 int command_info(const Options *o) {
     Session s;
-    bool good = session_open(&s, o);
+    bool good = session_open(&s, o), is_compiled = true;
     Census c = {0};
     if (good) {
         c.seen = arena_array(s.arena, uint8_t, s.m->n_values);
         if (s.m->main) graph_visit(s.m->main, count_graph, &c);
-        good = session_compile(&s, NULL) && session_is_complete(&s);
+        is_compiled = !s.m->main || c.nodes + c.reads <= MOST_COMPILED;
+        good = session_compile(&s, is_compiled ? NULL : "infer_shapes") && (!is_compiled || session_is_complete(&s));
     }
     progress_end();
-    if (good) print_info(&s, &c);
+    if (good) print_info(&s, &c, is_compiled);
     return session_close(&s, good ? STATUS_GOOD : STATUS_MODEL);
 }

@@ -964,7 +964,12 @@ static const KExpr *subst_below(KCtx *k, Memo *m, const KExpr *e, const Subst *s
 
 const KExpr *k_subst(KCtx *k, const KExpr *e, KVar *const *var, const KExpr *const *by, int n) {
     Subst s = {var, by, n, 0};
-    for (int i = 0; i < n; i++) s.mask |= UINT64_C(1) << (var[i]->id % 64);
+    bool changes = false;
+    for (int i = 0; i < n; i++) {
+        s.mask |= UINT64_C(1) << (var[i]->id % 64);
+        changes |= by[i]->op != KO_var || by[i]->u.var != var[i];
+    }
+    if (!changes) return e;
     Memo m = {0};
     const KExpr *r = subst_below(k, &m, e, &s);
     memo_free(&m);

@@ -11,29 +11,45 @@
 
 static const uint64_t LARGEST_CONSTANT = UINT64_C(2) << 30;
 
-/* Bytes of a constant root tensor in its layout. */
-static bool buffer_of(const KernelUse *use, uint32_t i, DefProgram *p, void **data, int64_t *n_elems) {
-    for (; p; p = p->parent)
-        for (uint32_t t = 0; t < p->tensors.n; t++) {
-            KTensor *x = p->tensors.at[t];
-            if (x->buf != use->bufs[i]) continue;
-            *data = (void *)x->data;
-            return x->data && k_is_int(tensor_n_elems(p->m->k, x), n_elems);
-        }
+/* The tensors whose bytes a stage touches: the roots of what it reads and of what it writes. */
+typedef VEC(KTensor *) Roots;
+
+static Roots roots_of(DefProgram *p, const Stage *s) {
+    Roots roots = {0};
+    KTensor *read[256];
+    const KExpr *offset;
+    int n = stage_reads(p, s, read, 256), n_outs = s->form == FORM_PROGRAM ? s->n_outs : 1;
+    for (int i = 0; i < n; i++) vec_push(p->m->scratch, &roots, tensor_root(p->m->k, read[i], &offset));
+    for (int i = 0; i < n_outs; i++) {
+        KTensor *out = s->form == FORM_PROGRAM ? s->outs[i] : s->out;
+        vec_push(p->m->scratch, &roots, tensor_root(p->m->k, out, &offset));
+    }
+    return roots;
+}
+
+/* Bytes and elements of the constant tensor, in its layout, that has this buffer. */
+static bool buffer_of(KCtx *k, const KBuf *buf, const Roots *roots, void **data, int64_t *n_elems) {
+    for (uint32_t i = 0; i < roots->n; i++) {
+        const KTensor *t = roots->at[i];
+        if (t->buf != buf) continue;
+        *data = (void *)t->data;
+        return t->data && k_is_int(tensor_n_elems(k, t), n_elems);
+    }
     return false;
 }
 
-static bool run(Module *m, DefProgram *p, KBlock body) {
+static bool run(Module *m, DefProgram *p, const Stage *s, KBlock body) {
     KernelUse use = kernel_extract(m->k, body);
     Kernel *kn = use.kernel;
     if (kn->n_scalars) return false;
     kn->name = "fold";
     kernel_expand_math(m->k, kn, m->target);
+    Roots roots = roots_of(p, s);
     void **data = arena_array(m->scratch, void *, kn->n_params);
     int64_t *n_elems = arena_array(m->scratch, int64_t, kn->n_params), total = 0;
     InterpretBuf *bufs = arena_array(m->scratch, InterpretBuf, kn->n_params);
     for (uint32_t i = 0; i < kn->n_params; i++) {
-        if (!buffer_of(&use, i, p, &data[i], &n_elems[i])) return false;
+        if (!buffer_of(m->k, use.bufs[i], &roots, &data[i], &n_elems[i])) return false;
         bufs[i] = (InterpretBuf){data[i], n_elems[i]};
         total += n_elems[i];
     }
@@ -95,7 +111,7 @@ bool evaluate_stage(DefProgram *p, Stage *s) {
     for (int i = 0; i < n_outs; i++)
         if (!give_data(p, s->form == FORM_PROGRAM ? s->outs[i] : s->out)) return false;
     stage_open(p, s, &body);
-    if (!run(p->m, p, body)) BUG("stage '%s' could not be evaluated", s->out->name);
+    if (!run(p->m, p, s, body)) BUG("stage '%s' could not be evaluated", s->out->name);
     release_inputs(p, s);
     return true;
 }

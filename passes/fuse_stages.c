@@ -106,6 +106,36 @@ static bool takes_substitution(const Stage *s) {
     return s->form == FORM_MAP || s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
 }
 
+typedef struct OwnPlace {
+    const Stage *map, *reader;
+    bool same;
+} OwnPlace;
+
+static void note_own_place(const KExpr *e, void *user) {
+    OwnPlace *o = user;
+    if (e->op != KO_at || e->u.tensor != o->map->out) return;
+    if (e->n_args != o->reader->out->rank) o->same = false;
+    for (int i = 0; i < e->n_args && o->same; i++)
+        o->same = e->arg[i]->op == KO_var && e->arg[i]->u.var == o->reader->axis[i];
+}
+
+/* A map that only this map reads, element by element, lends it its axes: then its body, perhaps of
+ * hundreds of nodes, goes in as it is, and a chain of n maps costs n steps. */
+static void share_axes(DefProgram *p, const Stage *map, Stage *reader) {
+    KCtx *k = p->m->k;
+    OwnPlace o = {map, reader, reader->form == FORM_MAP};
+    const KExpr *axes[MAX_RANK];
+    if (!o.same || reader->out->rank != map->out->rank) return;
+    for (int i = 0; i < map->out->rank; i++) {
+        if (reader->out->dims[i] != map->out->dims[i]) return;
+        axes[i] = k_var(k, map->axis[i]);
+    }
+    k_visit(k, reader->body, note_own_place, &o);
+    if (!o.same) return;
+    reader->body = k_subst(k, reader->body, reader->axis, axes, reader->out->rank);
+    memcpy(reader->axis, map->axis, sizeof reader->axis);
+}
+
 /* Puts map into reader unless the reader's indices become worse than reading memory. */
 static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     KCtx *k = p->m->k;
@@ -114,6 +144,7 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     KTensor *read[256];
     Measure old = measure(k, reader);
     stage_forget_reads(reader);
+    if (map->out->n_users == 0) share_axes(p, map, reader);
     stage_inline(p, reader, map);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;

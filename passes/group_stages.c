@@ -9,6 +9,8 @@
  * rows instead. */
 #include "passes/pass.h"
 
+enum { MAX_GROUP = 64 }; /* stages of one kernel: lower_kernels has room for as many */
+
 typedef struct RowRead {
     const Stage *first, *reader;
     int n_outer;
@@ -83,7 +85,7 @@ static void group_program(DefProgram *p, void *user) {
         if (s->group || s->is_alias || s->out == NULL || s->out->alias || !reduces_rows(p, s)) continue;
         int n_outer = outer_axes(s), n = 1;
         Stage *end = s->next;
-        for (; end && can_join(p, s, end, n_outer); end = end->next) n++;
+        for (; end && n < MAX_GROUP && can_join(p, s, end, n_outer); end = end->next) n++;
         if (n < 2) continue;
         for (Stage *x = s; x != end; x = x->next) x->group = next_group;
         next_group++;

@@ -141,7 +141,8 @@ static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
     KTensor *local[64];
     int n = 0, n_local = 0, n_outer = first->out->rank;
     double flops = 0;
-    for (Stage *s = first; s != end && n < 64; s = s->next) {
+    for (Stage *s = first; s != end; s = s->next) {
+        BUG_IF(n == 64, "a group of more than 64 stages");
         stages[n++] = s;
         flops += stage_flops(s);
     }
@@ -150,12 +151,8 @@ static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
         const KTensor *t = stages[i]->out;
         bool row_scalar = stages[i]->form == FORM_REDUCE && !t->dense_only;
         for (int a = n_outer; a < t->rank; a++) row_scalar &= k_is_value(t->dims[a], 1);
-        for (const Stage *s = p->first; s && row_scalar; s = s->next) {
-            if (s->group == first->group) continue;
-            KTensor *read[256];
-            int n_read = s->form == FORM_REGION ? 0 : stage_reads(p, s, read, 256);
-            for (int r = 0; r < n_read; r++) row_scalar &= read[r] != t;
-        }
+        for (uint32_t u = 0; u < t->users.n && row_scalar; u++)
+            row_scalar = t->users.at[u]->owner == p && t->users.at[u]->group == first->group;
         if (row_scalar) local[n_local++] = stages[i]->out;
     }
     KBlock body = {0};

@@ -5,10 +5,11 @@
  *
  * A buffer lives from the first to the last statement of the entry that touches it; one that lives
  * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
- * lives from the loop's start. Buffers are placed largest first at the
- * lowest offset free over their whole life; several orders are tried and the smallest arena is
- * kept. Sizes with symbols count with the symbols' upper bounds when those are known; others follow
- * one after the other behind the planned part, with symbolic offsets. */
+ * lives from the loop's start. Buffers are placed largest first at the lowest offset free over their
+ * whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED buffers
+ * they are placed in the order of time instead, which takes time proportional to their number. Sizes
+ * with symbols count with the symbols' upper bounds when those are known; others follow one after the
+ * other behind the planned part, with symbolic offsets. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +33,7 @@ typedef struct Plan {
     uint32_t n_ids, now;
 } Plan;
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, MOST_SEARCHED = 4096 };
 static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
 
 /* ---- lives -------------------------------------------------------------------------------------------- */
@@ -180,6 +181,78 @@ static int by_area(const void *a, const void *b) {
     return ax != ay ? (ax > ay ? -1 : 1) : by_size(a, b);
 }
 
+/* ---- very many buffers --------------------------------------------------------------------------------- */
+
+static int by_end(const void *a, const void *b) {
+    const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
+    return x->last != y->last ? (x->last < y->last ? -1 : 1) : by_size(a, b);
+}
+
+typedef struct Hole {
+    int64_t offset, n_bytes;
+} Hole;
+
+/* Gives the bytes of l back; holes lie in the order of their offsets and never touch. */
+static void free_place(Hole *hole, uint32_t *n_holes, const Life *l) {
+    uint32_t lo = 0, hi = *n_holes;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (hole[mid].offset < l->offset) lo = mid + 1;
+        else hi = mid;
+    }
+    bool joins_last = lo > 0 && hole[lo - 1].offset + hole[lo - 1].n_bytes == l->offset;
+    bool joins_next = lo < *n_holes && l->offset + l->n_bytes == hole[lo].offset;
+    if (joins_last && joins_next) {
+        hole[lo - 1].n_bytes += l->n_bytes + hole[lo].n_bytes;
+        memmove(hole + lo, hole + lo + 1, sizeof *hole * (--*n_holes - lo));
+    } else if (joins_last) {
+        hole[lo - 1].n_bytes += l->n_bytes;
+    } else if (joins_next) {
+        hole[lo].offset = l->offset;
+        hole[lo].n_bytes += l->n_bytes;
+    } else {
+        memmove(hole + lo + 1, hole + lo, sizeof *hole * ((*n_holes)++ - lo));
+        hole[lo] = (Hole){l->offset, l->n_bytes};
+    }
+}
+
+/* The offset of n_bytes: in the smallest hole that has room, else behind everything. */
+static int64_t take_place(Hole *hole, uint32_t *n_holes, int64_t n_bytes, int64_t *top) {
+    uint32_t best = UINT32_MAX;
+    for (uint32_t i = 0; i < *n_holes; i++)
+        if (hole[i].n_bytes >= n_bytes && (best == UINT32_MAX || hole[i].n_bytes < hole[best].n_bytes)) best = i;
+    if (best == UINT32_MAX) {
+        bool grows = *n_holes && hole[*n_holes - 1].offset + hole[*n_holes - 1].n_bytes == *top;
+        int64_t at = grows ? hole[--*n_holes].offset : *top;
+        *top = at + n_bytes;
+        return at;
+    }
+    int64_t at = hole[best].offset;
+    hole[best].offset += n_bytes;
+    hole[best].n_bytes -= n_bytes;
+    if (!hole[best].n_bytes) memmove(hole + best, hole + best + 1, sizeof *hole * (--*n_holes - best));
+    return at;
+}
+
+/* Places the lives in the order of time, as an allocator would: one step each. */
+static int64_t place_by_time(Life **order, uint32_t n) {
+    Life **ends = xmalloc(sizeof *ends * (n + 1));
+    Hole *hole = xmalloc(sizeof *hole * (n + 1));
+    uint32_t n_holes = 0, n_ended = 0;
+    int64_t top = 0;
+    memcpy(ends, order, sizeof *ends * n);
+    qsort(order, n, sizeof *order, by_start);
+    qsort(ends, n, sizeof *ends, by_end);
+    for (uint32_t i = 0; i < n; i++) {
+        for (; ends[n_ended]->last < order[i]->first; n_ended++)
+            if (ends[n_ended]->n_bytes) free_place(hole, &n_holes, ends[n_ended]);
+        order[i]->offset = order[i]->n_bytes ? take_place(hole, &n_holes, order[i]->n_bytes, &top) : 0;
+    }
+    free(ends);
+    free(hole);
+    return top;
+}
+
 typedef int Compare(const void *, const void *);
 
 /* Best of several greedy orders, improved by moving the buffer that tops the arena to the front. */
@@ -190,7 +263,12 @@ static int64_t search(Plan *p, int64_t bound) {
     int64_t *kept = xmalloc(sizeof *kept * (p->lives.n + 1)), best = INT64_MAX;
     for (uint32_t i = 0; i < p->lives.n; i++)
         if (!p->lives.at[i].symbolic) order[n++] = &p->lives.at[i];
-    for (int c = 0; c < 4; c++) {
+    if (n > MOST_SEARCHED) {
+        best = place_by_time(order, n);
+        for (uint32_t i = 0; i < p->lives.n; i++) kept[i] = p->lives.at[i].offset;
+        bound = best;
+    }
+    for (int c = 0; c < 4 && best > bound; c++) {
         qsort(order, n, sizeof *order, compare[c]);
         for (int round = 0; round < 60 && best > bound; round++) {
             int64_t size = place(order, n, scratch);

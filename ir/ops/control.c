@@ -139,7 +139,7 @@ static Shape without_dim(Module *m, Shape s, int axis) {
 static bool check_stackable(Module *m, const Node *n, int i, const Value *v) {
     if (!check_tensor(m, n, v)) return false;
     if (v->shape.rank < MAX_RANK) return true;
-    diag_unsupported(m->diag, n->loc, "output %d would have a rank above %d", i, MAX_RANK);
+    diag_error(m->diag, n->loc, "output %d would have a rank above %d", i, MAX_RANK);
     return false;
 }
 

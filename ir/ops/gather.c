@@ -65,7 +65,7 @@ bool gather_infer(Module *m, Node *n) {
     if (!infer_axis(m, n, attr_int(n, "axis", 0), x.rank, &axis)) return false;
     if (!indices_fit(m, n, x.dims[axis], 0, 1)) return false;
     if (x.rank - 1 + index.rank > MAX_RANK) {
-        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported",
+        diag_error(m->diag, n->loc, "rank %d; at most %d is supported",
                          x.rank - 1 + index.rank, MAX_RANK);
         return false;
     }
@@ -161,7 +161,7 @@ bool gather_nd_infer(Module *m, Node *n) {
     Shape x = n->in[0]->shape, index = n->in[1]->shape;
     int rank = index.rank - 1 + x.rank - batch - depth;
     if (rank > MAX_RANK) {
-        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported", rank, MAX_RANK);
+        diag_error(m->diag, n->loc, "rank %d; at most %d is supported", rank, MAX_RANK);
         return false;
     }
     Shape out = shape_make(m->arena, rank);

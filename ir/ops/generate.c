@@ -272,7 +272,7 @@ bool one_hot_infer(Module *m, Node *n) {
         return false;
     Shape index = n->in[0]->shape;
     if (index.rank == MAX_RANK) {
-        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported", index.rank + 1,
+        diag_error(m->diag, n->loc, "rank %d; at most %d is supported", index.rank + 1,
                          MAX_RANK);
         return false;
     }

@@ -249,7 +249,7 @@ static bool inserted_axes(Module *m, const Node *n, bool *is_new, int *rank) {
     if (!infer_const_ints(m, n, 1, axes, MAX_RANK, &count)) return false;
     *rank = n->in[0]->shape.rank + count;
     if (*rank > MAX_RANK) {
-        diag_unsupported(m->diag, n->loc, "rank %d; at most %d is supported", *rank, MAX_RANK);
+        diag_error(m->diag, n->loc, "rank %d; at most %d is supported", *rank, MAX_RANK);
         return false;
     }
     return infer_axes(m, n, axes, count, *rank, is_new);
