@@ -47,6 +47,7 @@ struct Api {
     uint64_t model_hash;      /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
     CpuCheck cpu_check;
+    uint64_t *node_macs; /* smelt_node.macs, one for each of KModule.nodes */
 };
 
 Api *api_create(Arena *a, const KModule *m, const Target *t);
