@@ -29,7 +29,7 @@ typedef struct ApiTensor {
 
 /* How each call tests the processor; codegen/llvm/cpu.c has the reasons. */
 typedef enum CpuCheck {
-    CPU_NO_CHECK,    /* the architecture's baseline, or an architecture without an instruction for it */
+    CPU_NO_CHECK,    /* the baseline, or an architecture without an instruction for it */
     CPU_CHECK_STATE, /* only what costs nanoseconds: the registers that the system saves */
     CPU_CHECK_ALL    /* every feature */
 } CpuCheck;
