@@ -484,7 +484,9 @@ static void emit_tables(CGen *g) {
         quoted(b, g->m->nodes[i].name);
         strbuf_add(b, ", ");
         quoted(b, g->m->nodes[i].op);
-        strbuf_add(b, ", 0},\n");
+        strbuf_add(b, ", ");
+        print_u64(b, g->api->node_macs[i]);
+        strbuf_add(b, "},\n");
     }
     if (g->m->n_nodes) strbuf_add(b, "};\n\n");
 }
