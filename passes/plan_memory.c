@@ -8,8 +8,8 @@
  * lives from the loop's start. Buffers are placed largest first at the lowest offset free over their
  * whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED buffers
  * they are placed in the order of time instead, which takes time proportional to their number. Sizes
- * with symbols count with the symbols' upper bounds when those are known; others follow one after the
- * other behind the planned part, with symbolic offsets. */
+ * found while running count with their bounds (k_upper_bound); those that depend on the caller's symbols
+ * follow one after the other behind the planned part, with symbolic offsets. */
 #include <stdlib.h>
 #include <string.h>
 
