@@ -4,7 +4,7 @@
     run_bad.py [--fast] [--table] BINARY [PATTERN]
 
 BINARY is smelt (each fixture goes through `smelt check`, `info` and `compile`, and through `run`
-where it says what that prints) or onnx_open, the reader alone. Each run has a time limit and, unless
+where it says what that prints) or onnx_open, the reader alone. Each run has a limit of processor time and, unless
 the binary has a sanitizer, a memory limit. Then a small model is cut at every byte, bits of it are
 flipped and noise is read: whatever the bytes, the exit code is 0, 1 or 3 and a failure says something.
 --fast leaves the large fixtures out and cuts less. --table prints the fixtures as docs/hostile.md has
@@ -16,6 +16,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,14 +62,17 @@ class Runner:
         def limit():
             if not self.is_sanitized:
                 resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds * scale, seconds * scale + 1))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         scale = 8 if self.is_sanitized else 1
         self.n_runs += 1
         try:
-            done = subprocess.run(command, capture_output=True, timeout=seconds * scale,
+            done = subprocess.run(command, capture_output=True, timeout=seconds * scale * 20,
                                   preexec_fn=limit, stdin=subprocess.DEVNULL, check=False)
         except subprocess.TimeoutExpired:
-            return None, f"no end within {seconds * scale} s", ""
+            return None, f"no end within {seconds * scale * 20} s", ""
+        if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+            return None, f"no end within {seconds * scale} s of processor time", ""
         return done.returncode, done.stderr.decode(errors="replace"), done.stdout.decode(errors="replace")
 
     def fail(self, what, why, text):
