@@ -107,8 +107,7 @@ static void describe_symbols(StrBuf *out, const Api *api) {
     }
 }
 
-static void print_parameters(StrBuf *out, const KModule *m, const Api *api,
-                             const CodegenOptions *o) {
+void header_parameters(StrBuf *out, const KModule *m, const Api *api, const CodegenOptions *o) {
     const char *next = "";
     for (uint32_t i = 0; i < api->n_arguments; i++, next = ", ")
         strbuf_printf(out, "%sint64_t %s", next, api->argument_names[i]);
@@ -126,7 +125,7 @@ static void print_parameters(StrBuf *out, const KModule *m, const Api *api,
     if (o->weights_file) strbuf_add(out, ", const void *weights");
 }
 
-static void print_macros(StrBuf *out, const char *upper, const Api *api) {
+static void print_macros(StrBuf *out, const char *upper, const Api *api, uint64_t stack_bytes) {
     if (api->arena_bytes != UINT64_MAX) {
         const char *suffix = api->arena_bytes > UINT32_MAX ? "ull" : "u";
         strbuf_printf(out,
@@ -135,6 +134,11 @@ static void print_macros(StrBuf *out, const char *upper, const Api *api) {
                       api->n_arguments ? ", with every dim at its largest" : "", upper,
                       (unsigned long long)api->arena_bytes, suffix);
     }
+    if (stack_bytes)
+        strbuf_printf(out,
+                      "/* What a call takes of its thread's stack, and of those of a pool, at most. */\n"
+                      "#define %s_STACK_BYTES %lluu\n",
+                      upper, (unsigned long long)stack_bytes);
 }
 
 static bool has_strings(const KModule *m) {
@@ -163,13 +167,14 @@ static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Ap
         " * 4 the arena is too small, 5 the processor does not fit%s. It is reentrant and\n"
         " * allocates nothing; an arena serves one call at a time.\n",
         m->name, o->weights_file ? ", 6 the weights do not fit" : "");
+    static const char *const tested[] = {
+        [CPU_NO_CHECK] = "; no call tests that",
+        [CPU_CHECK_STATE] = ";\n * each call tests for the vector registers only, since"
+                            " more would take longer than the model",
+        [CPU_CHECK_ALL] = "; each call tests that"};
     if (api->cpu_features[0])
-        strbuf_printf(
-            out, " * Needs: %s%s\n", api->cpu_features,
-            api->checks_cpu
-                ? ""
-                : "\n * (not tested in every call, which would take longer than the model:"
-                  " see smelt_cpu_supports)");
+        strbuf_printf(out, " * Needs: %s%s (see smelt_cpu_supports).\n", api->cpu_features,
+                      tested[api->cpu_check]);
     strbuf_add(out, " */\n");
 }
 
@@ -182,12 +187,12 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
     strbuf_printf(out,
                   "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n%s\n",
                   upper, upper, has_strings(m) ? "#include \"smelt.h\" /* smelt_string */\n" : "");
-    print_macros(out, upper, api);
+    print_macros(out, upper, api, o->stack_bytes);
     strbuf_add(out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");
     strbuf_printf(out, "int %s_run(", m->name);
-    print_parameters(out, m, api, o);
+    header_parameters(out, m, api, o);
     strbuf_printf(out,
                   ");\n\n/* Names, types, symbols and the generic call: see smelt.h. */\n"
                   "extern const smelt_model %s_model;\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n",

@@ -31,10 +31,15 @@ static const char *baseline_cpu(const char *triple) {
                                             : "generic";
 }
 
-/* riscv64 Linux systems have at least these; plain "generic-rv64" would compute floats in software.
- */
+/* What LLVM's baseline lacks although every system has it: riscv64 Linux its floating-point unit,
+ * and hard-float Arm (the ABI of every armhf distribution) ARMv7-A with VFPv3, but no NEON. Without
+ * these, floats would be computed in software. */
 static const char *baseline_features(const char *triple) {
-    return !strncmp(triple, "riscv64", 7) ? "+m,+a,+f,+d,+c" : "";
+    if (!strncmp(triple, "riscv64", 7)) return "+m,+a,+f,+d,+c";
+    bool arm = !strncmp(triple, "arm", 3) && strncmp(triple, "arm64", 5);
+    bool thumb = !strncmp(triple, "thumb", 5);
+    if ((arm || thumb) && strstr(triple, "eabihf")) return "+armv7-a,+vfp3d16,-neon";
+    return "";
 }
 
 /* Does LLVM choose instructions of this x86 feature for ordinary code? The others (rtm, clwb, amx,

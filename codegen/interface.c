@@ -9,14 +9,37 @@ uint32_t api_element_bytes(DType t) {
     return (uint32_t)dtype_bytes(t);
 }
 
-/* Models with less work than this do not test the processor in every call: CPUID takes microseconds
- * in virtual machines, as long as such a model. */
+/* Models with less work than this test only what can be tested fast: CPUID takes microseconds in
+ * virtual machines, as long as such a model. */
 static const double cheap_flops = 4e6;
 
-double api_flops(const KModule *m) {
+/* The operations of the calls in b, and into by_node (unless NULL) those after each NODE; what is
+ * in a loop counts once. */
+static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
     double sum = 0;
-    for (uint32_t i = 0; i < m->n_kernels; i++) sum += m->kernels[i]->flops;
+    for (const KStmt *s = b->first; s; s = s->next) {
+        if (s->kind == KS_NODE) *node = s->node;
+        sum += count_flops(&s->body, node, by_node) + count_flops(&s->other, node, by_node);
+        if (s->kind != KS_CALL) continue;
+        sum += s->callee->flops;
+        if (by_node && *node != UINT32_MAX) by_node[*node] += s->callee->flops;
+    }
     return sum;
+}
+
+double api_flops(const KModule *m) {
+    uint32_t node = UINT32_MAX;
+    return count_flops(&m->entry, &node, NULL);
+}
+
+static uint64_t *count_macs(Arena *a, const KModule *m) {
+    uint64_t *macs = arena_array(a, uint64_t, m->n_nodes + 1);
+    double *flops = arena_array(a, double, m->n_nodes + 1);
+    uint32_t node = UINT32_MAX;
+    count_flops(&m->entry, &node, flops);
+    for (uint32_t i = 0; i < m->n_nodes; i++)
+        macs[i] = flops[i] < 0x1p64 ? (uint64_t)(flops[i] / 2) : UINT64_MAX;
+    return macs;
 }
 
 /* ---- names of expressions -------------------------------------------------------------------- */
@@ -192,6 +215,15 @@ static const char *list_features(Arena *a, const Target *t) {
     return list;
 }
 
+/* The quick test tells processors by BMI, which all those with AVX2 have. With free dims the flops
+ * are those of the largest call; of a small one, each weight is still used once. */
+static CpuCheck choose_check(const Target *t, const Api *api, const KModule *m) {
+    if (strcmp(t->arch, "x86_64") || !api->cpu_features[0]) return CPU_NO_CHECK;
+    bool quick = target_has(t, "avx2") && target_has(t, "bmi");
+    double flops = m->n_symbols ? (double)api->weight_bytes / 4 * 2 : api_flops(m);
+    return quick && flops < cheap_flops ? CPU_CHECK_STATE : CPU_CHECK_ALL;
+}
+
 Api *api_create(Arena *a, const KModule *m, const Target *t) {
     Api *api = arena_new(a, Api);
     find_symbols(a, m, api);
@@ -213,7 +245,8 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     }
     for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
     api->cpu_features = list_features(a, t);
-    api->checks_cpu = api_flops(m) >= cheap_flops;
+    api->cpu_check = choose_check(t, api, m);
+    api->node_macs = count_macs(a, m);
     return api;
 }
 

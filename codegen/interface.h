@@ -27,6 +27,13 @@ typedef struct ApiTensor {
     bool has_data_dims; /* the typed call gets an array for its dims */
 } ApiTensor;
 
+/* How each call tests the processor; codegen/llvm/cpu.c has the reasons. */
+typedef enum CpuCheck {
+    CPU_NO_CHECK,    /* the architecture's baseline, or an architecture without an instruction for it */
+    CPU_CHECK_STATE, /* only what costs nanoseconds: the registers that the system saves */
+    CPU_CHECK_ALL    /* every feature */
+} CpuCheck;
+
 typedef struct Api Api;
 struct Api {
     ApiSymbol *symbols;
@@ -39,7 +46,8 @@ struct Api {
     uint64_t weight_bytes;
     uint64_t model_hash;      /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
-    bool checks_cpu;          /* each call tests the processor */
+    CpuCheck cpu_check;
+    uint64_t *node_macs; /* smelt_node.macs, one for each of KModule.nodes */
 };
 
 Api *api_create(Arena *a, const KModule *m, const Target *t);
@@ -56,6 +64,8 @@ double api_flops(const KModule *m);
 /* The text of NAME.h: complete in itself, for C99 and C++11 and later. */
 void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
                   const CodegenOptions *o);
+/* The parameters of the typed call, without parentheses: what a definition must repeat. */
+void header_parameters(StrBuf *out, const KModule *m, const Api *api, const CodegenOptions *o);
 /* "model-name.1" as a C identifier: never empty, a keyword or reserved. */
 const char *c_identifier(Arena *a, const char *name);
 

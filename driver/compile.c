@@ -101,7 +101,7 @@ static bool emit_c(Session *s) {
 }
 
 static bool emit_output(Session *s) {
-    if (emits(s, "graph") || emits(s, "kernel")) return emit_ir(s);
+    if (emits(s, "graph") || emits(s, "program") || emits(s, "kernel")) return emit_ir(s);
     if (!session_is_complete(s)) return false;
     progress(s, "generating code");
     if (emits(s, "shared")) return emit_shared(s);
@@ -112,17 +112,19 @@ static bool emit_output(Session *s) {
     return emit_library(s);
 }
 
-/* --emit=graph ends where the graph level does. */
-static const char *last_graph_pass(void) {
+/* --emit=graph and --emit=program end where their level does. */
+static const char *last_pass(PassLevel level) {
     const char *last = NULL;
     for (int i = 0; i < PASS_COUNT; i++)
-        if (pass_info[i].level == LEVEL_GRAPH) last = pass_info[i].name;
+        if (pass_info[i].level == level) last = pass_info[i].name;
     return last;
 }
 
 int command_compile(const Options *o) {
     Session s;
-    const char *last = o->emit && !strcmp(o->emit, "graph") ? last_graph_pass() : NULL;
+    const char *last = NULL;
+    if (o->emit && !strcmp(o->emit, "graph")) last = last_pass(LEVEL_GRAPH);
+    if (o->emit && !strcmp(o->emit, "program")) last = last_pass(LEVEL_DEF);
     bool good = session_open(&s, o) && session_compile(&s, last) && frontend_is_intact(s.m, s.d) && emit_output(&s);
     return session_close(&s, good ? STATUS_GOOD : STATUS_MODEL);
 }

@@ -88,6 +88,7 @@ bool session_open(Session *s, const Options *o) {
     s->codegen.verify = SMELT_VERIFY_DEFAULT;
     s->target = codegen_target(s->arena, o->target, o->cpu, o->features, s->d);
     if (!s->target) return false;
+    if (o->fast_math) s->target = target_relax(s->arena, s->target);
     ImportOptions import = {.n_dims = (int)o->dims.n};
     DimOverride *dims;
     if (!parse_dims(s, &dims)) return false;
@@ -97,7 +98,8 @@ bool session_open(Session *s, const Options *o) {
     progress(s, "reading %s", o->model);
     s->m = read_model(s, &import);
     if (!s->m) return false;
-    s->m->name = o->name ? c_identifier(s->arena, o->name) : default_name(s->arena, o->model);
+    const char *name = o->name ? o->name : s->m->name; /* IR text has one of its own */
+    s->m->name = *name ? c_identifier(s->arena, name) : default_name(s->arena, o->model);
     if (s->m->kmod) s->m->kmod->name = s->m->name;
     s->m->opt = s->codegen.opt;
     s->m->fast_math = o->fast_math;

@@ -272,7 +272,7 @@ static void parse_return(Parse *p, Graph *g) {
 
 /* name { inputs; constants and nodes; return } */
 static void parse_body(Parse *p, Graph *g) {
-    if (p->nesting >= PARSE_NEST) {
+    if (p->nesting >= PARSE_NEST / 2) {
         parse_fail(p, "graphs nest too deeply");
         return;
     }

@@ -232,7 +232,7 @@ static void parse_statement(Parse *p, KBlock *b) {
 
 static void parse_block(Parse *p, KBlock *b) {
     uint32_t scope = parse_scope(p);
-    if (p->nesting >= PARSE_NEST) parse_fail(p, "blocks nest too deeply");
+    if (p->nesting >= PARSE_NEST / 2) parse_fail(p, "blocks nest too deeply");
     p->nesting += 2;
     p->kernel->depth++;
     parse_expect(p, "{");

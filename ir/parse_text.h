@@ -24,7 +24,7 @@ typedef struct Token {
     bool starts_line;  /* nothing but blanks in front of it */
 } Token;
 
-enum { PARSE_NEST = 200, PARSE_LIST = 1 << 20, PARSE_OPERANDS = 250 };
+enum { PARSE_NEST = 400, PARSE_LIST = 1 << 20, PARSE_OPERANDS = 250 };
 
 typedef struct Parse {
     const char *at, *line_start;

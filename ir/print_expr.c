@@ -31,9 +31,9 @@ const char *kop_infix(KOp op, int *strength) {
     case KO_add: *strength = STRENGTH_ADD; return " + ";
     case KO_sub: *strength = STRENGTH_ADD; return " - ";
     case KO_mul: *strength = STRENGTH_MUL; return "*";
-    case KO_div: *strength = STRENGTH_MUL; return " / ";
-    case KO_fdiv: *strength = STRENGTH_MUL; return " // ";
-    case KO_fmod: *strength = STRENGTH_MUL; return " % ";
+    case KO_div: *strength = STRENGTH_DIV; return " / ";
+    case KO_fdiv: *strength = STRENGTH_DIV; return " // ";
+    case KO_fmod: *strength = STRENGTH_DIV; return " % ";
     default: return NULL;
     }
 }
@@ -164,7 +164,7 @@ static void add_term(Text *t, const KExpr *e) {
     if (e->dtype == DT_I64 && (factor || k_is_int(e, &c)) && c < 0 && c != INT64_MIN) {
         strbuf_add(t->out, " - ");
         if (factor && c == -1) {
-            expr_at(t, e->arg[0], STRENGTH_MUL);
+            expr_at(t, e->arg[0], STRENGTH_DIV);
         } else {
             if (factor) expr_at(t, e->arg[0], STRENGTH_MUL);
             strbuf_printf(t->out, "%s%" PRId64, factor ? "*" : "", -c);
@@ -172,7 +172,7 @@ static void add_term(Text *t, const KExpr *e) {
         return;
     }
     strbuf_add(t->out, " + ");
-    expr_at(t, e, STRENGTH_MUL);
+    expr_at(t, e, STRENGTH_DIV);
 }
 
 static void infix(Text *t, const KExpr *e, const char *sign, int strength) {

@@ -84,7 +84,8 @@ void text_quoted(Text *t, const char *s) {
 /* ---- names --------------------------------------------------------------------------------------- */
 
 static bool is_reserved(const char *s) {
-    static const char *const words[] = {"true", "false", "inf", "nan", "if", "else"};
+    static const char *const words[] = {"true", "false", "inf", "nan", "if", "else", "for", "while", "let", "alloc",
+                                        "call", "barrier", "node", "return", "comment"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(s, words[i])) return true;
     return false;
@@ -176,8 +177,16 @@ static void element(Text *t, DType dtype, const unsigned char *p) {
         strbuf_printf(t->out, "%" PRId64, (int64_t)(bits << unused) >> unused);
 }
 
+/* Eight bytes at a step: weights are large, and they are hashed for every dump. */
 uint64_t text_hash(DType dtype, const void *data, uint64_t n_elems) {
-    return hash_bytes((uint64_t)dtype, data, (size_t)n_elems * (size_t)dtype_bytes(dtype));
+    const unsigned char *p = data;
+    uint64_t n = n_elems * (uint64_t)dtype_bytes(dtype), h = n, word;
+    for (; n >= 8; n -= 8, p += 8) {
+        memcpy(&word, p, 8);
+        h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 32;
+    }
+    return hash_bytes(h ^ (uint64_t)dtype << 56, p, (size_t)n);
 }
 
 void text_data(Text *t, DType dtype, const void *data, uint64_t n_elems) {

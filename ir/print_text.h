@@ -75,7 +75,7 @@ const char *kmark_word(KLoopMark m);
 /* Infix operator's spelling and binding strength; NULL: printed as a call. */
 const char *kop_infix(KOp op, int *strength);
 enum { STRENGTH_SELECT = 1, STRENGTH_OR, STRENGTH_XOR, STRENGTH_AND, STRENGTH_CMP, STRENGTH_SHIFT,
-       STRENGTH_ADD, STRENGTH_MUL, STRENGTH_UNARY, STRENGTH_POST };
+       STRENGTH_ADD, STRENGTH_DIV, STRENGTH_MUL, STRENGTH_UNARY, STRENGTH_POST };
 
 /* print_kernel.c */
 void text_block(Text *t, const KBlock *b);

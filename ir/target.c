@@ -106,3 +106,11 @@ const Target *target_resolve(Arena *a, const char *triple, const char *cpu, cons
     if (!t->l2_bytes) t->l2_bytes = rows[0].target.l2_bytes;
     return t;
 }
+
+const Target *target_relax(Arena *a, const Target *t) {
+    if (!t->fast_vector_bytes) return t;
+    Target *relaxed = arena_new(a, Target);
+    *relaxed = *t;
+    relaxed->vector_bytes = t->fast_vector_bytes;
+    return relaxed;
+}

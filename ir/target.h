@@ -15,6 +15,7 @@ typedef struct Target {
     const char *features; /* LLVM's: "+avx2,+fma"; those of a known cpu first, then what was given */
     const char *arch;     /* x86_64, aarch64, arm, riscv64, ... */
     int vector_bytes;     /* width of the vectors schedules use; 4 means scalar */
+    int fast_vector_bytes; /* under --fast-math, where vectors break IEEE's rules; 0: the same */
     int n_vector_regs;
     bool fma;             /* fused multiply-add is fast: schedules may choose it */
     bool dot4;            /* four-way u8 x i8 dot product instruction */
@@ -27,6 +28,8 @@ typedef struct Target {
 /* A target from LLVM's triple, cpu and feature string (all resolved: never "native"). The feature
  * string decides what is available; cpu names known to targets.def add theirs. */
 const Target *target_resolve(Arena *a, const char *triple, const char *cpu, const char *features);
+/* The same target under --fast-math. */
+const Target *target_relax(Arena *a, const Target *t);
 /* Is this LLVM feature on: listed, or implied on x86 by one that is (avx512f has avx2, ...)? */
 bool target_has(const Target *t, const char *feature);
 static inline int target_lanes(const Target *t, int elem_bytes) {

@@ -113,12 +113,18 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     return true;
 }
 
+/* Without elements, or sums of nothing: there is nothing to speed up and no operand to read. */
+static bool is_empty(const Stage *s) {
+    bool empty = false;
+    for (int i = 0; i < s->out->rank; i++) empty |= k_is_value(s->out->dims[i], 0);
+    for (int i = 0; i < s->n_red; i++) empty |= k_is_value(s->red_extent[i], 0);
+    return empty;
+}
+
 static void schedule_contract(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Schedule sch;
-    if (s->n_red == 0 || p->m->target->vector_bytes <= 0) return;
-    for (int i = 0; i < s->n_red; i++)
-        if (k_is_value(s->red_extent[i], 0)) return; /* sums of nothing: the factors have no elements to pack */
+    if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch);
     if (!fits) {
         swap_factors(s);

@@ -268,7 +268,7 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
     int n = stage_reads(p, map, read, 256);
     for (int i = 0; i < n; i++) {
         Stage *f = read[i]->def;
-        if (!f || f == map || !can_store_into(p, f, map, &sp)) continue;
+        if (!f || f == map || f->owner != p || !can_store_into(p, f, map, &sp)) continue;
         bool better = !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
                       (f->form == best->form && work(f) >= work(best));
         if (!better) continue;

@@ -79,22 +79,50 @@ KernelUse kernel_extract(KCtx *k, KBlock body) {
     return (KernelUse){kn, x.bufs.at, x.free.at};
 }
 
+/* A program addresses its outputs by their own buffers; where one shares the memory of another tensor,
+ * it is that tensor's buffer, at an offset. */
 typedef struct OpenProgram {
     DefProgram *p;
+    const Stage *s;
 } OpenProgram;
 
+/* The root's buffer and the index in it, when buf is that of a sharing output; else false. */
+static bool shared_place(const OpenProgram *o, KBuf **buf, const KExpr **index) {
+    const KExpr *offset;
+    for (int i = 0; i < o->s->n_outs; i++) {
+        if (o->s->outs[i]->buf != *buf || !o->s->outs[i]->alias) continue;
+        *buf = tensor_root(o->p->m->k, o->s->outs[i], &offset)->buf;
+        *index = k_add(o->p->m->k, *index, offset);
+        return true;
+    }
+    return false;
+}
+
 static const KExpr *open_read(KCtx *k, const KExpr *e, void *user) {
-    (void)k;
     OpenProgram *o = user;
-    return e->op == KO_at ? expr_open(o->p, e) : e;
+    if (e->op == KO_at) return expr_open(o->p, e);
+    if (e->op != KO_load) return e;
+    KBuf *buf = e->u.buf;
+    const KExpr *index = e->arg[0];
+    if (!shared_place(o, &buf, &index)) return e;
+    return e->n_args == 2 ? k_load_if(k, buf, index, e->arg[1]) : k_load(k, buf, index);
+}
+
+static void open_stores(const OpenProgram *o, KBlock *b) {
+    for (KStmt *s = b->first; s; s = s->next) {
+        if (s->kind == KS_STORE) shared_place(o, &s->buf, &s->index);
+        open_stores(o, &s->body);
+        open_stores(o, &s->other);
+    }
 }
 
 void stage_open(DefProgram *p, Stage *s, KBlock *into) {
     KBuild b;
     kb_begin(&b, p->m->k, into);
     if (s->form == FORM_PROGRAM) {
-        OpenProgram o = {p};
+        OpenProgram o = {p, s};
         kblock_rewrite(p->m->k, &s->program, open_read, &o);
+        open_stores(&o, &s->program);
         *into = s->program;
     } else if (s->schedule) {
         schedule_open_contract(p, s, s->schedule, &b);

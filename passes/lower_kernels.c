@@ -28,6 +28,7 @@ typedef struct Lower {
         VEC(const Node *) at;
     } nodes;
     const Node *current;
+    VEC(KVar *) bound; /* computed symbols that have their value at this place of the entry */
 } Lower;
 
 /* ---- calls ------------------------------------------------------------------------------------------- */
@@ -199,7 +200,11 @@ static void store_joined_dims(Lower *l, const KTensor *joined, const KTensor *ac
     }
 }
 
+/* Binds the symbol to what the size table holds, unless it is bound here already. */
 static void let_symbol(Lower *l, KVar *symbol) {
+    for (uint32_t i = 0; i < l->bound.n; i++)
+        if (l->bound.at[i] == symbol) return;
+    vec_push(l->arena, &l->bound, symbol);
     KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_LET);
     s->var = symbol;
     s->value = k_load(l->k, l->m->size_table, k_int(l->k, symbol->slot));
@@ -223,6 +228,14 @@ static void ensure_size_table(Lower *l) {
     if (!l->m->size_table) l->m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
 }
 
+/* The body of a region: what is bound inside is not known behind it. */
+static void lower_body(Lower *l, DefProgram *sub) {
+    uint32_t n_bound = l->bound.n;
+    l->current = NULL;
+    lower_program(l, sub);
+    l->bound.n = n_bound;
+}
+
 /* The body's result is written straight into the region's, when that is used. */
 static void share_result(KTensor *body_out, Value *region_out, const KExpr *offset) {
     if (!region_out) return;
@@ -237,8 +250,7 @@ static void lower_if(Lower *l, Stage *s) {
         if (branch) kb_else(&l->entry);
         DefProgram *sub = s->sub[branch];
         for (int i = 0; i < n->n_out; i++) share_result(sub->outputs.at[i], n->out[i], NULL);
-        l->current = NULL;
-        lower_program(l, sub);
+        lower_body(l, sub);
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i]) store_joined_dims(l, n->out[i]->tensor, sub->outputs.at[i]);
     }
@@ -258,29 +270,72 @@ static void start_state(Lower *l, DefProgram *p, DefProgram *sub, int input, Val
     copy_bytes(l, p, state, program_tensor(p, init));
 }
 
+/* Between a tensor and a slice of it across `axis`, at index `at`: element by element. */
+static void copy_slice(Lower *l, DefProgram *p, KTensor *whole, KTensor *slice, int axis, const KExpr *at, bool into_whole) {
+    KCtx *k = l->k;
+    const KExpr *in_slice[MAX_RANK], *in_whole[MAX_RANK], *offset;
+    KBlock body = {0};
+    KBuild b;
+    kb_begin(&b, k, &body);
+    for (int i = 0; i < slice->rank; i++) in_slice[i] = kb_for(&b, LOOP_SERIAL, "i", slice->dims[i]);
+    for (int i = 0; i < whole->rank; i++) in_whole[i] = i == axis ? at : in_slice[i < axis ? i : i - 1];
+    KTensor *to = into_whole ? whole : slice, *from = into_whole ? slice : whole, *root = tensor_root(k, to, &offset);
+    const KExpr *value = expr_open(p, k_at(k, from, into_whole ? in_slice : in_whole, from->rank));
+    const KExpr *flat = tensor_flat_index(k, to, into_whole ? in_whole : in_slice);
+    kb_store(&b, root->buf, k_add(k, flat, offset), value);
+    while (b.depth > 1) kb_end(&b);
+    call_block(l, body, NULL, 0);
+}
+
+/* Entry i of a list attribute whose default is 0 everywhere. */
+static int64_t list_entry(const Node *n, const char *name, int i) {
+    const int64_t *v;
+    return i < attr_ints(n, name, &v) ? v[i] : 0;
+}
+
+static int scan_axis(const Node *n, const char *name, int i, const KTensor *t) {
+    int64_t axis = list_entry(n, name, i);
+    return (int)(axis < 0 ? axis + t->rank : axis);
+}
+
+/* The body's slices of results: before the body those across the outermost axis get their place, to be written
+ * there; behind it the others are copied. */
+static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, const KExpr *const *order, bool behind) {
+    for (int i = n_state; i < n->n_out; i++) {
+        if (!n->out[i]) continue;
+        KTensor *out = sub->outputs.at[i], *whole = n->out[i]->tensor;
+        const KExpr *at = order[list_entry(n, "scan_output_directions", i - n_state)];
+        int axis = scan_axis(n, "scan_output_axes", i - n_state, whole);
+        if (axis && behind) copy_slice(l, sub, whole, out, axis, at, true);
+        if (!axis && !behind) share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
+    }
+}
+
+/* Slices of the inputs across the outermost axis are read where they lie; across others they are copied. */
 static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     const Node *n = s->region;
     DefProgram *sub = s->sub[0];
+    KCtx *k = l->k;
     int n_scan = (int)attr_int(n, "num_scan_inputs", 1), n_state = n->n_in - n_scan;
-    const int64_t *in_dir, *out_dir;
-    int n_in_dir = attr_ints(n, "scan_input_directions", &in_dir);
-    int n_out_dir = attr_ints(n, "scan_output_directions", &out_dir);
+    KTensor *scanned = program_tensor(p, n->in[n_state]);
+    const KExpr *length = scanned->dims[scan_axis(n, "scan_input_axes", 0, scanned)];
     for (int i = 0; i < n_state; i++) start_state(l, p, sub, i, n->in[i], n->out[i]);
-    const KExpr *length = n->in[n_state]->tensor->dims[0];
     const KExpr *t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
-    const KExpr *back = k_sub(l->k, k_sub(l->k, length, k_int(l->k, 1)), t);
+    const KExpr *order[2] = {t, k_sub(k, k_sub(k, length, k_int(k, 1)), t)};
     for (int i = 0; i < n_scan; i++) {
-        KTensor *slice = sub->inputs.at[n_state + i];
-        slice->alias = n->in[n_state + i]->tensor;
-        slice->alias_offset = k_mul(l->k, i < n_in_dir && in_dir[i] ? back : t, slice_elems(l, slice));
+        KTensor *slice = sub->inputs.at[n_state + i], *whole = program_tensor(p, n->in[n_state + i]);
+        const KExpr *at = order[list_entry(n, "scan_input_directions", i)];
+        int axis = scan_axis(n, "scan_input_axes", i, whole);
+        if (axis) {
+            copy_slice(l, p, whole, slice, axis, at, false);
+            continue;
+        }
+        slice->alias = whole;
+        slice->alias_offset = k_mul(k, at, slice_elems(l, slice));
     }
-    for (int i = n_state; i < n->n_out; i++) {
-        const KExpr *at = i - n_state < n_out_dir && out_dir[i - n_state] ? back : t;
-        KTensor *out = sub->outputs.at[i];
-        share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
-    }
-    l->current = NULL;
-    lower_program(l, sub);
+    place_slices(l, n, sub, n_state, order, false);
+    lower_body(l, sub);
+    place_slices(l, n, sub, n_state, order, true);
     for (int i = 0; i < n_state; i++) copy_bytes(l, p, sub->inputs.at[i], sub->outputs.at[i]);
     kb_end(&l->entry);
     l->current = NULL;
@@ -307,8 +362,7 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
         KTensor *out = sub->outputs.at[1 + i];
         share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
     }
-    l->current = NULL;
-    lower_program(l, sub);
+    lower_body(l, sub);
     for (int i = 0; i < n_carried; i++) copy_bytes(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
     store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
     store_scalar(l, count, k_add(k, t, k_int(k, 1)));

@@ -8,7 +8,7 @@
 #include "ir/define.h"
 #include "ir/graph.h"
 
-typedef enum { LEVEL_GRAPH, LEVEL_DEF, LEVEL_KERNEL } PassLevel;
+typedef enum { LEVEL_GRAPH, LEVEL_DEF, LEVEL_LOWER, LEVEL_KERNEL } PassLevel;
 
 typedef struct PassInfo {
     const char *name;

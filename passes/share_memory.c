@@ -117,7 +117,7 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
     const Layout *a = &t->layout, *b = &out->layout;
     for (int j = 0; j < i; j++)
         if (c->part[j] == t) return false;
-    if (!is_ours(t) || !is_written_in(p, t) || t->dtype != out->dtype) return false;
+    if (!is_ours(t) || !is_written_in(p, t) || is_program_output(p, t) || t->dtype != out->dtype) return false;
     if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
     if (a->permuted || b->permuted || a->block != b->block || (a->block > 1 && a->block_axis != b->block_axis)) return false;
     for (int d = 0; d < out->rank; d++) /* a part takes on the halo of the whole, never the other way round */

@@ -36,6 +36,9 @@ def check(condition, text):
         raise Failed(text)
 
 
+ALLOWED_SYMBOLS = {"memcpy", "memset", "memmove"}
+
+
 def tail(text, n_lines=12):
     lines = text.strip().splitlines()
     return "\n".join(lines[-n_lines:])
@@ -96,6 +99,21 @@ class Context:
         made = sorted(f for f in os.listdir(folder) if f.endswith(suffix))
         check(len(made) == 1, f"expected one *{suffix}, found {sorted(os.listdir(folder))}")
         return folder, os.path.join(folder, made[0])
+
+    def symbols(self, archive):
+        """(undefined names that no object of the archive defines, [(kind, name)] of the defined ones), by nm."""
+        defined, undefined = [], set()
+        for line in self.run("nm", archive).stdout.splitlines():
+            words = line.split()
+            if len(words) == 2 and words[0] == "U":
+                undefined.add(words[1])
+            elif len(words) == 3:
+                defined.append((words[1], words[2]))
+        return undefined - {name for _, name in defined}, defined
+
+    def check_needs_nothing(self, archive):
+        extra = self.symbols(archive)[0] - ALLOWED_SYMBOLS - {"_GLOBAL_OFFSET_TABLE_"}
+        check(not extra, f"needs more than {sorted(ALLOWED_SYMBOLS)}: {sorted(extra)}")
 
     def tool(self, *names):
         """The first of these programs that is installed; Skip if none is."""

@@ -382,15 +382,8 @@ static void emit_typed_run(CGen *g) {
     const Api *api = g->api;
     StrBuf b = {0};
     strbuf_printf(&b, "int %s_run(", m->name);
-    for (uint32_t i = 0; i < api->n_arguments; i++) strbuf_printf(&b, "int64_t %s, ", api->argument_names[i]);
-    for (uint32_t i = 0; i < m->n_inputs; i++)
-        strbuf_printf(&b, "const %s %s[], ", c_memory_type(m->inputs[i].dtype), api->inputs[i].c_name);
-    for (uint32_t i = 0; i < m->n_outputs; i++) {
-        strbuf_printf(&b, "%s %s[], ", c_memory_type(m->outputs[i].dtype), api->outputs[i].c_name);
-        if (api->outputs[i].has_data_dims) strbuf_printf(&b, "int64_t %s_dims[%d], ", api->outputs[i].c_name, m->outputs[i].rank);
-    }
-    strbuf_printf(&b, "void *arena%s%s)", api->n_arguments ? ", size_t arena_bytes" : "",
-                  g->o->weights_file ? ", const void *weights" : "");
+    header_parameters(&b, m, api, g->o);
+    strbuf_add(&b, ")");
     uint32_t mark = c_scope_mark(g);
     begin_function(g, strbuf_text(&b));
     c_line(g, "const void *smelt_in[%u];", m->n_inputs + 1);
@@ -497,7 +490,9 @@ static void emit_tables(CGen *g) {
         quoted(b, g->m->nodes[i].name);
         strbuf_add(b, ", ");
         quoted(b, g->m->nodes[i].op);
-        strbuf_add(b, ", 0},\n");
+        strbuf_add(b, ", ");
+        print_u64(b, g->api->node_macs[i]);
+        strbuf_add(b, "},\n");
     }
     if (g->m->n_nodes) strbuf_add(b, "};\n\n");
 }

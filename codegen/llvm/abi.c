@@ -120,12 +120,13 @@ static LLVMValueRef symbol_table(LlvmGen *g, const Api *api) {
     return table;
 }
 
-static LLVMValueRef node_table(LlvmGen *g) {
+static LLVMValueRef node_table(LlvmGen *g, const Api *api) {
     const KModule *m = g->m;
     LLVMValueRef *rows = xmalloc(sizeof *rows * (m->n_nodes + 1));
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const char *name = m->nodes[i].name, *op = m->nodes[i].op;
-        LLVMValueRef row[] = {abi_text(g, name ? name : ""), abi_text(g, op ? op : ""), wide(g, 0)};
+        LLVMValueRef row[] = {abi_text(g, name ? name : ""), abi_text(g, op ? op : ""),
+                              wide(g, api->node_macs[i])};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
     LLVMValueRef table = array(g, abi_struct(g, "node"), rows, m->n_nodes, "nodes");
@@ -152,7 +153,7 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
                           tensor_table(g, api->inputs, m->n_inputs),
                           tensor_table(g, api->outputs, m->n_outputs),
                           symbol_table(g, api),
-                          node_table(g),
+                          node_table(g, api),
                           wide(g, api->weight_bytes),
                           wide(g, g->options->weight_hash),
                           weights ? weights : null,
@@ -166,101 +167,4 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
     LLVMValueRef v = LLVMAddGlobal(g->mod, type, strbuf_text(&g->scratch));
     LLVMSetInitializer(v, LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0));
     LLVMSetGlobalConstant(v, 1);
-}
-
-/* ---- the processor --------------------------------------------------------------------------- */
-
-typedef struct X86Row {
-    const char *name;
-    uint32_t leaf, subleaf;
-    int reg, bit;
-    uint32_t state;
-} X86Row;
-
-static const X86Row x86_rows[] = {
-#define SMELT_CPU_X86(name, leaf, subleaf, reg, bit, state) {name, leaf, subleaf, reg, bit, state},
-#include "runtime/include/smelt_cpu.def"
-};
-enum { N_X86 = sizeof x86_rows / sizeof x86_rows[0] };
-
-static LLVMValueRef assembler(LlvmGen *g, const char *text, const char *constraints,
-                              LLVMTypeRef result, LLVMValueRef *args, unsigned n) {
-    LLVMTypeRef types[] = {g->i32, g->i32};
-    LLVMTypeRef t = LLVMFunctionType(result, types, n, 0);
-    LLVMValueRef code = LLVMGetInlineAsm(t, text, strlen(text), constraints, strlen(constraints), 1,
-                                         0, LLVMInlineAsmDialectATT, 0);
-    return LLVMBuildCall2(g->b, t, code, args, n, "");
-}
-
-static LLVMValueRef all_bits(LlvmGen *g, LLVMValueRef have, uint32_t want) {
-    LLVMValueRef mask = word(g, want);
-    return LLVMBuildICmp(g->b, LLVMIntEQ, LLVMBuildAnd(g->b, have, mask, ""), mask, "");
-}
-
-/* Returns false from the function being built unless `good`. */
-static void require(LlvmGen *g, LLVMValueRef fn, LLVMValueRef good) {
-    LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(g->ctx, fn, "bad");
-    LLVMBasicBlockRef next = LLVMAppendBasicBlockInContext(g->ctx, fn, "next");
-    LLVMBuildCondBr(g->b, good, next, bad);
-    LLVMPositionBuilderAtEnd(g->b, bad);
-    LLVMBuildRet(g->b, LLVMConstInt(g->i1, 0, 0));
-    LLVMPositionBuilderAtEnd(g->b, next);
-}
-
-/* Wanted bits of one CPUID leaf's four registers; false when there are none. */
-static bool wanted_bits(const Target *t, uint32_t leaf, uint32_t subleaf, uint32_t want[4],
-                        uint32_t *state) {
-    bool any = false;
-    memset(want, 0, 4 * sizeof *want);
-    for (size_t i = 0; i < N_X86; i++) {
-        const X86Row *r = &x86_rows[i];
-        if (!target_has(t, r->name)) continue;
-        *state |= r->state;
-        if (r->leaf != leaf || r->subleaf != subleaf) continue;
-        want[r->reg] |= 1u << r->bit;
-        any = true;
-    }
-    return any;
-}
-
-/* CPUID is slow where a hypervisor answers it, so it is asked for two or three leaves: the extended
- * ones (lzcnt and the like) are had by every processor with AVX2. Leaf 1 comes first: a processor
- * with AVX has leaf 7, and its eax says whether subleaf 1 exists. */
-static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
-    static const uint32_t leaf[] = {1, 7, 7}, subleaf[] = {0, 0, 1};
-    LLVMTypeRef four[] = {g->i32, g->i32, g->i32, g->i32};
-    LLVMTypeRef result = LLVMStructTypeInContext(g->ctx, four, 4, 0);
-    uint32_t want[4], state = 0;
-    for (int i = 0; i < 3; i++) {
-        bool any = wanted_bits(g->target, leaf[i], subleaf[i], want, &state);
-        if (i == 0 && state) want[2] |= 1u << 27 | 1u << 28; /* the system saves registers; AVX */
-        if (!any && !(i == 0 && state)) continue;
-        LLVMValueRef args[] = {word(g, leaf[i]), word(g, subleaf[i])};
-        const char *how = "={ax},={bx},={cx},={dx},{ax},{cx},~{dirflag},~{fpsr},~{flags}";
-        LLVMValueRef r = assembler(g, "cpuid", how, result, args, 2), good = NULL;
-        for (unsigned j = 0; j < 4; j++) {
-            if (!want[j]) continue;
-            LLVMValueRef bits = all_bits(g, LLVMBuildExtractValue(g->b, r, j, ""), want[j]);
-            good = good ? LLVMBuildAnd(g->b, good, bits, "") : bits;
-        }
-        require(g, fn, good);
-        if (i != 0 || !state) continue;
-        LLVMValueRef xcr0 = word(g, 0);
-        LLVMTypeRef two = LLVMStructTypeInContext(g->ctx, four, 2, 0);
-        LLVMValueRef x =
-            assembler(g, "xgetbv", "={ax},={dx},{cx},~{dirflag},~{fpsr},~{flags}", two, &xcr0, 1);
-        require(g, fn, all_bits(g, LLVMBuildExtractValue(g->b, x, 0, ""), state));
-    }
-}
-
-LLVMValueRef abi_emit_cpu_test(LlvmGen *g, const Api *api) {
-    if (strcmp(g->target->arch, "x86_64") || !api->cpu_features[0] || !api->checks_cpu) return NULL;
-    LLVMValueRef fn = LLVMAddFunction(g->mod, "cpu_good", LLVMFunctionType(g->i1, NULL, 0, 0));
-    LLVMSetLinkage(fn, LLVMInternalLinkage);
-    llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "nounwind", 0);
-    llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "noinline", 0);
-    LLVMPositionBuilderAtEnd(g->b, LLVMAppendBasicBlockInContext(g->ctx, fn, "start"));
-    test_leaves(g, fn);
-    LLVMBuildRet(g->b, LLVMConstInt(g->i1, 1, 0));
-    return fn;
 }

@@ -25,7 +25,10 @@ typedef struct AbiFunctions {
 
 /* Emits NAME_model. weights: their address, or NULL when they come from a file. */
 void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef weights);
-/* bool cpu_good(void), or NULL when nothing can be or need be tested. */
-LLVMValueRef abi_emit_cpu_test(LlvmGen *g, const Api *api);
+
+/* cpu.c: bool cpu_good(void), or NULL when nothing can be or need be tested. */
+LLVMValueRef llvm_emit_cpu_test(LlvmGen *g, const Api *api);
+/* entry.c: for code that runs before the processor is known. */
+void llvm_add_baseline_attributes(LlvmGen *g, LLVMValueRef fn);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * Nothing here may become a call into libm: the compiled model has no undefined symbols but
  * memcpy's family. (f64 fma on a machine without it is the exception; schedules do not choose it
- * there.) */
+ * there.) Nor into one of the compiler's runtime: see narrow.c. */
 #include "codegen/llvm/llvm_gen.h"
 
 /* ---- integer division ------------------------------------------------------------------------ */
@@ -12,23 +12,42 @@ static bool is_wanted_quotient(KOp op) {
     return op == KO_div || op == KO_fdiv;
 }
 
+/* One of LLVM's four instructions, or what stands for it; b is neither 0 nor, if signed, -1. */
+static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool remainder,
+                              LLVMValueRef a, LLVMValueRef b) {
+    if (g->cpu.narrow) {
+        const KExpr *ea = e->arg[0], *eb = e->arg[1];
+        bool known = dtype_is_signed(e->dtype) && ea->lo > INT64_MIN; /* ranges fit their type */
+        int64_t low = ea->lo < 0 ? -ea->lo : 0, high = ea->hi > low ? ea->hi : low;
+        NarrowDivision how = {.is_signed = is_signed, .remainder = remainder};
+        how.limit = known ? (uint64_t)high : UINT64_MAX;
+        if (eb->op == KO_const_i && (is_signed || eb->u.i > 0))
+            how.divisor = eb->u.i < 0 ? 0 - (uint64_t)eb->u.i : (uint64_t)eb->u.i;
+        return llvm_narrow_divide(g, a, b, how);
+    }
+    if (remainder)
+        return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
+    return is_signed ? LLVMBuildSDiv(g->b, a, b, "") : LLVMBuildUDiv(g->b, a, b, "");
+}
+
 /* Both operands known not to be negative, and b not zero unless the caller replaced it. */
-static LLVMValueRef divide_unsigned(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b) {
-    return is_wanted_quotient(op) ? LLVMBuildUDiv(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
+static LLVMValueRef divide_unsigned(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b) {
+    return truncated(g, e, false, !is_wanted_quotient(e->op), a, b);
 }
 
 /* b is neither 0 nor -1. */
-static LLVMValueRef divide_signed(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b) {
+static LLVMValueRef divide_signed(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b) {
     LLVMTypeRef t = LLVMTypeOf(a);
-    if (op == KO_div) return LLVMBuildSDiv(g->b, a, b, "");
-    LLVMValueRef r = LLVMBuildSRem(g->b, a, b, "");
-    if (op == KO_rem) return r;
+    if (e->op == KO_div) return truncated(g, e, true, false, a, b);
+    LLVMValueRef r = truncated(g, e, true, true, a, b);
+    if (e->op == KO_rem) return r;
     LLVMValueRef zero = LLVMConstNull(t);
     LLVMValueRef inexact = LLVMBuildICmp(g->b, LLVMIntNE, r, zero, "");
     LLVMValueRef apart = LLVMBuildICmp(g->b, LLVMIntSLT, LLVMBuildXor(g->b, r, b, ""), zero, "");
     LLVMValueRef down = LLVMBuildAnd(g->b, inexact, apart, "");
-    if (op == KO_fmod) return LLVMBuildAdd(g->b, r, LLVMBuildSelect(g->b, down, b, zero, ""), "");
-    LLVMValueRef q = LLVMBuildSDiv(g->b, a, b, "");
+    if (e->op == KO_fmod)
+        return LLVMBuildAdd(g->b, r, LLVMBuildSelect(g->b, down, b, zero, ""), "");
+    LLVMValueRef q = truncated(g, e, true, false, a, b);
     return LLVMBuildAdd(g->b, q, LLVMBuildSExt(g->b, down, t, ""), "");
 }
 
@@ -50,7 +69,7 @@ static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMV
     LLVMValueRef safe = no_zero ? b : LLVMBuildSelect(g->b, by_zero, one, b, "");
     if (!as_unsigned && !no_minus1) safe = LLVMBuildSelect(g->b, by_minus1, one, safe, "");
     LLVMValueRef r =
-        as_unsigned ? divide_unsigned(g, e->op, a, safe) : divide_signed(g, e->op, a, safe);
+        as_unsigned ? divide_unsigned(g, e, a, safe) : divide_signed(g, e, a, safe);
     if (!is_wanted_quotient(e->op)) return r; /* the remainder by the replacement, 1, is 0 */
     if (!as_unsigned && !no_minus1)
         r = LLVMBuildSelect(g->b, by_minus1, LLVMBuildNeg(g->b, a, ""), r, "");

@@ -134,10 +134,18 @@ static LLVMValueRef narrow_to_odd(LlvmGen *g, LLVMValueRef d) {
     return as_float(g, LLVMBuildSelect(g->b, LLVMBuildAnd(g->b, inexact, even, ""), odd, bits, ""));
 }
 
+static LLVMValueRef int_to_float(LlvmGen *g, LLVMValueRef v, LLVMTypeRef want, bool is_signed) {
+    return is_signed ? LLVMBuildSIToFP(g->b, v, want, "") : LLVMBuildUIToFP(g->b, v, want, "");
+}
+
+static LLVMValueRef int64_to_f64(LlvmGen *g, LLVMValueRef v, bool is_signed) {
+    if (g->cpu.narrow) return llvm_narrow_to_f64(g, v, is_signed);
+    return int_to_float(g, v, llvm_widen(g->f64, llvm_lanes(v)), is_signed);
+}
+
 /* i64 and u64 -> f64 with the bits that do not fit folded into the last one that does. */
 static LLVMValueRef sticky_f64(LlvmGen *g, LLVMValueRef v, bool is_signed) {
     unsigned lanes = llvm_lanes(v);
-    LLVMTypeRef wide = llvm_widen(g->f64, lanes);
     LLVMValueRef low = LLVMBuildAnd(g->b, v, llvm_int(g, g->i64, lanes, 0x7ff), "");
     LLVMValueRef lost = LLVMBuildICmp(g->b, LLVMIntNE, low, LLVMConstNull(LLVMTypeOf(v)), "");
     LLVMValueRef sticky = LLVMBuildSelect(g->b, lost, llvm_int(g, g->i64, lanes, 0x800),
@@ -148,8 +156,7 @@ static LLVMValueRef sticky_f64(LlvmGen *g, LLVMValueRef v, bool is_signed) {
     LLVMValueRef far = is_signed ? LLVMBuildAdd(g->b, v, limit, "") : v;
     LLVMValueRef fits = LLVMBuildICmp(
         g->b, LLVMIntULT, far, llvm_int(g, g->i64, lanes, INT64_C(1) << (53 + is_signed)), "");
-    v = LLVMBuildSelect(g->b, fits, v, cut, "");
-    return is_signed ? LLVMBuildSIToFP(g->b, v, wide, "") : LLVMBuildUIToFP(g->b, v, wide, "");
+    return int64_to_f64(g, LLVMBuildSelect(g->b, fits, v, cut, ""), is_signed);
 }
 
 static LLVMValueRef cast_float(LlvmGen *g, DType to, DType from, LLVMValueRef v) {
@@ -169,12 +176,15 @@ static LLVMValueRef cast_int_to_float(LlvmGen *g, DType to, DType from, LLVMValu
     bool is_signed = dtype_is_signed(from), is_short = to == DT_F16 || to == DT_BF16;
     int bits = dtype_info[from].bits;
     if (is_short && bits >= 32) { /* f32 would round first */
-        LLVMValueRef d = bits == 64  ? sticky_f64(g, v, is_signed)
-                         : is_signed ? LLVMBuildSIToFP(g->b, v, wide, "")
-                                     : LLVMBuildUIToFP(g->b, v, wide, "");
+        LLVMValueRef d =
+            bits == 64 ? sticky_f64(g, v, is_signed) : int_to_float(g, v, wide, is_signed);
         return llvm_round_to(g, to, narrow_to_odd(g, d));
     }
-    v = is_signed ? LLVMBuildSIToFP(g->b, v, want, "") : LLVMBuildUIToFP(g->b, v, want, "");
+    if (g->cpu.narrow && bits == 64) {
+        if (to == DT_F64) return llvm_narrow_to_f64(g, v, is_signed);
+        return LLVMBuildFPTrunc(g->b, sticky_f64(g, v, is_signed), want, "");
+    }
+    v = int_to_float(g, v, want, is_signed);
     return is_short ? llvm_round_to(g, to, v) : v;
 }
 
@@ -190,8 +200,9 @@ static LLVMValueRef cast_float_to_int(LlvmGen *g, DType to, LLVMValueRef v) {
     unsigned lanes = llvm_lanes(v);
     LLVMTypeRef scalar = lanes ? LLVMGetElementType(LLVMTypeOf(v)) : LLVMTypeOf(v);
     LLVMTypeRef want = llvm_widen(llvm_type(g, to), lanes);
-    bool is_signed = dtype_is_signed(to), by_llvm = !g->cpu.x86 || !lanes;
     int bits = dtype_info[to].bits;
+    bool is_signed = dtype_is_signed(to), in_halves = g->cpu.narrow && bits == 64;
+    bool by_llvm = (!g->cpu.x86 || !lanes) && !in_halves;
     if (bits >= 32 && by_llvm) {
         LLVMTypeRef types[] = {want, LLVMTypeOf(v)};
         return llvm_call(g, is_signed ? "llvm.fptosi.sat" : "llvm.fptoui.sat", types, 2, &v, 1);
@@ -208,8 +219,9 @@ static LLVMValueRef cast_float_to_int(LlvmGen *g, DType to, LLVMValueRef v) {
     if (bits < 32)
         return LLVMBuildTrunc(g->b, LLVMBuildFPToSI(g->b, x, llvm_widen(g->i32, lanes), ""), want,
                               "");
-    LLVMValueRef r =
-        is_signed ? LLVMBuildFPToSI(g->b, x, want, "") : LLVMBuildFPToUI(g->b, x, want, "");
+    LLVMValueRef r = in_halves   ? llvm_narrow_from_float(g, x, is_signed)
+                     : is_signed ? LLVMBuildFPToSI(g->b, x, want, "")
+                                 : LLVMBuildFPToUI(g->b, x, want, "");
     LLVMValueRef most =
         llvm_int(g, llvm_type(g, to), lanes, (int64_t)(UINT64_MAX >> (64 - bits + is_signed)));
     return LLVMBuildSelect(g->b, above, most, r, "");

@@ -58,7 +58,7 @@ static void pass_on(LlvmGen *g, LLVMValueRef status) {
 }
 
 /* Code for the architecture's baseline: it runs before the processor is known. */
-static void add_baseline_attributes(LlvmGen *g, LLVMValueRef fn) {
+void llvm_add_baseline_attributes(LlvmGen *g, LLVMValueRef fn) {
     llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "nounwind", 0);
     if (strcmp(g->target->arch, "x86_64")) return;
     LLVMAddTargetDependentFunctionAttr(fn, "target-cpu", "x86-64");
@@ -72,7 +72,7 @@ static LLVMValueRef new_function(LlvmGen *g, const char *name, LLVMTypeRef resul
     LLVMValueRef fn =
         LLVMAddFunction(g->mod, strbuf_text(&g->scratch), LLVMFunctionType(result, params, n, 0));
     if (!is_public) LLVMSetLinkage(fn, LLVMInternalLinkage);
-    add_baseline_attributes(g, fn);
+    llvm_add_baseline_attributes(g, fn);
     return fn;
 }
 
@@ -640,7 +640,7 @@ void llvm_emit_entry(LlvmGen *g) {
     emit_check_arguments(g, &e);
     if (e.api->n_symbols) emit_symbols_for(g, &e);
     emit_arena_for(g, &e);
-    e.cpu_good = abi_emit_cpu_test(g, e.api);
+    e.cpu_good = llvm_emit_cpu_test(g, e.api);
     emit_body(g, &e);
     LLVMValueRef run = emit_generic_run(g, &e);
     emit_typed_run(g, &e);

@@ -4,9 +4,11 @@
  *   expr.c    kernel IR expressions to LLVM values, scalar or one lane per iteration
  *   access.c  addresses, loads and stores: which are contiguous, which gather
  *   convert.c dtype conversions and the half-width floats
+ *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks
  *   abi.c     smelt.h's constants: tables and the smelt_model
  *   entry.c   the model's run functions
+ *   cpu.c     their test of the processor
  *   object.c  passes, code generation, threads; files
  *   jit.c     the same code in memory
  *
@@ -30,6 +32,8 @@ typedef struct CpuTraits {
     bool half;   /* f32 <-> f16 conversions are instructions */
     bool fma;    /* fused multiply-add is an instruction */
     bool gather; /* loads from a vector of addresses are instructions */
+    bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
+    bool divides32; /* 32-bit integer division is an instruction */
     bool x86;
     bool avx2, avx512, avx512bw, vnni512, vnni256; /* x86 */
     bool i8mm, dotprod;                            /* AArch64 */
@@ -86,7 +90,9 @@ typedef struct LlvmGen {
     const CodegenOptions *options;
     CpuTraits cpu;
     LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
+    uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
     LLVMValueRef float_rem; /* double (double, double), made when first used */
+    LLVMValueRef divide64;  /* u64 (u64, u64), likewise */
     LlvmFn *fn;
     struct Entry *entry;              /* while the entry's body is emitted */
     struct Api *api;                  /* for the module that holds the entry */
@@ -104,6 +110,8 @@ void llvm_gen_close(LlvmGen *g);
  * the first block of its body. */
 void llvm_fn_begin(LlvmGen *g, LlvmFn *fn, LLVMValueRef value);
 void llvm_fn_end(LlvmGen *g);
+/* From now on g collects its frames' sizes; g must not move. */
+void llvm_watch_frames(LlvmGen *g);
 /* Adds the attributes every function has. */
 void llvm_add_attributes(LlvmGen *g, LLVMValueRef fn);
 void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const char *name,
@@ -160,6 +168,18 @@ LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a); /* KO_floor, ceil, 
 LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
+
+/* narrow.c, for cpu.narrow only */
+typedef struct NarrowDivision {
+    bool is_signed, remainder;
+    uint64_t limit;   /* no |a| is larger */
+    uint64_t divisor; /* |b| if it is constant, otherwise 0 */
+} NarrowDivision;
+/* a / b or the remainder of it, truncated; b is not 0, nor -1 if signed. */
+LLVMValueRef llvm_narrow_divide(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, NarrowDivision how);
+/* i64 to f64, rounded once, and what is in range of i64 or u64 from f32 or f64. */
+LLVMValueRef llvm_narrow_to_f64(LlvmGen *g, LLVMValueRef v, bool is_signed);
+LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);

@@ -20,7 +20,7 @@
  * allocator, or whose inputs or outputs are not tensors, have no typed call.
  *
  * Both calls are reentrant: one model may run on any number of threads, each with its own arena and
- * outputs. They allocate, lock, print and open nothing, need little stack (net.h states the bound)
+ * outputs. They allocate, lock, print and open nothing, need little stack (NET_STACK_BYTES in net.h)
  * and leave the floating-point environment as it was; results hold for rounding to nearest. Outputs
  * must not overlap inputs, the arena or each other. Everything wrong with a call is a status.
  *
@@ -116,7 +116,8 @@ typedef struct smelt_symbol {
 } smelt_symbol;
 
 /* A step of the model: one fused group of operators. name: the nodes it came from, comma separated;
- * op: their operator types likewise; macs: multiply-adds with every symbol at its max, or 0. */
+ * op: their operator types likewise; macs: multiply-adds with every symbol at its max, an estimate in
+ * which two other float operations count as one; loops count once. */
 typedef struct smelt_node {
     const char *name;
     const char *op;
@@ -201,7 +202,11 @@ const char *smelt_status_string(int status);
 const char *smelt_dtype_name(uint32_t dtype);
 uint32_t smelt_dtype_bits(uint32_t dtype);
 
-/* Whether the processor and the operating system allow every feature of a comma separated list in
+/* A model tests the processor in every call, but no further than is fast compared to its work: see
+ * net.h. A host that may run on lesser processors than were compiled for asks this once:
+ * smelt_cpu_supports(net_model.cpu_features, NULL).
+ *
+ * Whether the processor and the operating system allow every feature of a comma separated list in
  * LLVM's spelling ("avx2,fma"; a leading '+' is ignored). NULL and "" are true; a name that the
  * runtime does not know on this architecture counts as missing. If `missing` is not NULL it
  * receives where the first missing name starts, or NULL. */

@@ -1,7 +1,9 @@
 /* Every float through every expanded function of one operand, compiled from generated C: the largest
- * error in ULP, its place, and the largest error by binade if asked. Minutes per function.
+ * error in ULP and its place. Minutes per function.
  *
- *   ulp_sweep [FUNCTION|all] [fma|plain] [stride]     needs a C compiler called cc
+ *   ulp_sweep [FUNCTION|all] [fma|plain|both] [stride] [first last]    needs a C compiler called cc
+ *
+ * first and last are bit patterns in hex: 3f800000 40000000 is 1 to 2.
  *
  * Ends with 1 if a bound of tests/unit/ulp.h does not hold. */
 #include <dlfcn.h>
@@ -34,16 +36,15 @@ static Kernel1 *compile(Arena *a, KOp op, bool fma) {
     return fn;
 }
 
-static bool sweep(const UlpRow *row, bool fma, uint64_t stride) {
+static bool sweep(const UlpRow *row, bool fma, uint64_t stride, uint64_t bits, uint64_t last) {
     static float x[BATCH], y[BATCH];
     Arena *a = arena_create();
     Kernel1 *fn = compile(a, row->op, fma);
     double worst = 0;
     float where = 0;
-    uint64_t bits = 0;
-    while (fn && bits <= UINT32_MAX) {
+    while (fn && bits <= last) {
         int n = 0;
-        for (; n < BATCH && bits <= UINT32_MAX; n++, bits += stride) x[n] = float_of_bits((uint32_t)bits);
+        for (; n < BATCH && bits <= last; n++, bits += stride) x[n] = float_of_bits((uint32_t)bits);
         fn(x, y);
         for (int i = 0; i < n; i++) {
             if (x[i] <= row->lowest) continue;
@@ -62,10 +63,11 @@ static bool sweep(const UlpRow *row, bool fma, uint64_t stride) {
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "all", *how = argc > 2 ? argv[2] : "both";
     uint64_t stride = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
+    uint64_t first = argc > 5 ? strtoull(argv[4], NULL, 16) : 0, last = argc > 5 ? strtoull(argv[5], NULL, 16) : UINT32_MAX;
     for (int i = 0; i < N_ULP_ROWS; i++) {
         if (strcmp(name, "all") && strcmp(name, kop_info[ulp_rows[i].op].name)) continue;
-        if (strcmp(how, "fma")) CHECK(sweep(&ulp_rows[i], false, stride));
-        if (strcmp(how, "plain")) CHECK(sweep(&ulp_rows[i], true, stride));
+        if (strcmp(how, "fma")) CHECK(sweep(&ulp_rows[i], false, stride, first, last));
+        if (strcmp(how, "plain")) CHECK(sweep(&ulp_rows[i], true, stride, first, last));
     }
     return check_done();
 }

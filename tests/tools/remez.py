@@ -128,19 +128,19 @@ def main():
     fit("LOG_DD", lambda z: (R(z) / z - mpf(2) / 3) / z, mpf("1e-15"), smax, 7, lambda z: z * z, 53, 3)
     fit("TANH_F32", lambda z: (tanh(sqrt(z)) / sqrt(z) - 1) / z, mpf("1e-12"), mpf("0.66") ** 2, 4,
         lambda z: z * sqrt(z) / tanh(sqrt(z)), 24)
-    fit("ERF_F32", lambda z: erf(sqrt(z)) / sqrt(z) - 1, mpf("1e-12"), mpf("0.93") ** 2, 6,
+    fit("ERF_F32", lambda z: erf(sqrt(z)) / sqrt(z) - 1, mpf("1e-12"), mpf("0.89") ** 2, 6,
         lambda z: sqrt(z) / erf(sqrt(z)), 24)
     fit("ERF_F64", lambda z: erf(sqrt(z)) / sqrt(z) - 1, mpf("1e-12"), mpf(1), 11,
         lambda z: sqrt(z) / erf(sqrt(z)), 53, 4)
     at1 = log(erfc(mpf(1)))
-    fit("LOG2ERFC_F32", safe(lambda x: (log(erfc(1 + x)) - at1) / x / LN2, 0), mpf("-0.09"), mpf(3), 5,
+    fit("LOG2ERFC_F32", safe(lambda x: (log(erfc(1 + x)) - at1) / x / LN2, 0), mpf("-0.13"), mpf(3), 5,
         lambda x: erfc(1 + x) * LN2 * x, 24)
     c = mpf("2.5")
     fit("NORMAL_F32", g_normal(c), 0, mpf("14.6") / (mpf("14.6") + c), 9, lambda w: 1 / g_normal(c)(w), 24)
     c4 = mpf(4)
     fit("NORMAL_F64", g_normal(c4), 0, 40 / (40 + c4), 21, lambda w: 1 / g_normal(c4)(w), 53)
-    fit("LOG1P_UNIT_F32", lambda x: (log1p(x) - x) / x ** 2, mpf("1e-12"), mpf(1), 8,
-        lambda x: x * x / log1p(x), 24)
+    fit("LOG1P_UNIT_F32", lambda x: (log1p(x) - x + x * x / 2) / x ** 3, mpf("1e-6"), mpf(1), 8,
+        lambda x: x ** 3 / log1p(x), 24)
     z1 = (pi / 4 * mpf("1.002")) ** 2
     s = lambda z: (sin(sqrt(z)) / sqrt(z) - 1) / z
     co = lambda z: (cos(sqrt(z)) - 1 + z / 2) / z ** 2
