@@ -116,7 +116,7 @@ for _op in ["Sum", "Max", "Mean", "Min"]:
                          {f"x{i}": (2,) for i in range(400)})
 
 
-@fixture("einsum_of_300", 0, r"^$", seconds=WIDE)
+@fixture("einsum_of_300", 3, r"300 operands; at most 64", seconds=WIDE)
 def _(d):
     return build([node("Einsum", [f"x{i}" for i in range(300)], ["y"], [text("equation", ",".join(["i"] * 300) + "->i")],
                        name="n")], {f"x{i}": (2,) for i in range(300)})
