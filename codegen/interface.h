@@ -16,6 +16,7 @@ typedef struct ApiSymbol {
     int kind;
     int64_t min, max;
     const KExpr *value; /* over KModule.symbols, and .sizes for DATA */
+    const KExpr *most;  /* what symbols_for gives, over KModule.symbols: value, or DATA's bound */
 } ApiSymbol;
 
 typedef struct ApiTensor {
