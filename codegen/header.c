@@ -137,7 +137,7 @@ static void print_macros(StrBuf *out, const char *upper, const Api *api,
     }
     if (stack_bytes)
         strbuf_printf(out,
-                      "/* What a call takes of its thread's stack, and of those of a pool, at most. */\n"
+                      "/* Most that a call takes of a thread's stack, a pool's threads too. */\n"
                       "#define %s_STACK_BYTES %lluu\n",
                       upper, (unsigned long long)stack_bytes);
 }

@@ -1,7 +1,7 @@
-/* 64-bit integers on machines with 32-bit registers: division, and conversion from and to floats.
+/* 64-bit integers on machines with 32-bit registers: division, conversion from and to floats.
  *
- * LLVM turns these into calls of the compiler's runtime library (__aeabi_uldivmod and its like), and
- * division of 32 bits too where the processor cannot divide. A compiled model calls nothing but
+ * LLVM turns these into calls of the compiler's runtime library (__aeabi_uldivmod and the like),
+ * and division of 32 bits too where the processor cannot divide. A compiled model calls nothing but
  * memcpy's family, so here they are written out:
  *
  *   n / c     n below 2^31, c constant: multiplication by a reciprocal and a shift; nearly every
