@@ -22,6 +22,8 @@ typedef struct CodegenOptions {
     bool verify;       /* run LLVM's verifier over what is emitted */
     uint64_t weight_hash; /* XXH64 of the weights, for smelt_model; codegen_llvm_library finds it
                              itself */
+    uint64_t stack_bytes; /* for the header: what a call needs at most; 0: not stated. Found by
+                             codegen_llvm_library when it makes the archive */
 } CodegenOptions;
 
 /* ---- machines ----------------------------------------------------------------------------------
@@ -48,6 +50,7 @@ typedef struct CodegenObject {
     size_t n_bytes;
     const char **symbols; /* what it defines for the other objects or the user; arena of the call */
     uint32_t n_symbols;
+    uint64_t stack_bytes; /* of the entry, all frames together; of others, their largest frame */
 } CodegenObject;
 
 /* The model as object files, the entry first; kernels are spread over several so that they can be

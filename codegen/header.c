@@ -125,7 +125,8 @@ void header_parameters(StrBuf *out, const KModule *m, const Api *api, const Code
     if (o->weights_file) strbuf_add(out, ", const void *weights");
 }
 
-static void print_macros(StrBuf *out, const char *upper, const Api *api) {
+static void print_macros(StrBuf *out, const char *upper, const Api *api,
+                         uint64_t stack_bytes) {
     if (api->arena_bytes != UINT64_MAX) {
         const char *suffix = api->arena_bytes > UINT32_MAX ? "ull" : "u";
         strbuf_printf(out,
@@ -134,6 +135,11 @@ static void print_macros(StrBuf *out, const char *upper, const Api *api) {
                       api->n_arguments ? ", with every dim at its largest" : "", upper,
                       (unsigned long long)api->arena_bytes, suffix);
     }
+    if (stack_bytes)
+        strbuf_printf(out,
+                      "/* Most that a call takes of a thread's stack, a pool's threads too. */\n"
+                      "#define %s_STACK_BYTES %lluu\n",
+                      upper, (unsigned long long)stack_bytes);
 }
 
 static bool has_strings(const KModule *m) {
@@ -182,7 +188,7 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
     strbuf_printf(out,
                   "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n%s\n",
                   upper, upper, has_strings(m) ? "#include \"smelt.h\" /* smelt_string */\n" : "");
-    print_macros(out, upper, api);
+    print_macros(out, upper, api, o->stack_bytes);
     strbuf_add(out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");

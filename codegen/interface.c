@@ -13,10 +13,33 @@ uint32_t api_element_bytes(DType t) {
  * virtual machines, as long as such a model. */
 static const double cheap_flops = 4e6;
 
-double api_flops(const KModule *m) {
+/* The operations of the calls in b, and into by_node (unless NULL) those after each NODE; what is
+ * in a loop counts once. */
+static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
     double sum = 0;
-    for (uint32_t i = 0; i < m->n_kernels; i++) sum += m->kernels[i]->flops;
+    for (const KStmt *s = b->first; s; s = s->next) {
+        if (s->kind == KS_NODE) *node = s->node;
+        sum += count_flops(&s->body, node, by_node) + count_flops(&s->other, node, by_node);
+        if (s->kind != KS_CALL) continue;
+        sum += s->callee->flops;
+        if (by_node && *node != UINT32_MAX) by_node[*node] += s->callee->flops;
+    }
     return sum;
+}
+
+double api_flops(const KModule *m) {
+    uint32_t node = UINT32_MAX;
+    return count_flops(&m->entry, &node, NULL);
+}
+
+static uint64_t *count_macs(Arena *a, const KModule *m) {
+    uint64_t *macs = arena_array(a, uint64_t, m->n_nodes + 1);
+    double *flops = arena_array(a, double, m->n_nodes + 1);
+    uint32_t node = UINT32_MAX;
+    count_flops(&m->entry, &node, flops);
+    for (uint32_t i = 0; i < m->n_nodes; i++)
+        macs[i] = flops[i] < 0x1p64 ? (uint64_t)(flops[i] / 2) : UINT64_MAX;
+    return macs;
 }
 
 /* ---- names of expressions -------------------------------------------------------------------- */
@@ -68,15 +91,17 @@ static int kind_of(const KModule *m, const KExpr *dim) {
 
 typedef VEC(ApiSymbol) SymbolList;
 
-static void add_symbol(Arena *a, SymbolList *list, int kind, const KExpr *dim) {
+static void add_symbol(Arena *a, const KModule *m, SymbolList *list, int kind, const KExpr *dim) {
     for (uint32_t i = 0; i < list->n; i++)
         if (list->at[i].value == dim) return;
     StrBuf name = {0};
-    ApiSymbol s = {.kind = kind, .value = dim};
+    ApiSymbol s = {.kind = kind, .value = dim, .most = k_upper_bound(m->k, dim)};
     print_dim(&name, dim, false);
     s.name = arena_strdup(a, strbuf_text(&name));
     strbuf_free(&name);
-    k_range(dim, &s.min, &s.max);
+    int64_t ignored;
+    k_range(dim, &s.min, &ignored);
+    k_range(s.most, &ignored, &s.max);
     if (s.min < 0 && kind != API_ARGUMENT) s.min = 0;
     vec_push(a, list, s);
 }
@@ -87,7 +112,7 @@ static void add_dims(Arena *a, const KModule *m, const KIo *io, uint32_t n, int 
     for (uint32_t i = 0; i < n; i++)
         for (int d = 0; d < io[i].rank; d++)
             if (!k_is_int(io[i].dims[d], &fixed) && kind_of(m, io[i].dims[d]) == kind)
-                add_symbol(a, list, kind, io[i].dims[d]);
+                add_symbol(a, m, list, kind, io[i].dims[d]);
 }
 
 static void find_symbols(Arena *a, const KModule *m, Api *api) {
@@ -96,7 +121,7 @@ static void find_symbols(Arena *a, const KModule *m, Api *api) {
         KVar *v = m->symbols[i];
         ApiSymbol s = {
             .name = v->name, .kind = API_ARGUMENT, .min = v->lo < 0 ? 0 : v->lo, .max = v->hi};
-        s.value = k_var(m->k, v);
+        s.value = s.most = k_var(m->k, v);
         vec_push(a, &list, s);
     }
     for (int kind = API_DERIVED; kind <= API_DATA; kind++) {
@@ -192,10 +217,12 @@ static const char *list_features(Arena *a, const Target *t) {
     return list;
 }
 
-/* The quick test tells processors by BMI, which all those with AVX2 have. */
-static CpuCheck choose_check(const Target *t, const char *features, double flops) {
-    if (strcmp(t->arch, "x86_64") || !features[0]) return CPU_NO_CHECK;
+/* The quick test tells processors by BMI, which all those with AVX2 have. With free dims the flops
+ * are those of the largest call; of a small one, each weight is still used once. */
+static CpuCheck choose_check(const Target *t, const Api *api, const KModule *m) {
+    if (strcmp(t->arch, "x86_64") || !api->cpu_features[0]) return CPU_NO_CHECK;
     bool quick = target_has(t, "avx2") && target_has(t, "bmi");
+    double flops = m->n_symbols ? (double)api->weight_bytes / 4 * 2 : api_flops(m);
     return quick && flops < cheap_flops ? CPU_CHECK_STATE : CPU_CHECK_ALL;
 }
 
@@ -220,8 +247,20 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     }
     for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
     api->cpu_features = list_features(a, t);
-    api->cpu_check = choose_check(t, api->cpu_features, api_flops(m));
+    api->cpu_check = choose_check(t, api, m);
+    api->node_macs = count_macs(a, m);
     return api;
+}
+
+/* Every dim found while running has a bound in the caller's symbols, whatever their values. */
+static bool has_bound(const Api *api, const ApiTensor *t) {
+    int64_t most;
+    for (int d = 0; d < t->io->rank; d++) {
+        if (t->dims[d] >= 0) continue;
+        const ApiSymbol *s = &api->symbols[-1 - t->dims[d]];
+        if (s->kind == API_DATA && k_is_int(s->most, &most) && most == INT64_MAX) return false;
+    }
+    return true;
 }
 
 bool api_check(const Api *api, const KModule *m, Diag *d) {
@@ -231,7 +270,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
         if (t->io->dtype == DT_STR)
             diag_unsupported(d, SRC_NOWHERE, "tensor '%s': strings cannot be compiled yet",
                              t->io->name);
-        if (t->has_data_dims && t->max_bytes == UINT64_MAX)
+        if (!has_bound(api, t) || (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);
     }
     return diag_n_errors(d) == before;

@@ -16,6 +16,7 @@ typedef struct ApiSymbol {
     int kind;
     int64_t min, max;
     const KExpr *value; /* over KModule.symbols, and .sizes for DATA */
+    const KExpr *most;  /* what symbols_for gives, over KModule.symbols: value, or DATA's bound */
 } ApiSymbol;
 
 typedef struct ApiTensor {
@@ -29,7 +30,7 @@ typedef struct ApiTensor {
 
 /* How each call tests the processor; codegen/llvm/cpu.c has the reasons. */
 typedef enum CpuCheck {
-    CPU_NO_CHECK,    /* the architecture's baseline, or an architecture without an instruction for it */
+    CPU_NO_CHECK,    /* the baseline, or an architecture without an instruction for it */
     CPU_CHECK_STATE, /* only what costs nanoseconds: the registers that the system saves */
     CPU_CHECK_ALL    /* every feature */
 } CpuCheck;
@@ -47,6 +48,7 @@ struct Api {
     uint64_t model_hash;      /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
     CpuCheck cpu_check;
+    uint64_t *node_macs; /* smelt_node.macs, one for each of KModule.nodes */
 };
 
 Api *api_create(Arena *a, const KModule *m, const Target *t);

@@ -21,9 +21,8 @@ static bool is_program_output(const DefProgram *p, const KTensor *t) {
 }
 
 static bool is_written_in(const DefProgram *p, const KTensor *t) {
-    for (const Stage *s = p->first; s; s = s->next)
-        if (t->def == s) return true;
-    return false;
+    const Stage *s = t->def;
+    return s && s->owner == p && (s->prev || s->next || p->first == s);
 }
 
 /* Element for element at the same place in memory? */

@@ -120,12 +120,13 @@ static LLVMValueRef symbol_table(LlvmGen *g, const Api *api) {
     return table;
 }
 
-static LLVMValueRef node_table(LlvmGen *g) {
+static LLVMValueRef node_table(LlvmGen *g, const Api *api) {
     const KModule *m = g->m;
     LLVMValueRef *rows = xmalloc(sizeof *rows * (m->n_nodes + 1));
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const char *name = m->nodes[i].name, *op = m->nodes[i].op;
-        LLVMValueRef row[] = {abi_text(g, name ? name : ""), abi_text(g, op ? op : ""), wide(g, 0)};
+        LLVMValueRef row[] = {abi_text(g, name ? name : ""), abi_text(g, op ? op : ""),
+                              wide(g, api->node_macs[i])};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
     LLVMValueRef table = array(g, abi_struct(g, "node"), rows, m->n_nodes, "nodes");
@@ -152,7 +153,7 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
                           tensor_table(g, api->inputs, m->n_inputs),
                           tensor_table(g, api->outputs, m->n_outputs),
                           symbol_table(g, api),
-                          node_table(g),
+                          node_table(g, api),
                           wide(g, api->weight_bytes),
                           wide(g, g->options->weight_hash),
                           weights ? weights : null,

@@ -51,7 +51,7 @@ static bool add_objects(CodegenJit *j, const Target *t, const CodegenOptions *o,
         return false;
     }
     LlvmGroup *groups = llvm_plan_groups(j->m, &n);
-    LLVMMemoryBufferRef *built = llvm_build_objects(j->m, t, o, api, j->address, groups, n);
+    LLVMMemoryBufferRef *built = llvm_build_objects(j->m, t, o, api, j->address, groups, n, NULL);
     LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(j->lljit);
     bool good = true;
     for (uint32_t i = 0; i < n; i++) {

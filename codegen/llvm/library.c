@@ -123,6 +123,16 @@ static void write_archive(Arena *a, Output *out, const KModule *m, const Target 
     if (by_llvm) LLVMDisposeMemoryBuffer(by_llvm);
 }
 
+/* What a call may need: the entry's frames, the deepest kernel's, and room for return addresses,
+ * saved registers and alignment of both, the small frames below a kernel, and memcpy. */
+static uint64_t stack_bound(const CodegenObject *objects, uint32_t n) {
+    enum { ROOM = 1024 };
+    uint64_t kernel = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (objects[i].stack_bytes > kernel) kernel = objects[i].stack_bytes;
+    return n ? (objects[0].stack_bytes + kernel + ROOM + 63) / 64 * 64 : 0;
+}
+
 bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOptions *options,
                           CodegenPaths paths, Diag *d) {
     Arena *a = arena_create();
@@ -142,6 +152,7 @@ bool codegen_llvm_library(const KModule *m, const Target *t, const CodegenOption
     bool good = !paths.archive || codegen_llvm_objects(a, m, t, &o, &objects, &n, d);
     if (good && paths.archive)
         write_archive(a, file[n_files++] = output_open(paths.archive), m, t, &o, api, objects, n);
+    if (good && paths.archive) o.stack_bytes = stack_bound(objects, n);
     if (good && paths.header) {
         StrBuf text = {0};
         header_write(&text, a, m, t, &o);

@@ -90,6 +90,7 @@ typedef struct LlvmGen {
     const CodegenOptions *options;
     CpuTraits cpu;
     LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
+    uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
     LLVMValueRef float_rem; /* double (double, double), made when first used */
     LLVMValueRef divide64;  /* u64 (u64, u64), likewise */
     LlvmFn *fn;
@@ -109,6 +110,8 @@ void llvm_gen_close(LlvmGen *g);
  * the first block of its body. */
 void llvm_fn_begin(LlvmGen *g, LlvmFn *fn, LLVMValueRef value);
 void llvm_fn_end(LlvmGen *g);
+/* From now on g collects its frames' sizes; g must not move. */
+void llvm_watch_frames(LlvmGen *g);
 /* Adds the attributes every function has. */
 void llvm_add_attributes(LlvmGen *g, LLVMValueRef fn);
 void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const char *name,

@@ -117,6 +117,28 @@ void llvm_add_flag(LlvmGen *g, LLVMValueRef fn, LLVMAttributeIndex at, const cha
     LLVMAddAttributeAtIndex(fn, at, LLVMCreateEnumAttribute(g->ctx, kind, v));
 }
 
+/* LLVM warns of frames above a limit; with the limit 0 it tells all of them. Other warnings have no
+ * reader, and errors are bugs: the modules are verified. */
+static void see_diagnostic(LLVMDiagnosticInfoRef info, void *user) {
+    static const char size[] = "stack frame size (";
+    LlvmGen *g = user;
+    LLVMDiagnosticSeverity severity = LLVMGetDiagInfoSeverity(info);
+    if (severity != LLVMDSError && severity != LLVMDSWarning) return;
+    char *text = LLVMGetDiagInfoDescription(info);
+    BUG_IF(severity == LLVMDSError, "LLVM: %s", text);
+    const char *at = strstr(text, size);
+    uint64_t n = at ? strtoull(at + strlen(size), NULL, 10) : 0;
+    g->frame_sum += n;
+    if (n > g->frame_max) g->frame_max = n;
+    LLVMDisposeMessage(text);
+}
+
+void llvm_watch_frames(LlvmGen *g) {
+    LLVMContextSetDiagnosticHandler(g->ctx, see_diagnostic, g);
+    for (LLVMValueRef f = LLVMGetFirstFunction(g->mod); f; f = LLVMGetNextFunction(f))
+        if (!LLVMIsDeclaration(f)) add_text(g, f, "warn-stack-size", "0");
+}
+
 void llvm_add_attributes(LlvmGen *g, LLVMValueRef fn) {
     const Target *t = g->target;
     llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "nounwind", 0);

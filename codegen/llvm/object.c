@@ -85,6 +85,7 @@ typedef struct Build {
     uint32_t n_groups, next;
     pthread_mutex_t lock;
     LLVMMemoryBufferRef *result;
+    uint64_t *stack; /* of each group: see CodegenObject */
 } Build;
 
 static void build_group(Build *b, uint32_t i) {
@@ -94,8 +95,10 @@ static void build_group(Build *b, uint32_t i) {
     g.const_address = b->const_address;
     g.api = b->api;
     llvm_emit_group(&g, &b->groups[i]);
+    llvm_watch_frames(&g);
     BUG_IF(LLVMTargetMachineEmitToMemoryBuffer(g.tm, g.mod, LLVMObjectFile, &why, &b->result[i]),
            "LLVM cannot emit an object: %s", why);
+    if (b->stack) b->stack[i] = b->groups[i].has_entry ? g.frame_sum : g.frame_max;
     llvm_gen_close(&g);
 }
 
@@ -127,7 +130,8 @@ static void run_workers(Build *b, int jobs) {
 
 LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const CodegenOptions *o,
                                         Api *api, const void *const *const_address,
-                                        const LlvmGroup *groups, uint32_t n_groups) {
+                                        const LlvmGroup *groups, uint32_t n_groups,
+                                        uint64_t *stack) {
     Build b = {.m = m,
                .target = t,
                .options = o,
@@ -135,6 +139,7 @@ LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const
                .const_address = const_address,
                .groups = groups,
                .n_groups = n_groups,
+               .stack = stack,
                .result = xmalloc(sizeof *b.result * n_groups)};
     llvm_init_target(NULL);
     pthread_mutex_init(&b.lock, NULL);
@@ -172,7 +177,8 @@ bool codegen_llvm_objects(Arena *a, const KModule *m, const Target *t, const Cod
     if (!llvm_check(api, m, t, d)) return false;
     uint32_t n;
     LlvmGroup *groups = llvm_plan_groups(m, &n);
-    LLVMMemoryBufferRef *built = llvm_build_objects(m, t, o, api, NULL, groups, n);
+    uint64_t *stack = arena_array(a, uint64_t, n);
+    LLVMMemoryBufferRef *built = llvm_build_objects(m, t, o, api, NULL, groups, n, stack);
     *objects = arena_array(a, CodegenObject, n);
     *n_objects = n;
     for (uint32_t i = 0; i < n; i++) {
@@ -182,6 +188,7 @@ bool codegen_llvm_objects(Arena *a, const KModule *m, const Target *t, const Cod
         out->n_bytes = LLVMGetBufferSize(built[i]);
         out->bytes = xmalloc(out->n_bytes);
         memcpy(out->bytes, LLVMGetBufferStart(built[i]), out->n_bytes);
+        out->stack_bytes = stack[i];
         name_symbols(a, m, &groups[i], out);
         LLVMDisposeMemoryBuffer(built[i]);
     }

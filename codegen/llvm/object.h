@@ -17,9 +17,10 @@ LlvmGroup *llvm_plan_groups(const KModule *m, uint32_t *n_groups);
 /* Emits, verifies and optimises one group into the open module. */
 void llvm_emit_group(LlvmGen *g, const LlvmGroup *group);
 /* One object file per group, compiled by o->jobs threads. Heap array; each buffer is the caller's.
- * const_address: see LlvmGen. */
+ * const_address: see LlvmGen. stack, unless NULL: of each group, see CodegenObject. */
 LLVMMemoryBufferRef *llvm_build_objects(const KModule *m, const Target *t, const CodegenOptions *o,
                                         Api *api, const void *const *const_address,
-                                        const LlvmGroup *groups, uint32_t n_groups);
+                                        const LlvmGroup *groups, uint32_t n_groups,
+                                        uint64_t *stack);
 
 #endif

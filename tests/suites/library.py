@@ -47,6 +47,53 @@ def cases(ctx):
         folder, archive = ctx.compile(model)
         ctx.run(build(folder, "statuses.c", archive))
 
+    def runtime_sources():
+        folder = ctx.path("runtime")
+        return [os.path.join(folder, f) for f in sorted(os.listdir(folder)) if f.endswith(".c")]
+
+    def hooks(name, macs):
+        """A model of about so many multiply-adds, through the runtime's pool of threads and an odd one."""
+        def run():
+            folder, archive = ctx.compile(model if name == "digits" else ctx.model(name), "--name", "net")
+            ctx.run(build(folder, "hooks.c", *runtime_sources(), archive, "-DMODEL=net_model", f"-DMIN_MACS={macs}u",
+                          "-DIS_PARALLEL"))
+        return run
+
+    def dims():
+        folder, archive = ctx.compile(ctx.model("logreg_pipe_b1"), "--name", "net")
+        ctx.run(build(folder, "dims.c", archive))
+
+    def stack():
+        folder, archive = ctx.compile(model)
+        return ctx.run(build(folder, "stack.c", archive, "-Wl,-z,now")).stdout.strip() + " bytes"
+
+    def shared():
+        folder, archive = ctx.compile(model)
+        _, library = ctx.compile(model, "--emit=shared", suffix=".so")
+        ctx.run(build(folder, "shared.c", archive, "-ldl"), library)
+
+    def weights_file():
+        """The right file is taken; a damaged, cut, extended, exchanged or missing one is a status."""
+        folder, archive = ctx.compile(model, "--weights=file")
+        other, second = ctx.compile(model, "--name", "second")
+        shutil.copy(os.path.join(other, "second.h"), folder)
+        program = build(folder, "weights.c", archive, second, *runtime_sources())
+        good = os.path.join(folder, "digits.weights")
+        with open(good, "rb") as f:
+            content = f.read()
+        check(os.path.getsize(archive) < len(content) + 60000, "the archive holds the weights too")
+        changed = lambda i: content[:i] + bytes([content[i] ^ 1]) + content[i + 1:]     # noqa: E731
+        variants = {"header": changed(16), "first": changed(64), "last": changed(len(content) - 1),
+                    "cut": content[:-1], "long": content + b"\0", "empty": b""}
+        ctx.run(program, good, 0)
+        ctx.run(program, os.path.join(folder, "missing"), 11)
+        ctx.run(program, folder, 11)
+        for name, bytes_ in variants.items():
+            path = os.path.join(folder, name)
+            with open(path, "wb") as f:
+                f.write(bytes_)
+            ctx.run(program, path, 6)
+
     def with_source(sanitizer, source, cc):
         """The model as C, instrumented together with the program, and the archive as LLVM made it."""
         def run():
@@ -68,7 +115,7 @@ def cases(ctx):
         folder, archive = ctx.compile(model, "--cpu=x86-64-v3")
         ctx.run("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", build(folder, "statuses.c", archive))
 
-    def wrong_cpu(name):
+    def wrong_cpu(name, *dims):
         """Every pair of what a library was compiled for and where it runs: answers, or BAD_CPU, and never a signal."""
         levels = ("core2duo", "Nehalem", "SandyBridge", "Haswell")     # each has what those before it have
         compiled = {("--cpu=x86-64",): 0, ("--cpu=x86-64", "--features=+sse4.2"): 1, ("--cpu=sandybridge",): 2,
@@ -79,7 +126,7 @@ def cases(ctx):
             ctx.tool("x86_64-linux-gnu-gcc")
             for options, level in compiled.items():
                 source = model if name == "digits" else ctx.model(name)
-                folder, archive = ctx.compile(source, "--target=x86_64-linux-gnu", *options, "--name", "net")
+                folder, archive = ctx.compile(source, "--target=x86_64-linux-gnu", *options, *dims, "--name", "net")
                 program = os.path.join(folder, "wrong_cpu")
                 ctx.run("x86_64-linux-gnu-gcc", "-std=c11", "-static", *STRICT, f"-I{ctx.include}", "-DMODEL=net_model",
                         os.path.join(programs, "wrong_cpu.c"), archive, "-o", program)
@@ -152,12 +199,18 @@ def cases(ctx):
         Case("two_models_in_one_program", two_models, "cpu"),
         Case("eight_threads", threads, "cpu"),
         Case("wrong_calls_are_statuses", statuses, "cpu"),
+        Case("wrong_dims_are_statuses", dims, "cpu"),
+        Case("hooks", hooks("digits", 300000), "cpu"),
+        Case("hooks_of_large_model", hooks("mobilenet_v2", 300000000), "cpu"),
+        Case("stack_bound", stack, "cpu"),
+        Case("shared_library", shared, "cpu"),
+        Case("weights_file", weights_file, "cpu"),
         Case("threads_under_tsan", with_source("thread", "threads.c", "gcc"), "cpu"),
         Case("statuses_under_asan_gcc", with_source("address,undefined", "statuses.c", "gcc"), "cpu"),
         Case("statuses_under_asan_clang", with_source("address,undefined", "statuses.c", "clang-19"), "cpu"),
         Case("statuses_under_valgrind", valgrind, "cpu"),
         Case("small_model_on_wrong_cpu", wrong_cpu("digits"), "cpu"),
-        Case("large_model_on_wrong_cpu", wrong_cpu("kws_dscnn"), "cpu"),
+        Case("large_model_on_wrong_cpu", wrong_cpu("logreg_pipe_b1", "--dim=X_dim0=40000"), "cpu"),
         Case("no_writable_data", no_writable_data),
         Case("needs_only_mem_functions", needs_nothing),
         Case("same_bytes_archive", same_bytes(suffix=".a")),
