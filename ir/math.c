@@ -245,9 +245,10 @@ static void half_square(const MathGen *m, E a, E *h, E *l) {
 static E normal_tail(const MathGen *m, E a, bool times_a) {
     E h, l;
     half_square(m, a, &h, &l);
-    E v = quot(m, lit(m, 1), add(m, a, lit(m, is_f32(m) ? 2.5 : 4))), w = mul(m, a, v);
+    E d = add(m, a, lit(m, is_f32(m) ? 2.5 : 4)), w = quot(m, a, d);
     E g = is_f32(m) ? POLY(m, NORMAL_F32, w) : POLY(m, NORMAL_F64, w);
-    return join_wide(m, split_exp(m, h, l, 2 * m->bias), mul(m, g, times_a ? w : v));
+    E y = times_a ? mul(m, g, w) : quot(m, g, d);
+    return join_wide(m, split_exp(m, h, l, 2 * m->bias), y);
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */

@@ -127,7 +127,7 @@ static void emit_if(CGen *g, const KStmt *s) {
 }
 
 static void emit_let(CGen *g, const KStmt *s) {
-    if (!g->used[s->var->id]) return;
+    if (!g->used[s->var->id] || (g->in_entry && s->var->computed)) return; /* those are read where used */
     const char *value = c_expr(g, s->value, true);
     c_line(g, "const %s %s = %s;", c_value_type(s->var->dtype), c_name_var(g, s->var), value);
 }
