@@ -125,7 +125,8 @@ void header_parameters(StrBuf *out, const KModule *m, const Api *api, const Code
     if (o->weights_file) strbuf_add(out, ", const void *weights");
 }
 
-static void print_macros(StrBuf *out, const char *upper, const Api *api, uint64_t stack_bytes) {
+static void print_macros(StrBuf *out, const char *upper, const Api *api,
+                         uint64_t stack_bytes) {
     if (api->arena_bytes != UINT64_MAX) {
         const char *suffix = api->arena_bytes > UINT32_MAX ? "ull" : "u";
         strbuf_printf(out,
@@ -136,7 +137,7 @@ static void print_macros(StrBuf *out, const char *upper, const Api *api, uint64_
     }
     if (stack_bytes)
         strbuf_printf(out,
-                      "/* What a call takes of its thread's stack, and of those of a pool, at most. */\n"
+                      "/* Most that a call takes of a thread's stack, a pool's threads too. */\n"
                       "#define %s_STACK_BYTES %lluu\n",
                       upper, (unsigned long long)stack_bytes);
 }

@@ -91,15 +91,17 @@ static int kind_of(const KModule *m, const KExpr *dim) {
 
 typedef VEC(ApiSymbol) SymbolList;
 
-static void add_symbol(Arena *a, SymbolList *list, int kind, const KExpr *dim) {
+static void add_symbol(Arena *a, const KModule *m, SymbolList *list, int kind, const KExpr *dim) {
     for (uint32_t i = 0; i < list->n; i++)
         if (list->at[i].value == dim) return;
     StrBuf name = {0};
-    ApiSymbol s = {.kind = kind, .value = dim};
+    ApiSymbol s = {.kind = kind, .value = dim, .most = k_upper_bound(m->k, dim)};
     print_dim(&name, dim, false);
     s.name = arena_strdup(a, strbuf_text(&name));
     strbuf_free(&name);
-    k_range(dim, &s.min, &s.max);
+    int64_t ignored;
+    k_range(dim, &s.min, &ignored);
+    k_range(s.most, &ignored, &s.max);
     if (s.min < 0 && kind != API_ARGUMENT) s.min = 0;
     vec_push(a, list, s);
 }
@@ -110,7 +112,7 @@ static void add_dims(Arena *a, const KModule *m, const KIo *io, uint32_t n, int 
     for (uint32_t i = 0; i < n; i++)
         for (int d = 0; d < io[i].rank; d++)
             if (!k_is_int(io[i].dims[d], &fixed) && kind_of(m, io[i].dims[d]) == kind)
-                add_symbol(a, list, kind, io[i].dims[d]);
+                add_symbol(a, m, list, kind, io[i].dims[d]);
 }
 
 static void find_symbols(Arena *a, const KModule *m, Api *api) {
@@ -119,7 +121,7 @@ static void find_symbols(Arena *a, const KModule *m, Api *api) {
         KVar *v = m->symbols[i];
         ApiSymbol s = {
             .name = v->name, .kind = API_ARGUMENT, .min = v->lo < 0 ? 0 : v->lo, .max = v->hi};
-        s.value = k_var(m->k, v);
+        s.value = s.most = k_var(m->k, v);
         vec_push(a, &list, s);
     }
     for (int kind = API_DERIVED; kind <= API_DATA; kind++) {
@@ -250,6 +252,17 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     return api;
 }
 
+/* Every dim found while running has a bound in the caller's symbols, whatever their values. */
+static bool has_bound(const Api *api, const ApiTensor *t) {
+    int64_t most;
+    for (int d = 0; d < t->io->rank; d++) {
+        if (t->dims[d] >= 0) continue;
+        const ApiSymbol *s = &api->symbols[-1 - t->dims[d]];
+        if (s->kind == API_DATA && k_is_int(s->most, &most) && most == INT64_MAX) return false;
+    }
+    return true;
+}
+
 bool api_check(const Api *api, const KModule *m, Diag *d) {
     int before = diag_n_errors(d);
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
@@ -257,7 +270,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
         if (t->io->dtype == DT_STR)
             diag_unsupported(d, SRC_NOWHERE, "tensor '%s': strings cannot be compiled yet",
                              t->io->name);
-        if (t->has_data_dims && t->max_bytes == UINT64_MAX)
+        if (!has_bound(api, t) || (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);
     }
     return diag_n_errors(d) == before;

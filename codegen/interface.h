@@ -16,6 +16,7 @@ typedef struct ApiSymbol {
     int kind;
     int64_t min, max;
     const KExpr *value; /* over KModule.symbols, and .sizes for DATA */
+    const KExpr *most;  /* what symbols_for gives, over KModule.symbols: value, or DATA's bound */
 } ApiSymbol;
 
 typedef struct ApiTensor {
@@ -29,7 +30,7 @@ typedef struct ApiTensor {
 
 /* How each call tests the processor; codegen/llvm/cpu.c has the reasons. */
 typedef enum CpuCheck {
-    CPU_NO_CHECK,    /* the architecture's baseline, or an architecture without an instruction for it */
+    CPU_NO_CHECK,    /* the baseline, or an architecture without an instruction for it */
     CPU_CHECK_STATE, /* only what costs nanoseconds: the registers that the system saves */
     CPU_CHECK_ALL    /* every feature */
 } CpuCheck;

@@ -2,7 +2,7 @@
  *
  * Shapes come from the kernel module for both backends: dims of inputs and outputs are expressions
  * over the caller's symbols, whose values are read off the inputs, and over sizes found while running,
- * which stand at their upper bounds until a run gave them. */
+ * whose bounds give the room for outputs. */
 #include "driver/runner.h"
 
 #include <dlfcn.h>
@@ -183,7 +183,7 @@ static int64_t dim_value(const Runner *r, const KExpr *dim) {
 
 /* Symbols that are a dim of an input by themselves take that dim's value; -1 is not known yet. */
 static bool bind_symbols(Runner *r) {
-    for (uint32_t i = 0; i < r->n_vars; i++) r->value[i] = i < r->km->n_symbols ? -1 : r->vars[i]->hi;
+    for (uint32_t i = 0; i < r->n_vars; i++) r->value[i] = i < r->km->n_symbols ? -1 : 0;
     for (uint32_t i = 0; i < r->km->n_inputs; i++) {
         const KIo *io = &r->km->inputs[i];
         const HostTensor *t = &r->in[i];
@@ -245,12 +245,16 @@ static void fill_random(HostTensor *t, uint64_t *state) {
     }
 }
 
-/* The shape of an input or output under the values found; false when it is too large. */
-static bool shape_tensor(const Runner *r, const KIo *io, HostTensor *t) {
+/* The shape of an input or output under the values found, or the largest one that is possible with the caller's
+ * symbols; false when it is too large. */
+static bool shape_tensor(const Runner *r, const KIo *io, bool largest, HostTensor *t) {
     t->name = io->name;
     t->dtype = io->dtype;
     t->rank = io->rank;
-    for (int a = 0; a < io->rank; a++) t->dims[a] = dim_value(r, io->dims[a]);
+    for (int a = 0; a < io->rank; a++) {
+        t->dims[a] = dim_value(r, largest ? k_upper_bound(r->km->k, io->dims[a]) : io->dims[a]);
+        if (t->dims[a] < 0) t->dims[a] = 0;
+    }
     return (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < UINT64_C(1) << 42) ||
            fail(r, "too large for this machine: tensor", io->name);
 }
@@ -260,12 +264,12 @@ static bool allocate(Runner *r) {
     for (uint32_t i = 0; i < r->km->n_inputs; i++) {
         HostTensor *t = &r->in[i];
         if (t->data) continue;
-        if (!shape_tensor(r, &r->km->inputs[i], t)) return false;
+        if (!shape_tensor(r, &r->km->inputs[i], false, t)) return false;
         t->data = arena_alloc(arena_of(r), t->n_bytes ? t->n_bytes : 1);
         fill_random(t, &state);
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
-        if (!shape_tensor(r, &r->km->outputs[i], &r->out[i])) return false;
+        if (!shape_tensor(r, &r->km->outputs[i], true, &r->out[i])) return false;
         r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }
     return true;
@@ -309,7 +313,7 @@ const HostTensor *runner_outputs(Runner *r, uint32_t *n) {
     for (uint32_t i = 0; i < *n; i++) {
         HostTensor *t = &r->out[i];
         if (r->model) t->n_bytes = smelt_tensor_dims(&r->model->outputs[i], r->symbols, t->dims);
-        else shape_tensor(r, &r->km->outputs[i], t);
+        else shape_tensor(r, &r->km->outputs[i], false, t);
     }
     return r->out;
 }

@@ -71,6 +71,7 @@ KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound) {
     k_range(bound, &lo, &hi);
     KVar *s = kvar_new(m->k, KV_SYMBOL, DT_I64, intern(name), 0, hi < 0 ? 0 : hi);
     s->computed = true;
+    s->bound = k_max(m->k, bound, k_int(m->k, 0));
     for (uint32_t i = m->symbols.n; i-- > 0;) /* the caller's symbols may lie in between */
         if (m->symbols.at[i]->computed) {
             s->slot = m->symbols.at[i]->slot + 1;
@@ -105,6 +106,10 @@ static void fix_in_graph(Graph *g, void *user) {
 void module_fix_symbol(Module *m, KVar *symbol, int64_t value) {
     FixSymbol fix = {symbol, k_int(m->k, value)};
     graph_visit(m->main, fix_in_graph, &fix);
+    for (uint32_t i = 0; i < m->symbols.n; i++) {
+        KVar *s = m->symbols.at[i];
+        if (s->bound) s->bound = k_subst(m->k, s->bound, &symbol, &fix.value, 1);
+    }
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m->symbols.n; i++)
         if (m->symbols.at[i] != symbol) m->symbols.at[kept++] = m->symbols.at[i];

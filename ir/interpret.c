@@ -337,29 +337,23 @@ static void call_kernel(Machine *m, const CodeCall *call) {
     free(scalars);
 }
 
-static void note_computed(const KExpr *e, void *found) {
-    if (e->op == KO_var && e->u.var->computed) *(bool *)found = true;
-}
-
-/* -1 when it depends on sizes that the run finds. */
+/* Sizes that the run finds count with their bounds. */
 static int64_t known_value(const Program *p, const KExpr *e) {
-    bool computed = false;
-    k_visit(p->m->k, e, note_computed, &computed);
-    return computed ? -1 : interpret_index(e, p->m->symbols, p->call->symbols, p->m->n_symbols);
+    return interpret_index(k_upper_bound(p->m->k, e), p->m->symbols, p->call->symbols, p->m->n_symbols);
 }
 
 static Slot bind_buffer(const Program *p, const KBuf *b) {
     int64_t n = known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
     switch (b->mem) {
-    case MEM_INPUT: return (Slot){(uint8_t *)(uintptr_t)p->call->inputs[b->index], n < 0 ? INT64_MAX / 16 : n};
-    case MEM_OUTPUT: return (Slot){p->call->outputs[b->index], n < 0 ? INT64_MAX / 16 : n};
+    case MEM_INPUT: return (Slot){(uint8_t *)(uintptr_t)p->call->inputs[b->index], n};
+    case MEM_OUTPUT: return (Slot){p->call->outputs[b->index], n};
     case MEM_CONST: return (Slot){(uint8_t *)(uintptr_t)b->data, n};
     case MEM_ARENA: {
         int64_t at = known_value(p, b->offset), room;
         BUG_IF(at < 0 || at > p->planned_bytes, "buffer %s lies outside of the arena", b->name);
         room = (p->planned_bytes - at) / bytes;
         BUG_IF(n > room, "buffer %s reaches over the end of the arena", b->name);
-        return (Slot){p->planned + at, n < 0 ? room : n};
+        return (Slot){p->planned + at, n};
     }
     default: BUG("the entry uses %s, which is no buffer of a program", b->name);
     }

@@ -55,6 +55,7 @@ typedef struct KVar {
     int64_t lo, hi;   /* inclusive range; INT64_MIN / INT64_MAX where unknown */
     /* KV_SYMBOL only */
     bool computed; /* found while the model runs (NonZero's count), not given by the caller */
+    const KExpr *bound; /* computed: what it is at most, perhaps over other symbols */
     uint32_t slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
 } KVar;
 
@@ -169,6 +170,9 @@ bool k_is_int(const KExpr *e, int64_t *value);
 bool k_is_value(const KExpr *e, double value); /* const_i or const_f equal to value */
 /* Inclusive range of an i64 expression from the ranges of its variables; saturating. */
 void k_range(const KExpr *e, int64_t *lo, int64_t *hi);
+/* What an i64 expression is at most, over the caller's symbols alone (bound.c): itself unless it depends on
+ * sizes found while running. */
+const KExpr *k_upper_bound(KCtx *k, const KExpr *e);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
 /* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */

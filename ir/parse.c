@@ -269,13 +269,14 @@ KVar *parse_symbol(Parse *p, bool computed) {
     const char *word = parse_word(p, "a symbol's name"), *name = word;
     parse_range(p, &lo, &hi);
     if (p->tok.kind == T_STRING && !p->tok.starts_line) name = parse_string(p, "a name");
+    const KExpr *bound = computed && parse_accept(p, "<=") ? parse_typed(p, DT_I64) : k_int(p->k, hi);
     if (p->failed) return NULL;
     bool is_known = strmap_get(p->vars, word) || (!computed && strmap_get(p->m->symbol_by_name, name));
     if (is_known || lo < 0) {
         parse_fail(p, lo < 0 ? "symbol '%s' can be negative" : "symbol '%s' is declared twice", word);
         return NULL;
     }
-    KVar *v = computed ? module_computed_symbol(p->m, name, k_int(p->k, hi)) : module_symbol(p->m, name);
+    KVar *v = computed ? module_computed_symbol(p->m, name, bound) : module_symbol(p->m, name);
     v->lo = lo;
     v->hi = hi;
     strmap_put(p->vars, word, v);

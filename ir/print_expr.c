@@ -324,6 +324,10 @@ void text_symbol(Text *t, const KVar *v, const char *word) {
         strbuf_add(t->out, " ");
         text_quoted(t, v->name);
     }
+    if (v->bound && v->bound->op != KO_const_i) {
+        strbuf_add(t->out, " <= ");
+        text_expr(t, v->bound);
+    }
     text_newline(t);
 }
 

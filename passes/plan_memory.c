@@ -98,10 +98,13 @@ static void note_given_symbol(const KExpr *e, void *user) {
     if (e->op == KO_var && e->u.var->kind == KV_SYMBOL && !e->u.var->computed) *found = true;
 }
 
-static void measure(Plan *p) {
+static void measure(Plan *p, Diag *d) {
     for (uint32_t i = 0; i < p->lives.n; i++) {
         Life *life = &p->lives.at[i];
-        const KExpr *n = life->buf->n_elems;
+        const KExpr *n = k_upper_bound(p->k, life->buf->n_elems);
+        int64_t most;
+        if (k_is_int(n, &most) && most == INT64_MAX)
+            diag_unsupported(d, SRC_NOWHERE, "tensor '%s': its size has no bound", life->buf->name);
         int64_t n_elems = n->hi, n_bytes = 0;
         bool from_caller = false;
         k_visit(p->k, n, note_given_symbol, &from_caller);
@@ -298,14 +301,14 @@ bool pass_plan_memory(Module *m) {
     walk(&p, &m->kmod->entry);
     p.now++;
     if (m->kmod->size_table) touch(&p, m->kmod->size_table);
-    measure(&p);
+    measure(&p, m->diag);
     m->kmod->arena_lower_bound = largest_live_set(&p);
     const KExpr *end = k_int(m->k, search(&p, m->kmod->arena_lower_bound));
     for (uint32_t i = 0; i < p.lives.n; i++) {
         Life *l = &p.lives.at[i];
         l->buf->offset = l->symbolic ? end : k_int(m->k, l->offset);
         if (!l->symbolic) continue;
-        const KExpr *bytes = k_mul(m->k, l->buf->n_elems, k_int(m->k, dtype_bytes(l->buf->dtype)));
+        const KExpr *bytes = k_mul(m->k, k_upper_bound(m->k, l->buf->n_elems), k_int(m->k, dtype_bytes(l->buf->dtype)));
         bytes = k_mul(m->k, k_fdiv(m->k, k_add(m->k, bytes, k_int(m->k, ALIGN - 1)), k_int(m->k, ALIGN)), k_int(m->k, ALIGN));
         end = k_add(m->k, end, bytes);
     }

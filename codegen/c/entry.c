@@ -183,15 +183,14 @@ static void emit_symbol_functions(CGen *g) {
     bind_symbols(g);
     for (uint32_t i = api->n_arguments; i < api->n_symbols; i++) {
         const ApiSymbol *s = &api->symbols[i];
-        hi.n = 0;
         c_begin_statement(g);
         if (s->kind == API_DERIVED) {
             const char *value = c_expr(g, s->value, true);
             c_line(g, "symbols[%u] = %s;", i, value);
             c_line(g, "if (symbols[%u] < 0) return SMELT_BAD_DIM;", i);
         } else {
-            c_print_int(&hi, DT_I64, s->max);
-            c_line(g, "symbols[%u] = %s;", i, strbuf_text(&hi));
+            const char *most = c_expr(g, k_max(g->m->k, s->most, k_int(g->m->k, 0)), true);
+            c_line(g, "symbols[%u] = %s;", i, most);
         }
         c_end_statement(g);
     }
@@ -231,21 +230,16 @@ static void emit_arena_function(CGen *g) {
 
 /* ---- body ------------------------------------------------------------------------------------------- */
 
-static void see_computed(const KExpr *e, void *found) {
-    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
-}
-
 /* Dims found while running count with their bound, as symbols_for reports it. */
 static const char *io_bytes(CGen *g, const KIo *io) {
     StrBuf b = {0};
     strbuf_printf(&b, "UINT64_C(%u)", api_element_bytes(io->dtype));
     for (int d = 0; d < io->rank; d++) {
-        bool computed = false;
-        int64_t lo, hi, n;
-        k_visit(g->m->k, io->dims[d], see_computed, &computed);
-        k_range(io->dims[d], &lo, &hi);
-        if (computed || k_is_int(io->dims[d], &n)) strbuf_printf(&b, " * UINT64_C(%" PRId64 ")", hi);
-        else strbuf_printf(&b, " * (uint64_t)(%s)", c_expr(g, io->dims[d], true));
+        KCtx *k = g->m->k;
+        int64_t n;
+        const KExpr *dim = k_max(k, k_upper_bound(k, io->dims[d]), k_int(k, 0));
+        if (k_is_int(dim, &n)) strbuf_printf(&b, " * UINT64_C(%" PRId64 ")", n);
+        else strbuf_printf(&b, " * (uint64_t)(%s)", c_expr(g, dim, true));
     }
     const char *r = arena_strdup(g->a, strbuf_text(&b));
     strbuf_free(&b);

@@ -120,10 +120,18 @@ static WeightsFile write_weights(const KModule *m, Output *o) {
     return w;
 }
 
+static bool can_render(const KModule *m, const Target *t, Diag *d) {
+    Arena *a = arena_create();
+    bool good = api_check(api_create(a, m, t), m, d);
+    arena_destroy(a);
+    return good;
+}
+
 bool codegen_c_library(const KModule *m, const Target *t, const CodegenOptions *o, CodegenCPaths paths,
                        Diag *d) {
     Output *files[3];
     int n = 0;
+    if (!can_render(m, t, d)) return false;
     CodegenOptions own = *o;
     if (paths.weights && o->weights_file) {
         files[n] = output_open(paths.weights);

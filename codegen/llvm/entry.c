@@ -118,11 +118,9 @@ static void emit_symbols_for(LlvmGen *g, Entry *e) {
     bind_symbols(g, symbols);
     for (uint32_t i = e->api->n_arguments; i < e->api->n_symbols; i++) {
         const ApiSymbol *s = &e->api->symbols[i];
-        LLVMValueRef v = llvm_int(g, g->i64, 0, s->max);
-        if (s->kind == API_DERIVED) {
-            v = llvm_expr(g, s->value);
-            refuse_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, v, zero, ""), STATUS_BAD_DIM);
-        }
+        bool derived = s->kind == API_DERIVED;
+        LLVMValueRef v = llvm_expr(g, derived ? s->value : k_max(g->m->k, s->most, k_int(g->m->k, 0)));
+        if (derived) refuse_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, v, zero, ""), STATUS_BAD_DIM);
         LLVMBuildStore(g->b, v, element(g, g->i64, symbols, i));
     }
     LLVMBuildRet(g->b, word(g, STATUS_OK));
@@ -160,21 +158,11 @@ static void emit_arena_for(LlvmGen *g, Entry *e) {
 static LLVMValueRef io_bytes(LlvmGen *g, const KIo *io) {
     LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype), 0);
     for (int d = 0; d < io->rank; d++) {
-        int64_t hi, lo;
-        k_range(io->dims[d], &lo, &hi);
         /* Dims found while running count with their bound, as symbols_for reports it. */
-        const KExpr *dim = io->dims[d];
-        bool known = dim->op == KO_const_i || !llvm_varies(g, dim);
-        LLVMValueRef v = known ? llvm_expr(g, dim) : llvm_int(g, g->i64, 0, hi);
-        n = LLVMBuildMul(g->b, n, v, "");
+        const KExpr *dim = k_max(g->m->k, k_upper_bound(g->m->k, io->dims[d]), k_int(g->m->k, 0));
+        n = LLVMBuildMul(g->b, n, llvm_expr(g, dim), "");
     }
     return n;
-}
-
-/* Computed symbols have no value yet: mark them so that llvm_varies finds them. */
-static void mark_computed(LlvmGen *g, bool on) {
-    g->fn->varying_vars = on ? UINT64_MAX : 0;
-    for (uint32_t i = 0; i < g->m->n_sizes; i++) llvm_var(g, g->m->sizes[i])->varying = on;
 }
 
 /* Fills ranges[i] = {address, address + bytes}; refuses NULL where there are elements. */
@@ -241,7 +229,6 @@ static void check_memory(LlvmGen *g, Entry *e, LLVMValueRef inputs, LLVMValueRef
     const KModule *m = g->m;
     uint32_t n = m->n_outputs + m->n_inputs + 1;
     LLVMValueRef ranges = llvm_alloca(g, g->i64, 2 * (uint64_t)n, 8, "ranges");
-    mark_computed(g, true);
     for (uint32_t i = 0; i + 1 < n; i++) {
         bool is_out = i < m->n_outputs;
         const KIo *io = is_out ? &m->outputs[i] : &m->inputs[i - m->n_outputs];
@@ -252,7 +239,6 @@ static void check_memory(LlvmGen *g, Entry *e, LLVMValueRef inputs, LLVMValueRef
         if (io->buf)
             *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = api_element_bytes(io->dtype)};
     }
-    mark_computed(g, false);
     LLVMValueRef need = arena_needed(g);
     note_range(g, ranges, n - 1, e->arena, need);
     refuse_if(g, LLVMBuildICmp(g->b, LLVMIntULT, arena_bytes, need, ""), STATUS_SHORT_ARENA);

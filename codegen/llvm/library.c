@@ -123,7 +123,7 @@ static void write_archive(Arena *a, Output *out, const KModule *m, const Target 
     if (by_llvm) LLVMDisposeMemoryBuffer(by_llvm);
 }
 
-/* What a call may need: the entry's frames, the deepest kernel's, and room for the return addresses,
+/* What a call may need: the entry's frames, the deepest kernel's, and room for return addresses,
  * saved registers and alignment of both, the small frames below a kernel, and memcpy. */
 static uint64_t stack_bound(const CodegenObject *objects, uint32_t n) {
     enum { ROOM = 1024 };

@@ -1,6 +1,6 @@
-/* 64-bit integers on machines with 32-bit registers: division, and conversion from and to floats.
+/* 64-bit integers on machines with 32-bit registers: division, conversion from and to floats.
  *
- * LLVM turns these into calls of the compiler's runtime library (__aeabi_uldivmod, __aeabi_l2f, ...),
+ * LLVM turns these into calls of the compiler's runtime library (__aeabi_uldivmod and the like),
  * and division of 32 bits too where the processor cannot divide. A compiled model calls nothing but
  * memcpy's family, so here they are written out:
  *

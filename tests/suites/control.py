@@ -1,15 +1,18 @@
 """If, Loop and Scan: results against onnxruntime, and what is refused with a message.
 
-The case files of tests/ops cannot write subgraphs down; these models are built here.
+The case files of tests/ops cannot write subgraphs down; these models are built here or stand in control_models.py.
+Every backend runs every model.
 """
 import os
 
 import numpy as np
 import onnx
+import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
+from control_models import LOOP_START, MODELS
 from harness import Case, check
-from suites.ops import load_outputs, save_inputs
+from suites.ops import BACKENDS, load_outputs, save_inputs
 
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -87,19 +90,43 @@ def refused_models():
         [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
 
 
-def run_good(ctx, m, feeds):
+def parsed_models():
+    """(name, model, [feeds of each run]) of control_models.py."""
+    for name, signature, text, runs in MODELS:
+        inputs, outputs = signature.split(" => ")
+        tables = "ax = Constant <value = int64[1] {1}> ()\n  ax0 = Constant <value = int64[1] {0}> ()\n"
+        m = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>\n' +
+                                    f"{name} ({inputs}) => ({outputs}) {{\n  {LOOP_START}{tables}{text}\n}}")
+        rng = np.random.default_rng(len(name))
+        all_feeds = []
+        for run in runs:
+            feeds = {}
+            for v, value in zip(m.graph.input, run):
+                dtype = helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
+                feeds[v.name] = (rng.standard_normal(value) if isinstance(value, tuple) else np.array(value)).astype(dtype)
+            all_feeds.append(feeds)
+        yield name, m, all_feeds
+
+
+def run_good(ctx, m, all_feeds, backend):
     import onnxruntime
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(m.SerializeToString(), options, providers=["CPUExecutionProvider"])
     folder = ctx.new_dir()
-    path, out = os.path.join(folder, "m.onnx"), os.path.join(folder, "out")
+    path = os.path.join(folder, "m.onnx")
     onnx.save(m, path)
-    save_inputs(os.path.join(folder, "in"), m, feeds)
-    os.makedirs(out)
-    ctx.smelt("run", path, "--backend=interpret", "--inputs", os.path.join(folder, "in"), "--outputs", out)
-    session = onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
-    for i, want in enumerate(session.run(None, feeds)):
-        got = load_outputs(out, i + 1)[i]
-        check(got.shape == want.shape, f"output {i} has shape {got.shape}, expected {want.shape}")
-        check(np.allclose(got, want, rtol=1e-6, atol=1e-6), f"output {i} is {got}, expected {want}")
+    for number, feeds in enumerate(all_feeds):
+        data, out = os.path.join(folder, f"in{number}"), os.path.join(folder, f"out{number}")
+        save_inputs(data, m, feeds)
+        os.makedirs(out)
+        ctx.smelt("run", path, f"--backend={backend}", "--inputs", data, "--outputs", out)
+        for i, want in enumerate(session.run(None, feeds)):
+            got = load_outputs(out, i + 1)[i]
+            where = f"run {number}: output {i}"
+            check(got.shape == want.shape, f"{where} has shape {got.shape}, expected {want.shape}")
+            check(np.allclose(got, want, rtol=1e-5, atol=1e-6), f"{where} is {got}, expected {want}")
 
 
 def run_refused(ctx, m, status, text):
@@ -110,5 +137,7 @@ def run_refused(ctx, m, status, text):
 
 
 def cases(ctx):
-    good = [Case(name, lambda m=m, f=f: run_good(ctx, m, f)) for name, m, f in good_models()]
+    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models())
+    good = [Case(f"{name}.{backend}", lambda m=m, f=f, b=backend: run_good(ctx, m, f, b), label)
+            for name, m, f in models for backend, label in BACKENDS.items()]
     return good + [Case(name, lambda m=m, s=s, t=t: run_refused(ctx, m, s, t)) for name, s, t, m in refused_models()]

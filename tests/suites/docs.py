@@ -1,5 +1,5 @@
 """The documents tell the truth: paths and links they name exist, the manual page has the options of `smelt --help` and
-no others, and their tables of passes and primitives are those of the code."""
+no others, and the table of passes is the code's."""
 import glob
 import os
 import re
@@ -79,10 +79,6 @@ def table(text, document, first, second):
     check(False, f"{document}: no table whose columns begin with '{first}' and '{second}'")
 
 
-def as_written(column, cell):
-    return "-1" if column == "arguments" and cell == "any" else cell
-
-
 def cases(ctx):
     def paths():
         wrong = []
@@ -130,21 +126,6 @@ def cases(ctx):
         check(not wrong and len(got) == len(want), "\n".join(wrong) or f"{len(got)} rows, {len(want)} passes")
         return f"{len(want)} passes"
 
-    def primitives():
-        """ir/IR.md's table | primitive | arguments | ...; a column named like one of kops.def's must equal it."""
-        source = re.sub(r"/\*.*?\*/", "", read(ctx, "ir/kops.def"), flags=re.S)
-        rows = re.findall(r'^KOP\((\w+),\s*(-?\d+),\s*(\w+),\s*"(.*)"\)\s*$', source, re.M)
-        check(len(rows) > 40, "ir/kops.def: its form has changed")
-        want = {name: {"arguments": n, "class": kind, "meaning": doc} for name, n, kind, doc in rows}
-        head, got = table(read(ctx, "ir/IR.md"), "ir/IR.md", "primitive", "arguments")
-        check([r[0] for r in got] == list(want), "ir/IR.md and ir/kops.def list other primitives, or in another order: "
-              + " ".join(sorted(set(want) ^ {r[0] for r in got})))
-        wrong = [f"{r[0]}: {column} is '{cell}', ir/kops.def has '{want[r[0]][column]}'"
-                 for r in got for column, cell in zip(head, r)
-                 if column in want[r[0]] and as_written(column, cell) != want[r[0]][column]]
-        check(not wrong, "\n".join(wrong))
-        return f"{len(want)} primitives"
-
     return [Case("paths", paths), Case("manual_page_has_every_option", options),
             Case("manual_page_has_every_choice", choices), Case("options_mentioned", mentioned),
-            Case("passes", passes), Case("primitives", primitives)]
+            Case("passes", passes)]

@@ -1,12 +1,15 @@
-"""Shape arithmetic as exporters write it, over symbolic dims: one compilation, several sizes, onnxruntime's answers.
+"""Symbolic dims: one compilation, several sizes, onnxruntime's answers.
 
-Each chain ends in an output of its own, which would be wrong, or refused, if a content were lost on the way."""
+CHAIN is shape arithmetic as exporters write it; each chain ends in an output of its own, which would be wrong, or
+refused, if a content were lost on the way. FOUND are sizes that only a run finds, bounded by the input's dims."""
 import numpy as np
 import onnx
+import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
 from harness import Case, check
 from model_files import smelt_run
+from suites.ops import BACKENDS
 
 SIZES = ((2, 5), (1, 1), (3, 8))
 INT64_MIN = -2 ** 63
@@ -60,20 +63,56 @@ def chain_model():
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 22)])
 
 
-def run(ctx, backend):
+FOUND = """
+found (float[B,N] x, int64[1] k, float[B,N,4] boxes, float[B,C,N] scores) => (z, zt, part, t, i, kept, rows, twice) {
+    z = NonZero (x)
+    zt = Transpose <perm = [1, 0]> (z)
+    gathered = GatherND (x, zt)
+    part = Relu (gathered)
+    t, i = TopK (x, k)
+    limit = Constant <value = int64 {3}> ()
+    iou = Constant <value = float {0.4}> ()
+    least = Constant <value = float {0.1}> ()
+    kept = NonMaxSuppression (boxes, scores, limit, iou, least)
+    column = Constant <value = int64[1] {2}> ()
+    rows = Gather <axis = 1> (kept, column)
+    twice = Concat <axis = 0> (zt, zt)
+}"""
+
+
+def found_model():
+    return onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + FOUND)
+
+
+def chain_feeds(batch, length):
+    return {"x": np.random.default_rng(batch).standard_normal((batch, length, 8)).astype(np.float32)}
+
+
+def found_feeds(batch, length):
+    rng = np.random.default_rng(length)
+    x = rng.standard_normal((batch, length)).astype(np.float32) * rng.integers(0, 2, (batch, length))
+    corner = rng.random((batch, length, 2)) * 2
+    boxes = np.concatenate([corner, corner + rng.random((batch, length, 2))], axis=2)
+    return {"x": x.astype(np.float32), "k": np.array([(length + 1) // 2], np.int64), "boxes": boxes.astype(np.float32),
+            "scores": rng.random((batch, batch + 1, length)).astype(np.float32)}
+
+
+def run(ctx, model, make_feeds, sizes, backend):
     import onnxruntime
-    path = f"{ctx.new_dir()}/chain.onnx"
-    model = chain_model()
+    path = f"{ctx.new_dir()}/{model.graph.name}.onnx"
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for batch, length in SIZES:
-        x = np.random.default_rng(batch).standard_normal((batch, length, 8)).astype(np.float32)
-        want = session.run(None, {"x": x})
-        got = smelt_run(ctx, path, {"x": x}, f"--backend={backend}")
+    for batch, length in sizes:
+        feeds = make_feeds(batch, length)
+        want = session.run(None, feeds)
+        got = smelt_run(ctx, path, feeds, f"--backend={backend}")
         for name, reference in zip([o.name for o in model.graph.output], want):
             check(got[name].shape == reference.shape and np.array_equal(got[name], reference),
                   f"batch {batch}, length {length}: {name}: {got[name].shape}, expected {reference.shape}")
 
 
 def cases(ctx):
-    return [Case("chain.interpret", lambda: run(ctx, "interpret")), Case("chain.llvm", lambda: run(ctx, "llvm"), "cpu")]
+    found_sizes = SIZES + ((7, 300),)
+    return [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)
+            for name, m, f, s in (("chain", chain_model, chain_feeds, SIZES), ("found", found_model, found_feeds, found_sizes))
+            for backend, label in BACKENDS.items()]

@@ -1,0 +1,67 @@
+/* Upper bounds of sizes: what an index expression can be at most, over the caller's symbols alone.
+ *
+ * Sizes found while a model runs (NonZero's count) have a bound from where they were made (KVar.bound), so
+ * that memory for them can be set aside before the run:  found + 1  with  found <= batch*8  is at most
+ * batch*8 + 1. Bounds go through the operators that dims are made of; elsewhere the expression's constant
+ * range is what is known. */
+#include "ir/kernel.h"
+
+typedef enum { LOWER, UPPER } Side;
+
+static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side);
+
+static void note_computed(const KExpr *e, void *found) {
+    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
+}
+
+static const KExpr *range_end(KCtx *k, const KExpr *e, Side side) {
+    return k_int(k, side == UPPER ? e->hi : e->lo);
+}
+
+static const KExpr *bound_of_var(KCtx *k, const KExpr *e, Side side) {
+    const KVar *v = e->u.var;
+    return side == UPPER && v->bound ? bound_of(k, v->bound, UPPER) : range_end(k, e, side);
+}
+
+/* Products and quotients of what is never negative. */
+static const KExpr *bound_of_ratio(KCtx *k, const KExpr *e, Side side) {
+    const KExpr *a = e->arg[0], *b = e->arg[1];
+    Side other = side == UPPER ? LOWER : UPPER;
+    if (a->lo < 0 || b->lo < (e->op == KO_mul ? 0 : 1)) return range_end(k, e, side);
+    const KExpr *x = bound_of(k, a, side), *y = bound_of(k, b, e->op == KO_mul ? side : other);
+    return k_binary(k, e->op, x, y);
+}
+
+static const KExpr *bound_of_remainder(KCtx *k, const KExpr *e, Side side) {
+    const KExpr *a = e->arg[0], *b = e->arg[1];
+    if (side == LOWER || a->lo < 0 || b->lo < 1) return range_end(k, e, side);
+    return k_min(k, bound_of(k, a, UPPER), k_sub(k, bound_of(k, b, UPPER), k_int(k, 1)));
+}
+
+static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side) {
+    Side other = side == UPPER ? LOWER : UPPER;
+    bool computed = false;
+    k_visit(k, e, note_computed, &computed);
+    if (!computed) return e;
+    switch ((int)e->op) {
+    case KO_var: return bound_of_var(k, e, side);
+    case KO_add:
+    case KO_min:
+    case KO_max: return k_binary(k, e->op, bound_of(k, e->arg[0], side), bound_of(k, e->arg[1], side));
+    case KO_sub: return k_sub(k, bound_of(k, e->arg[0], side), bound_of(k, e->arg[1], other));
+    case KO_mul:
+    case KO_fdiv:
+    case KO_div: return bound_of_ratio(k, e, side);
+    case KO_fmod:
+    case KO_rem: return bound_of_remainder(k, e, side);
+    case KO_select: {
+        const KExpr *a = bound_of(k, e->arg[1], side), *b = bound_of(k, e->arg[2], side);
+        return side == UPPER ? k_max(k, a, b) : k_min(k, a, b);
+    }
+    default: return range_end(k, e, side);
+    }
+}
+
+const KExpr *k_upper_bound(KCtx *k, const KExpr *e) {
+    return bound_of(k, e, UPPER);
+}

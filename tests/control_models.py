@@ -1,0 +1,171 @@
+"""Models with regions for suites/control.py, in ONNX's text form.
+
+Each is (name, inputs, text of the graph, [feeds of a run]); a run's feeds are the shapes or values of the inputs in order:
+a tuple is a shape to be filled with random numbers, anything else a value. Every run uses the same compiled model.
+"""
+
+LOOP_START = "t = Constant <value = bool {1}> ()\n  k3 = Constant <value = int64 {3}> ()\n"
+BODY = "body = b (int64 i, bool go, "
+
+MODELS = [
+    ("loop_swap", "float[2,3] x, float[2,3] w, int64 n => y, z", """
+        y, z = Loop (n, t, x, w) <""" + BODY + """float[2,3] a, float[2,3] b) => (go2, b2, a2) {
+            go2 = Identity (go)  b2 = Identity (b)  a2 = Identity (a) }>""",
+     [((2, 3), (2, 3), n) for n in (0, 1, 2, 3)]),
+    ("loop_swap_bare", "float[4] x, float[4] w, float[4] v, int64 n => y, z, u", """
+        y, z, u = Loop (n, t, x, w, v) <""" + BODY + """float[4] a, float[4] b, float[4] c) => (go, b, c, a) {
+            unused = Neg (a) }>""",
+     [((4,), (4,), (4,), n) for n in (0, 1, 2, 4)]),
+    ("loop_mixes", "float[2,3] x, float[2,3] w => y, z", """
+        y, z = Loop (k3, t, x, w) <""" + BODY + """float[2,3] a, float[2,3] b) => (go, s, d) {
+            s = Add (a, b)  d = Sub (b, a) }>""",
+     [((2, 3), (2, 3))]),
+    ("loop_outer_value", "float[5] x, float[5] w => y, z, stack", """
+        e = Exp (w)
+        y, z, stack = Loop (k3, t, x, x) <""" + BODY + """float[5] a, float[5] b) => (go, e1, s, e2) {
+            e1 = Identity (e)  e2 = Identity (e)  s = Add (b, a) }>
+        """,
+     [((5,), (5,))]),
+    ("loop_constant_out", "float[2] x => y, stack", """
+        y, stack = Loop (k3, t, x) <""" + BODY + """float[2] a) => (go, c, a) {
+            c = Constant <value = float[2] {3.0, 4.0}> () }>""",
+     [((2,),)]),
+    ("loop_counter", "int64 x, int64 n => y, z", """
+        y, z = Loop (n, t, x, x) <""" + BODY + """int64 a, int64 b) => (go, j, s) {
+            j = Identity (i)  s = Add (b, i) }>""",
+     [(7, n) for n in (0, 1, 5)]),
+    ("loop_flag_carried", "int64 x, bool f => y, z", """
+        y, z = Loop (k3, t, x, f) <""" + BODY + """int64 a, bool b) => (b, s, go) {
+            one = Constant <value = int64 {1}> ()  s = Add (a, one) }>""",
+     [(7, True), (7, False)]),
+    ("loop_no_trips", "float[3] x => y", """
+        y = Loop ("", t, x) <""" + BODY + """float[3] a) => (on, d) {
+            two = Constant <value = float {2.0}> ()  lim = Constant <value = float {1000.0}> ()
+            one = Constant <value = float {1.0}> ()
+            q = Abs (a)  r = Add (q, one)  d = Mul (r, two)
+            sum = ReduceSum <keepdims = 0> (d)  on = Less (sum, lim) }>""",
+     [((3,),)]),
+    ("loop_condition_false", "float[3] x, bool f => y, z", """
+        y, z = Loop (k3, f, x) <""" + BODY + """float[3] a) => (go, d, d) {
+            d = Add (a, a) }>""",
+     [((3,), False), ((3,), True)]),
+    ("loop_stacks", "float[2,3] x => y, p, q, r", """
+        y, p, q, r = Loop (k3, t, x) <""" + BODY + """float[2,3] a) => (go, d, d, a, c) {
+            d = Add (a, a)
+            c = Concat <axis = 0> (d, a) }>""",
+     [((2, 3),)]),
+    ("loop_keeps_outer", "float[8,8] x => y, after", """
+        big = Exp (x)
+        once = Sigmoid (big)
+        y = Loop (k3, t, x) <""" + BODY + """float[8,8] a) => (go, d) {
+            m = MatMul (a, big)  n = Softmax (m)  o = MatMul (n, once)  d = Add (o, a) }>
+        after = Mul (y, once)""",
+     [((8, 8),)]),
+    ("loop_reduction_outside", "float[4,6] x => y", """
+        s = ReduceSum <keepdims = 1> (x, ax)
+        y = Loop (k3, t, x) <""" + BODY + """float[4,6] a) => (go, d) {
+            h = Mul (s, s)  d = Add (a, h) }>""",
+     [((4, 6),)]),
+    ("loop_output_used", "float[2,3] x => y, z", """
+        y = Loop (k3, t, x) <""" + BODY + """float[2,3] a) => (go, d) { d = Add (a, a) }>
+        z = Relu (y)""",
+     [((2, 3),)]),
+    ("loop_nested", "float[2,3] x => y, stack", """
+        y, stack = Loop (k3, t, x) <""" + BODY + """float[2,3] a) => (go, c, st) {
+            e = Abs (a)
+            c, st = Loop (k3, t, a) <body = c (int64 j, bool go2, float[2,3] b) => (go2, d, f) {
+                g = Cast <to = 1> (i)
+                f0 = Add (b, e)  d = Sub (f0, x)  f = Add (d, g) }>
+            }>""",
+     [((2, 3),)]),
+    ("loop_runs_nested", "float[2,3] x, int64 n, int64 o => y", """
+        y = Loop (n, t, x) <""" + BODY + """float[2,3] a) => (go, c) {
+            c = Loop (o, t, a) <body = c (int64 j, bool go2, float[2,3] b) => (go2, d) {
+                g = Cast <to = 1> (j)  h = Cast <to = 1> (i)
+                f0 = Add (b, g)  d = Sub (f0, h) }>
+            }>""",
+     [((2, 3), n, o) for n, o in ((0, 3), (1, 0), (2, 3), (3, 1))]),
+    ("loop_if", "float[2,3] x, int64 n => y", """
+        y = Loop (n, t, x) <""" + BODY + """float[2,3] a) => (go, c) {
+            two = Constant <value = int64 {2}> ()  zero = Constant <value = int64 {0}> ()
+            r = Mod (i, two)  even = Equal (r, zero)
+            c = If (even) <then_branch = g () => (p) { p = Add (a, x) }, else_branch = h () => (q) { q = Neg (a) }>
+            }>""",
+     [((2, 3), n) for n in (0, 1, 4)]),
+    ("loop_sorts", "float[6] x => y, v", """
+        y, v = Loop (k3, t, x) <""" + BODY + """float[6] a) => (go, vals, ids) {
+            six = Constant <value = int64[1] {6}> ()
+            b = Sin (a)
+            vals, ids = TopK (b, six) }>""",
+     [((6,),)]),
+    ("loop_scatters", "float[3,4] x, float[1,4] u, int64 n => y", """
+        y = Loop (n, t, x) <""" + BODY + """float[3,4] a) => (go, s) {
+            ones = Constant <value = int64[2] {1, 1}> ()
+            at = Reshape (i, ones)
+            s = ScatterND (a, at, u) }>""",
+     [((3, 4), (1, 4), n) for n in (0, 2, 3)]),
+    ("if_outer", "float[2,3] x, bool f => y, z", """
+        e = Exp (x)
+        y, z = If (f) <then_branch = g () => (e1, p) { e1 = Identity (e)  p = Neg (e) },
+                       else_branch = h () => (q, q2) { q = Constant <value = float[2,3] {1.0,2.0,3.0,4.0,5.0,6.0}> ()
+                                                      q2 = Abs (x) }>""",
+     [((2, 3), True), ((2, 3), False)]),
+    ("if_repeats", "float[2,3] x, bool f => y, z", """
+        y, z = If (f) <then_branch = g () => (p, p2) { p = Neg (x)  p2 = Identity (p) },
+                       else_branch = h () => (q, q2) { q = Identity (x)  q2 = Identity (x) }>""",
+     [((2, 3), True), ((2, 3), False)]),
+    ("if_found", "float[7] x, bool f => y, z", """
+        y = If (f) <then_branch = g () => (p) { p = NonZero (x) },
+                    else_branch = h () => (q) { q = Constant <value = int64[1,2] {5, 6}> () }>
+        z = Add (y, y)""",
+     [((7,), True), ((7,), False), ([0, 0, 0, 0, 0, 0, 0], True), ([0, 1, 0, 2, 0, 0, 3], True)]),
+    ("if_of_found", "float[7] x, bool f => y", """
+        n = NonZero (x)
+        y = If (f) <then_branch = g () => (p) { p = Neg (n) }, else_branch = h () => (q) { q = Add (n, n) }>""",
+     [([0, 1, 0, 2, 0, 0, 3], True), ((7,), False)]),
+    ("if_sized", "float[B,3] x, bool f => y, z", """
+        y = If (f) <then_branch = g () => (p) { p = Neg (x) },
+                    else_branch = h () => (q) { q = Concat <axis = 0> (x, x) }>
+        z = ReduceSum <keepdims = 0> (y, ax0)""",
+     [((2, 3), True), ((4, 3), False), ((1, 3), False)]),
+    ("if_nested", "float[2,3] x, bool f, bool h => y", """
+        y = If (f) <then_branch = g () => (p) {
+                p = If (h) <then_branch = g2 () => (p2) { p2 = Neg (x) }, else_branch = h2 () => (q2) { q2 = Abs (x) }> },
+            else_branch = h () => (q) { q = Exp (x) }>""",
+     [((2, 3), a, b) for a in (True, False) for b in (True, False)]),
+    ("if_program", "float[6] x, bool f => y", """
+        six = Constant <value = int64[1] {6}> ()
+        y = If (f) <then_branch = g () => (p) { p, i = TopK (x, six) }, else_branch = h () => (q) { q = Neg (x) }>""",
+     [((6,), True), ((6,), False)]),
+    ("if_concat_parts", "float[2] x, bool f => y, z", """
+        y, z = If (f) <then_branch = g () => (p, c) { p = Neg (x)  c = Concat <axis = 0> (p, x) },
+                       else_branch = h () => (q, d) { q = Exp (x)  d = Concat <axis = 0> (x, q) }>""",
+     [((2,), True), ((2,), False)]),
+    ("scan_states", "float[3] x, float[3] w, float[5,3] s, float[3,5] r => a, b, p, q", """
+        e = Exp (x)
+        a, b, p, q = Scan (x, w, s, r) <num_scan_inputs = 2, scan_input_axes = [0, 1], scan_input_directions = [1, 0],
+            scan_output_axes = [1, 0], scan_output_directions = [0, 1],
+            body = b (float[3] u, float[3] v, float[3] i, float[3] j) => (v2, u2, o1, o2) {
+                o1 = Mul (u, i)  o2 = Add (v, j)  v2 = Add (o1, e)  u2 = Sub (o2, u) }>""",
+     [((3,), (3,), (5, 3), (3, 5))]),
+    ("scan_swap", "float[3] x, float[3] w, float[5,3] s => a, b, p, q", """
+        a, b, p, q = Scan (x, w, s) <num_scan_inputs = 1,
+            body = b (float[3] u, float[3] v, float[3] i) => (v2, u2, i2, c) {
+                v2 = Identity (v)  u2 = Identity (u)  i2 = Identity (i)  c = Constant <value = float {2.0}> () }>""",
+     [((3,), (3,), (5, 3))]),
+    ("scan_sized", "float[B,3] x, float[B,T,3] s => a, p", """
+        a, p = Scan (x, s) <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+            body = b (float[B,3] u, float[B,3] i) => (v, o) {
+                v = Add (u, i)  o = Softmax <axis = 1> (v) }>""",
+     [((2, 3), (2, 5, 3)), ((1, 3), (1, 1, 3)), ((3, 3), (3, 4, 3))]),
+    ("scan_stateless", "float[4,2,3] s => p", """
+        p = Scan (s) <num_scan_inputs = 1, scan_input_axes = [-1], scan_output_axes = [-1],
+            body = b (float[4,2] i) => (o) { o = Neg (i) }>""",
+     [((4, 2, 3),)]),
+    ("scan_in_loop", "float[3] x, float[5,3] s, int64 n => y", """
+        y = Loop (n, t, x) <""" + BODY + """float[3] a) => (go, c) {
+            c, o = Scan (a, s) <num_scan_inputs = 1, body = c (float[3] u, float[3] v) => (w, w2) {
+                w = Add (u, v)  w2 = Mul (w, a) }>
+            }>""",
+     [((3,), (5, 3), n) for n in (0, 1, 3)]),
+]
