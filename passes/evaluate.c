@@ -11,7 +11,8 @@
 
 static const uint64_t LARGEST_CONSTANT = UINT64_C(2) << 30;
 
-/* The tensors whose bytes a stage touches: the roots of what it reads and of what it writes. */
+/* The tensors whose bytes a stage touches: the roots of what it reads and of what it writes; a written
+ * out program may have others of its own, which it names by their buffers. */
 typedef VEC(KTensor *) Roots;
 
 static Roots roots_of(DefProgram *p, const Stage *s) {
@@ -24,6 +25,8 @@ static Roots roots_of(DefProgram *p, const Stage *s) {
         KTensor *out = s->form == FORM_PROGRAM ? s->outs[i] : s->out;
         vec_push(p->m->scratch, &roots, tensor_root(p->m->k, out, &offset));
     }
+    for (uint32_t i = 0; s->form == FORM_PROGRAM && i < p->tensors.n; i++)
+        vec_push(p->m->scratch, &roots, p->tensors.at[i]);
     return roots;
 }
 

@@ -105,7 +105,7 @@ def _(d):
     return model(graph([relu()], initializers=[t]))
 
 
-@fixture("unknown_fields_million", 0, r"^$")
+@fixture("unknown_fields_million", 0, r"^$", slow=True)
 def _(d):
     return small_model() + num(1000, 5) * 1000000
 
@@ -184,7 +184,7 @@ def _(d):
     return model(graph([relu(name="a\0b")]))
 
 
-@fixture("name_64_mib", 1, r"NodeProto\.name is 67108864 bytes long; names have at most 65536")
+@fixture("name_64_mib", 1, r"NodeProto\.name is 67108864 bytes long; names have at most 65536", slow=True)
 def _(d):
     return model(graph([relu(name="n" * (64 << 20))]))
 
@@ -277,12 +277,12 @@ def _(d):
     return os.path.join(d, "model.onnx")
 
 
-@fixture("empty_messages_bomb", 1, r"more than \d+ NodeProto messages|need too much memory")
+@fixture("empty_messages_bomb", 1, r"more than \d+ NodeProto messages|need too much memory", slow=True)
 def _(d):
     return model(graph(more=b"\x0a\x00" * 8000000))
 
 
-@fixture("empty_tensors_bomb", 1, r"need too much memory", mib=1024)
+@fixture("empty_tensors_bomb", 1, r"need too much memory", mib=1024, slow=True)
 def _(d):
     return model(graph(more=b"\x2a\x00" * 10000000))
 
@@ -504,7 +504,7 @@ def _(d):
     return with_external(d, external("w", location="w.bin") + blob(9, b"\0" * 8))
 
 
-@fixture("external_many_files", 0, r"^$", seconds=10)
+@fixture("external_many_files", 0, r"^$", seconds=10, slow=True)
 def _(d):
     names = [f"t{i}" for i in range(20000)]
     for name in names:
@@ -523,7 +523,7 @@ def _(d):
     return model(graph([relu("q", "y", "a"), relu("y", "q", "b")]))
 
 
-@fixture("cycle_100000", 1, r"a cycle of 100000 nodes: .*\(99992 more\)")
+@fixture("cycle_100000", 1, r"a cycle of 100000 nodes: .*\(99992 more\)", slow=True)
 def _(d):
     n = 100000
     return model(graph([relu(f"v{(i - 1) % n}", f"v{i}") for i in range(n)], outputs=("v1",)))
@@ -593,26 +593,30 @@ def _(d):
     return model(graph([relu("t", "y", "last"), relu("x", "t", "first")]))
 
 
-@fixture("chain_million", 0, r"^$", mib=1536)
+# Checked and described at once; to compile takes time and memory in proportion, or memory's end.
+HUGE, HUGE_SECONDS = {"compile": 6144, "": 1536}, {"compile": 400, "": 4}
+
+
+@fixture("chain_million", 0, r"^$", mib=HUGE, seconds=HUGE_SECONDS, slow=True)
 def _(d):
     n = 1000000
     nodes = [relu(f"v{i}" if i else "x", f"v{i + 1}", "") for i in range(n)]
     return model(graph(nodes, outputs=(f"v{n}",)))
 
 
-@fixture("chain_million_reversed", 0, r"^$", mib=1536)
+@fixture("chain_million_reversed", 0, r"^$", mib=HUGE, seconds=HUGE_SECONDS, slow=True)
 def _(d):
     n = 1000000
     nodes = [relu(f"v{i}" if i else "x", f"v{i + 1}", "") for i in range(n)]
     return model(graph(nodes[::-1], outputs=(f"v{n}",)))
 
 
-@fixture("fan_out_million", 0, r"^$", mib=1536)
+@fixture("fan_out_million", 0, r"^$", mib=HUGE, seconds=HUGE_SECONDS, slow=True)
 def _(d):
     return model(graph([relu("x", f"v{i}", "") for i in range(1000000)], outputs=("v7",)))
 
 
-@fixture("concat_million", 0, r"^$")
+@fixture("concat_million", 0, r"^$", mib=HUGE, seconds=HUGE_SECONDS, slow=True)
 def _(d):
     axis = attribute("axis", 2, num(3, 0))
     return model(graph([node("Concat", ["x"] * 1000000, ["y"], [axis])]))
@@ -644,7 +648,7 @@ def _(d):
     return doubling(29)
 
 
-@fixture("function_bomb_2_5000", 1, r"more than \d+ nodes after inlining")
+@fixture("function_bomb_2_5000", 1, r"more than \d+ nodes after inlining", slow=True)
 def _(d):
     return doubling(5000)
 

@@ -3,12 +3,16 @@
  *     onnx_open MODEL            messages to stderr, exit code as smelt's
  *     onnx_open --tensors MODEL  a line for each initializer of the main graph: name, type number,
  *                                dims, bytes and an FNV-1a hash of them
- *     onnx_open --order MODEL    the node order of the main graph */
+ *     onnx_open --order MODEL    the node order of the main graph
+ *     onnx_open --cuts=N MODEL   opens each N-th prefix of the file and, for each, the file with a byte
+ *                                there inverted; every refusal has to say something */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/onnx/model.h"
+#include "ir/support/arena.h"
 #include "ir/support/map.h"
 
 static bool print_tensors(OnnxModel *m, Diag *d) {
@@ -37,11 +41,55 @@ static void print_order(const OnnxModel *m) {
     for (size_t i = 0; i < g->n_node; i++) printf("%s\n", g->node[order[i]]->name);
 }
 
+/* Opens bytes; false when they are refused without a message, or accepted with an error. */
+static bool is_answered(const unsigned char *bytes, size_t n, uint64_t *n_accepted) {
+    Diag *d = diag_create();
+    OnnxModel *m = onnx_model_open_bytes("cut.onnx", bytes, n, d);
+    int code = diag_exit_code(d);
+    bool good = m ? code == 0 : (code == 1 || code == 3) && *diag_message(d, 0);
+    if (!good) fprintf(stderr, "onnx_open: %zu bytes: exit code %d, %s\n", n, code, m ? "a model" : "no model");
+    *n_accepted += m != NULL;
+    onnx_model_close(m);
+    diag_destroy(d);
+    return good;
+}
+
+static int open_cuts(const char *path, size_t step) {
+    FILE *f = fopen(path, "rb");
+    if (!f) {
+        perror(path);
+        return 2;
+    }
+    fseek(f, 0, SEEK_END);
+    size_t n = (size_t)ftell(f);
+    unsigned char *bytes = xmalloc(n + 1);
+    rewind(f);
+    bool good = fread(bytes, 1, n, f) == n;
+    fclose(f);
+    uint64_t n_tried = 0, n_accepted = 0;
+    for (size_t i = 0; good && i < n; i += step, n_tried += 2) {
+        unsigned char *cut = xmalloc(i); /* of its own: a sanitizer sees reads behind it */
+        memcpy(cut, bytes, i);
+        good = is_answered(cut, i, &n_accepted);
+        free(cut);
+        bytes[i] ^= 0xff;
+        good = is_answered(bytes, n, &n_accepted) && good;
+        bytes[i] ^= 0xff;
+    }
+    free(bytes);
+    printf("%" PRIu64 " tried, %" PRIu64 " accepted\n", n_tried, n_accepted);
+    return good ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc == 3 ? argv[1] : "";
     if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: onnx_open [--tensors | --order] MODEL\n");
+        fprintf(stderr, "usage: onnx_open [--tensors | --order | --cuts=N] MODEL\n");
         return 2;
+    }
+    if (!strncmp(mode, "--cuts=", 7)) {
+        size_t step = strtoull(mode + 7, NULL, 10);
+        return open_cuts(argv[2], step ? step : 1);
     }
     Diag *d = diag_create();
     OnnxModel *m = onnx_model_open(argv[argc - 1], d);

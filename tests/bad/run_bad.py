@@ -35,12 +35,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 INCLUDE = ["-I", os.path.join(ROOT, "runtime", "include")]
 CONSUMERS = [(".h", ["cc", "-x", "c", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"] + INCLUDE),
              (".h", ["c++", "-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"] + INCLUDE),
-             (".c", ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"] + INCLUDE),
+             # C99 promises no string above 4095 bytes; a name may be as long as 64 KiB
+             (".c", ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-overlength-strings",
+                     "-fsyntax-only"] + INCLUDE),
              (".s", ["cc", "-c", "-o", os.devnull]), (".ll", ["llvm-as-19", "-o", os.devnull])]
 
 
 class Runner:
-    def __init__(self, binary):
+    def __init__(self, binary, fast):
+        self.fast = fast
         self.binary = os.path.abspath(binary)
         self.is_smelt = os.path.basename(binary).startswith("smelt")
         with open(binary, "rb") as f:
@@ -50,6 +53,13 @@ class Runner:
         self.rows = []
 
     def commands(self, f, path, folder):
+        """Those of a fixture; in a fast run of a fixture without results, the one that does the most."""
+        made = self.all_commands(f, path, folder)
+        if self.fast and self.is_smelt and len(made) == 3:
+            return made[2:] if f["compiles"] == f["code"] else made[:1]
+        return made
+
+    def all_commands(self, f, path, folder):
         """(words, exit code expected, pattern of stderr, pattern of stdout)"""
         if not self.is_smelt:
             return [([self.binary, path], f["code"], f["pattern"], "")]
@@ -209,7 +219,7 @@ def main():
     p.add_argument("binary")
     p.add_argument("pattern", nargs="?", default="")
     a = p.parse_args()
-    runner = Runner(a.binary)
+    runner = Runner(a.binary, a.fast)
     root = tempfile.mkdtemp(prefix="smelt-bad-")
     try:
         for f in FIXTURES:

@@ -481,7 +481,7 @@ def _(d):
     return build([node("Relu", ["x"], ["y"], name="n")], {"x": (1 << 32, 1 << 32)})
 
 
-@fixture("dims_named_500", 0, r"^$")
+@fixture("dims_named_500", 0, r"^$", seconds={"compile": 20, "": 2})
 def _(d):
     """Sums and products of many symbols stay small."""
     names = [f"x{i}" for i in range(500)]
