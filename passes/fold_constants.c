@@ -64,8 +64,10 @@ static bool has_const_inputs(const Node *n) {
 
 /* Sequences, strings and control flow are not evaluated; nor is what grows without need. */
 static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
-    uint64_t in_elems = 0, out_bytes = 0, out_elems = 0;
+    uint64_t in_elems = 0, in_bytes = 0, out_bytes = 0, out_elems = 0;
     if (op_has(n->op, OPF_NONDET | OPF_CONTROL)) return false;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i]) in_bytes += n->in[i]->data_bytes;
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] && n->in[i]->data_bytes) in_elems += n->in[i]->data_bytes / (uint64_t)dtype_bytes(n->in[i]->dtype);
     for (int i = 0; i < n->n_out; i++) {
@@ -76,8 +78,9 @@ static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
         out_bytes += bytes;
         out_elems += bytes / (uint64_t)dtype_bytes(v->dtype);
     }
-    /* large weights that only move are left to where they are packed: one copy instead of two */
-    if (op_has(n->op, OPF_MOVEMENT) && out_bytes > MOVED_BYTES) return false;
+    /* large weights that only move or widen are left to where they are packed: one copy, not two */
+    bool grows = out_bytes > in_bytes;
+    if ((op_has(n->op, OPF_MOVEMENT) || grows) && out_bytes > MOVED_BYTES) return false;
     return out_bytes <= limit_bytes && (out_bytes <= SPLAT_BYTES || out_elems / 2 <= in_elems);
 }
 

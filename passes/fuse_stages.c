@@ -87,12 +87,23 @@ static bool expr_reads(KCtx *k, const KExpr *e, const KTensor *t) {
     return r.plain;
 }
 
+/* A constant operand's arithmetic is done once, when the operand is packed. */
+static bool is_packed_arithmetic(DefProgram *p, const Stage *map, const Stage *reader) {
+    KTensor *read[256];
+    if (reader->form != FORM_CONTRACT || map->out->n_users != 1) return false;
+    if (expr_reads(p->m->k, reader->lhs, map->out) || expr_reads(p->m->k, reader->finish, map->out)) return false;
+    int n = stage_reads(p, map, read, 256);
+    for (int i = 0; i < n; i++)
+        if (!read[i]->data) return false;
+    return n > 0;
+}
+
 /* May this reader take the map's arithmetic without repeating it too often? */
 static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     KCtx *k = p->m->k;
     Measure m = measure(k, map);
     bool cheap = !m.n_math && m.n_arith <= CHEAP_NODES;
-    if (is_pure_movement(map)) return true;
+    if (is_pure_movement(map) || is_packed_arithmetic(p, map, reader)) return true;
     if (reader->form == FORM_CONTRACT && (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
         return false;
     if (map->body->op == KO_select && m.n_nodes > 40) return false;
