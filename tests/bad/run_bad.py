@@ -2,6 +2,7 @@
 """Runs a binary over every fixture and checks exit code, message, time, memory and leavings.
 
     run_bad.py [--fast] [--table] BINARY [PATTERN]
+    run_bad.py --mutate=N BINARY MODEL           compiles N copies of MODEL with a few bits flipped
 
 BINARY is smelt (each fixture goes through `smelt check`, `info` and `compile`, and through `run`
 where it says what that prints) or onnx_open, the reader alone. Each run has a limit of processor time and, unless
@@ -166,12 +167,12 @@ class Runner:
                 if done.returncode:
                     self.fail(f"{name} ({file})", f"{command[0]} refuses it", done.stderr.decode(errors="replace"))
 
-    def check_bytes(self, what, data, folder):
+    def check_bytes(self, what, data, folder, words=("check",), mib=512, seconds=2):
         path = os.path.join(folder, "model.onnx")
         with open(path, "wb") as out:
             out.write(data)
-        command = [self.binary, "check", path] if self.is_smelt else [self.binary, path]
-        code, text, _ = self.run(command, 512, 2)
+        command = [self.binary, *words, path] if self.is_smelt else [self.binary, path]
+        code, text, _ = self.run(command, mib, seconds)
         if code not in (0, 1, 3):
             self.fail(what, f"exit code {code}", text)
         elif code and not text.strip():
@@ -186,15 +187,19 @@ def is_json(text):
         return False
 
 
-def mutated(rng, count, every):
-    whole = small_model()
-    for n in range(0, len(whole), every):
-        yield f"cut at {n}", whole[:n]
+def flipped(rng, whole, count):
     for i in range(count):
         data = bytearray(whole)
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         yield f"flip {i}", bytes(data)
+
+
+def mutated(rng, count, every):
+    whole = small_model()
+    for n in range(0, len(whole), every):
+        yield f"cut at {n}", whole[:n]
+    yield from flipped(rng, whole, count)
     for i, noise in enumerate(make_fixtures.random_files(count)):
         yield f"noise {i}", noise
 
@@ -216,13 +221,14 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--fast", action="store_true")
     p.add_argument("--table", action="store_true")
+    p.add_argument("--mutate", type=int, default=0)
     p.add_argument("binary")
     p.add_argument("pattern", nargs="?", default="")
     a = p.parse_args()
     runner = Runner(a.binary, a.fast)
     root = tempfile.mkdtemp(prefix="smelt-bad-")
     try:
-        for f in FIXTURES:
+        for f in [] if a.mutate else FIXTURES:
             if not re.search(a.pattern, f["name"]) or (a.fast and f["slow"]):
                 continue
             if not runner.is_smelt and f["section"] not in READER_SECTIONS:
@@ -231,7 +237,13 @@ def main():
             os.mkdir(folder)
             runner.check_fixture(f, folder)
             shutil.rmtree(folder)
-        if not a.pattern and not a.table:
+        if a.mutate:
+            with open(a.pattern, "rb") as f:
+                whole = f.read()
+            words = ("compile", "-o", os.path.join(root, "out.a"))
+            for what, data in flipped(random.Random(11), whole, a.mutate):
+                runner.check_bytes(what, data, root, words, 2048, 20)
+        elif not a.pattern and not a.table:
             count = 20 if a.fast else 100 if runner.is_sanitized else 1000
             for what, data in mutated(random.Random(7), count, 7 if a.fast else 1):
                 runner.check_bytes(what, data, root)

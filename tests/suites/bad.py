@@ -34,11 +34,18 @@ def cases(ctx):
             return ctx.run(tool, f"--cuts={step}", model, timeout=3600).stdout.strip()
         return run
 
+    def flips(name, binary, count):
+        def run():
+            return fixtures(binary, f"--mutate={count}", ctx.model(name))()
+        return run
+
     made = [Case("fixtures.fast", fixtures(ctx.smelt_path, "--fast", "")),
             Case("fixtures", fixtures(ctx.smelt_path, ""), "slow"),
             Case("fixtures.asan", fixtures(asan, "--fast", SMALL)),
             Case("fixtures.asan_all", fixtures(asan, ""), "slow")]
     for name, step in CUT.items():
+        made.append(Case(f"flips.{name}", flips(name, ctx.smelt_path, 500), "slow"))
+        made.append(Case(f"flips.{name}.asan", flips(name, asan, 50), "slow"))
         made.append(Case(f"cuts.{name}", cuts(name, step, "release")))
         made.append(Case(f"cuts.{name}.asan", cuts(name, step * 10 + 1, "asan"), "slow"))
         made.append(Case(f"cuts.{name}.all", cuts(name, 1, "release"), "slow"))
