@@ -29,14 +29,18 @@ typedef struct Lower {
     } nodes;
     const Node *current;
     VEC(KVar *) bound; /* computed symbols that have their value at this place of the entry */
+    uint32_t n_calls;
 } Lower;
+
+/* Calls of kernels in one model: a code generator takes some 100 KB for each, and no real model has a
+ * tenth of this. */
+enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 
 /* ---- calls ------------------------------------------------------------------------------------------- */
 
 static void note_const(Lower *l, KBuf *b) {
     if (b->mem != MEM_CONST) return;
-    for (uint32_t i = l->consts.n; i-- > 0;)
-        if (l->consts.at[i] == b) return;
+    if (b->index < l->consts.n && l->consts.at[b->index] == b) return;
     b->index = l->consts.n;
     vec_push(l->arena, &l->consts, b);
 }
@@ -68,6 +72,7 @@ static void call_block(Lower *l, KBlock body, const Stage *s, double flops) {
         strmap_put(l->by_signature, arena_strdup(l->arena, strbuf_text(&sig)), known);
     }
     strbuf_free(&sig);
+    l->n_calls++;
     KStmt *call = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_CALL);
     call->callee = known;
     call->args = arena_array(l->arena, KArg, known->n_params);
@@ -449,6 +454,17 @@ static void describe_symbols(Lower *l) {
     if (km->size_table) km->size_table->n_elems = k_int(l->k, km->n_sizes);
 }
 
+/* Code generators take time and memory for each call, and for each parameter more than that. */
+static void check_limits(const Lower *l) {
+    const Module *m = l->m;
+    SrcLoc at = {.file = m->file, .index = -1, .offset = -1};
+    uint32_t n_io = m->defs->inputs.n + m->defs->outputs.n;
+    if (l->n_calls > MOST_CALLS)
+        diag_error(m->diag, at, "the model takes %u calls of kernels; at most %d are accepted", l->n_calls, MOST_CALLS);
+    if (n_io > MOST_INTERFACE)
+        diag_error(m->diag, at, "the model has %u inputs and outputs; at most %d are accepted", n_io, MOST_INTERFACE);
+}
+
 bool pass_lower_kernels(Module *m) {
     KModule *km = arena_new(m->arena, KModule);
     Lower l = {.m = m, .km = km, .k = m->k, .arena = m->arena, .by_signature = strmap_create(m->arena)};
@@ -461,6 +477,7 @@ bool pass_lower_kernels(Module *m) {
     describe_symbols(&l);
     kb_begin(&l.entry, m->k, &km->entry);
     lower_program(&l, m->defs);
+    check_limits(&l);
     km->n_inputs = m->defs->inputs.n;
     km->n_outputs = m->defs->outputs.n;
     km->inputs = describe_io(&l, m->defs->inputs.at, km->n_inputs, m->main->inputs.at);

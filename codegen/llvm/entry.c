@@ -65,6 +65,17 @@ void llvm_add_baseline_attributes(LlvmGen *g, LLVMValueRef fn) {
     LLVMAddTargetDependentFunctionAttr(fn, "target-features", "");
 }
 
+/* Statements, inputs and outputs beyond which LLVM leaves the functions of this file as they are: they
+ * only check and call kernels, while the time that LLVM's passes take grows with the square of a
+ * function's blocks (75 s for 10,000 calls). */
+enum { MOST_OPTIMISED = 1000 };
+
+static bool is_long(const KModule *m) {
+    uint32_t n = m->n_inputs + m->n_outputs;
+    for (const KStmt *s = m->entry.first; s && n <= MOST_OPTIMISED; s = s->next) n++;
+    return n > MOST_OPTIMISED;
+}
+
 static LLVMValueRef new_function(LlvmGen *g, const char *name, LLVMTypeRef result,
                                  LLVMTypeRef *params, unsigned n, bool is_public) {
     g->scratch.n = 0;
@@ -73,6 +84,10 @@ static LLVMValueRef new_function(LlvmGen *g, const char *name, LLVMTypeRef resul
         LLVMAddFunction(g->mod, strbuf_text(&g->scratch), LLVMFunctionType(result, params, n, 0));
     if (!is_public) LLVMSetLinkage(fn, LLVMInternalLinkage);
     llvm_add_baseline_attributes(g, fn);
+    if (is_long(g->m)) {
+        llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "noinline", 0);
+        llvm_add_flag(g, fn, LLVMAttributeFunctionIndex, "optnone", 0);
+    }
     return fn;
 }
 

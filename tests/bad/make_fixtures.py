@@ -616,7 +616,7 @@ def _(d):
     return model(graph([relu("x", f"v{i}", "") for i in range(1000000)], outputs=("v7",)))
 
 
-@fixture("concat_million", 0, r"^$", mib=HUGE, seconds=HUGE_SECONDS, slow=True)
+@fixture("concat_million", 0, r"^$|1000000 calls of kernels; at most 65536", compiles=1, mib=HUGE, seconds=HUGE_SECONDS, slow=True)
 def _(d):
     axis = attribute("axis", 2, num(3, 0))
     return model(graph([node("Concat", ["x"] * 1000000, ["y"], [axis])]))

@@ -55,6 +55,7 @@ def chain(n, op, more=(), consts=(), attrs=()):
 
 
 WIDE = {"check": 2, "info": 2, "": 30}
+WIDER = {"check": 2, "info": 2, "": 60}
 
 
 @fixture("chain_relu_20000", 0, r"^$", mib=768, seconds=WIDE)
@@ -67,7 +68,7 @@ def _(d):
     return chain(20000, "Add", ["x"])
 
 
-@fixture("chain_matmul_20000", 0, r"^$", mib=1024, seconds=WIDE, slow=True)
+@fixture("chain_matmul_20000", 0, r"^$", mib={"compile": 4096, "": 1024}, seconds=WIDER, slow=True)
 def _(d):
     return chain(20000, "MatMul", ["w"], [values("w", [1.0] * 4, FLOAT, (2, 2))])
 
@@ -127,16 +128,22 @@ def _(d):
     return build([node("Concat", ["x"] * 10000, ["y"], [integer("axis", 0)], name="n")], {"x": (2,)})
 
 
-@fixture("split_10000", 0, r"^$", mib=1024, seconds=WIDE, slow=True)
+@fixture("split_10000", 0, r"^$|10001 inputs and outputs; at most 4096", compiles=1, mib=1024, seconds=WIDE, slow=True)
 def _(d):
     outs = [f"y{i}" for i in range(10000)]
     return build([node("Split", ["x"], outs, [integer("axis", 0)], name="n")], {"x": (10000,)}, outputs=outs)
 
 
-@fixture("inputs_20000", 0, r"^$", mib=1024, seconds=WIDE, slow=True)
+@fixture("inputs_20000", 0, r"^$|40000 inputs and outputs; at most 4096", compiles=1, mib=1024, seconds=WIDE, slow=True)
 def _(d):
     return build([node("Relu", [f"x{i}"], [f"y{i}"]) for i in range(20000)], {f"x{i}": (2,) for i in range(20000)},
                  outputs=[f"y{i}" for i in range(20000)])
+
+
+@fixture("inputs_2000", 0, r"^$", mib={"compile": 4096, "": 1024}, seconds=WIDER, slow=True)
+def _(d):
+    return build([node("Relu", [f"x{i}"], [f"y{i}"]) for i in range(2000)], {f"x{i}": (2,) for i in range(2000)},
+                 outputs=[f"y{i}" for i in range(2000)])
 
 
 @fixture("initializers_100000", 0, r"^$", mib=1024, seconds=WIDE, slow=True)
