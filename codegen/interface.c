@@ -270,7 +270,8 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
         if (t->io->dtype == DT_STR)
             diag_unsupported(d, SRC_NOWHERE, "tensor '%s': strings cannot be compiled yet",
                              t->io->name);
-        if (!has_bound(api, t) || (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
+        if (!has_bound(api, t) ||
+            (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);
     }
     return diag_n_errors(d) == before;

@@ -1,7 +1,7 @@
-/* Large constants are computed by compiled code: a kernel of the passes becomes a model of its own, with
- * the buffers it reads as inputs and those it writes as outputs, is compiled for this machine, whatever
- * the model is compiled for, and runs here. The kernel says what is computed to the last bit, so the
- * interpreter, which takes over when this fails, gives the same. */
+/* Large constants are computed by compiled code: a kernel of the passes becomes a model of its own,
+ * with the buffers it reads as inputs and those it writes as outputs, is compiled for this machine,
+ * whatever the model is compiled for, and runs here. The kernel says what is computed to the last
+ * bit, so the interpreter, which takes over when this fails, gives the same. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +23,8 @@ static bool accept_alignment(const Kernel *kn, void *const *bufs) {
     return true;
 }
 
-/* A module whose entry calls the kernel on its inputs and outputs, in the order of the parameters. */
+/* A module whose entry calls the kernel on its inputs and outputs, in the order of the parameters.
+ */
 static KModule *module_of(Session *s, Arena *a, Kernel *kn, const int64_t *n_elems) {
     KCtx *k = s->m->k;
     KModule *m = arena_new(a, KModule);
@@ -38,7 +39,8 @@ static KModule *module_of(Session *s, Arena *a, Kernel *kn, const int64_t *n_ele
         const KBuf *param = kn->params[i];
         const KExpr **dims = arena_array(a, const KExpr *, 1);
         dims[0] = k_int(k, n_elems[i]);
-        KBuf *b = kbuf_new(k, param->written ? MEM_OUTPUT : MEM_INPUT, param->dtype, param->name, dims[0]);
+        KBuf *b = kbuf_new(k, param->written ? MEM_OUTPUT : MEM_INPUT, param->dtype, param->name,
+                           dims[0]);
         b->index = param->written ? m->n_outputs : m->n_inputs;
         KIo *io = param->written ? &m->outputs[m->n_outputs++] : &m->inputs[m->n_inputs++];
         *io = (KIo){arena_printf(a, "b%u", i), param->dtype, 1, dims, b};
@@ -56,7 +58,8 @@ static CodegenJit *compiled(Session *s, Kernel *kn, const int64_t *n_elems) {
     CodegenJit *jit = strmap_get(s->folds, strbuf_text(&key));
     if (!jit) {
         CodegenOptions o = {.opt = 2, .jobs = 1};
-        Diag *d = diag_create(); /* what fails here is no message for the user: the interpreter does it */
+        Diag *d =
+            diag_create(); /* what fails here is no message for the user: the interpreter does it */
         jit = codegen_llvm_jit(module_of(s, s->arena, kn, n_elems), s->fold_target, &o, d);
         diag_destroy(d);
         if (jit) strmap_put(s->folds, arena_strdup(s->arena, strbuf_text(&key)), jit);
@@ -66,7 +69,8 @@ static CodegenJit *compiled(Session *s, Kernel *kn, const int64_t *n_elems) {
 }
 
 void fold_end(Session *s) {
-    for (uint32_t i = 0; s->folds && i < strmap_count(s->folds); i++) codegen_jit_destroy(strmap_value(s->folds, i));
+    for (uint32_t i = 0; s->folds && i < strmap_count(s->folds); i++)
+        codegen_jit_destroy(strmap_value(s->folds, i));
 }
 
 static bool run(const smelt_model *model, Arena *a, const Kernel *kn, void *const *bufs) {
@@ -74,11 +78,18 @@ static bool run(const smelt_model *model, Arena *a, const Kernel *kn, void *cons
     void **out = arena_array(a, void *, kn->n_params);
     uint32_t n_in = 0, n_out = 0;
     for (uint32_t i = 0; i < kn->n_params; i++)
-        if (kn->params[i]->written) out[n_out++] = bufs[i];
-        else in[n_in++] = bufs[i];
+        if (kn->params[i]->written)
+            out[n_out++] = bufs[i];
+        else
+            in[n_in++] = bufs[i];
     char arena[64];
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = n_in, .n_outputs = n_out, .inputs = in,
-                       .outputs = out, .arena = arena, .arena_bytes = sizeof arena};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = n_in,
+                       .n_outputs = n_out,
+                       .inputs = in,
+                       .outputs = out,
+                       .arena = arena,
+                       .arena_bytes = sizeof arena};
     return model->run(&call) == SMELT_OK;
 }
 

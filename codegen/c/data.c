@@ -1,6 +1,6 @@
-/* Constants of a model as C arrays of their own element type, exact and readable: decimals that read
- * back as the same float, hexadecimal floats in long arrays (finding short decimals takes time).
- * 16-bit floats are their bits. */
+/* Constants of a model as C arrays of their own element type, exact and readable: decimals that
+ * read back as the same float, hexadecimal floats in long arrays (finding short decimals takes
+ * time). 16-bit floats are their bits. */
 #include "codegen/c/c_gen.h"
 
 #include <string.h>
@@ -8,8 +8,10 @@
 enum { LINE = 100, FLUSH = 1 << 16, LONG_ARRAY = 1024 };
 
 void c_sink(CSink *s, const char *text) {
-    if (s->file) output_text(s->file, text);
-    else strbuf_add(s->text, text);
+    if (s->file)
+        output_text(s->file, text);
+    else
+        strbuf_add(s->text, text);
 }
 
 const char *c_const_name(const CGen *g, const KBuf *b) {
@@ -59,24 +61,26 @@ static void print_element(StrBuf *b, const KBuf *c, int64_t i, bool is_long) {
             c_print_int(b, DT_##T, wide);                                                          \
         return;                                                                                    \
     }
-        INTEGER(I8, int8_t) INTEGER(I16, int16_t) INTEGER(I32, int32_t) INTEGER(I64, int64_t)
-        INTEGER(U8, uint8_t) INTEGER(U16, uint16_t) INTEGER(U32, uint32_t) INTEGER(U64, uint64_t)
-        INTEGER(BOOL, uint8_t)
+        INTEGER(I8, int8_t)
+        INTEGER(I16, int16_t) INTEGER(I32, int32_t) INTEGER(I64, int64_t) INTEGER(U8, uint8_t)
+            INTEGER(U16, uint16_t) INTEGER(U32, uint32_t) INTEGER(U64, uint64_t)
+                INTEGER(BOOL, uint8_t)
 #undef INTEGER
-    case DT_F16:
-    case DT_BF16: {
-        uint16_t v;
-        memcpy(&v, at, sizeof v);
-        strbuf_printf(b, "0x%04x", v);
-        return;
-    }
+                    case DT_F16 : case DT_BF16 : {
+            uint16_t v;
+            memcpy(&v, at, sizeof v);
+            strbuf_printf(b, "0x%04x", v);
+            return;
+        }
     case DT_F32: {
         float v;
         memcpy(&v, at, sizeof v);
         uint32_t bits;
         memcpy(&bits, at, sizeof bits);
-        if (is_long && (bits >> 23 & 255) != 255) print_hex_float(b, bits);
-        else c_print_float(b, DT_F32, (double)v, true);
+        if (is_long && (bits >> 23 & 255) != 255)
+            print_hex_float(b, bits);
+        else
+            c_print_float(b, DT_F32, (double)v, true);
         return;
     }
     case DT_F64: {

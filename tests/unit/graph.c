@@ -172,8 +172,9 @@ static void found_sizes_have_bounds(void) {
     const KExpr *n = k_var(k, found), *most = k_mul(k, b, three);
     KVar *kept = module_computed_symbol(m, "kept", k_add(k, n, three));
     CHECK(k_upper_bound(k, b) == b && k_upper_bound(k, n) == most);
-    CHECK(k_upper_bound(k, k_var(k, kept)) == k_add(k, most, three)); /* bounds over other sizes open up */
-    CHECK(k_upper_bound(k, k_sub(k, b, n)) == b);                     /* n is 0 at least */
+    CHECK(k_upper_bound(k, k_var(k, kept)) ==
+          k_add(k, most, three));                 /* bounds over other sizes open up */
+    CHECK(k_upper_bound(k, k_sub(k, b, n)) == b); /* n is 0 at least */
     CHECK(k_upper_bound(k, k_mul(k, n, b)) == k_mul(k, most, b));
     CHECK(k_upper_bound(k, k_fdiv(k, n, three)) == b);
     CHECK(k_upper_bound(k, k_min(k, n, three)) == k_min(k, most, three));
