@@ -18,7 +18,7 @@ static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool r
     if (g->cpu.narrow) {
         const KExpr *ea = e->arg[0], *eb = e->arg[1];
         bool known = dtype_is_signed(e->dtype) && ea->lo > INT64_MIN; /* ranges fit their type */
-        int64_t low = ea->lo < 0 ? -ea->lo : 0, high = ea->hi > low ? ea->hi : low;
+        int64_t low = known && ea->lo < 0 ? -ea->lo : 0, high = ea->hi > low ? ea->hi : low;
         NarrowDivision how = {.is_signed = is_signed, .remainder = remainder};
         how.limit = known ? (uint64_t)high : UINT64_MAX;
         if (eb->op == KO_const_i && (is_signed || eb->u.i > 0))
