@@ -125,8 +125,7 @@ void header_parameters(StrBuf *out, const KModule *m, const Api *api, const Code
     if (o->weights_file) strbuf_add(out, ", const void *weights");
 }
 
-static void print_macros(StrBuf *out, const char *upper, const Api *api,
-                         uint64_t stack_bytes) {
+static void print_macros(StrBuf *out, const char *upper, const Api *api, uint64_t stack_bytes) {
     if (api->arena_bytes != UINT64_MAX) {
         const char *suffix = api->arena_bytes > UINT32_MAX ? "ull" : "u";
         strbuf_printf(out,

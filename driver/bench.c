@@ -1,7 +1,8 @@
-/* smelt bench: latency of a model that is compiled in memory, with its sizes; per step with --profile.
+/* smelt bench: latency of a model that is compiled in memory, with its sizes; per step with
+ * --profile.
  *
- * After a few runs to warm up, single runs are timed until the time or the count is used up. The median
- * is what to compare; the least shows what the machine can do undisturbed. */
+ * After a few runs to warm up, single runs are timed until the time or the count is used up. The
+ * median is what to compare; the least shows what the machine can do undisturbed. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,16 +62,19 @@ static int measure(Runner *r, const Options *o, const smelt_hooks *hooks, Times 
 
 static void print_times(const Session *s, Runner *r, const Times *t, uint32_t threads) {
     const smelt_model *model = runner_model(r);
-    double median = t->n ? t->at[t->n / 2] : 0, least = t->n ? t->at[0] : 0, most = t->n ? t->at[t->n - 1] : 0;
+    double median = t->n ? t->at[t->n / 2] : 0, least = t->n ? t->at[0] : 0,
+           most = t->n ? t->at[t->n - 1] : 0;
     double flops = api_flops(s->m->kmod);
     uint64_t weights = model ? model->weight_bytes : 0;
     const char *format =
-        s->o->json ? "{\"median_ms\": %.6g, \"least_ms\": %.6g, \"most_ms\": %.6g, \"runs\": %u, \"threads\": %u, "
-                     "\"gflops\": %.4g, \"arena_bytes\": %" PRIu64 ", \"weight_bytes\": %" PRIu64 "}\n"
-                   : "median %.6g ms, least %.6g ms, most %.6g ms in %u runs on %u threads\n%.4g GFLOP/s\n"
-                     "arena bytes: %" PRIu64 "\nweight bytes: %" PRIu64 "\n";
-    printf(format, 1e3 * median, 1e3 * least, 1e3 * most, t->n, threads, median > 0 ? flops / median / 1e9 : 0,
-           runner_arena_bytes(r), weights);
+        s->o->json
+            ? "{\"median_ms\": %.6g, \"least_ms\": %.6g, \"most_ms\": %.6g, \"runs\": %u, "
+              "\"threads\": %u, "
+              "\"gflops\": %.4g, \"arena_bytes\": %" PRIu64 ", \"weight_bytes\": %" PRIu64 "}\n"
+            : "median %.6g ms, least %.6g ms, most %.6g ms in %u runs on %u threads\n%.4g GFLOP/s\n"
+              "arena bytes: %" PRIu64 "\nweight bytes: %" PRIu64 "\n";
+    printf(format, 1e3 * median, 1e3 * least, 1e3 * most, t->n, threads,
+           median > 0 ? flops / median / 1e9 : 0, runner_arena_bytes(r), weights);
 }
 
 static void print_profile(const smelt_model *model, const Profile *p, uint32_t runs) {
@@ -82,8 +86,8 @@ static void print_profile(const smelt_model *model, const Profile *p, uint32_t r
         strbuf_escaped(&line, model->nodes[i].name, ESC_TERMINAL);
         strbuf_add(&line, " (");
         strbuf_escaped(&line, model->nodes[i].op, ESC_TERMINAL);
-        printf("%10.2f %6.1f  %s)\n", 1e6 * p->seconds[i] / runs, total > 0 ? 100 * p->seconds[i] / total : 0,
-               strbuf_text(&line));
+        printf("%10.2f %6.1f  %s)\n", 1e6 * p->seconds[i] / runs,
+               total > 0 ? 100 * p->seconds[i] / total : 0, strbuf_text(&line));
         strbuf_free(&line);
     }
 }

@@ -1,4 +1,5 @@
-/* The system's C compiler, as a program: links shared libraries, and compiles rendered C for smelt run. */
+/* The system's C compiler, as a program: links shared libraries, and compiles rendered C for smelt
+ * run. */
 #include <errno.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -20,8 +21,8 @@ bool run_compiler(Session *s, const char *const *argv) {
     int status = -1, why = posix_spawnp(&child, argv[0], NULL, NULL, (char *const *)argv, environ);
     while (!why && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
     if (!why && WIFEXITED(status) && !WEXITSTATUS(status)) return true;
-    diag_error(s->d, SRC_NOWHERE, "the C compiler '%s' (named by $CC) failed%s%s", argv[0], why ? ": " : "",
-               why ? strerror(why) : "");
+    diag_error(s->d, SRC_NOWHERE, "the C compiler '%s' (named by $CC) failed%s%s", argv[0],
+               why ? ": " : "", why ? strerror(why) : "");
     return false;
 }
 

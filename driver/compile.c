@@ -10,7 +10,8 @@
 #include "driver/driver.h"
 #include "smelt.h"
 
-/* ---- names of files ------------------------------------------------------------------------------ */
+/* ---- names of files
+ * ------------------------------------------------------------------------------ */
 
 static bool emits(const Session *s, const char *kind) {
     return !strcmp(s->o->emit ? s->o->emit : "lib", kind);
@@ -18,13 +19,15 @@ static bool emits(const Session *s, const char *kind) {
 
 /* -o, or prefix NAME suffix in the current folder. */
 static const char *output_path(const Session *s, const char *prefix, const char *suffix) {
-    return s->o->output ? s->o->output : arena_printf(s->arena, "%s%s%s", prefix, s->m->name, suffix);
+    return s->o->output ? s->o->output
+                        : arena_printf(s->arena, "%s%s%s", prefix, s->m->name, suffix);
 }
 
 /* NAME.h and NAME.weights lie where the output is. */
 static const char *beside(const Session *s, const char *path, const char *suffix) {
     const char *slash = strrchr(path, '/');
-    return arena_printf(s->arena, "%.*s%s%s", slash ? (int)(slash + 1 - path) : 0, path, s->m->name, suffix);
+    return arena_printf(s->arena, "%.*s%s%s", slash ? (int)(slash + 1 - path) : 0, path, s->m->name,
+                        suffix);
 }
 
 static CodegenPaths paths_beside(const Session *s, const char *archive, const char *path) {
@@ -43,17 +46,20 @@ static bool write_text(Session *s, const char *path, const StrBuf *text) {
     return good;
 }
 
-/* ---- kinds of output ------------------------------------------------------------------------------ */
+/* ---- kinds of output
+ * ------------------------------------------------------------------------------ */
 
 static bool emit_library(Session *s) {
     const char *path = output_path(s, "lib", ".a");
-    return codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, path, path), s->d);
+    return codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, path, path),
+                                s->d);
 }
 
 static bool emit_object(Session *s) {
     const char *path = output_path(s, "", ".o");
     return codegen_llvm_object(s->m->kmod, s->target, &s->codegen, path, s->d) &&
-           codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, NULL, path), s->d);
+           codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, NULL, path),
+                                s->d);
 }
 
 static bool emit_text(Session *s, CodegenText what, const char *suffix) {
@@ -64,17 +70,28 @@ static bool emit_text(Session *s, CodegenText what, const char *suffix) {
     return good;
 }
 
-/* The archive becomes a shared object through the system's compiler; it is renamed when it is whole. */
+/* The archive becomes a shared object through the system's compiler; it is renamed when it is
+ * whole. */
 static bool emit_shared(Session *s) {
     const char *path = output_path(s, "lib", ".so");
     char *archive = arena_printf(s->arena, "%s.tmp.%ld.a", path, (long)getpid());
     char *made = arena_printf(s->arena, "%s.tmp.%ld.so", path, (long)getpid());
     const char *const argv[] = {
-        c_compiler(), "-shared", "-o", made, "-Wl,--whole-archive", archive,
-        "-Wl,--no-whole-archive", "-Wl,--build-id=none", "-Wl,-Bsymbolic",
-        arena_printf(s->arena, "-Wl,-soname,%s", strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
-        arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name), NULL};
-    bool good = codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, archive, path), s->d) &&
+        c_compiler(),
+        "-shared",
+        "-o",
+        made,
+        "-Wl,--whole-archive",
+        archive,
+        "-Wl,--no-whole-archive",
+        "-Wl,--build-id=none",
+        "-Wl,-Bsymbolic",
+        arena_printf(s->arena, "-Wl,-soname,%s",
+                     strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
+        arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name),
+        NULL};
+    bool good = codegen_llvm_library(s->m->kmod, s->target, &s->codegen,
+                                     paths_beside(s, archive, path), s->d) &&
                 run_compiler(s, argv);
     if (good && rename(made, path)) {
         diag_error(s->d, SRC_NOWHERE, "cannot write '%s': %s", path, strerror(errno));
@@ -97,7 +114,8 @@ static bool emit_ir(Session *s) {
 static bool emit_c(Session *s) {
     const char *path = output_path(s, "", ".c");
     CodegenPaths p = paths_beside(s, NULL, path);
-    return codegen_c_library(s->m->kmod, s->target, &s->codegen, (CodegenCPaths){path, p.header, p.weights}, s->d);
+    return codegen_c_library(s->m->kmod, s->target, &s->codegen,
+                             (CodegenCPaths){path, p.header, p.weights}, s->d);
 }
 
 static bool emit_output(Session *s) {
@@ -125,6 +143,7 @@ int command_compile(const Options *o) {
     const char *last = NULL;
     if (o->emit && !strcmp(o->emit, "graph")) last = last_pass(LEVEL_GRAPH);
     if (o->emit && !strcmp(o->emit, "program")) last = last_pass(LEVEL_DEF);
-    bool good = session_open(&s, o) && session_compile(&s, last) && frontend_is_intact(s.m, s.d) && emit_output(&s);
+    bool good = session_open(&s, o) && session_compile(&s, last) && frontend_is_intact(s.m, s.d) &&
+                emit_output(&s);
     return session_close(&s, good ? STATUS_GOOD : STATUS_MODEL);
 }

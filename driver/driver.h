@@ -1,4 +1,5 @@
-/* The command line: what its files share. main.c turns the exit code of one command into the process's. */
+/* The command line: what its files share. main.c turns the exit code of one command into the
+ * process's. */
 #ifndef SMELT_DRIVER_DRIVER_H
 #define SMELT_DRIVER_DRIVER_H
 
@@ -8,9 +9,16 @@
 #include "ir/support/map.h"
 #include "passes/pass.h"
 
-enum { STATUS_GOOD = 0, STATUS_MODEL = 1, STATUS_USAGE = 2, STATUS_UNSUPPORTED = 3, STATUS_BUG = 70 };
+enum {
+    STATUS_GOOD = 0,
+    STATUS_MODEL = 1,
+    STATUS_USAGE = 2,
+    STATUS_UNSUPPORTED = 3,
+    STATUS_BUG = 70
+};
 
-/* ---- options.c ----------------------------------------------------------------------------------- */
+/* ---- options.c
+ * ----------------------------------------------------------------------------------- */
 
 typedef enum Command {
 #define COMMAND(name, arguments, doc) COMMAND_##name,
@@ -51,7 +59,8 @@ int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The elements of a comma separated list, in a. */
 const char **split_list(Arena *a, const char *list, int *n);
 
-/* ---- session.c ----------------------------------------------------------------------------------- */
+/* ---- session.c
+ * ----------------------------------------------------------------------------------- */
 
 /* One model on its way through the compiler. */
 typedef struct Session {
@@ -63,7 +72,7 @@ typedef struct Session {
     CodegenOptions codegen;
     const Target *fold_target; /* this machine, once something was folded */
     StrMap *folds;             /* signature to CodegenJit */
-    MappedFile file; /* the model, when it is IR text or comes from standard input */
+    MappedFile file;           /* the model, when it is IR text or comes from standard input */
 } Session;
 
 /* Finds the target and imports the model. False after messages; session_close either way. */
@@ -72,30 +81,34 @@ bool session_open(Session *s, const Options *o);
 bool session_compile(Session *s, const char *stop_after);
 /* The passes have come to a finished kernel module; a message when they have not. */
 bool session_is_complete(Session *s);
-/* Prints the messages, frees everything and gives the exit code: that of the messages or, without any,
- * `otherwise`. */
+/* Prints the messages, frees everything and gives the exit code: that of the messages or, without
+ * any, `otherwise`. */
 int session_close(Session *s, int otherwise);
 /* Says on stderr what is done now: with -v a line, on a terminal a line that goes away. */
 void progress(const Session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void progress_end(void);
 
-/* ---- c_compiler.c --------------------------------------------------------------------------------- */
+/* ---- c_compiler.c
+ * --------------------------------------------------------------------------------- */
 
 /* $CC or cc. */
 const char *c_compiler(void);
 /* Runs it (argv ends with NULL) to its end; false after a message when it failed. */
 bool run_compiler(Session *s, const char *const *argv);
-/* The folder that holds smelt.h: beside the installed program, or in the source tree it was built from. */
+/* The folder that holds smelt.h: beside the installed program, or in the source tree it was built
+ * from. */
 const char *smelt_include_folder(Arena *a);
 
-/* ---- fold.c ---------------------------------------------------------------------------------------- */
+/* ---- fold.c
+ * ---------------------------------------------------------------------------------------- */
 
 /* Module.run_kernel: compiles a kernel for this machine and runs it. user is the Session. */
 bool fold_kernel(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
 /* Frees what it compiled. */
 void fold_end(Session *s);
 
-/* ---- one file for each command ------------------------------------------------------------------- */
+/* ---- one file for each command
+ * ------------------------------------------------------------------- */
 
 int command_compile(const Options *o);
 int command_run(const Options *o);

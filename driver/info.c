@@ -6,7 +6,8 @@
 #include "codegen/interface.h"
 #include "driver/driver.h"
 
-/* Nodes and inputs of nodes beyond which a model is described but not compiled: info answers at once. */
+/* Nodes and inputs of nodes beyond which a model is described but not compiled: info answers at
+ * once. */
 enum { MOST_COMPILED = 50000 };
 
 /* What is counted in the graph as the model has it, before passes change it. */
@@ -48,8 +49,10 @@ static const char *io_shape(Arena *a, const KIo *io) {
 static void print_ios(Arena *a, const char *what, const KIo *io, uint32_t n, bool json) {
     if (json) printf("  \"%ss\": [", what);
     for (uint32_t i = 0; i < n; i++) {
-        if (json) printf("%s{\"name\": ", i ? ", " : "");
-        else printf("%s ", what);
+        if (json)
+            printf("%s{\"name\": ", i ? ", " : "");
+        else
+            printf("%s ", what);
         print_quoted(io[i].name, json);
         printf(json ? ", \"dtype\": \"%s\", \"shape\": " : ": %s", dtype_info[io[i].dtype].name);
         print_quoted(io_shape(a, &io[i]), json);
@@ -71,8 +74,10 @@ static void print_ops(const Census *c, bool json) {
     const char *gap = "";
     for (int op = 1; op < OP_COUNT; op++) {
         if (!c->of_op[op]) continue;
-        if (json) printf("%s\"%s\": %u", gap, op_info[op].name, c->of_op[op]);
-        else printf("  %-24s %u\n", op_info[op].name, c->of_op[op]);
+        if (json)
+            printf("%s\"%s\": %u", gap, op_info[op].name, c->of_op[op]);
+        else
+            printf("  %-24s %u\n", op_info[op].name, c->of_op[op]);
         gap = ", ";
     }
     if (json) printf("}\n");
@@ -94,16 +99,23 @@ static void print_compiled(const Session *s) {
 static KIo *ios_of(Arena *a, Value *const *v, uint32_t n) {
     KIo *io = arena_array(a, KIo, n ? n : 1);
     for (uint32_t i = 0; i < n; i++)
-        io[i] = (KIo){.name = v[i]->name, .dtype = v[i]->dtype, .rank = v[i]->shape.rank, .dims = v[i]->shape.dims};
+        io[i] = (KIo){.name = v[i]->name,
+                      .dtype = v[i]->dtype,
+                      .rank = v[i]->shape.rank,
+                      .dims = v[i]->shape.dims};
     return io;
 }
 
 static void print_all_ios(const Session *s, bool is_compiled) {
     const KModule *km = s->m->kmod;
     const Graph *g = s->m->main;
-    uint32_t n_in = is_compiled ? km->n_inputs : g->inputs.n, n_out = is_compiled ? km->n_outputs : g->outputs.n;
-    print_ios(s->arena, "input", is_compiled ? km->inputs : ios_of(s->arena, g->inputs.at, n_in), n_in, s->o->json);
-    print_ios(s->arena, "output", is_compiled ? km->outputs : ios_of(s->arena, g->outputs.at, n_out), n_out, s->o->json);
+    uint32_t n_in = is_compiled ? km->n_inputs : g->inputs.n,
+             n_out = is_compiled ? km->n_outputs : g->outputs.n;
+    print_ios(s->arena, "input", is_compiled ? km->inputs : ios_of(s->arena, g->inputs.at, n_in),
+              n_in, s->o->json);
+    print_ios(s->arena, "output",
+              is_compiled ? km->outputs : ios_of(s->arena, g->outputs.at, n_out), n_out,
+              s->o->json);
 }
 
 static void print_info(const Session *s, const Census *c, bool is_compiled) {
@@ -112,8 +124,10 @@ static void print_info(const Session *s, const Census *c, bool is_compiled) {
     print_all_ios(s, is_compiled);
     print_number("parameters", (double)c->parameters, json);
     print_number("weight bytes", (double)c->weight_bytes, json);
-    if (is_compiled) print_compiled(s);
-    else if (!json) printf("kernels and memory: found by smelt compile; left out for models of this size\n");
+    if (is_compiled)
+        print_compiled(s);
+    else if (!json)
+        printf("kernels and memory: found by smelt compile; left out for models of this size\n");
     print_ops(c, json);
     if (json) printf("}\n");
 }
@@ -126,7 +140,8 @@ int command_info(const Options *o) {
         c.seen = arena_array(s.arena, uint8_t, s.m->n_values);
         if (s.m->main) graph_visit(s.m->main, count_graph, &c);
         is_compiled = !s.m->main || c.nodes + c.reads <= MOST_COMPILED;
-        good = session_compile(&s, is_compiled ? NULL : "infer_shapes") && (!is_compiled || session_is_complete(&s));
+        good = session_compile(&s, is_compiled ? NULL : "infer_shapes") &&
+               (!is_compiled || session_is_complete(&s));
     }
     progress_end();
     if (good) print_info(&s, &c, is_compiled);

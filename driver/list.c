@@ -11,10 +11,13 @@ static int list_ops(void) {
 }
 
 static int list_passes(void) {
-    static const char *const levels[] = {[LEVEL_GRAPH] = "graph", [LEVEL_DEF] = "def", [LEVEL_LOWER] = "lower", [LEVEL_KERNEL] = "kernel"};
+    static const char *const levels[] = {[LEVEL_GRAPH] = "graph",
+                                         [LEVEL_DEF] = "def",
+                                         [LEVEL_LOWER] = "lower",
+                                         [LEVEL_KERNEL] = "kernel"};
     for (int i = 0; i < PASS_COUNT; i++)
-        printf("%-18s %-7s -O%d  %s\n", pass_info[i].name, levels[pass_info[i].level], pass_info[i].opt,
-               pass_info[i].doc);
+        printf("%-18s %-7s -O%d  %s\n", pass_info[i].name, levels[pass_info[i].level],
+               pass_info[i].opt, pass_info[i].doc);
     return STATUS_GOOD;
 }
 

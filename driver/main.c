@@ -1,4 +1,5 @@
-/* smelt: the command line. argv to exit code; the one place where the process is given its status. */
+/* smelt: the command line. argv to exit code; the one place where the process is given its status.
+ */
 #include <stdio.h>
 #include <string.h>
 

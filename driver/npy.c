@@ -1,8 +1,10 @@
 /* NumPy's .npy: a magic string, a Python dict in text, the elements.
  *
- *     \x93NUMPY 1 0 <u16 length> {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n <data>
+ *     \x93NUMPY 1 0 <u16 length> {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n
+ * <data>
  *
- * Only arrays of numbers and booleans are read; structured types and pickled objects are refused. */
+ * Only arrays of numbers and booleans are read; structured types and pickled objects are refused.
+ */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,16 +16,18 @@ static const struct {
     const char *code;
     DType dtype;
 } codes[] = {
-    {"b1", DT_BOOL}, {"i1", DT_I8}, {"i2", DT_I16}, {"i4", DT_I32}, {"i8", DT_I64}, {"u1", DT_U8},
-    {"u2", DT_U16},  {"u4", DT_U32}, {"u8", DT_U64}, {"f2", DT_F16}, {"f4", DT_F32}, {"f8", DT_F64},
-    {"V2", DT_BF16}, /* what NumPy makes of ml_dtypes' bfloat16 */
+    {"b1", DT_BOOL}, {"i1", DT_I8},  {"i2", DT_I16},  {"i4", DT_I32}, {"i8", DT_I64},
+    {"u1", DT_U8},   {"u2", DT_U16}, {"u4", DT_U32},  {"u8", DT_U64}, {"f2", DT_F16},
+    {"f4", DT_F32},  {"f8", DT_F64}, {"V2", DT_BF16}, /* what NumPy makes of ml_dtypes' bfloat16 */
 };
 enum { N_CODES = sizeof codes / sizeof *codes };
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading
+ * -------------------------------------------------------------------------------------- */
 
 /* The header's text and what follows it; false when it is not a .npy. */
-static bool find_header(const uint8_t *bytes, size_t n, const char **text, size_t *length, size_t *data_at) {
+static bool find_header(const uint8_t *bytes, size_t n, const char **text, size_t *length,
+                        size_t *data_at) {
     if (n < 10 || memcmp(bytes, "\x93NUMPY", 6) || bytes[6] < 1 || bytes[6] > 3) return false;
     size_t at = bytes[6] == 1 ? 10 : 12;
     if (n < at) return false;
@@ -113,31 +117,40 @@ bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostT
         diag_error(d, where, "does not hold an array of numbers: %s", header);
         return false;
     }
-    if (!parse_shape(header_value(header, "'shape'"), t) || !tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes)) {
+    if (!parse_shape(header_value(header, "'shape'"), t) ||
+        !tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes)) {
         diag_error(d, where, "has a shape that is not read: %s", header);
         return false;
     }
     if (t->n_bytes > n - at) {
-        diag_error(d, where, "ends early: %" PRIu64 " bytes of data announced, %zu there", t->n_bytes, n - at);
+        diag_error(d, where, "ends early: %" PRIu64 " bytes of data announced, %zu there",
+                   t->n_bytes, n - at);
         return false;
     }
     t->data = arena_alloc(a, t->n_bytes ? t->n_bytes : 1);
-    if (*fortran == 'T' && t->rank > 1) from_fortran(t, bytes + at, t->data);
-    else memcpy(t->data, bytes + at, t->n_bytes);
+    if (*fortran == 'T' && t->rank > 1)
+        from_fortran(t, bytes + at, t->data);
+    else
+        memcpy(t->data, bytes + at, t->n_bytes);
     if (swapped) swap_bytes(t->data, t->n_bytes, dtype_bytes(t->dtype));
     return true;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing
+ * -------------------------------------------------------------------------------------- */
 
 void npy_write(Output *o, const HostTensor *t) {
     const char *code = "";
     for (int i = 0; i < N_CODES; i++)
         if (codes[i].dtype == t->dtype) code = codes[i].code;
     StrBuf text = {0};
-    strbuf_printf(&text, "{'descr': '%c%s', 'fortran_order': False, 'shape': (", dtype_bytes(t->dtype) > 1 ? '<' : '|',
-                  code);
-    for (int i = 0; i < t->rank; i++) strbuf_printf(&text, "%" PRId64 "%s", t->dims[i], t->rank == 1 ? "," : i + 1 < t->rank ? ", " : "");
+    strbuf_printf(&text, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+                  dtype_bytes(t->dtype) > 1 ? '<' : '|', code);
+    for (int i = 0; i < t->rank; i++)
+        strbuf_printf(&text, "%" PRId64 "%s", t->dims[i],
+                      t->rank == 1      ? ","
+                      : i + 1 < t->rank ? ", "
+                                        : "");
     strbuf_add(&text, "), }");
     while ((10 + text.n + 1) % 64) strbuf_add(&text, " "); /* data start at a multiple of 64 */
     strbuf_add(&text, "\n");

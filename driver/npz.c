@@ -1,12 +1,19 @@
-/* NumPy's .npz: a zip archive of .npy files, stored or deflated. Only what is needed to find one member
- * is read: the end record, the central directory and the member's local header. Archives beyond 4 GiB
- * (zip64) are refused. */
+/* NumPy's .npz: a zip archive of .npy files, stored or deflated. Only what is needed to find one
+ * member is read: the end record, the central directory and the member's local header. Archives
+ * beyond 4 GiB (zip64) are refused. */
 #include <string.h>
 #include <zlib.h>
 
 #include "driver/tensor_file.h"
 
-enum { END_BYTES = 22, CENTRAL_BYTES = 46, LOCAL_BYTES = 30, MAX_COMMENT = 65535, STORED = 0, DEFLATED = 8 };
+enum {
+    END_BYTES = 22,
+    CENTRAL_BYTES = 46,
+    LOCAL_BYTES = 30,
+    MAX_COMMENT = 65535,
+    STORED = 0,
+    DEFLATED = 8
+};
 
 static uint32_t u16(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8;
@@ -34,7 +41,8 @@ static bool find_directory(const uint8_t *zip, size_t n, size_t *at, size_t *siz
 }
 
 /* Finds `want` or `want`.npy; with_any: the only member there is. */
-static bool find_member(const uint8_t *zip, size_t at, size_t size, const char *want, Member *found) {
+static bool find_member(const uint8_t *zip, size_t at, size_t size, const char *want,
+                        Member *found) {
     size_t end = at + size, want_length = strlen(want);
     int n_members = 0;
     while (end - at >= CENTRAL_BYTES && !memcmp(zip + at, "PK\1\2", 4)) {
@@ -44,7 +52,8 @@ static bool find_member(const uint8_t *zip, size_t at, size_t size, const char *
         const char *name = (const char *)p + CENTRAL_BYTES;
         size_t stem = length >= 4 && !memcmp(name + length - 4, ".npy", 4) ? length - 4 : length;
         *found = (Member){u16(p + 10), u32(p + 16), u32(p + 20), u32(p + 24), u32(p + 42)};
-        if ((stem == want_length && !memcmp(name, want, stem)) || (length == want_length && !memcmp(name, want, length)))
+        if ((stem == want_length && !memcmp(name, want, stem)) ||
+            (length == want_length && !memcmp(name, want, length)))
             return true;
         n_members++;
         at += CENTRAL_BYTES + rest;
@@ -53,7 +62,8 @@ static bool find_member(const uint8_t *zip, size_t at, size_t size, const char *
 }
 
 static bool inflate_member(const uint8_t *packed, uint32_t n_packed, uint8_t *out, uint32_t n_out) {
-    z_stream z = {.next_in = (Bytef *)packed, .avail_in = n_packed, .next_out = out, .avail_out = n_out};
+    z_stream z = {
+        .next_in = (Bytef *)packed, .avail_in = n_packed, .next_out = out, .avail_out = n_out};
     if (inflateInit2(&z, -MAX_WBITS) != Z_OK) return false;
     int result = inflate(&z, Z_FINISH);
     bool good = result == Z_STREAM_END && z.total_out == n_out;
@@ -75,21 +85,26 @@ bool npz_member(Arena *a, const char *path, const uint8_t *zip, size_t n, const 
         return false;
     }
     if (f.local_at > n || n - f.local_at < LOCAL_BYTES || memcmp(zip + f.local_at, "PK\3\4", 4)) {
-        diag_error(d, where, "is damaged: member '%s' does not lie where the directory says", member);
+        diag_error(d, where, "is damaged: member '%s' does not lie where the directory says",
+                   member);
         return false;
     }
     const uint8_t *local = zip + f.local_at;
     size_t skip = LOCAL_BYTES + u16(local + 26) + u16(local + 28), left = n - f.local_at;
     bool known = (f.method == STORED && f.packed == f.n_bytes) || f.method == DEFLATED;
     if (!known || skip > left || f.packed > left - skip) {
-        diag_error(d, where, "member '%s' is damaged or compressed by a method that is not read", member);
+        diag_error(d, where, "member '%s' is damaged or compressed by a method that is not read",
+                   member);
         return false;
     }
     /* Deflate cannot shrink by more than 1032 to 1: a larger claim is a lie. */
     uint8_t *out = NULL;
-    if (f.method == STORED) *bytes = local + skip;
-    else if (f.n_bytes / 1040 <= f.packed) *bytes = out = arena_alloc(a, f.n_bytes ? f.n_bytes : 1);
-    bool good = f.method == STORED || (out && inflate_member(local + skip, f.packed, out, f.n_bytes));
+    if (f.method == STORED)
+        *bytes = local + skip;
+    else if (f.n_bytes / 1040 <= f.packed)
+        *bytes = out = arena_alloc(a, f.n_bytes ? f.n_bytes : 1);
+    bool good =
+        f.method == STORED || (out && inflate_member(local + skip, f.packed, out, f.n_bytes));
     if (!good || crc32(0, *bytes, f.n_bytes) != f.crc) {
         diag_error(d, where, "member '%s' is damaged", member);
         return false;

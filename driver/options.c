@@ -9,8 +9,16 @@
 
 #include "driver/driver.h"
 
-enum { C = 1 << COMMAND_compile, R = 1 << COMMAND_run, B = 1 << COMMAND_bench, I = 1 << COMMAND_info,
-       K = 1 << COMMAND_check, NONE = 1 << COMMAND_NONE, MODEL = C | R | B | I, ALL = MODEL | K };
+enum {
+    C = 1 << COMMAND_compile,
+    R = 1 << COMMAND_run,
+    B = 1 << COMMAND_bench,
+    I = 1 << COMMAND_info,
+    K = 1 << COMMAND_check,
+    NONE = 1 << COMMAND_NONE,
+    MODEL = C | R | B | I,
+    ALL = MODEL | K
+};
 
 typedef enum { FLAG, TEXT, NUMBER, CHOICE, LIST } OptionKind;
 
@@ -62,7 +70,8 @@ const char **split_list(Arena *a, const char *list, int *n) {
     return words;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------- */
+/* ---- parsing
+ * ------------------------------------------------------------------------------------- */
 
 /* Is word one of "a|b|c"? */
 static bool is_choice(const char *choices, const char *word) {
@@ -106,8 +115,10 @@ static bool set_value(Options *o, const OptionRow *r, const char *value) {
     return true;
 }
 
-/* The row of a word like --emit=c or -O3 for this command; *value gets what is attached, or NULL. */
-static const OptionRow *find_row(const char *word, int command, const char **value, const OptionRow **elsewhere) {
+/* The row of a word like --emit=c or -O3 for this command; *value gets what is attached, or NULL.
+ */
+static const OptionRow *find_row(const char *word, int command, const char **value,
+                                 const OptionRow **elsewhere) {
     bool is_long = word[1] == '-';
     size_t n = is_long ? strcspn(word, "=") : 2;
     *elsewhere = NULL;
@@ -126,10 +137,12 @@ static bool unknown_option(const char *word, Command c, const OptionRow *elsewhe
     const char *name = c == COMMAND_NONE ? "" : commands[c].name;
     for (int i = 0; elsewhere && i < COMMAND_NONE; i++)
         if (elsewhere->commands & 1 << i) {
-            usage_error("'smelt %s' does not take %s, 'smelt %s' does", name, elsewhere->spelling, commands[i].name);
+            usage_error("'smelt %s' does not take %s, 'smelt %s' does", name, elsewhere->spelling,
+                        commands[i].name);
             return false;
         }
-    usage_error("unknown option '%s' (smelt%s%s --help lists the options)", word, *name ? " " : "", name);
+    usage_error("unknown option '%s' (smelt%s%s --help lists the options)", word, *name ? " " : "",
+                name);
     return false;
 }
 
@@ -190,15 +203,18 @@ bool options_parse(Options *o, int argc, char **argv) {
     return check_passes(o);
 }
 
-/* ---- help ---------------------------------------------------------------------------------------- */
+/* ---- help
+ * ---------------------------------------------------------------------------------------- */
 
 static void print_row(const OptionRow *r) {
     char left[80];
     const char *gap = !*r->argument || r->kind == FLAG ? "" : r->spelling[1] == '-' ? "=" : " ";
     if (!strcmp(r->spelling, "-O")) gap = "";
     snprintf(left, sizeof left, "%s%s%s", r->spelling, gap, r->argument);
-    if (strlen(left) <= 22) printf("  %-22s  %s\n", left, r->help);
-    else printf("  %s\n  %-22s  %s\n", left, "", r->help);
+    if (strlen(left) <= 22)
+        printf("  %-22s  %s\n", left, r->help);
+    else
+        printf("  %s\n  %-22s  %s\n", left, "", r->help);
 }
 
 static void print_options(int mask, const char *title) {
@@ -209,16 +225,20 @@ static void print_options(int mask, const char *title) {
 
 void options_help(Command c) {
     if (c != COMMAND_NONE) {
-        printf("usage: smelt %s %s [OPTION]...\n%s\n", commands[c].name, commands[c].arguments, commands[c].doc);
+        printf("usage: smelt %s %s [OPTION]...\n%s\n", commands[c].name, commands[c].arguments,
+               commands[c].doc);
         print_options(1 << c, "Options:");
         return;
     }
-    printf("smelt compiles trained networks (ONNX) to native code.\n\nusage: smelt [COMMAND] MODEL [OPTION]...\n\nCommands:\n");
-    for (int i = 0; i < COMMAND_NONE; i++) printf("  %-8s  %s\n", commands[i].name, commands[i].doc);
+    printf("smelt compiles trained networks (ONNX) to native code.\n\nusage: smelt [COMMAND] MODEL "
+           "[OPTION]...\n\nCommands:\n");
+    for (int i = 0; i < COMMAND_NONE; i++)
+        printf("  %-8s  %s\n", commands[i].name, commands[i].doc);
     print_options(C, "Options of smelt compile:");
     print_options(NONE, "Without a model:");
     printf("\nEach command has a --help of its own.\n"
-           "Exit status: 0 good, 1 bad model or data, 2 bad command line, 3 not supported, 70 a bug of smelt's.\n");
+           "Exit status: 0 good, 1 bad model or data, 2 bad command line, 3 not supported, 70 a "
+           "bug of smelt's.\n");
 }
 
 void options_list(void) {

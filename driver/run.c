@@ -22,7 +22,8 @@ static void show(const HostTensor *t) {
     for (int i = 0; i < t->rank; i++) strbuf_printf(&line, "%s%" PRId64, i ? ", " : "", t->dims[i]);
     strbuf_add(&line, "] {");
     uint64_t n = t->dtype == DT_STR ? 0 : t->n_bytes / (uint64_t)dtype_bytes(t->dtype);
-    for (uint64_t i = 0; i < n && i < SHOWN; i++) strbuf_printf(&line, "%s%.6g", i ? ", " : "", element(t, i));
+    for (uint64_t i = 0; i < n && i < SHOWN; i++)
+        strbuf_printf(&line, "%s%.6g", i ? ", " : "", element(t, i));
     strbuf_add(&line, n > SHOWN ? ", ...}" : "}");
     if (n > SHOWN) {
         double least = INFINITY, most = -INFINITY;
@@ -43,9 +44,12 @@ static bool write_outputs(Session *s, const HostTensor *t, uint32_t n) {
     mkdir(folder, 0777); /* a folder that is there is fine; any other problem shows at the files */
     Output **files = arena_array(s->arena, Output *, n ? n : 1);
     for (uint32_t i = 0; i < n; i++) {
-        files[i] = output_open(arena_printf(s->arena, "%s/output_%u.%s", folder, i, npy ? "npy" : "pb"));
-        if (npy) npy_write(files[i], &t[i]);
-        else pb_write(files[i], &t[i]);
+        files[i] =
+            output_open(arena_printf(s->arena, "%s/output_%u.%s", folder, i, npy ? "npy" : "pb"));
+        if (npy)
+            npy_write(files[i], &t[i]);
+        else
+            pb_write(files[i], &t[i]);
     }
     StrBuf error = {0};
     bool good = output_finish_all(files, (int)n, &error);
@@ -58,7 +62,8 @@ static bool run(Session *s, Runner *r) {
     if (!runner_read_inputs(r) || !runner_bind(r)) return false;
     smelt_hooks hooks = {.struct_size = sizeof hooks};
     smelt_pool *pool = NULL;
-    int status = s->o->threads.value > 1 ? smelt_pool_create((uint32_t)s->o->threads.value, &pool) : SMELT_OK;
+    int status = s->o->threads.value > 1 ? smelt_pool_create((uint32_t)s->o->threads.value, &pool)
+                                         : SMELT_OK;
     if (pool) {
         hooks.pool = pool;
         hooks.parallel_for = smelt_pool_parallel_for;
@@ -68,8 +73,8 @@ static bool run(Session *s, Runner *r) {
     smelt_pool_destroy(pool);
     progress_end();
     if (status) {
-        diag_error(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1}, "the run failed: %s",
-                   smelt_status_string(status));
+        diag_error(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1},
+                   "the run failed: %s", smelt_status_string(status));
         return false;
     }
     uint32_t n;

@@ -1,8 +1,8 @@
 /* A compiled model in memory with its data: see runner.h.
  *
  * Shapes come from the kernel module for both backends: dims of inputs and outputs are expressions
- * over the caller's symbols, whose values are read off the inputs, and over sizes found while running,
- * whose bounds give the room for outputs. */
+ * over the caller's symbols, whose values are read off the inputs, and over sizes found while
+ * running, whose bounds give the room for outputs. */
 #include "driver/runner.h"
 
 #include <dlfcn.h>
@@ -24,7 +24,7 @@ struct Runner {
     HostTensor *in, *out;
     const void **in_data; /* their pointers, as a call takes them */
     void **out_data;
-    KVar **vars;   /* symbols, then sizes */
+    KVar **vars;    /* symbols, then sizes */
     int64_t *value; /* of vars */
     uint32_t n_vars;
     int64_t *symbols; /* for model: all of its symbols */
@@ -37,11 +37,13 @@ static Arena *arena_of(const Runner *r) {
 }
 
 static bool fail(const Runner *r, const char *what, const char *name) {
-    diag_error(r->s->d, (SrcLoc){.file = r->s->o->model, .index = -1, .offset = -1}, "%s '%s'", what, name);
+    diag_error(r->s->d, (SrcLoc){.file = r->s->o->model, .index = -1, .offset = -1}, "%s '%s'",
+               what, name);
     return false;
 }
 
-/* ---- backends -------------------------------------------------------------------------------------- */
+/* ---- backends
+ * -------------------------------------------------------------------------------------- */
 
 static bool load_llvm(Runner *r) {
     r->jit = codegen_llvm_jit(r->km, r->s->target, &r->s->codegen, r->s->d);
@@ -55,13 +57,29 @@ static bool build_c(Runner *r, const char *folder, const CodegenCPaths *paths) {
     CodegenOptions o = s->codegen;
     o.weights_file = true;
     const char *library = arena_printf(s->arena, "%s/net.so", folder);
-    const char *const argv[] = {c_compiler(), "-std=c99", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-I",
-                                folder, "-I", smelt_include_folder(s->arena), paths->source, "-lm", "-o", library, NULL};
-    if (!codegen_c_library(r->km, s->target, &o, *paths, s->d) || !run_compiler(s, argv)) return false;
+    const char *const argv[] = {c_compiler(),
+                                "-std=c99",
+                                "-O2",
+                                "-ffp-contract=off",
+                                "-fPIC",
+                                "-shared",
+                                "-w",
+                                "-I",
+                                folder,
+                                "-I",
+                                smelt_include_folder(s->arena),
+                                paths->source,
+                                "-lm",
+                                "-o",
+                                library,
+                                NULL};
+    if (!codegen_c_library(r->km, s->target, &o, *paths, s->d) || !run_compiler(s, argv))
+        return false;
     r->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (r->library) r->model = dlsym(r->library, arena_printf(s->arena, "%s_model", s->m->name));
     if (!r->model) return fail(r, "the C compiler's library cannot be loaded:", dlerror());
-    int status = r->km->n_consts ? smelt_weights_open(r->model, paths->weights, &r->weights) : SMELT_OK;
+    int status =
+        r->km->n_consts ? smelt_weights_open(r->model, paths->weights, &r->weights) : SMELT_OK;
     return !status || fail(r, "the weights cannot be read back:", smelt_status_string(status));
 }
 
@@ -117,7 +135,8 @@ void runner_destroy(Runner *r) {
     free(r->arena);
 }
 
-/* ---- reading inputs -------------------------------------------------------------------------------- */
+/* ---- reading inputs
+ * -------------------------------------------------------------------------------- */
 
 static HostTensor *find_input(Runner *r, const char *name) {
     for (uint32_t i = 0; i < r->km->n_inputs; i++)
@@ -131,7 +150,8 @@ static void take(HostTensor *in, const HostTensor *read) {
     in->name = name;
 }
 
-/* NAME=FILE, or FILE alone: an archive with members of the inputs' names, or the only input's data. */
+/* NAME=FILE, or FILE alone: an archive with members of the inputs' names, or the only input's data.
+ */
 static bool read_given(Runner *r, const char *text) {
     HostTensor t;
     for (const char *equals = strchr(text, '='); equals; equals = strchr(equals + 1, '=')) {
@@ -169,7 +189,8 @@ bool runner_read_inputs(Runner *r) {
     return true;
 }
 
-/* ---- binding --------------------------------------------------------------------------------------- */
+/* ---- binding
+ * --------------------------------------------------------------------------------------- */
 
 static int64_t *value_of(Runner *r, const KVar *v) {
     for (uint32_t i = 0; i < r->n_vars; i++)
@@ -189,7 +210,8 @@ static bool bind_symbols(Runner *r) {
         const HostTensor *t = &r->in[i];
         if (!t->data) continue;
         if (t->dtype != io->dtype || t->rank != io->rank) {
-            diag_error(r->s->d, SRC_NOWHERE, "input '%s' is %s of rank %d, the model takes %s of rank %d", io->name,
+            diag_error(r->s->d, SRC_NOWHERE,
+                       "input '%s' is %s of rank %d, the model takes %s of rank %d", io->name,
                        dtype_info[t->dtype].name, t->rank, dtype_info[io->dtype].name, io->rank);
             return false;
         }
@@ -202,7 +224,8 @@ static bool bind_symbols(Runner *r) {
         const KVar *v = r->vars[i];
         if (r->value[i] < 0) r->value[i] = v->lo > 1 ? v->lo : 1;
         if (r->value[i] >= v->lo && r->value[i] <= v->hi) continue;
-        diag_error(r->s->d, SRC_NOWHERE, "dim '%s' is %" PRId64 ", the model takes %" PRId64 " to %" PRId64, v->name,
+        diag_error(r->s->d, SRC_NOWHERE,
+                   "dim '%s' is %" PRId64 ", the model takes %" PRId64 " to %" PRId64, v->name,
                    r->value[i], v->lo, v->hi);
         return false;
     }
@@ -214,8 +237,9 @@ static bool check_dims(Runner *r) {
         for (int a = 0; r->in[i].data && a < r->in[i].rank; a++) {
             int64_t want = dim_value(r, r->km->inputs[i].dims[a]);
             if (want == r->in[i].dims[a]) continue;
-            diag_error(r->s->d, SRC_NOWHERE, "input '%s': dim %d is %" PRId64 ", the model takes %" PRId64,
-                       r->in[i].name, a, r->in[i].dims[a], want);
+            diag_error(r->s->d, SRC_NOWHERE,
+                       "input '%s': dim %d is %" PRId64 ", the model takes %" PRId64, r->in[i].name,
+                       a, r->in[i].dims[a], want);
             return false;
         }
     return true;
@@ -229,24 +253,31 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ z >> 31;
 }
 
-/* Floats in [-1, 1), bytes of any value, wider integers 0 or 1: those are mostly indices and masks. */
+/* Floats in [-1, 1), bytes of any value, wider integers 0 or 1: those are mostly indices and masks.
+ */
 static void fill_random(HostTensor *t, uint64_t *state) {
     int width = dtype_bytes(t->dtype);
     for (uint64_t i = 0; i < t->n_bytes / (uint64_t)width; i++) {
         uint64_t bits = next_random(state);
         double v = (double)(int64_t)(bits >> 11) / (double)(INT64_C(1) << 52) - 1;
         char *at = (char *)t->data + i * (uint64_t)width;
-        if (t->dtype == DT_F32) memcpy(at, &(float){(float)v}, 4);
-        else if (t->dtype == DT_F64) memcpy(at, &v, 8);
-        else if (t->dtype == DT_F16) memcpy(at, &(uint16_t){(uint16_t)(0x3000 | (bits & 0x8fff))}, 2); /* 1/8 .. 4 */
-        else if (t->dtype == DT_BF16) memcpy(at, &(uint16_t){(uint16_t)(0x3e00 | (bits & 0x81ff))}, 2); /* 1/8 .. 2 */
-        else if (width == 1 && t->dtype != DT_BOOL) *at = (char)bits;
-        else memcpy(at, &(uint64_t){bits >> 63}, (size_t)width);
+        if (t->dtype == DT_F32)
+            memcpy(at, &(float){(float)v}, 4);
+        else if (t->dtype == DT_F64)
+            memcpy(at, &v, 8);
+        else if (t->dtype == DT_F16)
+            memcpy(at, &(uint16_t){(uint16_t)(0x3000 | (bits & 0x8fff))}, 2); /* 1/8 .. 4 */
+        else if (t->dtype == DT_BF16)
+            memcpy(at, &(uint16_t){(uint16_t)(0x3e00 | (bits & 0x81ff))}, 2); /* 1/8 .. 2 */
+        else if (width == 1 && t->dtype != DT_BOOL)
+            *at = (char)bits;
+        else
+            memcpy(at, &(uint64_t){bits >> 63}, (size_t)width);
     }
 }
 
-/* The shape of an input or output under the values found, or the largest one that is possible with the caller's
- * symbols; false when it is too large. */
+/* The shape of an input or output under the values found, or the largest one that is possible with
+ * the caller's symbols; false when it is too large. */
 static bool shape_tensor(const Runner *r, const KIo *io, bool largest, HostTensor *t) {
     t->name = io->name;
     t->dtype = io->dtype;
@@ -255,7 +286,8 @@ static bool shape_tensor(const Runner *r, const KIo *io, bool largest, HostTenso
         t->dims[a] = dim_value(r, largest ? k_upper_bound(r->km->k, io->dims[a]) : io->dims[a]);
         if (t->dims[a] < 0) t->dims[a] = 0;
     }
-    return (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < UINT64_C(1) << 42) ||
+    return (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < UINT64_C(1)
+                                                                                     << 42) ||
            fail(r, "too large for this machine: tensor", io->name);
 }
 
@@ -278,7 +310,9 @@ static bool allocate(Runner *r) {
 static bool prepare_model(Runner *r) {
     for (uint32_t i = 0; i < r->km->n_symbols; i++) r->symbols[i] = r->value[i];
     int status = r->model->n_symbols ? r->model->symbols_for(r->symbols) : SMELT_OK;
-    if (!status) status = r->model->arena_bytes_for(r->model->n_symbols ? r->symbols : NULL, &r->arena_bytes);
+    if (!status)
+        status =
+            r->model->arena_bytes_for(r->model->n_symbols ? r->symbols : NULL, &r->arena_bytes);
     if (status) return fail(r, "these dims are not accepted", smelt_status_string(status));
     r->arena = xmalloc(r->arena_bytes + 1); /* any alignment is accepted */
     return true;
@@ -288,12 +322,20 @@ bool runner_bind(Runner *r) {
     return bind_symbols(r) && check_dims(r) && allocate(r) && (!r->model || prepare_model(r));
 }
 
-/* ---- running --------------------------------------------------------------------------------------- */
+/* ---- running
+ * --------------------------------------------------------------------------------------- */
 
 static int run_model(Runner *r, const void *const *in, void **out, const smelt_hooks *hooks) {
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = r->model->n_inputs, .n_outputs = r->model->n_outputs,
-                       .n_symbols = r->model->n_symbols, .inputs = in, .outputs = out, .symbols = r->symbols,
-                       .arena = r->arena, .arena_bytes = r->arena_bytes, .hooks = hooks,
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = r->model->n_inputs,
+                       .n_outputs = r->model->n_outputs,
+                       .n_symbols = r->model->n_symbols,
+                       .inputs = in,
+                       .outputs = out,
+                       .symbols = r->symbols,
+                       .arena = r->arena,
+                       .arena_bytes = r->arena_bytes,
+                       .hooks = hooks,
                        .weights = r->weights ? smelt_weights_data(r->weights) : NULL};
     return r->model->run(&call);
 }
@@ -312,8 +354,10 @@ const HostTensor *runner_outputs(Runner *r, uint32_t *n) {
     *n = r->km->n_outputs;
     for (uint32_t i = 0; i < *n; i++) {
         HostTensor *t = &r->out[i];
-        if (r->model) t->n_bytes = smelt_tensor_dims(&r->model->outputs[i], r->symbols, t->dims);
-        else shape_tensor(r, &r->km->outputs[i], false, t);
+        if (r->model)
+            t->n_bytes = smelt_tensor_dims(&r->model->outputs[i], r->symbols, t->dims);
+        else
+            shape_tensor(r, &r->km->outputs[i], false, t);
     }
     return r->out;
 }

@@ -29,8 +29,10 @@ void progress(const Session *s, const char *fmt, ...) {
     fputs("smelt: ", stderr);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
-    if (s->o->verbose) fputc('\n', stderr);
-    else line_is_open = true;
+    if (s->o->verbose)
+        fputc('\n', stderr);
+    else
+        line_is_open = true;
     fflush(stderr);
 }
 
@@ -75,7 +77,8 @@ static Module *read_model(Session *s, const ImportOptions *import) {
         memcpy(text, bytes, s->file.n_bytes);
         return parse_module(text, s->target, s->d);
     }
-    if (!strcmp(path, "-")) return frontend_import_onnx_bytes("-", bytes, s->file.n_bytes, import, s->target, s->d);
+    if (!strcmp(path, "-"))
+        return frontend_import_onnx_bytes("-", bytes, s->file.n_bytes, import, s->target, s->d);
     mapped_close(&s->file);
     return frontend_import_onnx(path, import, s->target, s->d);
 }
@@ -83,7 +86,9 @@ static Module *read_model(Session *s, const ImportOptions *import) {
 bool session_open(Session *s, const Options *o) {
     *s = (Session){.o = o, .d = diag_create(), .arena = arena_create()};
     s->codegen.opt = o->opt.given ? (int)o->opt.value : 3;
-    s->codegen.jobs = o->jobs.given && o->jobs.value ? (int)(o->jobs.value > 64 ? 64 : o->jobs.value) : default_jobs();
+    s->codegen.jobs = o->jobs.given && o->jobs.value
+                          ? (int)(o->jobs.value > 64 ? 64 : o->jobs.value)
+                          : default_jobs();
     s->codegen.weights_file = o->weights && !strcmp(o->weights, "file");
     s->codegen.verify = SMELT_VERIFY_DEFAULT;
     s->target = codegen_target(s->arena, o->target, o->cpu, o->features, s->d);
@@ -110,8 +115,13 @@ bool session_open(Session *s, const Options *o) {
 
 bool session_compile(Session *s, const char *stop_after) {
     const Options *o = s->o;
-    PassOptions p = {.only = o->only, .skip = o->skip, .dump = o->dump, .dump_dir = o->dump_dir,
-                     .stop_after = o->stop_after, .trace = o->trace, .time = o->time,
+    PassOptions p = {.only = o->only,
+                     .skip = o->skip,
+                     .dump = o->dump,
+                     .dump_dir = o->dump_dir,
+                     .stop_after = o->stop_after,
+                     .trace = o->trace,
+                     .time = o->time,
                      .verify = o->verify.given ? (int)o->verify.value : SMELT_VERIFY_DEFAULT};
     if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
     progress(s, "compiling %s", s->m->name);

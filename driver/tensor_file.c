@@ -19,9 +19,11 @@ static SrcLoc in_file(const char *path) {
     return (SrcLoc){.file = path, .index = -1, .offset = -1};
 }
 
-/* ---- TensorProto ---------------------------------------------------------------------------------- */
+/* ---- TensorProto
+ * ---------------------------------------------------------------------------------- */
 
-/* Elements from one of the typed fields: n of them, each `width` bytes, the low `to` bytes count. */
+/* Elements from one of the typed fields: n of them, each `width` bytes, the low `to` bytes count.
+ */
 static bool take_field(HostTensor *t, const void *field, size_t n, size_t width) {
     size_t to = (size_t)dtype_bytes(t->dtype);
     if (!n || n != t->n_bytes / to) return false;
@@ -41,15 +43,19 @@ static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
     case DT_F32: return take_field(t, p->float_data, p->n_float_data, sizeof(float));
     case DT_F64: return take_field(t, p->double_data, p->n_double_data, sizeof(double));
     case DT_I64: return take_field(t, p->int64_data, p->n_int64_data, sizeof(int64_t));
-    case DT_U32: case DT_U64: return take_field(t, p->uint64_data, p->n_uint64_data, sizeof(uint64_t));
+    case DT_U32:
+    case DT_U64: return take_field(t, p->uint64_data, p->n_uint64_data, sizeof(uint64_t));
     default: return take_field(t, p->int32_data, p->n_int32_data, sizeof(int32_t));
     }
 }
 
-static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, HostTensor *t, Diag *d) {
-    *t = (HostTensor){.name = arena_strdup(a, p->name ? p->name : ""), .dtype = dtype_from_onnx(p->data_type)};
+static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, HostTensor *t,
+                    Diag *d) {
+    *t = (HostTensor){.name = arena_strdup(a, p->name ? p->name : ""),
+                      .dtype = dtype_from_onnx(p->data_type)};
     if (t->dtype == DT_NONE || t->dtype == DT_STR) {
-        diag_unsupported(d, in_file(path), "holds elements of type %d, which smelt does not read", (int)p->data_type);
+        diag_unsupported(d, in_file(path), "holds elements of type %d, which smelt does not read",
+                         (int)p->data_type);
         return false;
     }
     if (p->n_external_data) {
@@ -62,8 +68,8 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
         diag_error(d, in_file(path), "has bad dims");
         return false;
     }
-    size_t there = p->raw_data.len / (size_t)dtype_bytes(t->dtype) + p->n_float_data + p->n_double_data +
-                   p->n_int32_data + p->n_int64_data + p->n_uint64_data;
+    size_t there = p->raw_data.len / (size_t)dtype_bytes(t->dtype) + p->n_float_data +
+                   p->n_double_data + p->n_int32_data + p->n_int64_data + p->n_uint64_data;
     if (there < t->n_bytes / (uint64_t)dtype_bytes(t->dtype)) {
         diag_error(d, in_file(path), "holds fewer elements than its dims ask for");
         return false;
@@ -85,7 +91,8 @@ bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTe
     return good;
 }
 
-/* Everything but the data goes through protobuf-c; raw_data, field 9, is appended from where it lies. */
+/* Everything but the data goes through protobuf-c; raw_data, field 9, is appended from where it
+ * lies. */
 void pb_write(Output *o, const HostTensor *t) {
     Onnx__TensorProto p = ONNX__TENSOR_PROTO__INIT;
     p.n_dims = (size_t)t->rank;
@@ -105,20 +112,23 @@ void pb_write(Output *o, const HostTensor *t) {
     free(head);
 }
 
-/* ---- files ---------------------------------------------------------------------------------------- */
+/* ---- files
+ * ---------------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *path, const char *end) {
     size_t n = strlen(path), m = strlen(end);
     return n >= m && !strcmp(path + n - m, end);
 }
 
-static bool parse(Arena *a, const char *path, const char *member, const MappedFile *f, HostTensor *t, Diag *d) {
+static bool parse(Arena *a, const char *path, const char *member, const MappedFile *f,
+                  HostTensor *t, Diag *d) {
     if (ends_with(path, ".npy")) return npy_parse(a, path, f->bytes, f->n_bytes, t, d);
     if (ends_with(path, ".pb")) return pb_parse(a, path, f->bytes, f->n_bytes, t, d);
     if (ends_with(path, ".npz")) {
         const uint8_t *bytes;
         size_t n;
-        return npz_member(a, path, f->bytes, f->n_bytes, member, &bytes, &n, d) && npy_parse(a, path, bytes, n, t, d);
+        return npz_member(a, path, f->bytes, f->n_bytes, member, &bytes, &n, d) &&
+               npy_parse(a, path, bytes, n, t, d);
     }
     diag_error(d, in_file(path), "has a name that does not end in .npy, .npz or .pb");
     return false;
@@ -136,7 +146,8 @@ bool tensor_read(Arena *a, const char *path, const char *member, HostTensor *t, 
     if (!mapped_open(&f, path, d)) return false;
     bool good = parse(a, path, member, &f, t, d);
     if (good && t->dtype == DT_BOOL) /* one byte each, anything but 0 is true */
-        for (uint64_t i = 0; i < t->n_bytes; i++) ((uint8_t *)t->data)[i] = ((uint8_t *)t->data)[i] != 0;
+        for (uint64_t i = 0; i < t->n_bytes; i++)
+            ((uint8_t *)t->data)[i] = ((uint8_t *)t->data)[i] != 0;
     if (good && !mapped_is_intact(&f)) {
         diag_error(d, in_file(path), "changed while it was read");
         good = false;

@@ -21,8 +21,8 @@ typedef struct HostTensor {
 bool tensor_size(DType t, const int64_t *dims, int rank, uint64_t *n_bytes);
 
 /* Reads one tensor: the format follows the path's end. "x.npz:MEMBER" names a member of an archive;
- * without one, `member` does, and where it is not in there an archive of one member gives that. Data in
- * a. False after a message in d. */
+ * without one, `member` does, and where it is not in there an archive of one member gives that.
+ * Data in a. False after a message in d. */
 bool tensor_read(Arena *a, const char *path, const char *member, HostTensor *t, Diag *d);
 /* The bytes of a .npy, as npz members are too. `path` is for messages. */
 bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d);

@@ -173,7 +173,8 @@ bool mapped_is_intact(const MappedFile *f) {
 }
 
 void mapped_release(const MappedFile *f, const void *bytes, size_t n_bytes) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes, end = start + n_bytes;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)bytes,
+              end = start + n_bytes;
     uintptr_t first = (uintptr_t)f->bytes, last = first + f->n_bytes;
     if (!f->guard || start < first || end > last || mapped_is_intact(f) == false) return;
     start = (start + page - 1) / page * page;

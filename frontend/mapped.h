@@ -34,8 +34,8 @@ bool mapped_open(MappedFile *f, const char *path, Diag *d);
 const char *mapped_open_fd(MappedFile *f, int fd, size_t read_up_to);
 /* False when the file was found shorter than it was when it was mapped. */
 bool mapped_is_intact(const MappedFile *f);
-/* These bytes of a mapping are not needed for a while: their pages leave memory and come back from the
- * file when they are read again. Does nothing for bytes elsewhere. */
+/* These bytes of a mapping are not needed for a while: their pages leave memory and come back from
+ * the file when they are read again. Does nothing for bytes elsewhere. */
 void mapped_release(const MappedFile *f, const void *bytes, size_t n_bytes);
 /* Gives the memory back; f may be zero. */
 void mapped_close(MappedFile *f);

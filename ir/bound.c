@@ -1,9 +1,9 @@
 /* Upper bounds of sizes: what an index expression can be at most, over the caller's symbols alone.
  *
- * Sizes found while a model runs (NonZero's count) have a bound from where they were made (KVar.bound), so
- * that memory for them can be set aside before the run:  found + 1  with  found <= batch*8  is at most
- * batch*8 + 1. Bounds go through the operators that dims are made of; elsewhere the expression's constant
- * range is what is known. */
+ * Sizes found while a model runs (NonZero's count) have a bound from where they were made
+ * (KVar.bound), so that memory for them can be set aside before the run:  found + 1  with  found <=
+ * batch*8  is at most batch*8 + 1. Bounds go through the operators that dims are made of; elsewhere
+ * the expression's constant range is what is known. */
 #include "ir/kernel.h"
 
 typedef enum { LOWER, UPPER } Side;
@@ -47,7 +47,8 @@ static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side) {
     case KO_var: return bound_of_var(k, e, side);
     case KO_add:
     case KO_min:
-    case KO_max: return k_binary(k, e->op, bound_of(k, e->arg[0], side), bound_of(k, e->arg[1], side));
+    case KO_max:
+        return k_binary(k, e->op, bound_of(k, e->arg[0], side), bound_of(k, e->arg[1], side));
     case KO_sub: return k_sub(k, bound_of(k, e->arg[0], side), bound_of(k, e->arg[1], other));
     case KO_mul:
     case KO_fdiv:

@@ -7,9 +7,11 @@ DType ktensor_dtype(const KTensor *t) {
     return t->dtype;
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------- */
+/* ---- tensors -----------------------------------------------------------------------------------
+ */
 
-KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims) {
+KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank,
+                            const KExpr *const *dims) {
     KTensor *x = arena_new(p->arena, KTensor);
     x->id = p->tensors.n;
     x->name = intern(name);
@@ -30,7 +32,8 @@ static DefProgram *program_root(DefProgram *p) {
 KTensor *program_tensor(DefProgram *p, Value *v) {
     if (v->tensor) return v->tensor;
     BUG_IF(!v->data && v->def, "value '%s' is used before its definition", v->name);
-    KTensor *t = program_add_tensor(v->data ? program_root(p) : p, v->name, v->dtype, v->shape.rank, v->shape.dims);
+    KTensor *t = program_add_tensor(v->data ? program_root(p) : p, v->name, v->dtype, v->shape.rank,
+                                    v->shape.dims);
     t->value = v;
     t->data = v->data;
     t->data_bytes = v->data_bytes;
@@ -77,13 +80,15 @@ KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int
 
 KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, int64_t count) {
     BUG_IF(t != DT_F32 && t != DT_F64, "table of %s", dtype_info[t].name);
-    if (t == DT_F64) return table_new(d, name, t, arena_copy(d->arena, v, sizeof *v * (size_t)count), count);
+    if (t == DT_F64)
+        return table_new(d, name, t, arena_copy(d->arena, v, sizeof *v * (size_t)count), count);
     float *data = arena_array(d->arena, float, count);
     for (int64_t i = 0; i < count; i++) data[i] = (float)v[i];
     return table_new(d, name, t, data, count);
 }
 
-/* ---- stages -------------------------------------------------------------------------------------- */
+/* ---- stages
+ * -------------------------------------------------------------------------------------- */
 
 static Stage *stage_insert(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node) {
     Stage *s = arena_new(p->arena, Stage), *before = at ? at->prev : p->last;
@@ -244,7 +249,8 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
     return p;
 }
 
-/* ---- reading tensors -------------------------------------------------------------------------------- */
+/* ---- reading tensors
+ * -------------------------------------------------------------------------------- */
 
 /* Element `flat` of constant bytes as an expression; NULL for dtypes without a folded form. */
 static const KExpr *constant_element(KCtx *k, const KTensor *t, int64_t flat) {
@@ -281,7 +287,8 @@ static const KExpr *read_constant(KCtx *k, const KTensor *t, const KExpr *const 
     return constant_element(k, t, flat);
 }
 
-static const KExpr *read_tensor(Def *d, KTensor *t, const KExpr *const *index, int rank, const KExpr *pred) {
+static const KExpr *read_tensor(Def *d, KTensor *t, const KExpr *const *index, int rank,
+                                const KExpr *pred) {
     const KExpr *own[MAX_RANK + 1];
     BUG_IF(rank < t->rank, "at() of rank %d with %d indices", t->rank, rank);
     for (int i = 0; i < t->rank; i++)
@@ -315,7 +322,8 @@ const KExpr *def_flatten(KCtx *k, const KExpr *const *index, const KExpr *const 
     return flat;
 }
 
-void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank, const KExpr **index) {
+void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank,
+                   const KExpr **index) {
     for (int i = rank - 1; i >= 0; i--) {
         if (k_is_value(dims[i], 1)) {
             index[i] = k_int(k, 0);
@@ -328,7 +336,8 @@ void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int ran
     }
 }
 
-/* ---- layout ----------------------------------------------------------------------------------------- */
+/* ---- layout
+ * ----------------------------------------------------------------------------------------- */
 
 static const KExpr *blocks_of(KCtx *k, const KExpr *dim, int block) {
     return k_fdiv(k, k_add(k, dim, k_int(k, block - 1)), k_int(k, block));
@@ -341,7 +350,8 @@ static bool is_blocked(const KTensor *t) {
 static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
     const Layout *l = &t->layout;
     if (is_blocked(t) && axis == l->block_axis) return blocks_of(k, t->dims[axis], l->block);
-    return l->has_halo ? k_add(k, t->dims[axis], k_int(k, l->halo[axis][0] + l->halo[axis][1])) : t->dims[axis];
+    return l->has_halo ? k_add(k, t->dims[axis], k_int(k, l->halo[axis][0] + l->halo[axis][1]))
+                       : t->dims[axis];
 }
 
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
@@ -388,7 +398,8 @@ static bool halo_covers(const KExpr *at, const KExpr *c) {
 
 static const KExpr *pred_beyond_halo(KCtx *k, const KExpr *at, const KExpr *pred) {
     if (pred->op == KO_and) {
-        const KExpr *a = pred_beyond_halo(k, at, pred->arg[0]), *b = pred_beyond_halo(k, at, pred->arg[1]);
+        const KExpr *a = pred_beyond_halo(k, at, pred->arg[0]),
+                    *b = pred_beyond_halo(k, at, pred->arg[1]);
         return !a ? b : !b ? a : k_and(k, a, b);
     }
     return halo_covers(at, pred) ? NULL : pred;
@@ -413,7 +424,8 @@ const KExpr *expr_open(DefProgram *p, const KExpr *e) {
     return k_rewrite(p->m->k, e, open_at, NULL);
 }
 
-/* ---- rewriting stages ---------------------------------------------------------------------------------- */
+/* ---- rewriting stages
+ * ---------------------------------------------------------------------------------- */
 
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
     KCtx *k = p->m->k;
@@ -578,24 +590,29 @@ bool tensor_is_dense(KCtx *k, const KTensor *t) {
     if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < t->rank; i++)
-        index[i] = k_var(k, kvar_new(k, KV_AXIS, DT_I64, "i", 0, t->dims[i]->hi == INT64_MAX ? INT64_MAX : t->dims[i]->hi - 1));
+        index[i] = k_var(k, kvar_new(k, KV_AXIS, DT_I64, "i", 0,
+                                     t->dims[i]->hi == INT64_MAX ? INT64_MAX : t->dims[i]->hi - 1));
     return tensor_flat_index(k, t, index) == def_flatten(k, index, t->dims, t->rank);
 }
 
-/* ---- plain loops ------------------------------------------------------------------------------------------ */
+/* ---- plain loops
+ * ------------------------------------------------------------------------------------------ */
 
-static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index, const KExpr *v) {
+static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index,
+                          const KExpr *v) {
     const KExpr *offset;
     KTensor *root = tensor_root(p->m->k, s->out, &offset);
     kb_store(b, root->buf, k_add(p->m->k, tensor_flat_index(p->m->k, s->out, index), offset), v);
 }
 
-static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var, const KExpr *const *by) {
+static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
+                      const KExpr *const *by) {
     KCtx *k = p->m->k;
     KBuf *acc = kb_alloc(b, MEM_REG, s->acc->dtype, "acc", 1);
     const KExpr *zero = k_int(k, 0), *red[MAX_RED];
     kb_store(b, acc, zero, s->init);
-    for (int i = 0; i < s->n_red; i++) red[i] = kb_for(b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+    for (int i = 0; i < s->n_red; i++)
+        red[i] = kb_for(b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
     const KExpr *part[2] = {s->form == FORM_CONTRACT ? s->lhs : s->body, s->rhs};
     for (int i = 0; i < 2; i++) {
         if (!part[i]) continue;
@@ -616,7 +633,8 @@ static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var
     store_element(p, s, b, by, expr_open(p, finish));
 }
 
-static void open_scan(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var, const KExpr **by) {
+static void open_scan(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
+                      const KExpr **by) {
     KCtx *k = p->m->k;
     const KExpr *zero = k_int(k, 0), *now[MAX_STATES], *next[MAX_STATES];
     KBuf *state[MAX_STATES];
@@ -649,7 +667,8 @@ void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b) {
         n_loops++;
     }
     if (s->form == FORM_MAP)
-        store_element(p, s, b, by, expr_open(p, k_subst(p->m->k, s->body, s->axis, by, s->out->rank)));
+        store_element(p, s, b, by,
+                      expr_open(p, k_subst(p->m->k, s->body, s->axis, by, s->out->rank)));
     else if (s->form == FORM_SCAN)
         open_scan(p, s, b, s->axis, by);
     else

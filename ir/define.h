@@ -1,8 +1,8 @@
 /* Definitions: what each element of an operator's outputs is. The level between graph and loops.
  *
  * An operator's `lower` verb appends Stages to a DefProgram. A stage defines one tensor, element by
- * element: `axis[0..rank-1]` index the element, `body` is an expression over them, over `red` (extra
- * axes that a reduce or contract folds over) and over at(tensor; index...) reads. Fusion is
+ * element: `axis[0..rank-1]` index the element, `body` is an expression over them, over `red`
+ * (extra axes that a reduce or contract folds over) and over at(tensor; index...) reads. Fusion is
  * substitution: replacing at(t; i...) by t's own body. Layout and views are index rewrites: `at`
  * becomes a flat load through tensor_flat_index() when the definition opens into loops. Schedules
  * (schedule.h) are rewrites of those loops.
@@ -10,9 +10,9 @@
  *   FORM_MAP       out[axis] = body
  *   FORM_REDUCE    out[axis] = finish(acc) where acc = fold of body over red, starting at init
  *   FORM_CONTRACT  a REDUCE whose fold is add and whose body is lhs * rhs in dtype acc->dtype
- *   FORM_SCAN      along axis[scan_axis], in order: state[k] = step[k]; out = body (reads the new states)
- *   FORM_PROGRAM   kernel IR written out, storing to the buffers of `outs`
- *   FORM_REGION    a control-flow node: its subgraphs' own DefPrograms
+ *   FORM_SCAN      along axis[scan_axis], in order: state[k] = step[k]; out = body (reads the new
+ * states) FORM_PROGRAM   kernel IR written out, storing to the buffers of `outs` FORM_REGION    a
+ * control-flow node: its subgraphs' own DefPrograms
  */
 #ifndef SMELT_IR_DEFINE_H
 #define SMELT_IR_DEFINE_H
@@ -41,21 +41,30 @@ struct KTensor {
     int rank;
     const KExpr **dims;
     Layout layout;
-    bool dense_only;  /* a program, region or the caller reads it: layout must stay dense row-major */
+    bool
+        dense_only; /* a program, region or the caller reads it: layout must stay dense row-major */
     const void *data; /* constant bytes, dense row-major, or NULL */
     uint64_t data_bytes;
     bool is_input, is_output; /* of the model */
     uint32_t io_index;
-    Stage *def;       /* stage that defines it; NULL for inputs, constants, region inputs */
-    KTensor *alias;   /* shares all of this tensor's bytes from element alias_offset on */
+    Stage *def;     /* stage that defines it; NULL for inputs, constants, region inputs */
+    KTensor *alias; /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
-    VEC(Stage *) users; /* stages that read it, each once; set by program_count_users */
-    uint32_t n_users;   /* of those, plus one for each place in a program's outputs */
-    KBuf *buf;        /* what kernels and programs address; exists from creation on */
-    Value *value;     /* graph value it stands for, or NULL for a temporary between stages */
+    VEC(Stage *) users;        /* stages that read it, each once; set by program_count_users */
+    uint32_t n_users;          /* of those, plus one for each place in a program's outputs */
+    KBuf *buf;                 /* what kernels and programs address; exists from creation on */
+    Value *value; /* graph value it stands for, or NULL for a temporary between stages */
 };
 
-typedef enum { FORM_NONE, FORM_MAP, FORM_REDUCE, FORM_CONTRACT, FORM_SCAN, FORM_PROGRAM, FORM_REGION } Form;
+typedef enum {
+    FORM_NONE,
+    FORM_MAP,
+    FORM_REDUCE,
+    FORM_CONTRACT,
+    FORM_SCAN,
+    FORM_PROGRAM,
+    FORM_REGION
+} Form;
 
 enum { MAX_RED = 16, MAX_STATES = 4 };
 
@@ -71,31 +80,32 @@ struct Stage {
     int n_red;
     const KExpr *body; /* MAP, REDUCE, SCAN; CONTRACT: NULL, see lhs and rhs */
     /* REDUCE, CONTRACT */
-    KOp fold;          /* KO_add, KO_mul, KO_min, KO_max, KO_and, KO_or; associative and commutative */
+    KOp fold; /* KO_add, KO_mul, KO_min, KO_max, KO_and, KO_or; associative and commutative */
     const KExpr *init; /* neutral element or start value; constant */
-    KVar *acc;         /* placeholder for the folded value inside finish; its dtype is the accumulator's */
-    const KExpr *finish; /* over acc and axis; k_var(acc) when nothing follows */
+    KVar *acc; /* placeholder for the folded value inside finish; its dtype is the accumulator's */
+    const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
     /* SCAN */
     int scan_axis;
     bool scan_reverse;
     int n_states;
-    KVar *state[MAX_STATES];         /* placeholder: value before the step in step[], after it in body */
+    KVar *state[MAX_STATES]; /* placeholder: value before the step in step[], after it in body */
     const KExpr *state_init[MAX_STATES];
     const KExpr *step[MAX_STATES];
     /* PROGRAM */
-    KBlock program;            /* reads and stores tensors' bufs (flat, dense) */
-    KTensor **outs;            /* PROGRAM, REGION: all tensors it writes; outs[0] == out */
+    KBlock program; /* reads and stores tensors' bufs (flat, dense) */
+    KTensor **outs; /* PROGRAM, REGION: all tensors it writes; outs[0] == out */
     int n_outs;
-    KVar *sizes[8];            /* computed symbols it finds; it stores them to size_buf[slot] */
+    KVar *sizes[8]; /* computed symbols it finds; it stores them to size_buf[slot] */
     int n_sizes;
     /* REGION */
     const Node *region;
     DefProgram *sub[2];
     /* everyone */
-    bool movement;             /* MAP: body is one at() (perhaps predicated), no arithmetic on elements */
-    bool view;                 /* MAP: out is the read tensor's dense bytes under another shape */
-    uint32_t group;            /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
+    bool movement; /* MAP: body is one at() (perhaps predicated), no arithmetic on elements */
+    bool view;     /* MAP: out is the read tensor's dense bytes under another shape */
+    uint32_t
+        group; /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
     bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
     struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
@@ -113,7 +123,7 @@ struct DefProgram {
     Arena *arena;
     DefProgram *parent;
     Stage *first, *last;
-    VEC(KTensor *) tensors; /* of this program only */
+    VEC(KTensor *) tensors;         /* of this program only */
     VEC(KTensor *) inputs, outputs; /* in the graph's order */
     uint32_t n_stages;
 };
@@ -134,7 +144,8 @@ KTensor *def_out(Def *d, int i);
 /* A temporary tensor between stages of one operator. */
 KTensor *def_temp(Def *d, const char *name, DType t, int rank, const KExpr *const *dims);
 
-/* Appends a stage defining out, with fresh axes. The caller fills in the rest and ends with def_end. */
+/* Appends a stage defining out, with fresh axes. The caller fills in the rest and ends with
+ * def_end. */
 Stage *def_begin(Def *d, Form form, KTensor *out);
 const KExpr *def_axis(Def *d, const Stage *s, int i);
 /* Adds a reduction axis and returns it. */
@@ -146,7 +157,8 @@ void def_contract(Def *d, Stage *s, DType acc, const KExpr *lhs, const KExpr *rh
 const KExpr *def_acc(Def *d, const Stage *s);
 void def_finish(Def *d, Stage *s, const KExpr *e);
 /* Opens a program that writes these tensors; statements go through d->b until def_end_program.
- * Programs read with k_load(t->buf, flat) or k_at, and store with kb_store(&d->b, t->buf, flat, v). */
+ * Programs read with k_load(t->buf, flat) or k_at, and store with kb_store(&d->b, t->buf, flat, v).
+ */
 Stage *def_program(Def *d, KTensor *const *outs, int n_outs);
 void def_end_program(Def *d, Stage *s);
 /* Inside a program: store a size found while running for this computed symbol. */
@@ -155,13 +167,16 @@ void def_store_size(Def *d, Stage *s, KVar *symbol, const KExpr *value);
 /* A control-flow node: one stage that defines all of its outputs; its subgraphs become sub[]. */
 void def_region(Def *d);
 
-/* at(t; index...) with numpy broadcasting: index has `rank` entries, right-aligned, extent-1 dims read 0. */
+/* at(t; index...) with numpy broadcasting: index has `rank` entries, right-aligned, extent-1 dims
+ * read 0. */
 const KExpr *def_at(Def *d, KTensor *t, const KExpr *const *index, int rank);
-/* at(t) predicated: zero (of t's dtype) where pred is false. The index may be out of bounds there. */
+/* at(t) predicated: zero (of t's dtype) where pred is false. The index may be out of bounds there.
+ */
 const KExpr *def_at_if(Def *d, KTensor *t, const KExpr *const *index, int rank, const KExpr *pred);
 /* Row-major flat index, and its inverse. */
 const KExpr *def_flatten(KCtx *k, const KExpr *const *index, const KExpr *const *dims, int rank);
-void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank, const KExpr **index);
+void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank,
+                   const KExpr **index);
 
 /* A constant table for a definition: count elements of dtype t, rank 1 (values rounded to t). */
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);
@@ -169,8 +184,10 @@ KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, in
 
 /* The tensor that stands for a graph value in program p (or in an enclosing one). */
 KTensor *program_tensor(DefProgram *p, Value *v);
-/* A fresh tensor, and a fresh stage placed before `at` (NULL: at the end) with axes for its dims. */
-KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank, const KExpr *const *dims);
+/* A fresh tensor, and a fresh stage placed before `at` (NULL: at the end) with axes for its dims.
+ */
+KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank,
+                            const KExpr *const *dims);
 Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node);
 
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
@@ -182,16 +199,20 @@ const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *in
 /* at(t; axes...) in consumer replaced by t's MAP body. */
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
 void stage_remove(DefProgram *p, Stage *s);
-/* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before loops. */
+/* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before
+ * loops. */
 const KExpr *expr_open(DefProgram *p, const KExpr *e);
 /* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary; NULL when
- * nothing is left. Ranges decide: the index must stay inside the halo for all values of its variables. */
+ * nothing is left. Ranges decide: the index must stay inside the halo for all values of its
+ * variables. */
 const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at);
 /* The tensor whose bytes t shares (t itself mostly), and the element offset of t in it. */
 KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
-/* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate. */
+/* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate.
+ */
 const KExpr *at_pred(const KExpr *at);
-/* All tensors that s reads (finish included), each once; returns how many (cap is the array's length). */
+/* All tensors that s reads (finish included), each once; returns how many (cap is the array's
+ * length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
 /* Fills KTensor.users and n_users for all tensors of p and of the programs below it. */
 void program_count_users(DefProgram *p);

@@ -5,7 +5,8 @@
 
 const DTypeInfo dtype_info[DT_COUNT] = {
     [DT_NONE] = {.name = "none", .c_type = "void"},
-#define DTYPE(name, text, onnx, bits, kind, ctype) [DT_##name] = {text, ctype, onnx, bits, DK_##kind},
+#define DTYPE(name, text, onnx, bits, kind, ctype)                                                 \
+    [DT_##name] = {text, ctype, onnx, bits, DK_##kind},
 #include "ir/dtype.def"
 #undef DTYPE
 };

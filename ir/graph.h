@@ -1,11 +1,11 @@
 /* Graph IR: tensors and operators in ONNX's newest opset, single assignment.
  *
- * A Module owns one main Graph; control-flow nodes own subgraphs through graph attributes (then_branch,
- * body). Nodes lie in program order: definitions before uses, checked by the verifier. Nothing but the
- * functions below changes a graph. Dims are i64 expressions (kernel.h) over symbols; after
- * infer_shapes every value has a dtype and a rank, and each dim is an expression, never "unknown".
- * Small integer vectors carry their contents as expressions too (Value.content), which is how shape
- * arithmetic (Shape, Gather, Concat, ...) reaches Reshape. */
+ * A Module owns one main Graph; control-flow nodes own subgraphs through graph attributes
+ * (then_branch, body). Nodes lie in program order: definitions before uses, checked by the
+ * verifier. Nothing but the functions below changes a graph. Dims are i64 expressions (kernel.h)
+ * over symbols; after infer_shapes every value has a dtype and a rank, and each dim is an
+ * expression, never "unknown". Small integer vectors carry their contents as expressions too
+ * (Value.content), which is how shape arithmetic (Shape, Gather, Concat, ...) reaches Reshape. */
 #ifndef SMELT_IR_GRAPH_H
 #define SMELT_IR_GRAPH_H
 
@@ -24,7 +24,7 @@ typedef struct Value Value;
 typedef struct Module Module;
 
 typedef struct Shape {
-    int rank;          /* -1: not inferred yet */
+    int rank; /* -1: not inferred yet */
     const KExpr **dims;
 } Shape;
 
@@ -42,20 +42,30 @@ struct Value {
     uint32_t def_index;
     VEC(Node *) users; /* one entry per use, in no meaningful order, kept by node_set_input() */
     VEC(int32_t) user_input; /* graph.c's own: which input of users[i] this use is */
-    bool is_output;    /* listed in its graph's outputs */
-    const void *data;  /* constant bytes, dense row-major, a view that outlives the module; or NULL.
-                        * Views into a model file have any alignment: read them with memcpy. */
+    bool is_output;          /* listed in its graph's outputs */
+    const void *data; /* constant bytes, dense row-major, a view that outlives the module; or NULL.
+                       * Views into a model file have any alignment: read them with memcpy. */
     uint64_t data_bytes;
     const KExpr **content; /* i64 expressions of all elements, or NULL; shape_count() of them */
     KTensor *tensor;       /* set by the define pass */
 };
 
-typedef enum { AT_NONE, AT_INT, AT_FLOAT, AT_STRING, AT_INTS, AT_FLOATS, AT_STRINGS, AT_TENSOR, AT_GRAPH } AttrKind;
+typedef enum {
+    AT_NONE,
+    AT_INT,
+    AT_FLOAT,
+    AT_STRING,
+    AT_INTS,
+    AT_FLOATS,
+    AT_STRINGS,
+    AT_TENSOR,
+    AT_GRAPH
+} AttrKind;
 
 typedef struct Attr {
     const char *name; /* interned, ONNX's */
     AttrKind kind;
-    uint32_t n;      /* elements of the list kinds */
+    uint32_t n; /* elements of the list kinds */
     int64_t i;
     double f;
     const char *s;
@@ -70,10 +80,11 @@ struct Node {
     uint32_t id; /* dense in the module */
     OpId op;
     Graph *graph;
-    Value **in, **out; /* in[i] == NULL: optional input absent; out[i] == NULL: optional output unused */
+    Value **in,
+        **out; /* in[i] == NULL: optional input absent; out[i] == NULL: optional output unused */
     int32_t n_in, n_out;
     int32_t in_cap, *use_index; /* graph.c's own: place of input i in in[i]->users */
-    VEC(Attr) attrs; /* sorted by name */
+    VEC(Attr) attrs;            /* sorted by name */
     Node *prev, *next;
     SrcLoc loc; /* model node this came from; kept by every rewrite */
 };
@@ -89,7 +100,14 @@ struct Graph {
 };
 
 /* Facts about a module that passes need or keep. */
-enum { FACT_NONE = 0, FACT_SHAPES = 1, FACT_LAYOUTS = 2, FACT_DEFS = 4, FACT_KERNELS = 8, FACT_MEMORY = 16 };
+enum {
+    FACT_NONE = 0,
+    FACT_SHAPES = 1,
+    FACT_LAYOUTS = 2,
+    FACT_DEFS = 4,
+    FACT_KERNELS = 8,
+    FACT_MEMORY = 16
+};
 
 typedef struct DefProgram DefProgram;
 
@@ -102,21 +120,23 @@ struct Module {
     const char *name; /* symbol prefix */
     const char *file;
     uint32_t n_values, n_nodes;
-    VEC(KVar *) symbols; /* API symbols in order of first appearance, then computed ones */
+    VEC(KVar *) symbols;    /* API symbols in order of first appearance, then computed ones */
     StrMap *symbol_by_name; /* the caller's symbols */
     uint32_t facts;
-    int opt;           /* -O level */
+    int opt; /* -O level */
     bool fast_math, winograd;
     uint8_t model_hash[32];
-    KBuf *size_table;  /* i64[]: sizes found while running, by slot; created with the first of them */
-    /* Runs a kernel at compile time on these buffers (one per parameter, with their element counts);
-     * the driver installs compiled code here for large ones. NULL, or false: interpret. */
+    KBuf
+        *size_table; /* i64[]: sizes found while running, by slot; created with the first of them */
+    /* Runs a kernel at compile time on these buffers (one per parameter, with their element
+     * counts); the driver installs compiled code here for large ones. NULL, or false: interpret. */
     bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
     void *run_kernel_user;
-    /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or NULL. */
+    /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or
+     * NULL. */
     void (*fold)(Module *m, Node *n);
-    DefProgram *defs;  /* set by the define pass */
-    KModule *kmod;     /* set by the lower pass */
+    DefProgram *defs;               /* set by the define pass */
+    KModule *kmod;                  /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */
     void *on_destroy_user;
     /* constant bytes that are not needed for a while may leave memory; NULL: they stay */
@@ -136,29 +156,31 @@ void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
 Graph *graph_create(Module *m, Graph *parent, const char *name);
 Value *graph_add_input(Graph *g, const char *name, DType t, Shape shape);
 /* A constant; data is a view. */
-Value *graph_add_const(Graph *g, const char *name, DType t, Shape shape, const void *data, uint64_t data_bytes);
+Value *graph_add_const(Graph *g, const char *name, DType t, Shape shape, const void *data,
+                       uint64_t data_bytes);
 /* Constants from host values; the bytes are copied. */
 Value *graph_const_ints(Graph *g, const char *name, const int64_t *v, int n);
-Value *graph_const_int(Graph *g, int64_t v); /* rank 0 i64 */
+Value *graph_const_int(Graph *g, int64_t v);            /* rank 0 i64 */
 Value *graph_const_scalar(Graph *g, DType t, double v); /* rank 0 */
 /* Lists v, a value of g that is not listed yet, as the next output. */
 void graph_add_output(Graph *g, Value *v);
 /* Appends (before == NULL) or inserts a node with n_out fresh values. */
-Node *graph_add_node(Graph *g, Node *before, OpId op, Value *const *in, int n_in, int n_out, SrcLoc loc);
+Node *graph_add_node(Graph *g, Node *before, OpId op, Value *const *in, int n_in, int n_out,
+                     SrcLoc loc);
 /* One-output convenience: n_in inputs (Value *, NULL where absent) follow; returns out[0]. */
 Value *graph_op(Graph *g, Node *before, OpId op, SrcLoc loc, int n_in, ...);
 void node_set_input(Node *n, int i, Value *v);
 void node_add_input(Node *n, Value *v);
-/* All uses of v by nodes become uses of by. If v is an output of its graph, by takes its place and its
- * name, unless by is a graph input, an output already or of another graph: then v stays the output,
- * which is what an Identity node is for. True when v has no uses left. */
+/* All uses of v by nodes become uses of by. If v is an output of its graph, by takes its place and
+ * its name, unless by is a graph input, an output already or of another graph: then v stays the
+ * output, which is what an Identity node is for. True when v has no uses left. */
 bool value_replace_uses(Value *v, Value *by);
 /* Removes a node whose outputs have no uses. */
 void graph_drop_node(Node *n);
 /* Moves n in front of at, to the end of its graph when at is NULL. */
 void graph_move_before(Node *n, Node *at);
-/* Moves all nodes of a subgraph without inputs before `at`, in the enclosing graph; its outputs become
- * plain values there. The node that owned it has to go. */
+/* Moves all nodes of a subgraph without inputs before `at`, in the enclosing graph; its outputs
+ * become plain values there. The node that owned it has to go. */
 void graph_move_into(Graph *sub, Node *at);
 /* Removes every node without used outputs, subgraphs included; true when something went. */
 bool graph_drop_dead(Graph *g);
@@ -174,7 +196,8 @@ double value_const_float(const Value *v, int64_t i);
 const KExpr *value_content(Module *m, const Value *v, int64_t i);
 /* All elements are known as expressions / as constants. */
 bool value_has_content(const Value *v);
-bool value_ints(Module *m, const Value *v, int64_t *out, int cap, int *n); /* all constant: copies them */
+bool value_ints(Module *m, const Value *v, int64_t *out, int cap,
+                int *n); /* all constant: copies them */
 
 /* Attributes. The getters return the default when the attribute is absent. */
 const Attr *node_attr(const Node *n, const char *name);
@@ -193,7 +216,8 @@ void node_set_ints(Node *n, const char *name, const int64_t *v, int count);
 void node_set_graph(Node *n, const char *name, Graph *g);
 void node_drop_attr(Node *n, const char *name);
 
-/* ---- shapes (shape.c) -------------------------------------------------------------------------- */
+/* ---- shapes (shape.c) --------------------------------------------------------------------------
+ */
 
 Shape shape_make(Arena *a, int rank); /* dims to be filled in */
 Shape shape_ints(KCtx *k, const int64_t *dims, int rank);
@@ -202,10 +226,10 @@ bool shape_is_const(Shape s);
 bool shape_dim_int(Shape s, int i, int64_t *value);
 const KExpr *shape_count(KCtx *k, Shape s); /* product of dims */
 bool shape_count_int(Shape s, int64_t *n);  /* constant product, overflow-safe */
-int64_t shape_max_count(Shape s);           /* product of the dims' upper bounds; INT64_MAX when unbounded */
+int64_t shape_max_count(Shape s); /* product of the dims' upper bounds; INT64_MAX when unbounded */
 bool shape_equal(Shape a, Shape b);
-/* numpy broadcasting; false when two constant dims clash. Two different symbols are assumed equal to the
- * first (checked by nobody: ONNX requires it). */
+/* numpy broadcasting; false when two constant dims clash. Two different symbols are assumed equal
+ * to the first (checked by nobody: ONNX requires it). */
 bool shape_broadcast(KCtx *k, Shape a, Shape b, Shape *out);
 /* "[1, 3, h, w/2]" for messages. */
 const char *shape_text(Arena *a, Shape s);

@@ -40,7 +40,7 @@ static inline uint16_t half_from_float(float f) {
     b &= 0x7fffffffu;
     if (b > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
     if (b >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and more */
-    if (b < 0x38800000u) {                                   /* below 2^-14: 0.5 aligns the last bits */
+    if (b < 0x38800000u) { /* below 2^-14: 0.5 aligns the last bits */
         memcpy(&f, &b, sizeof f);
         f += 0.5f;
         memcpy(&b, &f, sizeof b);

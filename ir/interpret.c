@@ -1,6 +1,6 @@
-/* Runs the register code of interpret_compile.c: one case for each instruction, which is the meaning
- * of each row of kops.def in plain C. Compiled, like all of smelt, with floating-point contraction
- * off. */
+/* Runs the register code of interpret_compile.c: one case for each instruction, which is the
+ * meaning of each row of kops.def in plain C. Compiled, like all of smelt, with floating-point
+ * contraction off. */
 #include "ir/interpret.h"
 
 #include <math.h>
@@ -24,7 +24,8 @@ struct Machine {
     void *user;
 };
 
-/* ---- pieces of meaning ------------------------------------------------------------------------------ */
+/* ---- pieces of meaning
+ * ------------------------------------------------------------------------------ */
 
 static int64_t cut_S(uint64_t v, int shift) {
     return (int64_t)(v << shift) >> shift;
@@ -62,7 +63,8 @@ static int64_t saturate_S(double v, int shift) {
 
 static int32_t dot4(int32_t a, uint32_t b, uint32_t c) {
     uint32_t sum = (uint32_t)a;
-    for (int i = 0; i < 32; i += 8) sum += (uint32_t)((int32_t)(uint8_t)(b >> i) * (int8_t)(uint8_t)(c >> i));
+    for (int i = 0; i < 32; i += 8)
+        sum += (uint32_t)((int32_t)(uint8_t)(b >> i) * (int8_t)(uint8_t)(c >> i));
     return (int32_t)sum;
 }
 
@@ -77,13 +79,15 @@ static float float_of(uint32_t b) {
     return f;
 }
 
-_Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what, uint64_t at) {
+_Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what,
+                                    uint64_t at) {
     const CodeBuf *b = &m->code->bufs[ins->b];
     BUG("kernel %s: %s of %s[%lld], which has %lld elements", m->code->name, what, b->buf->name,
         (long long)at, (long long)m->slot[ins->b].n);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------- */
+/* ---- the loop
+ * ------------------------------------------------------------------------------------------- */
 
 #define INT_CASE(name, s_value, u_value)                                                           \
     case IN_##name##_S: {                                                                          \
@@ -123,7 +127,9 @@ _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char
     case IN_##name##_S: r[p->d].u = r[p->a].i op r[p->b].i; break;                                 \
     case IN_##name##_U: r[p->d].u = r[p->a].u op r[p->b].u; break;                                 \
     case IN_##name##_F: r[p->d].u = r[p->a].f op r[p->b].f; break;                                 \
-    case IN_##name##_D: r[p->d].u = r[p->a].d op r[p->b].d; break;
+    case IN_##name##_D:                                                                            \
+        r[p->d].u = r[p->a].d op r[p->b].d;                                                        \
+        break;
 
 #define LOAD(T, ctype, field, from, index)                                                         \
     {                                                                                              \
@@ -149,43 +155,45 @@ static int64_t run(Machine *m) {
     Slot *slot = m->slot;
     for (const Ins *p = m->code->ins;; p++) {
         switch ((InsOp)p->op) {
-        case IN_end: return 0;
-        WRAP_CASE(add, a + b)
-        WRAP_CASE(sub, a - b)
-        WRAP_CASE(mul, a *b)
-        WRAP_CASE(neg, 0 - a)
-        WRAP_CASE(not, ~a)
-        WRAP_CASE(shl, b >= 64u - p->shift ? 0 : a << b)
-        INT_CASE(div, cut_S((uint64_t)div_S(a, b), p->shift), b ? (int64_t)(a / b) : 0)
-        INT_CASE(rem, rem_S(a, b), b ? (int64_t)(a % b) : 0)
-        INT_CASE(fdiv, cut_S((uint64_t)fdiv_S(a, b), p->shift), b ? (int64_t)(a / b) : 0)
-        INT_CASE(fmod, fmod_S(a, b), b ? (int64_t)(a % b) : 0)
-        INT_CASE(min, a < b ? a : b, (int64_t)(a < b ? a : b))
-        INT_CASE(max, a > b ? a : b, (int64_t)(a > b ? a : b))
-        INT_CASE(abs, a < 0 ? cut_S(0 - (uint64_t)a, p->shift) : a, (int64_t)a)
-        INT_CASE(and, a &b, (int64_t)(a & b))
-        INT_CASE(or, a | b, (int64_t)(a | b))
-        INT_CASE(xor, a ^ b, (int64_t)(a ^ b))
-        INT_CASE(shr, a >> ((uint64_t)b >= 64u - p->shift ? 63 : b), b >= 64u - p->shift ? 0 : (int64_t)(a >> b))
-        CMP_CASE(eq, ==)
-        CMP_CASE(ne, !=)
-        CMP_CASE(lt, <)
-        CMP_CASE(le, <=)
-        FLOAT_CASE(add, a + b, a + b)
-        FLOAT_CASE(sub, a - b, a - b)
-        FLOAT_CASE(mul, a *b, a *b)
-        FLOAT_CASE(div, a / b, a / b)
-        FLOAT_CASE(rem, fmodf(a, b), fmod(a, b))
-        FLOAT_CASE(min, a < b ? a : b, a < b ? a : b)
-        FLOAT_CASE(max, a > b ? a : b, a > b ? a : b)
-        FLOAT_CASE(neg, float_of(raw_of(a) ^ 0x80000000u), -a)
-        FLOAT_CASE(abs, fabsf(a), fabs(a))
-        FLOAT_CASE(fma, fmaf(a, b, r[p->c].f), fma(a, b, r[p->c].d))
-        FLOAT_CASE(sqrt, sqrtf(a), sqrt(a))
-        FLOAT_CASE(floor, floorf(a), floor(a))
-        FLOAT_CASE(ceil, ceilf(a), ceil(a))
-        FLOAT_CASE(trunc, truncf(a), trunc(a))
-        FLOAT_CASE(rint, rintf(a), rint(a))
+        case IN_end:
+            return 0;
+            WRAP_CASE(add, a + b)
+            WRAP_CASE(sub, a - b)
+            WRAP_CASE(mul, a * b)
+            WRAP_CASE(neg, 0 - a)
+            WRAP_CASE(not, ~a)
+            WRAP_CASE(shl, b >= 64u - p->shift ? 0 : a << b)
+            INT_CASE(div, cut_S((uint64_t)div_S(a, b), p->shift), b ? (int64_t)(a / b) : 0)
+            INT_CASE(rem, rem_S(a, b), b ? (int64_t)(a % b) : 0)
+            INT_CASE(fdiv, cut_S((uint64_t)fdiv_S(a, b), p->shift), b ? (int64_t)(a / b) : 0)
+            INT_CASE(fmod, fmod_S(a, b), b ? (int64_t)(a % b) : 0)
+            INT_CASE(min, a < b ? a : b, (int64_t)(a < b ? a : b))
+            INT_CASE(max, a > b ? a : b, (int64_t)(a > b ? a : b))
+            INT_CASE(abs, a < 0 ? cut_S(0 - (uint64_t)a, p->shift) : a, (int64_t)a)
+            INT_CASE(and, a & b, (int64_t)(a & b))
+            INT_CASE(or, a | b, (int64_t)(a | b))
+            INT_CASE(xor, a ^ b, (int64_t)(a ^ b))
+            INT_CASE(shr, a >> ((uint64_t)b >= 64u - p->shift ? 63 : b),
+                     b >= 64u - p->shift ? 0 : (int64_t)(a >> b))
+            CMP_CASE(eq, ==)
+            CMP_CASE(ne, !=)
+            CMP_CASE(lt, <)
+            CMP_CASE(le, <=)
+            FLOAT_CASE(add, a + b, a + b)
+            FLOAT_CASE(sub, a - b, a - b)
+            FLOAT_CASE(mul, a * b, a * b)
+            FLOAT_CASE(div, a / b, a / b)
+            FLOAT_CASE(rem, fmodf(a, b), fmod(a, b))
+            FLOAT_CASE(min, a < b ? a : b, a < b ? a : b)
+            FLOAT_CASE(max, a > b ? a : b, a > b ? a : b)
+            FLOAT_CASE(neg, float_of(raw_of(a) ^ 0x80000000u), -a)
+            FLOAT_CASE(abs, fabsf(a), fabs(a))
+            FLOAT_CASE(fma, fmaf(a, b, r[p->c].f), fma(a, b, r[p->c].d))
+            FLOAT_CASE(sqrt, sqrtf(a), sqrt(a))
+            FLOAT_CASE(floor, floorf(a), floor(a))
+            FLOAT_CASE(ceil, ceilf(a), ceil(a))
+            FLOAT_CASE(trunc, truncf(a), trunc(a))
+            FLOAT_CASE(rint, rintf(a), rint(a))
         case IN_add_I: r[p->d].u = r[p->a].u + r[p->b].u; break;
         case IN_sub_I: r[p->d].u = r[p->a].u - r[p->b].u; break;
         case IN_mul_I: r[p->d].u = r[p->a].u * r[p->b].u; break;
@@ -200,18 +208,26 @@ static int64_t run(Machine *m) {
     case IN_load_at_##T: LOAD(T, ctype, field, from, r[p->a].u + r[p->c].u)                        \
     case IN_store_##T: STORE(T, ctype, field, to, r[p->a].u)                                       \
     case IN_store_at_##T: STORE(T, ctype, field, to, r[p->a].u + r[p->c].u)
-        FOR_STORED_TYPES(X)
+            FOR_STORED_TYPES(X)
 #undef X
         case IN_move: r[p->d] = r[p->a]; break;
         case IN_select: r[p->d] = r[p->a].u ? r[p->b] : r[p->c]; break;
-        case IN_dot4: r[p->d].i = dot4((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u); break;
+        case IN_dot4:
+            r[p->d].i = dot4((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
+            break;
         case IN_narrow_S: r[p->d].i = cut_S(r[p->a].u, p->shift); break;
         case IN_narrow_U: r[p->d].i = cut_U(r[p->a].u, p->shift); break;
         case IN_int_bool: r[p->d].u = r[p->a].u != 0; break;
         case IN_F_bool: r[p->d].u = r[p->a].f != 0; break;
         case IN_D_bool: r[p->d].u = r[p->a].d != 0; break;
-        case IN_S_F: r[p->d].f = p->c ? float_from_double_odd(double_from_signed_odd(r[p->a].i)) : (float)r[p->a].i; break;
-        case IN_U_F: r[p->d].f = p->c ? float_from_double_odd(double_from_unsigned_odd(r[p->a].u)) : (float)r[p->a].u; break;
+        case IN_S_F:
+            r[p->d].f =
+                p->c ? float_from_double_odd(double_from_signed_odd(r[p->a].i)) : (float)r[p->a].i;
+            break;
+        case IN_U_F:
+            r[p->d].f = p->c ? float_from_double_odd(double_from_unsigned_odd(r[p->a].u))
+                             : (float)r[p->a].u;
+            break;
         case IN_S_D: r[p->d].d = (double)r[p->a].i; break;
         case IN_U_D: r[p->d].d = (double)r[p->a].u; break;
         case IN_F_D: r[p->d].d = r[p->a].f; break;
@@ -242,7 +258,8 @@ static int64_t run(Machine *m) {
         case IN_back: p -= p->b + 1; break;
         case IN_alloc: {
             const CodeBuf *b = &m->code->bufs[p->b];
-            memset(slot[p->b].base, 0xff, (size_t)b->local_elems * (size_t)dtype_bytes(b->buf->dtype));
+            memset(slot[p->b].base, 0xff,
+                   (size_t)b->local_elems * (size_t)dtype_bytes(b->buf->dtype));
             break;
         }
         case IN_call: m->call(m, &m->code->calls[p->a]); break;
@@ -252,13 +269,15 @@ static int64_t run(Machine *m) {
     }
 }
 
-/* ---- kernels -------------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * -------------------------------------------------------------------------------------------- */
 
 static void give_locals(const InterpretCode *code, Slot *slot, Arena *scratch) {
     for (uint32_t i = 0; i < code->n_bufs; i++) {
         const CodeBuf *b = &code->bufs[i];
         if (b->local_elems < 0) continue;
-        slot[i] = (Slot){arena_alloc_array(scratch, (size_t)b->local_elems + 1, (size_t)dtype_bytes(b->buf->dtype)),
+        slot[i] = (Slot){arena_alloc_array(scratch, (size_t)b->local_elems + 1,
+                                           (size_t)dtype_bytes(b->buf->dtype)),
                          b->local_elems};
     }
 }
@@ -298,7 +317,8 @@ int64_t interpret_index(const KExpr *e, KVar *const *var, const int64_t *value, 
     return r;
 }
 
-/* ---- programs -------------------------------------------------------------------------------------------- */
+/* ---- programs
+ * -------------------------------------------------------------------------------------------- */
 
 typedef struct Program {
     const KModule *m;
@@ -327,8 +347,8 @@ static void call_kernel(Machine *m, const CodeCall *call) {
         const Slot *s = &m->slot[call->slot[i]];
         const KBuf *b = m->code->bufs[call->slot[i]].buf;
         int64_t at = m->reg[call->offset[i]].i;
-        BUG_IF(at < 0 || at > s->n, "call of %s: offset %lld of %s is outside of its %lld elements", kn->name,
-               (long long)at, b->name, (long long)s->n);
+        BUG_IF(at < 0 || at > s->n, "call of %s: offset %lld of %s is outside of its %lld elements",
+               kn->name, (long long)at, b->name, (long long)s->n);
         params[i] = (InterpretBuf){s->base + at * dtype_bytes(b->dtype), s->n - at};
     }
     for (uint32_t i = 0; i < kn->n_scalars; i++) scalars[i] = m->reg[call->scalars[i]].i;
@@ -339,7 +359,8 @@ static void call_kernel(Machine *m, const CodeCall *call) {
 
 /* Sizes that the run finds count with their bounds. */
 static int64_t known_value(const Program *p, const KExpr *e) {
-    return interpret_index(k_upper_bound(p->m->k, e), p->m->symbols, p->call->symbols, p->m->n_symbols);
+    return interpret_index(k_upper_bound(p->m->k, e), p->m->symbols, p->call->symbols,
+                           p->m->n_symbols);
 }
 
 static Slot bind_buffer(const Program *p, const KBuf *b) {
@@ -372,8 +393,11 @@ int64_t interpret_module(const KModule *m, const InterpretCall *call) {
     for (uint32_t i = 0; i < code->n_bufs; i++)
         if (code->bufs[i].local_elems < 0) slot[i] = bind_buffer(&p, code->bufs[i].buf);
     give_locals(code, slot, a);
-    Machine machine = {.code = code, .reg = give_registers(code, call->symbols, a), .slot = slot,
-                       .call = call_kernel, .user = &p};
+    Machine machine = {.code = code,
+                       .reg = give_registers(code, call->symbols, a),
+                       .slot = slot,
+                       .call = call_kernel,
+                       .user = &p};
     int64_t status = run(&machine);
     if (call->sizes && m->size_table) {
         Slot table = bind_buffer(&p, m->size_table);

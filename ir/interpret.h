@@ -1,9 +1,10 @@
 /* The interpreter of kernel IR: the meaning of kops.def in plain C, and the judge of all renderers.
  *
- * A kernel is compiled once to register code (interpret_compile.c), in which expressions that do not
- * change in a loop are computed outside of it; then it runs (interpret.c). Every access is checked
- * against its buffer: an index outside is a BUG that names kernel, buffer and index. Math nodes must
- * have been expanded (math.h). Loops of every mark run serially, in order; barriers are refused. */
+ * A kernel is compiled once to register code (interpret_compile.c), in which expressions that do
+ * not change in a loop are computed outside of it; then it runs (interpret.c). Every access is
+ * checked against its buffer: an index outside is a BUG that names kernel, buffer and index. Math
+ * nodes must have been expanded (math.h). Loops of every mark run serially, in order; barriers are
+ * refused. */
 #ifndef SMELT_IR_INTERPRET_H
 #define SMELT_IR_INTERPRET_H
 

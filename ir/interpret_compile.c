@@ -39,7 +39,11 @@ typedef struct Compiler {
     VEC(CodeCall) calls;
     InterpretCode consts;
     uint32_t cap_consts;
-    struct { const KVar *var; uint32_t reg; int level; } *vars;
+    struct {
+        const KVar *var;
+        uint32_t reg;
+        int level;
+    } * vars;
     uint32_t n_vars, cap_vars;
 } Compiler;
 
@@ -47,7 +51,8 @@ static uint32_t new_reg(Compiler *c) {
     return c->out->n_regs++;
 }
 
-static Ins *emit(Compiler *c, int level, InsOp op, uint32_t d, uint32_t a, uint32_t b, uint32_t third) {
+static Ins *emit(Compiler *c, int level, InsOp op, uint32_t d, uint32_t a, uint32_t b,
+                 uint32_t third) {
     Ins ins = {.op = (uint16_t)op, .d = d, .a = a, .b = b, .c = third};
     InsVec *code = &c->level[level].code;
     vec_push(c->a, code, ins);
@@ -81,11 +86,13 @@ static uint32_t buffer_slot(Compiler *c, const KBuf *b) {
     return c->bufs.n - 1;
 }
 
-/* ---- what is known --------------------------------------------------------------------------------- */
+/* ---- what is known
+ * --------------------------------------------------------------------------------- */
 
 static void index_log(Compiler *c, uint32_t at) {
     uint32_t i = (c->log.at[at].e->id * 2654435761u) & (c->n_slots - 1);
-    while (c->slot[i] && c->log.at[c->slot[i] - 1].e != c->log.at[at].e) i = (i + 1) & (c->n_slots - 1);
+    while (c->slot[i] && c->log.at[c->slot[i] - 1].e != c->log.at[at].e)
+        i = (i + 1) & (c->n_slots - 1);
     c->slot[i] = at + 1;
 }
 
@@ -114,12 +121,14 @@ static void open_level(Compiler *c) {
     c->level[c->depth++] = (Level){.n_log = c->log.n};
 }
 
-/* Ends the innermost level; its code is still to be placed. What was computed in it is forgotten. */
+/* Ends the innermost level; its code is still to be placed. What was computed in it is forgotten.
+ */
 static InsVec close_level(Compiler *c) {
     int closing = --c->depth;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < c->log.n; i++)
-        if (c->log.at[i].level < closing && !c->log.at[i].statement) c->log.at[kept++] = c->log.at[i];
+        if (c->log.at[i].level < closing && !c->log.at[i].statement)
+            c->log.at[kept++] = c->log.at[i];
     c->log.n = kept;
     if (c->n_slots) memset(c->slot, 0, c->n_slots * sizeof *c->slot);
     for (uint32_t i = 0; i < kept; i++) index_log(c, i);
@@ -131,7 +140,8 @@ static void append_code(Compiler *c, const InsVec *code) {
     for (uint32_t i = 0; i < code->n; i++) vec_push(c->a, to, code->at[i]);
 }
 
-/* ---- expressions ------------------------------------------------------------------------------------ */
+/* ---- expressions
+ * ------------------------------------------------------------------------------------ */
 
 static uint32_t cut_of(DType t) {
     return t == DT_BOOL ? 63 : 64u - (uint32_t)dtype_info[t].bits;
@@ -147,7 +157,9 @@ typedef enum { ACCESS_PLAIN, ACCESS_IF, ACCESS_AT } Access;
 
 static InsOp load_op(DType t, Access how) {
     switch (t) {
-#define X(T, ctype, field, from, to) case DT_##T: return how == ACCESS_IF ? IN_load_if_##T : how == ACCESS_AT ? IN_load_at_##T : IN_load_##T;
+#define X(T, ctype, field, from, to)                                                               \
+    case DT_##T:                                                                                   \
+        return how == ACCESS_IF ? IN_load_if_##T : how == ACCESS_AT ? IN_load_at_##T : IN_load_##T;
         FOR_STORED_TYPES(X)
 #undef X
     default: BUG("the interpreter has no loads of %s", dtype_info[t].name);
@@ -156,7 +168,8 @@ static InsOp load_op(DType t, Access how) {
 
 static InsOp store_op(DType t, Access how) {
     switch (t) {
-#define X(T, ctype, field, from, to) case DT_##T: return how == ACCESS_AT ? IN_store_at_##T : IN_store_##T;
+#define X(T, ctype, field, from, to)                                                               \
+    case DT_##T: return how == ACCESS_AT ? IN_store_at_##T : IN_store_##T;
         FOR_STORED_TYPES(X)
 #undef X
     default: BUG("the interpreter has no stores of %s", dtype_info[t].name);
@@ -165,7 +178,8 @@ static InsOp store_op(DType t, Access how) {
 
 static InsOp integer_op(KOp op, bool is_signed) {
     switch ((int)op) {
-#define X(name) case KO_##name: return is_signed ? IN_##name##_S : IN_##name##_U;
+#define X(name)                                                                                    \
+    case KO_##name: return is_signed ? IN_##name##_S : IN_##name##_U;
         FOR_INTEGER_OPS(X)
 #undef X
     default: BUG("'%s' of integers is not defined", kop_info[op].name);
@@ -174,7 +188,8 @@ static InsOp integer_op(KOp op, bool is_signed) {
 
 static InsOp float_op(KOp op, bool single) {
     switch ((int)op) {
-#define X(name) case KO_##name: return single ? IN_##name##_F : IN_##name##_D;
+#define X(name)                                                                                    \
+    case KO_##name: return single ? IN_##name##_F : IN_##name##_D;
         FOR_FLOAT_OPS(X)
 #undef X
     default: BUG("'%s' of floats is not defined", kop_info[op].name);
@@ -206,12 +221,16 @@ static void emit_cast(Compiler *c, int level, DType to, DType from, uint32_t d, 
         InsOp op = is_sint(to) ? single_from ? IN_F_S : IN_D_S : single_from ? IN_F_U : IN_D_U;
         emit(c, level, op, d, a, 0, 0)->shift = (uint16_t)cut_of(to);
     } else {
-        emit(c, level, is_sint(to) ? IN_narrow_S : IN_narrow_U, d, a, 0, 0)->shift = (uint16_t)cut_of(to);
+        emit(c, level, is_sint(to) ? IN_narrow_S : IN_narrow_U, d, a, 0, 0)->shift =
+            (uint16_t)cut_of(to);
     }
 }
 
 static void emit_bitcast(Compiler *c, int level, DType to, DType from, uint32_t d, uint32_t a) {
-    InsOp raw = from == DT_F32 ? IN_raw_F : from == DT_F16 ? IN_raw_F16 : from == DT_BF16 ? IN_raw_BF16 : IN_move;
+    InsOp raw = from == DT_F32    ? IN_raw_F
+                : from == DT_F16  ? IN_raw_F16
+                : from == DT_BF16 ? IN_raw_BF16
+                                  : IN_move;
     emit(c, level, raw, d, a, 0, 0);
     if (to == DT_F32) emit(c, level, IN_cook_F, d, d, 0, 0);
     if (to == DT_F16) emit(c, level, IN_cook_F16, d, d, 0, 0);
@@ -225,7 +244,8 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     DType t = e->arg[0]->dtype;
     uint32_t b = e->n_args > 1 ? arg[1] : 0, third = e->n_args > 2 ? arg[2] : 0;
     if (e->op == KO_load) {
-        emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0], buffer_slot(c, e->u.buf), b);
+        emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0],
+             buffer_slot(c, e->u.buf), b);
     } else if (e->op == KO_select) {
         emit(c, level, IN_select, d, arg[0], b, third);
     } else if (e->op == KO_cast) {
@@ -238,9 +258,14 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
         emit(c, level, float_op(e->op, t != DT_F64), d, arg[0], b, third);
         if (kop_info[e->op].class != KC_CMP) round_half(c, level, t, d);
     } else if (cut_of(t) == 0 && (e->op == KO_add || e->op == KO_sub || e->op == KO_mul)) {
-        emit(c, level, e->op == KO_add ? IN_add_I : e->op == KO_sub ? IN_sub_I : IN_mul_I, d, arg[0], b, 0);
+        emit(c, level,
+             e->op == KO_add   ? IN_add_I
+             : e->op == KO_sub ? IN_sub_I
+                               : IN_mul_I,
+             d, arg[0], b, 0);
     } else {
-        emit(c, level, integer_op(e->op, is_sint(t)), d, arg[0], b, third)->shift = (uint16_t)cut_of(t);
+        emit(c, level, integer_op(e->op, is_sint(t)), d, arg[0], b, third)->shift =
+            (uint16_t)cut_of(t);
     }
 }
 
@@ -292,7 +317,8 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
     int deepest = 0;
     if (e->op == KO_load && e->n_args == 1 && split_index(c, e->arg[0], &arg[0], &arg[1])) {
         uint32_t at = new_reg(c);
-        emit(c, c->depth - 1, load_op(e->dtype, ACCESS_AT), at, arg[0], buffer_slot(c, e->u.buf), arg[1]);
+        emit(c, c->depth - 1, load_op(e->dtype, ACCESS_AT), at, arg[0], buffer_slot(c, e->u.buf),
+             arg[1]);
         *level = c->depth - 1;
         *reads = true;
         remember(c, (Known){e, at, *level, c->statement});
@@ -310,7 +336,8 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
     uint32_t d = new_reg(c);
     if (e->op == KO_var) { /* a computed size */
         Reg slot = {.u = e->u.var->slot};
-        emit(c, deepest, IN_load_I64, d, constant(c, slot), buffer_slot(c, c->module->size_table), 0);
+        emit(c, deepest, IN_load_I64, d, constant(c, slot), buffer_slot(c, c->module->size_table),
+             0);
     } else {
         emit_op(c, deepest, e, d, arg);
     }
@@ -326,7 +353,8 @@ static uint32_t value_of(Compiler *c, const KExpr *e) {
     return compile_expr(c, e, &level, &reads);
 }
 
-/* ---- statements --------------------------------------------------------------------------------------- */
+/* ---- statements
+ * --------------------------------------------------------------------------------------- */
 
 static void compile_block(Compiler *c, const KBlock *b);
 
@@ -376,7 +404,8 @@ static void compile_let(Compiler *c, const KStmt *s) {
 
 static void compile_alloc(Compiler *c, const KStmt *s) {
     int64_t n;
-    BUG_IF(!k_is_int(s->buf->n_elems, &n) || n < 0, "local buffer %s has no constant size", s->buf->name);
+    BUG_IF(!k_is_int(s->buf->n_elems, &n) || n < 0, "local buffer %s has no constant size",
+           s->buf->name);
     CodeBuf local = {.buf = s->buf, .param = -1, .local_elems = n};
     vec_push(c->a, &c->bufs, local);
     emit(c, c->depth - 1, IN_alloc, 0, 0, c->bufs.n - 1, 0);
@@ -384,7 +413,8 @@ static void compile_alloc(Compiler *c, const KStmt *s) {
 
 static void compile_call(Compiler *c, const KStmt *s) {
     const Kernel *kn = s->callee;
-    uint32_t *slot = arena_array(c->a, uint32_t, kn->n_params + 1), *offset = arena_array(c->a, uint32_t, kn->n_params + 1);
+    uint32_t *slot = arena_array(c->a, uint32_t, kn->n_params + 1),
+             *offset = arena_array(c->a, uint32_t, kn->n_params + 1);
     uint32_t *scalars = arena_array(c->a, uint32_t, kn->n_scalars + 1);
     for (uint32_t i = 0; i < kn->n_params; i++) {
         slot[i] = buffer_slot(c, s->args[i].buf);
@@ -401,7 +431,8 @@ static void compile_store(Compiler *c, const KStmt *s) {
     if (split_index(c, s->index, &x, &y))
         emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_AT), value, x, slot, y);
     else
-        emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_PLAIN), value, value_of(c, s->index), slot, 0);
+        emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_PLAIN), value, value_of(c, s->index),
+             slot, 0);
 }
 
 static void compile_block(Compiler *c, const KBlock *b) {
@@ -426,7 +457,8 @@ static void compile_block(Compiler *c, const KBlock *b) {
     c->n_vars = n_vars;
 }
 
-/* ---- entries -------------------------------------------------------------------------------------------- */
+/* ---- entries
+ * -------------------------------------------------------------------------------------------- */
 
 static Compiler *start(Arena *a, const char *name, KVar *const *scalars, uint32_t n_scalars) {
     Compiler *c = arena_new(a, Compiler);

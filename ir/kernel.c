@@ -1,8 +1,8 @@
 /* Kernel IR expressions: hash-consing, folding and simplification.
  *
  * Every distinct expression is one node, so equality is pointer equality. The constructors fold
- * constants and apply the obvious identities; i64 arithmetic goes to kernel_index.c. Floats are folded
- * only where IEEE arithmetic gives the same bits at run time. */
+ * constants and apply the obvious identities; i64 arithmetic goes to kernel_index.c. Floats are
+ * folded only where IEEE arithmetic gives the same bits at run time. */
 #include "ir/kernel_internal.h"
 
 #include <math.h>
@@ -45,17 +45,20 @@ uint32_t kctx_n_vars(const KCtx *k) {
 
 KVar *kvar_new(KCtx *k, KVarKind kind, DType t, const char *name, int64_t lo, int64_t hi) {
     KVar *v = arena_new(k->arena, KVar);
-    *v = (KVar){.id = k->n_vars++, .kind = kind, .dtype = t, .name = intern(name), .lo = lo, .hi = hi};
+    *v = (KVar){
+        .id = k->n_vars++, .kind = kind, .dtype = t, .name = intern(name), .lo = lo, .hi = hi};
     return v;
 }
 
 KBuf *kbuf_new(KCtx *k, KMem mem, DType t, const char *name, const KExpr *n_elems) {
     KBuf *b = arena_new(k->arena, KBuf);
-    *b = (KBuf){.id = k->n_bufs++, .name = intern(name), .dtype = t, .mem = mem, .n_elems = n_elems};
+    *b =
+        (KBuf){.id = k->n_bufs++, .name = intern(name), .dtype = t, .mem = mem, .n_elems = n_elems};
     return b;
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------ */
+/* ---- ranges ------------------------------------------------------------------------------------
+ */
 
 static int64_t sat_add(int64_t a, int64_t b) {
     int64_t r;
@@ -108,8 +111,8 @@ static void dtype_range(DType t, int64_t *lo, int64_t *hi) {
 }
 
 static void mul_range(const KExpr *a, const KExpr *b, int64_t *lo, int64_t *hi) {
-    int64_t p[4] = {kernel_sat_mul(a->lo, b->lo), kernel_sat_mul(a->lo, b->hi), kernel_sat_mul(a->hi, b->lo),
-                    kernel_sat_mul(a->hi, b->hi)};
+    int64_t p[4] = {kernel_sat_mul(a->lo, b->lo), kernel_sat_mul(a->lo, b->hi),
+                    kernel_sat_mul(a->hi, b->lo), kernel_sat_mul(a->hi, b->hi)};
     *lo = *hi = p[0];
     for (int i = 1; i < 4; i++) {
         if (p[i] < *lo) *lo = p[i];
@@ -126,7 +129,8 @@ static void set_range(KExpr *e) {
     } else if (e->op == KO_var && e->dtype == DT_I64) {
         e->lo = e->u.var->lo;
         e->hi = e->u.var->hi;
-    } else if (e->op == KO_cast && e->dtype == DT_I64 && dtype_is_int(a->dtype) && a->dtype != DT_U64) {
+    } else if (e->op == KO_cast && e->dtype == DT_I64 && dtype_is_int(a->dtype) &&
+               a->dtype != DT_U64) {
         e->lo = a->lo;
         e->hi = a->hi;
     } else if (e->op == KO_cast && e->dtype == DT_I64 && a->dtype == DT_BOOL) {
@@ -178,7 +182,8 @@ void k_range(const KExpr *e, int64_t *lo, int64_t *hi) {
     *hi = e->hi;
 }
 
-/* ---- interning --------------------------------------------------------------------------------- */
+/* ---- interning ---------------------------------------------------------------------------------
+ */
 
 static uint64_t node_hash(KOp op, DType t, uint64_t payload, const KExpr *const *arg, int n) {
     uint64_t h = ((uint64_t)op << 8 | (uint64_t)t) * UINT64_C(0x9e3779b97f4a7c15) ^ payload;
@@ -187,7 +192,8 @@ static uint64_t node_hash(KOp op, DType t, uint64_t payload, const KExpr *const 
     return h ^ h >> 32;
 }
 
-static bool same_node(const KExpr *e, KOp op, DType t, uint64_t payload, const KExpr *const *arg, int n) {
+static bool same_node(const KExpr *e, KOp op, DType t, uint64_t payload, const KExpr *const *arg,
+                      int n) {
     uint64_t own;
     memcpy(&own, &e->u, sizeof own);
     return e->op == op && e->dtype == t && e->n_args == n && own == payload &&
@@ -208,12 +214,14 @@ static void grow_table(KCtx *k) {
 }
 
 /* The one node of this op, dtype, payload and operands; nothing is simplified here. */
-static const KExpr *cons(KCtx *k, KOp op, DType t, uint64_t payload, const KExpr *const *arg, int n) {
+static const KExpr *cons(KCtx *k, KOp op, DType t, uint64_t payload, const KExpr *const *arg,
+                         int n) {
     if (k->n_exprs * 2 >= k->n_slots) grow_table(k);
     uint64_t hash = node_hash(op, t, payload, arg, n);
     uint32_t at = (uint32_t)hash & (k->n_slots - 1);
     for (; k->slot[at]; at = (at + 1) & (k->n_slots - 1))
-        if (k->slot[at]->hash == hash && same_node(k->slot[at], op, t, payload, arg, n)) return k->slot[at];
+        if (k->slot[at]->hash == hash && same_node(k->slot[at], op, t, payload, arg, n))
+            return k->slot[at];
     KExpr *e = arena_alloc(k->arena, sizeof(KExpr) + sizeof *arg * (size_t)n);
     e->op = op;
     e->dtype = t;
@@ -313,7 +321,8 @@ bool k_is_value(const KExpr *e, double value) {
     return e->op == KO_const_f && bits_of(e->u.f) == bits_of(value);
 }
 
-/* ---- integer folding -------------------------------------------------------------------------------- */
+/* ---- integer folding
+ * -------------------------------------------------------------------------------- */
 
 static bool fold_int(KOp op, DType t, int64_t a, int64_t b, int64_t *r) {
     int bits = dtype_info[t].bits;
@@ -324,10 +333,16 @@ static bool fold_int(KOp op, DType t, int64_t a, int64_t b, int64_t *r) {
     case KO_add: *r = (int64_t)(ua + ub); return true;
     case KO_sub: *r = (int64_t)(ua - ub); return true;
     case KO_mul: *r = (int64_t)(ua * ub); return true;
-    case KO_div: *r = !b ? 0 : is_unsigned ? (int64_t)(ua / ub) : b == -1 ? (int64_t)(0 - ua) : a / b; return true;
+    case KO_div:
+        *r = !b ? 0 : is_unsigned ? (int64_t)(ua / ub) : b == -1 ? (int64_t)(0 - ua) : a / b;
+        return true;
     case KO_rem: *r = !b ? 0 : is_unsigned ? (int64_t)(ua % ub) : b == -1 ? 0 : a % b; return true;
-    case KO_fdiv: *r = !b ? 0 : is_unsigned ? (int64_t)(ua / ub) : kernel_floor_div(a, b); return true;
-    case KO_fmod: *r = !b ? 0 : is_unsigned ? (int64_t)(ua % ub) : kernel_floor_mod(a, b); return true;
+    case KO_fdiv:
+        *r = !b ? 0 : is_unsigned ? (int64_t)(ua / ub) : kernel_floor_div(a, b);
+        return true;
+    case KO_fmod:
+        *r = !b ? 0 : is_unsigned ? (int64_t)(ua % ub) : kernel_floor_mod(a, b);
+        return true;
     case KO_min: *r = less ? a : b; return true;
     case KO_max: *r = less || a == b ? b : a; return true;
     case KO_and: *r = a & b; return true;
@@ -374,7 +389,8 @@ static bool fold_float_cmp(KOp op, double a, double b, bool *r) {
     }
 }
 
-/* ---- binary ---------------------------------------------------------------------------------------- */
+/* ---- binary
+ * ---------------------------------------------------------------------------------------- */
 
 static const KExpr *simplify_bool(KCtx *k, KOp op, const KExpr *a, const KExpr *b) {
     int64_t c;
@@ -391,7 +407,8 @@ static const KExpr *simplify_bool(KCtx *k, KOp op, const KExpr *a, const KExpr *
 }
 
 static const KExpr *simplify_compare(KCtx *k, KOp op, const KExpr *a, const KExpr *b) {
-    if (a->dtype != DT_I64) return a == b && dtype_is_int(a->dtype) ? k_bool(k, op == KO_eq || op == KO_le) : NULL;
+    if (a->dtype != DT_I64)
+        return a == b && dtype_is_int(a->dtype) ? k_bool(k, op == KO_eq || op == KO_le) : NULL;
     int64_t lo, hi;
     kernel_difference_range(k, a, b, &lo, &hi);
     bool is_known = !kernel_is_unbounded(lo) && !kernel_is_unbounded(hi);
@@ -400,7 +417,8 @@ static const KExpr *simplify_compare(KCtx *k, KOp op, const KExpr *a, const KExp
     if (op == KO_lt && !kernel_is_unbounded(lo) && lo >= 0) return k_bool(k, false);
     if (op == KO_le && !kernel_is_unbounded(hi) && hi <= 0) return k_bool(k, true);
     if (op == KO_le && !kernel_is_unbounded(lo) && lo > 0) return k_bool(k, false);
-    if ((op == KO_eq || op == KO_ne) && is_known && (lo > 0 || hi < 0)) return k_bool(k, op == KO_ne);
+    if ((op == KO_eq || op == KO_ne) && is_known && (lo > 0 || hi < 0))
+        return k_bool(k, op == KO_ne);
     return NULL;
 }
 
@@ -413,7 +431,8 @@ static const KExpr *simplify_index(KCtx *k, KOp op, const KExpr *a, const KExpr 
     case KO_fmod: return kernel_i64_fmod(k, a, b);
     case KO_div:
     case KO_rem:
-        if (a->lo >= 0 && b->lo >= 1) return op == KO_div ? kernel_i64_fdiv(k, a, b) : kernel_i64_fmod(k, a, b);
+        if (a->lo >= 0 && b->lo >= 1)
+            return op == KO_div ? kernel_i64_fdiv(k, a, b) : kernel_i64_fmod(k, a, b);
         return NULL;
     case KO_min:
     case KO_max: {
@@ -435,7 +454,8 @@ static const KExpr *simplify_float(KCtx *k, KOp op, const KExpr *a, const KExpr 
     if (op == KO_div && b->op == KO_const_f && (a->dtype == DT_F32 || a->dtype == DT_F64)) {
         int e;
         double inverse = 1.0 / b->u.f;
-        bool power_of_two = isfinite(b->u.f) && fabs(frexp(b->u.f, &e)) == 0.5 && e > -120 && e < 120;
+        bool power_of_two =
+            isfinite(b->u.f) && fabs(frexp(b->u.f, &e)) == 0.5 && e > -120 && e < 120;
         if (power_of_two) return k_mul(k, a, k_const_f(k, a->dtype, inverse));
     }
     if (op == KO_pow && b->op == KO_const_f && b->u.f == 2.0) return k_mul(k, a, a);
@@ -469,7 +489,8 @@ const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b) {
     return r ? r : kernel_cons2(k, op, t, a, b);
 }
 
-/* ---- the other constructors --------------------------------------------------------------------------- */
+/* ---- the other constructors
+ * --------------------------------------------------------------------------- */
 
 const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a) {
     if (a->dtype == DT_I64 && op == KO_neg) return kernel_i64_mul(k, a, k_int(k, -1));
@@ -481,7 +502,8 @@ const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a) {
     }
     if (op == KO_neg && a->op == KO_const_f) return k_const_f(k, a->dtype, -a->u.f);
     if (op == KO_abs && a->dtype == DT_I64 && a->lo >= 0) return a;
-    if (op == KO_not && a->dtype == DT_BOOL && dtype_is_int(a->n_args ? a->arg[0]->dtype : DT_NONE)) {
+    if (op == KO_not && a->dtype == DT_BOOL &&
+        dtype_is_int(a->n_args ? a->arg[0]->dtype : DT_NONE)) {
         if (a->op == KO_lt) return k_le(k, a->arg[1], a->arg[0]);
         if (a->op == KO_le) return k_lt(k, a->arg[1], a->arg[0]);
         if (a->op == KO_eq) return k_ne(k, a->arg[0], a->arg[1]);
@@ -493,8 +515,8 @@ const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a) {
 const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KExpr *c) {
     const KExpr *arg[3] = {a, b, c};
     if (op == KO_select) {
-        BUG_IF(b->dtype != c->dtype || a->dtype != DT_BOOL, "select of %s ? %s : %s", dtype_info[a->dtype].name,
-               dtype_info[b->dtype].name, dtype_info[c->dtype].name);
+        BUG_IF(b->dtype != c->dtype || a->dtype != DT_BOOL, "select of %s ? %s : %s",
+               dtype_info[a->dtype].name, dtype_info[b->dtype].name, dtype_info[c->dtype].name);
         int64_t cond;
         if (b == c) return b;
         if (k_is_int(a, &cond)) return cond ? b : c;
@@ -555,7 +577,8 @@ const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     if (e->n_args == 0) return e;
     switch ((int)e->op) {
     case KO_load:
-        return e->n_args == 2 ? k_load_if(k, e->u.buf, args[0], args[1]) : k_load(k, e->u.buf, args[0]);
+        return e->n_args == 2 ? k_load_if(k, e->u.buf, args[0], args[1])
+                              : k_load(k, e->u.buf, args[0]);
     case KO_at: return cons(k, KO_at, e->dtype, pointer_payload(e->u.tensor), args, e->n_args);
     case KO_cast: return k_cast(k, e->dtype, args[0]);
     case KO_bitcast: return k_bitcast(k, e->dtype, args[0]);

@@ -1,14 +1,14 @@
 /* Kernel IR: structured loops over buffers, the only thing a renderer sees. IR.md has the language.
  *
- * Expressions (KExpr) are immutable and hash-consed per KCtx: equal expressions are one pointer, and
- * the constructors fold constants and apply the obvious identities. Index arithmetic is i64 and the
- * constructors know each variable's range, so that (i*64 + j) / 64 becomes i where j is in [0, 64).
- * Symbolic dims of the graph level are these same expressions over KV_SYMBOL variables.
+ * Expressions (KExpr) are immutable and hash-consed per KCtx: equal expressions are one pointer,
+ * and the constructors fold constants and apply the obvious identities. Index arithmetic is i64 and
+ * the constructors know each variable's range, so that (i*64 + j) / 64 becomes i where j is in [0,
+ * 64). Symbolic dims of the graph level are these same expressions over KV_SYMBOL variables.
  *
- * Statements (KStmt) form a mutable tree. Scalars only: a loop marked LOOP_VECTOR runs its iterations
- * in lockstep as lanes, which LLVM renders as vector code, C as a plain countable loop and the
- * interpreter as a loop. So every renderer performs the same operations per element, in the same
- * order. Mutable scalars and register tiles are local buffers (KS_ALLOC in MEM_REG). */
+ * Statements (KStmt) form a mutable tree. Scalars only: a loop marked LOOP_VECTOR runs its
+ * iterations in lockstep as lanes, which LLVM renders as vector code, C as a plain countable loop
+ * and the interpreter as a loop. So every renderer performs the same operations per element, in the
+ * same order. Mutable scalars and register tiles are local buffers (KS_ALLOC in MEM_REG). */
 #ifndef SMELT_IR_KERNEL_H
 #define SMELT_IR_KERNEL_H
 
@@ -54,12 +54,14 @@ typedef struct KVar {
     const char *name; /* interned; printing adds the id where needed */
     int64_t lo, hi;   /* inclusive range; INT64_MIN / INT64_MAX where unknown */
     /* KV_SYMBOL only */
-    bool computed; /* found while the model runs (NonZero's count), not given by the caller */
+    bool computed;      /* found while the model runs (NonZero's count), not given by the caller */
     const KExpr *bound; /* computed: what it is at most, perhaps over other symbols */
-    uint32_t slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
+    uint32_t
+        slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
 } KVar;
 
-/* ---- buffers ---------------------------------------------------------------------------------- */
+/* ---- buffers ----------------------------------------------------------------------------------
+ */
 
 typedef enum {
     MEM_NONE,
@@ -82,12 +84,13 @@ typedef struct KBuf {
     bool written;         /* PARAM: the kernel stores into it */
     bool noalias;         /* PARAM: no other parameter overlaps it */
     uint32_t align;       /* bytes known at run time; 0: the dtype's own */
-    uint32_t index;       /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position */
-    const KExpr *offset;  /* ARENA: byte offset, set by plan_memory */
-    const void *data;     /* CONST: n_elems elements, view */
+    uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position */
+    const KExpr *offset; /* ARENA: byte offset, set by plan_memory */
+    const void *data;    /* CONST: n_elems elements, view */
 } KBuf;
 
-/* ---- expressions ------------------------------------------------------------------------------ */
+/* ---- expressions ------------------------------------------------------------------------------
+ */
 
 struct KExpr {
     KOp op;
@@ -145,12 +148,14 @@ const KExpr *k_exact(KCtx *k, KOp op, DType t, const KExpr *const *args, int n);
     static inline const KExpr *k_##name(KCtx *k, const KExpr *a, const KExpr *b) {                 \
         return k_binary(k, KO_##name, a, b);                                                       \
     }
-K_BINARY(add) K_BINARY(sub) K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod)
-K_BINARY(min) K_BINARY(max) K_BINARY(and) K_BINARY(or) K_BINARY(xor) K_BINARY(shl) K_BINARY(shr)
-K_BINARY(eq) K_BINARY(ne) K_BINARY(lt) K_BINARY(le) K_BINARY(pow)
-K_UNARY(neg) K_UNARY(abs) K_UNARY(sqrt) K_UNARY(floor) K_UNARY(ceil) K_UNARY(trunc) K_UNARY(rint)
-K_UNARY(not) K_UNARY(exp) K_UNARY(log) K_UNARY(tanh) K_UNARY(erf) K_UNARY(sigmoid) K_UNARY(softplus)
-static inline const KExpr *k_gt(KCtx *k, const KExpr *a, const KExpr *b) {
+K_BINARY(add)
+K_BINARY(sub) K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod) K_BINARY(min)
+    K_BINARY(max) K_BINARY(and) K_BINARY(or) K_BINARY(xor) K_BINARY(shl) K_BINARY(shr) K_BINARY(eq)
+        K_BINARY(ne) K_BINARY(lt) K_BINARY(le) K_BINARY(pow) K_UNARY(neg) K_UNARY(abs) K_UNARY(sqrt)
+            K_UNARY(floor) K_UNARY(ceil) K_UNARY(trunc) K_UNARY(rint) K_UNARY(not ) K_UNARY(exp)
+                K_UNARY(log) K_UNARY(tanh) K_UNARY(erf) K_UNARY(sigmoid)
+                    K_UNARY(softplus) static inline const KExpr *k_gt(KCtx *k, const KExpr *a,
+                                                                      const KExpr *b) {
     return k_binary(k, KO_lt, b, a);
 }
 static inline const KExpr *k_ge(KCtx *k, const KExpr *a, const KExpr *b) {
@@ -170,8 +175,8 @@ bool k_is_int(const KExpr *e, int64_t *value);
 bool k_is_value(const KExpr *e, double value); /* const_i or const_f equal to value */
 /* Inclusive range of an i64 expression from the ranges of its variables; saturating. */
 void k_range(const KExpr *e, int64_t *lo, int64_t *hi);
-/* What an i64 expression is at most, over the caller's symbols alone (bound.c): itself unless it depends on
- * sizes found while running. */
+/* What an i64 expression is at most, over the caller's symbols alone (bound.c): itself unless it
+ * depends on sizes found while running. */
 const KExpr *k_upper_bound(KCtx *k, const KExpr *e);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
@@ -186,7 +191,8 @@ const KExpr *k_rewrite(KCtx *k, const KExpr *e, KRewrite *fn, void *user);
 /* Calls fn once on every distinct node below and including e, operands first. */
 void k_visit(KCtx *k, const KExpr *e, void (*fn)(const KExpr *e, void *user), void *user);
 
-/* ---- statements ------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------------
+ */
 
 typedef enum {
     KS_NONE,
@@ -208,8 +214,12 @@ typedef enum {
     LOOP_PARALLEL, /* outermost loop of a kernel only; iterations independent */
     LOOP_VECTOR,   /* iterations are lanes in lockstep; constant extent */
     LOOP_UNROLL,   /* rendered as copies; constant extent */
-    LOOP_GRID_X, LOOP_GRID_Y, LOOP_GRID_Z,
-    LOOP_BLOCK_X, LOOP_BLOCK_Y, LOOP_BLOCK_Z,
+    LOOP_GRID_X,
+    LOOP_GRID_Y,
+    LOOP_GRID_Z,
+    LOOP_BLOCK_X,
+    LOOP_BLOCK_Y,
+    LOOP_BLOCK_Z,
 } KLoopMark;
 
 typedef struct KStmt KStmt;
@@ -234,11 +244,11 @@ struct KStmt {
     const KExpr *index;  /* STORE */
     const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN */
     KBlock body, other;
-    Kernel *callee;      /* CALL */
-    KArg *args;          /* CALL: one per callee parameter */
+    Kernel *callee;        /* CALL */
+    KArg *args;            /* CALL: one per callee parameter */
     const KExpr **scalars; /* CALL: one per callee scalar */
-    uint32_t node;       /* NODE: index into KModule.nodes */
-    const char *text;    /* COMMENT */
+    uint32_t node;         /* NODE: index into KModule.nodes */
+    const char *text;      /* COMMENT */
 };
 
 struct Kernel {
@@ -248,8 +258,8 @@ struct Kernel {
     uint32_t n_params;
     KVar **scalars; /* i64 arguments (symbolic dims and offsets used inside) */
     uint32_t n_scalars;
-    /* The body. If its only top-level statement (after LETs) is a LOOP_PARALLEL loop, renderers give
-     * the kernel (begin, end) arguments that bound that loop. */
+    /* The body. If its only top-level statement (after LETs) is a LOOP_PARALLEL loop, renderers
+     * give the kernel (begin, end) arguments that bound that loop. */
     KBlock body;
     const char *note; /* which nodes it computes, for comments; unescaped */
     double flops;     /* multiply-adds * 2 and other float operations, for profiles; estimate */
@@ -290,7 +300,8 @@ void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *use
 
 void kernel_signature(const Kernel *kn, StrBuf *out);
 
-/* ---- the whole program ------------------------------------------------------------------------ */
+/* ---- the whole program ------------------------------------------------------------------------
+ */
 
 typedef struct KIo {
     const char *name; /* as in the model, unescaped */
@@ -310,19 +321,20 @@ typedef struct KModule {
     uint32_t n_symbols;
     KVar **sizes; /* computed symbols: slot i of the size table in the arena */
     uint32_t n_sizes;
-    KBuf *size_table;          /* i64[n_sizes], ARENA; NULL when there is none */
-    KBuf **consts;             /* in the order of the weights section */
+    KBuf *size_table; /* i64[n_sizes], ARENA; NULL when there is none */
+    KBuf **consts;    /* in the order of the weights section */
     uint32_t n_consts;
     Kernel **kernels;
     uint32_t n_kernels;
     KBlock entry;              /* calls, control flow; ends by falling off: status 0 */
     const KExpr *arena_bytes;  /* over given symbols */
-    int64_t arena_lower_bound; /* largest live set in bytes, for the symbols' declared values; 0 unknown */
+    int64_t arena_lower_bound; /* largest live set in bytes, for the symbols' declared values; 0
+                                  unknown */
     struct {
         const char *name, *op;
-    } *nodes;                  /* graph nodes for hooks, in order of execution */
+    } * nodes; /* graph nodes for hooks, in order of execution */
     uint32_t n_nodes;
-    uint8_t model_hash[32];    /* of the model file's bytes */
+    uint8_t model_hash[32]; /* of the model file's bytes */
 } KModule;
 
 #endif

@@ -1,15 +1,16 @@
 /* Index arithmetic: i64 expressions as linear forms.
  *
  * A sum is kept as constant * atom terms, atoms sorted by id, the constant last. That makes equal
- * addresses equal pointers, cancels differences and lets floored division and remainder by constants
- * resolve against the ranges of loop variables: (i*64 + j) / 64 is i where j is in [0, 64), and
- * (x / 16) * 16 + x mod 16 is x. No rule applies where a bound is unknown: index arithmetic is assumed
- * not to overflow, data is not. */
+ * addresses equal pointers, cancels differences and lets floored division and remainder by
+ * constants resolve against the ranges of loop variables: (i*64 + j) / 64 is i where j is in [0,
+ * 64), and (x / 16) * 16 + x mod 16 is x. No rule applies where a bound is unknown: index
+ * arithmetic is assumed not to overflow, data is not. */
 #include <string.h>
 
 #include "ir/kernel_internal.h"
 
-/* ---- linear forms of i64 expressions -------------------------------------------------------------- */
+/* ---- linear forms of i64 expressions
+ * -------------------------------------------------------------- */
 
 enum { MAX_TERMS = 64 };
 
@@ -86,7 +87,8 @@ static bool linear_merge_digits(KCtx *k, Linear *l) {
             if (l->term[j].coeff != wrap_mul(coeff, c)) continue;
             if (high == quotient)
                 merged = x;
-            else if (high->op == KO_fmod && high->arg[0] == quotient && high->arg[1]->op == KO_const_i)
+            else if (high->op == KO_fmod && high->arg[0] == quotient &&
+                     high->arg[1]->op == KO_const_i)
                 merged = k_fmod(k, x, k_int(k, kernel_sat_mul(high->arg[1]->u.i, c)));
             if (!merged) continue;
             int64_t cj = l->term[j].coeff;
@@ -182,12 +184,14 @@ const KExpr *kernel_i64_mul(KCtx *k, const KExpr *a, const KExpr *b) {
 
 /* e = c * quotient + rest, the terms of rest not divisible by c; false when e is not bounded enough
  * for no-overflow reasoning. */
-static bool split_multiple(KCtx *k, const KExpr *e, int64_t c, const KExpr **quotient, const KExpr **rest) {
+static bool split_multiple(KCtx *k, const KExpr *e, int64_t c, const KExpr **quotient,
+                           const KExpr **rest) {
     Linear l = {.n = 0}, q = {.n = 0}, r = {.n = 0};
     if (!linear_add(&l, e, 1)) return false;
     for (int i = 0; i < l.n; i++) {
         bool whole = l.term[i].coeff % c == 0;
-        linear_add_atom(whole ? &q : &r, l.term[i].atom, whole ? l.term[i].coeff / c : l.term[i].coeff);
+        linear_add_atom(whole ? &q : &r, l.term[i].atom,
+                        whole ? l.term[i].coeff / c : l.term[i].coeff);
     }
     q.constant = kernel_floor_div(l.constant, c);
     r.constant = kernel_floor_mod(l.constant, c);
@@ -253,7 +257,8 @@ const KExpr *kernel_i64_fdiv(KCtx *k, const KExpr *a, const KExpr *b) {
             if (!k_is_value(q, 0)) return kernel_i64_sum(k, q, k_fdiv(k, r, b), 1);
         }
         int64_t c2;
-        if (c > 0 && a->op == KO_fdiv && k_is_int(a->arg[1], &c2) && c2 > 0 && kernel_sat_mul(c, c2) < INT64_MAX)
+        if (c > 0 && a->op == KO_fdiv && k_is_int(a->arg[1], &c2) && c2 > 0 &&
+            kernel_sat_mul(c, c2) < INT64_MAX)
             return k_fdiv(k, a->arg[0], k_int(k, c * c2));
         /* (x mod (n*c)) / c = (x / c) mod n */
         if (c > 0 && a->op == KO_fmod && k_is_int(a->arg[1], &c2) && c2 > 0 && c2 % c == 0)

@@ -1,5 +1,6 @@
-/* Walks over expressions: rewriting, visiting, substitution. An expression is a graph with shared nodes:
- * each walk remembers what it has seen, so that it takes time in the number of distinct nodes. */
+/* Walks over expressions: rewriting, visiting, substitution. An expression is a graph with shared
+ * nodes: each walk remembers what it has seen, so that it takes time in the number of distinct
+ * nodes. */
 #include <stdlib.h>
 
 #include "ir/kernel.h"

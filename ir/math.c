@@ -1,17 +1,18 @@
 /* Transcendental functions, part one: dispatch, exponentials, logarithms, error functions.
  *
- * exp splits x = n ln2 + r with |r| <= ln2 / 2 and multiplies a polynomial's 1 + p(r) by 2^n. n comes
- * out of adding 1.5 * 2^mantissa, whose low bits are then n (plus a bias chosen so that shifting them
- * into the exponent field gives the scale at once). Results that may be subnormal are scaled in two
- * steps, so that they are rounded once. log splits x = 2^e (1 + f) with 1 + f in [sqrt 1/2, sqrt 2).
- * The others are built from these two. Bounds let NaN through: min(bound, x) gives x when x is NaN.
- * Polynomials are in math_tables.h, written by tests/tools/remez.py. */
+ * exp splits x = n ln2 + r with |r| <= ln2 / 2 and multiplies a polynomial's 1 + p(r) by 2^n. n
+ * comes out of adding 1.5 * 2^mantissa, whose low bits are then n (plus a bias chosen so that
+ * shifting them into the exponent field gives the scale at once). Results that may be subnormal are
+ * scaled in two steps, so that they are rounded once. log splits x = 2^e (1 + f) with 1 + f in
+ * [sqrt 1/2, sqrt 2). The others are built from these two. Bounds let NaN through: min(bound, x)
+ * gives x when x is NaN. Polynomials are in math_tables.h, written by tests/tools/remez.py. */
 #include "ir/math.h"
 
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 
-/* ---- exponentials -------------------------------------------------------------------------------- */
+/* ---- exponentials
+ * -------------------------------------------------------------------------------- */
 
 /* e^x = 2^n (1 + p), where n is kept as the bits of n + offset + magic. */
 typedef struct Split {
@@ -55,7 +56,9 @@ static Split split_exp2(const MathGen *m, E x, int64_t offset) {
 static E join_wide(const MathGen *m, Split s, E y) {
     E half = k_shr(m->k, s.n_bits, ilit(m, 1));
     E s1 = scale_of(m, half), s2 = scale_of(m, k_sub(m->k, s.n_bits, half));
-    E r = y ? mul(m, mad(m, y, s.p, y), s1) : m->fma ? mad(m, s.p, s1, s1) : mul(m, add(m, lit(m, 1), s.p), s1);
+    E r = y        ? mul(m, mad(m, y, s.p, y), s1)
+          : m->fma ? mad(m, s.p, s1, s1)
+                   : mul(m, add(m, lit(m, 1), s.p), s1);
     return mul(m, r, s2);
 }
 
@@ -141,7 +144,8 @@ static E expand_sigmoid(const MathGen *m, E x) {
     return quot(m, h, add(m, mad(m, s.p, scale, h), scale));
 }
 
-/* ---- logarithms ---------------------------------------------------------------------------------- */
+/* ---- logarithms
+ * ---------------------------------------------------------------------------------- */
 
 /* log(u) + c for normal (or, if subnormals, any positive) u and a c that is small beside u. */
 static E log_core(const MathGen *m, E u, E c, bool subnormals) {
@@ -189,7 +193,8 @@ static E expand_log1p(const MathGen *m, E x) {
     return pick(m, lt(m, mag(m, x), lit(m, tiny_bound(m))), x, r);
 }
 
-/* max(x, 0) + log(1 + q), q = e^-|x|; f32: log(1 + q) = q + q (-q/2 + q^2 R(q)), with q added last */
+/* max(x, 0) + log(1 + q), q = e^-|x|; f32: log(1 + q) = q + q (-q/2 + q^2 R(q)), with q added last
+ */
 static E expand_softplus(const MathGen *m, E x) {
     E q = exp_of_minus(m, x), over = at_least(m, x, 0);
     if (!is_f32(m)) return add(m, over, expand_log1p(m, q));
@@ -223,7 +228,8 @@ static E expand_atanh(const MathGen *m, E x) {
     return with_sign_of(m, pick(m, lt(m, a, lit(m, is_f32(m) ? 0x1p-14 : 0x1p-28)), a, r), x);
 }
 
-/* ---- error functions ------------------------------------------------------------------------------- */
+/* ---- error functions
+ * ------------------------------------------------------------------------------- */
 
 /* -a^2 / 2 = h + l */
 static void half_square(const MathGen *m, E a, E *h, E *l) {
@@ -245,9 +251,10 @@ static void half_square(const MathGen *m, E a, E *h, E *l) {
 static E normal_tail(const MathGen *m, E a, bool times_a) {
     E h, l;
     half_square(m, a, &h, &l);
-    E v = quot(m, lit(m, 1), add(m, a, lit(m, is_f32(m) ? 2.5 : 4))), w = mul(m, a, v);
+    E d = add(m, a, lit(m, is_f32(m) ? 2.5 : 4)), w = quot(m, a, d);
     E g = is_f32(m) ? POLY(m, NORMAL_F32, w) : POLY(m, NORMAL_F64, w);
-    return join_wide(m, split_exp(m, h, l, 2 * m->bias), mul(m, g, times_a ? w : v));
+    E y = times_a ? mul(m, g, w) : quot(m, g, d);
+    return join_wide(m, split_exp(m, h, l, 2 * m->bias), y);
 }
 
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */
@@ -256,7 +263,8 @@ static E expand_gelu(const MathGen *m, E x) {
     return sub(m, k_max(m->k, lit(m, -0.0), x), normal_tail(m, a, true));
 }
 
-/* Small |x|: an odd polynomial. Else f32: 1 - erfc(1) 2^q, q a polynomial in |x| - 1; f64: by Phi. */
+/* Small |x|: an odd polynomial. Else f32: 1 - erfc(1) 2^q, q a polynomial in |x| - 1; f64: by Phi.
+ */
 static E expand_erf(const MathGen *m, E x) {
     E a = mag(m, x), z = mul(m, x, x), big, small;
     if (is_f32(m)) {
@@ -273,7 +281,8 @@ static E expand_erf(const MathGen *m, E x) {
     return pick(m, lt(m, a, lit(m, is_f32(m) ? 0.88 : 1)), small, with_sign_of(m, big, x));
 }
 
-/* ---- dispatch ---------------------------------------------------------------------------------------- */
+/* ---- dispatch
+ * ---------------------------------------------------------------------------------------- */
 
 static E expand(const MathGen *m, KOp op, E x, E y) {
     switch ((int)op) {

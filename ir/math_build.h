@@ -12,17 +12,20 @@ typedef const KExpr *E;
 typedef struct MathGen {
     KCtx *k;
     bool fma;
-    DType t, it;   /* F32 and I32, or F64 and I64 */
-    int mantissa;  /* stored bits of the significand */
-    int64_t bias;  /* of the exponent */
-    double magic;  /* 1.5 * 2^mantissa: adding it rounds to an integer, which lands in the low bits */
+    DType t, it;  /* F32 and I32, or F64 and I64 */
+    int mantissa; /* stored bits of the significand */
+    int64_t bias; /* of the exponent */
+    double
+        magic; /* 1.5 * 2^mantissa: adding it rounds to an integer, which lands in the low bits */
     double ln2_hi, ln2_lo; /* ln2_hi has so few bits that its product with an exponent is exact */
 } MathGen;
 
 static inline MathGen math_gen(KCtx *k, DType t, bool fma) {
     if (t == DT_F32)
-        return (MathGen){k, fma, DT_F32, DT_I32, 23, 127, 0x1.8p23, 0x1.62e4p-1, 0x1.7f7d1cf79abcap-20};
-    return (MathGen){k, fma, DT_F64, DT_I64, 52, 1023, 0x1.8p52, 0x1.62e42feep-1, 0x1.a39ef35793c76p-33};
+        return (MathGen){
+            k, fma, DT_F32, DT_I32, 23, 127, 0x1.8p23, 0x1.62e4p-1, 0x1.7f7d1cf79abcap-20};
+    return (MathGen){
+        k, fma, DT_F64, DT_I64, 52, 1023, 0x1.8p52, 0x1.62e42feep-1, 0x1.a39ef35793c76p-33};
 }
 
 static inline bool is_f32(const MathGen *m) {

@@ -31,7 +31,8 @@ static E power_in_f64(const MathGen *d, E a, E y) {
     return from_bits(d, k_add(d->k, bits(d, q), n));
 }
 
-/* ---- double-double -------------------------------------------------------------------------------- */
+/* ---- double-double
+ * -------------------------------------------------------------------------------- */
 
 typedef struct Pair {
     E hi, lo;
@@ -101,7 +102,8 @@ static E power_in_pairs(const MathGen *d, E a, E y) {
     Pair p = two_product(d, y, l.hi);
     E lo = pick(d, usual, mad(d, y, l.lo, p.lo), zero);
     E x = at_least(d, at_most(d, rough, 710), -746);
-    lo = pick(d, lt(d, mag(d, rough), lit(d, 709.9)), lo, pick(d, lt(d, mag(d, rough), lit(d, 745.9)), lo, zero));
+    lo = pick(d, lt(d, mag(d, rough), lit(d, 709.9)), lo,
+              pick(d, lt(d, mag(d, rough), lit(d, 745.9)), lo, zero));
     /* e^(x + lo), scaled in two steps */
     double magic = d->magic + 2.0 * (double)d->bias;
     E t = mad(d, x, lit(d, M_LOG2E), lit(d, magic)), n = sub(d, t, lit(d, magic));

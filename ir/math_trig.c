@@ -1,10 +1,10 @@
 /* Transcendental functions, part two: sine, cosine, tangent and their inverses.
  *
- * f32 reduction is right for every finite x: x * 2/pi is formed in f64 from three pieces of 2/pi whose
- * first two products with a 24-bit x are exact, and pieces whose products would be multiples of 4 are
- * left out (Payne and Hanek's idea), so that about 2^-61 of a quarter turn is known. f64 subtracts
- * n * pi/2 in three parts: accurate for |x| < 2^20, less and less beyond.
- * Inverse functions fold into [0, 1] or [0, 1/2] and add pi/2 with its low part last. */
+ * f32 reduction is right for every finite x: x * 2/pi is formed in f64 from three pieces of 2/pi
+ * whose first two products with a 24-bit x are exact, and pieces whose products would be multiples
+ * of 4 are left out (Payne and Hanek's idea), so that about 2^-61 of a quarter turn is known. f64
+ * subtracts n * pi/2 in three parts: accurate for |x| < 2^20, less and less beyond. Inverse
+ * functions fold into [0, 1] or [0, 1/2] and add pi/2 with its low part last. */
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 
@@ -27,7 +27,8 @@ typedef struct Angle {
 static E two_over_pi(const MathGen *d, E a, int i) {
     static const double below[4] = {0x1p48, 0x1p72, 0x1p96, 0x1p120};
     E r = lit(d, TWO_OVER_PI[4][i]);
-    for (int w = 3; w >= 0; w--) r = pick(d, lt(d, a, lit(d, below[w])), lit(d, TWO_OVER_PI[w][i]), r);
+    for (int w = 3; w >= 0; w--)
+        r = pick(d, lt(d, a, lit(d, below[w])), lit(d, TWO_OVER_PI[w][i]), r);
     return r;
 }
 

@@ -1,4 +1,5 @@
-/* The operator table: ops.def yields the prototypes and the records; a missing verb is a link error. */
+/* The operator table: ops.def yields the prototypes and the records; a missing verb is a link
+ * error. */
 #include "ir/ops.h"
 
 #include <string.h>

@@ -15,17 +15,18 @@ typedef enum OpId {
 } OpId;
 
 enum {
-    OPF_ELTWISE = 1 << 0,   /* out[i] depends on the inputs' (broadcast) element i only */
-    OPF_COMMUTES = 1 << 1,  /* the two inputs may be swapped */
-    OPF_VIEW = 1 << 2,      /* output is input 0's bytes under another shape */
-    OPF_MOVEMENT = 1 << 3,  /* every output element is a copy of an input element (or a constant) */
-    OPF_CONTROL = 1 << 4,   /* owns subgraphs */
-    OPF_SHAPE_ONLY = 1 << 5,/* the output depends on the input's shape, not on its data */
-    OPF_NONDET = 1 << 6,    /* never folded or merged (random numbers) */
-    OPF_CONTENT = 1 << 7,   /* its infer computes Value.content from content of its inputs */
-    OPF_MONOTONE = 1 << 8,  /* elementwise and non-decreasing: commutes with max */
-    OPF_CONTRACTS = 1 << 9, /* multiply-adds over a weight: Conv, Gemm, MatMul, ... */
-    OPF_BLOCKABLE = 1 << 10,/* indifferent to how channels (axis 1) lie in memory: may run in blocked layout */
+    OPF_ELTWISE = 1 << 0,  /* out[i] depends on the inputs' (broadcast) element i only */
+    OPF_COMMUTES = 1 << 1, /* the two inputs may be swapped */
+    OPF_VIEW = 1 << 2,     /* output is input 0's bytes under another shape */
+    OPF_MOVEMENT = 1 << 3, /* every output element is a copy of an input element (or a constant) */
+    OPF_CONTROL = 1 << 4,  /* owns subgraphs */
+    OPF_SHAPE_ONLY = 1 << 5, /* the output depends on the input's shape, not on its data */
+    OPF_NONDET = 1 << 6,     /* never folded or merged (random numbers) */
+    OPF_CONTENT = 1 << 7,    /* its infer computes Value.content from content of its inputs */
+    OPF_MONOTONE = 1 << 8,   /* elementwise and non-decreasing: commutes with max */
+    OPF_CONTRACTS = 1 << 9,  /* multiply-adds over a weight: Conv, Gemm, MatMul, ... */
+    OPF_BLOCKABLE =
+        1 << 10, /* indifferent to how channels (axis 1) lie in memory: may run in blocked layout */
 };
 
 struct Node;

@@ -1,5 +1,5 @@
-/* The parser's tokens, names and entry points. Lines matter in one way: an infix operator stands on the
- * line of its left operand, so a statement needs no other end than the end of its line. */
+/* The parser's tokens, names and entry points. Lines matter in one way: an infix operator stands on
+ * the line of its left operand, so a statement needs no other end than the end of its line. */
 #include "ir/parse.h"
 
 #include <ctype.h>
@@ -10,7 +10,8 @@
 #include "ir/parse_text.h"
 #include "ir/support/map.h"
 
-/* ---- messages ----------------------------------------------------------------------------------------- */
+/* ---- messages
+ * ----------------------------------------------------------------------------------------- */
 
 bool parse_fail(Parse *p, const char *fmt, ...) {
     if (p->failed) return false;
@@ -19,7 +20,8 @@ bool parse_fail(Parse *p, const char *fmt, ...) {
     va_start(ap, fmt);
     strbuf_vprintf(&text, fmt, ap);
     va_end(ap);
-    diag_error(p->d, SRC_NOWHERE, "line %d, column %d: %s", p->tok.line, p->tok.column, strbuf_text(&text));
+    diag_error(p->d, SRC_NOWHERE, "line %d, column %d: %s", p->tok.line, p->tok.column,
+               strbuf_text(&text));
     strbuf_free(&text);
     p->failed = true;
     p->tok.kind = T_END;
@@ -31,7 +33,8 @@ static const char *token_text(const Parse *p) {
     return p->tok.kind == T_END ? "the end" : *p->tok.text ? p->tok.text : "\"\"";
 }
 
-/* ---- tokens -------------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * -------------------------------------------------------------------------------------------- */
 
 static void skip_blanks(Parse *p) {
     for (;; p->at++) {
@@ -76,8 +79,10 @@ static const char *quoted(Parse *p) {
         }
         strbuf_add_bytes(&b, &c, 1);
     }
-    if (*s != '"') parse_fail(p, "a string has no end");
-    else s++;
+    if (*s != '"')
+        parse_fail(p, "a string has no end");
+    else
+        s++;
     p->at = s;
     const char *text = intern(strbuf_text(&b));
     strbuf_free(&b);
@@ -125,7 +130,9 @@ static void number_token(Parse *p) {
     while (isdigit((unsigned char)*p->at)) p->at++;
     if (p->at[0] == '.' && p->at[1] != '.') p->at++;
     while (isdigit((unsigned char)*p->at)) p->at++;
-    if (*p->at == 'e' && (isdigit((unsigned char)p->at[1]) || ((p->at[1] == '-' || p->at[1] == '+') && isdigit((unsigned char)p->at[2])))) {
+    if (*p->at == 'e' &&
+        (isdigit((unsigned char)p->at[1]) ||
+         ((p->at[1] == '-' || p->at[1] == '+') && isdigit((unsigned char)p->at[2])))) {
         p->at += 2;
         while (isdigit((unsigned char)*p->at)) p->at++;
     }
@@ -153,8 +160,10 @@ static void sign_token(Parse *p) {
         if (!strncmp(p->at, pairs[i], 2)) n = 2;
     p->tok.kind = T_SIGN;
     p->tok.text = intern_bytes(p->at, n);
-    if (!strchr("=!<>/.[](){}:,?+-*%&|^_", *p->at)) parse_fail(p, "unexpected character");
-    else p->at += n;
+    if (!strchr("=!<>/.[](){}:,?+-*%&|^_", *p->at))
+        parse_fail(p, "unexpected character");
+    else
+        p->at += n;
 }
 
 void parse_next(Parse *p) {
@@ -240,12 +249,15 @@ int64_t parse_int(Parse *p, const char *what) {
 
 DType parse_dtype(Parse *p) {
     DType t = p->tok.kind == T_WORD ? dtype_from_name(p->tok.text) : DT_NONE;
-    if (t == DT_NONE) parse_fail(p, "expected a dtype, found %s", token_text(p));
-    else parse_next(p);
+    if (t == DT_NONE)
+        parse_fail(p, "expected a dtype, found %s", token_text(p));
+    else
+        parse_next(p);
     return t ? t : DT_F32;
 }
 
-/* ---- symbols and scopes ----------------------------------------------------------------------------------- */
+/* ---- symbols and scopes
+ * ----------------------------------------------------------------------------------- */
 
 static int64_t range_end(Parse *p, int64_t otherwise) {
     bool is_inf = parse_is(p, "inf") || (parse_is(p, "-") && !strncmp(p->at, "inf", 3));
@@ -269,11 +281,14 @@ KVar *parse_symbol(Parse *p, bool computed) {
     const char *word = parse_word(p, "a symbol's name"), *name = word;
     parse_range(p, &lo, &hi);
     if (p->tok.kind == T_STRING && !p->tok.starts_line) name = parse_string(p, "a name");
-    const KExpr *bound = computed && parse_accept(p, "<=") ? parse_typed(p, DT_I64) : k_int(p->k, hi);
+    const KExpr *bound =
+        computed && parse_accept(p, "<=") ? parse_typed(p, DT_I64) : k_int(p->k, hi);
     if (p->failed) return NULL;
-    bool is_known = strmap_get(p->vars, word) || (!computed && strmap_get(p->m->symbol_by_name, name));
+    bool is_known =
+        strmap_get(p->vars, word) || (!computed && strmap_get(p->m->symbol_by_name, name));
     if (is_known || lo < 0) {
-        parse_fail(p, lo < 0 ? "symbol '%s' can be negative" : "symbol '%s' is declared twice", word);
+        parse_fail(p, lo < 0 ? "symbol '%s' can be negative" : "symbol '%s' is declared twice",
+                   word);
         return NULL;
     }
     KVar *v = computed ? module_computed_symbol(p->m, name, bound) : module_symbol(p->m, name);
@@ -302,20 +317,25 @@ void parse_leave(Parse *p, uint32_t scope) {
     }
 }
 
-/* ---- entry points -------------------------------------------------------------------------------------------- */
+/* ---- entry points
+ * -------------------------------------------------------------------------------------------- */
 
 static Module *parse_text(const char *text, const Target *target, const Module *source, Diag *d) {
     Module *m = module_create(d, target);
-    Parse p = {.at = text, .line_start = text, .line = 1, .m = m, .k = m->k, .d = d, .a = arena_create()};
+    Parse p = {
+        .at = text, .line_start = text, .line = 1, .m = m, .k = m->k, .d = d, .a = arena_create()};
     p.source = source;
     p.vars = strmap_create(p.a);
     p.bufs = strmap_create(p.a);
     p.values = strmap_create(p.a);
     p.tok.starts_line = true;
     parse_next(&p);
-    if (parse_accept(&p, "graph")) parse_graph_level(&p);
-    else if (parse_accept(&p, "kernels")) parse_kernel_level(&p);
-    else parse_fail(&p, "IR text starts with 'graph' or 'kernels', found %s", token_text(&p));
+    if (parse_accept(&p, "graph"))
+        parse_graph_level(&p);
+    else if (parse_accept(&p, "kernels"))
+        parse_kernel_level(&p);
+    else
+        parse_fail(&p, "IR text starts with 'graph' or 'kernels', found %s", token_text(&p));
     if (!p.failed && p.tok.kind != T_END) parse_fail(&p, "text after the end: %s", token_text(&p));
     arena_destroy(p.a);
     if (!p.failed) return m;
@@ -339,5 +359,6 @@ bool parse_is_ir(const char *text, size_t n) {
         else
             i++;
     }
-    return (n - i > 6 && !memcmp(text + i, "graph ", 6)) || (n - i > 8 && !memcmp(text + i, "kernels ", 8));
+    return (n - i > 6 && !memcmp(text + i, "graph ", 6)) ||
+           (n - i > 8 && !memcmp(text + i, "kernels ", 8));
 }

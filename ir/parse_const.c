@@ -21,7 +21,8 @@ bool parse_is_float(const char *text) {
 DType parse_suffix(const char *text, size_t *n_digits) {
     size_t n = 0;
     while (isdigit((unsigned char)text[n]) || text[n] == '.') n++;
-    if (text[n] == 'e' && (isdigit((unsigned char)text[n + 1]) || text[n + 1] == '-' || text[n + 1] == '+')) {
+    if (text[n] == 'e' &&
+        (isdigit((unsigned char)text[n + 1]) || text[n + 1] == '-' || text[n + 1] == '+')) {
         n += 2;
         while (isdigit((unsigned char)text[n])) n++;
     }
@@ -33,10 +34,12 @@ bool parse_uint(Parse *p, const char *digits, size_t n, bool negative, int64_t *
     uint64_t u = 0;
     for (size_t i = 0; i < n; i++) {
         if (!isdigit((unsigned char)digits[i])) return parse_fail(p, "'%s' is no integer", digits);
-        if (__builtin_mul_overflow(u, UINT64_C(10), &u) || __builtin_add_overflow(u, (uint64_t)(digits[i] - '0'), &u))
+        if (__builtin_mul_overflow(u, UINT64_C(10), &u) ||
+            __builtin_add_overflow(u, (uint64_t)(digits[i] - '0'), &u))
             return parse_fail(p, "'%s' is too large", digits);
     }
-    if (!n || (negative && u > UINT64_C(1) << 63)) return parse_fail(p, "'%s' is too large", digits);
+    if (!n || (negative && u > UINT64_C(1) << 63))
+        return parse_fail(p, "'%s' is too large", digits);
     *v = (int64_t)(negative ? 0 - u : u);
     return true;
 }
@@ -49,22 +52,29 @@ double parse_double(DType t, const char *digits, size_t n) {
     return t == DT_F64 ? strtod(text, NULL) : (double)strtof(text, NULL);
 }
 
-/* ---- elements ------------------------------------------------------------------------------------------ */
+/* ---- elements
+ * ------------------------------------------------------------------------------------------ */
 
 static void put_float(unsigned char *out, DType t, double v) {
     float f = (float)v;
     uint16_t h = t == DT_F16 ? half_from_float(f) : bfloat_from_float(f);
-    if (t == DT_F64) memcpy(out, &v, sizeof v);
-    else if (t == DT_F32) memcpy(out, &f, sizeof f);
-    else memcpy(out, &h, sizeof h);
+    if (t == DT_F64)
+        memcpy(out, &v, sizeof v);
+    else if (t == DT_F32)
+        memcpy(out, &f, sizeof f);
+    else
+        memcpy(out, &h, sizeof h);
 }
 
 static void float_element(Parse *p, DType t, unsigned char *out) {
     bool negative = parse_accept(p, "-");
     double v = 0;
-    if (parse_accept(p, "inf")) v = INFINITY;
-    else if (parse_accept(p, "nan")) v = NAN;
-    else if (p->tok.kind != T_NUMBER) parse_fail(p, "expected a number");
+    if (parse_accept(p, "inf"))
+        v = INFINITY;
+    else if (parse_accept(p, "nan"))
+        v = NAN;
+    else if (p->tok.kind != T_NUMBER)
+        parse_fail(p, "expected a number");
     else {
         v = parse_double(t, p->tok.text, strlen(p->tok.text));
         parse_next(p);
@@ -78,12 +88,16 @@ static void element(Parse *p, DType t, unsigned char *out) {
         float_element(p, t, out);
         return;
     }
-    if (t == DT_BOOL) v = parse_accept(p, "true") || !(parse_accept(p, "false") || parse_fail(p, "expected true or false"));
-    else v = parse_int(p, "an element");
+    if (t == DT_BOOL)
+        v = parse_accept(p, "true") ||
+            !(parse_accept(p, "false") || parse_fail(p, "expected true or false"));
+    else
+        v = parse_int(p, "an element");
     memcpy(out, &v, (size_t)dtype_bytes(t)); /* little-endian hosts: the low bytes come first */
 }
 
-/* The same numbers for a seed on every machine: k / 512 in [-1, 1) for floats, 0 ... 7 for integers. */
+/* The same numbers for a seed on every machine: k / 512 in [-1, 1) for floats, 0 ... 7 for
+ * integers. */
 static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *out) {
     uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     int bytes = dtype_bytes(t);
@@ -91,12 +105,15 @@ static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *ou
         state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         uint64_t bits = state >> 54;
         int64_t v = (int64_t)(t == DT_BOOL ? bits & 1 : bits & 7);
-        if (dtype_is_float(t)) put_float(out + i * bytes, t, ((double)bits - 512) / 512);
-        else memcpy(out + i * bytes, &v, (size_t)bytes);
+        if (dtype_is_float(t))
+            put_float(out + i * bytes, t, ((double)bits - 512) / 512);
+        else
+            memcpy(out + i * bytes, &v, (size_t)bytes);
     }
 }
 
-/* ---- constants by hash ------------------------------------------------------------------------------------- */
+/* ---- constants by hash
+ * ------------------------------------------------------------------------------------- */
 
 static void offer(Parse *p, DType t, const void *data, uint64_t n_bytes) {
     if (!data || t == DT_NONE || t == DT_STR || !n_bytes) return;
@@ -127,12 +144,14 @@ static const void *find_hash(Parse *p, uint64_t hash) {
         graph_visit(p->source->main, offer_graph, p);
         for (uint32_t i = 0; km && i < km->n_consts; i++)
             if (km->consts[i]->n_elems && k_is_int(km->consts[i]->n_elems, &n) && n > 0)
-                offer(p, km->consts[i]->dtype, km->consts[i]->data, (uint64_t)n * (uint64_t)dtype_bytes(km->consts[i]->dtype));
+                offer(p, km->consts[i]->dtype, km->consts[i]->data,
+                      (uint64_t)n * (uint64_t)dtype_bytes(km->consts[i]->dtype));
     }
     return strmap_get_bytes(p->by_hash, (const char *)&hash, sizeof hash);
 }
 
-/* ---- data ---------------------------------------------------------------------------------------------- */
+/* ---- data
+ * ---------------------------------------------------------------------------------------------- */
 
 static const void *listed(Parse *p, DType t, int64_t n) {
     if (n > PARSE_LIST) {
@@ -163,7 +182,9 @@ const void *parse_data(Parse *p, DType t, int64_t n, uint64_t *n_bytes) {
     } else if (parse_accept(p, "random")) {
         int64_t seed = parse_int(p, "a seed");
         if (is_huge) parse_fail(p, "too many random elements");
-        unsigned char *out = p->failed ? NULL : arena_alloc_array(p->m->arena, (size_t)n + 1, (size_t)dtype_bytes(t));
+        unsigned char *out =
+            p->failed ? NULL
+                      : arena_alloc_array(p->m->arena, (size_t)n + 1, (size_t)dtype_bytes(t));
         if (out) random_elements(t, n, (uint64_t)seed, out);
         data = out;
     } else if (parse_expect(p, "{")) {

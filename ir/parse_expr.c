@@ -2,8 +2,8 @@
  * operands must agree, so every expression's dtype is known from its text.
  *
  * At the kernel level expressions are taken exactly as written (k_exact), with the two spellings of
- * i64 sums undone: a - b*4 is a + b*(-4) there, and -a is a*(-1). At the graph level they go through
- * the simplifying constructors, for dims are compared by identity. */
+ * i64 sums undone: a - b*4 is a + b*(-4) there, and -a is a*(-1). At the graph level they go
+ * through the simplifying constructors, for dims are compared by identity. */
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +20,8 @@ static const KExpr *wrong(Parse *p, const char *what, DType a, DType b) {
     return nothing(p);
 }
 
-/* ---- making nodes ---------------------------------------------------------------------------------------- */
+/* ---- making nodes
+ * ---------------------------------------------------------------------------------------- */
 
 static const KExpr *exact2(Parse *p, KOp op, const KExpr *a, const KExpr *b) {
     const KExpr *arg[2] = {a, b};
@@ -38,7 +39,8 @@ static const KExpr *negated(Parse *p, const KExpr *e) {
 
 static const KExpr *make_binary(Parse *p, KOp op, const KExpr *a, const KExpr *b) {
     if (p->failed) return nothing(p);
-    if (a->dtype != b->dtype || a->dtype == DT_STR) return wrong(p, kop_info[op].name, a->dtype, b->dtype);
+    if (a->dtype != b->dtype || a->dtype == DT_STR)
+        return wrong(p, kop_info[op].name, a->dtype, b->dtype);
     if (!p->exact) return k_binary(p->k, op, a, b);
     if (op == KO_sub && a->dtype == DT_I64) return exact2(p, KO_add, a, negated(p, b));
     return exact2(p, op, a, b);
@@ -56,7 +58,8 @@ static const KExpr *make_select(Parse *p, const KExpr *c, const KExpr *a, const 
     return p->exact ? k_exact(p->k, KO_select, a->dtype, arg, 3) : k_select(p->k, c, a, b);
 }
 
-/* ---- literals and names ------------------------------------------------------------------------------------ */
+/* ---- literals and names
+ * ------------------------------------------------------------------------------------ */
 
 static const KExpr *number(Parse *p, bool negative) {
     size_t n;
@@ -94,7 +97,9 @@ static const KExpr *load(Parse *p, KBuf *b) {
     return pred ? k_load_if(p->k, b, index, pred) : k_load(p->k, b, index);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------ */
+/* ---- calls
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static KOp op_named(const char *name) {
     for (int op = 1; op < KO_COUNT; op++)
@@ -137,14 +142,17 @@ static const KExpr *call(Parse *p, const char *name) {
     for (int i = 0; i < o->n_args; i++) {
         if (i) parse_expect(p, ",");
         arg[i] = parse_expr(p);
-        if (!p->failed && arg[i]->dtype != arg[0]->dtype) return wrong(p, name, arg[0]->dtype, arg[i]->dtype);
+        if (!p->failed && arg[i]->dtype != arg[0]->dtype)
+            return wrong(p, name, arg[0]->dtype, arg[i]->dtype);
     }
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
     if (op == KO_dot4_us && arg[0]->dtype != DT_I32) return wrong(p, name, arg[0]->dtype, DT_I32);
-    if (p->exact) return k_exact(p->k, op, o->class == KC_CMP ? DT_BOOL : arg[0]->dtype, arg, o->n_args);
+    if (p->exact)
+        return k_exact(p->k, op, o->class == KC_CMP ? DT_BOOL : arg[0]->dtype, arg, o->n_args);
     if (o->n_args == 1) return k_unary(p->k, op, arg[0]);
-    return o->n_args == 2 ? k_binary(p->k, op, arg[0], arg[1]) : k_ternary(p->k, op, arg[0], arg[1], arg[2]);
+    return o->n_args == 2 ? k_binary(p->k, op, arg[0], arg[1])
+                          : k_ternary(p->k, op, arg[0], arg[1], arg[2]);
 }
 
 static const KExpr *named(Parse *p) {
@@ -168,7 +176,8 @@ static const KExpr *named(Parse *p) {
     return nothing(p);
 }
 
-/* ---- precedence ---------------------------------------------------------------------------------------------- */
+/* ---- precedence
+ * ---------------------------------------------------------------------------------------------- */
 
 static const KExpr *unary(Parse *p);
 
@@ -189,7 +198,8 @@ static const KExpr *primary(Parse *p) {
         parse_expect(p, ")");
         return e;
     }
-    parse_fail(p, "expected an expression, found %s", p->tok.kind == T_END ? "the end" : p->tok.text);
+    parse_fail(p, "expected an expression, found %s",
+               p->tok.kind == T_END ? "the end" : p->tok.text);
     return nothing(p);
 }
 
@@ -201,12 +211,16 @@ static const KExpr *unary(Parse *p) {
     const KExpr *e;
     p->nesting++;
     if (parse_accept(p, "-")) {
-        if (p->tok.kind == T_NUMBER) e = number(p, true);
-        else if (parse_is(p, "inf")) e = special(p, true);
+        if (p->tok.kind == T_NUMBER)
+            e = number(p, true);
+        else if (parse_is(p, "inf"))
+            e = special(p, true);
         else {
             e = unary(p);
-            if (!p->failed && e->dtype == DT_I64 && p->exact) e = negated(p, e);
-            else e = make_unary(p, KO_neg, e);
+            if (!p->failed && e->dtype == DT_I64 && p->exact)
+                e = negated(p, e);
+            else
+                e = make_unary(p, KO_neg, e);
         }
     } else if (parse_accept(p, "!")) {
         e = make_unary(p, KO_not, unary(p));
@@ -259,7 +273,8 @@ const KExpr *parse_expr(Parse *p) {
 
 const KExpr *parse_typed(Parse *p, DType t) {
     const KExpr *e = parse_expr(p);
-    if (!p->failed && e->dtype != t) parse_fail(p, "expected %s, found %s", dtype_info[t].name, dtype_info[e->dtype].name);
+    if (!p->failed && e->dtype != t)
+        parse_fail(p, "expected %s, found %s", dtype_info[t].name, dtype_info[e->dtype].name);
     return p->failed ? (dtype_is_float(t) ? k_const_f(p->k, t, 0) : k_const_i(p->k, t, 0)) : e;
 }
 

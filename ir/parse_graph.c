@@ -4,7 +4,8 @@
 #include "ir/parse_text.h"
 #include "ir/support/map.h"
 
-/* ---- values -------------------------------------------------------------------------------------------- */
+/* ---- values
+ * -------------------------------------------------------------------------------------------- */
 
 static const char *value_key(Parse *p, const Token *t) {
     return arena_printf(p->a, "%u~%s", (unsigned)t->number, t->text);
@@ -23,8 +24,10 @@ static Value *use(Parse *p, const Graph *g) {
         return NULL;
     }
     Value *v = strmap_get(p->values, value_key(p, &p->tok));
-    if (!v) parse_fail(p, "value '%s' is not defined here", p->tok.text);
-    else if (!sees(g, v)) parse_fail(p, "value '%s' belongs to another graph", p->tok.text);
+    if (!v)
+        parse_fail(p, "value '%s' is not defined here", p->tok.text);
+    else if (!sees(g, v))
+        parse_fail(p, "value '%s' belongs to another graph", p->tok.text);
     parse_next(p);
     return p->failed ? NULL : v;
 }
@@ -32,8 +35,10 @@ static Value *use(Parse *p, const Graph *g) {
 /* A defined name, to be entered with define(). */
 static Token new_name(Parse *p) {
     Token t = p->tok;
-    if (t.kind != T_VALUE) parse_fail(p, "expected a value's name");
-    else if (strmap_get(p->values, value_key(p, &t))) parse_fail(p, "value '%s' is defined twice", t.text);
+    if (t.kind != T_VALUE)
+        parse_fail(p, "expected a value's name");
+    else if (strmap_get(p->values, value_key(p, &t)))
+        parse_fail(p, "value '%s' is defined twice", t.text);
     parse_next(p);
     return t;
 }
@@ -44,7 +49,8 @@ static void define(Parse *p, const Token *t, Value *v) {
     strmap_put(p->values, value_key(p, t), v);
 }
 
-/* ---- types --------------------------------------------------------------------------------------------- */
+/* ---- types
+ * --------------------------------------------------------------------------------------------- */
 
 typedef struct Type {
     ValueType type;
@@ -73,7 +79,8 @@ static void parse_shape(Parse *p, Type *t) {
 static void parse_content(Parse *p, Type *t) {
     int64_t n;
     parse_expect(p, "(");
-    if (!shape_count_int(t->shape, &n) || n > MAX_CONTENT) parse_fail(p, "too many elements to be known");
+    if (!shape_count_int(t->shape, &n) || n > MAX_CONTENT)
+        parse_fail(p, "too many elements to be known");
     if (p->failed) return;
     t->content = arena_array(p->m->arena, const KExpr *, n + 1);
     for (int64_t i = 0; i < n && !p->failed; i++) {
@@ -87,8 +94,10 @@ static void parse_content(Parse *p, Type *t) {
 static Type parse_type(Parse *p) {
     Type t = {.shape.rank = -1};
     if (!parse_accept(p, ":")) return t;
-    if (parse_accept(p, "sequence")) t.type = VT_SEQUENCE;
-    else if (parse_accept(p, "optional")) t.type = VT_OPTIONAL;
+    if (parse_accept(p, "sequence"))
+        t.type = VT_SEQUENCE;
+    else if (parse_accept(p, "optional"))
+        t.type = VT_OPTIONAL;
     if (!parse_accept(p, "none")) t.dtype = parse_dtype(p);
     parse_shape(p, &t);
     if (t.dtype == DT_NONE && t.shape.rank >= 0) parse_fail(p, "a shape without dtype");
@@ -107,7 +116,8 @@ static void set_type(Value *v, const Type *t) {
 static Value *parse_constant(Parse *p, Graph *g, const char *name, const Type *t) {
     int64_t n = 0;
     uint64_t n_bytes = 0;
-    if (!p->failed && (t->dtype == DT_NONE || !shape_count_int(t->shape, &n))) parse_fail(p, "a constant has a fixed type");
+    if (!p->failed && (t->dtype == DT_NONE || !shape_count_int(t->shape, &n)))
+        parse_fail(p, "a constant has a fixed type");
     if (p->failed) return NULL;
     const void *data = parse_data(p, t->dtype, n, &n_bytes);
     return p->failed ? NULL : graph_add_const(g, name, t->dtype, t->shape, data, n_bytes);
@@ -120,7 +130,8 @@ static void const_line(Parse *p, Graph *g) {
     define(p, &name, v);
 }
 
-/* ---- attributes ----------------------------------------------------------------------------------------- */
+/* ---- attributes
+ * ----------------------------------------------------------------------------------------- */
 
 static void parse_body(Parse *p, Graph *g);
 
@@ -128,9 +139,12 @@ static double attr_number(Parse *p) {
     bool negative = parse_accept(p, "-");
     double v = 0;
     size_t n;
-    if (parse_accept(p, "inf")) v = 1e300 * 1e300;
-    else if (parse_accept(p, "nan")) v = __builtin_nan("");
-    else if (p->tok.kind != T_NUMBER) parse_fail(p, "expected a number");
+    if (parse_accept(p, "inf"))
+        v = 1e300 * 1e300;
+    else if (parse_accept(p, "nan"))
+        v = __builtin_nan("");
+    else if (p->tok.kind != T_NUMBER)
+        parse_fail(p, "expected a number");
     else {
         v = parse_double(parse_suffix(p->tok.text, &n), p->tok.text, strlen(p->tok.text));
         parse_next(p);
@@ -142,7 +156,8 @@ static double attr_number(Parse *p) {
 static AttrKind list_kind(Parse *p) {
     bool negative = parse_is(p, "-");
     if (p->tok.kind == T_STRING) return AT_STRINGS;
-    if (parse_is(p, "inf") || parse_is(p, "nan") || (negative && !strncmp(p->at, "inf", 3))) return AT_FLOATS;
+    if (parse_is(p, "inf") || parse_is(p, "nan") || (negative && !strncmp(p->at, "inf", 3)))
+        return AT_FLOATS;
     if (!negative) return parse_is_float(p->tok.text) ? AT_FLOATS : AT_INTS;
     size_t n = strspn(p->at, "0123456789");
     return p->at[n] == '.' || p->at[n] == 'e' ? AT_FLOATS : AT_INTS;
@@ -152,16 +167,22 @@ static void parse_list(Parse *p, Attr *a) {
     VEC(int64_t) ints = {0};
     VEC(double) floats = {0};
     VEC(const char *) strings = {0};
-    if (parse_accept(p, "ints")) a->kind = AT_INTS;
-    else if (parse_accept(p, "floats")) a->kind = AT_FLOATS;
-    else if (parse_accept(p, "strings")) a->kind = AT_STRINGS;
+    if (parse_accept(p, "ints"))
+        a->kind = AT_INTS;
+    else if (parse_accept(p, "floats"))
+        a->kind = AT_FLOATS;
+    else if (parse_accept(p, "strings"))
+        a->kind = AT_STRINGS;
     parse_expect(p, "[");
     if (a->kind == AT_NONE) a->kind = list_kind(p);
     while (!p->failed && !parse_is(p, "]")) {
         if (a->n && !parse_expect(p, ",")) break;
-        if (a->kind == AT_INTS) vec_push(p->a, &ints, parse_int(p, "an integer"));
-        else if (a->kind == AT_FLOATS) vec_push(p->a, &floats, attr_number(p));
-        else vec_push(p->a, &strings, parse_string(p, "a text"));
+        if (a->kind == AT_INTS)
+            vec_push(p->a, &ints, parse_int(p, "an integer"));
+        else if (a->kind == AT_FLOATS)
+            vec_push(p->a, &floats, attr_number(p));
+        else
+            vec_push(p->a, &strings, parse_string(p, "a text"));
         a->n++;
     }
     parse_expect(p, "]");
@@ -171,11 +192,13 @@ static void parse_list(Parse *p, Attr *a) {
 }
 
 static void parse_attr(Parse *p, Node *n) {
-    Attr a = {.name = p->tok.kind == T_STRING ? parse_string(p, "a name") : parse_word(p, "an attribute's name")};
+    Attr a = {.name = p->tok.kind == T_STRING ? parse_string(p, "a name")
+                                              : parse_word(p, "an attribute's name")};
     parse_expect(p, "=");
     bool is_minus = parse_is(p, "-");
     if (!p->failed && node_attr(n, a.name)) parse_fail(p, "attribute '%s' is given twice", a.name);
-    if (parse_is(p, "[") || parse_is(p, "ints") || parse_is(p, "floats") || parse_is(p, "strings")) {
+    if (parse_is(p, "[") || parse_is(p, "ints") || parse_is(p, "floats") ||
+        parse_is(p, "strings")) {
         parse_list(p, &a);
     } else if (p->tok.kind == T_STRING) {
         a.kind = AT_STRING;
@@ -191,15 +214,18 @@ static void parse_attr(Parse *p, Node *n) {
         parse_body(p, a.graph);
     } else if (is_minus || p->tok.kind == T_NUMBER || p->tok.kind == T_WORD) {
         a.kind = list_kind(p) == AT_FLOATS ? AT_FLOAT : AT_INT;
-        if (a.kind == AT_FLOAT) a.f = attr_number(p);
-        else a.i = parse_int(p, "an attribute's value");
+        if (a.kind == AT_FLOAT)
+            a.f = attr_number(p);
+        else
+            a.i = parse_int(p, "an attribute's value");
     } else {
         parse_fail(p, "expected an attribute's value");
     }
     if (!p->failed) node_set_attr(n, a);
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------------- */
+/* ---- nodes
+ * --------------------------------------------------------------------------------------------- */
 
 static OpId op_named(const char *name) {
     for (int op = 1; op < OP_COUNT; op++)
@@ -209,8 +235,10 @@ static OpId op_named(const char *name) {
 
 static void check_counts(Parse *p, OpId op, int n_in, int n_out) {
     const OpInfo *o = &op_info[op];
-    if (n_in < o->in_lo || (o->in_hi >= 0 && n_in > o->in_hi)) parse_fail(p, "%s has %d inputs", o->name, n_in);
-    else if (o->n_out >= 0 && n_out > o->n_out) parse_fail(p, "%s has %d outputs", o->name, n_out);
+    if (n_in < o->in_lo || (o->in_hi >= 0 && n_in > o->in_hi))
+        parse_fail(p, "%s has %d inputs", o->name, n_in);
+    else if (o->n_out >= 0 && n_out > o->n_out)
+        parse_fail(p, "%s has %d outputs", o->name, n_out);
 }
 
 enum { MAX_NODE_VALUES = 65536 };
@@ -253,20 +281,26 @@ static void parse_node(Parse *p, Graph *g) {
     if (p->tok.kind == T_STRING && !p->tok.starts_line) n->loc.node = parse_string(p, "a name");
     for (uint32_t i = 0; i < outs.n; i++) {
         set_type(n->out[i], &types.at[i]);
-        if (outs.at[i].kind == T_END) n->out[i] = NULL;
-        else define(p, &outs.at[i], n->out[i]);
+        if (outs.at[i].kind == T_END)
+            n->out[i] = NULL;
+        else
+            define(p, &outs.at[i], n->out[i]);
     }
 }
 
-/* ---- graphs -------------------------------------------------------------------------------------------- */
+/* ---- graphs
+ * -------------------------------------------------------------------------------------------- */
 
 static void parse_return(Parse *p, Graph *g) {
     if (parse_is(p, "}")) return;
     do {
         Value *v = use(p, g);
-        if (!v) parse_fail(p, "an output is missing");
-        else if (v->graph != g || v->is_output) parse_fail(p, "'%s' cannot be an output here", v->name);
-        else graph_add_output(g, v);
+        if (!v)
+            parse_fail(p, "an output is missing");
+        else if (v->graph != g || v->is_output)
+            parse_fail(p, "'%s' cannot be an output here", v->name);
+        else
+            graph_add_output(g, v);
     } while (parse_accept(p, ","));
 }
 
@@ -277,7 +311,9 @@ static void parse_body(Parse *p, Graph *g) {
         return;
     }
     p->nesting += 4;
-    g->name = p->tok.kind == T_STRING ? parse_string(p, "a name") : p->tok.kind == T_WORD ? parse_word(p, "a name") : "";
+    g->name = p->tok.kind == T_STRING ? parse_string(p, "a name")
+              : p->tok.kind == T_WORD ? parse_word(p, "a name")
+                                      : "";
     parse_expect(p, "{");
     for (bool done = false; !p->failed && !done;) {
         parse_lines(p);

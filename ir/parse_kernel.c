@@ -1,5 +1,5 @@
-/* The kernel level of IR text. See print_kernel.c for the form and IR.md for the rules; whatever the
- * verifier asks of kernels is refused here with a message. */
+/* The kernel level of IR text. See print_kernel.c for the form and IR.md for the rules; whatever
+ * the verifier asks of kernels is refused here with a message. */
 #include <string.h>
 
 #include "ir/parse_text.h"
@@ -10,7 +10,7 @@ typedef struct KernelParse {
     KModule *km;
     StrMap *kernels; /* by name */
     bool in_entry;
-    int depth;       /* loops and branches around the statement */
+    int depth; /* loops and branches around the statement */
     VEC(KIo) inputs;
     VEC(KIo) outputs;
     VEC(KBuf *) consts;
@@ -21,7 +21,8 @@ typedef struct KernelParse {
     VEC(const char *) node_name;
 } KernelParse;
 
-/* ---- buffers ------------------------------------------------------------------------------------------- */
+/* ---- buffers
+ * ------------------------------------------------------------------------------------------- */
 
 static KMem parse_mem(Parse *p) {
     const char *word = parse_word(p, "a kind of memory");
@@ -51,11 +52,16 @@ static KBuf *parse_buffer(Parse *p) {
     KBuf *b = kbuf_new(p->k, mem, t, name, n);
     if (mem == MEM_INPUT || mem == MEM_OUTPUT) b->index = small(p, "a position");
     while (!p->failed && !p->tok.starts_line) {
-        if (parse_accept(p, "written")) b->written = true;
-        else if (parse_accept(p, "noalias")) b->noalias = true;
-        else if (parse_accept(p, "align")) b->align = small(p, "an alignment");
-        else if (parse_accept(p, "at")) b->offset = parse_typed(p, DT_I64);
-        else break;
+        if (parse_accept(p, "written"))
+            b->written = true;
+        else if (parse_accept(p, "noalias"))
+            b->noalias = true;
+        else if (parse_accept(p, "align"))
+            b->align = small(p, "an alignment");
+        else if (parse_accept(p, "at"))
+            b->offset = parse_typed(p, DT_I64);
+        else
+            break;
     }
     parse_bind(p, name, b, true);
     return b;
@@ -70,8 +76,10 @@ static void buffer_line(Parse *p) {
     if (b->mem != MEM_INPUT && b->mem != MEM_OUTPUT && b->mem != MEM_CONST && b->mem != MEM_ARENA)
         parse_fail(p, "a program has no %s memory", kmem_word(b->mem));
     if (b->mem != MEM_CONST) return;
-    if (!b->n_elems || !k_is_int(b->n_elems, &n) || n < 0) parse_fail(p, "a constant has a fixed size");
-    else b->data = parse_data(p, b->dtype, n, &n_bytes);
+    if (!b->n_elems || !k_is_int(b->n_elems, &n) || n < 0)
+        parse_fail(p, "a constant has a fixed size");
+    else
+        b->data = parse_data(p, b->dtype, n, &n_bytes);
     b->index = kp->consts.n;
     vec_push(p->m->arena, &kp->consts, b);
 }
@@ -84,7 +92,8 @@ static KBuf *known_buffer(Parse *p) {
     return b;
 }
 
-/* ---- statements ------------------------------------------------------------------------------------------ */
+/* ---- statements
+ * ------------------------------------------------------------------------------------------ */
 
 static void parse_block(Parse *p, KBlock *b);
 
@@ -102,7 +111,8 @@ static void check_loop(Parse *p, const KStmt *s) {
     int64_t n;
     bool is_fixed = s->mark == LOOP_VECTOR || s->mark == LOOP_UNROLL;
     if (p->failed) return;
-    if (is_fixed && !k_is_int(s->extent, &n)) parse_fail(p, "a %s loop has a constant extent", kmark_word(s->mark));
+    if (is_fixed && !k_is_int(s->extent, &n))
+        parse_fail(p, "a %s loop has a constant extent", kmark_word(s->mark));
     if (s->mark == LOOP_PARALLEL && (p->kernel->depth || p->kernel->in_entry))
         parse_fail(p, "a parallel loop is a kernel's outermost");
 }
@@ -150,8 +160,11 @@ static void parse_let(Parse *p, KBlock *b) {
     const KExpr *value = parse_expr(p);
     KStmt *s = append(p, b, KS_LET);
     s->value = value;
-    s->var = size ? size : kvar_new(p->k, KV_LET, value->dtype, name, lo > hi ? value->lo : lo, lo > hi ? value->hi : hi);
-    if (!p->failed && s->var->dtype != value->dtype) parse_fail(p, "size '%s' is no %s", name, dtype_info[value->dtype].name);
+    s->var = size ? size
+                  : kvar_new(p->k, KV_LET, value->dtype, name, lo > hi ? value->lo : lo,
+                             lo > hi ? value->hi : hi);
+    if (!p->failed && s->var->dtype != value->dtype)
+        parse_fail(p, "size '%s' is no %s", name, dtype_info[value->dtype].name);
     parse_bind(p, name, s->var, false);
 }
 
@@ -168,7 +181,8 @@ static void parse_alloc(Parse *p, KBlock *b) {
 static void parse_call(Parse *p, KBlock *b) {
     const char *name = parse_word(p, "a kernel's name");
     Kernel *kn = strmap_get(p->kernel->kernels, name);
-    if (!kn || !p->kernel->in_entry) parse_fail(p, kn ? "only the entry calls kernels" : "there is no kernel '%s'", name);
+    if (!kn || !p->kernel->in_entry)
+        parse_fail(p, kn ? "only the entry calls kernels" : "there is no kernel '%s'", name);
     if (p->failed) return;
     KStmt *s = append(p, b, KS_CALL);
     s->callee = kn;
@@ -178,7 +192,8 @@ static void parse_call(Parse *p, KBlock *b) {
     for (uint32_t i = 0; i < kn->n_params && !p->failed; i++) {
         if (i) parse_expect(p, ",");
         s->args[i].buf = known_buffer(p);
-        if (!p->failed && s->args[i].buf->dtype != kn->params[i]->dtype) parse_fail(p, "argument %u is of another dtype", i);
+        if (!p->failed && s->args[i].buf->dtype != kn->params[i]->dtype)
+            parse_fail(p, "argument %u is of another dtype", i);
         if (parse_accept(p, "+")) s->args[i].offset = parse_typed(p, DT_I64);
     }
     parse_expect(p, ")");
@@ -194,7 +209,8 @@ static void parse_call(Parse *p, KBlock *b) {
 static void parse_store(Parse *p, KBlock *b) {
     KBuf *buf = known_buffer(p);
     if (p->failed) return;
-    if (buf->mem == MEM_CONST || buf->mem == MEM_INPUT) parse_fail(p, "buffer '%s' is only read", buf->name);
+    if (buf->mem == MEM_CONST || buf->mem == MEM_INPUT)
+        parse_fail(p, "buffer '%s' is only read", buf->name);
     KStmt *s = append(p, b, KS_STORE);
     s->buf = buf;
     parse_expect(p, "[");
@@ -217,17 +233,28 @@ static void entry_statement(Parse *p, KBlock *b, KStmtKind kind) {
 
 static void parse_statement(Parse *p, KBlock *b) {
     parse_lines(p);
-    if (parse_accept(p, "for")) parse_for(p, b);
-    else if (parse_accept(p, "while")) parse_if(p, b, KS_WHILE);
-    else if (parse_accept(p, "if")) parse_if(p, b, KS_IF);
-    else if (parse_accept(p, "let")) parse_let(p, b);
-    else if (parse_accept(p, "alloc")) parse_alloc(p, b);
-    else if (parse_accept(p, "call")) parse_call(p, b);
-    else if (parse_accept(p, "barrier")) append(p, b, KS_BARRIER);
-    else if (parse_accept(p, "node")) entry_statement(p, b, KS_NODE);
-    else if (parse_accept(p, "return")) entry_statement(p, b, KS_RETURN);
-    else if (parse_accept(p, "comment")) append(p, b, KS_COMMENT)->text = parse_string(p, "a comment");
-    else parse_store(p, b);
+    if (parse_accept(p, "for"))
+        parse_for(p, b);
+    else if (parse_accept(p, "while"))
+        parse_if(p, b, KS_WHILE);
+    else if (parse_accept(p, "if"))
+        parse_if(p, b, KS_IF);
+    else if (parse_accept(p, "let"))
+        parse_let(p, b);
+    else if (parse_accept(p, "alloc"))
+        parse_alloc(p, b);
+    else if (parse_accept(p, "call"))
+        parse_call(p, b);
+    else if (parse_accept(p, "barrier"))
+        append(p, b, KS_BARRIER);
+    else if (parse_accept(p, "node"))
+        entry_statement(p, b, KS_NODE);
+    else if (parse_accept(p, "return"))
+        entry_statement(p, b, KS_RETURN);
+    else if (parse_accept(p, "comment"))
+        append(p, b, KS_COMMENT)->text = parse_string(p, "a comment");
+    else
+        parse_store(p, b);
 }
 
 static void parse_block(Parse *p, KBlock *b) {
@@ -237,8 +264,10 @@ static void parse_block(Parse *p, KBlock *b) {
     p->kernel->depth++;
     parse_expect(p, "{");
     while (!p->failed && !parse_is(p, "}")) {
-        if (!p->tok.starts_line) parse_fail(p, "a statement starts on a line of its own");
-        else parse_statement(p, b);
+        if (!p->tok.starts_line)
+            parse_fail(p, "a statement starts on a line of its own");
+        else
+            parse_statement(p, b);
     }
     parse_expect(p, "}");
     p->kernel->depth--;
@@ -246,7 +275,8 @@ static void parse_block(Parse *p, KBlock *b) {
     parse_leave(p, scope);
 }
 
-/* ---- kernels --------------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * --------------------------------------------------------------------------------------------- */
 
 /* (n [1, 64], x: f32): a name that is a symbol's is that symbol. */
 static void parse_scalars(Parse *p, Kernel *kn) {
@@ -318,7 +348,8 @@ static void parse_kernel(Parse *p) {
     vec_push(p->m->arena, &kp->list, kn);
 }
 
-/* ---- the whole program ------------------------------------------------------------------------------------ */
+/* ---- the whole program
+ * ------------------------------------------------------------------------------------ */
 
 static void parse_io(Parse *p, bool is_input) {
     const KExpr *dims[MAX_RANK];
@@ -329,9 +360,12 @@ static void parse_io(Parse *p, bool is_input) {
     io.dims = arena_copy(p->m->arena, dims, sizeof *dims * (size_t)(io.rank ? io.rank : 1));
     parse_expect(p, "=");
     io.buf = known_buffer(p);
-    if (!p->failed && io.buf->dtype != io.dtype) parse_fail(p, "'%s' and its buffer differ", io.name);
-    if (is_input) vec_push(p->m->arena, &p->kernel->inputs, io);
-    else vec_push(p->m->arena, &p->kernel->outputs, io);
+    if (!p->failed && io.buf->dtype != io.dtype)
+        parse_fail(p, "'%s' and its buffer differ", io.name);
+    if (is_input)
+        vec_push(p->m->arena, &p->kernel->inputs, io);
+    else
+        vec_push(p->m->arena, &p->kernel->outputs, io);
 }
 
 static void node_line(Parse *p) {
@@ -351,7 +385,8 @@ static void symbol_line(Parse *p, bool computed) {
 }
 
 static void hide_sizes(Parse *p) {
-    for (uint32_t i = 0; i < p->kernel->sizes.n; i++) parse_bind(p, p->kernel->size_words.at[i], NULL, false);
+    for (uint32_t i = 0; i < p->kernel->sizes.n; i++)
+        parse_bind(p, p->kernel->size_words.at[i], NULL, false);
 }
 
 static void parse_entry(Parse *p) {
@@ -373,17 +408,28 @@ static void parse_arena(Parse *p) {
 static void parse_part(Parse *p) {
     KernelParse *kp = p->kernel;
     parse_lines(p);
-    if (parse_accept(p, "symbol")) symbol_line(p, false);
-    else if (parse_accept(p, "size")) symbol_line(p, true);
-    else if (parse_accept(p, "buf")) buffer_line(p);
-    else if (parse_accept(p, "input")) parse_io(p, true);
-    else if (parse_accept(p, "output")) parse_io(p, false);
-    else if (parse_accept(p, "sizes")) kp->km->size_table = p->m->size_table = known_buffer(p);
-    else if (parse_accept(p, "node")) node_line(p);
-    else if (parse_accept(p, "kernel")) parse_kernel(p);
-    else if (parse_accept(p, "entry")) parse_entry(p);
-    else if (parse_accept(p, "arena")) parse_arena(p);
-    else parse_fail(p, "expected a part of the program, found '%s'", p->tok.text);
+    if (parse_accept(p, "symbol"))
+        symbol_line(p, false);
+    else if (parse_accept(p, "size"))
+        symbol_line(p, true);
+    else if (parse_accept(p, "buf"))
+        buffer_line(p);
+    else if (parse_accept(p, "input"))
+        parse_io(p, true);
+    else if (parse_accept(p, "output"))
+        parse_io(p, false);
+    else if (parse_accept(p, "sizes"))
+        kp->km->size_table = p->m->size_table = known_buffer(p);
+    else if (parse_accept(p, "node"))
+        node_line(p);
+    else if (parse_accept(p, "kernel"))
+        parse_kernel(p);
+    else if (parse_accept(p, "entry"))
+        parse_entry(p);
+    else if (parse_accept(p, "arena"))
+        parse_arena(p);
+    else
+        parse_fail(p, "expected a part of the program, found '%s'", p->tok.text);
 }
 
 static void finish(Parse *p) {

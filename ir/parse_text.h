@@ -18,10 +18,10 @@ typedef enum {
 
 typedef struct Token {
     TokenKind kind;
-    const char *text;  /* interned: word, sign, decoded string, number, value's name */
-    uint64_t number;   /* VALUE: which of this name (1 first); LINE: number; HASH: hash */
+    const char *text; /* interned: word, sign, decoded string, number, value's name */
+    uint64_t number;  /* VALUE: which of this name (1 first); LINE: number; HASH: hash */
     int line, column;
-    bool starts_line;  /* nothing but blanks in front of it */
+    bool starts_line; /* nothing but blanks in front of it */
 } Token;
 
 enum { PARSE_NEST = 400, PARSE_LIST = 1 << 20, PARSE_OPERANDS = 250 };
@@ -29,19 +29,24 @@ enum { PARSE_NEST = 400, PARSE_LIST = 1 << 20, PARSE_OPERANDS = 250 };
 typedef struct Parse {
     const char *at, *line_start;
     int line;
-    Token tok;       /* the token to be read next */
+    Token tok; /* the token to be read next */
     bool failed;
     int nesting;
     Module *m;
     KCtx *k;
     Diag *d;
-    Arena *a;        /* for the parse alone */
-    bool exact;      /* kernel level: expressions as written; else they are simplified */
-    StrMap *vars;    /* name to KVar in scope */
-    StrMap *bufs;    /* name to KBuf in scope */
-    VEC(struct Hidden { const char *name; void *old; bool is_buf; }) hidden; /* what scopes gave up */
+    Arena *a;     /* for the parse alone */
+    bool exact;   /* kernel level: expressions as written; else they are simplified */
+    StrMap *vars; /* name to KVar in scope */
+    StrMap *bufs; /* name to KBuf in scope */
+    VEC(struct Hidden {
+        const char *name;
+        void *old;
+        bool is_buf;
+    })
+    hidden;                   /* what scopes gave up */
     VEC(const KExpr *) lines; /* $1, $2, ... of the statement */
-    const Module *source; /* constants by hash, or NULL */
+    const Module *source;     /* constants by hash, or NULL */
     StrMap *by_hash;
     struct KernelParse *kernel; /* parse_kernel.c's own */
     StrMap *values;             /* graph level: "2~name" to Value */

@@ -2,7 +2,8 @@
  *
  * The same IR gives the same text on every machine. Names from the model are escaped, names that
  * clash get a number, large constants are shown by shape and hash, and what is used more than once
- * in a statement becomes a `$1 = ...` line in front of it, so that text stays as small as the IR. */
+ * in a statement becomes a `$1 = ...` line in front of it, so that text stays as small as the IR.
+ */
 #ifndef SMELT_IR_PRINT_H
 #define SMELT_IR_PRINT_H
 

@@ -19,7 +19,8 @@
 #include "ir/print.h"
 #include "ir/print_text.h"
 
-/* ---- tensors ------------------------------------------------------------------------------------------ */
+/* ---- tensors
+ * ------------------------------------------------------------------------------------------ */
 
 /* A tensor and the buffer of its elements go by one name. */
 static const char *bind_tensor(Text *t, const KTensor *x) {
@@ -77,13 +78,16 @@ static void declaration(Text *t, const KTensor *x, const char *word) {
         is_known &= k_is_int(x->dims[i], &dim) && dim >= 0;
         if (is_known && __builtin_mul_overflow(count, dim, &count)) is_known = false;
     }
-    if (x->layout.block > 1 && x->dtype) count = (int64_t)x->data_bytes / dtype_bytes(x->dtype); /* with padding */
-    if (is_known && x->dtype != DT_STR && (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes)
+    if (x->layout.block > 1 && x->dtype)
+        count = (int64_t)x->data_bytes / dtype_bytes(x->dtype); /* with padding */
+    if (is_known && x->dtype != DT_STR &&
+        (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes)
         text_data(t, x->dtype, x->data, (uint64_t)count);
     text_newline(t);
 }
 
-/* ---- stages ------------------------------------------------------------------------------------------- */
+/* ---- stages
+ * ------------------------------------------------------------------------------------------- */
 
 static const char *form_word(Form f) {
     switch (f) {
@@ -126,7 +130,8 @@ static void axes_text(Text *t, const Stage *s) {
 static void schedule_words(Text *t, const Schedule *s) {
     strbuf_printf(t->out, " tile %s (lanes along %d", schedule_text(t->a, s), s->vec_axis);
     for (int i = 0; i < 2; i++)
-        if (s->row_axis[i] >= 0) strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
+        if (s->row_axis[i] >= 0)
+            strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
     strbuf_printf(t->out, ", unroll %d)", s->unroll);
 }
 
@@ -154,7 +159,8 @@ static void equation(Text *t, const char *name, const KExpr *e) {
 static void fold_text(Text *t, const Stage *s) {
     text_share(t, &s->init, s->init ? 1 : 0);
     text_line(t);
-    strbuf_printf(t->out, "fold %s %s from ", kop_info[s->fold].name, s->acc ? dtype_info[s->acc->dtype].name : "?");
+    strbuf_printf(t->out, "fold %s %s from ", kop_info[s->fold].name,
+                  s->acc ? dtype_info[s->acc->dtype].name : "?");
     text_expr(t, s->init);
     text_newline(t);
 }
@@ -167,7 +173,8 @@ static void scan_text(Text *t, const Stage *s) {
         const KExpr *roots[2] = {s->state_init[i], s->step[i]};
         text_share(t, roots, 2);
         text_line(t);
-        strbuf_printf(t->out, "state %s: %s from ", text_name(t, s->state[i], "state"), dtype_info[s->state[i]->dtype].name);
+        strbuf_printf(t->out, "state %s: %s from ", text_name(t, s->state[i], "state"),
+                      dtype_info[s->state[i]->dtype].name);
         text_expr(t, s->state_init[i]);
         strbuf_add(t->out, " then ");
         text_expr(t, s->step[i]);
@@ -233,7 +240,8 @@ static void stage_text(Text *t, const Stage *s) {
     text_leave(t, scope);
 }
 
-/* ---- programs ------------------------------------------------------------------------------------------ */
+/* ---- programs
+ * ------------------------------------------------------------------------------------------ */
 
 /* Names for everything that expressions can mention, in the order of the tensors' creation. */
 static void bind_program(Text *t, const DefProgram *p) {
@@ -244,7 +252,8 @@ static void bind_program(Text *t, const DefProgram *p) {
 
 static void bind_module(Text *t, const DefProgram *p) {
     while (p->parent) p = p->parent;
-    for (uint32_t i = 0; i < p->m->symbols.n; i++) text_bind(t, p->m->symbols.at[i], p->m->symbols.at[i]->name);
+    for (uint32_t i = 0; i < p->m->symbols.n; i++)
+        text_bind(t, p->m->symbols.at[i], p->m->symbols.at[i]->name);
     if (p->m->size_table) text_bind(t, p->m->size_table, p->m->size_table->name);
     bind_program(t, p);
     t->definitions = true;

@@ -38,7 +38,8 @@ const char *kop_infix(KOp op, int *strength) {
     }
 }
 
-/* ---- sharing ---------------------------------------------------------------------------------------- */
+/* ---- sharing
+ * ---------------------------------------------------------------------------------------- */
 
 static void count_uses(Text *t, const KExpr *e) {
     Use *u = textmap_get(&t->uses, e);
@@ -64,7 +65,8 @@ static void share_below(Text *t, const KExpr *e) {
         const Use *arg = textmap_get(&t->uses, e->arg[i]);
         size += arg->size;
         /* a sorted sum or product is one level, however many terms it has */
-        uint32_t step = !(t->dims && i == 0 && e->arg[0]->op == e->op && (e->op == KO_add || e->op == KO_mul));
+        uint32_t step =
+            !(t->dims && i == 0 && e->arg[0]->op == e->op && (e->op == KO_add || e->op == KO_mul));
         if (arg->depth + step > depth) depth = arg->depth + step;
     }
     u->size = size;
@@ -87,7 +89,8 @@ void text_share(Text *t, const KExpr *const *roots, int n) {
         if (roots[i]) share_below(t, roots[i]);
 }
 
-/* ---- literals ---------------------------------------------------------------------------------------- */
+/* ---- literals
+ * ---------------------------------------------------------------------------------------- */
 
 static void int_literal(Text *t, const KExpr *e) {
     if (e->dtype == DT_BOOL) {
@@ -108,7 +111,8 @@ static void float_literal(Text *t, const KExpr *e) {
     strbuf_printf(t->out, "%s%s", is_finite ? "" : ".", dtype_info[e->dtype].name);
 }
 
-/* ---- sums of the graph level --------------------------------------------------------------------------- */
+/* ---- sums of the graph level
+ * --------------------------------------------------------------------------- */
 
 /* Structural order, the same in every module: expressions of dims have no other lasting order. */
 static int compare_exprs(const KExpr *a, const KExpr *b) {
@@ -155,7 +159,8 @@ static int sorted_chain(const Text *t, const KExpr *e, const KExpr **operand) {
     return n;
 }
 
-/* ---- operators -------------------------------------------------------------------------------------- */
+/* ---- operators
+ * -------------------------------------------------------------------------------------- */
 
 /* The second operand of a sum; of i64 sums a negative constant factor becomes a minus sign. */
 static void add_term(Text *t, const KExpr *e) {
@@ -199,7 +204,8 @@ static void infix(Text *t, const KExpr *e, const char *sign, int strength) {
 
 static void call(Text *t, const KExpr *e, const char *name) {
     strbuf_printf(t->out, "%s(", name);
-    bool swap = t->dims && (e->op == KO_min || e->op == KO_max) && compare_exprs(e->arg[1], e->arg[0]) < 0;
+    bool swap =
+        t->dims && (e->op == KO_min || e->op == KO_max) && compare_exprs(e->arg[1], e->arg[0]) < 0;
     const KExpr *turned[2] = {e->arg[e->n_args > 1], e->arg[0]};
     text_exprs(t, swap ? turned : e->arg, e->n_args);
     strbuf_add(t->out, ")");
@@ -268,13 +274,17 @@ static void expr_open_text(Text *t, const KExpr *e) {
         return;
     case KO_not: prefix(t, e, "!"); return;
     case KO_neg:
-        if (e->dtype == DT_I64) call(t, e, "neg");
-        else prefix(t, e, "-");
+        if (e->dtype == DT_I64)
+            call(t, e, "neg");
+        else
+            prefix(t, e, "-");
         return;
     default: break;
     }
-    if (sign && strength_of(t, e) != STRENGTH_POST) infix(t, e, sign, strength);
-    else call(t, e, kop_info[e->op].name);
+    if (sign && strength_of(t, e) != STRENGTH_POST)
+        infix(t, e, sign, strength);
+    else
+        call(t, e, kop_info[e->op].name);
 }
 
 static void expr_at(Text *t, const KExpr *e, int strength) {
@@ -290,8 +300,10 @@ static void expr_at(Text *t, const KExpr *e, int strength) {
 }
 
 void text_expr(Text *t, const KExpr *e) {
-    if (e) expr_at(t, e, STRENGTH_SELECT);
-    else strbuf_add(t->out, "?");
+    if (e)
+        expr_at(t, e, STRENGTH_SELECT);
+    else
+        strbuf_add(t->out, "?");
 }
 
 void text_exprs(Text *t, const KExpr *const *e, int n) {
@@ -302,8 +314,10 @@ void text_exprs(Text *t, const KExpr *const *e, int n) {
 }
 
 static void bound_text(Text *t, int64_t v) {
-    if (v == INT64_MIN || v == INT64_MAX) strbuf_add(t->out, v < 0 ? "-inf" : "inf");
-    else strbuf_printf(t->out, "%" PRId64, v);
+    if (v == INT64_MIN || v == INT64_MAX)
+        strbuf_add(t->out, v < 0 ? "-inf" : "inf");
+    else
+        strbuf_printf(t->out, "%" PRId64, v);
 }
 
 void text_range(Text *t, const KVar *v, int64_t default_lo, int64_t default_hi) {
@@ -331,7 +345,8 @@ void text_symbol(Text *t, const KVar *v, const char *word) {
     text_newline(t);
 }
 
-/* ---- entry points ----------------------------------------------------------------------------------- */
+/* ---- entry points
+ * ----------------------------------------------------------------------------------- */
 
 static void bind_free(const KExpr *e, void *user) {
     Text *t = user;

@@ -22,11 +22,12 @@
 
 typedef struct GraphText {
     Text t;
-    TextMap number;    /* Value to what tells it from others of its name */
-    StrMap *n_named;  /* name to how many values have it so far */
+    TextMap number;  /* Value to what tells it from others of its name */
+    StrMap *n_named; /* name to how many values have it so far */
 } GraphText;
 
-/* ---- values ------------------------------------------------------------------------------------------ */
+/* ---- values
+ * ------------------------------------------------------------------------------------------ */
 
 static bool is_plain(const char *name) {
     if (!*name || isdigit((unsigned char)*name)) return false;
@@ -41,7 +42,8 @@ static void number_value(GraphText *g, const Value *v) {
     textmap_put(&g->number, v, (void *)n);
 }
 
-/* %conv1, %conv1~2, %"a name with blanks", %0 (no name); ? behind it when it was not defined above. */
+/* %conv1, %conv1~2, %"a name with blanks", %0 (no name); ? behind it when it was not defined above.
+ */
 static void value_name(GraphText *g, const Value *v) {
     StrBuf *out = g->t.out;
     uintptr_t number = (uintptr_t)textmap_get(&g->number, v);
@@ -49,8 +51,10 @@ static void value_name(GraphText *g, const Value *v) {
     if (!*v->name) {
         strbuf_printf(out, "%" PRIuPTR, number ? number - 1 : (uintptr_t)v->id);
     } else {
-        if (is_plain(v->name)) strbuf_add(out, v->name);
-        else text_quoted(&g->t, v->name);
+        if (is_plain(v->name))
+            strbuf_add(out, v->name);
+        else
+            text_quoted(&g->t, v->name);
         if (number > 1) strbuf_printf(out, "~%" PRIuPTR, number);
     }
     if (!number) strbuf_add(out, "?");
@@ -70,12 +74,15 @@ static bool content_count(const Value *v, int64_t *n) {
     return v->content && shape_count_int(v->shape, n) && *n <= MAX_CONTENT;
 }
 
-/* ": f32[2, n]", and what is known of the elements: ": i64[2] is (n, 4)". Nothing before inference. */
+/* ": f32[2, n]", and what is known of the elements: ": i64[2] is (n, 4)". Nothing before inference.
+ */
 static void type_of(GraphText *g, const Value *v) {
-    static const char *const prefix[] = {[VT_TENSOR] = "", [VT_SEQUENCE] = "sequence ", [VT_OPTIONAL] = "optional "};
+    static const char *const prefix[] = {
+        [VT_TENSOR] = "", [VT_SEQUENCE] = "sequence ", [VT_OPTIONAL] = "optional "};
     int64_t n;
     if (v->dtype == DT_NONE && v->shape.rank < 0 && v->type == VT_TENSOR) return;
-    strbuf_printf(g->t.out, ": %s%s", prefix[v->type], v->dtype ? dtype_info[v->dtype].name : "none");
+    strbuf_printf(g->t.out, ": %s%s", prefix[v->type],
+                  v->dtype ? dtype_info[v->dtype].name : "none");
     shape_of(g, v);
     if (v->data || !content_count(v, &n)) return;
     strbuf_add(g->t.out, " is (");
@@ -108,7 +115,8 @@ static void value_list(GraphText *g, Value *const *v, uint32_t n, bool with_type
     }
 }
 
-/* ---- constants --------------------------------------------------------------------------------------- */
+/* ---- constants
+ * --------------------------------------------------------------------------------------- */
 
 static void const_line(GraphText *g, Value *v) {
     int64_t n;
@@ -139,7 +147,8 @@ static void consts_for(GraphText *g, const Graph *graph, const Node *n) {
     }
 }
 
-/* ---- attributes ---------------------------------------------------------------------------------------- */
+/* ---- attributes
+ * ---------------------------------------------------------------------------------------- */
 
 static void graph_body(GraphText *g, const Graph *graph);
 
@@ -154,7 +163,8 @@ static void tensor_text(GraphText *g, const Value *v) {
     int64_t n;
     strbuf_printf(g->t.out, "tensor %s", dtype_info[v->dtype].name);
     shape_of(g, v);
-    if (v->data && shape_count_int(v->shape, &n) && v->data_bytes >= (uint64_t)n * (uint64_t)dtype_bytes(v->dtype))
+    if (v->data && shape_count_int(v->shape, &n) &&
+        v->data_bytes >= (uint64_t)n * (uint64_t)dtype_bytes(v->dtype))
         text_data(&g->t, v->dtype, v->data, (uint64_t)n);
 }
 
@@ -171,7 +181,8 @@ static void attr_value(GraphText *g, const Attr *a) {
     case AT_STRING: text_quoted(&g->t, a->s); return;
     case AT_INTS:
         list_start(g, a, "ints");
-        for (uint32_t i = 0; i < a->n; i++) strbuf_printf(out, "%s%" PRId64, i ? ", " : "", a->ints[i]);
+        for (uint32_t i = 0; i < a->n; i++)
+            strbuf_printf(out, "%s%" PRId64, i ? ", " : "", a->ints[i]);
         break;
     case AT_FLOATS:
         list_start(g, a, "floats");
@@ -201,15 +212,18 @@ static void attrs_text(GraphText *g, const Node *n) {
     strbuf_add(g->t.out, " {");
     for (uint32_t i = 0; i < n->attrs.n; i++) {
         strbuf_add(g->t.out, i ? ", " : "");
-        if (is_plain(n->attrs.at[i].name)) strbuf_add(g->t.out, n->attrs.at[i].name);
-        else text_quoted(&g->t, n->attrs.at[i].name);
+        if (is_plain(n->attrs.at[i].name))
+            strbuf_add(g->t.out, n->attrs.at[i].name);
+        else
+            text_quoted(&g->t, n->attrs.at[i].name);
         strbuf_add(g->t.out, " = ");
         attr_value(g, &n->attrs.at[i]);
     }
     strbuf_add(g->t.out, "}");
 }
 
-/* ---- nodes and graphs ------------------------------------------------------------------------------------ */
+/* ---- nodes and graphs
+ * ------------------------------------------------------------------------------------ */
 
 static void node_text(GraphText *g, const Node *n) {
     for (int i = 0; i < n->n_out; i++)
@@ -231,8 +245,10 @@ static void node_text(GraphText *g, const Node *n) {
 /* name { inputs; nodes; return outputs } */
 static void graph_body(GraphText *g, const Graph *graph) {
     Text *t = &g->t;
-    if (is_plain(graph->name)) strbuf_add(t->out, graph->name);
-    else text_quoted(t, graph->name);
+    if (is_plain(graph->name))
+        strbuf_add(t->out, graph->name);
+    else
+        text_quoted(t, graph->name);
     strbuf_add(t->out, " {\n");
     t->indent++;
     for (uint32_t i = 0; i < graph->inputs.n; i++) {
@@ -288,7 +304,8 @@ void print_graph(StrBuf *out, const Graph *graph) {
     text_end(&g.t);
 }
 
-/* ---- from a debugger --------------------------------------------------------------------------------------- */
+/* ---- from a debugger
+ * --------------------------------------------------------------------------------------- */
 
 void dump_graph(const Graph *graph) {
     StrBuf b = {0};

@@ -6,7 +6,8 @@
  *       }
  *     }
  *
- * Buffers are declared where they begin to exist: in front of the kernels, as parameters, by alloc. */
+ * Buffers are declared where they begin to exist: in front of the kernels, as parameters, by alloc.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 #include "ir/print.h"
 #include "ir/print_text.h"
 
-/* ---- buffers and variables ------------------------------------------------------------------------- */
+/* ---- buffers and variables
+ * ------------------------------------------------------------------------- */
 
 /* "x: f32[n*4] arena align 64 at 128", the name bound from here on. */
 static void buffer(Text *t, const KBuf *b) {
@@ -37,7 +39,8 @@ static void loop_var(Text *t, const KVar *v, const KExpr *extent) {
     text_range(t, v, 0, hi < 0 ? 0 : hi);
 }
 
-/* ---- statements ------------------------------------------------------------------------------------- */
+/* ---- statements
+ * ------------------------------------------------------------------------------------- */
 
 static void braces(Text *t, const KBlock *b) {
     uint32_t scope = text_scope(t);
@@ -116,7 +119,9 @@ static void statement(Text *t, const KStmt *s) {
     case KS_LET: let_text(t, s); break;
     case KS_STORE:
         strbuf_add(out, text_name(t, s->buf, s->buf->name));
-        strbuf_add(out, t->definitions && s->buf->mem != MEM_REG && s->buf->mem != MEM_STACK ? ".flat[" : "[");
+        strbuf_add(out, t->definitions && s->buf->mem != MEM_REG && s->buf->mem != MEM_STACK
+                            ? ".flat["
+                            : "[");
         text_expr(t, s->index);
         strbuf_add(out, "] = ");
         text_expr(t, s->value);
@@ -162,7 +167,8 @@ void text_block(Text *t, const KBlock *b) {
     }
 }
 
-/* ---- kernels ---------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * ---------------------------------------------------------------------------------------- */
 
 static void kernel_text(Text *t, const Kernel *kn, const char *name) {
     VEC(const KExpr *) roots = {0};
@@ -196,18 +202,23 @@ static void kernel_text(Text *t, const Kernel *kn, const char *name) {
     text_newline(t);
 }
 
-/* ---- the whole program -------------------------------------------------------------------------------- */
+/* ---- the whole program
+ * -------------------------------------------------------------------------------- */
 
-/* Declares every buffer that the entry mentions and nothing declared before, in order of appearance. */
+/* Declares every buffer that the entry mentions and nothing declared before, in order of
+ * appearance. */
 static void declare_buffer(Text *t, const KBuf *b) {
-    if (b->mem == MEM_REG || b->mem == MEM_STACK || b->mem == MEM_SHARED || textmap_get(&t->name, b)) return;
+    if (b->mem == MEM_REG || b->mem == MEM_STACK || b->mem == MEM_SHARED ||
+        textmap_get(&t->name, b))
+        return;
     const KExpr *roots[2] = {b->n_elems, b->offset};
     text_share(t, roots, 2);
     text_line(t);
     strbuf_add(t->out, "buf ");
     buffer(t, b);
     int64_t n;
-    if (b->data && b->n_elems && k_is_int(b->n_elems, &n) && n >= 0) text_data(t, b->dtype, b->data, (uint64_t)n);
+    if (b->data && b->n_elems && k_is_int(b->n_elems, &n) && n >= 0)
+        text_data(t, b->dtype, b->data, (uint64_t)n);
     text_newline(t);
 }
 
@@ -323,7 +334,8 @@ void print_block(StrBuf *out, const KBlock *b) {
     text_end(&t);
 }
 
-/* ---- from a debugger ------------------------------------------------------------------------------------ */
+/* ---- from a debugger
+ * ------------------------------------------------------------------------------------ */
 
 void dump_kmodule(const KModule *m) {
     StrBuf b = {0};

@@ -1,6 +1,6 @@
-/* Names, scopes and constants of the printers. A name is an identifier made from the wanted one; when
- * another thing in scope has it already it gets _2, _3, ... Since printed names never clash, text that
- * was parsed prints under the same names again. */
+/* Names, scopes and constants of the printers. A name is an identifier made from the wanted one;
+ * when another thing in scope has it already it gets _2, _3, ... Since printed names never clash,
+ * text that was parsed prints under the same names again. */
 #include "ir/print_text.h"
 
 #include <ctype.h>
@@ -12,10 +12,12 @@
 #include "ir/half.h"
 #include "ir/support/map.h"
 
-/* ---- pointer maps ------------------------------------------------------------------------------- */
+/* ---- pointer maps -------------------------------------------------------------------------------
+ */
 
 static uint32_t slot_of(const TextMap *m, const void *key) {
-    uint32_t i = (uint32_t)(((uintptr_t)key >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (m->cap - 1);
+    uint32_t i =
+        (uint32_t)(((uintptr_t)key >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (m->cap - 1);
     while (m->key[i] && m->key[i] != key) i = (i + 1) & (m->cap - 1);
     return i;
 }
@@ -54,7 +56,8 @@ void textmap_free(TextMap *m) {
     *m = (TextMap){0};
 }
 
-/* ---- lines --------------------------------------------------------------------------------------- */
+/* ---- lines
+ * --------------------------------------------------------------------------------------- */
 
 void text_begin(Text *t, StrBuf *out) {
     *t = (Text){.out = out, .a = arena_create()};
@@ -81,11 +84,13 @@ void text_quoted(Text *t, const char *s) {
     strbuf_add(t->out, "\"");
 }
 
-/* ---- names --------------------------------------------------------------------------------------- */
+/* ---- names
+ * --------------------------------------------------------------------------------------- */
 
 static bool is_reserved(const char *s) {
-    static const char *const words[] = {"true", "false", "inf", "nan", "if", "else", "for", "while", "let", "alloc",
-                                        "call", "barrier", "node", "return", "comment"};
+    static const char *const words[] = {"true", "false",   "inf",   "nan",    "if",
+                                        "else", "for",     "while", "let",    "alloc",
+                                        "call", "barrier", "node",  "return", "comment"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(s, words[i])) return true;
     return false;
@@ -135,7 +140,8 @@ void text_leave(Text *t, uint32_t scope) {
     }
 }
 
-/* ---- numbers and constants --------------------------------------------------------------------------- */
+/* ---- numbers and constants
+ * --------------------------------------------------------------------------- */
 
 void text_float(StrBuf *out, DType t, double v) {
     char digits[40];
@@ -155,7 +161,8 @@ static void element(Text *t, DType dtype, const unsigned char *p) {
     uint64_t bits = 0;
     float f;
     double d;
-    memcpy(&bits, p, (size_t)dtype_bytes(dtype)); /* little-endian hosts: the low bytes come first */
+    memcpy(&bits, p,
+           (size_t)dtype_bytes(dtype)); /* little-endian hosts: the low bytes come first */
     switch (dtype) {
     case DT_F32:
         memcpy(&f, p, sizeof f);
@@ -190,7 +197,8 @@ uint64_t text_hash(DType dtype, const void *data, uint64_t n_elems) {
 }
 
 void text_data(Text *t, DType dtype, const void *data, uint64_t n_elems) {
-    if (dtype == DT_STR || dtype == DT_NONE) return; /* strings lie elsewhere: their bytes are addresses */
+    if (dtype == DT_STR || dtype == DT_NONE)
+        return; /* strings lie elsewhere: their bytes are addresses */
     if (n_elems > TEXT_INLINE_ELEMS) {
         strbuf_printf(t->out, " = @%016" PRIx64, text_hash(dtype, data, n_elems));
         return;
@@ -203,7 +211,8 @@ void text_data(Text *t, DType dtype, const void *data, uint64_t n_elems) {
     strbuf_add(t->out, "}");
 }
 
-/* ---- words ---------------------------------------------------------------------------------------- */
+/* ---- words
+ * ---------------------------------------------------------------------------------------- */
 
 const char *kmem_word(KMem m) {
     switch (m) {

@@ -28,13 +28,13 @@ typedef struct Text {
     StrBuf *out;
     Arena *a;
     int indent;
-    TextMap name;             /* variable, buffer, tensor or value to its name; NULL out of scope */
+    TextMap name;            /* variable, buffer, tensor or value to its name; NULL out of scope */
     StrMap *taken;           /* names in use; NULL after their scope ended */
     VEC(const void *) bound; /* what has a name, in order */
-    TextMap uses;             /* expression to its Use, within one statement */
+    TextMap uses;            /* expression to its Use, within one statement */
     uint32_t n_shared;
-    bool dims;               /* graph level: sums and products are sorted, for parsing simplifies */
-    bool definitions;        /* loads are shown as t.flat[i] beside at()'s t[i, j] */
+    bool dims;        /* graph level: sums and products are sorted, for parsing simplifies */
+    bool definitions; /* loads are shown as t.flat[i] beside at()'s t[i, j] */
 } Text;
 
 void text_begin(Text *t, StrBuf *out);
@@ -64,7 +64,8 @@ void text_range(Text *t, const KVar *v, int64_t default_lo, int64_t default_hi);
 /* A line that declares a symbol; its name in the API behind it where that is no identifier. */
 void text_symbol(Text *t, const KVar *v, const char *word);
 
-/* A float literal with '.' or exponent: shortest digits that read back as v, without dtype suffix. */
+/* A float literal with '.' or exponent: shortest digits that read back as v, without dtype suffix.
+ */
 void text_float(StrBuf *out, DType t, double v);
 /* " = {1, 2}" or " = @hash" of constant bytes. */
 void text_data(Text *t, DType dtype, const void *data, uint64_t n_elems);
@@ -74,8 +75,19 @@ const char *kmem_word(KMem m);
 const char *kmark_word(KLoopMark m);
 /* Infix operator's spelling and binding strength; NULL: printed as a call. */
 const char *kop_infix(KOp op, int *strength);
-enum { STRENGTH_SELECT = 1, STRENGTH_OR, STRENGTH_XOR, STRENGTH_AND, STRENGTH_CMP, STRENGTH_SHIFT,
-       STRENGTH_ADD, STRENGTH_DIV, STRENGTH_MUL, STRENGTH_UNARY, STRENGTH_POST };
+enum {
+    STRENGTH_SELECT = 1,
+    STRENGTH_OR,
+    STRENGTH_XOR,
+    STRENGTH_AND,
+    STRENGTH_CMP,
+    STRENGTH_SHIFT,
+    STRENGTH_ADD,
+    STRENGTH_DIV,
+    STRENGTH_MUL,
+    STRENGTH_UNARY,
+    STRENGTH_POST
+};
 
 /* print_kernel.c */
 void text_block(Text *t, const KBlock *b);

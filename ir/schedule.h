@@ -3,40 +3,40 @@
  * A Schedule is data chosen by a pass (passes/choose_schedules.c) and printed with the kernel; the
  * functions here open a stage into loops according to it. One template serves all contractions
  * (GEMM, convolution, depthwise): out axes are tiled into a register tile of rows x vectors, the
- * reduction runs inside, the epilogue (finish) is applied at the store. Everything else is opened by
- * rows: outer axes in parallel, then each stage of the group over its inner axes, vectorised along
- * the axis that is contiguous in memory.
+ * reduction runs inside, the epilogue (finish) is applied at the store. Everything else is opened
+ * by rows: outer axes in parallel, then each stage of the group over its inner axes, vectorised
+ * along the axis that is contiguous in memory.
  *
- * Sizes that do not divide are peeled: the remainder gets loops of its own with a smaller tile, so the
- * interior carries no tests. Only a vector that sticks out of a dense row is masked. */
+ * Sizes that do not divide are peeled: the remainder gets loops of its own with a smaller tile, so
+ * the interior carries no tests. Only a vector that sticks out of a dense row is masked. */
 #ifndef SMELT_IR_SCHEDULE_H
 #define SMELT_IR_SCHEDULE_H
 
 #include "ir/define.h"
 
 typedef struct Schedule {
-    int vec_axis;     /* axis of the output whose neighbours are lanes; -1: scalar */
-    int lanes;        /* elements per vector */
-    int n_vecs;       /* vectors of the register tile along vec_axis */
-    int row_axis[2];  /* axes tiled into rows, outer first; -1: none */
-    int rows[2];      /* their tile sizes */
-    int unroll;       /* copies of the innermost reduction loop's body */
+    int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
+    int lanes;       /* elements per vector */
+    int n_vecs;      /* vectors of the register tile along vec_axis */
+    int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
+    int rows[2];     /* their tile sizes */
+    int unroll;      /* copies of the innermost reduction loop's body */
 } Schedule;
 
-/* Does the stage fit the contraction template, and with which axes? Fills everything but tile sizes.
- * Requires layouts. */
+/* Does the stage fit the contraction template, and with which axes? Fills everything but tile
+ * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
 /* Tile sizes by the cost model: vectors and rows that waste least within the register file. */
 void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
 /* Loops of a contraction. */
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
 
-/* Loops of a group: stages (maps, reductions, scans) that share their n_outer leading axes and run one
- * after the other for each outer index. A single stage is a group with n_outer 0. A reduction's result
- * that only later stages of the group read, at the same outer index, stays in a register: those are
- * listed in `local`. */
-void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer, KTensor *const *local,
-                        int n_local, KBuild *b);
+/* Loops of a group: stages (maps, reductions, scans) that share their n_outer leading axes and run
+ * one after the other for each outer index. A single stage is a group with n_outer 0. A reduction's
+ * result that only later stages of the group read, at the same outer index, stays in a register:
+ * those are listed in `local`. */
+void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
+                        KTensor *const *local, int n_local, KBuild *b);
 
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);

@@ -26,11 +26,11 @@ typedef struct Contract {
     KBuild *b;
     const Stage *s;
     const Schedule *sch;
-    Binding outer;              /* axes that are not tiled, and row/vector tile starts */
-    const KExpr *row_start[2];  /* first row of the tile */
-    const KExpr *vec_start;     /* first element of the tile along vec_axis */
-    int rows[2], n_vecs;        /* of this tile */
-    bool masked;                /* the last vector sticks out of the output's memory */
+    Binding outer;             /* axes that are not tiled, and row/vector tile starts */
+    const KExpr *row_start[2]; /* first row of the tile */
+    const KExpr *vec_start;    /* first element of the tile along vec_axis */
+    int rows[2], n_vecs;       /* of this tile */
+    bool masked;               /* the last vector sticks out of the output's memory */
     KBuf *acc;
 } Contract;
 
@@ -48,7 +48,8 @@ const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int6
     return k_var(b->k, s->var);
 }
 
-/* ---- which axes ------------------------------------------------------------------------------------ */
+/* ---- which axes
+ * ------------------------------------------------------------------------------------ */
 
 static bool reads_blocked(const KTensor *t, int axis) {
     return t->layout.block > 1 && t->layout.block_axis == axis;
@@ -66,8 +67,10 @@ int tensor_contiguous_axis(const KTensor *t) {
 
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out) {
     KCtx *k = p->m->k;
-    int elem = dtype_bytes(s->acc->dtype), axis = s->form == FORM_CONTRACT ? tensor_contiguous_axis(s->out) : -1;
-    *out = (Schedule){.vec_axis = -1, .lanes = 1, .n_vecs = 1, .row_axis = {-1, -1}, .rows = {1, 1}, .unroll = 1};
+    int elem = dtype_bytes(s->acc->dtype),
+        axis = s->form == FORM_CONTRACT ? tensor_contiguous_axis(s->out) : -1;
+    *out = (Schedule){
+        .vec_axis = -1, .lanes = 1, .n_vecs = 1, .row_axis = {-1, -1}, .rows = {1, 1}, .unroll = 1};
     if (axis < 0) return false;
     out->lanes = target_lanes(t, elem);
     if (s->out->layout.block > 1 && s->out->layout.block != out->lanes) return false;
@@ -82,10 +85,11 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     return true;
 }
 
-/* ---- tile sizes ------------------------------------------------------------------------------------ */
+/* ---- tile sizes
+ * ------------------------------------------------------------------------------------ */
 
-/* Cost of covering n with tiles of `tile`: full tiles and a remainder, per element, given a per-tile
- * cost that models loads against multiply-adds. Lower is better. */
+/* Cost of covering n with tiles of `tile`: full tiles and a remainder, per element, given a
+ * per-tile cost that models loads against multiply-adds. Lower is better. */
 static double tile_cost(int64_t n_rows, int rows, int64_t n_vecs, int vecs) {
     double cost = 0;
     for (int er = 0; er < 2; er++)
@@ -93,8 +97,8 @@ static double tile_cost(int64_t n_rows, int rows, int64_t n_vecs, int vecs) {
             int64_t r = er ? n_rows % rows : rows, v = ev ? n_vecs % vecs : vecs;
             int64_t count = (er ? r > 0 : n_rows / rows) * (ev ? v > 0 : n_vecs / vecs);
             if (!count || !r || !v) continue;
-            /* two FMA ports, two load ports (broadcasts fold into the FMA for one use), and latency:
-             * 4 cycles x 2 ports need 8 independent accumulators */
+            /* two FMA ports, two load ports (broadcasts fold into the FMA for one use), and
+             * latency: 4 cycles x 2 ports need 8 independent accumulators */
             double fma = (double)(r * v) / 2, load = (double)(v + r) / 2, latency = 4;
             double cycles = fma > load ? fma : load;
             if (cycles < latency) cycles = latency;
@@ -105,7 +109,8 @@ static double tile_cost(int64_t n_rows, int rows, int64_t n_vecs, int vecs) {
 
 static int64_t known_dim(const Stage *s, int axis, int64_t otherwise) {
     int64_t n;
-    return axis >= 0 && shape_dim_int((Shape){s->out->rank, s->out->dims}, axis, &n) ? n : otherwise;
+    return axis >= 0 && shape_dim_int((Shape){s->out->rank, s->out->dims}, axis, &n) ? n
+                                                                                     : otherwise;
 }
 
 void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch) {
@@ -124,8 +129,8 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
                 if (used > limit || (r0 > 1 && r1 < inner)) continue;
                 double cost = tile_cost(inner, r1, n_vecs, v);
                 /* several outer rows at once only where the inner axis is short */
-                cost = r0 == 1 ? cost * (double)outer
-                               : tile_cost(outer * inner, r0 * r1, n_vecs, v);
+                cost =
+                    r0 == 1 ? cost * (double)outer : tile_cost(outer * inner, r0 * r1, n_vecs, v);
                 if (cost < best * 0.999) {
                     best = cost;
                     sch->n_vecs = v;
@@ -135,14 +140,16 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
             }
     int64_t last = 0;
     bool is_const = s->n_red && k_is_int(s->red_extent[s->n_red - 1], &last);
-    sch->unroll = is_const && last % 4 == 0 && sch->rows[0] * sch->rows[1] * sch->n_vecs <= 24 ? 2 : 1;
+    sch->unroll =
+        is_const && last % 4 == 0 && sch->rows[0] * sch->rows[1] * sch->n_vecs <= 24 ? 2 : 1;
 }
 
 const char *schedule_text(Arena *a, const Schedule *s) {
     return arena_printf(a, "t%dx%dx%d_v%d", s->rows[0], s->rows[1], s->n_vecs, s->lanes);
 }
 
-/* ---- the reduction --------------------------------------------------------------------------------- */
+/* ---- the reduction
+ * --------------------------------------------------------------------------------- */
 
 typedef struct BlockScan {
     const Stage *s;
@@ -154,7 +161,8 @@ static void note_block(const KExpr *e, void *user) {
     if (e->op != KO_at) return;
     for (int a = 0; a < e->u.tensor->rank; a++)
         for (int r = 0; r < scan->s->n_red; r++)
-            if (reads_blocked(e->u.tensor, a) && e->arg[a]->op == KO_var && e->arg[a]->u.var == scan->s->red[r])
+            if (reads_blocked(e->u.tensor, a) && e->arg[a]->op == KO_var &&
+                e->arg[a]->u.var == scan->s->red[r])
                 scan->block[r] = e->u.tensor->layout.block;
 }
 
@@ -220,7 +228,9 @@ static void emit_reduction(Contract *c, const BlockScan *scan, int r, const Bind
         if (!count) continue;
         Binding next = *red;
         const KExpr *start = k_int(k, n / split * split), *step;
-        if (!part) start = k_mul(k, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, k_int(k, count)), k_int(k, split));
+        if (!part)
+            start = k_mul(k, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, k_int(k, count)),
+                          k_int(k, split));
         step = kb_for(c->b, inner_mark, s->red[r]->name, k_int(k, part ? count : split));
         bind(&next, s->red[r], k_add(k, start, step));
         emit_reduction(c, scan, r + 1, &next);
@@ -262,7 +272,8 @@ static void emit_tile(Contract *c) {
     emit_store(c);
 }
 
-/* ---- tiles and their remainders --------------------------------------------------------------------- */
+/* ---- tiles and their remainders
+ * --------------------------------------------------------------------- */
 
 typedef struct TiledAxis {
     int axis, tile;
@@ -374,9 +385,11 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, 
     KCtx *k = p->m->k;
     Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch};
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
-    TiledAxis row[2], vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes, s->out->dims[sch->vec_axis]);
+    TiledAxis row[2],
+        vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes, s->out->dims[sch->vec_axis]);
     for (int i = 0; i < 2; i++)
-        row[i] = tiled_axis(k, sch->row_axis[i], sch->rows[i], sch->row_axis[i] < 0 ? one : s->out->dims[sch->row_axis[i]]);
+        row[i] = tiled_axis(k, sch->row_axis[i], sch->rows[i],
+                            sch->row_axis[i] < 0 ? one : s->out->dims[sch->row_axis[i]]);
     /* one parallel index over batch axes, vector tiles and row tiles, the last varying fastest */
     const KExpr *extent[MAX_RANK + 3], *total = one;
     int n = 0, batch[MAX_RANK], n_batch = 0;
@@ -397,7 +410,8 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, 
     def_unflatten(k, t, extent, n, index);
     for (int i = 0; i < n; i++) {
         int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        index[i] = k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
+        index[i] =
+            k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
     }
     for (int i = 0; i < n_batch; i++) bind(&c.outer, s->axis[batch[i]], index[i]);
     vec.at = index[n_batch];

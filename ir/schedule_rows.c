@@ -1,10 +1,10 @@
 /* Row-wise opening: maps, reductions and scans, alone or in groups that share outer axes.
  *
- * A stage's loops follow its output's memory: axes in layout order, a blocked axis split into blocks
- * (in place) and lanes (innermost). Leading loops are flattened into one parallel index until what is
- * left per iteration is worth it; the innermost contiguous loop is vectorised, its remainder is a
- * narrower vector. A reduction whose input is contiguous along a reduced axis keeps several vectors
- * of partial results and folds them by halves at the end. */
+ * A stage's loops follow its output's memory: axes in layout order, a blocked axis split into
+ * blocks (in place) and lanes (innermost). Leading loops are flattened into one parallel index
+ * until what is left per iteration is worth it; the innermost contiguous loop is vectorised, its
+ * remainder is a narrower vector. A reduction whose input is contiguous along a reduced axis keeps
+ * several vectors of partial results and folds them by halves at the end. */
 #include <string.h>
 
 #include "ir/schedule.h"
@@ -23,7 +23,7 @@ typedef struct Rows {
 /* One loop of a stage: the axis it walks and the step of the axis per iteration. */
 typedef struct RowLoop {
     int axis;
-    int64_t step;         /* block size for the loop over blocks, else 1 */
+    int64_t step; /* block size for the loop over blocks, else 1 */
     const KExpr *extent;
 } RowLoop;
 
@@ -33,7 +33,8 @@ typedef struct RowNest {
     const KExpr *index[MAX_RANK]; /* of each axis, as bound so far; NULL: zero so far */
 } RowNest;
 
-/* ---- loops of a stage --------------------------------------------------------------------------------- */
+/* ---- loops of a stage
+ * --------------------------------------------------------------------------------- */
 
 static RowNest nest_of(KCtx *k, const Stage *s, int n_outer, const KExpr *const *outer) {
     RowNest nest = {.n = 0};
@@ -47,8 +48,10 @@ static RowNest nest_of(KCtx *k, const Stage *s, int n_outer, const KExpr *const 
         if (s->form == FORM_SCAN && axis == s->scan_axis) continue;
         bool blocked = l->block > 1 && axis == l->block_axis;
         const KExpr *extent = s->out->dims[axis];
-        if (blocked) extent = k_fdiv(k, k_add(k, extent, k_int(k, l->block - 1)), k_int(k, l->block));
-        if (!k_is_value(extent, 1)) nest.loop[nest.n++] = (RowLoop){axis, blocked ? l->block : 1, extent};
+        if (blocked)
+            extent = k_fdiv(k, k_add(k, extent, k_int(k, l->block - 1)), k_int(k, l->block));
+        if (!k_is_value(extent, 1))
+            nest.loop[nest.n++] = (RowLoop){axis, blocked ? l->block : 1, extent};
     }
     if (l->block > 1 && l->block_axis >= n_outer)
         nest.loop[nest.n++] = (RowLoop){l->block_axis, 1, k_int(k, l->block)};
@@ -76,7 +79,9 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
     const KExpr *t = kb_for(r->b, mark, "row", total);
     def_unflatten(r->k, t, extent, n_flat, index);
     for (int i = 0; i < n_flat; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi < 1 ? 0 : extent[i]->hi - 1;
+        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX
+                     : extent[i]->hi < 1        ? 0
+                                                : extent[i]->hi - 1;
         nest_bind(r->k, nest, &nest->loop[i], kb_let_within(r->b, "i", index[i], hi));
     }
     memmove(nest->loop, nest->loop + n_flat, sizeof nest->loop[0] * (size_t)(nest->n - n_flat));
@@ -87,12 +92,14 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
 static int flat_loops(const RowNest *nest) {
     double inner = 1;
     int n = nest->n;
-    while (n > 0 && (n == nest->n || inner * extent_estimate(nest->loop[n - 1].extent) <= INNER_ELEMS))
+    while (n > 0 &&
+           (n == nest->n || inner * extent_estimate(nest->loop[n - 1].extent) <= INNER_ELEMS))
         inner *= extent_estimate(nest->loop[--n].extent);
     return n;
 }
 
-/* ---- element expressions ---------------------------------------------------------------------------------- */
+/* ---- element expressions
+ * ---------------------------------------------------------------------------------- */
 
 static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
     const Rows *r = user;
@@ -104,7 +111,8 @@ static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
 
 static const KExpr *open_expr(Rows *r, const Stage *s, const RowNest *nest, const KExpr *e) {
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < s->out->rank; i++) index[i] = nest->index[i] ? nest->index[i] : k_int(r->k, 0);
+    for (int i = 0; i < s->out->rank; i++)
+        index[i] = nest->index[i] ? nest->index[i] : k_int(r->k, 0);
     e = k_subst(r->k, e, s->axis, index, s->out->rank);
     if (r->n_local) e = k_rewrite(r->k, e, read_local, r);
     return expr_open(r->p, e);
@@ -117,12 +125,14 @@ static void store_out(Rows *r, const Stage *s, const RowNest *nest, const KExpr 
             kb_store(r->b, r->local_buf[i], k_int(r->k, 0), value);
             return;
         }
-    for (int i = 0; i < s->out->rank; i++) index[i] = nest->index[i] ? nest->index[i] : k_int(r->k, 0);
+    for (int i = 0; i < s->out->rank; i++)
+        index[i] = nest->index[i] ? nest->index[i] : k_int(r->k, 0);
     KTensor *root = tensor_root(r->k, s->out, &offset);
     kb_store(r->b, root->buf, k_add(r->k, tensor_flat_index(r->k, s->out, index), offset), value);
 }
 
-/* ---- reductions --------------------------------------------------------------------------------------------- */
+/* ---- reductions
+ * --------------------------------------------------------------------------------------------- */
 
 static const KExpr *neutral(KCtx *k, KOp fold, DType t) {
     int64_t lo = dtype_is_signed(t) ? INT64_MIN >> (64 - dtype_info[t].bits) : 0;
@@ -191,7 +201,8 @@ static KBuf *open_fold_lanes(Rows *r, const Stage *s, const RowNest *nest, int l
         kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), neutral(k, s->fold, s->acc->dtype));
         kb_end(r->b);
     }
-    for (int i = 0; i < last; i++) red[i] = kb_for(r->b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+    for (int i = 0; i < last; i++)
+        red[i] = kb_for(r->b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
     const KExpr *n_chunks = k_fdiv(k, extent, chunk), *rest = k_fmod(k, extent, chunk);
     if (!k_is_value(n_chunks, 0)) {
         const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_chunks);
@@ -253,7 +264,8 @@ static void open_scan_element(Rows *r, const Stage *s, RowNest *nest) {
     const KExpr *extent = s->out->dims[s->scan_axis], *t = kb_for(r->b, LOOP_SERIAL, "t", extent);
     nest->index[s->scan_axis] = s->scan_reverse ? k_sub(k, k_sub(k, extent, k_int(k, 1)), t) : t;
     for (int i = 0; i < s->n_states; i++)
-        next[i] = kb_let(r->b, "next", open_expr(r, s, nest, k_subst(k, s->step[i], s->state, now, s->n_states)));
+        next[i] = kb_let(r->b, "next",
+                         open_expr(r, s, nest, k_subst(k, s->step[i], s->state, now, s->n_states)));
     for (int i = 0; i < s->n_states; i++) kb_store(r->b, state[i], zero, next[i]);
     store_out(r, s, nest, open_expr(r, s, nest, k_subst(k, s->body, s->state, next, s->n_states)));
     kb_end(r->b);
@@ -279,16 +291,21 @@ static void open_element(Rows *r, const Stage *s, RowNest *nest) {
     if (guarded) kb_end(r->b);
 }
 
-/* ---- one stage ------------------------------------------------------------------------------------------------ */
+/* ---- one stage
+ * ------------------------------------------------------------------------------------------------
+ */
 
-/* The innermost loop: whole vectors, then one narrower vector (or, for symbolic sizes, single ones). */
-static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop, int lanes) {
+/* The innermost loop: whole vectors, then one narrower vector (or, for symbolic sizes, single
+ * ones). */
+static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
+                             int lanes) {
     KCtx *k = r->k;
     const KExpr *width = k_int(k, lanes), *n_full = k_fdiv(k, loop->extent, width);
     int64_t rest;
     if (!k_is_value(n_full, 0)) {
         RowNest inner = *nest;
-        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full), *l = kb_for(r->b, LOOP_VECTOR, "l", width);
+        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full),
+                    *l = kb_for(r->b, LOOP_VECTOR, "l", width);
         nest_bind(k, &inner, loop, k_add(k, k_mul(k, c, width), l));
         open_element(r, s, &inner);
         kb_end(r->b);
@@ -336,7 +353,9 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     while (n_loops--) kb_end(r->b);
 }
 
-/* ---- flat maps -------------------------------------------------------------------------------------------------- */
+/* ---- flat maps
+ * --------------------------------------------------------------------------------------------------
+ */
 
 typedef struct FlatCheck {
     KCtx *k;
@@ -355,12 +374,14 @@ static void note_not_flat(const KExpr *e, void *user) {
     }
     bool constant = !e->var_mask, same = t->rank == c->s->out->rank && e->n_args == t->rank;
     for (int i = 0; same && i < t->rank; i++)
-        same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] && t->dims[i] == c->s->out->dims[i];
+        same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] &&
+               t->dims[i] == c->s->out->dims[i];
     same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo;
     if (!same && !constant) c->is_flat = false;
 }
 
-/* A map all of whose reads are at its own element, in the same memory order: one loop over memory. */
+/* A map all of whose reads are at its own element, in the same memory order: one loop over memory.
+ */
 static bool is_flat_map(KCtx *k, const Stage *s) {
     if (s->form != FORM_MAP || s->out->layout.has_halo) return false;
     FlatCheck c = {k, s, true};
@@ -398,7 +419,8 @@ static void open_flat_map(Rows *r, const Stage *s) {
     const KExpr *size = k_int(k, chunk), *n_chunks = k_fdiv(k, n, size), *tail = k_fmod(k, n, size);
     /* all whole chunks, the remainder in the last iteration of the same loop */
     const KExpr *all = k_fdiv(k, k_add(k, n, k_int(k, chunk - 1)), size);
-    const KExpr *c = kb_for(r->b, total >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "chunk", all);
+    const KExpr *c =
+        kb_for(r->b, total >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "chunk", all);
     const KExpr *start = k_mul(k, c, size);
     bool has_tail = !k_is_value(tail, 0);
     if (!k_is_value(n_chunks, 0)) {
@@ -420,7 +442,9 @@ static void open_flat_map(Rows *r, const Stage *s) {
     kb_end(r->b);
 }
 
-/* ---- groups -------------------------------------------------------------------------------------------------------- */
+/* ---- groups
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static double stage_work(const Stage *s) {
     double work = 1;
@@ -441,8 +465,8 @@ static void open_single(Rows *r, const Stage *s) {
     if (n_flat) kb_end(r->b);
 }
 
-void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer, KTensor *const *local,
-                        int n_local, KBuild *b) {
+void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
+                        KTensor *const *local, int n_local, KBuild *b) {
     KCtx *k = p->m->k;
     Rows r = {.p = p, .k = k, .b = b, .local = local, .n_local = n_local};
     if (n == 1 && !n_local) {
@@ -460,7 +484,8 @@ void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
         outer[i] = kb_let_within(b, "i", outer[i], hi == INT64_MAX ? hi : hi < 1 ? 0 : hi - 1);
     }
     r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
-    for (int i = 0; i < n_local; i++) r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
+    for (int i = 0; i < n_local; i++)
+        r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
     for (int i = 0; i < n; i++) open_rest(&r, stages[i], nest_of(k, stages[i], n_outer, outer));
     kb_end(b);
 }

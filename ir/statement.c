@@ -39,7 +39,8 @@ void kblock_remove(KBlock *b, KStmt *s) {
     s->prev = s->next = NULL;
 }
 
-/* ---- builder ----------------------------------------------------------------------------------- */
+/* ---- builder -----------------------------------------------------------------------------------
+ */
 
 void kb_begin(KBuild *b, KCtx *k, KBlock *into) {
     *b = (KBuild){.k = k, .arena = kctx_arena(k), .depth = 1};
@@ -117,7 +118,8 @@ void kb_comment(KBuild *b, const char *text) {
     append(b, KS_COMMENT)->text = text;
 }
 
-/* ---- whole blocks -------------------------------------------------------------------------------- */
+/* ---- whole blocks
+ * -------------------------------------------------------------------------------- */
 
 KStmt *kernel_parallel_loop(const Kernel *kn) {
     KStmt *s = kn->body.first;
@@ -146,13 +148,15 @@ void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *use
         if (s->value) k_visit(k, s->value, fn, user);
         for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
             if (s->args[i].offset) k_visit(k, s->args[i].offset, fn, user);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) k_visit(k, s->scalars[i], fn, user);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+            k_visit(k, s->scalars[i], fn, user);
         kblock_visit(k, &s->body, fn, user);
         kblock_visit(k, &s->other, fn, user);
     }
 }
 
-/* ---- signatures ------------------------------------------------------------------------------------ */
+/* ---- signatures
+ * ------------------------------------------------------------------------------------ */
 
 /* Numbers things in order of first appearance. Pointers are keys; tables are small and linear. */
 typedef struct Numbering {

@@ -11,7 +11,7 @@ typedef struct TargetRow {
 } TargetRow;
 
 static const TargetRow rows[] = {
-#define TARGET(row_name, row_arch, row_needs, ...) \
+#define TARGET(row_name, row_arch, row_needs, ...)                                                 \
     {.arch = row_arch, .needs = row_needs, .target = {.name = #row_name, __VA_ARGS__}},
 #define CPU(name, arch, features)
 #include "ir/targets.def"
@@ -56,8 +56,9 @@ static bool has_all(const char *features, const char *cpu_features, const char *
 static const char *arch_of(const char *triple) {
     static const struct {
         const char *prefix, *arch;
-    } known[] = {{"x86_64", "x86_64"}, {"amd64", "x86_64"}, {"aarch64", "aarch64"}, {"arm64", "aarch64"},
-                 {"arm", "arm"}, {"thumb", "arm"}, {"riscv64", "riscv64"}};
+    } known[] = {{"x86_64", "x86_64"},  {"amd64", "x86_64"}, {"aarch64", "aarch64"},
+                 {"arm64", "aarch64"},  {"arm", "arm"},      {"thumb", "arm"},
+                 {"riscv64", "riscv64"}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strncmp(triple, known[i].prefix, strlen(known[i].prefix))) return known[i].arch;
     return intern_bytes(triple, strcspn(triple, "-"));
@@ -75,11 +76,13 @@ static const char *join_features(const char *cpu_features, const char *features)
 }
 
 bool target_has(const Target *t, const char *feature) {
-    static const char *const x86_implied[][2] = {
-        {"avx512vnni", "avx512f"}, {"avx512bw", "avx512f"}, {"avx512vl", "avx512f"},
-        {"avx512dq", "avx512f"}, {"avx512f", "avx2"}, {"avx512f", "fma"}, {"avx512f", "f16c"},
-        {"avxvnni", "avx2"}, {"avx2", "avx"}, {"fma", "avx"}, {"f16c", "avx"}, {"avx", "sse4.2"},
-        {"sse4.2", "sse4.1"}, {"sse4.1", "ssse3"}};
+    static const char *const x86_implied[][2] = {{"avx512vnni", "avx512f"}, {"avx512bw", "avx512f"},
+                                                 {"avx512vl", "avx512f"},   {"avx512dq", "avx512f"},
+                                                 {"avx512f", "avx2"},       {"avx512f", "fma"},
+                                                 {"avx512f", "f16c"},       {"avxvnni", "avx2"},
+                                                 {"avx2", "avx"},           {"fma", "avx"},
+                                                 {"f16c", "avx"},           {"avx", "sse4.2"},
+                                                 {"sse4.2", "sse4.1"},      {"sse4.1", "ssse3"}};
     int state = feature_state(t->features, feature, strlen(feature));
     if (state) return state > 0;
     if (strcmp(t->arch, "x86_64")) return false;
@@ -91,10 +94,12 @@ bool target_has(const Target *t, const char *feature) {
 const Target *target_resolve(Arena *a, const char *triple, const char *cpu, const char *features) {
     const char *arch = arch_of(triple), *cpu_features = "";
     for (size_t i = 0; i < sizeof cpus / sizeof cpus[0]; i++)
-        if (!strcmp(cpus[i].name, cpu) && !strcmp(cpus[i].arch, arch)) cpu_features = cpus[i].features;
+        if (!strcmp(cpus[i].name, cpu) && !strcmp(cpus[i].arch, arch))
+            cpu_features = cpus[i].features;
     const TargetRow *best = &rows[0];
     for (size_t i = 1; i < sizeof rows / sizeof rows[0]; i++)
-        if (!strcmp(rows[i].arch, arch) && has_all(features, cpu_features, rows[i].needs)) best = &rows[i];
+        if (!strcmp(rows[i].arch, arch) && has_all(features, cpu_features, rows[i].needs))
+            best = &rows[i];
     Target *t = arena_new(a, Target);
     *t = best->target;
     t->triple = intern(triple);

@@ -9,20 +9,21 @@
 #include "ir/support/arena.h"
 
 typedef struct Target {
-    const char *name;     /* row of targets.def: avx512, avx2, neon, ... ; appears in kernel symbols */
-    const char *triple;   /* LLVM's */
-    const char *cpu;      /* LLVM's */
-    const char *features; /* LLVM's: "+avx2,+fma"; those of a known cpu first, then what was given */
-    const char *arch;     /* x86_64, aarch64, arm, riscv64, ... */
-    int vector_bytes;     /* width of the vectors schedules use; 4 means scalar */
+    const char *name; /* row of targets.def: avx512, avx2, neon, ... ; appears in kernel symbols */
+    const char *triple; /* LLVM's */
+    const char *cpu;    /* LLVM's */
+    const char
+        *features;    /* LLVM's: "+avx2,+fma"; those of a known cpu first, then what was given */
+    const char *arch; /* x86_64, aarch64, arm, riscv64, ... */
+    int vector_bytes; /* width of the vectors schedules use; 4 means scalar */
     int fast_vector_bytes; /* under --fast-math, where vectors break IEEE's rules; 0: the same */
     int n_vector_regs;
-    bool fma;             /* fused multiply-add is fast: schedules may choose it */
-    bool dot4;            /* four-way u8 x i8 dot product instruction */
+    bool fma;  /* fused multiply-add is fast: schedules may choose it */
+    bool dot4; /* four-way u8 x i8 dot product instruction */
     int pointer_bytes;
     int l1_bytes, l2_bytes;
     int tile_rows, tile_vecs; /* register tile of contractions: rows x vectors */
-    double gflops;        /* one core's peak, for the cost model */
+    double gflops;            /* one core's peak, for the cost model */
 } Target;
 
 /* A target from LLVM's triple, cpu and feature string (all resolved: never "native"). The feature

@@ -5,9 +5,11 @@
 #include "ir/define.h"
 #include "ir/graph.h"
 
-/* Every level that the module has at the moment; `after` is the pass that ran last. Returns true. */
+/* Every level that the module has at the moment; `after` is the pass that ran last. Returns true.
+ */
 bool verify_module(Module *m, const char *after);
-/* The levels alone. Shapes are required where has_shapes; math must be expanded where is_expanded. */
+/* The levels alone. Shapes are required where has_shapes; math must be expanded where is_expanded.
+ */
 void verify_graph(const Graph *g, bool has_shapes, const char *after);
 void verify_program(const DefProgram *p, const char *after);
 void verify_kernel(KCtx *k, const Kernel *kn, bool is_expanded, const char *after);

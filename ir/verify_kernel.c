@@ -1,5 +1,6 @@
-/* The invariants of kernel IR: variables bound and buffers declared before use, loop marks where they
- * may stand, dtypes that fit, nothing of the definition level left, and calls that fit kernels. */
+/* The invariants of kernel IR: variables bound and buffers declared before use, loop marks where
+ * they may stand, dtypes that fit, nothing of the definition level left, and calls that fit
+ * kernels. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,53 +19,65 @@ typedef struct KernelCheck {
     Arena *a;
 } KernelCheck;
 
-/* ---- expressions -------------------------------------------------------------------------------------- */
+/* ---- expressions
+ * -------------------------------------------------------------------------------------- */
 
 static void check_buffer(const KernelCheck *c, const KBuf *b) {
-    bool is_known = c->is_entry && b->mem != MEM_PARAM ? b->mem != MEM_NONE : textmap_get(&c->declared, b) != NULL;
-    BUG_IF(!is_known, "after %s: %s uses buffer '%s', which is not declared", c->after, c->name, b->name);
+    bool is_known = c->is_entry && b->mem != MEM_PARAM ? b->mem != MEM_NONE
+                                                       : textmap_get(&c->declared, b) != NULL;
+    BUG_IF(!is_known, "after %s: %s uses buffer '%s', which is not declared", c->after, c->name,
+           b->name);
 }
 
 static void check_arith(const KernelCheck *c, const KExpr *e) {
     int first = e->op == KO_select ? 1 : 0;
     if (e->op == KO_dot4_us) {
-        for (int i = 0; i < 3; i++) BUG_IF(e->arg[i]->dtype != DT_I32, "after %s: %s: dot4_us of %s", c->after, c->name,
-                                           dtype_info[e->arg[i]->dtype].name);
+        for (int i = 0; i < 3; i++)
+            BUG_IF(e->arg[i]->dtype != DT_I32, "after %s: %s: dot4_us of %s", c->after, c->name,
+                   dtype_info[e->arg[i]->dtype].name);
         return;
     }
     for (int i = first; i < e->n_args; i++)
-        BUG_IF(e->arg[i]->dtype != e->dtype, "after %s: %s: %s of %s gives %s", c->after, c->name, kop_info[e->op].name,
-               dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);
+        BUG_IF(e->arg[i]->dtype != e->dtype, "after %s: %s: %s of %s gives %s", c->after, c->name,
+               kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);
 }
 
 static void check_node(const KExpr *e, void *user) {
     const KernelCheck *c = user;
     const KOpInfo *o = &kop_info[e->op];
-    BUG_IF(e->op == KO_NONE || e->op >= KO_COUNT, "after %s: %s has an expression without operation", c->after, c->name);
+    BUG_IF(e->op == KO_NONE || e->op >= KO_COUNT,
+           "after %s: %s has an expression without operation", c->after, c->name);
     BUG_IF(e->op == KO_at, "after %s: %s reads a tensor that was not opened", c->after, c->name);
-    BUG_IF(o->n_args >= 0 && e->n_args != o->n_args, "after %s: %s: %s has %d operands", c->after, c->name, o->name, e->n_args);
+    BUG_IF(o->n_args >= 0 && e->n_args != o->n_args, "after %s: %s: %s has %d operands", c->after,
+           c->name, o->name, e->n_args);
     switch (o->class) {
     case KC_NONE: break;
     case KC_LEAF:
         if (e->op != KO_var) break;
-        BUG_IF(e->u.var->kind == KV_AXIS, "after %s: axis '%s' in %s was not bound to a loop", c->after, e->u.var->name, c->name);
-        BUG_IF(!c->bound[e->u.var->id], "after %s: %s uses variable '%s' before it is bound", c->after, c->name, e->u.var->name);
+        BUG_IF(e->u.var->kind == KV_AXIS, "after %s: axis '%s' in %s was not bound to a loop",
+               c->after, e->u.var->name, c->name);
+        BUG_IF(!c->bound[e->u.var->id], "after %s: %s uses variable '%s' before it is bound",
+               c->after, c->name, e->u.var->name);
         break;
     case KC_MEM:
         check_buffer(c, e->u.buf);
-        BUG_IF(e->dtype != e->u.buf->dtype, "after %s: %s loads %s from '%s'", c->after, c->name, dtype_info[e->dtype].name,
-               e->u.buf->name);
-        BUG_IF(e->arg[0]->dtype != DT_I64, "after %s: %s indexes '%s' with %s", c->after, c->name, e->u.buf->name,
-               dtype_info[e->arg[0]->dtype].name);
-        BUG_IF(e->n_args > 1 && e->arg[1]->dtype != DT_BOOL, "after %s: a predicate in %s is no bool", c->after, c->name);
+        BUG_IF(e->dtype != e->u.buf->dtype, "after %s: %s loads %s from '%s'", c->after, c->name,
+               dtype_info[e->dtype].name, e->u.buf->name);
+        BUG_IF(e->arg[0]->dtype != DT_I64, "after %s: %s indexes '%s' with %s", c->after, c->name,
+               e->u.buf->name, dtype_info[e->arg[0]->dtype].name);
+        BUG_IF(e->n_args > 1 && e->arg[1]->dtype != DT_BOOL,
+               "after %s: a predicate in %s is no bool", c->after, c->name);
         break;
     case KC_ARITH: check_arith(c, e); break;
     case KC_CMP:
-        BUG_IF(e->dtype != DT_BOOL || e->arg[0]->dtype != e->arg[1]->dtype, "after %s: %s compares %s and %s", c->after,
-               c->name, dtype_info[e->arg[0]->dtype].name, dtype_info[e->arg[1]->dtype].name);
+        BUG_IF(e->dtype != DT_BOOL || e->arg[0]->dtype != e->arg[1]->dtype,
+               "after %s: %s compares %s and %s", c->after, c->name,
+               dtype_info[e->arg[0]->dtype].name, dtype_info[e->arg[1]->dtype].name);
         break;
     case KC_CONV: break;
-    case KC_MATH: BUG_IF(c->is_expanded, "after %s: %s still has %s", c->after, c->name, o->name); break;
+    case KC_MATH:
+        BUG_IF(c->is_expanded, "after %s: %s still has %s", c->after, c->name, o->name);
+        break;
     }
 }
 
@@ -75,11 +88,13 @@ static void check_expr(KernelCheck *c, const KExpr *e, DType t, const char *what
     k_visit(c->k, e, check_node, c);
 }
 
-/* ---- statements --------------------------------------------------------------------------------------- */
+/* ---- statements
+ * --------------------------------------------------------------------------------------- */
 
 static void bind(KernelCheck *c, const KVar *v) {
     BUG_IF(!v, "after %s: a statement of %s has no variable", c->after, c->name);
-    bool again = c->is_entry && v->kind == KV_SYMBOL; /* a size is read anew where it may have changed */
+    bool again =
+        c->is_entry && v->kind == KV_SYMBOL; /* a size is read anew where it may have changed */
     BUG_IF(c->bound[v->id] && !again, "after %s: %s binds '%s' twice", c->after, c->name, v->name);
     if (c->bound[v->id]) return;
     c->bound[v->id] = 1;
@@ -93,22 +108,27 @@ static void declare(KernelCheck *c, const KBuf *b) {
 
 static void check_alloc(KernelCheck *c, const KStmt *s) {
     int64_t n;
-    bool is_local = s->buf && (s->buf->mem == MEM_REG || s->buf->mem == MEM_STACK || s->buf->mem == MEM_SHARED);
+    bool is_local =
+        s->buf && (s->buf->mem == MEM_REG || s->buf->mem == MEM_STACK || s->buf->mem == MEM_SHARED);
     BUG_IF(!is_local, "after %s: %s allocates what is not local", c->after, c->name);
-    BUG_IF(!k_is_int(s->buf->n_elems, &n) || n < 0, "after %s: '%s' in %s has no constant size", c->after, s->buf->name, c->name);
+    BUG_IF(!k_is_int(s->buf->n_elems, &n) || n < 0, "after %s: '%s' in %s has no constant size",
+           c->after, s->buf->name, c->name);
     declare(c, s->buf);
 }
 
 static void check_call(KernelCheck *c, const KStmt *s) {
     const Kernel *kn = s->callee;
-    BUG_IF(!kn || (kn->n_params && !s->args) || (kn->n_scalars && !s->scalars), "after %s: a call lacks its arguments", c->after);
+    BUG_IF(!kn || (kn->n_params && !s->args) || (kn->n_scalars && !s->scalars),
+           "after %s: a call lacks its arguments", c->after);
     for (uint32_t i = 0; i < kn->n_params; i++) {
         const KArg *a = &s->args[i];
-        BUG_IF(!a->buf || a->buf->dtype != kn->params[i]->dtype, "after %s: argument %u of %s does not fit", c->after, i, kn->name);
+        BUG_IF(!a->buf || a->buf->dtype != kn->params[i]->dtype,
+               "after %s: argument %u of %s does not fit", c->after, i, kn->name);
         check_buffer(c, a->buf);
         if (a->offset) check_expr(c, a->offset, DT_I64, "offset");
     }
-    for (uint32_t i = 0; i < kn->n_scalars; i++) check_expr(c, s->scalars[i], kn->scalars[i]->dtype, "scalar");
+    for (uint32_t i = 0; i < kn->n_scalars; i++)
+        check_expr(c, s->scalars[i], kn->scalars[i]->dtype, "scalar");
 }
 
 static void check_block(KernelCheck *c, const KBlock *b, int depth);
@@ -117,10 +137,10 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
     int64_t n;
     bool is_fixed = s->mark == LOOP_VECTOR || s->mark == LOOP_UNROLL;
     check_expr(c, s->extent, DT_I64, "extent");
-    BUG_IF(is_fixed && !k_is_int(s->extent, &n), "after %s: a %s loop of %s has no constant extent", c->after,
-           kmark_word(s->mark), c->name);
-    BUG_IF(s->mark == LOOP_PARALLEL && (depth || c->is_entry), "after %s: %s has a parallel loop that is not outermost",
-           c->after, c->name);
+    BUG_IF(is_fixed && !k_is_int(s->extent, &n), "after %s: a %s loop of %s has no constant extent",
+           c->after, kmark_word(s->mark), c->name);
+    BUG_IF(s->mark == LOOP_PARALLEL && (depth || c->is_entry),
+           "after %s: %s has a parallel loop that is not outermost", c->after, c->name);
     bind(c, s->var);
     check_block(c, &s->body, depth + 1);
     c->bound[s->var->id] = 0;
@@ -128,7 +148,8 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
 
 static void check_place(const KernelCheck *c, const KStmt *s) {
     bool of_entry = s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN;
-    BUG_IF(of_entry && !c->is_entry, "after %s: %s holds a statement of the entry", c->after, c->name);
+    BUG_IF(of_entry && !c->is_entry, "after %s: %s holds a statement of the entry", c->after,
+           c->name);
 }
 
 static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
@@ -151,7 +172,8 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
         break;
     case KS_STORE:
         check_buffer(c, s->buf);
-        BUG_IF(s->buf->mem == MEM_CONST || s->buf->mem == MEM_INPUT, "after %s: %s stores into '%s'", c->after, c->name, s->buf->name);
+        BUG_IF(s->buf->mem == MEM_CONST || s->buf->mem == MEM_INPUT,
+               "after %s: %s stores into '%s'", c->after, c->name, s->buf->name);
         check_expr(c, s->index, DT_I64, "index");
         check_expr(c, s->value, s->buf->dtype, "value");
         break;
@@ -168,7 +190,8 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
 static void check_block(KernelCheck *c, const KBlock *b, int depth) {
     uint32_t n_vars = c->vars.n, n_bufs = c->bufs.n;
     for (const KStmt *s = b->first; s; s = s->next) {
-        BUG_IF((s->prev ? s->prev->next : b->first) != s || (s->next ? s->next->prev : b->last) != s,
+        BUG_IF((s->prev ? s->prev->next : b->first) != s ||
+                   (s->next ? s->next->prev : b->last) != s,
                "after %s: the links of a block in %s are broken", c->after, c->name);
         check_statement(c, s, depth);
     }
@@ -176,10 +199,13 @@ static void check_block(KernelCheck *c, const KBlock *b, int depth) {
     while (c->bufs.n > n_bufs) textmap_put(&c->declared, c->bufs.at[--c->bufs.n], NULL);
 }
 
-/* ---- kernels and the program ------------------------------------------------------------------------------ */
+/* ---- kernels and the program
+ * ------------------------------------------------------------------------------ */
 
-static void check_begin(KernelCheck *c, KCtx *k, const char *name, bool is_expanded, const char *after) {
-    *c = (KernelCheck){.after = after, .name = name, .k = k, .is_expanded = is_expanded, .a = arena_create()};
+static void check_begin(KernelCheck *c, KCtx *k, const char *name, bool is_expanded,
+                        const char *after) {
+    *c = (KernelCheck){
+        .after = after, .name = name, .k = k, .is_expanded = is_expanded, .a = arena_create()};
     c->bound = xmalloc(kctx_n_vars(k) + 1);
 }
 
@@ -196,7 +222,8 @@ void verify_kernel(KCtx *k, const Kernel *kn, bool is_expanded, const char *afte
     for (uint32_t i = 0; i < kn->n_scalars; i++) bind(&c, kn->scalars[i]);
     for (uint32_t i = 0; i < kn->n_params; i++) {
         const KBuf *b = kn->params[i];
-        BUG_IF(b->mem != MEM_PARAM || b->index != i, "after %s: parameter '%s' of %s is out of place", after, b->name, kn->name);
+        BUG_IF(b->mem != MEM_PARAM || b->index != i,
+               "after %s: parameter '%s' of %s is out of place", after, b->name, kn->name);
         declare(&c, b);
     }
     check_block(&c, &kn->body, 0);
@@ -205,8 +232,10 @@ void verify_kernel(KCtx *k, const Kernel *kn, bool is_expanded, const char *afte
 
 static void check_ios(const KModule *m, const KIo *io, uint32_t n, const char *after) {
     for (uint32_t i = 0; i < n; i++) {
-        BUG_IF(!io[i].buf || io[i].buf->dtype != io[i].dtype, "after %s: '%s' has no buffer of its dtype", after, io[i].name);
-        for (int a = 0; a < io[i].rank; a++) BUG_IF(!io[i].dims[a], "after %s: '%s' lacks dim %d", after, io[i].name, a);
+        BUG_IF(!io[i].buf || io[i].buf->dtype != io[i].dtype,
+               "after %s: '%s' has no buffer of its dtype", after, io[i].name);
+        for (int a = 0; a < io[i].rank; a++)
+            BUG_IF(!io[i].dims[a], "after %s: '%s' lacks dim %d", after, io[i].name, a);
     }
     (void)m;
 }
@@ -215,14 +244,17 @@ static void check_consts(const KModule *m, const char *after) {
     int64_t n;
     for (uint32_t i = 0; i < m->n_consts; i++) {
         const KBuf *b = m->consts[i];
-        BUG_IF(b->mem != MEM_CONST || b->index != i, "after %s: constant '%s' is out of place", after, b->name);
-        BUG_IF(!b->n_elems || !k_is_int(b->n_elems, &n) || (n && !b->data), "after %s: constant '%s' has no data", after, b->name);
+        BUG_IF(b->mem != MEM_CONST || b->index != i, "after %s: constant '%s' is out of place",
+               after, b->name);
+        BUG_IF(!b->n_elems || !k_is_int(b->n_elems, &n) || (n && !b->data),
+               "after %s: constant '%s' has no data", after, b->name);
     }
 }
 
 void verify_kmodule(const KModule *m, bool is_expanded, const char *after) {
     for (uint32_t i = 0; i < m->n_kernels; i++) {
-        BUG_IF(m->kernels[i]->id != i, "after %s: kernel '%s' has id %u", after, m->kernels[i]->name, m->kernels[i]->id);
+        BUG_IF(m->kernels[i]->id != i, "after %s: kernel '%s' has id %u", after,
+               m->kernels[i]->name, m->kernels[i]->id);
         verify_kernel(m->k, m->kernels[i], is_expanded, after);
     }
     check_ios(m, m->inputs, m->n_inputs, after);

@@ -1,12 +1,13 @@
 /* assign_layouts: blocked channels and zero halos for convolution nets.
  *
  * A convolution's result is stored in blocks of one vector of channels (NCHWc), and so is whatever
- * passes channels through (pooling, activations, additions). No conversion node exists: a stage that
- * reads a blocked tensor just indexes it so. Tensors that convolutions read beyond their border get a
- * halo of zeros around them, so that the interior and the border run the same code without tests.
+ * passes channels through (pooling, activations, additions). No conversion node exists: a stage
+ * that reads a blocked tensor just indexes it so. Tensors that convolutions read beyond their
+ * border get a halo of zeros around them, so that the interior and the border run the same code
+ * without tests.
  *
- * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs and
- * what programs read stay dense. Not done: layouts across regions. */
+ * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
+ * and what programs read stay dense. Not done: layouts across regions. */
 #include "passes/pass.h"
 
 enum { MAX_HALO = 16 };
@@ -91,8 +92,8 @@ typedef struct BorderRead {
 
 static void note_border_read(const KExpr *e, void *user) {
     BorderRead *b = user;
-    if (e->op == KO_at && at_pred(e) && !has_free_layout(e->u.tensor) && !e->u.tensor->data && e->u.tensor->rank >= 3 &&
-        shape_is_const((Shape){e->u.tensor->rank, e->u.tensor->dims}))
+    if (e->op == KO_at && at_pred(e) && !has_free_layout(e->u.tensor) && !e->u.tensor->data &&
+        e->u.tensor->rank >= 3 && shape_is_const((Shape){e->u.tensor->rank, e->u.tensor->dims}))
         b->t = e->u.tensor;
 }
 
@@ -113,7 +114,8 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     KTensor *copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
     Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < copy->rank; i++) index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
+    for (int i = 0; i < copy->rank; i++)
+        index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
     c->body = k_at(k, b.t, index, copy->rank);
     c->movement = true;
     Redirect r = {b.t, copy};

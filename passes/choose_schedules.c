@@ -3,9 +3,9 @@
  * Before:  y[m, n] = sum_k x[m, k] * w[k, n]
  * After:   w'[k, n] = w[k, n], stored as [n / nt][k][n mod nt];  y = sum x * w', schedule t6x4_v16
  *
- * The right factor is materialised in the order in which the template reads it: at compile time when
- * it is constant, otherwise by a stage of its own, unless it can be read in place. Requires layouts.
- * Leaves Stage.schedule; a contraction without one is opened by rows. */
+ * The right factor is materialised in the order in which the template reads it: at compile time
+ * when it is constant, otherwise by a stage of its own, unless it can be read in place. Requires
+ * layouts. Leaves Stage.schedule; a contraction without one is opened by rows. */
 #include <string.h>
 
 #include "ir/schedule.h"
@@ -67,7 +67,8 @@ static bool fills_vectors(const Stage *s, const Schedule *sch) {
     return k_is_int(s->out->dims[sch->vec_axis], &n) && n % sch->lanes == 0;
 }
 
-/* The variables of e that index it: axes first (the vector axis last of them), then reduction axes. */
+/* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
+ */
 static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch, KVar **var,
                        const KExpr **extent, int *vec_at) {
     int n = 0;
@@ -134,9 +135,12 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     if (!fits) return;
     KVar *lane = s->axis[sch.vec_axis];
     bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && (!reads_vectors(k, s, s->lhs, &sch) || (!fills_vectors(s, &sch) && s->out->layout.block <= 1))) return;
+    if (shared && (!reads_vectors(k, s, s->lhs, &sch) ||
+                   (!fills_vectors(s, &sch) && s->out->layout.block <= 1)))
+        return;
     schedule_contract_tile(p, s, p->m->target, &sch);
-    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) && reads_vectors(k, s, s->rhs, &sch);
+    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) &&
+                    reads_vectors(k, s, s->rhs, &sch);
     if (!in_place && !pack_factor(p, s, &sch)) return;
     s->schedule = arena_copy(p->arena, &sch, sizeof sch);
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, &sch),

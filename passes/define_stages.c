@@ -4,9 +4,9 @@
  * After:   %3[i, j] = at(%1; i, j) + at(%2; i, j)
  *
  * Requires shapes. Leaves Module.defs, one DefProgram for the main graph and one for each region;
- * every graph output has a tensor of its own that a stage of the program writes, so that results can
- * be produced in the caller's memory: an output that is an input, a constant, another output or an
- * outer value is copied. It does not fuse anything. */
+ * every graph output has a tensor of its own that a stage of the program writes, so that results
+ * can be produced in the caller's memory: an output that is an input, a constant, another output or
+ * an outer value is copied. It does not fuse anything. */
 #include <string.h>
 
 #include "passes/pass.h"
@@ -23,7 +23,8 @@ static KTensor *copy_tensor(DefProgram *p, KTensor *t) {
     KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
     Stage *s = program_add_stage(p, NULL, FORM_MAP, copy, NULL);
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < t->rank; i++) index[i] = k_is_value(t->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    for (int i = 0; i < t->rank; i++)
+        index[i] = k_is_value(t->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
     s->body = k_at(k, t, index, t->rank);
     s->movement = s->view = true;
     s->node = t->def ? t->def->node : p->last->prev ? p->last->prev->node : NULL;

@@ -1,7 +1,7 @@
 /* Evaluation at compile time: a stage or a node whose inputs are all constant becomes data.
  *
- * The stage is opened into a kernel like any other and run by the module's run_kernel hook (compiled
- * code, for large ones) or by the interpreter, so folding has the meaning of running. */
+ * The stage is opened into a kernel like any other and run by the module's run_kernel hook
+ * (compiled code, for large ones) or by the interpreter, so folding has the meaning of running. */
 #include <string.h>
 
 #include "ir/interpret.h"
@@ -11,8 +11,8 @@
 
 static const uint64_t LARGEST_CONSTANT = UINT64_C(2) << 30;
 
-/* The tensors whose bytes a stage touches: the roots of what it reads and of what it writes; a written
- * out program may have others of its own, which it names by their buffers. */
+/* The tensors whose bytes a stage touches: the roots of what it reads and of what it writes; a
+ * written out program may have others of its own, which it names by their buffers. */
 typedef VEC(KTensor *) Roots;
 
 static Roots roots_of(DefProgram *p, const Stage *s) {
@@ -20,7 +20,8 @@ static Roots roots_of(DefProgram *p, const Stage *s) {
     KTensor *read[256];
     const KExpr *offset;
     int n = stage_reads(p, s, read, 256), n_outs = s->form == FORM_PROGRAM ? s->n_outs : 1;
-    for (int i = 0; i < n; i++) vec_push(p->m->scratch, &roots, tensor_root(p->m->k, read[i], &offset));
+    for (int i = 0; i < n; i++)
+        vec_push(p->m->scratch, &roots, tensor_root(p->m->k, read[i], &offset));
     for (int i = 0; i < n_outs; i++) {
         KTensor *out = s->form == FORM_PROGRAM ? s->outs[i] : s->out;
         vec_push(p->m->scratch, &roots, tensor_root(p->m->k, out, &offset));
@@ -56,7 +57,8 @@ static bool run(Module *m, DefProgram *p, const Stage *s, KBlock body) {
         bufs[i] = (InterpretBuf){data[i], n_elems[i]};
         total += n_elems[i];
     }
-    if (m->run_kernel && total >= 16384 && m->run_kernel(m->run_kernel_user, kn, data, n_elems)) return true;
+    if (m->run_kernel && total >= 16384 && m->run_kernel(m->run_kernel_user, kn, data, n_elems))
+        return true;
     interpret_kernel(kn, bufs, NULL);
     return true;
 }
@@ -65,7 +67,9 @@ static bool give_data(DefProgram *p, KTensor *t) {
     int64_t n;
     uint64_t n_bytes;
     if (!k_is_int(tensor_n_elems(p->m->k, t), &n) || n < 0 || t->dtype == DT_STR) return false;
-    if (__builtin_mul_overflow((uint64_t)n, (uint64_t)dtype_bytes(t->dtype), &n_bytes) || n_bytes > LARGEST_CONSTANT) return false;
+    if (__builtin_mul_overflow((uint64_t)n, (uint64_t)dtype_bytes(t->dtype), &n_bytes) ||
+        n_bytes > LARGEST_CONSTANT)
+        return false;
     t->data = arena_alloc(p->arena, n_bytes ? n_bytes : 1);
     t->data_bytes = n_bytes;
     return true;
@@ -109,7 +113,8 @@ static bool needs_sizes(DefProgram *p, Stage *s) {
 
 bool evaluate_stage(DefProgram *p, Stage *s) {
     KBlock body = {0};
-    if (s->form == FORM_REGION || s->n_sizes || !inputs_are_const(p, s) || needs_sizes(p, s)) return false;
+    if (s->form == FORM_REGION || s->n_sizes || !inputs_are_const(p, s) || needs_sizes(p, s))
+        return false;
     int n_outs = s->form == FORM_PROGRAM ? s->n_outs : 1;
     for (int i = 0; i < n_outs; i++)
         if (!give_data(p, s->form == FORM_PROGRAM ? s->outs[i] : s->out)) return false;

@@ -17,7 +17,8 @@
 #define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
 enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10 };
 
-/* ---- contents ------------------------------------------------------------------------------------ */
+/* ---- contents
+ * ------------------------------------------------------------------------------------ */
 
 /* A constant with the elements of v, whose contents are all constant; NULL when they are not. */
 static Value *const_from_content(Module *m, const Value *v) {
@@ -31,7 +32,8 @@ static Value *const_from_content(Module *m, const Value *v) {
         k_is_int(v->content[i], &e);
         memcpy(bytes + i * width, &e, (size_t)width); /* the low bytes: hosts are little-endian */
     }
-    return graph_add_const(v->graph, v->name, v->dtype, v->shape, bytes, (uint64_t)n * (uint64_t)width);
+    return graph_add_const(v->graph, v->name, v->dtype, v->shape, bytes,
+                           (uint64_t)n * (uint64_t)width);
 }
 
 static bool fold_contents(Module *m, Node *n) {
@@ -47,11 +49,13 @@ static bool fold_contents(Module *m, Node *n) {
     return changed;
 }
 
-/* ---- evaluation ---------------------------------------------------------------------------------- */
+/* ---- evaluation
+ * ---------------------------------------------------------------------------------- */
 
 static uint64_t tensor_bytes(const Value *v) {
     int64_t n;
-    if (v->dtype == DT_NONE || v->shape.rank < 0 || !shape_count_int(v->shape, &n)) return UINT64_MAX;
+    if (v->dtype == DT_NONE || v->shape.rank < 0 || !shape_count_int(v->shape, &n))
+        return UINT64_MAX;
     uint64_t width = (uint64_t)dtype_bytes(v->dtype);
     return width && (uint64_t)n > UINT64_MAX / width ? UINT64_MAX : (uint64_t)n * width;
 }
@@ -64,10 +68,13 @@ static bool has_const_inputs(const Node *n) {
 
 /* Sequences, strings and control flow are not evaluated; nor is what grows without need. */
 static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
-    uint64_t in_elems = 0, out_bytes = 0, out_elems = 0;
+    uint64_t in_elems = 0, in_bytes = 0, out_bytes = 0, out_elems = 0;
     if (op_has(n->op, OPF_NONDET | OPF_CONTROL)) return false;
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] && n->in[i]->data_bytes) in_elems += n->in[i]->data_bytes / (uint64_t)dtype_bytes(n->in[i]->dtype);
+        if (n->in[i]) in_bytes += n->in[i]->data_bytes;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && n->in[i]->data_bytes)
+            in_elems += n->in[i]->data_bytes / (uint64_t)dtype_bytes(n->in[i]->dtype);
     for (int i = 0; i < n->n_out; i++) {
         const Value *v = n->out[i];
         if (!v || !value_has_uses(v)) continue;
@@ -76,8 +83,9 @@ static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
         out_bytes += bytes;
         out_elems += bytes / (uint64_t)dtype_bytes(v->dtype);
     }
-    /* large weights that only move are left to where they are packed: one copy instead of two */
-    if (op_has(n->op, OPF_MOVEMENT) && out_bytes > MOVED_BYTES) return false;
+    /* large weights that only move or widen are left to where they are packed: one copy, not two */
+    bool grows = out_bytes > in_bytes;
+    if ((op_has(n->op, OPF_MOVEMENT) || grows) && out_bytes > MOVED_BYTES) return false;
     return out_bytes <= limit_bytes && (out_bytes <= SPLAT_BYTES || out_elems / 2 <= in_elems);
 }
 
@@ -107,7 +115,8 @@ bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
     return true;
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------- */
+/* ---- the pass
+ * ------------------------------------------------------------------------------------- */
 
 static bool fold_graph(Module *m, Graph *g) {
     bool changed = false;

@@ -14,7 +14,8 @@
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
-/* ---- measures of an expression -------------------------------------------------------------------- */
+/* ---- measures of an expression
+ * -------------------------------------------------------------------- */
 
 typedef struct Measure {
     int n_nodes, n_arith, n_math, n_div;
@@ -26,7 +27,8 @@ static void measure_node(const KExpr *e, void *user) {
     bool is_index = e->dtype == DT_I64 || e->dtype == DT_BOOL;
     if (kop_info[e->op].class == KC_MATH || e->op == KO_div || e->op == KO_sqrt || e->op == KO_rem)
         m->n_math += !is_index;
-    if (kop_info[e->op].class == KC_ARITH || kop_info[e->op].class == KC_CONV) m->n_arith += !is_index;
+    if (kop_info[e->op].class == KC_ARITH || kop_info[e->op].class == KC_CONV)
+        m->n_arith += !is_index;
     if ((e->op == KO_fdiv || e->op == KO_fmod) && e->dtype == DT_I64) m->n_div++;
 }
 
@@ -44,21 +46,24 @@ static bool is_pure_movement(const Stage *s) {
 
 static double elements(const KTensor *t) {
     double n = 1;
-    for (int i = 0; i < t->rank; i++) n *= t->dims[i]->hi == INT64_MAX ? 1e4 : (double)t->dims[i]->hi;
+    for (int i = 0; i < t->rank; i++)
+        n *= t->dims[i]->hi == INT64_MAX ? 1e4 : (double)t->dims[i]->hi;
     return n;
 }
 
 static double work(const Stage *s) {
     double n = elements(s->out);
-    for (int i = 0; i < s->n_red; i++) n *= s->red_extent[i]->hi == INT64_MAX ? 1e4 : (double)s->red_extent[i]->hi;
+    for (int i = 0; i < s->n_red; i++)
+        n *= s->red_extent[i]->hi == INT64_MAX ? 1e4 : (double)s->red_extent[i]->hi;
     return n;
 }
 
-/* ---- substitution into readers ------------------------------------------------------------------------ */
+/* ---- substitution into readers
+ * ------------------------------------------------------------------------ */
 
 typedef struct ReadShape {
     const KTensor *t;
-    bool plain;    /* every index is a variable or a constant */
+    bool plain; /* every index is a variable or a constant */
 } ReadShape;
 
 static void note_read_shape(const KExpr *e, void *user) {
@@ -87,13 +92,26 @@ static bool expr_reads(KCtx *k, const KExpr *e, const KTensor *t) {
     return r.plain;
 }
 
+/* A constant operand's arithmetic is done once, when the operand is packed. */
+static bool is_packed_arithmetic(DefProgram *p, const Stage *map, const Stage *reader) {
+    KTensor *read[256];
+    if (reader->form != FORM_CONTRACT || map->out->n_users != 1) return false;
+    if (expr_reads(p->m->k, reader->lhs, map->out) || expr_reads(p->m->k, reader->finish, map->out))
+        return false;
+    int n = stage_reads(p, map, read, 256);
+    for (int i = 0; i < n; i++)
+        if (!read[i]->data) return false;
+    return n > 0;
+}
+
 /* May this reader take the map's arithmetic without repeating it too often? */
 static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     KCtx *k = p->m->k;
     Measure m = measure(k, map);
     bool cheap = !m.n_math && m.n_arith <= CHEAP_NODES;
-    if (is_pure_movement(map)) return true;
-    if (reader->form == FORM_CONTRACT && (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
+    if (is_pure_movement(map) || is_packed_arithmetic(p, map, reader)) return true;
+    if (reader->form == FORM_CONTRACT &&
+        (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
         return false;
     if (map->body->op == KO_select && m.n_nodes > 40) return false;
     bool repeats = work(reader) > 1.01 * elements(map->out) || map->out->n_users > 1;
@@ -148,11 +166,12 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     stage_inline(p, reader, map);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
-    bool ugly = new.n_div > old.n_div && is_pure_movement(map);
+    bool ugly = new.n_div > old.n_div &&is_pure_movement(map);
     if (too_big || ugly) *reader = before;
     stage_note_reads(reader);
     if (too_big || ugly) return false;
-    if (reader->form == FORM_MAP && reader->body->op != KO_at) reader->view = reader->movement = false;
+    if (reader->form == FORM_MAP && reader->body->op != KO_at)
+        reader->view = reader->movement = false;
     if (!map->view) reader->view = false;
     pass_trace("fuse_stages", map->node, "substituted into %s",
                reader->node ? op_info[reader->node->op].name : "a copy");
@@ -169,7 +188,8 @@ static bool inline_everywhere(DefProgram *p, Stage *map) {
     return changed;
 }
 
-/* ---- maps into the store of what they follow ------------------------------------------------------------ */
+/* ---- maps into the store of what they follow
+ * ------------------------------------------------------------ */
 
 /* Is every read of t in e at the same place: distinct axes of the reader, or 0 along extents of 1,
  * so that the reader's elements are t's elements in another order? */
@@ -183,7 +203,8 @@ typedef struct SamePlace {
 static void note_place(const KExpr *e, void *user) {
     SamePlace *sp = user;
     if (e->op != KO_at || e->u.tensor != sp->t) return;
-    if (sp->index && (e->n_args != sp->t->rank || memcmp(sp->index, e->arg, sizeof(e->arg[0]) * (size_t)sp->t->rank)))
+    if (sp->index && (e->n_args != sp->t->rank ||
+                      memcmp(sp->index, e->arg, sizeof(e->arg[0]) * (size_t)sp->t->rank)))
         sp->same = false;
     if (e->n_args != sp->t->rank) sp->same = false;
     sp->index = e->arg;
@@ -231,7 +252,8 @@ static bool breaks_vectors(KCtx *k, const Stage *folded, const SamePlace *sp) {
 
 static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map, SamePlace *sp) {
     if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return false;
-    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only) return false;
+    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only)
+        return false;
     *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
     k_visit(p->m->k, map->body, note_place, sp);
     return sp->index && sp->same && is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp);
@@ -243,7 +265,8 @@ static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace
     stage_forget_reads(folded);
     const KExpr **parts[] = {&folded->body, &folded->lhs, &folded->rhs, &folded->finish};
     for (int i = 0; i < 4; i++)
-        if (*parts[i]) *parts[i] = k_subst(k, *parts[i], folded->axis, sp->index, folded->out->rank);
+        if (*parts[i])
+            *parts[i] = k_subst(k, *parts[i], folded->axis, sp->index, folded->out->rank);
     StoreFusion f = {folded->out, folded->finish};
     Stage merged = *folded;
     merged.finish = k_rewrite(k, map->body, replace_read, &f);
@@ -280,7 +303,9 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
     return true;
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------------ */
+/* ---- the pass
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* Backwards, so that what only dropped stages read goes too. */
 static bool drop_unread(DefProgram *p) {

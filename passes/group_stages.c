@@ -1,12 +1,13 @@
 /* group_stages: row-wise stages that share outer loops become one kernel.
  *
- * Before:  m[i] = max_j x[i,j];  e[i,j] = exp(x[i,j] - m[i]);  s[i] = sum_j e[i,j];  y[i,j] = e[i,j] / s[i]
- * After:   one kernel: for i { m; e; s; y } with m and s in registers and e in y's memory
+ * Before:  m[i] = max_j x[i,j];  e[i,j] = exp(x[i,j] - m[i]);  s[i] = sum_j e[i,j];  y[i,j] =
+ * e[i,j] / s[i] After:   one kernel: for i { m; e; s; y } with m and s in registers and e in y's
+ * memory
  *
- * Consecutive maps and reductions join when they have the same leading axes, every read of an earlier
- * member is at the same leading index, and there are at least two of them with a reduction among them.
- * Requires layouts. Leaves Stage.group. Blocked tensors stay out: their reductions vectorise across
- * rows instead. */
+ * Consecutive maps and reductions join when they have the same leading axes, every read of an
+ * earlier member is at the same leading index, and there are at least two of them with a reduction
+ * among them. Requires layouts. Leaves Stage.group. Blocked tensors stay out: their reductions
+ * vectorise across rows instead. */
 #include "passes/pass.h"
 
 enum { MAX_GROUP = 64 }; /* stages of one kernel: lower_kernels has room for as many */
@@ -26,10 +27,12 @@ static bool is_member(const Stage *first, const Stage *reader, const Stage *s) {
 /* Reads of earlier members must be at the reader's own leading indices. */
 static void note_row_read(const KExpr *e, void *user) {
     RowRead *r = user;
-    if (e->op != KO_at || !e->u.tensor->def || !is_member(r->first, r->reader, e->u.tensor->def)) return;
+    if (e->op != KO_at || !e->u.tensor->def || !is_member(r->first, r->reader, e->u.tensor->def))
+        return;
     for (int i = 0; i < r->n_outer; i++) {
         bool own = e->arg[i]->op == KO_var && e->arg[i]->u.var == r->reader->axis[i];
-        if (!own && !(k_is_value(e->arg[i], 0) && k_is_value(r->reader->out->dims[i], 1))) r->ok = false;
+        if (!own && !(k_is_value(e->arg[i], 0) && k_is_value(r->reader->out->dims[i], 1)))
+            r->ok = false;
     }
 }
 
@@ -39,7 +42,8 @@ static bool is_plain_layout(const KTensor *t) {
 
 static bool can_join(DefProgram *p, const Stage *first, const Stage *s, int n_outer) {
     KCtx *k = p->m->k;
-    if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->is_alias || !is_plain_layout(s->out)) return false;
+    if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->is_alias || !is_plain_layout(s->out))
+        return false;
     if (s->out->rank < n_outer || s->out->alias) return false;
     for (int i = 0; i < n_outer; i++)
         if (s->out->dims[i] != first->out->dims[i]) return false;
@@ -71,7 +75,8 @@ static bool reduces_rows(DefProgram *p, const Stage *s) {
     return a.ok;
 }
 
-/* Leading axes of a reduction's output that are real rows: trailing extents of 1 are the kept dims. */
+/* Leading axes of a reduction's output that are real rows: trailing extents of 1 are the kept dims.
+ */
 static int outer_axes(const Stage *s) {
     int n = s->out->rank;
     while (n > 0 && k_is_value(s->out->dims[n - 1], 1)) n--;
@@ -82,7 +87,8 @@ static void group_program(DefProgram *p, void *user) {
     bool *changed = user;
     uint32_t next_group = 1;
     for (Stage *s = p->first; s; s = s->next) {
-        if (s->group || s->is_alias || s->out == NULL || s->out->alias || !reduces_rows(p, s)) continue;
+        if (s->group || s->is_alias || s->out == NULL || s->out->alias || !reduces_rows(p, s))
+            continue;
         int n_outer = outer_axes(s), n = 1;
         Stage *end = s->next;
         for (; end && n < MAX_GROUP && can_join(p, s, end, n_outer); end = end->next) n++;
@@ -90,7 +96,8 @@ static void group_program(DefProgram *p, void *user) {
         for (Stage *x = s; x != end; x = x->next) x->group = next_group;
         next_group++;
         *changed = true;
-        pass_trace("group_stages", s->node, "%d stages in one kernel over %d outer axes", n, n_outer);
+        pass_trace("group_stages", s->node, "%d stages in one kernel over %d outer axes", n,
+                   n_outer);
     }
 }
 

@@ -8,9 +8,9 @@
 typedef struct Extract {
     KCtx *k;
     Arena *arena;
-    VEC(KBuf *) bufs;    /* outer buffers */
-    VEC(KBuf *) params;  /* what replaces them */
-    VEC(KVar *) bound;   /* variables bound inside */
+    VEC(KBuf *) bufs;   /* outer buffers */
+    VEC(KBuf *) params; /* what replaces them */
+    VEC(KVar *) bound;  /* variables bound inside */
     VEC(KVar *) free;
 } Extract;
 
@@ -47,7 +47,8 @@ static const KExpr *extract_expr(KCtx *k, const KExpr *e, void *user) {
     if (e->op == KO_var) {
         KVar *v = e->u.var;
         BUG_IF(v->kind == KV_AXIS, "axis '%s' was not bound to a loop", v->name);
-        if (!holds(x->bound.at, x->bound.n, v) && !holds(x->free.at, x->free.n, v)) vec_push(x->arena, &x->free, v);
+        if (!holds(x->bound.at, x->bound.n, v) && !holds(x->free.at, x->free.n, v))
+            vec_push(x->arena, &x->free, v);
     }
     return e;
 }
@@ -79,8 +80,8 @@ KernelUse kernel_extract(KCtx *k, KBlock body) {
     return (KernelUse){kn, x.bufs.at, x.free.at};
 }
 
-/* A program addresses its outputs by their own buffers; where one shares the memory of another tensor,
- * it is that tensor's buffer, at an offset. */
+/* A program addresses its outputs by their own buffers; where one shares the memory of another
+ * tensor, it is that tensor's buffer, at an offset. */
 typedef struct OpenProgram {
     DefProgram *p;
     const Stage *s;

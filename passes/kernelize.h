@@ -12,8 +12,8 @@ typedef struct KernelUse {
 } KernelUse;
 
 /* Turns every buffer that is not local to the block into a parameter and every variable that is not
- * bound in it into a scalar, both in order of first appearance. The block's statements move into the
- * kernel. */
+ * bound in it into a scalar, both in order of first appearance. The block's statements move into
+ * the kernel. */
 KernelUse kernel_extract(KCtx *k, KBlock body);
 
 /* Loops of one stage (not PROGRAM or REGION) or of a program's statements with at() opened. */

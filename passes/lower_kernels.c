@@ -1,12 +1,12 @@
 /* lower_kernels: opens stages into kernels and writes the entry that calls them in order.
  *
  * Before:  a DefProgram of stages with layouts, schedules and groups
- * After:   Module.kmod: kernels with parameters, equal ones shared, and an entry of calls, branches and
- *          loops over the tensors' buffers
+ * After:   Module.kmod: kernels with parameters, equal ones shared, and an entry of calls, branches
+ * and loops over the tensors' buffers
  *
- * Requires everything before it. Control flow becomes entry statements: the tensors of a region's body
- * share memory with the region's results where they are the same bytes, and are copied where a value
- * is carried from one iteration to the next. Arena offsets are left to plan_memory. */
+ * Requires everything before it. Control flow becomes entry statements: the tensors of a region's
+ * body share memory with the region's results where they are the same bytes, and are copied where a
+ * value is carried from one iteration to the next. Arena offsets are left to plan_memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,11 +32,12 @@ typedef struct Lower {
     uint32_t n_calls;
 } Lower;
 
-/* Calls of kernels in one model: a code generator takes some 100 KB for each, and no real model has a
- * tenth of this. */
+/* Calls of kernels in one model: a code generator takes some 100 KB for each, and no real model has
+ * a tenth of this. */
 enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 
-/* ---- calls ------------------------------------------------------------------------------------------- */
+/* ---- calls
+ * ------------------------------------------------------------------------------------------- */
 
 static void note_const(Lower *l, KBuf *b) {
     if (b->mem != MEM_CONST) return;
@@ -49,7 +50,8 @@ static const char *kernel_name(Lower *l, const Stage *s, uint32_t id) {
     char op[32];
     const char *from = s && s->node ? op_info[s->node->op].name : "copy";
     int n = 0;
-    for (; from[n] && n < 31; n++) op[n] = (char)(from[n] >= 'A' && from[n] <= 'Z' ? from[n] + 32 : from[n]);
+    for (; from[n] && n < 31; n++)
+        op[n] = (char)(from[n] >= 'A' && from[n] <= 'Z' ? from[n] + 32 : from[n]);
     op[n] = 0;
     const char *dtype = s && s->out ? dtype_info[s->out->dtype].name : "any";
     const char *tile = s && s->schedule ? schedule_text(l->arena, s->schedule) : "rows";
@@ -100,9 +102,11 @@ static double stage_flops(const Stage *s) {
     return n;
 }
 
-/* ---- halos ---------------------------------------------------------------------------------------------- */
+/* ---- halos
+ * ---------------------------------------------------------------------------------------------- */
 
-/* Zeroes the halo slabs of t: for each axis with a halo, the rows before and after, over all of the others. */
+/* Zeroes the halo slabs of t: for each axis with a halo, the rows before and after, over all of the
+ * others. */
 static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
     KCtx *k = l->k;
     const KExpr *offset;
@@ -116,7 +120,8 @@ static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
             if (!lay->halo[axis][side]) continue;
             const KExpr *flat = k_int(k, 0);
             for (int i = 0; i < t->rank; i++) {
-                const KExpr *dim = k_add(k, t->dims[i], k_int(k, lay->halo[i][0] + lay->halo[i][1]));
+                const KExpr *dim =
+                    k_add(k, t->dims[i], k_int(k, lay->halo[i][0] + lay->halo[i][1]));
                 if (lay->block > 1 && lay->block_axis == i)
                     dim = k_fdiv(k, k_add(k, dim, k_int(k, lay->block - 1)), k_int(k, lay->block));
                 const KExpr *extent = i == axis ? k_int(k, lay->halo[axis][side]) : dim;
@@ -137,7 +142,8 @@ static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
     call_block(l, body, s, 0);
 }
 
-/* ---- stages --------------------------------------------------------------------------------------------- */
+/* ---- stages
+ * --------------------------------------------------------------------------------------------- */
 
 static void lower_program(Lower *l, DefProgram *p);
 
@@ -187,7 +193,10 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
     s->form = FORM_MAP;
     s->out = to;
     for (int i = 0; i < to->rank; i++) {
-        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0, to->dims[i]->hi == INT64_MAX ? INT64_MAX : to->dims[i]->hi < 1 ? 0 : to->dims[i]->hi - 1);
+        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0,
+                              to->dims[i]->hi == INT64_MAX ? INT64_MAX
+                              : to->dims[i]->hi < 1        ? 0
+                                                           : to->dims[i]->hi - 1);
         index[i] = k_is_value(from->dims[i], 1) ? k_int(l->k, 0) : k_var(l->k, s->axis[i]);
     }
     s->body = k_at(l->k, from, index, to->rank);
@@ -200,7 +209,9 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
 static void store_joined_dims(Lower *l, const KTensor *joined, const KTensor *actual) {
     for (int i = 0; i < joined->rank; i++) {
         const KExpr *d = joined->dims[i];
-        if (d->op != KO_var || d->u.var->kind != KV_SYMBOL || !d->u.var->computed || d == actual->dims[i]) continue;
+        if (d->op != KO_var || d->u.var->kind != KV_SYMBOL || !d->u.var->computed ||
+            d == actual->dims[i])
+            continue;
         kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), actual->dims[i]);
     }
 }
@@ -223,7 +234,8 @@ static void let_joined_dims(Lower *l, const Node *n) {
             const KExpr *d = t->dims[a];
             bool own = d->op == KO_var && d->u.var->kind == KV_SYMBOL && d->u.var->computed;
             for (int j = 0; own && j < n->n_in; j++)
-                for (int b = 0; n->in[j] && b < n->in[j]->shape.rank; b++) own &= n->in[j]->shape.dims[b] != d;
+                for (int b = 0; n->in[j] && b < n->in[j]->shape.rank; b++)
+                    own &= n->in[j]->shape.dims[b] != d;
             if (own) let_symbol(l, d->u.var);
         }
     }
@@ -268,23 +280,29 @@ static const KExpr *slice_elems(Lower *l, const KTensor *t) {
     return tensor_n_elems(l->k, t);
 }
 
-/* State j of a loop lives in the region's result when that is used, else in the body input's own memory. */
-static void start_state(Lower *l, DefProgram *p, DefProgram *sub, int input, Value *init, Value *result) {
+/* State j of a loop lives in the region's result when that is used, else in the body input's own
+ * memory. */
+static void start_state(Lower *l, DefProgram *p, DefProgram *sub, int input, Value *init,
+                        Value *result) {
     KTensor *state = sub->inputs.at[input];
     if (result) state->alias = result->tensor;
     copy_bytes(l, p, state, program_tensor(p, init));
 }
 
 /* Between a tensor and a slice of it across `axis`, at index `at`: element by element. */
-static void copy_slice(Lower *l, DefProgram *p, KTensor *whole, KTensor *slice, int axis, const KExpr *at, bool into_whole) {
+static void copy_slice(Lower *l, DefProgram *p, KTensor *whole, KTensor *slice, int axis,
+                       const KExpr *at, bool into_whole) {
     KCtx *k = l->k;
     const KExpr *in_slice[MAX_RANK], *in_whole[MAX_RANK], *offset;
     KBlock body = {0};
     KBuild b;
     kb_begin(&b, k, &body);
-    for (int i = 0; i < slice->rank; i++) in_slice[i] = kb_for(&b, LOOP_SERIAL, "i", slice->dims[i]);
-    for (int i = 0; i < whole->rank; i++) in_whole[i] = i == axis ? at : in_slice[i < axis ? i : i - 1];
-    KTensor *to = into_whole ? whole : slice, *from = into_whole ? slice : whole, *root = tensor_root(k, to, &offset);
+    for (int i = 0; i < slice->rank; i++)
+        in_slice[i] = kb_for(&b, LOOP_SERIAL, "i", slice->dims[i]);
+    for (int i = 0; i < whole->rank; i++)
+        in_whole[i] = i == axis ? at : in_slice[i < axis ? i : i - 1];
+    KTensor *to = into_whole ? whole : slice, *from = into_whole ? slice : whole,
+            *root = tensor_root(k, to, &offset);
     const KExpr *value = expr_open(p, k_at(k, from, into_whole ? in_slice : in_whole, from->rank));
     const KExpr *flat = tensor_flat_index(k, to, into_whole ? in_whole : in_slice);
     kb_store(&b, root->buf, k_add(k, flat, offset), value);
@@ -303,9 +321,10 @@ static int scan_axis(const Node *n, const char *name, int i, const KTensor *t) {
     return (int)(axis < 0 ? axis + t->rank : axis);
 }
 
-/* The body's slices of results: before the body those across the outermost axis get their place, to be written
- * there; behind it the others are copied. */
-static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, const KExpr *const *order, bool behind) {
+/* The body's slices of results: before the body those across the outermost axis get their place, to
+ * be written there; behind it the others are copied. */
+static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state,
+                         const KExpr *const *order, bool behind) {
     for (int i = n_state; i < n->n_out; i++) {
         if (!n->out[i]) continue;
         KTensor *out = sub->outputs.at[i], *whole = n->out[i]->tensor;
@@ -316,7 +335,8 @@ static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, 
     }
 }
 
-/* Slices of the inputs across the outermost axis are read where they lie; across others they are copied. */
+/* Slices of the inputs across the outermost axis are read where they lie; across others they are
+ * copied. */
 static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     const Node *n = s->region;
     DefProgram *sub = s->sub[0];
@@ -328,7 +348,8 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     const KExpr *t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
     const KExpr *order[2] = {t, k_sub(k, k_sub(k, length, k_int(k, 1)), t)};
     for (int i = 0; i < n_scan; i++) {
-        KTensor *slice = sub->inputs.at[n_state + i], *whole = program_tensor(p, n->in[n_state + i]);
+        KTensor *slice = sub->inputs.at[n_state + i],
+                *whole = program_tensor(p, n->in[n_state + i]);
         const KExpr *at = order[list_entry(n, "scan_input_directions", i)];
         int axis = scan_axis(n, "scan_input_axes", i, whole);
         if (axis) {
@@ -359,7 +380,9 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     store_scalar(l, cond, n->in[1] ? load_scalar(l, program_tensor(p, n->in[1])) : k_bool(k, true));
     for (int i = 0; i < n_carried; i++) start_state(l, p, sub, 2 + i, n->in[2 + i], n->out[i]);
     const KExpr *go = load_scalar(l, cond);
-    if (n->in[0]) go = k_and(k, go, k_lt(k, trips, k_cast(k, DT_I64, load_scalar(l, program_tensor(p, n->in[0])))));
+    if (n->in[0])
+        go = k_and(k, go,
+                   k_lt(k, trips, k_cast(k, DT_I64, load_scalar(l, program_tensor(p, n->in[0])))));
     kb_while(&l->entry, go);
     const KExpr *t = kb_let_within(&l->entry, "trip", trips, INT64_MAX);
     store_scalar(l, sub->inputs.at[0], t);
@@ -368,7 +391,8 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
         share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
     }
     lower_body(l, sub);
-    for (int i = 0; i < n_carried; i++) copy_bytes(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
+    for (int i = 0; i < n_carried; i++)
+        copy_bytes(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
     store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
     store_scalar(l, count, k_add(k, t, k_int(k, 1)));
     kb_end(&l->entry);
@@ -414,7 +438,8 @@ static void lower_program(Lower *l, DefProgram *p) {
     }
 }
 
-/* ---- the module -------------------------------------------------------------------------------------------- */
+/* ---- the module
+ * -------------------------------------------------------------------------------------------- */
 
 static void place_buffers(DefProgram *p, void *user) {
     Lower *l = user;
@@ -422,7 +447,10 @@ static void place_buffers(DefProgram *p, void *user) {
         KTensor *t = p->tensors.at[i];
         if (t->alias && !t->data) continue;
         t->buf->n_elems = tensor_n_elems(l->k, t);
-        t->buf->mem = t->data ? MEM_CONST : t->is_input ? MEM_INPUT : t->is_output ? MEM_OUTPUT : MEM_ARENA;
+        t->buf->mem = t->data        ? MEM_CONST
+                      : t->is_input  ? MEM_INPUT
+                      : t->is_output ? MEM_OUTPUT
+                                     : MEM_ARENA;
         t->buf->data = t->data;
         t->buf->index = t->io_index;
         t->buf->align = t->buf->mem == MEM_ARENA || t->buf->mem == MEM_CONST ? 64 : 0;
@@ -432,7 +460,8 @@ static void place_buffers(DefProgram *p, void *user) {
 static KIo *describe_io(Lower *l, KTensor *const *tensors, uint32_t n, Value *const *values) {
     KIo *io = arena_array(l->arena, KIo, n ? n : 1);
     for (uint32_t i = 0; i < n; i++)
-        io[i] = (KIo){values[i]->name, tensors[i]->dtype, tensors[i]->rank, tensors[i]->dims, tensors[i]->buf};
+        io[i] = (KIo){values[i]->name, tensors[i]->dtype, tensors[i]->rank, tensors[i]->dims,
+                      tensors[i]->buf};
     return io;
 }
 
@@ -460,14 +489,17 @@ static void check_limits(const Lower *l) {
     SrcLoc at = {.file = m->file, .index = -1, .offset = -1};
     uint32_t n_io = m->defs->inputs.n + m->defs->outputs.n;
     if (l->n_calls > MOST_CALLS)
-        diag_error(m->diag, at, "the model takes %u calls of kernels; at most %d are accepted", l->n_calls, MOST_CALLS);
+        diag_error(m->diag, at, "the model takes %u calls of kernels; at most %d are accepted",
+                   l->n_calls, MOST_CALLS);
     if (n_io > MOST_INTERFACE)
-        diag_error(m->diag, at, "the model has %u inputs and outputs; at most %d are accepted", n_io, MOST_INTERFACE);
+        diag_error(m->diag, at, "the model has %u inputs and outputs; at most %d are accepted",
+                   n_io, MOST_INTERFACE);
 }
 
 bool pass_lower_kernels(Module *m) {
     KModule *km = arena_new(m->arena, KModule);
-    Lower l = {.m = m, .km = km, .k = m->k, .arena = m->arena, .by_signature = strmap_create(m->arena)};
+    Lower l = {
+        .m = m, .km = km, .k = m->k, .arena = m->arena, .by_signature = strmap_create(m->arena)};
     *km = (KModule){.k = m->k, .arena = m->arena, .name = m->name};
     memcpy(km->model_hash, m->model_hash, sizeof km->model_hash);
     for (uint32_t i = 0; i < m->symbols.n; i++)

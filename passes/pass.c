@@ -57,8 +57,10 @@ void pass_trace(const char *pass, const Node *node, const char *fmt, ...) {
     va_end(ap);
     strbuf_printf(&line, "%s: ", pass);
     if (node) {
-        if (node->loc.node && *node->loc.node) strbuf_escaped(&line, node->loc.node, ESC_TERMINAL);
-        else strbuf_printf(&line, "%%%" PRIu32, node->id);
+        if (node->loc.node && *node->loc.node)
+            strbuf_escaped(&line, node->loc.node, ESC_TERMINAL);
+        else
+            strbuf_printf(&line, "%%%" PRIu32, node->id);
         strbuf_printf(&line, " (%s): ", op_info[node->op].name);
     }
     strbuf_escaped(&line, strbuf_text(&text), ESC_TERMINAL);
@@ -74,12 +76,16 @@ static double seconds_now(void) {
 }
 
 void print_module(StrBuf *out, const Module *m) {
-    if (m->kmod) print_kmodule(out, m->kmod);
-    else if (m->defs) print_program(out, m->defs);
-    else print_graph(out, m->main);
+    if (m->kmod)
+        print_kmodule(out, m->kmod);
+    else if (m->defs)
+        print_program(out, m->defs);
+    else
+        print_graph(out, m->main);
 }
 
-/* ---- what is done after a pass --------------------------------------------------------------------- */
+/* ---- what is done after a pass
+ * --------------------------------------------------------------------- */
 
 /* The text of the graph and kernel levels, read back and printed again, must be the same. */
 static void check_round_trip(const Module *m, const char *pass) {
@@ -90,7 +96,8 @@ static void check_round_trip(const Module *m, const char *pass) {
     Module *copy = parse_module_like(strbuf_text(&text), m, d);
     BUG_IF(!copy, "the text after %s cannot be read: %s", pass, diag_message(d, 0));
     print_module(&again, copy);
-    BUG_IF(strcmp(strbuf_text(&text), strbuf_text(&again)), "the text after %s changes when it is read back", pass);
+    BUG_IF(strcmp(strbuf_text(&text), strbuf_text(&again)),
+           "the text after %s changes when it is read back", pass);
     module_destroy(copy);
     diag_destroy(d);
     strbuf_free(&text);
@@ -98,7 +105,8 @@ static void check_round_trip(const Module *m, const char *pass) {
 }
 
 /* To a numbered file of the dump folder, or to stderr. */
-static void dump_module(Module *m, const PassOptions *o, int number, const char *pass, bool changed) {
+static void dump_module(Module *m, const PassOptions *o, int number, const char *pass,
+                        bool changed) {
     StrBuf text = {0};
     if (changed) print_module(&text, m);
     FILE *out = stderr;
@@ -107,12 +115,15 @@ static void dump_module(Module *m, const PassOptions *o, int number, const char 
         out = fopen(path, "w");
         if (!out) diag_error(m->diag, SRC_NOWHERE, "cannot write '%s': %s", path, strerror(errno));
     }
-    if (out) fprintf(out, "# after %s%s\n%s", pass, changed ? "" : " (unchanged)", strbuf_text(&text));
-    if (out && out != stderr && fclose(out)) diag_error(m->diag, SRC_NOWHERE, "cannot write to '%s'", o->dump_dir);
+    if (out)
+        fprintf(out, "# after %s%s\n%s", pass, changed ? "" : " (unchanged)", strbuf_text(&text));
+    if (out && out != stderr && fclose(out))
+        diag_error(m->diag, SRC_NOWHERE, "cannot write to '%s'", o->dump_dir);
     strbuf_free(&text);
 }
 
-/* ---- the walk -------------------------------------------------------------------------------------- */
+/* ---- the walk
+ * -------------------------------------------------------------------------------------- */
 
 /* A module that was read as kernels has nothing for the levels before. */
 static bool is_wanted(const Module *m, const PassOptions *o, const PassInfo *p) {
@@ -137,7 +148,8 @@ static void run_one(Module *m, const PassOptions *o, int number) {
     arena_reset(m->scratch);
     if (o->time)
         fprintf(stderr, "%-18s %8.3f s %10.1f MiB%s\n", p->name, seconds,
-                (double)(arena_used_bytes(m->arena) - before) / (1 << 20), changed ? "" : "  (unchanged)");
+                (double)(arena_used_bytes(m->arena) - before) / (1 << 20),
+                changed ? "" : "  (unchanged)");
 }
 
 bool run_passes(Module *m, const PassOptions *o) {
@@ -146,8 +158,8 @@ bool run_passes(Module *m, const PassOptions *o) {
         const PassInfo *p = &pass_info[i];
         if (is_wanted(m, o, p)) {
             if (p->needs & ~m->facts) {
-                diag_error(m->diag, SRC_NOWHERE, "pass %s needs what an earlier pass finds: name that one too",
-                           p->name);
+                diag_error(m->diag, SRC_NOWHERE,
+                           "pass %s needs what an earlier pass finds: name that one too", p->name);
                 return false;
             }
             run_one(m, o, i);

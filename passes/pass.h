@@ -1,7 +1,7 @@
 /* The pass driver: runs the rows of passes.def in order, and the entry of each pass.
  *
- * A pass returns whether it changed anything. Under verify the module is checked after each pass and
- * a wrong answer is a bug. The options below are the debug flags of the command line. */
+ * A pass returns whether it changed anything. Under verify the module is checked after each pass
+ * and a wrong answer is a bug. The options below are the debug flags of the command line. */
 #ifndef SMELT_PASSES_PASS_H
 #define SMELT_PASSES_PASS_H
 
@@ -54,8 +54,8 @@ void pass_trace(const char *pass, const Node *node, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 bool pass_traces(const char *pass);
 
-/* evaluate.c: runs a stage at compile time. All tensors it reads must be constant; its out gets data
- * in out's layout (module memory). False when it is not possible or larger than the limit. */
+/* evaluate.c: runs a stage at compile time. All tensors it reads must be constant; its out gets
+ * data in out's layout (module memory). False when it is not possible or larger than the limit. */
 bool evaluate_stage(DefProgram *p, Stage *s);
 /* Evaluates a node whose inputs are all constant; its outputs become constants. */
 bool evaluate_node(Module *m, Node *n);

@@ -5,11 +5,12 @@
  *
  * A buffer lives from the first to the last statement of the entry that touches it; one that lives
  * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
- * lives from the loop's start. Buffers are placed largest first at the lowest offset free over their
- * whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED buffers
- * they are placed in the order of time instead, which takes time proportional to their number. Sizes
- * with symbols count with the symbols' upper bounds when those are known; others follow one after the
- * other behind the planned part, with symbolic offsets. */
+ * lives from the loop's start. Buffers are placed largest first at the lowest offset free over
+ * their whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED
+ * buffers they are placed in the order of time instead, which takes time proportional to their
+ * number. Sizes found while running count with their bounds (k_upper_bound); those that depend on
+ * the caller's symbols follow one after the other behind the planned part, with symbolic offsets.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ typedef struct Life {
     KBuf *buf;
     int64_t n_bytes; /* rounded up to the alignment */
     uint32_t first, last;
-    uint32_t loop_first, loop_last; /* the outermost loop that has it first touched inside; 0: none */
+    uint32_t loop_first,
+        loop_last; /* the outermost loop that has it first touched inside; 0: none */
     int64_t offset;
     bool symbolic;
 } Life;
@@ -36,7 +38,8 @@ typedef struct Plan {
 enum { ALIGN = 64, MOST_SEARCHED = 4096 };
 static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
 
-/* ---- lives -------------------------------------------------------------------------------------------- */
+/* ---- lives
+ * -------------------------------------------------------------------------------------------- */
 
 static void touch(Plan *p, KBuf *b) {
     if (b->mem != MEM_ARENA) return;
@@ -54,7 +57,8 @@ static void touch(Plan *p, KBuf *b) {
     }
     Life *life = &p->lives.at[p->position_of[b->id] - 1];
     life->last = p->now;
-    /* filled over the iterations of a loop and read behind it: it needs its place from the first one */
+    /* filled over the iterations of a loop and read behind it: it needs its place from the first
+     * one */
     if (life->loop_last && p->now > life->loop_last) life->first = life->loop_first;
 }
 
@@ -76,7 +80,8 @@ static void walk(Plan *p, const KBlock *b) {
         touch_value(p, s->value);
         if (s->kind == KS_STORE) touch(p, s->buf);
         for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) touch(p, s->args[i].buf);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) touch_value(p, s->scalars[i]);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+            touch_value(p, s->scalars[i]);
         walk(p, &s->body);
         walk(p, &s->other);
         if (!loops) continue;
@@ -92,7 +97,8 @@ static void walk(Plan *p, const KBlock *b) {
     }
 }
 
-/* Sizes in the caller's symbols stay symbolic; sizes found while running count with their bounds. */
+/* Sizes in the caller's symbols stay symbolic; sizes found while running count with their bounds.
+ */
 static void note_given_symbol(const KExpr *e, void *user) {
     bool *found = user;
     if (e->op == KO_var && e->u.var->kind == KV_SYMBOL && !e->u.var->computed) *found = true;
@@ -108,13 +114,15 @@ static void measure(Plan *p, Diag *d) {
         int64_t n_elems = n->hi, n_bytes = 0;
         bool from_caller = false;
         k_visit(p->k, n, note_given_symbol, &from_caller);
-        life->symbolic = from_caller || n->hi == INT64_MAX || __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
+        life->symbolic = from_caller || n->hi == INT64_MAX ||
+                         __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
                          n_bytes > LARGEST_BOUND;
         if (!life->symbolic) life->n_bytes = (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
     }
 }
 
-/* ---- placing -------------------------------------------------------------------------------------------- */
+/* ---- placing
+ * -------------------------------------------------------------------------------------------- */
 
 static int64_t largest_live_set(const Plan *p) {
     int64_t *change = xmalloc(sizeof *change * (p->now + 2)), live = 0, most = 0;
@@ -144,7 +152,8 @@ static int64_t place(Life **order, uint32_t n, Life **scratch) {
         Life *l = order[i];
         uint32_t n_busy = 0;
         for (uint32_t j = 0; j < i; j++)
-            if (order[j]->first <= l->last && l->first <= order[j]->last) scratch[n_busy++] = order[j];
+            if (order[j]->first <= l->last && l->first <= order[j]->last)
+                scratch[n_busy++] = order[j];
         qsort(scratch, n_busy, sizeof *scratch, by_offset);
         int64_t at = 0, best = -1, best_gap = INT64_MAX;
         for (uint32_t j = 0; j < n_busy; j++) {
@@ -153,7 +162,8 @@ static int64_t place(Life **order, uint32_t n, Life **scratch) {
                 best = at;
                 best_gap = gap;
             }
-            if (scratch[j]->offset + scratch[j]->n_bytes > at) at = scratch[j]->offset + scratch[j]->n_bytes;
+            if (scratch[j]->offset + scratch[j]->n_bytes > at)
+                at = scratch[j]->offset + scratch[j]->n_bytes;
         }
         l->offset = best >= 0 ? best : at;
         if (l->offset + l->n_bytes > size) size = l->offset + l->n_bytes;
@@ -180,11 +190,13 @@ static int by_start(const void *a, const void *b) {
 
 static int by_area(const void *a, const void *b) {
     const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
-    double ax = (double)x->n_bytes * (x->last - x->first + 1), ay = (double)y->n_bytes * (y->last - y->first + 1);
+    double ax = (double)x->n_bytes * (x->last - x->first + 1),
+           ay = (double)y->n_bytes * (y->last - y->first + 1);
     return ax != ay ? (ax > ay ? -1 : 1) : by_size(a, b);
 }
 
-/* ---- very many buffers --------------------------------------------------------------------------------- */
+/* ---- very many buffers
+ * --------------------------------------------------------------------------------- */
 
 static int by_end(const void *a, const void *b) {
     const Life *x = *(Life *const *)a, *y = *(Life *const *)b;
@@ -200,8 +212,10 @@ static void free_place(Hole *hole, uint32_t *n_holes, const Life *l) {
     uint32_t lo = 0, hi = *n_holes;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
-        if (hole[mid].offset < l->offset) lo = mid + 1;
-        else hi = mid;
+        if (hole[mid].offset < l->offset)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     bool joins_last = lo > 0 && hole[lo - 1].offset + hole[lo - 1].n_bytes == l->offset;
     bool joins_next = lo < *n_holes && l->offset + l->n_bytes == hole[lo].offset;
@@ -223,7 +237,9 @@ static void free_place(Hole *hole, uint32_t *n_holes, const Life *l) {
 static int64_t take_place(Hole *hole, uint32_t *n_holes, int64_t n_bytes, int64_t *top) {
     uint32_t best = UINT32_MAX;
     for (uint32_t i = 0; i < *n_holes; i++)
-        if (hole[i].n_bytes >= n_bytes && (best == UINT32_MAX || hole[i].n_bytes < hole[best].n_bytes)) best = i;
+        if (hole[i].n_bytes >= n_bytes &&
+            (best == UINT32_MAX || hole[i].n_bytes < hole[best].n_bytes))
+            best = i;
     if (best == UINT32_MAX) {
         bool grows = *n_holes && hole[*n_holes - 1].offset + hole[*n_holes - 1].n_bytes == *top;
         int64_t at = grows ? hole[--*n_holes].offset : *top;
@@ -233,7 +249,8 @@ static int64_t take_place(Hole *hole, uint32_t *n_holes, int64_t n_bytes, int64_
     int64_t at = hole[best].offset;
     hole[best].offset += n_bytes;
     hole[best].n_bytes -= n_bytes;
-    if (!hole[best].n_bytes) memmove(hole + best, hole + best + 1, sizeof *hole * (--*n_holes - best));
+    if (!hole[best].n_bytes)
+        memmove(hole + best, hole + best + 1, sizeof *hole * (--*n_holes - best));
     return at;
 }
 
@@ -249,7 +266,8 @@ static int64_t place_by_time(Life **order, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         for (; ends[n_ended]->last < order[i]->first; n_ended++)
             if (ends[n_ended]->n_bytes) free_place(hole, &n_holes, ends[n_ended]);
-        order[i]->offset = order[i]->n_bytes ? take_place(hole, &n_holes, order[i]->n_bytes, &top) : 0;
+        order[i]->offset =
+            order[i]->n_bytes ? take_place(hole, &n_holes, order[i]->n_bytes, &top) : 0;
     }
     free(ends);
     free(hole);
@@ -262,7 +280,8 @@ typedef int Compare(const void *, const void *);
 static int64_t search(Plan *p, int64_t bound) {
     static Compare *const compare[] = {by_size, by_area, by_duration, by_start};
     uint32_t n = 0;
-    Life **order = xmalloc(sizeof *order * (p->lives.n + 1)), **scratch = xmalloc(sizeof *scratch * (p->lives.n + 1));
+    Life **order = xmalloc(sizeof *order * (p->lives.n + 1)),
+         **scratch = xmalloc(sizeof *scratch * (p->lives.n + 1));
     int64_t *kept = xmalloc(sizeof *kept * (p->lives.n + 1)), best = INT64_MAX;
     for (uint32_t i = 0; i < p->lives.n; i++)
         if (!p->lives.at[i].symbolic) order[n++] = &p->lives.at[i];
@@ -281,7 +300,8 @@ static int64_t search(Plan *p, int64_t bound) {
             }
             uint32_t top = 0;
             for (uint32_t i = 1; i < n; i++)
-                if (order[i]->offset + order[i]->n_bytes > order[top]->offset + order[top]->n_bytes) top = i;
+                if (order[i]->offset + order[i]->n_bytes > order[top]->offset + order[top]->n_bytes)
+                    top = i;
             if (!top || n > 2000) break;
             Life *l = order[top];
             memmove(order + 1, order, sizeof *order * top);
@@ -308,8 +328,11 @@ bool pass_plan_memory(Module *m) {
         Life *l = &p.lives.at[i];
         l->buf->offset = l->symbolic ? end : k_int(m->k, l->offset);
         if (!l->symbolic) continue;
-        const KExpr *bytes = k_mul(m->k, k_upper_bound(m->k, l->buf->n_elems), k_int(m->k, dtype_bytes(l->buf->dtype)));
-        bytes = k_mul(m->k, k_fdiv(m->k, k_add(m->k, bytes, k_int(m->k, ALIGN - 1)), k_int(m->k, ALIGN)), k_int(m->k, ALIGN));
+        const KExpr *bytes = k_mul(m->k, k_upper_bound(m->k, l->buf->n_elems),
+                                   k_int(m->k, dtype_bytes(l->buf->dtype)));
+        bytes = k_mul(m->k,
+                      k_fdiv(m->k, k_add(m->k, bytes, k_int(m->k, ALIGN - 1)), k_int(m->k, ALIGN)),
+                      k_int(m->k, ALIGN));
         end = k_add(m->k, end, bytes);
     }
     m->kmod->arena_bytes = end;

@@ -1,7 +1,8 @@
 /* share_memory: tensors that are the bytes of another tensor under another shape or at an offset.
  *
  * Before:  r[i] = at(x; i / 4, i mod 4)           After:  r is x
- * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c; nothing is copied
+ * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c; nothing is
+ * copied
  *
  * Requires definitions and layouts. Leaves KTensor.alias and Stage.is_alias. A view that the caller
  * reads (a model output) hands its own memory to what it views. Not done: sharing between tensors
@@ -11,7 +12,8 @@
 #include "passes/pass.h"
 
 static bool is_ours(const KTensor *t) {
-    return t->def && t->def->form != FORM_REGION && !t->alias && !t->data && !t->is_input && !t->is_output;
+    return t->def && t->def->form != FORM_REGION && !t->alias && !t->data && !t->is_input &&
+           !t->is_output;
 }
 
 static bool is_program_output(const DefProgram *p, const KTensor *t) {
@@ -30,7 +32,8 @@ static bool is_same_memory(KCtx *k, const Stage *s) {
     const KTensor *from = s->body->u.tensor, *to = s->out;
     if (s->view && tensor_is_dense(k, from) && tensor_is_dense(k, to)) return true;
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < to->rank; i++) index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    for (int i = 0; i < to->rank; i++)
+        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
     return tensor_n_elems(k, from) == tensor_n_elems(k, to) && !to->layout.has_halo &&
            tensor_flat_index(k, from, s->body->arg) == tensor_flat_index(k, to, index);
 }
@@ -51,7 +54,8 @@ static bool share_view(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- concatenation in place --------------------------------------------------------------------------- */
+/* ---- concatenation in place
+ * --------------------------------------------------------------------------- */
 
 enum { MAX_PARTS = 512 };
 
@@ -84,7 +88,8 @@ static bool match_concat(KCtx *k, const Stage *s, Concat *c) {
         if (c->n == MAX_PARTS) return false;
         if (e->op == KO_select) {
             const KExpr *cond = e->arg[0];
-            if (cond->op != KO_lt || cond->arg[0]->op != KO_var || !k_is_int(cond->arg[1], &end)) return false;
+            if (cond->op != KO_lt || cond->arg[0]->op != KO_var || !k_is_int(cond->arg[1], &end))
+                return false;
             int axis = -1;
             for (int a = 0; a < s->out->rank; a++)
                 if (cond->arg[0]->u.var == s->axis[a]) axis = a;
@@ -106,7 +111,9 @@ static bool parts_are_contiguous(const KTensor *t, int axis) {
     for (int i = 0; i < t->rank; i++) {
         int at = t->layout.permuted ? t->layout.order[i] : i;
         if (at == axis) return true;
-        if (!k_is_value(t->dims[at], 1) || (t->layout.has_halo && (t->layout.halo[at][0] || t->layout.halo[at][1]))) return false;
+        if (!k_is_value(t->dims[at], 1) ||
+            (t->layout.has_halo && (t->layout.halo[at][0] || t->layout.halo[at][1])))
+            return false;
     }
     return false;
 }
@@ -116,10 +123,14 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
     const Layout *a = &t->layout, *b = &out->layout;
     for (int j = 0; j < i; j++)
         if (c->part[j] == t) return false;
-    if (!is_ours(t) || !is_written_in(p, t) || is_program_output(p, t) || t->dtype != out->dtype) return false;
+    if (!is_ours(t) || !is_written_in(p, t) || is_program_output(p, t) || t->dtype != out->dtype)
+        return false;
     if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
-    if (a->permuted || b->permuted || a->block != b->block || (a->block > 1 && a->block_axis != b->block_axis)) return false;
-    for (int d = 0; d < out->rank; d++) /* a part takes on the halo of the whole, never the other way round */
+    if (a->permuted || b->permuted || a->block != b->block ||
+        (a->block > 1 && a->block_axis != b->block_axis))
+        return false;
+    for (int d = 0; d < out->rank;
+         d++) /* a part takes on the halo of the whole, never the other way round */
         if (a->halo[d][0] > b->halo[d][0] || a->halo[d][1] > b->halo[d][1]) return false;
     return true;
 }
@@ -128,12 +139,14 @@ static bool halo_along(const KTensor *t, int axis) {
     return t->layout.halo[axis][0] || t->layout.halo[axis][1];
 }
 
-/* Parts written in place become aliases; what remains (inputs, constants, repeated parts) is copied by
- * a map of its own into its part of the output. */
+/* Parts written in place become aliases; what remains (inputs, constants, repeated parts) is copied
+ * by a map of its own into its part of the output. */
 static bool share_concat(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     static Concat c; /* large; one pass runs at a time */
-    if (!match_concat(k, s, &c) || !parts_are_contiguous(s->out, c.axis) || halo_along(s->out, c.axis)) return false;
+    if (!match_concat(k, s, &c) || !parts_are_contiguous(s->out, c.axis) ||
+        halo_along(s->out, c.axis))
+        return false;
     const KExpr *index[MAX_RANK];
     bool blocked_axis = s->out->layout.block > 1 && s->out->layout.block_axis == c.axis;
     for (int i = 0; i < c.n; i++)
@@ -148,7 +161,8 @@ static bool share_concat(DefProgram *p, Stage *s) {
             KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
             copy->layout = s->out->layout;
             Stage *m = program_add_stage(p, s, FORM_MAP, copy, s->node);
-            for (int a = 0; a < t->rank; a++) index[a] = k_is_value(t->dims[a], 1) ? k_int(k, 0) : k_var(k, m->axis[a]);
+            for (int a = 0; a < t->rank; a++)
+                index[a] = k_is_value(t->dims[a], 1) ? k_int(k, 0) : k_var(k, m->axis[a]);
             m->body = k_at(k, t, index, t->rank);
             m->movement = true;
             t = copy;

@@ -4,9 +4,10 @@
  *   - fewer nodes; a constant instead of a node; a weight instead of arithmetic on a result
  *   - Mul instead of Div and Pow, Add after Mul instead of BatchNormalization
  *   - padding inside a convolution instead of before it
- * Rules are keyed by operator and tried in table order; each gives the value that replaces the node's
- * first output (the output itself when the node was changed in place) or NULL. The table is at the end
- * of simplify_rules.c; this file walks the graph, merges equal nodes and drops dead ones.
+ * Rules are keyed by operator and tried in table order; each gives the value that replaces the
+ * node's first output (the output itself when the node was changed in place) or NULL. The table is
+ * at the end of simplify_rules.c; this file walks the graph, merges equal nodes and drops dead
+ * ones.
  *
  * Before:  %1 = Identity(%0)   %2 = Relu(%1)   %3 = Relu(%0)   %4 = Add(%2, %3)
  * After:   %2 = Relu(%0)   %4 = Add(%2, %2)
@@ -19,7 +20,8 @@
 #include "ir/support/map.h"
 #include "passes/pass.h"
 
-/* ---- merging ------------------------------------------------------------------------------------- */
+/* ---- merging
+ * ------------------------------------------------------------------------------------- */
 
 enum { MERGE_CONST_BYTES = 4096 };
 
@@ -27,10 +29,12 @@ enum { MERGE_CONST_BYTES = 4096 };
 static bool node_key(const Node *n, StrBuf *key) {
     if (op_has(n->op, OPF_NONDET | OPF_CONTROL)) return false;
     strbuf_printf(key, "%d/%d", (int)n->op, n->n_out);
-    for (int i = 0; i < n->n_in; i++) strbuf_printf(key, ",%lld", n->in[i] ? (long long)n->in[i]->id : -1ll);
+    for (int i = 0; i < n->n_in; i++)
+        strbuf_printf(key, ",%lld", n->in[i] ? (long long)n->in[i]->id : -1ll);
     for (uint32_t i = 0; i < n->attrs.n; i++) {
         const Attr *a = &n->attrs.at[i];
-        strbuf_printf(key, ";%s:%d:%lld:%a:%u:", a->name, (int)a->kind, (long long)a->i, a->f, a->n);
+        strbuf_printf(key, ";%s:%d:%lld:%a:%u:", a->name, (int)a->kind, (long long)a->i, a->f,
+                      a->n);
         if (a->s) strbuf_printf(key, "%zu:%s", strlen(a->s), a->s);
         if (a->ints) strbuf_add_bytes(key, (const char *)a->ints, a->n * sizeof *a->ints);
         if (a->floats) strbuf_add_bytes(key, (const char *)a->floats, a->n * sizeof *a->floats);
@@ -51,7 +55,8 @@ static void *find_or_put(Module *m, StrMap *seen, const StrBuf *key, void *item)
 /* Small constants of the same bytes become one value. */
 static bool merge_const(Module *m, StrMap *seen, Node *n, int input) {
     Value *v = n->in[input];
-    if (!v || !value_is_const(v) || v->data_bytes > MERGE_CONST_BYTES || v->graph != n->graph) return false;
+    if (!v || !value_is_const(v) || v->data_bytes > MERGE_CONST_BYTES || v->graph != n->graph)
+        return false;
     StrBuf key = {0};
     strbuf_printf(&key, "const %d:%s:", (int)v->dtype, shape_text(m->scratch, v->shape));
     strbuf_add_bytes(&key, v->data, v->data_bytes);
@@ -62,11 +67,12 @@ static bool merge_const(Module *m, StrMap *seen, Node *n, int input) {
     return true;
 }
 
-/* Two NonZero of one tensor find the same size, but each under a symbol of its own, which shapes further
- * down mention: such nodes stay apart. */
+/* Two NonZero of one tensor find the same size, but each under a symbol of its own, which shapes
+ * further down mention: such nodes stay apart. */
 static bool have_equal_shapes(const Node *a, const Node *b) {
     for (int i = 0; i < a->n_out; i++)
-        if (a->out[i] && b->out[i] && !shape_equal(a->out[i]->shape, b->out[i]->shape)) return false;
+        if (a->out[i] && b->out[i] && !shape_equal(a->out[i]->shape, b->out[i]->shape))
+            return false;
     return true;
 }
 
@@ -92,7 +98,8 @@ static bool merge_equal(Module *m, Graph *g) {
     return changed;
 }
 
-/* ---- rules --------------------------------------------------------------------------------------- */
+/* ---- rules
+ * --------------------------------------------------------------------------------------- */
 
 /* Tries the rules of n's operator until none applies; n may be dead afterwards. */
 static bool apply_rules(Module *m, Node *n) {
@@ -105,7 +112,8 @@ static bool apply_rules(Module *m, Node *n) {
         if (!by) continue;
         if (by != n->out[0]) {
             bool had_users = n->out[0]->users.n > 0;
-            if (!value_replace_uses(n->out[0], by) && !had_users) continue; /* stays as a graph's output */
+            if (!value_replace_uses(n->out[0], by) && !had_users)
+                continue; /* stays as a graph's output */
         }
         pass_trace("simplify", n, "%s", r->name);
         changed = true;

@@ -1,9 +1,9 @@
-/* The rules of simplify, one small function each; the table at the end says which operator each is for
- * and in which order they are tried.
+/* The rules of simplify, one small function each; the table at the end says which operator each is
+ * for and in which order they are tried.
  *
- * A rule gives the value that replaces out[0] of its node, or NULL. New nodes go in front of n and are
- * inferred at once. Rules that compute weights do so in double and round once to the weight's type, so
- * that a folded weight is the nearest float to its exact value. */
+ * A rule gives the value that replaces out[0] of its node, or NULL. New nodes go in front of n and
+ * are inferred at once. Rules that compute weights do so in double and round once to the weight's
+ * type, so that a folded weight is the nearest float to its exact value. */
 #include <math.h>
 #include <string.h>
 
@@ -12,7 +12,8 @@
 /* Is v a constant whose every element equals x? Large constants are not looked at. */
 static bool is_all(const Value *v, double x) {
     int64_t n;
-    if (!v || !value_is_const(v) || v->dtype == DT_STR || !shape_count_int(v->shape, &n) || n > 64) return false;
+    if (!v || !value_is_const(v) || v->dtype == DT_STR || !shape_count_int(v->shape, &n) || n > 64)
+        return false;
     for (int64_t i = 0; i < n; i++)
         if (value_const_float(v, i) != x) return false;
     return n > 0;
@@ -32,7 +33,8 @@ static Value *inferred(Module *m, Value *v) {
     return v;
 }
 
-/* ---- nodes that do nothing ------------------------------------------------------------------------ */
+/* ---- nodes that do nothing
+ * ------------------------------------------------------------------------ */
 
 static Value *drop_identity(Module *m, Node *n) {
     (void)m;
@@ -78,7 +80,8 @@ static Value *drop_same_expand(Module *m, Node *n) {
     return shape_is_const(n->out[0]->shape) && same_type(n->in[0], n->out[0]) ? n->in[0] : NULL;
 }
 
-/* x * 1, x / 1: exact for every x. x + 0 is not (-0 + 0 is +0), except with -0, and for integers. */
+/* x * 1, x / 1: exact for every x. x + 0 is not (-0 + 0 is +0), except with -0, and for integers.
+ */
 static Value *drop_neutral(Module *m, Node *n) {
     (void)m;
     bool scales = n->op == OP_Mul || n->op == OP_Div;
@@ -93,7 +96,8 @@ static Value *drop_neutral(Module *m, Node *n) {
     return NULL;
 }
 
-/* ---- pairs ---------------------------------------------------------------------------------------- */
+/* ---- pairs
+ * ---------------------------------------------------------------------------------------- */
 
 static void transpose_perm(const Node *n, int64_t *perm) {
     const int64_t *p;
@@ -123,7 +127,8 @@ static bool cast_is_exact(DType from, DType to) {
     if (from == DT_BOOL) return to != DT_BOOL && to != DT_STR;
     if (from == DT_STR || to == DT_STR || to == DT_BOOL) return false;
     if (dtype_is_float(from)) return dtype_is_float(to) && dtype_bytes(to) > dtype_bytes(from);
-    if (dtype_is_float(to)) return dtype_bytes(from) * 2 <= dtype_bytes(to) && to != DT_BF16 && to != DT_F16;
+    if (dtype_is_float(to))
+        return dtype_bytes(from) * 2 <= dtype_bytes(to) && to != DT_BF16 && to != DT_F16;
     bool sign_fits = !dtype_is_signed(from) || dtype_is_signed(to);
     int need = dtype_bytes(from) + (!dtype_is_signed(from) && dtype_is_signed(to));
     return sign_fits && dtype_bytes(to) >= need;
@@ -140,11 +145,13 @@ static Value *fold_double_cast(Module *m, Node *n) {
 }
 
 static bool is_view(const Node *n) {
-    return n && (n->op == OP_Reshape || n->op == OP_Flatten || n->op == OP_Squeeze || n->op == OP_Unsqueeze);
+    return n && (n->op == OP_Reshape || n->op == OP_Flatten || n->op == OP_Squeeze ||
+                 n->op == OP_Unsqueeze);
 }
 
-/* A view of a view reads the first one's input. Only Reshape can take any input shape, and its shape must
- * not copy dims of the input (0) that it does not have any more: it is given as a constant. */
+/* A view of a view reads the first one's input. Only Reshape can take any input shape, and its
+ * shape must not copy dims of the input (0) that it does not have any more: it is given as a
+ * constant. */
 static Value *fold_double_view(Module *m, Node *n) {
     Node *below = n->in[0]->def;
     int64_t dims[MAX_RANK];
@@ -157,7 +164,8 @@ static Value *fold_double_view(Module *m, Node *n) {
     return inferred(m, v);
 }
 
-/* ---- arithmetic ------------------------------------------------------------------------------------ */
+/* ---- arithmetic
+ * ------------------------------------------------------------------------------------ */
 
 static Value *fold_pow(Module *m, Node *n) {
     Value *x = n->in[0];
@@ -170,7 +178,8 @@ static Value *fold_pow(Module *m, Node *n) {
 /* x / 2^k = x * 2^-k, exactly, as long as 2^-k is a normal number of the type. */
 static Value *fold_div_by_power_of_two(Module *m, Node *n) {
     Value *c = n->in[1];
-    if ((n->out[0]->dtype != DT_F32 && n->out[0]->dtype != DT_F64) || !value_is_const(c)) return NULL;
+    if ((n->out[0]->dtype != DT_F32 && n->out[0]->dtype != DT_F64) || !value_is_const(c))
+        return NULL;
     int64_t count;
     if (!shape_count_int(c->shape, &count) || count != 1) return NULL;
     int e;
@@ -181,7 +190,8 @@ static Value *fold_div_by_power_of_two(Module *m, Node *n) {
     return inferred(m, graph_op(n->graph, n, OP_Mul, n->loc, 2, n->in[0], by));
 }
 
-/* ---- constants into weights ------------------------------------------------------------------------ */
+/* ---- constants into weights
+ * ------------------------------------------------------------------------ */
 
 static bool is_const_of(const Value *v, DType t, int64_t count) {
     int64_t n;
@@ -189,8 +199,10 @@ static bool is_const_of(const Value *v, DType t, int64_t count) {
 }
 
 static void store_float(DType t, void *at, int64_t i, double v) {
-    if (t == DT_F64) memcpy((char *)at + i * 8, &v, 8);
-    else memcpy((char *)at + i * 4, &(float){(float)v}, 4);
+    if (t == DT_F64)
+        memcpy((char *)at + i * 8, &v, 8);
+    else
+        memcpy((char *)at + i * 4, &(float){(float)v}, 4);
 }
 
 /* A constant of n_elems floats to be filled in with store_float. */
@@ -198,8 +210,10 @@ static void *float_bytes(Module *m, DType t, int64_t n_elems) {
     return arena_alloc(m->arena, (size_t)n_elems * (size_t)dtype_bytes(t));
 }
 
-/* BatchNormalization's constants as out = x * scale + shift, in double. False when they are not known. */
-static bool batch_norm_affine(Module *m, const Node *n, int64_t *channels, double **scale, double **shift) {
+/* BatchNormalization's constants as out = x * scale + shift, in double. False when they are not
+ * known. */
+static bool batch_norm_affine(Module *m, const Node *n, int64_t *channels, double **scale,
+                              double **shift) {
     const Value *x = n->in[0];
     if (attr_int(n, "training_mode", 0) || (x->dtype != DT_F32 && x->dtype != DT_F64)) return false;
     for (int i = 1; i < n->n_out; i++)
@@ -211,7 +225,8 @@ static bool batch_norm_affine(Module *m, const Node *n, int64_t *channels, doubl
     *scale = arena_array(m->scratch, double, *channels);
     *shift = arena_array(m->scratch, double, *channels);
     for (int64_t c = 0; c < *channels; c++) {
-        (*scale)[c] = value_const_float(n->in[1], c) / sqrt(value_const_float(n->in[4], c) + epsilon);
+        (*scale)[c] =
+            value_const_float(n->in[1], c) / sqrt(value_const_float(n->in[4], c) + epsilon);
         (*shift)[c] = value_const_float(n->in[2], c) - value_const_float(n->in[3], c) * (*scale)[c];
     }
     return true;
@@ -228,7 +243,8 @@ static int weight_channel_axis(const Node *n) {
 }
 
 /* The weight with channel c times scale[c]. */
-static Value *scaled_weight(Module *m, const Node *conv, int axis, int64_t channels, const double *scale) {
+static Value *scaled_weight(Module *m, const Node *conv, int axis, int64_t channels,
+                            const double *scale) {
     Value *w = conv->in[1];
     int64_t n, inner = 1, dim;
     shape_count_int(w->shape, &n);
@@ -243,12 +259,14 @@ static Value *scaled_weight(Module *m, const Node *conv, int axis, int64_t chann
 }
 
 /* bias[c] * scale[c] + shift[c]; Gemm's bias carries beta, which stays an attribute of value 1. */
-static Value *affine_bias(Module *m, const Node *conv, int64_t channels, const double *scale, const double *shift) {
+static Value *affine_bias(Module *m, const Node *conv, int64_t channels, const double *scale,
+                          const double *shift) {
     Value *w = conv->in[1], *b = conv->n_in > 2 ? conv->in[2] : NULL;
     void *bytes = float_bytes(m, w->dtype, channels);
     for (int64_t c = 0; c < channels; c++)
         store_float(w->dtype, bytes, c, (b ? value_const_float(b, c) * scale[c] : 0) + shift[c]);
-    return graph_add_const(conv->graph, b ? b->name : w->name, w->dtype, shape_ints(m->k, &channels, 1), bytes,
+    return graph_add_const(conv->graph, b ? b->name : w->name, w->dtype,
+                           shape_ints(m->k, &channels, 1), bytes,
                            (uint64_t)channels * (uint64_t)dtype_bytes(w->dtype));
 }
 
@@ -261,14 +279,17 @@ static Node *scalable_def(const Value *v, int64_t channels) {
     if (!value_is_const(w) || w->dtype != v->dtype || !shape_is_const(w->shape)) return NULL;
     if (!shape_dim_int(w->shape, weight_channel_axis(n), &dim) || dim != channels) return NULL;
     if (b && (b->shape.rank != 1 || !is_const_of(b, v->dtype, channels))) return NULL;
-    if (n->op == OP_Gemm && (attr_float(n, "alpha", 1) != 1 || attr_float(n, "beta", 1) != 1)) return NULL;
+    if (n->op == OP_Gemm && (attr_float(n, "alpha", 1) != 1 || attr_float(n, "beta", 1) != 1))
+        return NULL;
     return n;
 }
 
 static void set_weights(Node *n, Value *w, Value *b) {
     node_set_input(n, 1, w);
-    if (n->n_in > 2) node_set_input(n, 2, b);
-    else node_add_input(n, b);
+    if (n->n_in > 2)
+        node_set_input(n, 2, b);
+    else
+        node_add_input(n, b);
 }
 
 static Value *fold_batch_norm_into_weights(Module *m, Node *n) {
@@ -298,17 +319,20 @@ static Value *fold_batch_norm_to_mul_add(Module *m, Node *n) {
     double *scale, *shift;
     if (!batch_norm_affine(m, n, &channels, &scale, &shift)) return NULL;
     int rank = n->in[0]->shape.rank;
-    Value *a = channel_const(m, n, rank, channels, scale), *b = channel_const(m, n, rank, channels, shift);
+    Value *a = channel_const(m, n, rank, channels, scale),
+          *b = channel_const(m, n, rank, channels, shift);
     Value *scaled = inferred(m, graph_op(n->graph, n, OP_Mul, n->loc, 2, n->in[0], a));
     return inferred(m, graph_op(n->graph, n, OP_Add, n->loc, 2, scaled, b));
 }
 
-/* ---- windows ---------------------------------------------------------------------------------------- */
+/* ---- windows
+ * ---------------------------------------------------------------------------------------- */
 
 /* Zeros around the spatial axes that a Pad adds before a Conv. */
 static bool is_zero_pad(Module *m, const Node *pad, int64_t *pads, int rank) {
     int n_pads;
-    if (strcmp(attr_string(pad, "mode", "constant"), "constant") || (pad->n_in > 3 && pad->in[3])) return false;
+    if (strcmp(attr_string(pad, "mode", "constant"), "constant") || (pad->n_in > 3 && pad->in[3]))
+        return false;
     if (pad->n_in > 2 && pad->in[2] && !is_all(pad->in[2], 0)) return false;
     if (!value_ints(m, pad->in[1], pads, 2 * MAX_RANK, &n_pads) || n_pads != 2 * rank) return false;
     for (int i = 0; i < 2 * rank; i++)
@@ -321,7 +345,8 @@ static Value *fold_pad_into_conv(Module *m, Node *n) {
     int64_t around[2 * MAX_RANK], pads[2 * MAX_RANK];
     int rank = n->in[0]->shape.rank, spatial = rank - 2;
     const int64_t *own;
-    if (!pad || strcmp(attr_string(n, "auto_pad", "NOTSET"), "NOTSET") || !is_zero_pad(m, pad, around, rank))
+    if (!pad || strcmp(attr_string(n, "auto_pad", "NOTSET"), "NOTSET") ||
+        !is_zero_pad(m, pad, around, rank))
         return NULL;
     int n_own = attr_ints(n, "pads", &own);
     for (int i = 0; i < spatial; i++) {
@@ -333,9 +358,11 @@ static Value *fold_pad_into_conv(Module *m, Node *n) {
     return inferred(m, n->out[0]);
 }
 
-/* ---- the table -------------------------------------------------------------------------------------- */
+/* ---- the table
+ * -------------------------------------------------------------------------------------- */
 
-#define RULE(op, name) {OP_##op, #name, name}
+#define RULE(op, name)                                                                             \
+    { OP_##op, #name, name }
 const SimplifyRule simplify_rules[] = {
     RULE(Identity, drop_identity),
     RULE(Dropout, drop_dropout),

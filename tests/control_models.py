@@ -66,6 +66,46 @@ MODELS = [
         y = Loop (k3, t, x) <""" + BODY + """float[4,6] a) => (go, d) {
             h = Mul (s, s)  d = Add (a, h) }>""",
      [((4, 6),)]),
+    ("loop_row_scalars", "float[4,6] x => y, z", """
+        s = ReduceSum <keepdims = 1> (x, ax)
+        q = ReduceMax <keepdims = 1> (x, ax)
+        d0 = Sub (x, q)  z = Mul (d0, s)
+        y = Loop (k3, t, x) <""" + BODY + """float[4,6] a) => (go, d) {
+            h = Mul (a, s)  d = Add (h, q) }>""",
+     [((4, 6),)]),
+    ("loop_rows_inside", "float[4,6] x => y, z", """
+        y, z = Loop (k3, t, x) <""" + BODY + """float[4,6] a) => (go, d, s) {
+            s = ReduceSum <keepdims = 1> (a, ax)
+            h = Softmax <axis = 1> (a)  g = Add (h, s)  d = LpNormalization <axis = 1> (g) }>""",
+     [((4, 6),)]),
+    ("loop_convolves", "float[1,8,9,9] x, float[8,8,3,3] v => y, z", """
+        small = Constant <value = float {0.05}> ()
+        w = Mul (v, small)
+        y, z = Loop (k3, t, x) <""" + BODY + """float[1,8,9,9] a) => (go, d, p) {
+            c = Conv <pads = [1, 1, 1, 1]> (a, w)  e = Relu (c)  f = Tanh (e)
+            g = Conv <pads = [1, 1, 1, 1]> (f, w)  d = Tanh (g)
+            p = MaxPool <kernel_shape = [3, 3]> (f) }>""",
+     [((1, 8, 9, 9), (8, 8, 3, 3))]),
+    ("loop_matmuls", "float[5,5] x, float[5,5] w => y", """
+        y = Loop (k3, t, x) <""" + BODY + """float[5,5] a) => (go, d) {
+            b = MatMul (w, a)  c = MatMul (a, b)  d = Tanh (c) }>""",
+     [((5, 5), (5, 5))]),
+    ("loop_finds", "float[7] x => y, counts", """
+        y, counts = Loop (k3, t, x) <""" + BODY + """float[7] a) => (go, d, sum) {
+            one = Constant <value = float {1.0}> ()
+            r = Relu (a)  n = NonZero (r)  m = Transpose (n)  g = GatherND (a, m)
+            sum = ReduceSum <keepdims = 1> (g)
+            d = Sub (a, one) }>""",
+     [((7,),), ([5, 4, 3, 2, 1, 0, -1],)]),
+    ("loop_sized", "float[B,3] x, int64 n => y, z", """
+        y, z = Loop (k3, t, x) <""" + BODY + """float[B,3] a) => (go, d, s) {
+            d = Add (a, x)  s = Softmax <axis = 0> (d) }>""",
+     [((2, 3), 1), ((1, 3), 1), ((40, 3), 1)]),
+    ("if_loop", "float[2,3] x, bool f, int64 n => y", """
+        y = If (f) <then_branch = g () => (p) {
+                p = Loop (n, t, x) <""" + BODY + """float[2,3] a) => (go, d) { d = Add (a, x) }> },
+            else_branch = h () => (q) { q = Exp (x) }>""",
+     [((2, 3), True, 3), ((2, 3), True, 0), ((2, 3), False, 3)]),
     ("loop_output_used", "float[2,3] x => y, z", """
         y = Loop (k3, t, x) <""" + BODY + """float[2,3] a) => (go, d) { d = Add (a, a) }>
         z = Relu (y)""",

@@ -93,7 +93,7 @@ for compiler in dev release; do
     [ "$compiler" = release ] || filters="ir_text"
     log=$root/build/run-$compiler.log
     # shellcheck disable=SC2086  # lists of words on purpose
-    { "$venv/bin/python" tests/run.py $filters $labels --smelt "build/$compiler/driver/smelt" 2>&1 || true; } | tee "$log" |
+    { "$venv/bin/python" -u tests/run.py $filters $labels --smelt "build/$compiler/driver/smelt" 2>&1 || true; } | tee "$log" |
         sed -E 's/^([0-9]+ passed, )/   \1/'         # only the sum stands alone on a line
     closing=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
     # shellcheck disable=SC2086  # six words on purpose

@@ -1,16 +1,14 @@
 /* Inside of the C renderer: one CGen per file.
  *
  *   expr.c    expressions, and which of them become locals
- *   prelude.c helper functions for what C has no operator for; only those that were used are written
- *   stmt.c    statements and kernels
- *   data.c    constants
- *   entry.c   the model's run functions and its description
- *   file.c    all of it in order
+ *   prelude.c helper functions for what C has no operator for; only those that were used are
+ * written stmt.c    statements and kernels data.c    constants entry.c   the model's run functions
+ * and its description file.c    all of it in order
  *
- * F16 and BF16 are computed as float rounded to the dtype after every operation, and are uint16_t in
- * memory; bool is int, and a byte in memory. Expressions that occur twice, or would make a line too
- * long, become const locals: pure ones live to the end of their block, those that read memory for
- * one statement. */
+ * F16 and BF16 are computed as float rounded to the dtype after every operation, and are uint16_t
+ * in memory; bool is int, and a byte in memory. Expressions that occur twice, or would make a line
+ * too long, become const locals: pure ones live to the end of their block, those that read memory
+ * for one statement. */
 #ifndef SMELT_CODEGEN_C_GEN_H
 #define SMELT_CODEGEN_C_GEN_H
 
@@ -23,10 +21,10 @@
 typedef struct CNote {
     uint32_t statement; /* the fields below up to `size` belong to this one */
     uint32_t uses;
-    bool as_value;      /* i64 whose wrap-around may show; index arithmetic does not overflow */
+    bool as_value; /* i64 whose wrap-around may show; index arithmetic does not overflow */
     bool settled;
-    int size;           /* operators in its text */
-    bool reads;         /* memory, directly or through a local */
+    int size;   /* operators in its text */
+    bool reads; /* memory, directly or through a local */
     const char *local;
 } CNote;
 
@@ -39,16 +37,16 @@ typedef struct CGen {
     StrBuf out; /* functions; constants and prelude go before it */
     int indent;
     /* the function being written */
-    StrMap *taken;      /* names in use */
-    StrMap *names;      /* of variables and buffers, by address */
+    StrMap *taken; /* names in use */
+    StrMap *names; /* of variables and buffers, by address */
     CNote *note;
     uint32_t n_notes;
     VEC(const KExpr *) locals; /* expressions whose note has a local, in order */
     uint32_t statement, n_locals;
     bool in_entry;
-    uint8_t *used; /* of each variable id: does its value matter? */
+    uint8_t *used;              /* of each variable id: does its value matter? */
     uint64_t helper_dtypes[64]; /* bit set of dtypes for each helper; see prelude.c */
-    StrMap *kernel_names; /* Kernel address to its C name */
+    StrMap *kernel_names;       /* Kernel address to its C name */
 } CGen;
 
 /* ---- expr.c ---- */

@@ -20,7 +20,8 @@ const char *c_memory_type(DType t) {
     return dtype_info[t].c_type;
 }
 
-/* ---- names ------------------------------------------------------------------------------------- */
+/* ---- names -------------------------------------------------------------------------------------
+ */
 
 void c_begin_names(CGen *g) {
     g->taken = strmap_create(g->a);
@@ -62,13 +63,17 @@ void c_rename_buf(CGen *g, const KBuf *b, const char *text) {
     strmap_put_bytes(g->names, (const char *)key, sizeof *key, (void *)(uintptr_t)text);
 }
 
-/* ---- constants --------------------------------------------------------------------------------- */
+/* ---- constants ---------------------------------------------------------------------------------
+ */
 
 void c_print_float(StrBuf *b, DType t, double v, bool in_table) {
     bool is_double = t == DT_F64;
     char text[40];
     if (v != v || isinf(v)) {
-        const char *name = v != v ? "NAN" : v > 0 ? "INFINITY" : in_table ? "-INFINITY" : "(-INFINITY)";
+        const char *name = v != v     ? "NAN"
+                           : v > 0    ? "INFINITY"
+                           : in_table ? "-INFINITY"
+                                      : "(-INFINITY)";
         strbuf_printf(b, is_double && !in_table ? "(double)%s" : "%s", name);
         return;
     }
@@ -85,24 +90,30 @@ void c_print_float(StrBuf *b, DType t, double v, bool in_table) {
     }
     bool whole = !strpbrk(text, ".e");
     bool negative = text[0] == '-' && !in_table;
-    strbuf_printf(b, "%s%s%s%s%s", negative ? "(" : "", text, whole ? ".0" : "", is_double ? "" : "f", negative ? ")" : "");
+    strbuf_printf(b, "%s%s%s%s%s", negative ? "(" : "", text, whole ? ".0" : "",
+                  is_double ? "" : "f", negative ? ")" : "");
 }
 
 void c_print_int(StrBuf *b, DType t, int64_t v) {
     if (t == DT_U64 || t == DT_U32) {
-        strbuf_printf(b, t == DT_U32 || (uint64_t)v <= UINT32_MAX ? "%lluu" : "UINT64_C(%llu)", (unsigned long long)v);
+        strbuf_printf(b, t == DT_U32 || (uint64_t)v <= UINT32_MAX ? "%lluu" : "UINT64_C(%llu)",
+                      (unsigned long long)v);
     } else if (v == INT64_MIN) {
         strbuf_add(b, "INT64_MIN");
     } else if (v == INT32_MIN) {
         strbuf_add(b, "INT32_MIN");
     } else {
         bool wide = v > INT32_MAX || v < INT32_MIN;
-        strbuf_printf(b, v < 0 ? wide ? "(-INT64_C(%llu))" : "(-%llu)" : wide ? "INT64_C(%llu)" : "%llu",
+        strbuf_printf(b,
+                      v < 0  ? wide ? "(-INT64_C(%llu))" : "(-%llu)"
+                      : wide ? "INT64_C(%llu)"
+                             : "%llu",
                       v < 0 ? 0 - (unsigned long long)v : (unsigned long long)v);
     }
 }
 
-/* ---- which expressions become locals -------------------------------------------------------------- */
+/* ---- which expressions become locals
+ * -------------------------------------------------------------- */
 
 static CNote *note_of(CGen *g, const KExpr *e) {
     if (e->id >= g->n_notes) {
@@ -136,7 +147,8 @@ void c_announce(CGen *g, const KExpr *e, bool as_value) {
     if (n->local || !(first || wider)) return;
     for (int i = 0; i < e->n_args; i++) {
         uint32_t uses = is_leaf(e->arg[i]) ? 0 : note_of(g, e->arg[i])->uses;
-        c_announce(g, e->arg[i], e->op == KO_load && i == 0 ? false : as_value || e->dtype != DT_I64);
+        c_announce(g, e->arg[i],
+                   e->op == KO_load && i == 0 ? false : as_value || e->dtype != DT_I64);
         if (!first && !is_leaf(e->arg[i])) note_of(g, e->arg[i])->uses = uses;
     }
 }
@@ -182,7 +194,8 @@ uint32_t c_scope_mark(const CGen *g) {
 }
 
 void c_scope_end(CGen *g, uint32_t mark) {
-    for (; g->locals.n > mark; g->locals.n--) g->note[g->locals.at[g->locals.n - 1]->id].local = NULL;
+    for (; g->locals.n > mark; g->locals.n--)
+        g->note[g->locals.at[g->locals.n - 1]->id].local = NULL;
 }
 
 void c_end_statement(CGen *g) {
@@ -207,15 +220,23 @@ const char *c_expr(CGen *g, const KExpr *e, bool as_value) {
     return text;
 }
 
-/* ---- text -------------------------------------------------------------------------------------------- */
+/* ---- text
+ * -------------------------------------------------------------------------------------------- */
 
 /* Is its text a token, a call or an element? */
 static bool is_atom(CGen *g, const KExpr *e) {
     if (is_leaf(e) || note_of(g, e)->local || e->op == KO_load || e->op == KO_var) return true;
     DType from = e->n_args ? e->arg[0]->dtype : DT_NONE;
     switch ((int)e->op) {
-    case KO_min: case KO_max: case KO_fma: case KO_sqrt: case KO_floor: case KO_ceil: case KO_trunc:
-    case KO_rint: case KO_dot4_us: return true;
+    case KO_min:
+    case KO_max:
+    case KO_fma:
+    case KO_sqrt:
+    case KO_floor:
+    case KO_ceil:
+    case KO_trunc:
+    case KO_rint:
+    case KO_dot4_us: return true;
     case KO_bitcast: return dtype_is_float(e->dtype);
     case KO_cast: return dtype_is_float(from) && !dtype_is_float(e->dtype) && e->dtype != DT_BOOL;
     default: return false;
@@ -234,7 +255,8 @@ static void print_typed(CGen *g, StrBuf *b, const KExpr *e) {
     if (e->op == KO_const_i && e->dtype == DT_I64 && e->u.i <= INT32_MAX && e->u.i > INT32_MIN)
         strbuf_printf(b, "INT64_C(%lld)", (long long)e->u.i);
     else if (e->op == KO_const_i && (e->dtype == DT_I64 || e->dtype == DT_U64))
-        strbuf_printf(b, e->dtype == DT_I64 ? "(int64_t)" : "(uint64_t)"), c_print_int(b, e->dtype, e->u.i);
+        strbuf_printf(b, e->dtype == DT_I64 ? "(int64_t)" : "(uint64_t)"),
+            c_print_int(b, e->dtype, e->u.i);
     else
         print_operand(g, b, e);
 }
@@ -295,8 +317,10 @@ static void print_float_op(CGen *g, StrBuf *b, const KExpr *e) {
     case KO_rint: snprintf(name, sizeof name, "%s%s", kop_info[e->op].name, f); break;
     default: BUG("'%s' of floats is not defined", kop_info[e->op].name);
     }
-    if (sign) print_infix(g, b, sign, e);
-    else print_call(g, b, name, e);
+    if (sign)
+        print_infix(g, b, sign, e);
+    else
+        print_call(g, b, name, e);
     strbuf_add(b, close);
 }
 
@@ -334,7 +358,8 @@ static void print_shift(CGen *g, StrBuf *b, const KExpr *e) {
 }
 
 static bool is_known_division(const KExpr *e) {
-    return e->arg[0]->lo >= 0 && e->arg[1]->op == KO_const_i && e->arg[1]->u.i > 0 && e->dtype == DT_I64;
+    return e->arg[0]->lo >= 0 && e->arg[1]->op == KO_const_i && e->arg[1]->u.i > 0 &&
+           e->dtype == DT_I64;
 }
 
 static void print_int_op(CGen *g, StrBuf *b, const KExpr *e) {
@@ -345,23 +370,30 @@ static void print_int_op(CGen *g, StrBuf *b, const KExpr *e) {
     case KO_sub: is_plain(g, e) ? print_infix(g, b, "-", e) : print_wrapped(g, b, "-", e); break;
     case KO_mul: is_plain(g, e) ? print_infix(g, b, "*", e) : print_wrapped(g, b, "*", e); break;
     case KO_neg:
-        strbuf_printf(b, "(%s)(0u - (%s)", c_value_type(t), dtype_info[t].bits > 32 ? "uint64_t" : "uint32_t");
+        strbuf_printf(b, "(%s)(0u - (%s)", c_value_type(t),
+                      dtype_info[t].bits > 32 ? "uint64_t" : "uint32_t");
         print_operand(g, b, e->arg[0]);
         strbuf_add(b, ")");
         break;
     case KO_div:
-    case KO_fdiv: 
-        if (is_known_division(e)) print_infix(g, b, "/", e);
-        else print_call(g, b, c_helper(g, kop_info[e->op].name, t), e);
+    case KO_fdiv:
+        if (is_known_division(e))
+            print_infix(g, b, "/", e);
+        else
+            print_call(g, b, c_helper(g, kop_info[e->op].name, t), e);
         break;
     case KO_rem:
     case KO_fmod:
-        if (is_known_division(e)) print_infix(g, b, "%", e);
-        else print_call(g, b, c_helper(g, kop_info[e->op].name, t), e);
+        if (is_known_division(e))
+            print_infix(g, b, "%", e);
+        else
+            print_call(g, b, c_helper(g, kop_info[e->op].name, t), e);
         break;
     case KO_abs:
-        if (dtype_info[t].kind == DK_SINT) print_call(g, b, c_helper(g, "abs", t), e);
-        else print_operand(g, b, e->arg[0]);
+        if (dtype_info[t].kind == DK_SINT)
+            print_call(g, b, c_helper(g, "abs", t), e);
+        else
+            print_operand(g, b, e->arg[0]);
         break;
     case KO_min:
     case KO_max: print_call(g, b, c_helper(g, kop_info[e->op].name, t), e); break;
@@ -387,16 +419,22 @@ static void print_load(CGen *g, StrBuf *b, const KExpr *e) {
         print_operand(g, b, e->arg[1]);
         strbuf_add(b, " ? ");
     }
-    if (halves) strbuf_printf(b, "%s(", c_helper(g, e->dtype == DT_F16 ? "f16_value" : "bf16_value", e->dtype));
+    if (halves)
+        strbuf_printf(b, "%s(",
+                      c_helper(g, e->dtype == DT_F16 ? "f16_value" : "bf16_value", e->dtype));
     if (e->dtype == DT_BOOL) strbuf_add(b, "(");
     strbuf_printf(b, "%s[", c_name_buf(g, e->u.buf));
     c_print(g, b, e->arg[0]);
     strbuf_add(b, e->dtype == DT_BOOL ? "] != 0)" : "]");
     if (halves) strbuf_add(b, ")");
-    if (predicated) strbuf_add(b, e->dtype == DT_F64 ? " : 0.0)" : dtype_is_float(e->dtype) ? " : 0.0f)" : " : 0)");
+    if (predicated)
+        strbuf_add(b, e->dtype == DT_F64         ? " : 0.0)"
+                      : dtype_is_float(e->dtype) ? " : 0.0f)"
+                                                 : " : 0)");
 }
 
-/* ---- conversions ----------------------------------------------------------------------------------------- */
+/* ---- conversions
+ * ----------------------------------------------------------------------------------------- */
 
 /* To f16 or bf16: the argument is rounded to odd where float would round it first. */
 static void print_to_half(CGen *g, StrBuf *b, DType to, const KExpr *a) {
@@ -405,10 +443,15 @@ static void print_to_half(CGen *g, StrBuf *b, DType to, const KExpr *a) {
     bool odd = from == DT_F64 || (dtype_is_int(from) && dtype_info[from].bits >= 32);
     const char *close = is_half(from) && from == to ? "" : open_rounding(g, b, to);
     if (odd) strbuf_printf(b, "%s(", c_helper(g, "f32_odd", DT_F32));
-    if (wide) strbuf_printf(b, "%s(", c_helper(g, dtype_is_signed(from) ? "f64_odd_i64" : "f64_odd_u64", DT_F64));
-    else if (!dtype_is_float(from)) strbuf_add(b, odd ? "(double)" : "(float)");
-    if (wide) c_print(g, b, a);
-    else print_operand(g, b, a);
+    if (wide)
+        strbuf_printf(b, "%s(",
+                      c_helper(g, dtype_is_signed(from) ? "f64_odd_i64" : "f64_odd_u64", DT_F64));
+    else if (!dtype_is_float(from))
+        strbuf_add(b, odd ? "(double)" : "(float)");
+    if (wide)
+        c_print(g, b, a);
+    else
+        print_operand(g, b, a);
     strbuf_printf(b, "%s%s%s", wide ? ")" : "", odd ? ")" : "", close);
 }
 
@@ -432,7 +475,8 @@ static void print_bitcast(CGen *g, StrBuf *b, const KExpr *e) {
     int n = 0;
     /* outermost first: what makes the value of dtype `to` out of unsigned bits */
     if (to == DT_F32 || to == DT_F64)
-        strbuf_printf(b, "%s(", c_helper(g, to == DT_F32 ? "f32_from_bits" : "f64_from_bits", to)), n++;
+        strbuf_printf(b, "%s(", c_helper(g, to == DT_F32 ? "f32_from_bits" : "f64_from_bits", to)),
+            n++;
     else if (is_half(to))
         strbuf_printf(b, "%s(", c_helper(g, to == DT_F16 ? "f16_value" : "bf16_value", to)), n++;
     else
@@ -440,14 +484,17 @@ static void print_bitcast(CGen *g, StrBuf *b, const KExpr *e) {
     if (from == DT_F32 || from == DT_F64)
         strbuf_printf(b, "%s(", c_helper(g, from == DT_F32 ? "f32_bits" : "f64_bits", from)), n++;
     else if (is_half(from))
-        strbuf_printf(b, "%s(", c_helper(g, from == DT_F16 ? "f16_store" : "bf16_store", from)), n++;
+        strbuf_printf(b, "%s(", c_helper(g, from == DT_F16 ? "f16_store" : "bf16_store", from)),
+            n++;
     else if (n)
         strbuf_printf(b, "(uint%d_t)", dtype_info[from].bits);
     print_operand(g, b, e->arg[0]);
     while (n--) strbuf_add(b, ")");
 }
 
-/* ---- all of it ----------------------------------------------------------------------------------------------- */
+/* ---- all of it
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static void print_compare(CGen *g, StrBuf *b, const char *sign, const KExpr *e) {
     print_infix(g, b, sign, e);
@@ -462,8 +509,10 @@ void c_print(CGen *g, StrBuf *b, const KExpr *e) {
     case KO_const_i: c_print_int(b, e->dtype, e->u.i); return;
     case KO_const_f: c_print_float(b, e->dtype, e->u.f, false); return;
     case KO_var:
-        if (e->u.var->computed && g->in_entry) strbuf_printf(b, "sizes[%u]", e->u.var->slot);
-        else strbuf_add(b, c_name_var(g, e->u.var));
+        if (e->u.var->computed && g->in_entry)
+            strbuf_printf(b, "sizes[%u]", e->u.var->slot);
+        else
+            strbuf_add(b, c_name_var(g, e->u.var));
         return;
     case KO_load: print_load(g, b, e); return;
     case KO_eq: print_compare(g, b, "==", e); return;
@@ -485,8 +534,10 @@ void c_print(CGen *g, StrBuf *b, const KExpr *e) {
     default: break;
     }
     BUG_IF(kop_info[e->op].class == KC_MATH, "'%s' was not expanded", kop_info[e->op].name);
-    if (dtype_is_float(e->dtype)) print_float_op(g, b, e);
-    else print_int_op(g, b, e);
+    if (dtype_is_float(e->dtype))
+        print_float_op(g, b, e);
+    else
+        print_int_op(g, b, e);
 }
 
 void c_print_stored(CGen *g, StrBuf *b, const KExpr *value) {

@@ -38,16 +38,27 @@ static const char pragma[] =
     "#include <float.h>\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n%s\n"
     "/* gcc needs -ffp-contract=off (which -std=c99 implies), others heed this: */\n"
     "#if defined(__clang__) || !defined(__GNUC__)\n#pragma STDC FP_CONTRACT OFF\n#endif\n"
+    /* seen with gcc 12 -O3: two reduction loops around one float sum change places */
+    "/* gcc's loop interchange, part of -O3, would add up floats in another order: */\n"
+    "#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC optimize "
+    "(\"no-loop-interchange\")\n#endif\n"
     "#if FLT_EVAL_METHOD > 0\n"
-    "#error \"float must be computed as float (gcc for 32-bit x86: -msse2 -mfpmath=sse)\"\n#endif\n\n";
+    "#error \"float must be computed as float (gcc for 32-bit x86: -msse2 "
+    "-mfpmath=sse)\"\n#endif\n\n";
 
 static void print_intro(const CGen *g, StrBuf *out) {
     const KModule *m = g->m;
-    strbuf_printf(out, "/* %s.c: written by smelt " SMELT_VERSION ". C99, no extensions; math.h is all it needs of a\n"
-                       " * library. Compile it with -O2 -ffp-contract=off and never with -ffast-math; with gcc,\n"
-                       " * -fno-math-errno and -fno-trapping-math let it vectorise more and change no result.\n",
-                  m->name);
-    if (m->n_kernels) strbuf_printf(out, " *\n * One function per kernel, then the entry: %s_run calls them in order.\n", m->name);
+    strbuf_printf(
+        out,
+        "/* %s.c: written by smelt " SMELT_VERSION
+        ". C99, no extensions; math.h is all it needs of a\n"
+        " * library. Compile it with -O2 -ffp-contract=off and never with -ffast-math; with gcc,\n"
+        " * -fno-math-errno and -fno-trapping-math let it vectorise more and change no result.\n",
+        m->name);
+    if (m->n_kernels)
+        strbuf_printf(
+            out, " *\n * One function per kernel, then the entry: %s_run calls them in order.\n",
+            m->name);
     strbuf_add(out, " */\n");
     const char *own = arena_printf(g->a, "\n#include \"smelt.h\"\n#include \"%s.h\"\n", m->name);
     strbuf_printf(out, pragma, own);
@@ -110,7 +121,8 @@ static WeightsFile write_weights(const KModule *m, Output *o) {
         int64_t n = 0;
         k_is_int(c->n_elems, &n);
         WeightSpan *span = arena_new(a, WeightSpan);
-        *span = (WeightSpan){.n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(c->dtype), .bytes = c->data};
+        *span = (WeightSpan){.n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(c->dtype),
+                             .bytes = c->data};
         symbols[i] = (WeightSymbol){.name = c->name, .spans = span, .n_spans = 1};
     }
     uint64_t hash;
@@ -127,8 +139,8 @@ static bool can_render(const KModule *m, const Target *t, Diag *d) {
     return good;
 }
 
-bool codegen_c_library(const KModule *m, const Target *t, const CodegenOptions *o, CodegenCPaths paths,
-                       Diag *d) {
+bool codegen_c_library(const KModule *m, const Target *t, const CodegenOptions *o,
+                       CodegenCPaths paths, Diag *d) {
     Output *files[3];
     int n = 0;
     if (!can_render(m, t, d)) return false;

@@ -1,7 +1,7 @@
 /* Helper functions of generated C: operations of kops.def that are not one operator in C.
  *
- * A row is a text for one dtype, in which @ stands for the dtype's name (i32), $ for its C type and #
- * for the unsigned type that its arithmetic wraps in. `needs` names helpers of the same dtype. */
+ * A row is a text for one dtype, in which @ stands for the dtype's name (i32), $ for its C type and
+ * # for the unsigned type that its arithmetic wraps in. `needs` names helpers of the same dtype. */
 #include "codegen/c/c_gen.h"
 
 #include <string.h>
@@ -128,7 +128,8 @@ static int kind_bit(DType t) {
 
 static int find_helper(const char *name, size_t n, DType t) {
     for (int i = 0; i < N_HELPERS; i++)
-        if (!strncmp(helpers[i].name, name, n) && !helpers[i].name[n] && helpers[i].kinds & (H_ANY | kind_bit(t)))
+        if (!strncmp(helpers[i].name, name, n) && !helpers[i].name[n] &&
+            helpers[i].kinds & (H_ANY | kind_bit(t)))
             return i;
     BUG("no helper %.*s of %s", (int)n, name, dtype_info[t].name);
 }
@@ -150,11 +151,37 @@ const char *c_helper(CGen *g, const char *name, DType t) {
 }
 
 bool c_is_helper(const char *name) {
-    static const char *const more[] = {
-        "status", "hooks", "given", "arena", "memory", "weights", "inputs", "outputs", "symbols", "node", "sizes", "begin",
-        "end", "ranges", "no_hooks", "arena_bytes", "body", "note_range", "overlaps", "run_parallel", "start_node",
-        "end_node", "check_arguments", "symbols_for", "arena_bytes_for", "run_call", "tensors_in", "tensors_out", "call",
-        "nodes", "leave"};
+    static const char *const more[] = {"status",
+                                       "hooks",
+                                       "given",
+                                       "arena",
+                                       "memory",
+                                       "weights",
+                                       "inputs",
+                                       "outputs",
+                                       "symbols",
+                                       "node",
+                                       "sizes",
+                                       "begin",
+                                       "end",
+                                       "ranges",
+                                       "no_hooks",
+                                       "arena_bytes",
+                                       "body",
+                                       "note_range",
+                                       "overlaps",
+                                       "run_parallel",
+                                       "start_node",
+                                       "end_node",
+                                       "check_arguments",
+                                       "symbols_for",
+                                       "arena_bytes_for",
+                                       "run_call",
+                                       "tensors_in",
+                                       "tensors_out",
+                                       "call",
+                                       "nodes",
+                                       "leave"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (!strcmp(name, more[i])) return true;
     for (int t = 1; t < DT_COUNT; t++) {
@@ -187,9 +214,19 @@ static void write_helper(StrBuf *out, const char *text, DType t) {
         } else if (*s == '%' && s[1] == ' ' && s[2] != 'b') {
             strbuf_printf(out, "%d", bits);
         } else if (*s == '~' && s[1] != '(') {
-            static const char *const powers[] = {"128.0", "256.0", "32768.0", "65536.0", "2147483648.0", "4294967296.0",
-                                                 "9223372036854775808.0", "18446744073709551616.0"};
-            strbuf_add(out, powers[(bits == 8 ? 0 : bits == 16 ? 2 : bits == 32 ? 4 : 6) + !is_signed]);
+            static const char *const powers[] = {"128.0",
+                                                 "256.0",
+                                                 "32768.0",
+                                                 "65536.0",
+                                                 "2147483648.0",
+                                                 "4294967296.0",
+                                                 "9223372036854775808.0",
+                                                 "18446744073709551616.0"};
+            strbuf_add(out, powers[(bits == 8    ? 0
+                                    : bits == 16 ? 2
+                                    : bits == 32 ? 4
+                                                 : 6) +
+                                   !is_signed]);
         } else {
             strbuf_add_bytes(out, s, 1);
         }

@@ -1,7 +1,7 @@
 /* Statements and kernels of kernel IR as C: one statement a line, loops as countable for loops.
  *
- * Every loop mark becomes a plain loop: lanes, copies and GPU axes are iterations in order. A parallel
- * top loop runs from begin to end, which the caller gives. */
+ * Every loop mark becomes a plain loop: lanes, copies and GPU axes are iterations in order. A
+ * parallel top loop runs from begin to end, which the caller gives. */
 #include "codegen/c/c_gen.h"
 
 #include <string.h>
@@ -22,7 +22,8 @@ void c_comment(CGen *g, const char *text) {
     strbuf_add(&g->out, " */\n");
 }
 
-/* ---- which variables matter ------------------------------------------------------------------------- */
+/* ---- which variables matter
+ * ------------------------------------------------------------------------- */
 
 typedef struct Marking {
     CGen *g;
@@ -46,8 +47,10 @@ static void mark_block(Marking *m, const KBlock *b) {
         mark_expr(m, s->extent);
         mark_expr(m, s->index);
         mark_expr(m, s->value);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) mark_expr(m, s->args[i].offset);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) mark_expr(m, s->scalars[i]);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
+            mark_expr(m, s->args[i].offset);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+            mark_expr(m, s->scalars[i]);
         mark_block(m, &s->body);
         mark_block(m, &s->other);
     }
@@ -61,7 +64,8 @@ void c_find_used(CGen *g, const KBlock *b) {
     }
 }
 
-/* ---- statements ---------------------------------------------------------------------------------------- */
+/* ---- statements
+ * ---------------------------------------------------------------------------------------- */
 
 static void nested_block(CGen *g, const KBlock *b) {
     uint32_t mark = c_scope_mark(g);
@@ -127,7 +131,8 @@ static void emit_if(CGen *g, const KStmt *s) {
 }
 
 static void emit_let(CGen *g, const KStmt *s) {
-    if (!g->used[s->var->id]) return;
+    if (!g->used[s->var->id] || (g->in_entry && s->var->computed))
+        return; /* those are read where used */
     const char *value = c_expr(g, s->value, true);
     c_line(g, "const %s %s = %s;", c_value_type(s->var->dtype), c_name_var(g, s->var), value);
 }
@@ -148,7 +153,8 @@ static void emit_store(CGen *g, const KStmt *s) {
 static void emit_alloc(CGen *g, const KStmt *s) {
     int64_t n;
     BUG_IF(!k_is_int(s->buf->n_elems, &n), "local buffer %s has no constant size", s->buf->name);
-    c_line(g, "%s %s[%lld];", c_memory_type(s->buf->dtype), c_name_buf(g, s->buf), (long long)(n > 0 ? n : 1));
+    c_line(g, "%s %s[%lld];", c_memory_type(s->buf->dtype), c_name_buf(g, s->buf),
+           (long long)(n > 0 ? n : 1));
 }
 
 void c_block(CGen *g, const KBlock *b) {
@@ -173,21 +179,24 @@ void c_block(CGen *g, const KBlock *b) {
     }
 }
 
-/* ---- kernels --------------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * --------------------------------------------------------------------------------------------- */
 
 void c_print_params(CGen *g, StrBuf *b, const Kernel *kn) {
     strbuf_add(b, "(");
     for (uint32_t i = 0; i < kn->n_params; i++) {
         const KBuf *p = kn->params[i];
-        strbuf_printf(b, "%s%s%s *%s%s", i ? ", " : "", p->written ? "" : "const ", c_memory_type(p->dtype),
-                      p->noalias ? "restrict " : "", c_name_buf(g, p));
+        strbuf_printf(b, "%s%s%s *%s%s", i ? ", " : "", p->written ? "" : "const ",
+                      c_memory_type(p->dtype), p->noalias ? "restrict " : "", c_name_buf(g, p));
     }
     for (uint32_t i = 0; i < kn->n_scalars; i++)
-        strbuf_printf(b, "%sint64_t %s", i || kn->n_params ? ", " : "", c_name_var(g, kn->scalars[i]));
+        strbuf_printf(b, "%sint64_t %s", i || kn->n_params ? ", " : "",
+                      c_name_var(g, kn->scalars[i]));
 }
 
 static void note_bufs(const KExpr *e, void *names) {
-    if (e->op == KO_load) strmap_put_bytes(names, (const char *)&e->u.buf, sizeof e->u.buf, e->u.buf);
+    if (e->op == KO_load)
+        strmap_put_bytes(names, (const char *)&e->u.buf, sizeof e->u.buf, e->u.buf);
 }
 
 /* Buffers that the block touches, keyed by address. */
@@ -196,7 +205,8 @@ static void find_bufs(CGen *g, const KBlock *b, StrMap *found) {
         const KExpr *roots[] = {s->extent, s->index, s->value};
         for (int i = 0; i < 3; i++)
             if (roots[i]) k_visit(g->m->k, roots[i], note_bufs, found);
-        if (s->kind == KS_STORE) strmap_put_bytes(found, (const char *)&s->buf, sizeof s->buf, s->buf);
+        if (s->kind == KS_STORE)
+            strmap_put_bytes(found, (const char *)&s->buf, sizeof s->buf, s->buf);
         find_bufs(g, &s->body, found);
         find_bufs(g, &s->other, found);
     }
@@ -228,7 +238,8 @@ static void kernel_body(CGen *g, const Kernel *kn) {
     emit_loop(g, parallel, "begin", "end");
 }
 
-/* The extent of a parallel loop is the caller's business; the LETs before it matter to its body only. */
+/* The extent of a parallel loop is the caller's business; the LETs before it matter to its body
+ * only. */
 static void find_kernel_used(CGen *g, const Kernel *kn) {
     const KStmt *loop = kernel_parallel_loop(kn);
     Marking m = {.g = g};
@@ -246,9 +257,12 @@ void c_kernel(CGen *g, const Kernel *kn, bool is_static) {
     StrBuf head = {0};
     c_print_params(g, &head, kn);
     bool any = kn->n_params + kn->n_scalars > 0, parallel = kernel_parallel_loop(kn) != NULL;
-    const char *tail = parallel ? any ? ", int64_t begin, int64_t end" : "int64_t begin, int64_t end" : any ? "" : "void";
-    const char *start = arena_printf(g->a, "%svoid %s%s%s)", is_static ? "static " : "", c_kernel_name(g, kn),
-                                     strbuf_text(&head), tail);
+    const char *tail = parallel
+                           ? any ? ", int64_t begin, int64_t end" : "int64_t begin, int64_t end"
+                       : any ? ""
+                             : "void";
+    const char *start = arena_printf(g->a, "%svoid %s%s%s)", is_static ? "static " : "",
+                                     c_kernel_name(g, kn), strbuf_text(&head), tail);
     strbuf_free(&head);
     if (!is_static) c_line(g, "%s;", start);
     c_line(g, "%s", start);

@@ -41,7 +41,8 @@ static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff, in
         return;
     }
     bool has_room = l->n + pending + 2 <= MAX_TERMS;
-    if (e->op == KO_var && e->u.var == g->fn->lane_var) l->lane += coeff;
+    if (e->op == KO_var && e->u.var == g->fn->lane_var)
+        l->lane += coeff;
     else if ((e->op == KO_add || e->op == KO_sub) && has_room) {
         add_linear(g, l, e->arg[0], coeff, pending + 1);
         add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff, pending);
@@ -49,7 +50,8 @@ static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff, in
         add_linear(g, l, e->arg[0], coeff * (uint64_t)known, pending);
     else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[0], &known))
         add_linear(g, l, e->arg[1], coeff * (uint64_t)known, pending);
-    else add_term(l, e, coeff);
+    else
+        add_term(l, e, coeff);
 }
 
 /* Values of the terms; constants that only LLVM knew join the constant; sorted by depth. */

@@ -25,8 +25,7 @@ static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool r
             how.divisor = eb->u.i < 0 ? 0 - (uint64_t)eb->u.i : (uint64_t)eb->u.i;
         return llvm_narrow_divide(g, a, b, how);
     }
-    if (remainder)
-        return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
+    if (remainder) return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
     return is_signed ? LLVMBuildSDiv(g->b, a, b, "") : LLVMBuildUDiv(g->b, a, b, "");
 }
 
@@ -68,8 +67,7 @@ static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMV
     LLVMValueRef by_minus1 = LLVMBuildICmp(g->b, LLVMIntEQ, b, LLVMConstAllOnes(t), "");
     LLVMValueRef safe = no_zero ? b : LLVMBuildSelect(g->b, by_zero, one, b, "");
     if (!as_unsigned && !no_minus1) safe = LLVMBuildSelect(g->b, by_minus1, one, safe, "");
-    LLVMValueRef r =
-        as_unsigned ? divide_unsigned(g, e, a, safe) : divide_signed(g, e, a, safe);
+    LLVMValueRef r = as_unsigned ? divide_unsigned(g, e, a, safe) : divide_signed(g, e, a, safe);
     if (!is_wanted_quotient(e->op)) return r; /* the remainder by the replacement, 1, is 0 */
     if (!as_unsigned && !no_minus1)
         r = LLVMBuildSelect(g->b, by_minus1, LLVMBuildNeg(g->b, a, ""), r, "");

@@ -65,9 +65,9 @@ void llvm_add_baseline_attributes(LlvmGen *g, LLVMValueRef fn) {
     LLVMAddTargetDependentFunctionAttr(fn, "target-features", "");
 }
 
-/* Statements, inputs and outputs beyond which LLVM leaves the functions of this file as they are: they
- * only check and call kernels, while the time that LLVM's passes take grows with the square of a
- * function's blocks (75 s for 10,000 calls). */
+/* Statements, inputs and outputs beyond which LLVM leaves the functions of this file as they are:
+ * they only check and call kernels, while the time that LLVM's passes take grows with the square of
+ * a function's blocks (75 s for 10,000 calls). */
 enum { MOST_OPTIMISED = 1000 };
 
 static bool is_long(const KModule *m) {
@@ -134,7 +134,8 @@ static void emit_symbols_for(LlvmGen *g, Entry *e) {
     for (uint32_t i = e->api->n_arguments; i < e->api->n_symbols; i++) {
         const ApiSymbol *s = &e->api->symbols[i];
         bool derived = s->kind == API_DERIVED;
-        LLVMValueRef v = llvm_expr(g, derived ? s->value : k_max(g->m->k, s->most, k_int(g->m->k, 0)));
+        LLVMValueRef v =
+            llvm_expr(g, derived ? s->value : k_max(g->m->k, s->most, k_int(g->m->k, 0)));
         if (derived) refuse_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, v, zero, ""), STATUS_BAD_DIM);
         LLVMBuildStore(g->b, v, element(g, g->i64, symbols, i));
     }

@@ -28,10 +28,10 @@
 
 /* What decides between two ways to write the same operation. */
 typedef struct CpuTraits {
-    bool round;  /* floor, ceil, trunc, rint of floats are instructions */
-    bool half;   /* f32 <-> f16 conversions are instructions */
-    bool fma;    /* fused multiply-add is an instruction */
-    bool gather; /* loads from a vector of addresses are instructions */
+    bool round;     /* floor, ceil, trunc, rint of floats are instructions */
+    bool half;      /* f32 <-> f16 conversions are instructions */
+    bool fma;       /* fused multiply-add is an instruction */
+    bool gather;    /* loads from a vector of addresses are instructions */
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
     bool divides32; /* 32-bit integer division is an instruction */
     bool x86;
@@ -91,8 +91,8 @@ typedef struct LlvmGen {
     CpuTraits cpu;
     LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
     uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
-    LLVMValueRef float_rem; /* double (double, double), made when first used */
-    LLVMValueRef divide64;  /* u64 (u64, u64), likewise */
+    LLVMValueRef float_rem;        /* double (double, double), made when first used */
+    LLVMValueRef divide64;         /* u64 (u64, u64), likewise */
     LlvmFn *fn;
     struct Entry *entry;              /* while the entry's body is emitted */
     struct Api *api;                  /* for the module that holds the entry */

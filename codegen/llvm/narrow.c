@@ -40,12 +40,11 @@ static LLVMValueRef make_divide64(LlvmGen *g) {
     LLVMPositionBuilderAtEnd(g->b, loop);
     LLVMValueRef left = LLVMBuildPhi(g->b, g->i64, "left"), q = LLVMBuildPhi(g->b, g->i64, "q");
     LLVMValueRef r = LLVMBuildPhi(g->b, g->i64, "r");
-    LLVMValueRef in = LLVMBuildOr(g->b, LLVMBuildShl(g->b, r, one, ""),
-                                  LLVMBuildLShr(g->b, q, top, ""), "");
+    LLVMValueRef in =
+        LLVMBuildOr(g->b, LLVMBuildShl(g->b, r, one, ""), LLVMBuildLShr(g->b, q, top, ""), "");
     LLVMValueRef fits = LLVMBuildOr(g->b, LLVMBuildICmp(g->b, LLVMIntSLT, r, zero, ""),
                                     LLVMBuildICmp(g->b, LLVMIntUGE, in, b, ""), "");
-    LLVMValueRef rest =
-        LLVMBuildSub(g->b, in, LLVMBuildSelect(g->b, fits, b, zero, ""), "");
+    LLVMValueRef rest = LLVMBuildSub(g->b, in, LLVMBuildSelect(g->b, fits, b, zero, ""), "");
     LLVMValueRef next = LLVMBuildOr(g->b, LLVMBuildShl(g->b, q, one, ""),
                                     LLVMBuildZExt(g->b, fits, g->i64, ""), "");
     LLVMValueRef fewer = LLVMBuildSub(g->b, left, one, "");
@@ -157,8 +156,8 @@ LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed) 
     LLVMValueRef top = llvm_round(g, KO_floor, scaled);
     LLVMValueRef low = LLVMBuildFMul(g->b, top, llvm_real(g, g->f64, lanes, 0x1p32), "");
     low = LLVMBuildFSub(g->b, v, low, "");
-    LLVMValueRef hi = is_signed ? LLVMBuildFPToSI(g->b, top, half, "")
-                                : LLVMBuildFPToUI(g->b, top, half, "");
+    LLVMValueRef hi =
+        is_signed ? LLVMBuildFPToSI(g->b, top, half, "") : LLVMBuildFPToUI(g->b, top, half, "");
     LLVMValueRef lo = LLVMBuildZExt(g->b, LLVMBuildFPToUI(g->b, low, half, ""), wide, "");
     hi = LLVMBuildShl(g->b, LLVMBuildZExt(g->b, hi, wide, ""), llvm_int(g, g->i64, lanes, 32), "");
     return LLVMBuildOr(g->b, hi, lo, "");

@@ -86,7 +86,8 @@ const char *onnx_type_name(int32_t data_type);
 /* Bits of one element: 32 for FLOAT, 4 for INT4; 0 for STRING, UNDEFINED and unknown numbers. */
 int onnx_type_bits(int32_t data_type);
 
-/* These bytes, views that onnx_tensor_bytes gave, are not needed for a while: see mapped_release. */
+/* These bytes, views that onnx_tensor_bytes gave, are not needed for a while: see mapped_release.
+ */
 void onnx_model_release(const OnnxModel *m, const void *bytes, size_t n_bytes);
 
 #endif

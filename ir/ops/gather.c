@@ -65,8 +65,8 @@ bool gather_infer(Module *m, Node *n) {
     if (!infer_axis(m, n, attr_int(n, "axis", 0), x.rank, &axis)) return false;
     if (!indices_fit(m, n, x.dims[axis], 0, 1)) return false;
     if (x.rank - 1 + index.rank > MAX_RANK) {
-        diag_error(m->diag, n->loc, "rank %d; at most %d is supported",
-                         x.rank - 1 + index.rank, MAX_RANK);
+        diag_error(m->diag, n->loc, "rank %d; at most %d is supported", x.rank - 1 + index.rank,
+                   MAX_RANK);
         return false;
     }
     Shape out = shape_make(m->arena, x.rank - 1 + index.rank);

@@ -272,8 +272,7 @@ bool one_hot_infer(Module *m, Node *n) {
         return false;
     Shape index = n->in[0]->shape;
     if (index.rank == MAX_RANK) {
-        diag_error(m->diag, n->loc, "rank %d; at most %d is supported", index.rank + 1,
-                         MAX_RANK);
+        diag_error(m->diag, n->loc, "rank %d; at most %d is supported", index.rank + 1, MAX_RANK);
         return false;
     }
     if (!infer_axis(m, n, attr_int(n, "axis", -1), index.rank + 1, &axis)) return false;

@@ -80,7 +80,8 @@ static bool resize_attributes(Module *m, const Node *n, Resize *r) {
 static bool scaled_dim(Module *m, const Node *n, const KExpr *dim, float scale, const KExpr **out) {
     int64_t extent;
     if (!(scale > 0) || !(scale <= 0x1p30f)) {
-        diag_error(m->diag, n->loc, "a scale is %g, must be positive and at most 2^30", (double)scale);
+        diag_error(m->diag, n->loc, "a scale is %g, must be positive and at most 2^30",
+                   (double)scale);
         return false;
     }
     if (k_is_int(dim, &extent)) {

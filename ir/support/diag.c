@@ -108,7 +108,8 @@ int diag_exit_code(const Diag *d) {
 }
 
 void diag_print(Diag *d) {
-    for (; d->n_printed < d->n; d->n_printed++) fprintf(stderr, "%s\n", d->message[d->n_printed].text);
+    for (; d->n_printed < d->n; d->n_printed++)
+        fprintf(stderr, "%s\n", d->message[d->n_printed].text);
     if (d->n_errors > DIAG_LIMIT)
         fprintf(stderr, "smelt: %d more problems are not shown\n", d->n_errors - DIAG_LIMIT);
 }
@@ -140,8 +141,10 @@ void bug_stop(const char *file, int line, const char *fmt, ...) {
     va_start(ap, fmt);
     strbuf_vprintf(&b, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "%s\nsmelt: this is a bug of smelt's; please report it with the model and the command\n",
-            strbuf_text(&b));
+    fprintf(
+        stderr,
+        "%s\nsmelt: this is a bug of smelt's; please report it with the model and the command\n",
+        strbuf_text(&b));
     fflush(stderr);
     if (getenv("SMELT_ABORT")) abort();
     _Exit(70);

@@ -1,7 +1,8 @@
 /* Messages about the user's model: collected, escaped, printed with file, node and operator.
  *
  * Two severities that end a compilation: DIAG_INVALID (the model or its data is bad, exit 1) and
- * DIAG_UNSUPPORTED (valid, but not covered, exit 3). Compiler bugs go through BUG(), which stops. */
+ * DIAG_UNSUPPORTED (valid, but not covered, exit 3). Compiler bugs go through BUG(), which stops.
+ */
 #ifndef SMELT_IR_SUPPORT_DIAG_H
 #define SMELT_IR_SUPPORT_DIAG_H
 

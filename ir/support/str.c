@@ -57,7 +57,10 @@ const char *strbuf_text(const StrBuf *b) {
 static size_t printable_sequence(const unsigned char *s) {
     unsigned char c = s[0];
     if (c < 0x80) return c >= 0x20 && c != 0x7f;
-    size_t n = c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xc2 && c < 0xe0 ? 2 : 0;
+    size_t n = c >= 0xf0 && c < 0xf5   ? 4
+               : c >= 0xe0 && c < 0xf0 ? 3
+               : c >= 0xc2 && c < 0xe0 ? 2
+                                       : 0;
     if (!n) return 0;
     uint32_t code = c & (0xffu >> (n + 1));
     for (size_t i = 1; i < n; i++) {
@@ -77,11 +80,19 @@ void strbuf_escaped(StrBuf *b, const char *text, Escape how) {
         size_t n = printable_sequence(s);
         bool ascii_only = how == ESC_C_COMMENT || how == ESC_QUOTED;
         if (!n || (n > 1 && ascii_only)) {
-            strbuf_printf(b, how == ESC_JSON ? "\\u%04x" : how == ESC_QUOTED ? "\\%03o" : "\\x%02x", *s);
+            strbuf_printf(b,
+                          how == ESC_JSON     ? "\\u%04x"
+                          : how == ESC_QUOTED ? "\\%03o"
+                                              : "\\x%02x",
+                          *s);
             n = 1;
         } else if (how == ESC_C_COMMENT && (*s == '*' || *s == '/' || *s == '\\' || *s == '?')) {
             /* neither a comment's end or start, nor a line splice or trigraph */
-            strbuf_add(b, *s == '/' && s[1] != '*' && s[1] != '/' && (s == (const unsigned char *)text || (s[-1] != '*' && s[-1] != '/')) ? "/" : "_");
+            strbuf_add(b,
+                       *s == '/' && s[1] != '*' && s[1] != '/' &&
+                               (s == (const unsigned char *)text || (s[-1] != '*' && s[-1] != '/'))
+                           ? "/"
+                           : "_");
         } else if ((how == ESC_QUOTED || how == ESC_JSON) && (*s == '"' || *s == '\\')) {
             strbuf_printf(b, "\\%c", *s);
         } else if (how == ESC_QUOTED && *s == '?') {

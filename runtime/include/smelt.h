@@ -20,9 +20,10 @@
  * allocator, or whose inputs or outputs are not tensors, have no typed call.
  *
  * Both calls are reentrant: one model may run on any number of threads, each with its own arena and
- * outputs. They allocate, lock, print and open nothing, need little stack (NET_STACK_BYTES in net.h)
- * and leave the floating-point environment as it was; results hold for rounding to nearest. Outputs
- * must not overlap inputs, the arena or each other. Everything wrong with a call is a status.
+ * outputs. They allocate, lock, print and open nothing, need little stack (NET_STACK_BYTES in
+ * net.h) and leave the floating-point environment as it was; results hold for rounding to nearest.
+ * Outputs must not overlap inputs, the arena or each other. Everything wrong with a call is a
+ * status.
  *
  * Versions: structs that carry struct_size may grow at their end. A host tests `abi` against
  * SMELT_ABI_VERSION, then struct_size before it reads a field newer than version 1. All strings are
@@ -116,8 +117,8 @@ typedef struct smelt_symbol {
 } smelt_symbol;
 
 /* A step of the model: one fused group of operators. name: the nodes it came from, comma separated;
- * op: their operator types likewise; macs: multiply-adds with every symbol at its max, an estimate in
- * which two other float operations count as one; loops count once. */
+ * op: their operator types likewise; macs: multiply-adds with every symbol at its max, an estimate
+ * in which two other float operations count as one; loops count once. */
 typedef struct smelt_node {
     const char *name;
     const char *op;

@@ -1,5 +1,5 @@
-/* Every float through every expanded function of one operand, compiled from generated C: the largest
- * error in ULP and its place. Minutes per function.
+/* Every float through every expanded function of one operand, compiled from generated C: the
+ * largest error in ULP and its place. Minutes per function.
  *
  *   ulp_sweep [FUNCTION|all] [fma|plain|both] [stride] [first last]    needs a C compiler called cc
  *
@@ -28,7 +28,8 @@ static Kernel1 *compile(Arena *a, KOp op, bool fma) {
     fputs(strbuf_text(&text), f);
     fclose(f);
     strbuf_free(&text);
-    const char *flags = "-std=c99 -O2 -march=native -ffp-contract=off -fno-math-errno -shared -fPIC";
+    const char *flags =
+        "-std=c99 -O2 -march=native -ffp-contract=off -fno-math-errno -shared -fPIC";
     if (system(arena_printf(a, "cc %s -o %s.so %s.c -lm", flags, base, base))) return NULL;
     void *so = dlopen(arena_printf(a, "%s.so", base), RTLD_NOW);
     Kernel1 *fn = NULL;
@@ -54,7 +55,8 @@ static bool sweep(const UlpRow *row, bool fma, uint64_t stride, uint64_t bits, u
             where = x[i];
         }
     }
-    printf("%-9s %-5s %.4f at %a\n", kop_info[row->op].name, fma ? "fma" : "plain", worst, (double)where);
+    printf("%-9s %-5s %.4f at %a\n", kop_info[row->op].name, fma ? "fma" : "plain", worst,
+           (double)where);
     fflush(stdout);
     arena_destroy(a);
     return fn && worst <= row->bound;
@@ -63,7 +65,8 @@ static bool sweep(const UlpRow *row, bool fma, uint64_t stride, uint64_t bits, u
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "all", *how = argc > 2 ? argv[2] : "both";
     uint64_t stride = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
-    uint64_t first = argc > 5 ? strtoull(argv[4], NULL, 16) : 0, last = argc > 5 ? strtoull(argv[5], NULL, 16) : UINT32_MAX;
+    uint64_t first = argc > 5 ? strtoull(argv[4], NULL, 16) : 0,
+             last = argc > 5 ? strtoull(argv[5], NULL, 16) : UINT32_MAX;
     for (int i = 0; i < N_ULP_ROWS; i++) {
         if (strcmp(name, "all") && strcmp(name, kop_info[ulp_rows[i].op].name)) continue;
         if (strcmp(how, "fma")) CHECK(sweep(&ulp_rows[i], false, stride, first, last));

@@ -210,7 +210,7 @@ def cases(ctx):
         Case("statuses_under_asan_clang", with_source("address,undefined", "statuses.c", "clang-19"), "cpu"),
         Case("statuses_under_valgrind", valgrind, "cpu"),
         Case("small_model_on_wrong_cpu", wrong_cpu("digits"), "cpu"),
-        Case("large_model_on_wrong_cpu", wrong_cpu("logreg_pipe_b1", "--dim=X_dim0=40000"), "cpu"),
+        Case("large_model_on_wrong_cpu", wrong_cpu("logreg_pipe_b1", "--dim=X_dim0=320000"), "cpu"),
         Case("no_writable_data", no_writable_data),
         Case("needs_only_mem_functions", needs_nothing),
         Case("same_bytes_archive", same_bytes(suffix=".a")),

@@ -1,5 +1,6 @@
-/* Guards the C renderer: its text compiles under strict flags without a warning, by gcc and clang, and
- * gives the interpreter's bits: every primitive, every expanded function, statements, a whole model. */
+/* Guards the C renderer: its text compiles under strict flags without a warning, by gcc and clang,
+ * and gives the interpreter's bits: every primitive, every expanded function, statements, a whole
+ * model. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +12,12 @@
 #include "tests/unit/op_kernels.h"
 #include "tests/unit/ulp.h"
 
-static const char *const compilers[] = {"gcc -O2 -fno-math-errno", "gcc -O0", "clang-19 -O3", "clang-19 -O1 -march=native"};
+static const char *const compilers[] = {"gcc -O2 -fno-math-errno", "gcc -O0", "clang-19 -O3",
+                                        "clang-19 -O1 -march=native"};
 enum { N_COMPILERS = sizeof compilers / sizeof *compilers };
-#define STRICT " -std=c99 -Wall -Wextra -pedantic -Werror -ffp-contract=off -fPIC -shared -I" SMELT_SOURCE_DIR "/runtime/include -I. "
+#define STRICT                                                                                     \
+    " -std=c99 -Wall -Wextra -pedantic -Werror -ffp-contract=off -fPIC -shared "                   \
+    "-I" SMELT_SOURCE_DIR "/runtime/include -I. "
 
 static void write_text(const char *path, const char *text) {
     FILE *f = fopen(path, "w");
@@ -26,8 +30,10 @@ static void write_text(const char *path, const char *text) {
 static void *load(Arena *a, const char *name, int compiler) {
     const char *lib = arena_printf(a, "./%s%d.so", name, compiler);
     const char *first = compilers[compiler];
-    if (system(arena_printf(a, "command -v %.*s >/dev/null", (int)strcspn(first, " "), first))) return NULL;
-    if (!CHECK(!system(arena_printf(a, "%s" STRICT "-o %s %s.c -lm", first, lib, name)))) return NULL;
+    if (system(arena_printf(a, "command -v %.*s >/dev/null", (int)strcspn(first, " "), first)))
+        return NULL;
+    if (!CHECK(!system(arena_printf(a, "%s" STRICT "-o %s %s.c -lm", first, lib, name))))
+        return NULL;
     void *so = dlopen(lib, RTLD_NOW | RTLD_LOCAL);
     if (!CHECK(so != NULL)) fprintf(stderr, "  %s\n", dlerror());
     return so;
@@ -37,7 +43,8 @@ typedef void Kernel1(void *, void *);
 typedef void Kernel2(void *, void *, void *);
 typedef void Kernel3(void *, void *, void *, void *);
 
-/* ---- primitives ---------------------------------------------------------------------------------- */
+/* ---- primitives
+ * ---------------------------------------------------------------------------------- */
 
 static char xs[OP_N * 8], ys[OP_N * 8], zs[OP_N * 8], want[OP_N * 8], got[OP_N * 8];
 
@@ -63,7 +70,11 @@ static void test_ops(void) {
     Arena *a = arena_create();
     KCtx *k = kctx_create(a);
     op_add_all(&ops, k);
-    KModule m = {.k = k, .arena = a, .name = "ops", .kernels = arena_array(a, Kernel *, ops.n), .n_kernels = (uint32_t)ops.n};
+    KModule m = {.k = k,
+                 .arena = a,
+                 .name = "ops",
+                 .kernels = arena_array(a, Kernel *, ops.n),
+                 .n_kernels = (uint32_t)ops.n};
     for (int i = 0; i < ops.n; i++) m.kernels[i] = ops.at[i].kn;
     StrBuf text = {0};
     codegen_c_kernels(&m, &text);
@@ -77,7 +88,8 @@ static void test_ops(void) {
     arena_destroy(a);
 }
 
-/* ---- expanded functions --------------------------------------------------------------------------- */
+/* ---- expanded functions
+ * --------------------------------------------------------------------------- */
 
 enum { MATH_N = 4096 };
 
@@ -117,23 +129,26 @@ static void test_math(bool fma) {
     Kernel *kernels[2 * (KO_COUNT - KO_exp)];
     KModule m = {.k = k, .arena = a, .name = "math", .kernels = kernels};
     for (int op = KO_exp; op < KO_COUNT; op++)
-        for (DType t = DT_F32; t <= DT_F64; t++) kernels[m.n_kernels++] = ulp_kernel(k, (KOp)op, t, MATH_N, fma);
+        for (DType t = DT_F32; t <= DT_F64; t++)
+            kernels[m.n_kernels++] = ulp_kernel(k, (KOp)op, t, MATH_N, fma);
     StrBuf text = {0};
     codegen_c_kernels(&m, &text);
     write_text("math.c", strbuf_text(&text));
     strbuf_free(&text);
     for (int c = 0; c < N_COMPILERS; c += 3) {
         void *so = load(a, "math", c);
-        for (uint32_t i = 0; so && i < m.n_kernels; i++) compare_math(kernels[i], so, i % 2 ? DT_F64 : DT_F32);
+        for (uint32_t i = 0; so && i < m.n_kernels; i++)
+            compare_math(kernels[i], so, i % 2 ? DT_F64 : DT_F32);
         if (so) dlclose(so);
     }
     arena_destroy(a);
 }
 
-/* ---- a model ----------------------------------------------------------------------------------------- */
+/* ---- a model
+ * ----------------------------------------------------------------------------------------- */
 
-/* y[i] = sum over j of w[j] x[i + j], in the arena; then y += 1 while a counter in memory runs, rows in
- * parallel; symbol `n` is the number of rows. Names are hostile. */
+/* y[i] = sum over j of w[j] x[i + j], in the arena; then y += 1 while a counter in memory runs,
+ * rows in parallel; symbol `n` is the number of rows. Names are hostile. */
 typedef struct Small {
     KModule m;
     KIo in, out;
@@ -142,7 +157,8 @@ typedef struct Small {
 
 static const float weights[4] = {0.5f, -1.25f, 3e-8f, 1024.0f};
 
-static void kernel_params(Arena *a, KCtx *k, Kernel *kn, int n, const DType *t, const char *const *names) {
+static void kernel_params(Arena *a, KCtx *k, Kernel *kn, int n, const DType *t,
+                          const char *const *names) {
     kn->params = arena_array(a, KBuf *, n);
     for (int i = 0; i < n; i++) {
         KBuf *b = kn->params[i] = kbuf_new(k, MEM_PARAM, t[i], names[i], k_int(k, 1 << 20));
@@ -161,7 +177,8 @@ static Kernel *filter_kernel(Arena *a, KCtx *k) {
     KBuild b;
     kn->name = "k0_filter";
     kn->note = "conv */ \"1\"";
-    kernel_params(a, k, kn, 3, (const DType[]){DT_F32, DT_F32, DT_F32}, (const char *const[]){"x", "for", "t0"});
+    kernel_params(a, k, kn, 3, (const DType[]){DT_F32, DT_F32, DT_F32},
+                  (const char *const[]){"x", "for", "t0"});
     kb_begin(&b, k, &kn->body);
     const KExpr *unused = kb_let(&b, "unused", k_add(k, k_var(k, kn->scalars[0]), k_int(k, 2)));
     const KExpr *rows = kb_let(&b, "count", k_mul(k, k_var(k, kn->scalars[0]), k_int(k, 1)));
@@ -187,12 +204,14 @@ static Kernel *finish_kernel(Arena *a, KCtx *k) {
     Kernel *kn = arena_new(a, Kernel);
     KBuild b;
     kn->name = "k1_finish";
-    kernel_params(a, k, kn, 2, (const DType[]){DT_F32, DT_F32}, (const char *const[]){"f32_min", "body"});
+    kernel_params(a, k, kn, 2, (const DType[]){DT_F32, DT_F32},
+                  (const char *const[]){"f32_min", "body"});
     kb_begin(&b, k, &kn->body);
     KBuf *at = kb_alloc(&b, MEM_REG, DT_I64, "at", 1);
     const KExpr *zero = k_int(k, 0), *i = k_load(k, at, zero);
     kb_store(&b, at, zero, zero);
-    kb_while(&b, k_lt(k, k_mul(k, i, k_int(k, 2)), k_mul(k, k_var(k, kn->scalars[0]), k_int(k, 16))));
+    kb_while(&b,
+             k_lt(k, k_mul(k, i, k_int(k, 2)), k_mul(k, k_var(k, kn->scalars[0]), k_int(k, 16))));
     const KExpr *x = kb_let(&b, "x", k_load(k, kn->params[0], i));
     kb_if(&b, k_lt(k, x, k_const(k, DT_F32, 0)));
     kb_store(&b, kn->params[1], i, k_neg(k, x));
@@ -223,14 +242,22 @@ static void build_small(Arena *a, Small *s) {
     const KExpr **dims = arena_array(a, const KExpr *, 2);
     dims[0] = n;
     dims[1] = k_int(k, 8);
-    KBuf *x = kbuf_new(k, MEM_INPUT, DT_F32, "in*/put", elems), *y = kbuf_new(k, MEM_OUTPUT, DT_F32, "out\"put", elems);
-    KBuf *w = kbuf_new(k, MEM_CONST, DT_F32, "conv.weight", k_int(k, 4)), *t = kbuf_new(k, MEM_ARENA, DT_F32, "tmp", elems);
+    KBuf *x = kbuf_new(k, MEM_INPUT, DT_F32, "in*/put", elems),
+         *y = kbuf_new(k, MEM_OUTPUT, DT_F32, "out\"put", elems);
+    KBuf *w = kbuf_new(k, MEM_CONST, DT_F32, "conv.weight", k_int(k, 4)),
+         *t = kbuf_new(k, MEM_ARENA, DT_F32, "tmp", elems);
     w->data = weights;
     t->offset = k_int(k, 64);
     s->in = (KIo){"in*/put", DT_F32, 2, dims, x};
     s->out = (KIo){"out\"put", DT_F32, 2, dims, y};
     KModule *m = &s->m;
-    *m = (KModule){.k = k, .arena = a, .name = "small", .inputs = &s->in, .outputs = &s->out, .n_inputs = 1, .n_outputs = 1};
+    *m = (KModule){.k = k,
+                   .arena = a,
+                   .name = "small",
+                   .inputs = &s->in,
+                   .outputs = &s->out,
+                   .n_inputs = 1,
+                   .n_outputs = 1};
     m->symbols = arena_array(a, KVar *, 1);
     m->symbols[m->n_symbols++] = s->n;
     m->consts = arena_array(a, KBuf *, 1);
@@ -270,29 +297,45 @@ static void check_model(void *so, const Small *s) {
     int64_t n = ROWS, found;
     const void *in = x;
     void *out = expected;
-    CHECK(interpret_module(&s->m, &(InterpretCall){.inputs = &in, .outputs = &out, .symbols = &n}) == 0);
+    CHECK(interpret_module(&s->m,
+                           &(InterpretCall){.inputs = &in, .outputs = &out, .symbols = &n}) == 0);
     SmallRun *run;
     *(void **)&run = dlsym(so, "small_run");
     const smelt_model *model = dlsym(so, "small_model");
     if (!CHECK(run && model)) return;
-    CHECK(run(ROWS, x, y, memory + 3, sizeof memory - 3) == SMELT_OK && !memcmp(y, expected, sizeof y));
+    CHECK(run(ROWS, x, y, memory + 3, sizeof memory - 3) == SMELT_OK &&
+          !memcmp(y, expected, sizeof y));
     uint64_t need;
     CHECK(model->arena_bytes_for(&n, &need) == SMELT_OK && need == 64 + ROWS * 32 + 63);
     CHECK(run(ROWS, x, y, memory, need - 1) == SMELT_SHORT_ARENA);
-    CHECK(run(0, x, y, memory, sizeof memory) == SMELT_BAD_DIM && run(1001, x, y, memory, sizeof memory) == SMELT_BAD_DIM);
+    CHECK(run(0, x, y, memory, sizeof memory) == SMELT_BAD_DIM &&
+          run(1001, x, y, memory, sizeof memory) == SMELT_BAD_DIM);
     CHECK(run(ROWS, NULL, y, memory, sizeof memory) == SMELT_BAD_POINTER);
     CHECK(run(ROWS, y, y + 1, memory, sizeof memory) == SMELT_BAD_POINTER);
     CHECK(run(ROWS, x, y, NULL, sizeof memory) == SMELT_BAD_POINTER);
-    CHECK(model->struct_size == sizeof *model && model->n_symbols == 1 && model->inputs[0].dims[0] == -1);
+    CHECK(model->struct_size == sizeof *model && model->n_symbols == 1 &&
+          model->inputs[0].dims[0] == -1);
     CHECK(!strcmp(model->inputs[0].name, "in*/put") && !strcmp(model->nodes[1].name, "fi\"n\\ish"));
     CHECK(!strcmp(model->nodes[0].name, "fil*/ter?\?/") && model->weight_bytes == 16);
     int stop = 0;
-    smelt_hooks hooks = {.struct_size = sizeof hooks, .parallel_for = backwards, .before_node = count_hook,
-                         .after_node = count_hook, .cancel = cancel_hook, .user = &stop};
+    smelt_hooks hooks = {.struct_size = sizeof hooks,
+                         .parallel_for = backwards,
+                         .before_node = count_hook,
+                         .after_node = count_hook,
+                         .cancel = cancel_hook,
+                         .user = &stop};
     out = y;
     found = ROWS;
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = 1, .n_outputs = 1, .n_symbols = 1, .inputs = &in,
-                       .outputs = &out, .symbols = &found, .arena = memory, .arena_bytes = sizeof memory, .hooks = &hooks};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = 1,
+                       .n_outputs = 1,
+                       .n_symbols = 1,
+                       .inputs = &in,
+                       .outputs = &out,
+                       .symbols = &found,
+                       .arena = memory,
+                       .arena_bytes = sizeof memory,
+                       .hooks = &hooks};
     memset(y, 0, sizeof y);
     n_hooked = 0;
     CHECK(model->run(&call) == SMELT_OK && n_hooked == 6 && !memcmp(y, expected, sizeof y));
@@ -314,7 +357,9 @@ static void test_model(void) {
     codegen_c_text(&s.m, t, &o, &text);
     codegen_c_text(&s.m, t, &o, &again);
     CHECK(!strcmp(strbuf_text(&text), strbuf_text(&again)));
-    CHECK(strstr(strbuf_text(&text), "static const float w0_conv_weight[4] = {\n    0.5f, -1.25f, 3e-08f, 1024.0f};") != NULL);
+    CHECK(strstr(strbuf_text(&text),
+                 "static const float w0_conv_weight[4] = {\n    0.5f, -1.25f, 3e-08f, 1024.0f};") !=
+          NULL);
     strbuf_free(&text);
     strbuf_free(&again);
     for (int c = 0; c < N_COMPILERS; c++) {

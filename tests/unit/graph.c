@@ -163,6 +163,27 @@ static void symbols_are_shared_and_fixed(void) {
     module_destroy(m);
 }
 
+static void found_sizes_have_bounds(void) {
+    Module *m = fresh();
+    KCtx *k = m->k;
+    KVar *batch = module_symbol(m, "batch");
+    const KExpr *b = k_var(k, batch), *three = k_int(k, 3);
+    KVar *found = module_computed_symbol(m, "n", k_mul(k, b, three));
+    const KExpr *n = k_var(k, found), *most = k_mul(k, b, three);
+    KVar *kept = module_computed_symbol(m, "kept", k_add(k, n, three));
+    CHECK(k_upper_bound(k, b) == b && k_upper_bound(k, n) == most);
+    CHECK(k_upper_bound(k, k_var(k, kept)) ==
+          k_add(k, most, three));                 /* bounds over other sizes open up */
+    CHECK(k_upper_bound(k, k_sub(k, b, n)) == b); /* n is 0 at least */
+    CHECK(k_upper_bound(k, k_mul(k, n, b)) == k_mul(k, most, b));
+    CHECK(k_upper_bound(k, k_fdiv(k, n, three)) == b);
+    CHECK(k_upper_bound(k, k_min(k, n, three)) == k_min(k, most, three));
+    module_fix_symbol(m, batch, 5);
+    int64_t value;
+    CHECK(k_is_int(k_upper_bound(k, n), &value) && value == 15);
+    module_destroy(m);
+}
+
 static void shapes_broadcast(void) {
     Module *m = fresh();
     Shape a = shape_ints(m->k, (int64_t[]){4, 1, 3}, 3), b = shape_ints(m->k, (int64_t[]){5, 3}, 2),
@@ -215,6 +236,7 @@ int main(void) {
     attributes_are_sorted_and_replaced();
     constants_read_back();
     symbols_are_shared_and_fixed();
+    found_sizes_have_bounds();
     shapes_broadcast();
     a_million_is_no_trouble();
     return check_done();

@@ -1,5 +1,6 @@
-/* Guards the interpreter: each primitive at its edges against C written here from kops.def, statements,
- * hoisting, bounds, and whole programs. The fuzzed comparison with the renderers is in their tests. */
+/* Guards the interpreter: each primitive at its edges against C written here from kops.def,
+ * statements, hoisting, bounds, and whole programs. The fuzzed comparison with the renderers is in
+ * their tests. */
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -9,7 +10,8 @@
 #include "tests/unit/check.h"
 #include "tests/unit/op_kernels.h"
 
-/* ---- integers, in 128 bits ------------------------------------------------------------------------ */
+/* ---- integers, in 128 bits
+ * ------------------------------------------------------------------------ */
 
 typedef struct Operand {
     int64_t i; /* U64: its bits */
@@ -84,7 +86,8 @@ static int64_t expect_int(KOp op, DType t, int64_t a, int64_t b, int64_t c) {
     case KO_shl: return n >= (uint64_t)bits ? 0 : wrap(t, (uint64_t)a << n);
     case KO_shr:
         if (n >= (uint64_t)bits) return !is_unsigned && a < 0 ? -1 : 0;
-        return is_unsigned ? (int64_t)((uint64_t)a >> n) : (a < 0 ? ~(int64_t)(~(uint64_t)a >> n) : a >> n);
+        return is_unsigned ? (int64_t)((uint64_t)a >> n)
+                           : (a < 0 ? ~(int64_t)(~(uint64_t)a >> n) : a >> n);
     case KO_eq: return a == b;
     case KO_ne: return a != b;
     case KO_lt: return less;
@@ -92,14 +95,16 @@ static int64_t expect_int(KOp op, DType t, int64_t a, int64_t b, int64_t c) {
     case KO_dot4_us: {
         uint64_t sum = (uint64_t)a;
         for (int i = 0; i < 4; i++)
-            sum += (uint64_t)((int64_t)((uint64_t)b >> 8 * i & 255) * (int8_t)(uint8_t)((uint64_t)c >> 8 * i));
+            sum += (uint64_t)((int64_t)((uint64_t)b >> 8 * i & 255) *
+                              (int8_t)(uint8_t)((uint64_t)c >> 8 * i));
         return wrap(DT_I32, sum);
     }
     default: return 0;
     }
 }
 
-/* ---- floats -------------------------------------------------------------------------------------------- */
+/* ---- floats
+ * -------------------------------------------------------------------------------------------- */
 
 static double round_float(DType t, double v) {
     if (t == DT_F16) return (double)float_from_half(half_from_float((float)v));
@@ -119,7 +124,9 @@ static double expect_float(KOp op, DType t, double a, double b, double c) {
     case KO_max: return a > b ? a : b;
     case KO_neg: return -a;
     case KO_abs: return fabs(a);
-    case KO_fma: return round_float(t, t == DT_F64 ? fma(a, b, c) : (double)fmaf((float)a, (float)b, (float)c));
+    case KO_fma:
+        return round_float(t,
+                           t == DT_F64 ? fma(a, b, c) : (double)fmaf((float)a, (float)b, (float)c));
     case KO_sqrt: return round_float(t, sqrt(a));
     case KO_floor: return floor(a);
     case KO_ceil: return ceil(a);
@@ -150,11 +157,14 @@ static bool same_double(double a, double b) {
 static bool holds(const OpKernel *o, Operand a, Operand b, Operand c, Operand r) {
     bool f_to = dtype_is_float(o->to), f_from = dtype_is_float(o->from), wide = o->from == DT_U64;
     double as_double = f_from ? a.f : wide ? (double)(uint64_t)a.i : (double)a.i;
-    if (o->op == KO_select) return f_to ? same_double(r.f, a.i ? b.f : c.f) : r.i == (a.i ? b.i : c.i);
+    if (o->op == KO_select)
+        return f_to ? same_double(r.f, a.i ? b.f : c.f) : r.i == (a.i ? b.i : c.i);
     if (o->op == KO_bitcast || o->op == KO_load) return true; /* below */
     if (o->op == KO_cast) {
         if (f_to && (o->to == DT_F32 || o->to == DT_F64) && !f_from)
-            return same_double(r.f, o->to == DT_F64 ? as_double : wide ? (double)(float)(uint64_t)a.i : (double)(float)a.i);
+            return same_double(r.f, o->to == DT_F64 ? as_double
+                                    : wide          ? (double)(float)(uint64_t)a.i
+                                                    : (double)(float)a.i);
         if (f_to) return same_double(r.f, round_float(o->to, as_double));
         if (o->to == DT_BOOL) return r.i == (f_from ? a.f != 0 : a.i != 0);
         return r.i == (f_from ? saturate(o->to, a.f) : wrap(o->to, (uint64_t)a.i));
@@ -184,9 +194,11 @@ static void test_ops(void) {
             continue;
         }
         for (int i = 0; i < OP_N; i++) {
-            bool good = holds(o, read_value(first, x, i), read_value(o->from, y, i), read_value(o->from, z, i), read_value(o->to, r, i));
+            bool good = holds(o, read_value(first, x, i), read_value(o->from, y, i),
+                              read_value(o->from, z, i), read_value(o->to, r, i));
             if (o->op == KO_bitcast) {
-                bool nan = dtype_is_float(o->from) && read_value(o->from, x, i).f != read_value(o->from, x, i).f;
+                bool nan = dtype_is_float(o->from) &&
+                           read_value(o->from, x, i).f != read_value(o->from, x, i).f;
                 good = nan || op_same(o->to, x, r, i);
             }
             if (CHECK(good)) continue;
@@ -202,8 +214,9 @@ static void test_single_rounding(void) {
     Arena *a = arena_create();
     KCtx *k = kctx_create(a);
     static OpKernels ops;
-    double just_above = 1 + 0x1p-11 + 0x1p-40; /* f32 sees a tie between two f16, which goes to even: 1 */
-    int64_t big = (INT64_C(0x101) << 54) + 1;  /* the same for bf16 */
+    double just_above =
+        1 + 0x1p-11 + 0x1p-40; /* f32 sees a tie between two f16, which goes to even: 1 */
+    int64_t big = (INT64_C(0x101) << 54) + 1; /* the same for bf16 */
     static double x[OP_N];
     static int64_t xi[OP_N];
     static uint16_t r[OP_N];
@@ -220,7 +233,8 @@ static void test_single_rounding(void) {
     arena_destroy(a);
 }
 
-/* ---- statements --------------------------------------------------------------------------------------------- */
+/* ---- statements
+ * --------------------------------------------------------------------------------------------- */
 
 static Kernel *new_kernel(KCtx *k, const char *name, int n, DType t, int64_t elems) {
     static const char *const names[] = {"a", "b", "c"};
@@ -236,14 +250,16 @@ static Kernel *new_kernel(KCtx *k, const char *name, int n, DType t, int64_t ele
     return kn;
 }
 
-/* What is hoisted must still see each store: a[0] changes between the two loads of one expression. */
+/* What is hoisted must still see each store: a[0] changes between the two loads of one expression.
+ */
 static void test_memory_order(void) {
     Arena *arena = arena_create();
     KCtx *k = kctx_create(arena);
     Kernel *kn = new_kernel(k, "order", 2, DT_I32, 8);
     KBuild b;
     kb_begin(&b, k, &kn->body);
-    const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1), *load = k_load(k, kn->params[0], zero);
+    const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1),
+                *load = k_load(k, kn->params[0], zero);
     const KExpr *i = kb_for(&b, LOOP_SERIAL, "i", k_int(k, 4));
     kb_store(&b, kn->params[1], i, load);
     const KExpr *kept = kb_let(&b, "kept", load);
@@ -265,7 +281,8 @@ static void test_memory_order(void) {
         int32_t old = v;
         CHECK(r[n] == v);
         v = v + 1;
-        if (n % 2 == 0) v += old;
+        if (n % 2 == 0)
+            v += old;
         else
             while (v < 20) v += v;
         CHECK(r[n + 4] == v);
@@ -282,7 +299,8 @@ static void test_empty_loops(void) {
     KBuild b;
     kb_begin(&b, k, &kn->body);
     kb_for(&b, LOOP_PARALLEL, "i", k_var(k, kn->scalars[0]));
-    kb_store(&b, kn->params[0], k_int(k, 0), k_add(k, k_load(k, kn->params[0], k_int(k, 0)), k_const_i(k, DT_I32, 1)));
+    kb_store(&b, kn->params[0], k_int(k, 0),
+             k_add(k, k_load(k, kn->params[0], k_int(k, 0)), k_const_i(k, DT_I32, 1)));
     kb_end(&b);
     int32_t r[4] = {0};
     InterpretBuf buf = {r, 4};
@@ -292,7 +310,8 @@ static void test_empty_loops(void) {
     interpret_kernel(kn, &buf, (int64_t[]){7});
     CHECK(r[0] == 7);
     const KExpr *n = k_var(k, kn->scalars[0]);
-    CHECK(interpret_index(k_add(k, k_mul(k, n, n), k_int(k, 1)), kn->scalars, (int64_t[]){-3}, 1) == 10);
+    CHECK(interpret_index(k_add(k, k_mul(k, n, n), k_int(k, 1)), kn->scalars, (int64_t[]){-3}, 1) ==
+          10);
     arena_destroy(arena);
 }
 
@@ -310,8 +329,10 @@ static void test_bounds(void) {
             Kernel *kn = new_kernel(k, "careless", 2, DT_F32, 4);
             KBuild b;
             kb_begin(&b, k, &kn->body);
-            const KExpr *i = kb_for(&b, LOOP_SERIAL, "i", k_int(k, 5)), *at = c == 1 ? k_sub(k, i, k_int(k, 1)) : i;
-            kb_store(&b, kn->params[1], c == 2 ? i : k_int(k, 0), c == 2 ? k_const(k, DT_F32, 1) : k_load(k, kn->params[0], at));
+            const KExpr *i = kb_for(&b, LOOP_SERIAL, "i", k_int(k, 5)),
+                        *at = c == 1 ? k_sub(k, i, k_int(k, 1)) : i;
+            kb_store(&b, kn->params[1], c == 2 ? i : k_int(k, 0),
+                     c == 2 ? k_const(k, DT_F32, 1) : k_load(k, kn->params[0], at));
             kb_end(&b);
             float x[8] = {0}, r[8];
             InterpretBuf bufs[2] = {{x, 4}, {r, 4}};
@@ -321,16 +342,22 @@ static void test_bounds(void) {
         close(out[1]);
         char text[2000] = "";
         size_t n = 0;
-        for (ssize_t got; n < sizeof text - 1 && (got = read(out[0], text + n, sizeof text - 1 - n)) > 0;) n += (size_t)got;
+        for (ssize_t got;
+             n < sizeof text - 1 && (got = read(out[0], text + n, sizeof text - 1 - n)) > 0;)
+            n += (size_t)got;
         close(out[0]);
         int status = 0;
         waitpid(child, &status, 0);
         CHECK(!WIFEXITED(status) || WEXITSTATUS(status) != 0);
-        CHECK(strstr(text, c == 2 ? "kernel careless: store of b[4]" : c ? "load of a[-1]" : "load of a[4]") != NULL);
+        CHECK(strstr(text, c == 2 ? "kernel careless: store of b[4]"
+                           : c    ? "load of a[-1]"
+                                  : "load of a[4]") != NULL);
     }
 }
 
-/* ---- speed --------------------------------------------------------------------------------------------------- */
+/* ---- speed
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* c[i, j] += a[i, k] b[k, j]: nanoseconds per multiply-add; argument: the size. */
 static void time_matmul(int64_t n) {
@@ -339,7 +366,8 @@ static void time_matmul(int64_t n) {
     Kernel *kn = new_kernel(k, "matmul", 3, DT_F32, n * n);
     KBuild b;
     kb_begin(&b, k, &kn->body);
-    const KExpr *size = k_int(k, n), *i = kb_for(&b, LOOP_SERIAL, "i", size), *j = kb_for(&b, LOOP_SERIAL, "j", size);
+    const KExpr *size = k_int(k, n), *i = kb_for(&b, LOOP_SERIAL, "i", size),
+                *j = kb_for(&b, LOOP_SERIAL, "j", size);
     KBuf *acc = kb_alloc(&b, MEM_REG, DT_F32, "acc", 1);
     kb_store(&b, acc, k_int(k, 0), k_const(k, DT_F32, 0));
     const KExpr *p = kb_for(&b, LOOP_SERIAL, "p", size);
@@ -353,7 +381,7 @@ static void time_matmul(int64_t n) {
     float *m[3];
     InterpretBuf bufs[3];
     for (int t = 0; t < 3; t++) {
-        m[t] = arena_array(arena, float, n * n);
+        m[t] = arena_array(arena, float, n *n);
         for (int64_t e = 0; e < n * n; e++) m[t][e] = (float)(e % 7) - 3;
         bufs[t] = (InterpretBuf){m[t], n * n};
     }

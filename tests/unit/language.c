@@ -1,5 +1,5 @@
-/* IR.md keeps up with the tables: every row of kops.def stands in its table word for word, every dtype is
- * listed, and operator names are unique, which the text form relies on. */
+/* IR.md keeps up with the tables: every row of kops.def stands in its table word for word, every
+ * dtype is listed, and operator names are unique, which the text form relies on. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,7 +41,8 @@ static void primitives_are_described(const char *text) {
         strbuf_printf(&row, "\n| `%s` | %s | ", kop_info[op].name, class_name(kop_info[op].class));
         add_cell(&row, kop_info[op].doc);
         strbuf_add(&row, " |\n");
-        if (!CHECK(strstr(text, strbuf_text(&row)) != NULL)) fprintf(stderr, "missing: %s", strbuf_text(&row));
+        if (!CHECK(strstr(text, strbuf_text(&row)) != NULL))
+            fprintf(stderr, "missing: %s", strbuf_text(&row));
         strbuf_free(&row);
     }
 }

@@ -485,7 +485,9 @@ static void test_foreign(void) {
                                    &(CodegenOptions){.opt = 2, .jobs = 2, .verify = true},
                                    (CodegenPaths){path, NULL, NULL}, diag));
     }
-    CHECK(!codegen_target(arena, "pdp11-unknown-none", NULL, NULL, diag_create()));
+    Diag *refused = diag_create();
+    CHECK(!codegen_target(arena, "pdp11-unknown-none", NULL, NULL, refused));
+    diag_destroy(refused);
 }
 
 int main(void) {

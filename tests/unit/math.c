@@ -1,6 +1,7 @@
 /* Guards the accuracy of the expanded transcendental functions: a sample of all floats through the
  * interpreter against libm in a wider format, special values included.
- * Arguments: the stride of the sample (default 6007), then -v to print the table of docs/math.md. */
+ * Arguments: the stride of the sample (default 6007), then -v to print the table of docs/math.md.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,7 +33,8 @@ static double worst_f32(const UlpRow *row, bool fma, uint32_t stride, float *whe
     uint64_t bits = 0;
     while (bits <= UINT32_MAX) {
         int n = 0;
-        for (; n < BATCH && bits <= UINT32_MAX; n++, bits += stride) x[n] = float_of_bits((uint32_t)bits);
+        for (; n < BATCH && bits <= UINT32_MAX; n++, bits += stride)
+            x[n] = float_of_bits((uint32_t)bits);
         run_batch(&r, x, y, NULL);
         for (int i = 0; i < n; i++) {
             if (x[i] <= row->lowest) continue;
@@ -62,9 +64,12 @@ static double worst_f64(const UlpRow *row, bool fma, int batches, double *where)
         for (int i = 0; i < BATCH; i++) {
             uint64_t bits = next_random(&state);
             /* half of them with moderate exponents */
-            if (i % 2) bits = (bits & UINT64_C(0x800fffffffffffff)) | (1023 - 30 + (bits >> 52) % 42) << 52;
+            if (i % 2)
+                bits = (bits & UINT64_C(0x800fffffffffffff)) | (1023 - 30 + (bits >> 52) % 42)
+                                                                   << 52;
             memcpy(&x[i], &bits, sizeof bits);
-            if (row->f64_range > 0 && fabs(x[i]) > row->f64_range) x[i] = fmod(x[i], row->f64_range);
+            if (row->f64_range > 0 && fabs(x[i]) > row->f64_range)
+                x[i] = fmod(x[i], row->f64_range);
         }
         run_batch(&r, x, y, NULL);
         for (int i = 0; i < BATCH; i++) {
@@ -80,9 +85,11 @@ static double worst_f64(const UlpRow *row, bool fma, int batches, double *where)
     return worst;
 }
 
-static const float edges[] = {0.0f, -0.0f, 1.0f, -1.0f, 0.5f, -0.5f, 2.0f, -2.0f, INFINITY, -INFINITY, NAN, 3.0f,
-                              -3.0f, 1e-45f, -1e-45f, 1e38f, -1e38f, 88.73f, -103.9f, 89.4f, 1e-30f, 0x1p-126f,
-                              4.0f, -5.0f, 1e10f, 16777217.0f, 0.9999999f, 1.0000001f, 1.5f, -1.5f};
+static const float edges[] = {0.0f,    -0.0f,       1.0f,       -1.0f,      0.5f,   -0.5f,
+                              2.0f,    -2.0f,       INFINITY,   -INFINITY,  NAN,    3.0f,
+                              -3.0f,   1e-45f,      -1e-45f,    1e38f,      -1e38f, 88.73f,
+                              -103.9f, 89.4f,       1e-30f,     0x1p-126f,  4.0f,   -5.0f,
+                              1e10f,   16777217.0f, 0.9999999f, 1.0000001f, 1.5f,   -1.5f};
 enum { N_EDGES = sizeof edges / sizeof *edges };
 
 static void check_edges(const UlpRow *row, bool fma) {
@@ -95,7 +102,8 @@ static void check_edges(const UlpRow *row, bool fma) {
     for (int i = 0; i < N_EDGES; i++) {
         if (x[i] <= row->lowest && !isinf(x[i])) continue;
         if (!CHECK(ulp_error(y[i], row->ref(x[i])) <= row->bound))
-            fprintf(stderr, "  %s(%a) = %a, not %a\n", kop_info[row->op].name, x[i], y[i], row->ref(x[i]));
+            fprintf(stderr, "  %s(%a) = %a, not %a\n", kop_info[row->op].name, x[i], y[i],
+                    row->ref(x[i]));
         if (row->f64_range > 0 && fabs(dx[i]) > row->f64_range && !isinf(dx[i])) continue;
         if (!CHECK(ulp_error_wide(dy[i], row->wide(dx[i])) <= row->bound_f64))
             fprintf(stderr, "  f64 %s(%a) = %a, not %a\n", kop_info[row->op].name, dx[i], dy[i],
@@ -116,7 +124,8 @@ static void check_pow(bool fma, bool verbose) {
         for (int i = 0; i < BATCH; i++) {
             uint64_t r = next_random(&state);
             x[i] = float_of_bits((uint32_t)r & 0x7fffffffu);
-            y[i] = (float)((double)(r >> 32) / 0x1p31 - 1) * 150.0f / (float)fmax(fabs(log2(x[i])), 1e-6);
+            y[i] = (float)((double)(r >> 32) / 0x1p31 - 1) * 150.0f /
+                   (float)fmax(fabs(log2(x[i])), 1e-6);
             if (b % 4 == 0) y[i] = rintf(y[i]);
             if (b % 8 == 0) x[i] = -x[i];
             if (b == 0 && i < N_EDGES * N_EDGES) {
@@ -129,11 +138,14 @@ static void check_pow(bool fma, bool verbose) {
         run_batch(&f, x, y, z);
         run_batch(&d, dx, dy, dz);
         for (int i = 0; i < BATCH; i++) {
-            double e = ulp_error(z[i], pow(x[i], y[i])), ew = ulp_error_wide(dz[i], powl(dx[i], dy[i]));
+            double e = ulp_error(z[i], pow(x[i], y[i])),
+                   ew = ulp_error_wide(dz[i], powl(dx[i], dy[i]));
             if (e > worst) worst = e;
             if (ew > worst_wide) worst_wide = ew;
-            if (!(e <= 2) && check_failures < 20) fprintf(stderr, "  pow(%a, %a) = %a\n", x[i], y[i], z[i]);
-            if (!(ew <= 2) && check_failures < 20) fprintf(stderr, "  f64 pow(%a, %a) = %a\n", dx[i], dy[i], dz[i]);
+            if (!(e <= 2) && check_failures < 20)
+                fprintf(stderr, "  pow(%a, %a) = %a\n", x[i], y[i], z[i]);
+            if (!(ew <= 2) && check_failures < 20)
+                fprintf(stderr, "  f64 pow(%a, %a) = %a\n", dx[i], dy[i], dz[i]);
             if (!CHECK(e <= 2 && ew <= 2) && check_failures > 20) break;
         }
     }
@@ -143,7 +155,8 @@ static void check_pow(bool fma, bool verbose) {
 }
 
 static void count_node(const KExpr *e, void *n) {
-    if (kop_info[e->op].class != KC_LEAF && kop_info[e->op].class != KC_MEM && e->op != KO_bitcast) ++*(int *)n;
+    if (kop_info[e->op].class != KC_LEAF && kop_info[e->op].class != KC_MEM && e->op != KO_bitcast)
+        ++*(int *)n;
 }
 
 static int n_instructions(KOp op, bool fma) {
@@ -177,13 +190,14 @@ int main(int argc, char **argv) {
             if (argc > 3 && strcmp(argv[3], kop_info[row->op].name)) continue;
             float at = 0;
             double at_wide = 0;
-            double worst = worst_f32(row, fma, stride, &at), wide = worst_f64(row, fma, stride < 999 ? 300 : 10, &at_wide);
+            double worst = worst_f32(row, fma, stride, &at),
+                   wide = worst_f64(row, fma, stride < 999 ? 300 : 10, &at_wide);
             if (verbose)
-                printf("%-9s %-4s %8.3f %10.3f %6d   at %a, %a\n", kop_info[row->op].name, fma ? "fma" : "-", worst,
-                       wide, n_instructions(row->op, fma), at, at_wide);
+                printf("%-9s %-4s %8.3f %10.3f %6d   at %a, %a\n", kop_info[row->op].name,
+                       fma ? "fma" : "-", worst, wide, n_instructions(row->op, fma), at, at_wide);
             if (!CHECK(worst <= row->bound && wide <= row->bound_f64))
-                fprintf(stderr, "  %s %s: %.3f at %a, f64 %.3f at %a\n", kop_info[row->op].name, fma ? "fma" : "",
-                        worst, at, wide, at_wide);
+                fprintf(stderr, "  %s %s: %.3f at %a, f64 %.3f at %a\n", kop_info[row->op].name,
+                        fma ? "fma" : "", worst, at, wide, at_wide);
             check_edges(row, fma);
         }
         check_pow(fma, verbose);

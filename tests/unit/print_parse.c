@@ -1,5 +1,5 @@
-/* The text form: what is printed reads back as the same text at both levels, names clash without harm,
- * and broken text gives a message with its place instead of a crash. */
+/* The text form: what is printed reads back as the same text at both levels, names clash without
+ * harm, and broken text gives a message with its place instead of a crash. */
 #include <string.h>
 
 #include "ir/parse.h"
@@ -7,11 +7,14 @@
 #include "ir/verify.h"
 #include "tests/unit/check.h"
 
-static const Target target = {.name = "generic", .vector_bytes = 16, .n_vector_regs = 16, .tile_rows = 4, .tile_vecs = 2};
+static const Target target = {
+    .name = "generic", .vector_bytes = 16, .n_vector_regs = 16, .tile_rows = 4, .tile_vecs = 2};
 
 static void print_module(StrBuf *out, const Module *m) {
-    if (m->kmod) print_kmodule(out, m->kmod);
-    else print_graph(out, m->main);
+    if (m->kmod)
+        print_kmodule(out, m->kmod);
+    else
+        print_graph(out, m->main);
 }
 
 /* Prints m, reads that and prints it again; m's own text in *text when given. */
@@ -35,7 +38,8 @@ static void check_round_trip(const Module *m, StrBuf *text) {
     diag_destroy(d);
 }
 
-/* ---- graphs ------------------------------------------------------------------------------------------ */
+/* ---- graphs
+ * ------------------------------------------------------------------------------------------ */
 
 static Shape shape_of(Module *m, int rank, const KExpr *a, const KExpr *b) {
     Shape s = shape_make(m->arena, rank);
@@ -59,13 +63,16 @@ static void graphs_round_trip(void) {
     Diag *d = diag_create();
     Module *m = module_create(d, &target);
     m->name = "test";
-    const KExpr *n = k_var(m->k, module_symbol(m, "batch size")), *h = k_var(m->k, module_symbol(m, "h"));
+    const KExpr *n = k_var(m->k, module_symbol(m, "batch size")),
+                *h = k_var(m->k, module_symbol(m, "h"));
     const KExpr *half = k_fdiv(m->k, k_sub(m->k, h, k_int(m->k, 3)), k_int(m->k, 2));
     int64_t hundred = 100;
     Graph *g = m->main;
     Value *x = graph_add_input(g, "x/y:0", DT_F32, shape_of(m, 2, n, h));
-    Value *w = graph_add_const(g, "w", DT_F32, shape_ints(m->k, &hundred, 1), weights, sizeof weights);
-    Node *a = graph_add_node(g, NULL, OP_Gather, (Value *[]){w, graph_const_int(g, 3)}, 2, 1, SRC_NOWHERE);
+    Value *w =
+        graph_add_const(g, "w", DT_F32, shape_ints(m->k, &hundred, 1), weights, sizeof weights);
+    Node *a = graph_add_node(g, NULL, OP_Gather, (Value *[]){w, graph_const_int(g, 3)}, 2, 1,
+                             SRC_NOWHERE);
     typed(a->out[0], "w", DT_F32, shape_of(m, 0, NULL, NULL)); /* the second of this name */
     node_set_int(a, "axis", 0);
     node_set_attr(a, (Attr){.name = "floats", .kind = AT_FLOATS, .n = 3, .floats = values});
@@ -74,7 +81,8 @@ static void graphs_round_trip(void) {
     node_set_attr(a, (Attr){.name = "words", .kind = AT_STRINGS, .n = 2, .strings = words});
     node_set_float(a, "small", 0.1f);
     node_set_string(a, "text", "\x01\xc3\xa9?");
-    node_set_attr(a, (Attr){.name = "tensor", .kind = AT_TENSOR, .tensor = graph_const_ints(g, "", ints, 2)});
+    node_set_attr(
+        a, (Attr){.name = "tensor", .kind = AT_TENSOR, .tensor = graph_const_ints(g, "", ints, 2)});
     a->loc.node = "first node";
     Node *b = graph_add_node(g, NULL, OP_Clip, (Value *[]){x, NULL, a->out[0]}, 3, 1, SRC_NOWHERE);
     typed(b->out[0], "", DT_F32, shape_of(m, 2, n, k_add(m->k, half, k_mul(m->k, n, half))));
@@ -95,10 +103,12 @@ static void shared_dims_stay_small(void) {
     Diag *d = diag_create();
     Module *m = module_create(d, &target);
     const KExpr *e = k_var(m->k, module_symbol(m, "n"));
-    for (int i = 0; i < 40; i++) e = k_max(m->k, k_fdiv(m->k, e, k_int(m->k, 3)), k_fmod(m->k, e, k_int(m->k, 1000 + i)));
-    graph_add_output(m->main, typed(graph_op(m->main, NULL, OP_Relu, SRC_NOWHERE, 1,
-                                             graph_add_input(m->main, "x", DT_F32, shape_of(m, 1, e, NULL))),
-                                    "y", DT_F32, shape_of(m, 1, e, NULL)));
+    for (int i = 0; i < 40; i++)
+        e = k_max(m->k, k_fdiv(m->k, e, k_int(m->k, 3)), k_fmod(m->k, e, k_int(m->k, 1000 + i)));
+    graph_add_output(m->main,
+                     typed(graph_op(m->main, NULL, OP_Relu, SRC_NOWHERE, 1,
+                                    graph_add_input(m->main, "x", DT_F32, shape_of(m, 1, e, NULL))),
+                           "y", DT_F32, shape_of(m, 1, e, NULL)));
     StrBuf text = {0};
     check_round_trip(m, &text);
     CHECK(text.n < 20000);
@@ -127,7 +137,8 @@ static void subgraphs_round_trip(void) {
     diag_destroy(d);
 }
 
-/* ---- kernels ----------------------------------------------------------------------------------------- */
+/* ---- kernels
+ * ----------------------------------------------------------------------------------------- */
 
 /* Every operation once, with operands of a dtype that it takes. */
 static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, const KExpr *p) {
@@ -135,14 +146,20 @@ static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, cons
     for (int op = 1; op < KO_COUNT; op++) {
         const KOpInfo *o = &kop_info[op];
         const KExpr *e = NULL, *three[3] = {f, sum, f};
-        if (o->class == KC_CMP) e = k_select(k, k_binary(k, (KOp)op, f, sum), f, sum);
-        else if (op == KO_select) e = k_select(k, p, sum, f);
+        if (o->class == KC_CMP)
+            e = k_select(k, k_binary(k, (KOp)op, f, sum), f, sum);
+        else if (op == KO_select)
+            e = k_select(k, p, sum, f);
         else if (op == KO_and || op == KO_or || op == KO_xor || op == KO_shl || op == KO_shr)
             e = k_cast(k, DT_F32, k_binary(k, (KOp)op, i, k_cast(k, DT_I32, sum)));
-        else if (op == KO_not) e = k_cast(k, DT_F32, k_unary(k, KO_not, i));
-        else if (op == KO_dot4_us) e = k_cast(k, DT_F32, k_ternary(k, KO_dot4_us, i, k_cast(k, DT_I32, sum), i));
-        else if (op == KO_cast) e = k_cast(k, DT_F32, k_cast(k, DT_F16, sum));
-        else if (op == KO_bitcast) e = k_bitcast(k, DT_F32, i);
+        else if (op == KO_not)
+            e = k_cast(k, DT_F32, k_unary(k, KO_not, i));
+        else if (op == KO_dot4_us)
+            e = k_cast(k, DT_F32, k_ternary(k, KO_dot4_us, i, k_cast(k, DT_I32, sum), i));
+        else if (op == KO_cast)
+            e = k_cast(k, DT_F32, k_cast(k, DT_F16, sum));
+        else if (op == KO_bitcast)
+            e = k_bitcast(k, DT_F32, i);
         else if (o->class == KC_ARITH || o->class == KC_MATH)
             e = k_exact(k, (KOp)op, DT_F32, o->n_args == 1 ? &sum : three, o->n_args);
         if (e) sum = k_add(k, e, f);
@@ -156,16 +173,22 @@ static void kernels_round_trip(void) {
     KModule *km = arena_new(m->arena, KModule);
     Kernel *kn = arena_new(m->arena, Kernel);
     KCtx *k = m->k;
-    *km = (KModule){.k = k, .arena = m->arena, .name = "t", .kernels = arena_copy(m->arena, &kn, sizeof kn), .n_kernels = 1};
+    *km = (KModule){.k = k,
+                    .arena = m->arena,
+                    .name = "t",
+                    .kernels = arena_copy(m->arena, &kn, sizeof kn),
+                    .n_kernels = 1};
     KBuf **params = arena_array(m->arena, KBuf *, 2);
     params[0] = kbuf_new(k, MEM_PARAM, DT_F32, "a tensor", k_int(k, 64));
     params[1] = kbuf_new(k, MEM_PARAM, DT_F32, "a tensor", k_int(k, 64));
     params[1]->index = 1;
     params[1]->written = params[1]->noalias = true;
-    *kn = (Kernel){.name = "k0", .params = params, .n_params = 2, .note = "a \"note\"", .flops = 1e9};
+    *kn =
+        (Kernel){.name = "k0", .params = params, .n_params = 2, .note = "a \"note\"", .flops = 1e9};
     KBuild b;
     kb_begin(&b, k, &kn->body);
-    const KExpr *i = kb_for(&b, LOOP_PARALLEL, "i", k_int(k, 8)), *j = kb_for(&b, LOOP_VECTOR, "i", k_int(k, 8));
+    const KExpr *i = kb_for(&b, LOOP_PARALLEL, "i", k_int(k, 8)),
+                *j = kb_for(&b, LOOP_VECTOR, "i", k_int(k, 8));
     const KExpr *at = k_sub(k, k_int(k, 63), k_add(k, k_mul(k, i, k_int(k, 8)), j));
     KBuf *acc = kb_alloc(&b, MEM_REG, DT_F32, "i", 1);
     kb_store(&b, acc, k_int(k, 0), k_load_if(k, params[0], at, k_lt(k, i, j)));
@@ -194,14 +217,16 @@ static void literals_keep_their_dtype(void) {
     diag_destroy(d);
 }
 
-/* ---- broken text --------------------------------------------------------------------------------------- */
+/* ---- broken text
+ * --------------------------------------------------------------------------------------- */
 
 static void check_refused(const char *text, const char *message) {
     Diag *d = diag_create();
     Module *m = parse_module(text, &target, d);
     CHECK(!m && diag_n_errors(d) == 1);
     const char *found = diag_message(d, 0);
-    if (!CHECK(found && strstr(found, message))) fprintf(stderr, "%.200s\n%s\n", text, found ? found : "no message");
+    if (!CHECK(found && strstr(found, message)))
+        fprintf(stderr, "%.200s\n%s\n", text, found ? found : "no message");
     if (m) module_destroy(m);
     diag_destroy(d);
 }
@@ -209,20 +234,29 @@ static void check_refused(const char *text, const char *message) {
 static void broken_text_is_refused(void) {
     check_refused("", "line 1, column 1");
     check_refused("graph \"t\" { main {", "expected");
-    check_refused("graph \"t\" {\n main {\n  %y = Relu(%x)\n", "line 3, column 13: value 'x' is not defined");
-    check_refused("graph \"t\" {\n main {\n input %x: f32[2]\n %y = Nope(%x)\n", "no operator is called 'Nope'");
+    check_refused("graph \"t\" {\n main {\n  %y = Relu(%x)\n",
+                  "line 3, column 13: value 'x' is not defined");
+    check_refused("graph \"t\" {\n main {\n input %x: f32[2]\n %y = Nope(%x)\n",
+                  "no operator is called 'Nope'");
     check_refused("graph \"t\" {\n main {\n input %x: f32[2]\n %y = Add(%x)\n", "Add has 1 inputs");
     check_refused("graph \"t\" {\n main {\n input %x: f32[-1]\n", "negative");
     check_refused("graph \"t\" {\n main {\n input %x: f32[n]\n", "unknown name 'n'");
     check_refused("graph \"t\" {\n main {\n const %x: f32[2] = {1.0}\n", "expected");
-    check_refused("graph \"t\" {\n main {\n const %x: f32[100] = @0000000000000000\n", "not in the text");
-    check_refused("graph \"t\" {\n main {\n const %x: f32[1000000, 1000000] = random 1\n", "too many random elements");
-    check_refused("graph \"t\" {\n main {\n input %x: f32[2]\n return %x, %x\n", "cannot be an output");
-    check_refused("kernels \"t\" {\n kernel k(a: f32[4] param) {\n a[0] = 1\n }\n}\n", "expected f32, found i64");
-    check_refused("kernels \"t\" {\n kernel k(a: f32[4] param) {\n a[i] = 1.0\n }\n}\n", "unknown name 'i'");
-    check_refused("kernels \"t\" {\n kernel k(a: f32[4] param) {\n for i in 0..4 {\n for j in 0..4 parallel {\n",
+    check_refused("graph \"t\" {\n main {\n const %x: f32[100] = @0000000000000000\n",
+                  "not in the text");
+    check_refused("graph \"t\" {\n main {\n const %x: f32[1000000, 1000000] = random 1\n",
+                  "too many random elements");
+    check_refused("graph \"t\" {\n main {\n input %x: f32[2]\n return %x, %x\n",
+                  "cannot be an output");
+    check_refused("kernels \"t\" {\n kernel k(a: f32[4] param) {\n a[0] = 1\n }\n}\n",
+                  "expected f32, found i64");
+    check_refused("kernels \"t\" {\n kernel k(a: f32[4] param) {\n a[i] = 1.0\n }\n}\n",
+                  "unknown name 'i'");
+    check_refused("kernels \"t\" {\n kernel k(a: f32[4] param) {\n for i in 0..4 {\n for j in 0..4 "
+                  "parallel {\n",
                   "a parallel loop is a kernel's outermost");
-    check_refused("kernels \"t\" {\n size s [0, 4]\n entry {\n return s\n }\n}\n", "unknown name 's'");
+    check_refused("kernels \"t\" {\n size s [0, 4]\n entry {\n return s\n }\n}\n",
+                  "unknown name 's'");
     check_refused("kernels \"t\" {\n buf x: f32[4] input 0\n entry {\n x[0] = 1.0\n", "only read");
     check_refused("kernels \"t\" {\n entry {\n return 9223372036854775808\n", "too large");
 }

@@ -1,7 +1,7 @@
 /* What the accuracy tests share: the functions with their references and bounds, and errors in ULP.
  *
- * References are libm's in the next wider format. An error is measured in units of the last place of
- * the reference, subnormal results in steps of the smallest subnormal. */
+ * References are libm's in the next wider format. An error is measured in units of the last place
+ * of the reference, subnormal results in steps of the smallest subnormal. */
 #ifndef SMELT_TESTS_UNIT_ULP_H
 #define SMELT_TESTS_UNIT_ULP_H
 
@@ -80,8 +80,13 @@ static inline float float_of_bits(uint32_t b) {
 static inline double ulp_error(float got, double ref) {
     float near = (float)ref;
     if (near != near || got != got) return (near != near) == (got != got) ? 0 : INFINITY;
-    if (got == near) return near != 0 || signbit(got) == signbit(near) ? fabs(got - ref) > 0 && !isinf(near)
-                     ? fabs((double)got - ref) / ldexp(1, ilogb(ref) < -126 ? -149 : ilogb(ref) - 23) : 0 : INFINITY;
+    if (got == near)
+        return near != 0 || signbit(got) == signbit(near)
+                   ? fabs(got - ref) > 0 && !isinf(near)
+                         ? fabs((double)got - ref) /
+                               ldexp(1, ilogb(ref) < -126 ? -149 : ilogb(ref) - 23)
+                         : 0
+                   : INFINITY;
     if (isinf(near) && fabsf(got) == FLT_MAX) return 1;
     if (isinf(got) && fabs(ref) > 0x1.fffffp127) return 1;
     if (isinf(got) || isinf(near)) return INFINITY;
@@ -92,7 +97,8 @@ static inline double ulp_error(float got, double ref) {
 static inline double ulp_error_wide(double got, long double ref) {
     double near = (double)ref;
     if (near != near || got != got) return (near != near) == (got != got) ? 0 : INFINITY;
-    if (isinf(near) || isinf(got)) return near == got || fabsl(ref) > 0x1.ffffffffffffp1023L ? 0 : INFINITY;
+    if (isinf(near) || isinf(got))
+        return near == got || fabsl(ref) > 0x1.ffffffffffffp1023L ? 0 : INFINITY;
     if (got == 0 && near == 0) return signbit(got) == signbit(near) ? 0 : INFINITY;
     int e = ref == 0 || ilogbl(ref) < -1022 ? -1022 : ilogbl(ref);
     return (double)(fabsl((long double)got - ref) / ldexpl(1, e - 52));
@@ -117,7 +123,8 @@ static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, bool fma) 
     kb_begin(&b, k, &kn->body);
     const KExpr *i = kb_for(&b, LOOP_VECTOR, "i", k_int(k, n));
     const KExpr *x = k_load(k, kn->params[0], i);
-    const KExpr *v = n_in == 2 ? k_binary(k, op, x, k_load(k, kn->params[1], i)) : k_unary(k, op, x);
+    const KExpr *v =
+        n_in == 2 ? k_binary(k, op, x, k_load(k, kn->params[1], i)) : k_unary(k, op, x);
     kb_store(&b, kn->params[n_in], i, v);
     kb_end(&b);
     kblock_expand_math(k, &kn->body, fma);
