@@ -491,7 +491,7 @@ def _(d):
 
 # ---- strings and sparse tensors ----
 
-@fixture("strings_million", 3, r"string", mib=2200, seconds=6, slow=True)
+@fixture("strings_million", 3, r"STRING", mib=4096, seconds=6, slow=True)
 def _(d):
     strings = blob(6, b"s" * 1024) * 10**6
     return build([node("Identity", ["s"], ["y"], name="n")], {},
