@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
-LABELS = ("nodev", "cpu", "gpu", "slow")
+LABELS = ("nodev", "cpu", "gpu", "slow", "long")
 SKIP_STATUS = 77
 
 
@@ -28,7 +28,7 @@ class Skip(Exception):
 class Case:
     name: str
     run: Callable[[], Optional[str]]
-    label: str = "nodev"    # nodev: compiler and text only; cpu: runs generated code; slow; gpu: needs the device
+    label: str = "nodev"    # nodev: compiler and text only; cpu: runs generated code; slow: minutes; long: before a release; gpu: needs the device
 
 
 def check(condition, text):

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The only test runner.
 
-    run.py [filter ...] [--label nodev|cpu|slow|gpu|all]... [--update] [--smelt PATH] [--models DIR] [--list]
+    run.py [filter ...] [--label nodev|cpu|slow|long|gpu|all]... [--update] [--smelt PATH] [--models DIR] [--list]
 
 A filter is a part of a case's name, SUITE/CASE; without one all cases are taken. Labels: nodev needs the compiler and
-no device, cpu also runs generated code, slow takes minutes, gpu needs the device. The default is nodev and cpu.
+no device, cpu also runs generated code, slow takes minutes, long is for releases, gpu needs the device. The default is nodev and cpu.
 --update rewrites the expectations of text tests instead of comparing; read the diff.
 
 Prints a line per case, the reason below each that failed, and closes with the line `N passed, N failed, N skipped`.

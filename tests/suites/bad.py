@@ -40,13 +40,13 @@ def cases(ctx):
         return run
 
     made = [Case("fixtures.fast", fixtures(ctx.smelt_path, "--fast", "")),
-            Case("fixtures", fixtures(ctx.smelt_path, ""), "slow"),
+            Case("fixtures", fixtures(ctx.smelt_path, ""), "long"),
             Case("fixtures.asan", fixtures(asan, "--fast", SMALL)),
-            Case("fixtures.asan_all", fixtures(asan, ""), "slow")]
+            Case("fixtures.asan_all", fixtures(asan, ""), "long")]
     for name, step in CUT.items():
-        made.append(Case(f"flips.{name}", flips(name, ctx.smelt_path, 500), "slow"))
-        made.append(Case(f"flips.{name}.asan", flips(name, asan, 50), "slow"))
+        made.append(Case(f"flips.{name}", flips(name, ctx.smelt_path, 500), "long"))
+        made.append(Case(f"flips.{name}.asan", flips(name, asan, 50), "long"))
         made.append(Case(f"cuts.{name}", cuts(name, step, "release")))
-        made.append(Case(f"cuts.{name}.asan", cuts(name, step * 10 + 1, "asan"), "slow"))
-        made.append(Case(f"cuts.{name}.all", cuts(name, 1, "release"), "slow"))
+        made.append(Case(f"cuts.{name}.asan", cuts(name, step * 10 + 1, "asan"), "long"))
+        made.append(Case(f"cuts.{name}.all", cuts(name, 1, "release"), "long"))
     return made
