@@ -1,7 +1,7 @@
 /* Reads handwritten digits with a network that was compiled into this program.
  *
- * Everything there is to know: include the header that smelt wrote, give the model an input, room
- * for its output and a piece of memory to work in, and call it. No framework, no file, no malloc.
+ * Everything there is to know: include the header that smelt wrote, give the model an input, room for
+ * its output and a piece of memory to work in, and call it. No framework, no file, no malloc.
  *
  *     smelt digits.onnx                          writes libdigits.a and digits.h
  *     cc main.c libdigits.a -lm -o digits
@@ -19,19 +19,24 @@
 static unsigned char arena[DIGITS_ARENA_BYTES];
 
 /* Runs the network on one picture. Returns the likeliest digit and its probability, or -1. */
-static int recognise(const unsigned char *pixels, float *confidence) {
+static int recognise(const unsigned char *pixels, float *confidence)
+{
     float image[1 * 1 * 8 * 8], probabilities[1 * 10];
     int best = 0;
 
-    for (int i = 0; i < 64; i++) image[i] = (float)pixels[i] / 16.0f;
-    if (digits_run(image, probabilities, arena) != 0) return -1;
+    for (int i = 0; i < 64; i++)
+        image[i] = (float)pixels[i] / 16.0f;
+    if (digits_run(image, probabilities, arena) != 0)
+        return -1;
     for (int i = 1; i < 10; i++)
-        if (probabilities[i] > probabilities[best]) best = i;
+        if (probabilities[i] > probabilities[best])
+            best = i;
     *confidence = probabilities[best];
     return best;
 }
 
-static void draw(const unsigned char *pixels) {
+static void draw(const unsigned char *pixels)
+{
     static const char ink[] = " .:-=+*#@";
 
     for (int y = 0; y < 8; y++) {
@@ -44,7 +49,8 @@ static void draw(const unsigned char *pixels) {
     }
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     int list = argc > 1 && strcmp(argv[1], "--list") == 0;
     int n_right = 0;
 
@@ -62,8 +68,7 @@ int main(int argc, char **argv) {
             printf("%d %d %d\n", i, truth, answer);
         } else if (i < N_SHOWN) {
             draw(image_pixels[i]);
-            printf("  answer %d (%.1f %%), truth %d\n\n", answer, 100.0 * (double)confidence,
-                   truth);
+            printf("  answer %d (%.1f %%), truth %d\n\n", answer, 100.0 * (double)confidence, truth);
         }
     }
     printf("accuracy %d/%d\n", n_right, N_IMAGES);

@@ -4,8 +4,8 @@
  *     onnx_open --tensors MODEL  a line for each initializer of the main graph: name, type number,
  *                                dims, bytes and an FNV-1a hash of them
  *     onnx_open --order MODEL    the node order of the main graph
- *     onnx_open --cuts=N MODEL   opens each N-th prefix of the file and, for each, the file with a
- * byte there inverted; every refusal has to say something */
+ *     onnx_open --cuts=N MODEL   opens each N-th prefix of the file and, for each, the file with a byte
+ *                                there inverted; every refusal has to say something */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +47,7 @@ static bool is_answered(const unsigned char *bytes, size_t n, uint64_t *n_accept
     OnnxModel *m = onnx_model_open_bytes("cut.onnx", bytes, n, d);
     int code = diag_exit_code(d);
     bool good = m ? code == 0 : (code == 1 || code == 3) && *diag_message(d, 0);
-    if (!good)
-        fprintf(stderr, "onnx_open: %zu bytes: exit code %d, %s\n", n, code,
-                m ? "a model" : "no model");
+    if (!good) fprintf(stderr, "onnx_open: %zu bytes: exit code %d, %s\n", n, code, m ? "a model" : "no model");
     *n_accepted += m != NULL;
     onnx_model_close(m);
     diag_destroy(d);

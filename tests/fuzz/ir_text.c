@@ -1,5 +1,5 @@
-/* libFuzzer target: any bytes through the IR parser. What is accepted passes the verifier and
- * prints as text that reads back as the same text. Built with SMELT_FUZZ=ON; seeds are tests/ir. */
+/* libFuzzer target: any bytes through the IR parser. What is accepted passes the verifier and prints as
+ * text that reads back as the same text. Built with SMELT_FUZZ=ON; seeds are tests/ir. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +11,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes);
 
 static void print_module(StrBuf *out, const Module *m) {
-    if (m->kmod)
-        print_kmodule(out, m->kmod);
-    else
-        print_graph(out, m->main);
+    if (m->kmod) print_kmodule(out, m->kmod);
+    else print_graph(out, m->main);
 }
 
 static void check_module(Module *m, Diag *d) {

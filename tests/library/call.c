@@ -1,10 +1,10 @@
-/* Runs any compiled model once, through its description: reads all inputs, back to back, from the
- * first file, and writes all outputs, back to back and at their true sizes, to the second.
+/* Runs any compiled model once, through its description: reads all inputs, back to back, from the first
+ * file, and writes all outputs, back to back and at their true sizes, to the second.
  *
  *     cc -DMODEL=net_model call.c libnet.a -lm -o call && ./call in.bin out.bin
  *
- * Symbolic dims are not given on the command line: a free dim gets the smallest value that the
- * model accepts, but at least 1. */
+ * Symbolic dims are not given on the command line: a free dim gets the smallest value that the model
+ * accepts, but at least 1. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +12,8 @@
 
 extern const smelt_model MODEL;
 
-static void *get(size_t n_bytes) {
+static void *get(size_t n_bytes)
+{
     void *p = calloc(1, n_bytes ? n_bytes : 1);
 
     if (!p) {
@@ -23,16 +24,20 @@ static void *get(size_t n_bytes) {
 }
 
 /* Bits of an element, from the table of the ABI. */
-static uint64_t bits_of(uint32_t dtype) {
+static uint64_t bits_of(uint32_t dtype)
+{
     switch (dtype) {
 #define SMELT_DTYPE(name, value, bits, ctype)                                                      \
-    case value: return bits;                                                                       \
-        #include "smelt_abi.def"
-    default: return 0;
+    case value:                                                                                    \
+        return bits;
+#include "smelt_abi.def"
+    default:
+        return 0;
     }
 }
 
-static size_t bytes_of(const smelt_tensor_info *t, const int64_t *symbols) {
+static size_t bytes_of(const smelt_tensor_info *t, const int64_t *symbols)
+{
     uint64_t n = 1;
 
     for (uint32_t i = 0; i < t->rank; i++)
@@ -40,7 +45,8 @@ static size_t bytes_of(const smelt_tensor_info *t, const int64_t *symbols) {
     return (size_t)((n * bits_of(t->dtype) + 7) / 8);
 }
 
-static int read_inputs(const char *path, const int64_t *symbols, const void **inputs) {
+static int read_inputs(const char *path, const int64_t *symbols, const void **inputs)
+{
     FILE *f = fopen(path, "rb");
     int ok = f != NULL;
 
@@ -51,11 +57,13 @@ static int read_inputs(const char *path, const int64_t *symbols, const void **in
         ok = fread(p, 1, n_bytes, f) == n_bytes;
         inputs[i] = p;
     }
-    if (f) fclose(f);
+    if (f)
+        fclose(f);
     return ok;
 }
 
-static int write_outputs(const char *path, const int64_t *symbols, void **outputs) {
+static int write_outputs(const char *path, const int64_t *symbols, void **outputs)
+{
     FILE *f = fopen(path, "wb");
     int ok = f != NULL;
 
@@ -64,22 +72,19 @@ static int write_outputs(const char *path, const int64_t *symbols, void **output
 
         ok = fwrite(outputs[i], 1, n_bytes, f) == n_bytes;
     }
-    if (f) ok = fclose(f) == 0 && ok;
+    if (f)
+        ok = fclose(f) == 0 && ok;
     return ok;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     int64_t *symbols = get(MODEL.n_symbols * sizeof *symbols);
     const void **inputs = get(MODEL.n_inputs * sizeof *inputs);
     void **outputs = get(MODEL.n_outputs * sizeof *outputs);
     uint64_t arena_bytes = 0;
-    smelt_call call = {.struct_size = sizeof call,
-                       .n_inputs = MODEL.n_inputs,
-                       .n_outputs = MODEL.n_outputs,
-                       .n_symbols = MODEL.n_symbols,
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .symbols = symbols};
+    smelt_call call = {.struct_size = sizeof call, .n_inputs = MODEL.n_inputs, .n_outputs = MODEL.n_outputs,
+                       .n_symbols = MODEL.n_symbols, .inputs = inputs, .outputs = outputs, .symbols = symbols};
     int status;
 
     if (argc != 3) {

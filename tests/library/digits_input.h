@@ -9,7 +9,8 @@
 #define N_DIGITS 10
 
 /* Picture number `seed`: every pixel is a multiple of 1/16 in 0..1. */
-static inline void make_picture(unsigned seed, float *image) {
+static inline void make_picture(unsigned seed, float *image)
+{
     for (unsigned i = 0; i < N_PIXELS; i++)
         image[i] = (float)((i * 37u + seed * 101u + (i * i) % 7u) % 17u) / 16.0f;
 }

@@ -1,6 +1,5 @@
-/* A model with a free dim: sizes that it does not accept, and arenas that are short for a size, are
- * statuses of the typed call, the generic one and both helpers; accepted ones run. Built for
- * logreg_pipe_b1 as `net`. */
+/* A model with a free dim: sizes that it does not accept, and arenas that are short for a size, are statuses of the
+ * typed call, the generic one and both helpers; accepted ones run. Built for logreg_pipe_b1 as `net`. */
 #include <stdlib.h>
 
 #include "net.h"
@@ -10,7 +9,8 @@
 
 enum { N_FEATURES = 32, N_CLASSES = 4, ROWS = 3 };
 
-int main(void) {
+int main(void)
+{
     static float x[ROWS * N_FEATURES], p[ROWS * N_CLASSES];
     static int64_t label[ROWS];
     const smelt_symbol *s = &net_model.symbols[0];
@@ -23,22 +23,16 @@ int main(void) {
     EXPECT(net_model.n_symbols == 1 && s->kind == SMELT_SYMBOL_ARGUMENT);
     EXPECT(net_model.arena_bytes_for(&rows, &n_bytes) == SMELT_OK);
     unsigned char *arena = malloc((size_t)n_bytes + 1);
-    smelt_call call = {.struct_size = sizeof call,
-                       .n_inputs = 1,
-                       .n_outputs = 2,
-                       .n_symbols = 1,
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .symbols = &rows,
-                       .arena = arena,
-                       .arena_bytes = (size_t)n_bytes};
+    smelt_call call = {.struct_size = sizeof call, .n_inputs = 1, .n_outputs = 2, .n_symbols = 1, .inputs = inputs,
+                       .outputs = outputs, .symbols = &rows, .arena = arena, .arena_bytes = (size_t)n_bytes};
     EXPECT(arena != NULL);
     EXPECT(net_run(rows, x, label, p, arena, (size_t)n_bytes) == SMELT_OK);
     EXPECT(net_model.run(&call) == SMELT_OK);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int64_t dim = bad[i];
 
-        if (dim >= s->min && dim <= s->max) continue;
+        if (dim >= s->min && dim <= s->max)
+            continue;
         EXPECT(net_run(dim, x, label, p, arena, (size_t)n_bytes) == SMELT_BAD_DIM);
         call.symbols = &dim;
         EXPECT(net_model.run(&call) == SMELT_BAD_DIM);

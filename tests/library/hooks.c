@@ -1,6 +1,5 @@
-/* The hooks of a call: any pool of threads gives the bits that one thread gives; nodes are told in
- * order, each before it is told after; a cancelled run stops before the node at which it was asked.
- */
+/* The hooks of a call: any pool of threads gives the bits that one thread gives; nodes are told in order, each before
+ * it is told after; a cancelled run stops before the node at which it was asked. */
 #include "generic.h"
 
 typedef struct Log {
@@ -8,33 +7,41 @@ typedef struct Log {
     int wrong;
 } Log;
 
-static void before(void *user, uint32_t node) {
+static void before(void *user, uint32_t node)
+{
     Log *log = user;
 
-    if (node != log->n_before || log->n_before != log->n_after) log->wrong = 1;
+    if (node != log->n_before || log->n_before != log->n_after)
+        log->wrong = 1;
     log->n_before++;
 }
 
-static void after(void *user, uint32_t node) {
+static void after(void *user, uint32_t node)
+{
     Log *log = user;
 
-    if (node != log->n_after || log->n_before != log->n_after + 1) log->wrong = 1;
+    if (node != log->n_after || log->n_before != log->n_after + 1)
+        log->wrong = 1;
     log->n_after++;
 }
 
-static int cancel(void *user) {
+static int cancel(void *user)
+{
     Log *log = user;
 
     return log->n_asked++ == log->stop_at;
 }
 
 /* A pool that does one index at a time, the last one first. */
-static void backwards(void *pool, smelt_range_fn *fn, void *ctx, int64_t n) {
+static void backwards(void *pool, smelt_range_fn *fn, void *ctx, int64_t n)
+{
     *(int64_t *)pool += n;
-    while (n-- > 0) fn(ctx, n, n + 1);
+    while (n-- > 0)
+        fn(ctx, n, n + 1);
 }
 
-static int pools(const Call *alone) {
+static int pools(const Call *alone)
+{
     static const uint32_t n_threads[] = {1, 2, 7};
     int64_t n_indices = 0;
     smelt_hooks odd = {.struct_size = sizeof odd, .pool = &n_indices, .parallel_for = backwards};
@@ -59,18 +66,17 @@ static int pools(const Call *alone) {
     return 0;
 }
 
-static int nodes(const Call *alone) {
+static int nodes(const Call *alone)
+{
     Log log = {.stop_at = UINT32_MAX};
-    smelt_hooks hooks = {
-        .struct_size = sizeof hooks, .user = &log, .before_node = before, .after_node = after};
+    smelt_hooks hooks = {.struct_size = sizeof hooks, .user = &log, .before_node = before, .after_node = after};
     uint64_t macs = 0;
     Call c;
 
     open_call(&c, &hooks);
     EXPECT(MODEL.n_nodes > 0);
     EXPECT(MODEL.run(&c.call) == SMELT_OK && same_outputs(alone, &c));
-    EXPECT(!log.wrong && log.n_before == MODEL.n_nodes && log.n_after == MODEL.n_nodes &&
-           log.n_asked == 0);
+    EXPECT(!log.wrong && log.n_before == MODEL.n_nodes && log.n_after == MODEL.n_nodes && log.n_asked == 0);
     hooks.cancel = cancel;
     for (uint32_t stop = 0; stop <= MODEL.n_nodes; stop++) {
         log = (Log){.stop_at = stop};
@@ -87,7 +93,8 @@ static int nodes(const Call *alone) {
     return 0;
 }
 
-int main(void) {
+int main(void)
+{
     Call alone;
 
     open_call(&alone, NULL);

@@ -1,5 +1,4 @@
-/* A call takes no more stack than the header says: it runs on a painted stack, and the paint below
- * is looked at. */
+/* A call takes no more stack than the header says: it runs on a painted stack, and the paint below is looked at. */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -7,7 +6,7 @@
 
 #include "digits_input.h"
 
-#define PAINT       0xb7
+#define PAINT 0xb7
 #define STACK_BYTES (1u << 20)
 
 static unsigned char arena[DIGITS_ARENA_BYTES];
@@ -16,13 +15,16 @@ static size_t n_used;
 static int status;
 
 /* Paints what lies below its own frame, which is where the frames of the call will be. */
-static void paint(void) {
+static void paint(void)
+{
     volatile unsigned char here = 0;
 
-    for (volatile unsigned char *p = stack; p < &here - 128; p++) *p = PAINT;
+    for (volatile unsigned char *p = stack; p < &here - 128; p++)
+        *p = PAINT;
 }
 
-static void *work(void *unused) {
+static void *work(void *unused)
+{
     static float image[N_PIXELS], out[N_DIGITS];
     unsigned char here;
     size_t lowest = 0;
@@ -30,12 +32,14 @@ static void *work(void *unused) {
     make_picture(3, image);
     paint();
     status = digits_run(image, out, arena);
-    while (stack[lowest] == PAINT) lowest++;
+    while (stack[lowest] == PAINT)
+        lowest++;
     n_used = (size_t)(&here - stack) - lowest;
     return unused;
 }
 
-int main(void) {
+int main(void)
+{
     pthread_t thread;
     pthread_attr_t attributes;
 

@@ -1,5 +1,5 @@
-/* Eight threads run one model at once, each in its own arena, and all answer as one thread alone
- * does. Built with ThreadSanitizer too, with the model's C source instrumented. */
+/* Eight threads run one model at once, each in its own arena, and all answer as one thread alone does.
+ * Built with ThreadSanitizer too, with the model's C source instrumented. */
 #include <pthread.h>
 
 #include "digits.h"
@@ -7,7 +7,7 @@
 #include "digits_input.h"
 
 #define N_THREADS 8
-#define N_RUNS    200
+#define N_RUNS 200
 
 static float want[N_RUNS][N_DIGITS];
 
@@ -17,7 +17,8 @@ typedef struct Worker {
     int n_wrong;
 } Worker;
 
-static void *work(void *argument) {
+static void *work(void *argument)
+{
     Worker *w = argument;
     float image[N_PIXELS], got[N_DIGITS];
 
@@ -29,7 +30,8 @@ static void *work(void *argument) {
     return NULL;
 }
 
-int main(void) {
+int main(void)
+{
     static Worker workers[N_THREADS];
     float image[N_PIXELS];
 

@@ -1,5 +1,5 @@
-/* Arguments: PATH STATUS. Opens a weights file of digits, expects the status, and with the right
- * file the answers of the library that holds its weights (the model `second`). */
+/* Arguments: PATH STATUS. Opens a weights file of digits, expects the status, and with the right file the answers of
+ * the library that holds its weights (the model `second`). */
 #include <stdlib.h>
 
 #include "digits.h"
@@ -10,7 +10,8 @@
 
 static unsigned char arena[DIGITS_ARENA_BYTES];
 
-static int answers(const unsigned char *data) {
+static int answers(const unsigned char *data)
+{
     float image[N_PIXELS], got[N_DIGITS], want[N_DIGITS];
 
     EXPECT(digits_model.weights == NULL && digits_model.weight_hash != 0);
@@ -25,13 +26,15 @@ static int answers(const unsigned char *data) {
     return 0;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     smelt_weights *weights;
 
     EXPECT(argc == 3);
     EXPECT(smelt_weights_open(&digits_model, argv[1], &weights) == atoi(argv[2]));
     EXPECT((weights != NULL) == (atoi(argv[2]) == SMELT_OK));
-    if (weights && answers(smelt_weights_data(weights))) return 1;
+    if (weights && answers(smelt_weights_data(weights)))
+        return 1;
     smelt_weights_close(weights);
     return 0;
 }
