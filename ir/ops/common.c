@@ -328,3 +328,19 @@ const KExpr *lower_max_nan(Def *d, const KExpr *a, const KExpr *b) {
     const KExpr *most = k_max(d->k, a, b);
     return dtype_is_float(a->dtype) ? k_select(d->k, k_ne(d->k, a, a), a, most) : most;
 }
+
+bool infer_indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
+                       int64_t stride) {
+    const Value *v = n->in[1];
+    int64_t dim, count;
+    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count))
+        return true;
+    for (int64_t i = first; i < count; i += stride) {
+        int64_t at = value_const_int(v, i);
+        if (at >= -dim && at < dim) continue;
+        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at,
+                   (long long)dim);
+        return false;
+    }
+    return true;
+}

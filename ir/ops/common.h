@@ -114,4 +114,9 @@ const KExpr *lower_highest(Def *d, DType t);
 const KExpr *lower_min_nan(Def *d, const KExpr *a, const KExpr *b);
 const KExpr *lower_max_nan(Def *d, const KExpr *a, const KExpr *b);
 
+/* Where input 1 is constant, are its elements first, first + stride, ... in -dim .. dim-1? False
+ * after a message; true as well when they are not known while compiling. */
+bool infer_indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
+                       int64_t stride);
+
 #endif

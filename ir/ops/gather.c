@@ -5,24 +5,6 @@
  * read is predicated, so an index outside gives 0 and never touches memory outside. */
 #include "ir/ops/common.h"
 
-/* Constant indices of input 1 are all in -dim .. dim-1; elements stride apart, starting at `first`.
- */
-static bool indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
-                        int64_t stride) {
-    const Value *v = n->in[1];
-    int64_t dim, count;
-    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count))
-        return true;
-    for (int64_t i = first; i < count; i += stride) {
-        int64_t at = value_const_int(v, i);
-        if (at >= -dim && at < dim) continue;
-        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at,
-                   (long long)dim);
-        return false;
-    }
-    return true;
-}
-
 /* Position along dim of an index element, and'ing to *inside what has to be tested while running.
  */
 static const KExpr *gather_position(Def *d, const KExpr *element, const KExpr *dim,
@@ -63,7 +45,7 @@ bool gather_infer(Module *m, Node *n) {
         return false;
     Shape x = n->in[0]->shape, index = n->in[1]->shape;
     if (!infer_axis(m, n, attr_int(n, "axis", 0), x.rank, &axis)) return false;
-    if (!indices_fit(m, n, x.dims[axis], 0, 1)) return false;
+    if (!infer_indices_fit(m, n, x.dims[axis], 0, 1)) return false;
     if (x.rank - 1 + index.rank > MAX_RANK) {
         diag_error(m->diag, n->loc, "rank %d; at most %d is supported", x.rank - 1 + index.rank,
                    MAX_RANK);
@@ -111,7 +93,7 @@ bool gather_elements_infer(Module *m, Node *n) {
                    shape_text(m->scratch, index), shape_text(m->scratch, x), i);
         return false;
     }
-    return indices_fit(m, n, x.dims[axis], 0, 1) &&
+    return infer_indices_fit(m, n, x.dims[axis], 0, 1) &&
            infer_set(m, n, 0, n->in[0]->dtype, shape_copy(m->arena, index));
 }
 
@@ -174,7 +156,7 @@ bool gather_nd_infer(Module *m, Node *n) {
     for (int i = batch + depth; i < x.rank; i++)
         out.dims[index.rank - 1 + i - batch - depth] = x.dims[i];
     for (int i = 0; i < depth; i++)
-        if (!indices_fit(m, n, x.dims[batch + i], i, depth)) return false;
+        if (!infer_indices_fit(m, n, x.dims[batch + i], i, depth)) return false;
     return infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 

@@ -42,23 +42,6 @@ static bool scatter_inputs(Module *m, const Node *n) {
            infer_rank(m, n, 1, 1, -1);
 }
 
-/* Constant index elements first, first + stride, ... lie in -dim .. dim-1. */
-static bool constant_indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
-                                 int64_t stride) {
-    const Value *v = n->in[1];
-    int64_t dim, count;
-    if (!value_is_const(v) || !k_is_int(dim_expr, &dim) || !shape_count_int(v->shape, &count))
-        return true;
-    for (int64_t i = first; i < count; i += stride) {
-        int64_t at = value_const_int(v, i);
-        if (at >= -dim && at < dim) continue;
-        diag_error(m->diag, n->loc, "index %lld is outside of a dim of %lld", (long long)at,
-                   (long long)dim);
-        return false;
-    }
-    return true;
-}
-
 /* Opens the program and copies the data into the output. */
 static Stage *begin_scatter(Def *d, KTensor *data, KTensor *out) {
     Stage *s = def_program(d, &out, 1);
@@ -120,7 +103,7 @@ bool scatter_nd_infer(Module *m, Node *n) {
     if (!scatter_inputs(m, n) || !tuple_length(m, n, &depth) || !updates_fit(m, n, depth))
         return false;
     for (int i = 0; i < depth; i++)
-        if (!constant_indices_fit(m, n, n->in[0]->shape.dims[i], i, depth)) return false;
+        if (!infer_indices_fit(m, n, n->in[0]->shape.dims[i], i, depth)) return false;
     return infer_same_as(m, n, 0, n->in[0]);
 }
 
@@ -168,7 +151,7 @@ bool scatter_elements_infer(Module *m, Node *n) {
                    shape_text(m->scratch, data));
         return false;
     }
-    return constant_indices_fit(m, n, data.dims[axis], 0, 1) && infer_same_as(m, n, 0, n->in[0]);
+    return infer_indices_fit(m, n, data.dims[axis], 0, 1) && infer_same_as(m, n, 0, n->in[0]);
 }
 
 void scatter_elements_lower(Def *d, const Node *n) {
