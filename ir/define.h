@@ -82,14 +82,14 @@ struct Stage {
     /* REDUCE, CONTRACT */
     KOp fold; /* KO_add, KO_mul, KO_min, KO_max, KO_and, KO_or; associative and commutative */
     const KExpr *init; /* neutral element or start value; constant */
-    KVar *acc; /* placeholder for the folded value inside finish; its dtype is the accumulator's */
+    KVar *acc; /* stands for the folded value in finish; its dtype is the accumulator's */
     const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
     /* SCAN */
     int scan_axis;
     bool scan_reverse;
     int n_states;
-    KVar *state[MAX_STATES]; /* placeholder: value before the step in step[], after it in body */
+    KVar *state[MAX_STATES]; /* its value: before the step in step[], after it in body */
     const KExpr *state_init[MAX_STATES];
     const KExpr *step[MAX_STATES];
     /* PROGRAM */

@@ -22,7 +22,6 @@ typedef struct Target {
     bool dot4; /* four-way u8 x i8 dot product instruction */
     int pointer_bytes;
     int l1_bytes, l2_bytes;
-    int tile_rows, tile_vecs; /* register tile of contractions: rows x vectors */
     double gflops;            /* one core's peak, for the cost model */
 } Target;
 

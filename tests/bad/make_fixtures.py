@@ -4,7 +4,8 @@
 Every fixture is a function with a row above it: name, expected exit code and a pattern that the
 messages must match (encode.py has the rest). The function gets an empty folder and returns the
 model's bytes, which are written there as model.onnx, or a path to use instead. Here are encoding,
-external data and graph structure; shapes.py and names.py have the others.
+external data and graph structure; shapes.py and names.py have the others. One row and a few
+lines for each fixture make the file long.
 
     make_fixtures.py FOLDER [NAME...]    writes them, each in a folder of its own
 """

@@ -8,7 +8,7 @@
 #include "tests/unit/check.h"
 
 static const Target target = {
-    .name = "generic", .vector_bytes = 16, .n_vector_regs = 16, .tile_rows = 4, .tile_vecs = 2};
+    .name = "generic", .vector_bytes = 16, .n_vector_regs = 16};
 
 static void print_module(StrBuf *out, const Module *m) {
     if (m->kmod)
