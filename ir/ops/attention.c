@@ -8,7 +8,7 @@
  * q, k, v and y are [batch, heads, length, size] or [batch, length, heads * size]; the second form
  * is read and written in place. Keys and values are those of the past in front of the new ones. The
  * stages are those of MatMul and Softmax, so their schedules and groups apply. Scores and softmax
- * are computed in f32 (f64 for f64) and the weights rounded to q's dtype. */
+ * are computed in f32 (f64 for f64) and nothing is rounded before y, unless softmax_precision asks. */
 #include <math.h>
 
 #include "ir/ops/check.h"
@@ -179,7 +179,8 @@ typedef struct Attention {
     Sizes z;
     const KExpr *group; /* query heads of one key head */
     DType t, acc;        /* of q; of the scores */
-    DType rounded, soft; /* the softmax's precision; what it is computed in */
+    DType rounded, soft; /* the softmax's precision when asked for; what it is computed in */
+    DType weight;        /* of the weights: rounded to t only behind a precision that was asked for */
     KTensor *keys, *values;
 } Attention;
 
@@ -330,7 +331,7 @@ static Stage *row_fold(Attention *a, const char *name, const KExpr **at) {
 /* A logit as the softmax takes it: rounded to softmax_precision where that was asked for. */
 static const KExpr *soft_logit(Attention *a, KTensor *logits, const KExpr *const *at) {
     const KExpr *e = def_at(a->d, logits, at, 4);
-    return k_cast(a->k, a->soft, a->rounded == a->t ? e : k_cast(a->k, a->rounded, e));
+    return k_cast(a->k, a->soft, a->rounded ? k_cast(a->k, a->rounded, e) : e);
 }
 
 /* Softmax over the keys. A row of -inf only has the peak 0 and the sum 1, so that it ends as 0. */
@@ -349,10 +350,10 @@ static KTensor *lower_weights(Attention *a, KTensor *logits) {
     s = row_fold(a, "sum", at);
     def_reduce(d, s, KO_add, a->soft, zero, def_at(d, powers, at, 4));
     def_finish(d, s, k_select(k, k_eq(k, def_acc(d, s), zero), one, def_acc(d, s)));
-    KTensor *sum = s->out, *weights = score_temp(a, "weights", a->t);
+    KTensor *sum = s->out, *weights = score_temp(a, "weights", a->weight);
     s = def_begin(d, FORM_MAP, weights);
     const KExpr *e = k_div(k, lower_elem(d, s, powers, a->soft), lower_elem(d, s, sum, a->soft));
-    def_map(d, s, k_cast(k, a->t, k_cast(k, a->rounded, e)));
+    def_map(d, s, k_cast(k, a->weight, a->rounded ? k_cast(k, a->rounded, e) : e));
     give_scores(a, SCORES_WEIGHTS, weights);
     return weights;
 }
@@ -378,8 +379,11 @@ void attention_lower(Def *d, const Node *n) {
     Attention a = {.d = d, .k = d->k, .n = n, .t = n->in[IN_Q]->dtype};
     BUG_IF(!read_sizes(d->m, n, &a.z), "the shapes changed since infer");
     a.acc = acc_dtype(a.t);
-    a.rounded = dtype_from_onnx(attr_int(n, "softmax_precision", dtype_info[a.t].onnx));
-    a.soft = compute_dtype(a.rounded);
+    int64_t precision = attr_int(n, "softmax_precision", 0);
+    DType given = precision ? dtype_from_onnx(precision) : a.t;
+    a.rounded = given == a.t ? DT_NONE : given;
+    a.soft = compute_dtype(given);
+    a.weight = a.rounded ? a.t : a.acc;
     a.group = a.z.heads == a.z.kv_heads ? k_int(d->k, 1) : k_fdiv(d->k, a.z.heads, a.z.kv_heads);
     a.keys = join_past(&a, IN_K, IN_PAST_K, OUT_K, a.z.size);
     a.values = join_past(&a, IN_V, IN_PAST_V, OUT_V, a.z.v_size);
