@@ -42,9 +42,9 @@ static Value *unsqueeze(Call *c, Value *v, int64_t axis) {
     return call_op(c, OP_Unsqueeze, 2, v, call_list(c, &axis, 1));
 }
 
-/* 1 / sqrt of a size, f32[1]. */
-static Value *default_scale(Call *c, Value *size) {
-    return call_op(c, OP_Reciprocal, 1, call_op(c, OP_Sqrt, 1, as_type(c, size, DT_F32)));
+/* 1 / sqrt of a size, t[1]. */
+static Value *default_scale(Call *c, Value *size, DType t) {
+    return call_op(c, OP_Reciprocal, 1, call_op(c, OP_Sqrt, 1, as_type(c, size, t)));
 }
 
 static bool has_type(Call *c, const Value *v) {
@@ -74,14 +74,13 @@ bool import_flex_attention(Call *c) {
     if (precision) soft = import_dtype(c->im, precision, c->loc, "softmax_precision");
     if (soft == DT_NONE) return false;
     Value *batch = dims_of(c, q, 0, 1), *heads = dims_of(c, k, 1, 2), *keys = dims_of(c, k, 2, 3);
-    Value *length = dims_of(c, q, 2, 3), *scale = default_scale(c, dims_of(c, q, 3, 4));
+    Value *length = dims_of(c, q, 2, 3), *scale = default_scale(c, dims_of(c, q, 3, 4), wide);
     Value *grouped[] = {batch, heads, minus, dims_of(c, q, 2, 4)};
     Value *q5 = call_op(c, OP_Reshape, 2, as_type(c, q, wide), join(c, grouped, 4));
     Node *turned = call_node(c, OP_Transpose, (Value *[]){unsqueeze(c, as_type(c, k, wide), 2)}, 1, 1);
     node_set_ints(turned, "perm", flip, 5);
     if (call_attr(c, "scale")) scale = call_scalar(c, wide, call_float(c, "scale", 1));
-    Value *scores = call_op(c, OP_Mul, 2, call_op(c, OP_MatMul, 2, q5, turned->out[0]),
-                            as_type(c, scale, wide));
+    Value *scores = call_op(c, OP_Mul, 2, call_op(c, OP_MatMul, 2, q5, turned->out[0]), scale);
     Value *flat[] = {dims_of(c, q, 0, 3), keys};
     scores = call_op(c, OP_Reshape, 2, as_type(c, scores, soft), join(c, flat, 2));
     scores = modified(c, "score_mod", scores);
@@ -204,7 +203,7 @@ bool import_linear_attention(Call *c) {
     double given = call_float(c, "scale", 0);
     const int64_t q_heads = l.heads * l.group, flat[] = {0, 0, -1};
     Value *size = call_op(c, OP_Div, 2, dims_of(c, c->in[IN_Q], 2, 3), call_list(c, &q_heads, 1));
-    Value *scale = given == 0 ? default_scale(c, size) : call_scalar(c, DT_F32, given);
+    Value *scale = given == 0 ? default_scale(c, size, DT_F32) : call_scalar(c, DT_F32, given);
     Value *y = call_op(c, OP_Reshape, 2, scan->out[1], call_list(c, flat, 3));
     c->out[0] = as_type(c, call_op(c, OP_Mul, 2, y, scale), c->in[IN_Q]->dtype);
     if (call_wants(c, 1))
