@@ -29,6 +29,7 @@ Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path) {
     s->graph = g;
     s->names = strmap_create(im->arena);
     s->path = path;
+    s->around = parent;
     if (!parent) return s;
     s->depth = parent->depth + 1;
     s->function = parent->function;
@@ -126,6 +127,7 @@ Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
     uint32_t n_missing = strmap_count(im->unsupported);
     Scope *s = scope_create(im, c->scope, graph_create(im->m, c->g, attr), path);
     import_subgraph_inputs(im, s, p, c);
+    if (c->loc.op == intern("Loop") && s->graph->inputs.n) s->iteration = s->graph->inputs.at[0];
     bind_initializers(im, s, p);
     import_nodes(im, s, p->node, p->n_node, onnx_graph_order(im->model, p), NULL);
     import_outputs(im, s, p->output, p->n_output);

@@ -14,7 +14,7 @@
 #include "frontend/onnx/model.h"
 #include "ir/support/map.h"
 
-enum { OPSET_MIN = 7, OPSET_MAX = 28 };
+enum { OPSET_MIN = 1, OPSET_MAX = 28 };
 
 typedef struct Import Import;
 typedef struct Scope Scope;
@@ -52,6 +52,8 @@ struct Scope {
     const Onnx__FunctionProto *function; /* whose body (or a graph in it) this is, or NULL */
     const NamedAttr *args;               /* attributes of the call */
     int n_args;
+    Scope *around;    /* the scope of the node whose graph or function body this is */
+    Value *iteration; /* a Loop's body: the number of the iteration; else NULL */
 };
 
 struct Import {
