@@ -8,10 +8,9 @@ DType import_dtype(Import *im, int64_t onnx_type, SrcLoc loc, const char *what) 
         onnx_type >= 0 && onnx_type < 1024 ? onnx_type_name((int32_t)onnx_type) : NULL;
     if (t == DT_NONE && !name)
         diag_error(im->d, loc, "%s: there is no element type %lld", what, (long long)onnx_type);
-    else if (t == DT_NONE || t == DT_STR)
-        diag_unsupported(im->d, loc, "%s: element type %s is not supported", what,
-                         name ? name : "STRING");
-    return t == DT_STR ? DT_NONE : t;
+    else if (t == DT_NONE)
+        diag_unsupported(im->d, loc, "%s: element type %s is not supported", what, name);
+    return t;
 }
 
 static DType input_dtype(const Node *n, int i) {
