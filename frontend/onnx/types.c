@@ -36,7 +36,8 @@ DType provisional_dtype(const Node *n, int output) {
     case OP_Xor:
     case OP_Not:
     case OP_IsNaN:
-    case OP_IsInf: return DT_BOOL;
+    case OP_IsInf:
+    case OP_RegexFullMatch: return DT_BOOL;
     case OP_Shape:
     case OP_Size:
     case OP_ArgMax:

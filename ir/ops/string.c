@@ -11,6 +11,7 @@
  * point by code point with Unicode's simple mappings (case.def); bytes that are not UTF-8 stay. */
 #include <string.h>
 
+#include "ir/ops/case.h"
 #include "ir/ops/check.h"
 #include "ir/ops/text.h"
 
@@ -289,27 +290,6 @@ typedef struct Normalizing {
     int64_t n_stop;
 } Normalizing;
 
-typedef struct CaseRange {
-    int32_t first, last, step, delta;
-} CaseRange;
-
-static const CaseRange lower_ranges[] = {
-#define LOWER(first, last, step, delta) {first, last, step, delta},
-#define UPPER(first, last, step, delta)
-#include "ir/ops/case.def"
-#undef LOWER
-#undef UPPER
-};
-static const CaseRange upper_ranges[] = {
-#define LOWER(first, last, step, delta)
-#define UPPER(first, last, step, delta) {first, last, step, delta},
-#include "ir/ops/case.def"
-#undef LOWER
-#undef UPPER
-};
-enum { N_LOWER = sizeof lower_ranges / sizeof *lower_ranges,
-       N_UPPER = sizeof upper_ranges / sizeof *upper_ranges };
-
 static bool read_action(Module *m, const Node *n, CaseAction *action) {
     static const char *const names[] = {"NONE", "LOWER", "UPPER"};
     const char *found = attr_string(n, "case_change_action", "NONE");
@@ -344,12 +324,7 @@ bool string_normalizer_infer(Module *m, Node *n) {
 /* ---- letters: compile time */
 
 static int32_t change_letter(CaseAction action, int32_t c) {
-    const CaseRange *r = action == CASE_LOWER ? lower_ranges : upper_ranges;
-    int n = action == CASE_LOWER ? N_LOWER : N_UPPER;
-    for (int i = 0; i < n && action; i++)
-        if (c >= r[i].first && c <= r[i].last && (c - r[i].first) % r[i].step == 0)
-            return c + r[i].delta;
-    return c;
+    return action == CASE_LOWER ? case_to_lower(c) : action == CASE_UPPER ? case_to_upper(c) : c;
 }
 
 /* Code point at s, *length bytes; -1 for a byte that begins none. */
@@ -414,8 +389,8 @@ typedef struct Letters {
 } Letters;
 
 static int64_t list_letters(CaseAction action, int64_t *from, int64_t *to) {
-    const CaseRange *r = action == CASE_LOWER ? lower_ranges : upper_ranges;
-    int n = action == CASE_LOWER ? N_LOWER : N_UPPER;
+    const CaseRange *r = action == CASE_LOWER ? case_lower : case_upper;
+    int n = action == CASE_LOWER ? n_case_lower : n_case_upper;
     int64_t count = 0;
     for (int i = 0; i < n; i++)
         for (int32_t c = r[i].first; c <= r[i].last; c += r[i].step) {
