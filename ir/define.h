@@ -182,6 +182,9 @@ void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int ran
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);
 KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, int64_t count);
 
+/* A constant list of strings; the bytes are copied. */
+KTensor *def_strings(Def *d, const char *name, const ConstString *s, int64_t count);
+
 /* The tensor that stands for a graph value in program p (or in an enclosing one). */
 KTensor *program_tensor(DefProgram *p, Value *v);
 /* A fresh tensor, and a fresh stage placed before `at` (NULL: at the end) with axes for its dims.
