@@ -1,4 +1,4 @@
-/* Importers of operators on images: sampling, regions, decoding. */
+/* Importers of operators on images and signals: sampling, regions, decoding, Fourier transforms. */
 #include <string.h>
 
 #include "frontend/onnx/import.h"
@@ -30,4 +30,12 @@ bool import_image_decoder(Call *c) {
                      "so has no decoders of image files; decode before the call and give the model "
                      "the pixels (--inputs cuts the graph behind this node)");
     return false;
+}
+
+/* ---- signals ---------------------------------------------------------------------------- */
+
+/* Opset 17 has the axis as an attribute, whose default is the first after the batch. */
+bool import_dft_17(Call *c) {
+    Value *in[] = {c->in[0], call_in(c, 1), call_i64(c, call_int(c, "axis", 1))};
+    return call_same(c, in, 3, "axis");
 }
