@@ -91,6 +91,9 @@ struct Call {
 
 /* The subgraph attribute as a new graph below the call's, NULL after messages. */
 Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *proto);
+/* The nodes of a subgraph attribute with one input, which is x, and one output, in the call's own
+ * graph; that output, or NULL after messages. */
+Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *proto, Value *x);
 /* The value of this name as seen from the scope: NULL when it is not known, or known as an absent
  * argument of a function; poison for an initializer that could not be read. */
 Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *known);

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "frontend/frontend.h"
 #include "frontend/onnx/import.h"
 #include "ir/support/str.h"
 
@@ -31,6 +32,17 @@ static const char *or_empty(const char *s) {
 static const char *domain_name(const Onnx__NodeProto *p) {
     const char *d = or_empty(p->domain);
     return strcmp(d, "ai.onnx") ? d : "";
+}
+
+void frontend_list_ops(FILE *out) {
+    for (int i = 0; i < n_onnx_ops; i++) {
+        const OnnxOp *r = &onnx_ops[i];
+        bool same = i > 0 && !strcmp(r->type, r[-1].type) && !strcmp(r->domain, r[-1].domain);
+        if (!same)
+            fprintf(out, "%s%s %s", i ? "\n" : "", *r->domain ? r->domain : "ai.onnx", r->type);
+        fprintf(out, " %d", (int)r->since);
+    }
+    fputc('\n', out);
 }
 
 /* ---- rows ------------------------------------------------------------------------------- */

@@ -186,7 +186,8 @@ def build_model(cases, widen=False):
         out_names.append(outs)
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4)]
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4),
+               helper.make_opsetid("ai.onnx.preview", 1)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
