@@ -106,12 +106,12 @@ static void emit_call(CGen *g, const KStmt *s) {
     } else {
         int64_t n;
         c_line(g, "{");
-        c_line(g, "    struct %s_call c;", name);
-        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    c.a%u = %s;", i, args[i]);
-        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    c.n%u = %s;", i, scalars[i]);
-        if (!all.n) c_line(g, "    c.none = 0;");
-        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &c, %" PRId64 ");", name, n);
-        else c_line(g, "    run_parallel(hooks, %s_range, &c, %s_extent(%s));", name, name, strbuf_text(&all));
+        c_line(g, "    struct %s_call call_args;", name);
+        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    call_args.a%u = %s;", i, args[i]);
+        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
+        if (!all.n) c_line(g, "    call_args.none = 0;");
+        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &call_args, %" PRId64 ");", name, n);
+        else c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s_extent(%s));", name, name, strbuf_text(&all));
         c_line(g, "}");
     }
     strbuf_free(&all);
