@@ -74,7 +74,7 @@ static const KExpr *key_value(Def *d, DType t, const KExpr *key) {
 /* ---- Reduce ---------------------------------------------------------------------------------- */
 
 static unsigned reduce_classes(OpId op) {
-    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_ANY : CLASS_NUMBER;
+    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_NUMBER | CLASS_BOOL : CLASS_NUMBER;
 }
 
 /* Contents of ReduceProd and ReduceMin over a whole vector. */
