@@ -202,7 +202,7 @@ void unary_lower(Def *d, const Node *n) {
 
 bool cast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0));
-    if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
     if (!node_attr(n, "to")) {
         diag_error(m->diag, n->loc, "attribute to is missing");
         return false;
@@ -242,7 +242,7 @@ void cast_lower(Def *d, const Node *n) {
 
 bool bitcast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0)), from = n->in[0] ? n->in[0]->dtype : DT_NONE;
-    if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
     if (to == DT_NONE || to == DT_STR || dtype_info[to].bits != dtype_info[from].bits) {
         diag_error(m->diag, n->loc, "BitCast of %s to %s: the types must have one width",
                    dtype_info[from].name, dtype_info[to].name);
