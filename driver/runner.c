@@ -275,6 +275,8 @@ static void fill_random(HostTensor *t, uint64_t *state) {
             memcpy(at, &(uint16_t){(uint16_t)(0x3000 | (bits & 0x8fff))}, 2); /* 1/8 .. 4 */
         else if (t->dtype == DT_BF16)
             memcpy(at, &(uint16_t){(uint16_t)(0x3e00 | (bits & 0x81ff))}, 2); /* 1/8 .. 2 */
+        else if (dtype_info[t->dtype].bits < 8)
+            dtype_unpack(t->dtype, &(uint8_t){(uint8_t)bits}, 1, (uint8_t *)at);
         else if (width == 1 && t->dtype != DT_BOOL)
             *at = (char)bits;
         else

@@ -244,7 +244,7 @@ void verify_kernel(KCtx *k, const Kernel *kn, bool is_expanded, const char *afte
 
 static void check_ios(const KModule *m, const KIo *io, uint32_t n, const char *after) {
     for (uint32_t i = 0; i < n; i++) {
-        BUG_IF(!io[i].buf || io[i].buf->dtype != io[i].dtype,
+        BUG_IF(!io[i].buf || dtype_stored(io[i].buf->dtype) != dtype_stored(io[i].dtype),
                "after %s: '%s' has no buffer of its dtype", after, io[i].name);
         for (int a = 0; a < io[i].rank; a++)
             BUG_IF(!io[i].dims[a], "after %s: '%s' lacks dim %d", after, io[i].name, a);

@@ -13,7 +13,7 @@
 /* ---- types and small constants --------------------------------------------------------------- */
 
 LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
-    switch (t) {
+    switch (dtype_stored(t)) {
     case DT_F32:
     case DT_F16:
     case DT_BF16: return g->f32;
@@ -28,8 +28,7 @@ LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
     case DT_U64: return g->i64;
     case DT_BOOL: return g->i1;
     case DT_STR: return g->text;
-    case DT_NONE:
-    case DT_COUNT: break;
+    default: break;
     }
     BUG("dtype %s has no LLVM type", dtype_info[t].name ? dtype_info[t].name : "none");
 }
