@@ -77,7 +77,8 @@ bool import_flex_attention(Call *c) {
     Value *length = dims_of(c, q, 2, 3), *scale = default_scale(c, dims_of(c, q, 3, 4), wide);
     Value *grouped[] = {batch, heads, minus, dims_of(c, q, 2, 4)};
     Value *q5 = call_op(c, OP_Reshape, 2, as_type(c, q, wide), join(c, grouped, 4));
-    Node *turned = call_node(c, OP_Transpose, (Value *[]){unsqueeze(c, as_type(c, k, wide), 2)}, 1, 1);
+    Node *turned =
+        call_node(c, OP_Transpose, (Value *[]){unsqueeze(c, as_type(c, k, wide), 2)}, 1, 1);
     node_set_ints(turned, "perm", flip, 5);
     if (call_attr(c, "scale")) scale = call_scalar(c, wide, call_float(c, "scale", 1));
     Value *scores = call_op(c, OP_Mul, 2, call_op(c, OP_MatMul, 2, q5, turned->out[0]), scale);
@@ -122,7 +123,8 @@ static bool read_linear(Linear *l) {
     l->gated = which & 1;
     l->delta = which & 2;
     if (l->gated != !!call_in(c, IN_DECAY) || l->delta != !!call_in(c, IN_BETA)) {
-        diag_error(d, c->loc, "decay comes with the gated rules and beta with the delta rules only");
+        diag_error(d, c->loc,
+                   "decay comes with the gated rules and beta with the delta rules only");
         return false;
     }
     int64_t q_heads = call_int(c, "q_num_heads", 0);
@@ -141,8 +143,7 @@ static Value *by_head(const Linear *l, int input, bool is_query) {
     const int64_t dims[] = {0, 0, l->heads, -1}, query[] = {0, 0, l->heads, l->group, -1};
     Call *c = l->c;
     Value *v = as_type(c, call_in(c, input), DT_F32);
-    return call_op(c, OP_Reshape, 2, v,
-                   is_query ? call_list(c, query, 5) : call_list(c, dims, 4));
+    return call_op(c, OP_Reshape, 2, v, is_query ? call_list(c, query, 5) : call_list(c, dims, 4));
 }
 
 /* The given state, else zeros. */
