@@ -182,14 +182,6 @@ static bool read_hidden_size(Rnn *r) {
     return false;
 }
 
-static Value *as_type(Call *c, Value *v, DType t) {
-    if (!v || v->dtype == t) return v;
-    Value *to = call_op(c, OP_Cast, 1, v);
-    node_set_int(to->def, "to", dtype_info[t].onnx);
-    to->dtype = t;
-    return to;
-}
-
 /* f16 and bf16 run in f32: the states are rounded once, not in every step. */
 static bool read_dtype(Rnn *r) {
     Value **typed[] = {&r->x, &r->w, &r->r, &r->b, &r->h0, &r->c0, &r->p};
@@ -201,7 +193,7 @@ static bool read_dtype(Rnn *r) {
                          "the element type of its inputs does not follow from the model's inputs");
         return false;
     }
-    for (int i = 0; i < 7 && r->given != r->t; i++) *typed[i] = as_type(r->c, *typed[i], r->t);
+    for (int i = 0; i < 7 && r->given != r->t; i++) *typed[i] = call_cast(r->c, *typed[i], r->t);
     return true;
 }
 
@@ -435,8 +427,8 @@ bool import_rnn(Call *c) {
     }
     if (call_in(c, 4)) r.live = make_live(c, r.x, c->in[4]);
     for (int d = 0; d < r.n_dirs; d++) run_direction(&r, d, &y[d], &h[d], &cell[d]);
-    if (call_wants(c, 0)) c->out[0] = as_type(c, join_steps(&r, y), r.given);
-    if (call_wants(c, 1)) c->out[1] = as_type(c, join_states(&r, h), r.given);
-    if (call_wants(c, 2)) c->out[2] = as_type(c, join_states(&r, cell), r.given);
+    if (call_wants(c, 0)) c->out[0] = call_cast(c, join_steps(&r, y), r.given);
+    if (call_wants(c, 1)) c->out[1] = call_cast(c, join_states(&r, h), r.given);
+    if (call_wants(c, 2)) c->out[2] = call_cast(c, join_states(&r, cell), r.given);
     return true;
 }
