@@ -14,7 +14,7 @@
 #include "frontend/onnx/model.h"
 #include "ir/support/map.h"
 
-enum { OPSET_MIN = 7, OPSET_MAX = 28 };
+enum { OPSET_MIN = 1, OPSET_MAX = 28 };
 
 typedef struct Import Import;
 typedef struct Scope Scope;
@@ -52,6 +52,8 @@ struct Scope {
     const Onnx__FunctionProto *function; /* whose body (or a graph in it) this is, or NULL */
     const NamedAttr *args;               /* attributes of the call */
     int n_args;
+    Scope *around;    /* the scope of the node whose graph or function body this is */
+    Value *iteration; /* a Loop's body: the number of the iteration; else NULL */
 };
 
 struct Import {
@@ -63,6 +65,7 @@ struct Import {
     Value *poison;
     StrMap *rows;        /* operator type -> its first row */
     StrMap *unsupported; /* operator in words -> Missing */
+    StrMap *map_values;  /* address of the keys of a map -> its values */
     StrMap *bare_dims;   /* names that are a whole dim of some input */
     bool *dim_used;      /* one for each override */
     int64_t n_nodes;
@@ -122,6 +125,8 @@ int call_ints(const Call *c, const char *name, const int64_t **v);
 /* A string attribute's bytes as text. */
 const char *intern_data(ProtobufCBinaryData s);
 Value *call_in(const Call *c, int i); /* NULL when absent */
+/* A map's name stands for its keys; these are the values. NULL when input i is no map. */
+Value *call_map_values(const Call *c, int i);
 /* Is this output named, that is wanted by anyone? */
 bool call_wants(const Call *c, int output);
 
