@@ -247,8 +247,11 @@ static KTensor *lower_scores(Attention *a) {
     at[3] = e;
     const KExpr *query = head_element(a, q, a->z.size, at);
     def_contract(a->d, s, a->acc, k_cast(k, a->acc, query), k_cast(k, a->acc, keys));
+    int64_t size;
     if (node_attr(a->n, "scale"))
         scale = k_const(k, a->acc, attr_float(a->n, "scale", 1));
+    else if (k_is_int(a->z.size, &size) && size > 0)
+        scale = k_const(k, a->acc, 1 / sqrt((double)size));
     else
         scale = k_rsqrt(k, k_cast(k, a->acc, a->z.size));
     def_finish(a->d, s, k_mul(k, def_acc(a->d, s), scale));
