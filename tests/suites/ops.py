@@ -10,11 +10,13 @@ An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an abse
 constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs. A tensor without
 elements is always a constant: in a model's input a dim of 0 means that the dim is not known.
 
+A string tensor's values are a Python list, such as "str[2]=['a b','']".
+
     f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @tol=T (a wider relative tolerance, with a comment that says why), @opset=N.
+onnxruntime), @domain=D, @ml=N (version of ai.onnx.ml), @tol=T (a wider relative tolerance, with a comment that says why), @opset=N.
 
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
@@ -38,15 +40,16 @@ IR_VERSION = 10
 BACKENDS = {"interpret": "nodev", "llvm": "cpu", "c": "cpu"}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8,
           "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32,
-          "u64": np.uint64, "bool": np.bool_}
+          "u64": np.uint64, "bool": np.bool_, "str": np.object_}
 ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
               "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
               "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
-              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL}
+              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL, "str": TensorProto.STRING}
 # relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+WORDS = ["", "a", "b", "ab", "abc", "Abc", "a b", " c ", "1", "-2.5", "\u00e9t\u00e9", "\u65e5\u672c", "x" * 40]
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool|str)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
 
 
 @dataclass
@@ -81,6 +84,8 @@ def is_float(dtype):
 
 
 def random_values(rng, dtype, shape, low, high):
+    if dtype == "str":
+        return np.array([WORDS[i] for i in rng.integers(0, len(WORDS), int(np.prod(shape)))], object).reshape(shape)
     if low is not None:
         v = rng.uniform(low, high, shape) if is_float(dtype) else rng.integers(int(low), int(high) + 1, shape)
     elif is_float(dtype):
@@ -107,7 +112,9 @@ def parse_tensor(word, rng):
         name, _, value = d.rpartition(":")
         dims.append((name, int(value)) if name else int(d))
     t = Tensor(dtype, dims, None, bool(constant) or 0 in dims)
-    if values is not None:
+    if values is not None and dtype == "str":
+        t.values = np.array(ast.literal_eval(values), dtype=object).reshape(t.shape)
+    elif values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
         flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])
         t.values = np.full(t.shape, flat[0]) if flat.size == 1 else flat.reshape(t.shape)
@@ -121,6 +128,8 @@ def parse_attribute(word, rng):
     if INPUT.match(value):
         t = parse_tensor(value, rng)
         return name, numpy_helper.from_array(t.values)
+    if value in ("nan", "inf", "-inf"):
+        return name, float(value)
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -186,7 +195,8 @@ def build_model(cases, widen=False):
         out_names.append(outs)
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4)]
+    ml = max(int(c.options.get("ml", 4)) for c in cases)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
@@ -229,6 +239,9 @@ def difference(c, got, want):
     """'' when they agree, else what is wrong."""
     if got.shape != want.shape:
         return f"shape {list(got.shape)}, expected {list(want.shape)}"
+    if want.dtype.kind in "OUS" and got.dtype.kind in "OUS":
+        got, want = (np.array([s.decode() if isinstance(s, bytes) else str(s) for s in a.ravel()],
+                              object).reshape(a.shape) for a in (got, want))
     if got.dtype != want.dtype:
         if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
             return f"dtype {got.dtype}, expected {want.dtype}"
