@@ -99,6 +99,12 @@ bool run_compiler(Session *s, const char *const *argv);
  * from. */
 const char *smelt_include_folder(Arena *a);
 
+/* ---- bug.c
+ * ---------------------------------------------------------------------------------------- */
+
+/* From now on a bug leaves the last good IR in a file and says how to get there again. */
+void bug_report_command(int argc, char **argv);
+
 /* ---- fold.c
  * ---------------------------------------------------------------------------------------- */
 
@@ -112,6 +118,8 @@ void fold_end(Session *s);
 
 int command_compile(const Options *o);
 int command_run(const Options *o);
+/* smelt run --check-passes */
+int command_check_passes(const Options *o);
 int command_bench(const Options *o);
 int command_info(const Options *o);
 int command_check(const Options *o);

@@ -27,6 +27,7 @@ static int run_command(const Options *o) {
 }
 
 int main(int argc, char **argv) {
+    bug_report_command(argc, argv);
     Options o = {.arena = arena_create()};
     int status = options_parse(&o, argc, argv) ? run_command(&o) : STATUS_USAGE;
     arena_destroy(o.arena);

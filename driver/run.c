@@ -108,6 +108,7 @@ static bool run(Session *s, Runner *r) {
 }
 
 int command_run(const Options *o) {
+    if (o->check_passes) return command_check_passes(o);
     Session s;
     if (!session_open(&s, o) || !session_compile(&s, NULL) || !session_is_complete(&s))
         return session_close(&s, STATUS_MODEL);

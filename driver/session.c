@@ -122,6 +122,8 @@ bool session_compile(Session *s, const char *stop_after) {
                      .stop_after = o->stop_after,
                      .trace = o->trace,
                      .time = o->time,
+                     .limit_rewrites = o->max_rewrites.given,
+                     .max_rewrites = o->max_rewrites.value,
                      .verify = o->verify.given ? (int)o->verify.value : SMELT_VERIFY_DEFAULT};
     if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
     progress(s, "compiling %s", s->m->name);

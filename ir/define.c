@@ -128,6 +128,18 @@ KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, in
     return table_new(d, name, t, data, count);
 }
 
+void def_shape_table(Def *d, KTensor *table, const int64_t *dims, int rank) {
+    int64_t count = 1;
+    table->rank = rank;
+    table->dims = arena_array(d->arena, const KExpr *, rank);
+    for (int i = 0; i < rank; i++) {
+        table->dims[i] = k_int(d->k, dims[i]);
+        count *= dims[i];
+    }
+    BUG_IF((uint64_t)count * (uint64_t)dtype_bytes(table->dtype) != table->data_bytes,
+           "a table of %lld elements", (long long)count);
+}
+
 /* ---- stages
  * -------------------------------------------------------------------------------------- */
 

@@ -106,7 +106,8 @@ enum {
     FACT_LAYOUTS = 2,
     FACT_DEFS = 4,
     FACT_KERNELS = 8,
-    FACT_MEMORY = 16
+    FACT_MEMORY = 16,
+    FACT_ARITHMETIC = 32 /* no primitive of class MATH is left */
 };
 
 typedef struct DefProgram DefProgram;

@@ -49,6 +49,8 @@ static bool block_channels(DefProgram *p, Stage *s) {
     if (!k_is_int(s->out->dims[1], &channels) || channels < lanes) return false;
     if (!is_windowed(s) && !passes_channels(p->m->k, s)) return false;
     if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return false;
+    if (!pass_may_rewrite()) return false;
+    pass_count_rewrite();
     s->out->layout.block_axis = 1;
     s->out->layout.block = (int16_t)lanes;
     pass_trace("assign_layouts", s->node, "channels in blocks of %d", lanes);

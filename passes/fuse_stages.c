@@ -157,7 +157,8 @@ static void share_axes(DefProgram *p, const Stage *map, Stage *reader) {
 /* Puts map into reader unless the reader's indices become worse than reading memory. */
 static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     KCtx *k = p->m->k;
-    if (!takes_substitution(reader) || !is_worth(p, map, reader)) return false;
+    if (!takes_substitution(reader) || !is_worth(p, map, reader) || !pass_may_rewrite())
+        return false;
     Stage before = *reader;
     KTensor *read[256];
     Measure old = measure(k, reader);
@@ -173,6 +174,7 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     if (reader->form == FORM_MAP && reader->body->op != KO_at)
         reader->view = reader->movement = false;
     if (!map->view) reader->view = false;
+    pass_count_rewrite();
     pass_trace("fuse_stages", map->node, "substituted into %s",
                reader->node ? op_info[reader->node->op].name : "a copy");
     return true;
@@ -298,8 +300,9 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
         best = f;
         best_place = sp;
     }
-    if (!best) return false;
+    if (!best || !pass_may_rewrite()) return false;
     fuse_store(p, best, map, &best_place);
+    pass_count_rewrite();
     return true;
 }
 

@@ -92,7 +92,8 @@ static void group_program(DefProgram *p, void *user) {
         int n_outer = outer_axes(s), n = 1;
         Stage *end = s->next;
         for (; end && n < MAX_GROUP && can_join(p, s, end, n_outer); end = end->next) n++;
-        if (n < 2) continue;
+        if (n < 2 || !pass_may_rewrite()) continue;
+        pass_count_rewrite();
         for (Stage *x = s; x != end; x = x->next) x->group = next_group;
         next_group++;
         *changed = true;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,8 +23,9 @@ const PassInfo pass_info[PASS_COUNT] = {
 #undef PASS
 };
 
-/* Part of the option record: set once per compilation, read by pass_trace. */
+/* Part of the option record: set once per compilation, read by pass_trace and pass_may_rewrite. */
 static const char *traced;
+static int64_t rewrites_left = -1; /* -1: as many as there are */
 
 /* Is name one of the words of a comma separated list (or the list "all")? */
 static bool list_has(const char *list, const char *name) {
@@ -42,6 +44,20 @@ int pass_from_name(const char *name) {
     for (int i = 0; i < PASS_COUNT; i++)
         if (!strcmp(pass_info[i].name, name)) return i;
     return -1;
+}
+
+bool pass_is_optional(int pass) {
+    uint32_t found = FACT_NONE;
+    for (int i = 0; i < pass; i++) found |= pass_info[i].keeps;
+    return !(pass_info[pass].keeps & ~found);
+}
+
+bool pass_may_rewrite(void) {
+    return rewrites_left != 0;
+}
+
+void pass_count_rewrite(void) {
+    if (rewrites_left > 0) rewrites_left--;
 }
 
 bool pass_traces(const char *pass) {
@@ -104,6 +120,15 @@ static void check_round_trip(const Module *m, const char *pass) {
     strbuf_free(&again);
 }
 
+/* A pass that says it changed nothing must leave the same text. */
+static void check_unchanged(const Module *m, const char *pass, const StrBuf *before) {
+    StrBuf after = {0};
+    print_module(&after, m);
+    BUG_IF(strcmp(strbuf_text(before), strbuf_text(&after)),
+           "%s changed the module and says that it did not", pass);
+    strbuf_free(&after);
+}
+
 /* To a numbered file of the dump folder, or to stderr. */
 static void dump_module(Module *m, const PassOptions *o, int number, const char *pass,
                         bool changed) {
@@ -137,12 +162,18 @@ static void run_one(Module *m, const PassOptions *o, int number) {
     double start = seconds_now();
     size_t before = arena_used_bytes(m->arena);
     bug_context(p->name, SRC_NOWHERE);
+    StrBuf text = {0};
+    if (o->verify > 1) print_module(&text, m);
+    const char *broken = getenv("SMELT_BUG"); /* makes this pass fail, to try what a report says */
+    BUG_IF(broken && !strcmp(broken, p->name), "asked for by SMELT_BUG");
     bool changed = p->run(m);
     m->facts = changed ? p->keeps : m->facts | p->keeps; /* what it keeps it also has found */
     double seconds = seconds_now() - start;
     bool good = !diag_n_errors(m->diag);
     if (good && o->verify > 0) verify_module(m, p->name);
     if (good && o->verify > 1) check_round_trip(m, p->name);
+    if (good && o->verify > 1 && !changed) check_unchanged(m, p->name, &text);
+    strbuf_free(&text);
     if (good && list_has(o->dump, p->name)) dump_module(m, o, number, p->name, changed);
     bug_context(NULL, SRC_NOWHERE);
     arena_reset(m->scratch);
@@ -154,6 +185,7 @@ static void run_one(Module *m, const PassOptions *o, int number) {
 
 bool run_passes(Module *m, const PassOptions *o) {
     traced = o->trace;
+    rewrites_left = o->limit_rewrites ? o->max_rewrites : -1;
     for (int i = 0; i < PASS_COUNT; i++) {
         const PassInfo *p = &pass_info[i];
         if (is_wanted(m, o, p)) {

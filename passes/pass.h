@@ -39,8 +39,11 @@ typedef struct PassOptions {
     const char *dump_dir;   /* numbered files instead of stderr */
     const char *stop_after; /* --stop-after=P */
     const char *trace;      /* --trace=P,Q: why decisions were taken, on stderr */
-    int verify;             /* 0 off, 1 after each pass, 2 also round-trips the text form */
-    bool time;              /* --time: seconds and memory per pass, on stderr */
+    int verify;             /* 0 off, 1 after each pass, 2 also the text form and "unchanged" */
+    bool limit_rewrites; /* --max-rewrites=N: rewrites after the Nth, over all passes, are left out
+                          */
+    int64_t max_rewrites;
+    bool time; /* --time: seconds and memory per pass, on stderr */
 } PassOptions;
 
 /* Runs the pipeline; false when messages were recorded in m->diag. */
@@ -53,6 +56,14 @@ int pass_from_name(const char *name);
 void pass_trace(const char *pass, const Node *node, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 bool pass_traces(const char *pass);
+
+/* Is this pass one that the others do without? They find no fact of the module for the first time.
+ */
+bool pass_is_optional(int pass);
+/* Asked before a rewrite that is not needed for a right result, over all passes; false when
+ * --max-rewrites is used up. What was rewritten is counted by pass_count_rewrite(). */
+bool pass_may_rewrite(void);
+void pass_count_rewrite(void);
 
 /* evaluate.c: runs a stage at compile time. All tensors it reads must be constant; its out gets
  * data in out's layout (module memory). False when it is not possible or larger than the limit. */

@@ -178,7 +178,11 @@ static bool share_concat(DefProgram *p, Stage *s) {
 
 static void share_program(DefProgram *p, void *user) {
     bool *changed = user;
-    for (Stage *s = p->first; s; s = s->next) *changed |= share_view(p, s) || share_concat(p, s);
+    for (Stage *s = p->first; s && pass_may_rewrite(); s = s->next) {
+        if (!share_view(p, s) && !share_concat(p, s)) continue;
+        pass_count_rewrite();
+        *changed = true;
+    }
 }
 
 bool pass_share_memory(Module *m) {

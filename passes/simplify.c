@@ -108,6 +108,7 @@ static bool apply_rules(Module *m, Node *n) {
         const SimplifyRule *r = &simplify_rules[i];
         if (r->op != OP_NONE && r->op != n->op) continue;
         if (!n->n_out || !n->out[0] || !value_has_uses(n->out[0])) return changed;
+        if (!pass_may_rewrite()) return changed;
         Value *by = r->apply(m, n);
         if (!by) continue;
         if (by != n->out[0]) {
@@ -116,6 +117,7 @@ static bool apply_rules(Module *m, Node *n) {
                 continue; /* stays as a graph's output */
         }
         pass_trace("simplify", n, "%s", r->name);
+        pass_count_rewrite();
         changed = true;
         i = -1;
     }

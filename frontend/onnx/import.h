@@ -14,7 +14,7 @@
 #include "frontend/onnx/model.h"
 #include "ir/support/map.h"
 
-enum { OPSET_MIN = 7, OPSET_MAX = 28 };
+enum { OPSET_MIN = 1, OPSET_MAX = 28 };
 
 typedef struct Import Import;
 typedef struct Scope Scope;
@@ -52,6 +52,8 @@ struct Scope {
     const Onnx__FunctionProto *function; /* whose body (or a graph in it) this is, or NULL */
     const NamedAttr *args;               /* attributes of the call */
     int n_args;
+    Scope *around;    /* the scope of the node whose graph or function body this is */
+    Value *iteration; /* a Loop's body: the number of the iteration; else NULL */
 };
 
 struct Import {
@@ -92,6 +94,9 @@ struct Call {
 
 /* The subgraph attribute as a new graph below the call's, NULL after messages. */
 Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *proto);
+/* The nodes of a subgraph attribute with one input, which is x, and one output, in the call's own
+ * graph; that output, or NULL after messages. */
+Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *proto, Value *x);
 /* The value of this name as seen from the scope: NULL when it is not known, or known as an absent
  * argument of a function; poison for an initializer that could not be read. */
 Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *known);

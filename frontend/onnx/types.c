@@ -53,6 +53,8 @@ DType provisional_dtype(const Node *n, int output) {
         value = node_attr(n, "value");
         return value ? value->tensor->dtype : DT_F32;
     case OP_EyeLike:
+    case OP_RandomNormalLike:
+    case OP_RandomUniformLike:
         return node_attr(n, "dtype") ? dtype_from_onnx(attr_int(n, "dtype", 0)) : input_dtype(n, 0);
     case OP_QuantizeLinear:
         if (input_dtype(n, 2)) return input_dtype(n, 2);

@@ -137,6 +137,22 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
     return false;
 }
 
+bool infer_is_scalar(Module *m, const Node *n, int i) {
+    int64_t count;
+    if (!has_in(n, i)) return true;
+    if (!shape_count_int(n->in[i]->shape, &count) || count == 1) return true;
+    diag_error(m->diag, n->loc, "input %d has %lld elements, must have 1", i, (long long)count);
+    return false;
+}
+
+bool infer_expr(Module *m, const Node *n, int i, const KExpr **e) {
+    const KExpr **all;
+    int count;
+    if (!infer_is_scalar(m, n, i) || !infer_exprs(m, n, i, 1, &all, &count)) return false;
+    *e = all[0];
+    return true;
+}
+
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {
     if (!infer_rank(m, n, i, 0, 1)) return false;
     if (shape_count_int(n->in[i]->shape, length)) return true;

@@ -122,6 +122,11 @@ static struct {
     const char *pass;
     SrcLoc loc;
 } bug_place;
+static BugReporter *bug_reporter;
+
+void bug_set_reporter(BugReporter *reporter) {
+    bug_reporter = reporter;
+}
 
 void bug_context(const char *pass, SrcLoc loc) {
     bug_place.pass = pass;
@@ -146,6 +151,9 @@ void bug_stop(const char *file, int line, const char *fmt, ...) {
         "%s\nsmelt: this is a bug of smelt's; please report it with the model and the command\n",
         strbuf_text(&b));
     fflush(stderr);
+    BugReporter *reporter = bug_reporter;
+    bug_reporter = NULL; /* a bug on the way is not reported */
+    if (reporter) reporter(bug_place.pass);
     if (getenv("SMELT_ABORT")) abort();
     _Exit(70);
 }

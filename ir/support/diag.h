@@ -42,6 +42,10 @@ void diag_print(Diag *d);
 /* i-th message as printed, or NULL. */
 const char *diag_message(const Diag *d, int i);
 
+/* Called by bug_stop() once its message is out, before the process ends: pass is the one that ran,
+ * or NULL. */
+typedef void BugReporter(const char *pass);
+void bug_set_reporter(BugReporter *reporter);
 /* What BUG() reports besides its text: the pass that runs and the node it works on. */
 void bug_context(const char *pass, SrcLoc loc);
 _Noreturn void bug_stop(const char *file, int line, const char *fmt, ...)

@@ -1,11 +1,15 @@
-/* Every float through every expanded function of one operand, compiled from generated C: the
- * largest error in ULP and its place. Minutes per function.
+/* Every float of 32, and of 16 bits, through every expanded function of one operand, compiled from
+ * generated C: the largest error in ULP, as the rows of the table in docs/math.md. Half an hour on
+ * two cores.
  *
- *   ulp_sweep [FUNCTION|all] [fma|plain|both] [stride] [first last]    needs a C compiler called cc
+ *   ulp_sweep [FUNCTION|all] [stride] [first last]    needs a C compiler called cc
  *
- * first and last are bit patterns in hex: 3f800000 40000000 is 1 to 2.
+ * The variants with and without FMA run side by side, over every stride-th float; first and last
+ * are bit patterns in hex: 3f800000 40000000 is 1 to 2. Writes sweep_*.c and .so to the current
+ * folder.
  *
- * Ends with 1 if a bound of tests/unit/ulp.h does not hold. */
+ * Ends with 1 if a bound of tests/unit/ulp.h does not hold, or if a 16-bit result is off by more
+ * than the rounding of an f32 result within its bound: 0.501. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,14 +19,28 @@
 #include "tests/unit/ulp.h"
 
 enum { BATCH = 1 << 14 };
-typedef void Kernel1(const float *x, float *y);
+typedef void Kernel1(const void *x, void *y);
 
-static Kernel1 *compile(Arena *a, KOp op, bool fma) {
-    Kernel *kn = ulp_kernel(kctx_create(a), op, DT_F32, BATCH, fma);
+static const double NARROW_BOUND = 0.501;
+
+typedef struct Worst {
+    double error;
+    float where;
+} Worst;
+
+static void note(Worst *w, double error, float where) {
+    if (error <= w->error) return;
+    w->error = error;
+    w->where = where;
+}
+
+static Kernel1 *compile(Arena *a, KOp op, DType t, bool fma) {
+    Kernel *kn = ulp_kernel(kctx_create(a), op, t, BATCH, fma);
     KModule m = {.k = kctx_create(a), .arena = a, .name = "sweep", .kernels = &kn, .n_kernels = 1};
     StrBuf text = {0};
     codegen_c_kernels(&m, &text);
-    const char *base = arena_printf(a, "./sweep_%s_%d", kop_info[op].name, fma);
+    const char *base =
+        arena_printf(a, "./sweep_%s_%s_%d", kop_info[op].name, dtype_info[t].name, fma);
     FILE *f = fopen(arena_printf(a, "%s.c", base), "w");
     if (!f) return NULL;
     fputs(strbuf_text(&text), f);
@@ -37,40 +55,98 @@ static Kernel1 *compile(Arena *a, KOp op, bool fma) {
     return fn;
 }
 
-static bool sweep(const UlpRow *row, bool fma, uint64_t stride, uint64_t bits, uint64_t last) {
-    static float x[BATCH], y[BATCH];
+/* ---- 32 bits
+ * --------------------------------------------------------------------------------------------- */
+
+/* worst[fma] over the floats with the bit patterns first, first + stride, ... last. */
+static bool sweep(const UlpRow *row, uint64_t stride, uint64_t first, uint64_t last,
+                  Worst worst[2]) {
+    static float x[BATCH], y[2][BATCH];
     Arena *a = arena_create();
-    Kernel1 *fn = compile(a, row->op, fma);
-    double worst = 0;
-    float where = 0;
-    while (fn && bits <= last) {
+    Kernel1 *fn[2] = {compile(a, row->op, DT_F32, false), compile(a, row->op, DT_F32, true)};
+    for (uint64_t bits = first; fn[0] && fn[1] && bits <= last;) {
         int n = 0;
         for (; n < BATCH && bits <= last; n++, bits += stride) x[n] = float_of_bits((uint32_t)bits);
-        fn(x, y);
+        fn[0](x, y[0]);
+        fn[1](x, y[1]);
         for (int i = 0; i < n; i++) {
             if (x[i] <= row->lowest) continue;
-            double e = ulp_error(y[i], row->ref(x[i]));
-            if (e <= worst) continue;
-            worst = e;
-            where = x[i];
+            double ref = row->ref(x[i]);
+            for (int v = 0; v < 2; v++)
+                if (y[v][i] != (float)ref || ref == 0)
+                    note(&worst[v], ulp_error(y[v][i], ref), x[i]);
         }
     }
-    printf("%-9s %-5s %.4f at %a\n", kop_info[row->op].name, fma ? "fma" : "plain", worst,
-           (double)where);
-    fflush(stdout);
     arena_destroy(a);
-    return fn && worst <= row->bound;
+    return fn[0] && fn[1];
+}
+
+/* ---- 16 bits
+ * --------------------------------------------------------------------------------------------- */
+
+/* The value of a 16-bit pattern; both formats are a sign, n_exp bits of exponent, and the fraction.
+ */
+static double narrow_value(uint16_t bits, int n_exp) {
+    int n_frac = 15 - n_exp, bias = (1 << (n_exp - 1)) - 1;
+    int exponent = bits >> n_frac & ((1 << n_exp) - 1), fraction = bits & ((1 << n_frac) - 1);
+    double sign = bits >> 15 ? -1 : 1;
+    if (exponent == (1 << n_exp) - 1) return fraction ? (double)NAN : sign * (double)INFINITY;
+    if (!exponent) return sign * ldexp(fraction, 1 - bias - n_frac);
+    return sign * ldexp((1 << n_frac) + fraction, exponent - bias - n_frac);
+}
+
+static double narrow_error(double got, double ref, int n_exp) {
+    int n_frac = 15 - n_exp, bias = (1 << (n_exp - 1)) - 1;
+    if (isnan(got) || isnan(ref)) return isnan(got) == isnan(ref) ? 0 : (double)INFINITY;
+    if (got == ref) return 0;
+    /* beyond the largest number by half a unit, infinity is right */
+    double unit_of_most = ldexp(1, bias - n_frac), most = ldexp(2, bias) - unit_of_most;
+    if (isinf(got)) return fabs(ref) >= most + 0.499 * unit_of_most ? 0.5 : (double)INFINITY;
+    int e = ref == 0 || ilogb(ref) < 1 - bias ? 1 - bias : ilogb(ref);
+    return fabs(got - ref) / ldexp(1, e - n_frac);
+}
+
+static bool sweep_narrow(const UlpRow *row, DType t, Worst worst[2]) {
+    static uint16_t x[BATCH], y[2][BATCH];
+    int n_exp = t == DT_F16 ? 5 : 8;
+    Arena *a = arena_create();
+    Kernel1 *fn[2] = {compile(a, row->op, t, false), compile(a, row->op, t, true)};
+    for (uint32_t bits = 0; fn[0] && fn[1] && bits < 1 << 16; bits += BATCH) {
+        for (uint32_t i = 0; i < BATCH; i++) x[i] = (uint16_t)(bits + i);
+        fn[0](x, y[0]);
+        fn[1](x, y[1]);
+        for (int i = 0; i < BATCH; i++) {
+            double in = narrow_value(x[i], n_exp), ref = row->ref(in);
+            if (in <= row->lowest) continue;
+            for (int v = 0; v < 2; v++)
+                note(&worst[v], narrow_error(narrow_value(y[v][i], n_exp), ref, n_exp), (float)in);
+        }
+    }
+    arena_destroy(a);
+    return fn[0] && fn[1];
+}
+
+static const Worst *larger(const Worst w[2]) {
+    return w[1].error > w[0].error ? &w[1] : &w[0];
 }
 
 int main(int argc, char **argv) {
-    const char *name = argc > 1 ? argv[1] : "all", *how = argc > 2 ? argv[2] : "both";
-    uint64_t stride = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
-    uint64_t first = argc > 5 ? strtoull(argv[4], NULL, 16) : 0,
-             last = argc > 5 ? strtoull(argv[5], NULL, 16) : UINT32_MAX;
+    const char *name = argc > 1 ? argv[1] : "all";
+    uint64_t stride = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    uint64_t first = argc > 4 ? strtoull(argv[3], NULL, 16) : 0,
+             last = argc > 4 ? strtoull(argv[4], NULL, 16) : UINT32_MAX;
     for (int i = 0; i < N_ULP_ROWS; i++) {
-        if (strcmp(name, "all") && strcmp(name, kop_info[ulp_rows[i].op].name)) continue;
-        if (strcmp(how, "fma")) CHECK(sweep(&ulp_rows[i], false, stride, first, last));
-        if (strcmp(how, "plain")) CHECK(sweep(&ulp_rows[i], true, stride, first, last));
+        const UlpRow *row = &ulp_rows[i];
+        if (strcmp(name, "all") && strcmp(name, kop_info[row->op].name)) continue;
+        Worst f32[2] = {{0}}, f16[2] = {{0}}, bf16[2] = {{0}};
+        bool ran = sweep(row, stride, first, last, f32) && sweep_narrow(row, DT_F16, f16) &&
+                   sweep_narrow(row, DT_BF16, bf16);
+        printf("| %s | %g | %.3f at %a | %.3f at %a | %.4f | %.4f |\n", kop_info[row->op].name,
+               row->bound, f32[1].error, (double)f32[1].where, f32[0].error, (double)f32[0].where,
+               larger(f16)->error, larger(bf16)->error);
+        fflush(stdout);
+        CHECK(ran && larger(f32)->error <= row->bound && larger(f16)->error <= NARROW_BOUND &&
+              larger(bf16)->error <= NARROW_BOUND);
     }
     return check_done();
 }

@@ -16,7 +16,8 @@ A string tensor's values are a Python list, such as "str[2]=['a b','']".
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @ml=N (version of ai.onnx.ml), @tol=T (a wider relative tolerance, with a comment that says why), @opset=N.
+onnxruntime), @domain=D, @ml=N (version of ai.onnx.ml), @tol=T and @abs=T (a wider relative or absolute tolerance, with
+a comment that says why), @opset=N.
 
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
@@ -196,7 +197,8 @@ def build_model(cases, widen=False):
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
     ml = max(int(c.options.get("ml", 4)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml)]
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml),
+               helper.make_opsetid("ai.onnx.preview", 1)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
@@ -251,6 +253,7 @@ def difference(c, got, want):
     else:
         relative, absolute = TOLERANCE[got.dtype]
         relative = float(c.options.get("tol", relative))
+        absolute = float(c.options.get("abs", absolute))
         g, w = got.astype(np.float64), want.astype(np.float64)
         with np.errstate(invalid="ignore"):
             wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)) | (np.abs(g - w) <= absolute + relative * np.abs(w)))

@@ -104,7 +104,8 @@ static inline double ulp_error_wide(double got, long double ref) {
     return (double)(fabsl((long double)got - ref) / ldexpl(1, e - 52));
 }
 
-/* out[i] = op(in[i] (, in2[i])) for i in 0 .. n-1, expanded; parameters in, (in2,) out. */
+/* out[i] = op(in[i] (, in2[i])) for i in 0 .. n-1, expanded; parameters in, (in2,) out. f16 and bf16
+ * compute in f32 and are rounded once, as definitions have it. */
 static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, bool fma) {
     Arena *a = kctx_arena(k);
     Kernel *kn = arena_new(a, Kernel);
@@ -122,10 +123,12 @@ static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, bool fma) 
     KBuild b;
     kb_begin(&b, k, &kn->body);
     const KExpr *i = kb_for(&b, LOOP_VECTOR, "i", k_int(k, n));
+    bool narrow = t == DT_F16 || t == DT_BF16;
     const KExpr *x = k_load(k, kn->params[0], i);
+    if (narrow) x = k_cast(k, DT_F32, x);
     const KExpr *v =
         n_in == 2 ? k_binary(k, op, x, k_load(k, kn->params[1], i)) : k_unary(k, op, x);
-    kb_store(&b, kn->params[n_in], i, v);
+    kb_store(&b, kn->params[n_in], i, narrow ? k_cast(k, t, v) : v);
     kb_end(&b);
     kblock_expand_math(k, &kn->body, fma);
     return kn;
