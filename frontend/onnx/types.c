@@ -64,6 +64,7 @@ DType provisional_dtype(const Node *n, int output) {
     case OP_LabelEncoder:
         value = node_attr(n, "values_tensor");
         return value ? value->tensor->dtype : DT_NONE;
+    case OP_TfIdfVectorizer:
     case OP_Scaler:
     case OP_Normalizer:
     case OP_LinearRegressor:
