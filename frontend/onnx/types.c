@@ -71,6 +71,7 @@ DType provisional_dtype(const Node *n, int output) {
     case OP_TreeEnsembleRegressor: return DT_F32;
     case OP_LinearClassifier:
     case OP_TreeEnsembleClassifier: return output ? DT_F32 : DT_I64;
+    case OP_TreeEnsemble:
     case OP_ArrayFeatureExtractor: return input_dtype(n, 0);
     case OP_If: return subgraph_dtype(n, "then_branch", output);
     case OP_Loop: return subgraph_dtype(n, "body", output + 1);
