@@ -69,6 +69,8 @@ DType provisional_dtype(const Node *n, int output) {
     case OP_Normalizer:
     case OP_LinearRegressor:
     case OP_TreeEnsembleRegressor: return DT_F32;
+    case OP_SVMRegressor: return DT_F32;
+    case OP_SVMClassifier:
     case OP_LinearClassifier:
     case OP_TreeEnsembleClassifier: return output ? DT_F32 : DT_I64;
     case OP_TreeEnsemble:
