@@ -4,7 +4,7 @@
  *     dim_param "batch"     symbol batch
  *     dim_param "past + 1"  an expression when every name in it is also a whole dim of some input
  *                           ("batch-size" stays a name otherwise)
- *     nothing, 0, negative  symbol INPUT_dimAXIS */
+ *     nothing, 0, negative  symbol INPUT_dimAXIS; for 0, which some files mean, it may be 0 */
 #include <ctype.h>
 #include <string.h>
 
@@ -173,7 +173,11 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
     }
     if (is_number) return k_int(im->m->k, d->dim_value);
     if (dim_param(d)) return text_dim(im, dim_param(d));
-    return named_dim(im, arena_printf(im->m->arena, "%s_dim%d", input, axis));
+    const char *name = arena_printf(im->m->arena, "%s_dim%d", input, axis);
+    bool is_zero =
+        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && !d->dim_value;
+    if (is_zero && !find_override(im, name, &value)) module_symbol(im->m, name)->lo = 0;
+    return named_dim(im, name);
 }
 
 bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p, Shape *out) {
