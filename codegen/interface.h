@@ -56,7 +56,7 @@ Api *api_create(Arena *a, const KModule *m, const Target *t);
  * strings, or results without a bound on their size. */
 bool api_check(const Api *api, const KModule *m, Diag *d);
 /* Bytes of a tensor's element as the caller sees it. */
-uint32_t api_element_bytes(DType t);
+uint32_t api_element_bytes(DType t, const Target *target);
 /* Number of floating-point operations of one run, as the kernels estimate it. */
 double api_flops(const KModule *m);
 

@@ -257,8 +257,14 @@ static uint64_t next_random(uint64_t *state) {
  */
 static void fill_random(HostTensor *t, uint64_t *state) {
     int width = dtype_bytes(t->dtype);
+    static const char *const words[] = {"", "a", "Bc", "def", "GHI jk", "0", "1.5", "x,y"};
     for (uint64_t i = 0; i < t->n_bytes / (uint64_t)width; i++) {
         uint64_t bits = next_random(state);
+        if (t->dtype == DT_STR) {
+            const char *word = words[bits & 7];
+            ((HostString *)t->data)[i] = (HostString){word, strlen(word)};
+            continue;
+        }
         double v = (double)(int64_t)(bits >> 11) / (double)(INT64_C(1) << 52) - 1;
         char *at = (char *)t->data + i * (uint64_t)width;
         if (t->dtype == DT_F32)
@@ -346,7 +352,7 @@ int runner_run(Runner *r, const smelt_hooks *hooks) {
     for (uint32_t i = 0; i < r->km->n_inputs; i++) in[i] = r->in[i].data;
     for (uint32_t i = 0; i < r->km->n_outputs; i++) out[i] = r->out[i].data;
     if (r->model) return run_model(r, in, out, hooks);
-    InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols};
+    InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols, arena_of(r)};
     return (int)interpret_module(r->km, &call);
 }
 

@@ -32,6 +32,16 @@ static bool take_field(HostTensor *t, const void *field, size_t n, size_t width)
     return true;
 }
 
+static bool take_strings(Arena *a, HostTensor *t, const Onnx__TensorProto *p) {
+    uint64_t n = t->n_bytes / sizeof(HostString);
+    HostString *s = t->data;
+    if (p->n_string_data != n || (p->has_raw_data && p->raw_data.len)) return false;
+    for (uint64_t i = 0; i < n; i++)
+        s[i] = (HostString){arena_copy(a, p->string_data[i].data, p->string_data[i].len),
+                            p->string_data[i].len};
+    return true;
+}
+
 static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
     if (p->has_raw_data) {
         if (p->raw_data.len != t->n_bytes) return false;
@@ -53,7 +63,7 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
                     Diag *d) {
     *t = (HostTensor){.name = arena_strdup(a, p->name ? p->name : ""),
                       .dtype = dtype_from_onnx(p->data_type)};
-    if (t->dtype == DT_NONE || t->dtype == DT_STR) {
+    if (t->dtype == DT_NONE) {
         diag_unsupported(d, in_file(path), "holds elements of type %d, which smelt does not read",
                          (int)p->data_type);
         return false;
@@ -69,13 +79,14 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
         return false;
     }
     size_t there = p->raw_data.len / (size_t)dtype_bytes(t->dtype) + p->n_float_data +
-                   p->n_double_data + p->n_int32_data + p->n_int64_data + p->n_uint64_data;
+                   p->n_double_data + p->n_int32_data + p->n_int64_data + p->n_uint64_data +
+                   p->n_string_data;
     if (there < t->n_bytes / (uint64_t)dtype_bytes(t->dtype)) {
         diag_error(d, in_file(path), "holds fewer elements than its dims ask for");
         return false;
     }
     t->data = arena_alloc(a, t->n_bytes ? t->n_bytes : 1);
-    if (take_data(t, p)) return true;
+    if (t->dtype == DT_STR ? take_strings(a, t, p) : take_data(t, p)) return true;
     diag_error(d, in_file(path), "does not hold as many elements as its dims ask for");
     return false;
 }
@@ -100,8 +111,22 @@ void pb_write(Output *o, const HostTensor *t) {
     p.has_data_type = true;
     p.data_type = dtype_info[t->dtype].onnx;
     p.name = (char *)t->name;
+    ProtobufCBinaryData *strings = NULL;
+    if (t->dtype == DT_STR) {
+        const HostString *s = t->data;
+        p.n_string_data = t->n_bytes / sizeof *s;
+        p.string_data = strings = xmalloc(sizeof *strings * (p.n_string_data + 1));
+        for (size_t i = 0; i < p.n_string_data; i++)
+            strings[i] = (ProtobufCBinaryData){s[i].n_bytes, (uint8_t *)(uintptr_t)s[i].bytes};
+    }
     uint8_t *head = xmalloc(onnx__tensor_proto__get_packed_size(&p) + 16);
     size_t n = onnx__tensor_proto__pack(&p, head);
+    free(strings);
+    if (t->dtype == DT_STR) {
+        output_write(o, head, n);
+        free(head);
+        return;
+    }
     head[n++] = 9 << 3 | 2;
     for (uint64_t length = t->n_bytes;; length >>= 7) {
         head[n++] = (uint8_t)((length & 127) | (length > 127) << 7);

@@ -200,6 +200,20 @@ bool value_has_content(const Value *v);
 bool value_ints(Module *m, const Value *v, int64_t *out, int cap,
                 int *n); /* all constant: copies them */
 
+/* Constant strings: see strings.c for how they lie in data. */
+typedef struct ConstString {
+    const char *bytes; /* not ended by a zero */
+    uint64_t n_bytes;
+} ConstString;
+/* A constant of as many strings as the shape has elements; the bytes are copied. */
+Value *graph_const_strings(Graph *g, const char *name, Shape shape, const ConstString *s);
+/* i-th element of a constant string tensor. */
+ConstString value_const_string(const Value *v, int64_t i);
+/* The same for bare data of n strings: packing, all of its bytes, element i. */
+const void *strings_pack(Arena *a, const ConstString *s, int64_t n, uint64_t *n_bytes);
+uint64_t strings_bytes(const void *data, int64_t n);
+ConstString strings_get(const void *data, int64_t n, int64_t i);
+
 /* Attributes. The getters return the default when the attribute is absent. */
 const Attr *node_attr(const Node *n, const char *name);
 int64_t attr_int(const Node *n, const char *name, int64_t otherwise);

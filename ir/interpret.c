@@ -79,6 +79,17 @@ static float float_of(uint32_t b) {
     return f;
 }
 
+/* A string in memory, as the compiled models have it. */
+typedef struct Text {
+    const char *bytes;
+    size_t n_bytes;
+} Text;
+
+static uint64_t byte_of(const Reg *s, int64_t i) {
+    bool inside = i >= 0 && (uint64_t)i < s[1].u;
+    return inside ? ((const uint8_t *)(uintptr_t)s[0].u)[i] : 0;
+}
+
 _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what,
                                     uint64_t at) {
     const CodeBuf *b = &m->code->bufs[ins->b];
@@ -210,6 +221,42 @@ static int64_t run(Machine *m) {
     case IN_store_at_##T: STORE(T, ctype, field, to, r[p->a].u + r[p->c].u)
             FOR_STORED_TYPES(X)
 #undef X
+        case IN_str_load_if:
+            if (!r[p->c].u) {
+                r[p->d].u = r[p->d + 1].u = 0;
+                break;
+            }
+            /* fall through */
+        case IN_str_load: {
+            if (r[p->a].u >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "load", r[p->a].u);
+            Text t;
+            memcpy(&t, slot[p->b].base + r[p->a].u * sizeof t, sizeof t);
+            r[p->d].u = (uintptr_t)t.bytes;
+            r[p->d + 1].u = t.n_bytes;
+            break;
+        }
+        case IN_str_store: {
+            if (r[p->a].u >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "store", r[p->a].u);
+            Text t = {(const char *)(uintptr_t)r[p->d].u, r[p->d + 1].u};
+            memcpy(slot[p->b].base + r[p->a].u * sizeof t, &t, sizeof t);
+            break;
+        }
+        case IN_str_byte: r[p->d].u = byte_of(&r[p->a], r[p->b].i); break;
+        case IN_str_sub: {
+            uint64_t from = r[p->b].u, n = r[p->c].u, whole = r[p->a + 1].u;
+            BUG_IF(from > whole || n > whole - from, "kernel %s: a substring is outside",
+                   m->code->name);
+            r[p->d].u = r[p->a].u + from;
+            r[p->d + 1].u = n;
+            break;
+        }
+        case IN_str_of: {
+            uint64_t from = r[p->a].u, n = r[p->c].u, whole = (uint64_t)slot[p->b].n;
+            if (n && (from > whole || n > whole - from)) out_of_bounds(m, p, "string", from);
+            r[p->d].u = (uintptr_t)slot[p->b].base + from;
+            r[p->d + 1].u = n;
+            break;
+        }
         case IN_move: r[p->d] = r[p->a]; break;
         case IN_select: r[p->d] = r[p->a].u ? r[p->b] : r[p->c]; break;
         case IN_dot4:
@@ -363,6 +410,26 @@ static int64_t known_value(const Program *p, const KExpr *e) {
                            p->m->n_symbols);
 }
 
+static Slot bind_buffer(const Program *p, const KBuf *b);
+
+/* After the run: the sizes that it found are known. */
+static int64_t run_value(const Program *p, const KExpr *e) {
+    const KModule *m = p->m;
+    uint32_t n = m->n_symbols + m->n_sizes;
+    KVar **var = arena_array(p->arena, KVar *, n + 1);
+    int64_t *value = arena_array(p->arena, int64_t, n + 1);
+    Slot table = m->size_table ? bind_buffer(p, m->size_table) : (Slot){0};
+    for (uint32_t i = 0; i < n; i++) {
+        bool found = i >= m->n_symbols;
+        var[i] = found ? m->sizes[i - m->n_symbols] : m->symbols[i];
+        if (found)
+            memcpy(&value[i], table.base + 8 * (i - m->n_symbols), 8);
+        else
+            value[i] = p->call->symbols[i];
+    }
+    return interpret_index(e, var, value, n);
+}
+
 static Slot bind_buffer(const Program *p, const KBuf *b) {
     int64_t n = known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
     switch (b->mem) {
@@ -377,6 +444,18 @@ static Slot bind_buffer(const Program *p, const KBuf *b) {
         return (Slot){p->planned + at, n};
     }
     default: BUG("the entry uses %s, which is no buffer of a program", b->name);
+    }
+}
+
+/* The bytes of string outputs move out of what is about to go. */
+static void keep_text(const Program *p, Arena *to) {
+    const KModule *m = p->m;
+    for (uint32_t i = 0; to && i < m->n_outputs; i++) {
+        if (m->outputs[i].dtype != DT_STR) continue;
+        int64_t n = 1;
+        for (int a = 0; a < m->outputs[i].rank; a++) n *= run_value(p, m->outputs[i].dims[a]);
+        Text *t = p->call->outputs[i];
+        for (int64_t k = 0; k < n; k++) t[k].bytes = arena_copy(to, t[k].bytes, t[k].n_bytes);
     }
 }
 
@@ -403,6 +482,7 @@ int64_t interpret_module(const KModule *m, const InterpretCall *call) {
         Slot table = bind_buffer(&p, m->size_table);
         memcpy(call->sizes, table.base, m->n_sizes * sizeof *call->sizes);
     }
+    if (!status) keep_text(&p, call->text);
     arena_destroy(a);
     return status;
 }

@@ -33,6 +33,7 @@ typedef struct InterpretCall {
     void *const *outputs;
     const int64_t *symbols; /* values of KModule.symbols */
     int64_t *sizes;         /* receives the values of KModule.sizes; may be NULL */
+    Arena *text; /* where the bytes of string outputs are copied to; NULL: no output is of strings */
 } InterpretCall;
 
 /* Runs the entry with an arena of its own; the status it leaves with (0: good). */

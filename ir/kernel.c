@@ -140,6 +140,10 @@ static void set_range(KExpr *e) {
     if (e->dtype != DT_I64 || !a) return;
     int64_t c;
     switch ((int)e->op) {
+    case KO_str_len:
+        e->lo = 0;
+        e->hi = INT64_MAX; /* unknown */
+        break;
     case KO_add:
         e->lo = sat_add(a->lo, b->lo);
         e->hi = sat_add(a->hi, b->hi);
@@ -552,6 +556,40 @@ const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a) {
     return cons1(k, KO_bitcast, t, a);
 }
 
+/* ---- strings -------------------------------------------------------------------------------- */
+
+const KExpr *k_str_len(KCtx *k, const KExpr *s) {
+    if (s->op == KO_const_i) return k_int(k, 0);
+    if (s->op == KO_str_of) return s->arg[1];
+    if (s->op == KO_str_sub) return s->arg[2];
+    return cons1(k, KO_str_len, DT_I64, s);
+}
+
+const KExpr *k_str_byte(KCtx *k, const KExpr *s, const KExpr *i) {
+    return kernel_cons2(k, KO_str_byte, DT_U8, s, i);
+}
+
+const KExpr *k_str_sub(KCtx *k, const KExpr *s, const KExpr *from, const KExpr *n_bytes) {
+    const KExpr *arg[3] = {s, from, n_bytes};
+    return cons(k, KO_str_sub, DT_STR, 0, arg, 3);
+}
+
+const KExpr *k_str_of(KCtx *k, const KExpr *first, const KExpr *n_bytes) {
+    BUG_IF(first->dtype != DT_U8 || (first->op != KO_load && first->op != KO_at),
+           "str_of needs the place of its first byte");
+    return kernel_cons2(k, KO_str_of, DT_STR, first, n_bytes);
+}
+
+static const KExpr *rebuild_text(KCtx *k, KOp op, const KExpr *const *args) {
+    switch ((int)op) {
+    case KO_str_len: return k_str_len(k, args[0]);
+    case KO_str_byte: return k_str_byte(k, args[0], args[1]);
+    case KO_str_sub: return k_str_sub(k, args[0], args[1], args[2]);
+    case KO_str_of: return k_str_of(k, args[0], args[1]);
+    default: BUG("'%s' is not of class TEXT", kop_info[op].name);
+    }
+}
+
 static uint64_t pointer_payload(const void *p) {
     uint64_t payload = 0;
     memcpy(&payload, &p, sizeof p);
@@ -584,6 +622,7 @@ const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     case KO_bitcast: return k_bitcast(k, e->dtype, args[0]);
     default: break;
     }
+    if (kop_info[e->op].class == KC_TEXT) return rebuild_text(k, e->op, args);
     if (e->n_args == 1) return k_unary(k, e->op, args[0]);
     if (e->n_args == 2) return k_binary(k, e->op, args[0], args[1]);
     return k_ternary(k, e->op, args[0], args[1], args[2]);

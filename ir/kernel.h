@@ -25,7 +25,7 @@ typedef enum KOp {
     KO_COUNT
 } KOp;
 
-typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_MATH } KClass;
+typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_TEXT, KC_MATH } KClass;
 typedef struct KOpInfo {
     const char *name;
     int n_args; /* -1: varies */
@@ -135,6 +135,12 @@ const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b);
 const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KExpr *c);
 const KExpr *k_cast(KCtx *k, DType t, const KExpr *a);
 const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a);
+/* Strings: see class TEXT of kops.def. The empty string is k_const(k, DT_STR, 0). */
+const KExpr *k_str_len(KCtx *k, const KExpr *s);
+const KExpr *k_str_byte(KCtx *k, const KExpr *s, const KExpr *i);
+const KExpr *k_str_sub(KCtx *k, const KExpr *s, const KExpr *from, const KExpr *n_bytes);
+/* first: a load (or, in definitions, an at) of the u8 element where the string begins. */
+const KExpr *k_str_of(KCtx *k, const KExpr *first, const KExpr *n_bytes);
 /* Any op with new operands (same op, payload and dtype rule): for rewriting. */
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args);
 /* The node as written, nothing folded: for the parser. Not for leaves, loads and at. */

@@ -42,6 +42,17 @@ static void check_arith(const KernelCheck *c, const KExpr *e) {
                kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);
 }
 
+static void check_text(const KernelCheck *c, const KExpr *e) {
+    bool forms = e->op == KO_str_of;
+    BUG_IF(e->arg[0]->dtype != (forms ? DT_U8 : DT_STR), "after %s: %s: %s of %s", c->after,
+           c->name, kop_info[e->op].name, dtype_info[e->arg[0]->dtype].name);
+    BUG_IF(forms && (e->arg[0]->op != KO_load),
+           "after %s: %s: str_of needs the place of its first byte", c->after, c->name);
+    for (int i = 1; i < e->n_args; i++)
+        BUG_IF(e->arg[i]->dtype != DT_I64, "after %s: %s: %s counts in %s", c->after, c->name,
+               kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name);
+}
+
 static void check_node(const KExpr *e, void *user) {
     const KernelCheck *c = user;
     const KOpInfo *o = &kop_info[e->op];
@@ -75,6 +86,7 @@ static void check_node(const KExpr *e, void *user) {
                dtype_info[e->arg[0]->dtype].name, dtype_info[e->arg[1]->dtype].name);
         break;
     case KC_CONV: break;
+    case KC_TEXT: check_text(c, e); break;
     case KC_MATH:
         BUG_IF(c->is_expanded, "after %s: %s still has %s", c->after, c->name, o->name);
         break;

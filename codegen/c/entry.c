@@ -233,7 +233,10 @@ static void emit_arena_function(CGen *g) {
 /* Dims found while running count with their bound, as symbols_for reports it. */
 static const char *io_bytes(CGen *g, const KIo *io) {
     StrBuf b = {0};
-    strbuf_printf(&b, "UINT64_C(%u)", api_element_bytes(io->dtype));
+    if (io->dtype == DT_STR)
+        strbuf_add(&b, "(uint64_t)sizeof(smelt_string)");
+    else
+        strbuf_printf(&b, "UINT64_C(%u)", api_element_bytes(io->dtype, g->t));
     for (int d = 0; d < io->rank; d++) {
         KCtx *k = g->m->k;
         int64_t n;

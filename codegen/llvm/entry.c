@@ -172,7 +172,7 @@ static void emit_arena_for(LlvmGen *g, Entry *e) {
 /* ---- the caller's memory --------------------------------------------------------------------- */
 
 static LLVMValueRef io_bytes(LlvmGen *g, const KIo *io) {
-    LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype), 0);
+    LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype, g->target), 0);
     for (int d = 0; d < io->rank; d++) {
         /* Dims found while running count with their bound, as symbols_for reports it. */
         const KExpr *dim = k_max(g->m->k, k_upper_bound(g->m->k, io->dims[d]), k_int(g->m->k, 0));
@@ -253,7 +253,7 @@ static void check_memory(LlvmGen *g, Entry *e, LLVMValueRef inputs, LLVMValueRef
         LLVMValueRef p = LLVMBuildLoad2(g->b, g->ptr, at, "");
         note_range(g, ranges, i, p, io_bytes(g, io));
         if (io->buf)
-            *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = api_element_bytes(io->dtype)};
+            *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = llvm_element_align(g, io->dtype)};
     }
     LLVMValueRef need = arena_needed(g);
     note_range(g, ranges, n - 1, e->arena, need);

@@ -89,7 +89,7 @@ typedef struct LlvmGen {
     const Target *target;
     const CodegenOptions *options;
     CpuTraits cpu;
-    LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
+    LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size, text; /* text: smelt_string */
     uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
     LLVMValueRef float_rem;        /* double (double, double), made when first used */
     LLVMValueRef divide64;         /* u64 (u64, u64), likewise */
@@ -183,6 +183,12 @@ LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
+/* What an array of these is aligned to, whoever made it. */
+unsigned llvm_element_align(const LlvmGen *g, DType t);
+/* The address of the element that e would load. */
+LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth);
+/* Memory that may be read where a predicated read reads nothing. */
+LLVMValueRef llvm_nowhere(LlvmGen *g);
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value);
 LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, const char *name);
 

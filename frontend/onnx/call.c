@@ -44,6 +44,10 @@ Value *call_in(const Call *c, int i) {
     return i < c->n_in ? c->in[i] : NULL;
 }
 
+Value *call_map_values(const Call *c, int i) {
+    return strmap_get_bytes(c->im->map_values, (const char *)&c->in[i], sizeof c->in[i]);
+}
+
 bool call_wants(const Call *c, int output) {
     return output < c->n_out && c->proto->output[output][0];
 }

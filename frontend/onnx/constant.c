@@ -29,6 +29,13 @@ static const void *settle_bytes(Arena *a, DType t, const OnnxTensor *tensor) {
     return n && !aligned && n <= COPY_UNALIGNED ? arena_copy(a, bytes, n) : bytes;
 }
 
+static Value *import_strings(Import *im, Graph *g, const char *name, const OnnxTensor *t) {
+    ConstString *s = arena_array(im->arena, ConstString, t->n_elements + 1);
+    for (int64_t i = 0; i < t->n_elements; i++)
+        s[i] = (ConstString){(const char *)t->strings[i].data, t->strings[i].len};
+    return graph_const_strings(g, name, shape_ints(im->m->k, t->dims, t->rank), s);
+}
+
 Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorProto *t,
                      SrcLoc loc) {
     OnnxTensor tensor;
@@ -36,6 +43,7 @@ Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorP
     const char *what = arena_printf(im->arena, "tensor '%s'", name);
     DType dtype = import_dtype(im, tensor.data_type, loc, what);
     if (dtype == DT_NONE) return NULL;
+    if (dtype == DT_STR) return import_strings(im, g, name, &tensor);
     const void *bytes = settle_bytes(im->m->arena, dtype, &tensor);
     Shape shape = shape_ints(im->m->k, tensor.dims, tensor.rank);
     return graph_add_const(g, name, dtype, shape, bytes, tensor.n_bytes);
@@ -94,7 +102,9 @@ Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseT
     if (!check_sparse(im, name, t, loc, &values, &indices, &n)) return NULL;
     DType dtype = import_dtype(im, values.data_type, loc,
                                arena_printf(im->arena, "sparse tensor '%s'", name));
-    if (dtype == DT_NONE) return NULL;
+    if (dtype == DT_STR)
+        diag_unsupported(im->d, loc, "sparse tensor '%s': strings are not supported", name);
+    if (dtype == DT_NONE || dtype == DT_STR) return NULL;
     size_t size = (size_t)dtype_bytes(dtype), n_bytes = (size_t)n * size;
     char *dense = arena_alloc(im->m->arena, n_bytes);
     for (int64_t i = 0, last = -1; i < values.n_elements; i++) {

@@ -65,6 +65,7 @@ struct Import {
     Value *poison;
     StrMap *rows;        /* operator type -> its first row */
     StrMap *unsupported; /* operator in words -> Missing */
+    StrMap *map_values;  /* address of the keys of a map -> its values */
     StrMap *bare_dims;   /* names that are a whole dim of some input */
     bool *dim_used;      /* one for each override */
     int64_t n_nodes;
@@ -93,6 +94,9 @@ struct Call {
 
 /* The subgraph attribute as a new graph below the call's, NULL after messages. */
 Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *proto);
+/* The nodes of a subgraph attribute with one input, which is x, and one output, in the call's own
+ * graph; that output, or NULL after messages. */
+Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *proto, Value *x);
 /* The value of this name as seen from the scope: NULL when it is not known, or known as an absent
  * argument of a function; poison for an initializer that could not be read. */
 Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *known);
@@ -121,6 +125,8 @@ int call_ints(const Call *c, const char *name, const int64_t **v);
 /* A string attribute's bytes as text. */
 const char *intern_data(ProtobufCBinaryData s);
 Value *call_in(const Call *c, int i); /* NULL when absent */
+/* A map's name stands for its keys; these are the values. NULL when input i is no map. */
+Value *call_map_values(const Call *c, int i);
 /* Is this output named, that is wanted by anyone? */
 bool call_wants(const Call *c, int output);
 

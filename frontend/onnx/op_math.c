@@ -64,9 +64,17 @@ bool import_cast_like(Call *c) {
 }
 
 /* x * sigmoid(alpha x) */
-bool import_swish(Call *c) {
-    Value *x = c->in[0], *scaled = x;
+static Value *swish(Call *c, Value *x) {
+    Value *scaled = x;
     double alpha = call_float(c, "alpha", 1);
     if (alpha != 1) scaled = call_op(c, OP_Mul, 2, x, call_scalar(c, call_float_type(x), alpha));
-    return call_result(c, call_op(c, OP_Mul, 2, x, call_op(c, OP_Sigmoid, 1, scaled)));
+    return call_op(c, OP_Mul, 2, x, call_op(c, OP_Sigmoid, 1, scaled));
+}
+
+bool import_swish(Call *c) {
+    return call_result(c, swish(c, c->in[0]));
+}
+
+bool import_swiglu(Call *c) {
+    return call_result(c, call_op(c, OP_Mul, 2, swish(c, c->in[0]), c->in[1]));
 }

@@ -12,6 +12,13 @@ static Value *floats_const(Call *c, const float *v, size_t n, int rank) {
     return graph_add_const(c->g, "", DT_F32, shape_ints(c->m->k, &dim, rank), bytes, n * sizeof *v);
 }
 
+static Value *strings_const(Call *c, const ProtobufCBinaryData *v, size_t n, int rank) {
+    ConstString *s = arena_array(c->im->arena, ConstString, n + 1);
+    for (size_t i = 0; i < n; i++) s[i] = (ConstString){(const char *)v[i].data, v[i].len};
+    int64_t dim = (int64_t)n;
+    return graph_const_strings(c->g, c->proto->output[0], shape_ints(c->m->k, &dim, rank), s);
+}
+
 bool import_constant(Call *c) {
     const char *name = c->proto->output[0];
     if (c->n_attrs != 1) {
@@ -34,8 +41,10 @@ bool import_constant(Call *c) {
         v = floats_const(c, &a->f, 1, 0);
     else if (!strcmp(kind, "value_floats"))
         v = floats_const(c, a->floats, a->n_floats, 1);
+    else if (!strcmp(kind, "value_string"))
+        v = strings_const(c, &a->s, 1, 0);
     else
-        diag_unsupported(c->im->d, c->loc, "string constants are not supported");
+        v = strings_const(c, a->strings, a->n_strings, 1);
     return v && call_result(c, v);
 }
 

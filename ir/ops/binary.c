@@ -7,6 +7,7 @@
  * NaN. On integers of a known size the contents are tracked: this is where shape arithmetic
  * happens. */
 #include "ir/ops/common.h"
+#include "ir/ops/text.h"
 
 #include <string.h>
 
@@ -156,6 +157,10 @@ static DType pow_dtype(DType base, DType exponent) {
 }
 
 void binary_lower(Def *d, const Node *n) {
+    if (n->in[0]->dtype == DT_STR) {
+        text_lower_equal(d, def_in(d, 0), def_in(d, 1), def_out(d, 0));
+        return;
+    }
     KTensor *a = def_in(d, 0), *b = def_in(d, 1), *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
     DType t = n->op == OP_Pow ? pow_dtype(a->dtype, b->dtype) : compute_dtype(a->dtype);

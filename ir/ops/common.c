@@ -12,7 +12,7 @@ static unsigned dtype_class(DType t) {
     case DK_SINT: return CLASS_SINT;
     case DK_UINT: return CLASS_UINT;
     case DK_BOOL: return CLASS_BOOL;
-    case DK_STRING:
+    case DK_STRING: return CLASS_STRING;
     case DK_NONE: break;
     }
     return 0;
@@ -28,6 +28,9 @@ static const char *class_text(unsigned classes) {
     case CLASS_FLOAT | CLASS_SINT: return "floats and signed integers";
     case CLASS_INT | CLASS_BOOL: return "integers and bool";
     case CLASS_NUMBER: return "numbers";
+    case CLASS_STRING: return "strings";
+    case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";
+    case CLASS_ANY: return "numbers, bool and strings";
     default: return "numbers and bool";
     }
 }
@@ -40,10 +43,6 @@ bool infer_dtype(Module *m, const Node *n, int i, unsigned classes) {
     const Value *v = n->in[i];
     if (v->type != VT_TENSOR) {
         diag_unsupported(m->diag, n->loc, "input %d is a sequence or optional, not a tensor", i);
-        return false;
-    }
-    if (v->dtype == DT_STR) {
-        diag_unsupported(m->diag, n->loc, "input %d: string tensors are not supported here", i);
         return false;
     }
     if (dtype_class(v->dtype) & classes) return true;
@@ -136,6 +135,22 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
         "dims; make it a constant or fix the dims it comes from with --dim",
         i);
     return false;
+}
+
+bool infer_is_scalar(Module *m, const Node *n, int i) {
+    int64_t count;
+    if (!has_in(n, i)) return true;
+    if (!shape_count_int(n->in[i]->shape, &count) || count == 1) return true;
+    diag_error(m->diag, n->loc, "input %d has %lld elements, must have 1", i, (long long)count);
+    return false;
+}
+
+bool infer_expr(Module *m, const Node *n, int i, const KExpr **e) {
+    const KExpr **all;
+    int count;
+    if (!infer_is_scalar(m, n, i) || !infer_exprs(m, n, i, 1, &all, &count)) return false;
+    *e = all[0];
+    return true;
 }
 
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {

@@ -26,7 +26,9 @@ enum {
     CLASS_BOOL = 8,
     CLASS_INT = CLASS_SINT | CLASS_UINT,
     CLASS_NUMBER = CLASS_FLOAT | CLASS_INT,
-    CLASS_ANY = CLASS_NUMBER | CLASS_BOOL,
+    CLASS_STRING = 16,
+    CLASS_SCALAR = CLASS_NUMBER | CLASS_BOOL,
+    CLASS_ANY = CLASS_SCALAR | CLASS_STRING,
 };
 
 /* Is the optional input (output) i there? */
@@ -54,6 +56,10 @@ bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int ra
 bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count);
 /* Input i's elements as i64 expressions over symbols (a vector of at most cap). */
 bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
+/* The same for an input of one element. */
+bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
+/* Input i, when it is there, has one element. */
+bool infer_is_scalar(Module *m, const Node *n, int i);
 /* The shape that all present inputs broadcast to. */
 bool infer_broadcast(Module *m, const Node *n, Shape *out);
 /* Elements in a 1-D (or 0-D) input, constant. */

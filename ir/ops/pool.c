@@ -176,6 +176,8 @@ void pool_lower(Def *d, const Node *n) {
  */
 
 bool global_pool_infer(Module *m, Node *n) {
+    if (n->op == OP_GlobalLpPool && !check_attr_int(m, n, "p", attr_int(n, "p", 2), 1, INT32_MAX))
+        return false;
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 2, MAX_RANK)) return false;
     Shape out = shape_copy(m->arena, n->in[0]->shape);
     for (int i = 2; i < out.rank; i++) out.dims[i] = k_int(m->k, 1);
@@ -198,6 +200,12 @@ void global_pool_lower(Def *d, const Node *n) {
         return;
     }
     DType acc = acc_dtype(x->dtype);
-    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), k_cast(k, acc, element));
-    def_finish(d, s, k_cast(k, x->dtype, k_div(k, def_acc(d, s), k_cast(k, acc, count))));
+    bool is_lp = n->op == OP_GlobalLpPool;
+    double p = (double)attr_int(n, "p", 2);
+    element = k_cast(k, acc, element);
+    if (is_lp) element = power(k, k_abs(k, element), p);
+    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), element);
+    const KExpr *total = def_acc(d, s);
+    total = is_lp ? root(k, total, p) : k_div(k, total, k_cast(k, acc, count));
+    def_finish(d, s, k_cast(k, x->dtype, total));
 }

@@ -90,7 +90,7 @@ static const KExpr *key_value(Def *d, DType t, const KExpr *key) {
 /* ---- Reduce ---------------------------------------------------------------------------------- */
 
 static unsigned reduce_classes(OpId op) {
-    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_ANY : CLASS_NUMBER;
+    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_SCALAR : CLASS_NUMBER;
 }
 
 /* A dim of the output that depends on which axes are folded: a size found while running. */

@@ -14,7 +14,7 @@ elements is always a constant: in a model's input a dim of 0 means that the dim 
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @tol=T (a wider relative tolerance, with a comment that says why), @opset=N.
+onnxruntime), @domain=D, @tol=T and @abs=T (a wider relative or absolute tolerance, with a comment that says why), @opset=N.
 
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
@@ -186,7 +186,8 @@ def build_model(cases, widen=False):
         out_names.append(outs)
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4)]
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4),
+               helper.make_opsetid("ai.onnx.preview", 1)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
@@ -238,6 +239,7 @@ def difference(c, got, want):
     else:
         relative, absolute = TOLERANCE[got.dtype]
         relative = float(c.options.get("tol", relative))
+        absolute = float(c.options.get("abs", absolute))
         g, w = got.astype(np.float64), want.astype(np.float64)
         with np.errstate(invalid="ignore"):
             wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)) | (np.abs(g - w) <= absolute + relative * np.abs(w)))
