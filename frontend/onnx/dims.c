@@ -1,10 +1,12 @@
 /* Dims of model inputs: numbers, names, expressions over names, and what --dim makes of them.
  *
  *     dim_value 8           8
+ *     dim_value 0           0: no elements; exporters also wrote it for "unknown", so --dim INPUT:AXIS=N may
+ *                           replace it
  *     dim_param "batch"     symbol batch
  *     dim_param "past + 1"  an expression when every name in it is also a whole dim of some input
  *                           ("batch-size" stays a name otherwise)
- *     nothing, 0, negative  symbol INPUT_dimAXIS; for 0, which some files mean, it may be 0 */
+ *     nothing, negative     symbol INPUT_dimAXIS */
 #include <ctype.h>
 #include <string.h>
 
@@ -164,20 +166,16 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
                               const Onnx__TensorShapeProto__Dimension *d) {
     int64_t value;
     bool is_number =
-        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0;
+        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0;
     if (find_override(im, arena_printf(im->arena, "%s:%d", input, axis), &value)) {
-        if (is_number && d->dim_value != value)
+        if (is_number && d->dim_value && d->dim_value != value)
             diag_error(im->d, file_loc(im), "--dim %s:%d=%lld: the model fixes this dim to %lld",
                        input, axis, (long long)value, (long long)d->dim_value);
         return k_int(im->m->k, value);
     }
     if (is_number) return k_int(im->m->k, d->dim_value);
     if (dim_param(d)) return text_dim(im, dim_param(d));
-    const char *name = arena_printf(im->m->arena, "%s_dim%d", input, axis);
-    bool is_zero =
-        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && !d->dim_value;
-    if (is_zero && !find_override(im, name, &value)) module_symbol(im->m, name)->lo = 0;
-    return named_dim(im, name);
+    return named_dim(im, arena_printf(im->m->arena, "%s_dim%d", input, axis));
 }
 
 bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p, Shape *out) {
