@@ -18,6 +18,9 @@ Words that start with '@' speak to this runner: @out=N (number of outputs), @jud
 onnxruntime), @domain=D, @ml=N (version of ai.onnx.ml), @tol=T and @abs=T (a wider relative or absolute tolerance, with
 a comment that says why), @opset=N.
 
+A file opset-N has old forms of many operators, judged by tests/old_forms.py: a case's name begins with its operator, and
+the opset is N. A refused one has its operator as @op=OP.
+
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
 """
@@ -33,6 +36,7 @@ import onnx
 import ml_dtypes    # comes with onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import old_forms
 from harness import Case, Failed, Skip, check
 
 OPSET = 22
@@ -170,10 +174,13 @@ def parse_line(op, line, number):
 
 
 def read_cases(path):
-    op = os.path.splitext(os.path.basename(path))[0].split("-")[0]
+    op, _, part = os.path.splitext(os.path.basename(path))[0].partition("-")
     with open(path, encoding="utf-8") as f:
         parsed = [parse_line(op, line, i + 1) for i, line in enumerate(f)]
     cases = [c for c in parsed if c]
+    for c in cases if op == "opset" else ():
+        c.op = c.options.get("op", c.name.split("_")[0])
+        c.options.update(opset=part, judge="old")
     check(len({c.name for c in cases}) == len(cases), f"{path}: two cases have one name")
     return cases
 
@@ -232,6 +239,8 @@ def run_reference(c):
 
 def judged(c):
     """The judge's outputs. Those of a widened run come back in f32 and are rounded when they are compared."""
+    if c.options.get("judge") == "old":
+        return [np.asarray(a) for a in old_forms.judge(c)]
     ways = [lambda: run_onnxruntime(c, False), lambda: run_onnxruntime(c, True), lambda: run_reference(c)]
     if c.options.get("judge") == "ref":
         ways = ways[2:]
