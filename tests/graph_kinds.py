@@ -14,6 +14,11 @@ OPSETS = (13, 17, 18, 19, 21, 22, 22, 22, 23)
 
 # ---- pieces of networks ------------------------------------------------------------------------------------------------
 
+def normal(g, shape, scale):
+    g.need(all(isinstance(d, int) for d in shape))
+    return g.const((g.np.standard_normal(shape) * scale).astype(np.float32))
+
+
 @row("net", 3)
 def conv_block(g):
     """Convolution, perhaps normalized, activated, added to what came in or concatenated with it."""
@@ -24,7 +29,7 @@ def conv_block(g):
     same = g.chance(0.5)
     depthwise = g.chance(0.3)
     n = c if depthwise or same else g.one([3, 8, 16, 20, 32])
-    w = g.const((g.np.standard_normal((n, 1 if depthwise else c, k, k)) * 0.4).astype(np.float32))
+    w = normal(g, (n, 1 if depthwise else c, k, k), 0.4)
     b = g.leaf("f32", [n], const=1) if g.chance(0.5) else None
     stride = 1 if same else g.one([1, 2])
     y = g.add("Conv", [x, w, b], group=c if depthwise else 1, pads=[k // 2] * 4, strides=[stride] * 2)
@@ -58,11 +63,12 @@ def squeeze_excite(g):
 def attention(g):
     """Heads split by Reshape and Transpose, scores, mask, Softmax, and back."""
     x = g.pick("f32", rank=3, where=lambda v: v.shape[2] in (4, 6, 8, 12, 16) and v.data[0].size < 2000, fresh=0.1)
-    batch, seq, width = g.spec(x)
+    _, seq, width = g.spec(x)
+    g.need(isinstance(width, int))
     heads = g.one([1, 2])
     parts = []
     for _ in range(3):
-        y = g.add("MatMul", [x, g.const((g.np.standard_normal((width, width)) * 0.4).astype(np.float32))])
+        y = g.add("MatMul", [x, normal(g, (width, width), 0.4)])
         if g.chance(0.5):
             y = g.add("Add", [y, g.leaf("f32", [width], const=1)])
         y = g.add("Reshape", [y, g.ints([0, 0, heads, width // heads])], exact=True)
@@ -86,14 +92,14 @@ def feed_forward(g):
     width = g.spec(x)[-1]
     g.need(isinstance(width, int))
     inner = g.one([8, 16, 33])
-    y = g.add("MatMul", [x, g.const((g.np.standard_normal((width, inner)) * 0.3).astype(np.float32))])
+    y = g.add("MatMul", [x, normal(g, (width, inner), 0.3)])
     y = g.add("Add", [g.leaf("f32", [inner], const=1), y])
     if g.chance(0.5):       # Gelu as exporters write it
         e = g.add("Erf", [g.add("Div", [y, g.const(np.float32(2 ** 0.5))])])
         y = g.add("Mul", [g.add("Mul", [y, g.add("Add", [e, g.const(np.float32(1))])]), g.const(np.float32(0.5))])
     else:
         y = g.add("Mul", [y, g.add("Sigmoid", [y])])
-    y = g.add("MatMul", [y, g.const((g.np.standard_normal((inner, width)) * 0.3).astype(np.float32))])
+    y = g.add("MatMul", [y, normal(g, (inner, width), 0.3)])
     g.add("Add", [x, y])
 
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.printer
 from onnx import TensorProto, numpy_helper
 
 from graph_build import EPS, FLOATS, NAMES, RUN_A, RUN_B, needed_nodes, part_model
@@ -35,6 +36,7 @@ from graph_kinds import KINDS, grow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
+REFUSED = re.compile(r"exit 3: .*(is not supported|has no bound|known while compiling|is computed while running|known at compile time)")
 ROUNDINGS = {"f32": 64, "f64": 512, "f16": 6, "bf16": 3}    # of the largest value, beside what the twins differ by
 
 
@@ -237,9 +239,9 @@ def one_graph(work):
         if not failure:
             return seed, len(graph.nodes), None
         outputs, cut = graph.outputs, []
-        if not a.no_reduce:
+        if not a.no_reduce and not REFUSED.match(failure.key):
             outputs, cut, failure = reduce_graph(runner, graph, failure, ways)
-        if a.keep:
+        if a.keep and not REFUSED.match(failure.key):
             keep_failure(a.keep, runner, graph, seed, outputs, cut, failure)
         operators = " ".join(n.proto.op_type for n in needed_nodes(graph, outputs, set(cut)))
         return seed, len(graph.nodes), (failure.key, operators, failure.text)
@@ -250,20 +252,23 @@ def one_graph(work):
 
 
 def run_many(a, say):
-    """[(seed, key, operators, text)] of what failed, and the number of graphs and nodes."""
-    failures, n_graphs, n_nodes, start = [], 0, 0, time.monotonic()
+    """[(seed, key, operators, text)] of what failed, {message: how often} of what smelt says it does not do, and the
+    number of graphs and nodes."""
+    failures, refused, n_graphs, n_nodes, start = [], collections.Counter(), 0, 0, time.monotonic()
     work = ((a.seed + i, a) for i in range(a.count))
     with multiprocessing.Pool(a.jobs) as pool:
         for seed, nodes, failed in pool.imap_unordered(one_graph, work):
             n_graphs += nodes > 0
             n_nodes += nodes
-            if failed:
+            if failed and REFUSED.match(failed[0]):
+                refused[failed[0]] += 1
+            elif failed:
                 failures.append((seed,) + failed)
                 say(f"seed {seed}: {failed[0]} [{failed[1]}]\n    " + "\n    ".join(failed[2].splitlines()[:6]))
             if a.seconds and time.monotonic() - start > a.seconds:
                 pool.terminate()
                 break
-    return failures, n_graphs, n_nodes
+    return failures, refused, n_graphs, n_nodes
 
 
 def parse_arguments(words=None):
@@ -293,13 +298,15 @@ def main():
             print(f"# seed {seed}, {g.kind}, opset {g.opset}\n{onnx.printer.to_text(part_model(g, g.outputs)[0])}")
         return 0
     start = time.monotonic()
-    failures, n_graphs, n_nodes = run_many(a, lambda text: print(text, flush=True))
+    failures, refused, n_graphs, n_nodes = run_many(a, lambda text: print(text, flush=True))
     groups = collections.defaultdict(list)
     for seed, key, operators, _ in failures:
         groups[(key, operators)].append(seed)
     for (key, operators), seeds in sorted(groups.items(), key=lambda kv: -len(kv[1])):
         print(f"{len(seeds):4}  {key}  [{operators}]  seeds {' '.join(map(str, seeds[:5]))}")
-    print(f"{n_graphs} graphs, {n_nodes} nodes, {len(failures)} failures, {time.monotonic() - start:.0f} s")
+    for key, n in refused.most_common():
+        print(f"{n:4}  refused  {key}")
+    print(f"{n_graphs} graphs, {n_nodes} nodes, {sum(refused.values())} refused, {len(failures)} failures, {time.monotonic() - start:.0f} s")
     return 1 if failures else 0
 
 
