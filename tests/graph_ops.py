@@ -901,8 +901,8 @@ def scatter_elements(g):
     axis = g.rng.randrange(x.rank)
     n = x.shape[axis]
     reduction = g.one([None, None, "add", "mul"] + (["max", "min"] if g.opset >= 18 else [])) if g.opset >= 16 else None
-    count = g.rng.randint(1, n) if n else 0
-    g.need(count)
+    g.need(x.data[0].size)
+    count = g.rng.randint(1, n)
     shape = list(x.shape)
     shape[axis] = count
 

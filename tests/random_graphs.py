@@ -17,6 +17,7 @@ import argparse
 import collections
 import multiprocessing
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -251,23 +252,59 @@ def one_graph(work):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def worker(a, seeds, results):
+    """Takes seeds until there are none; tells what it begins with, so that a crash of a judge has a name."""
+    for seed in iter(seeds.get, None):
+        results.put((seed, None))
+        results.put((seed, one_graph((seed, a))))
+
+
+def all_graphs(a):
+    """What one_graph() says of every seed, in the order in which they end. A process that dies is replaced."""
+    seeds, results = multiprocessing.Queue(), multiprocessing.Queue()
+    for i in range(a.count):
+        seeds.put(a.seed + i)
+    for _ in range(a.jobs):
+        seeds.put(None)
+
+    def start():
+        p = multiprocessing.Process(target=worker, args=(a, seeds, results), daemon=True)
+        p.start()
+        return p
+    workers, begun = [start() for _ in range(a.jobs)], set()
+    try:
+        while workers:
+            try:
+                seed, got = results.get(timeout=1)
+                begun.add(seed)
+                if got:
+                    begun.discard(seed)
+                    yield got
+            except queue.Empty:
+                ended = [p for p in workers if not p.is_alive()]
+                workers = [p for p in workers if p.is_alive()] + [start() for p in ended if p.exitcode]
+                if ended and not workers:
+                    for seed in begun:
+                        yield seed, 0, ("generator", "", "the process ended: a judge crashed")
+    finally:
+        for p in workers:
+            p.terminate()
+
+
 def run_many(a, say):
     """[(seed, key, operators, text)] of what failed, {message: how often} of what smelt says it does not do, and the
     number of graphs and nodes."""
     failures, refused, n_graphs, n_nodes, start = [], collections.Counter(), 0, 0, time.monotonic()
-    work = ((a.seed + i, a) for i in range(a.count))
-    with multiprocessing.Pool(a.jobs) as pool:
-        for seed, nodes, failed in pool.imap_unordered(one_graph, work):
-            n_graphs += nodes > 0
-            n_nodes += nodes
-            if failed and REFUSED.match(failed[0]):
-                refused[failed[0]] += 1
-            elif failed:
-                failures.append((seed,) + failed)
-                say(f"seed {seed}: {failed[0]} [{failed[1]}]\n    " + "\n    ".join(failed[2].splitlines()[:6]))
-            if a.seconds and time.monotonic() - start > a.seconds:
-                pool.terminate()
-                break
+    for seed, nodes, failed in all_graphs(a):
+        n_graphs += nodes > 0
+        n_nodes += nodes
+        if failed and REFUSED.match(failed[0]):
+            refused[failed[0]] += 1
+        elif failed:
+            failures.append((seed,) + failed)
+            say(f"seed {seed}: {failed[0]} [{failed[1]}]\n    " + "\n    ".join(failed[2].splitlines()[:6]))
+        if a.seconds and time.monotonic() - start > a.seconds:
+            break
     return failures, refused, n_graphs, n_nodes
 
 
