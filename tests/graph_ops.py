@@ -45,13 +45,13 @@ UNARY = {"Abs": None, "Acos": (-.95, .95), "Acosh": (1.05, 50), "Asin": (-.95, .
          "Atan": None, "Atanh": (-.9, .9), "Ceil": None, "Celu": (-30, 30), "Cos": (-20, 20), "Cosh": (-6, 6),
          "Elu": (-30, 30), "Erf": None, "Exp": (-20, 6), "Floor": None, "Gelu": (-30, 30), "HardSigmoid": None,
          "HardSwish": None, "IsNaN": None, "IsInf": None, "LeakyRelu": None, "Log": (.05, 1e4), "Mish": (-30, 30),
-         "Neg": None, "Relu": None, "Round": None, "Selu": (-30, 30), "Shrink": None, "Sigmoid": (-30, 30), "Sign": None,
+         "Neg": None, "Relu": None, "Round": None, "Selu": (-30, 30), "Shrink": None, "Sigmoid": (-6, 30), "Sign": None,
          "Sin": (-20, 20), "Sinh": (-6, 6), "Softplus": (-30, 30), "Softsign": None, "Sqrt": (.01, 1e4),
          "Tan": (-1.2, 1.2), "Tanh": None, "ThresholdedRelu": None, "Not": None, "BitwiseNot": None, "Identity": None,
          "Reciprocal": (.1, 1e4)}
 UNARY_ATTRIBUTES = {"Celu": ("alpha",), "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",),
                     "Selu": ("alpha", "gamma"), "Shrink": ("bias", "lambd"), "ThresholdedRelu": ("alpha",)}
-JUDGED_BADLY = {("Shrink", "f64"), ("Shrink", "f16")}      # onnxruntime computes these in another type
+JUDGED_BADLY = {("Shrink", "f64"), ("Shrink", "f16"), ("Erf", "f64")}      # onnxruntime computes these in another type
 EXACT = {"Abs", "Ceil", "Floor", "IsNaN", "IsInf", "Neg", "Relu", "Round", "Sign", "Not", "BitwiseNot", "Identity",
          "Max", "Min", "Where", "Clip"}
 
@@ -537,7 +537,7 @@ for name in REDUCE:
 @row("reduce")
 def arg_reduce(g):
     op = g.one(["ArgMax", "ArgMin"])
-    x = g.pick([d for d in types_of(g, op) if d != "bf16"], rank=(1, 2, 3, 4))
+    x = g.pick([d for d in types_of(g, op) if d != "bf16"], rank=(1, 2, 3, 4), where=lambda v: all(a.size for a in v.data))
     g.add(op, [x], exact=True, reference=True, axis=axis_of(g, x.rank), keepdims=g.one([0, 1]),
           select_last_index=g.one([0, 0, 1]))
 
@@ -652,10 +652,10 @@ def gemm(g):
 def window(g, x, kernel=(1, 2, 3, 3, 5), dilate=True):
     """Attributes of a window over the axes of x behind the channels."""
     n = x.rank - 2
-    shape = [g.one([k for k in kernel if k <= shortest(x, i + 2) + 1] or [1]) for i in range(n)]
+    shape = [g.one([k for k in kernel if k <= shortest(x, i + 2)] or [1]) for i in range(n)]
     a = {"kernel_shape": shape, "strides": [g.one([1, 1, 1, 2, 3]) for _ in range(n)] if g.chance(0.7) else None}
     if dilate and g.chance(0.2):
-        a["dilations"] = [g.one([1, 2]) for _ in range(n)]
+        a["dilations"] = [g.one([1, 2]) if 2 * k - 1 <= shortest(x, i + 2) else 1 for i, k in enumerate(shape)]
     if g.chance(0.15):
         a["auto_pad"] = g.one(["SAME_UPPER", "SAME_LOWER", "VALID"])
         a.pop("dilations", None)
@@ -753,6 +753,8 @@ def resize(g):
     a = {"mode": mode, "coordinate_transformation_mode": g.one(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])}
     if mode == "nearest":
         a["nearest_mode"] = g.one(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+    if mode == "cubic":      # onnxruntime differs from the reference for some scales
+        a["judge"] = "reference"
     if g.chance(0.5) or not x.fixed:
         scales = g.const(np.asarray([1, 1, g.one([2, 0.5, 1.5, 3, 1]), g.one([2, 0.5, 1.25, 1])], np.float32))
         g.add("Resize", [x, None, scales], exact=mode == "nearest", **a)
