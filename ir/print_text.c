@@ -241,6 +241,7 @@ const char *kmem_word(KMem m) {
     case MEM_OUTPUT: return "output";
     case MEM_CONST: return "const";
     case MEM_ARENA: return "arena";
+    case MEM_HEAP: return "heap";
     case MEM_REG: return "reg";
     case MEM_STACK: return "stack";
     case MEM_SHARED: return "shared";

@@ -137,6 +137,20 @@ void llvm_memo_drop_loads(LlvmGen *g, uint32_t mark) {
     fn->n_log = n;
 }
 
+MemoAside llvm_memo_aside(LlvmGen *g) {
+    MemoAside aside = {g->fn->memo, g->fn->n_memo, g->fn->n_log};
+    g->fn->memo = NULL;
+    g->fn->n_memo = 0;
+    return aside;
+}
+
+void llvm_memo_back(LlvmGen *g, MemoAside aside) {
+    free(g->fn->memo);
+    g->fn->memo = aside.memo;
+    g->fn->n_memo = aside.n_memo;
+    g->fn->n_log = aside.mark;
+}
+
 static Memo *memo_of(LlvmFn *fn, const KExpr *e) {
     grow((void **)&fn->memo, &fn->n_memo, e->id, sizeof *fn->memo);
     return &fn->memo[e->id];
