@@ -54,7 +54,8 @@ void matmul_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_CONTRACT, y);
     const KExpr *ai[MAX_RANK + 1], *bi[MAX_RANK + 1];
     int batch = y->rank - (a->rank > 1) - (b->rank > 1), ra = batch, rb = batch;
-    const KExpr *c = def_reduce_axis(d, s, "k", a->dims[a->rank - 1]);
+    const KExpr *c = def_reduce_axis(
+        d, s, "k", dim_shared(a->dims[a->rank - 1], b->dims[b->rank > 1 ? b->rank - 2 : 0]));
     for (int i = 0; i < batch; i++) ai[i] = bi[i] = def_axis(d, s, i);
     if (a->rank > 1) ai[ra++] = def_axis(d, s, batch);
     ai[ra++] = bi[rb++] = c;
@@ -94,7 +95,8 @@ void gemm_lower(Def *d, const Node *n) {
     KTensor *a = def_in(d, 0), *b = def_in(d, 1), *c = def_in(d, 2), *y = def_out(d, 0);
     bool ta = attr_int(n, "transA", 0) != 0, tb = attr_int(n, "transB", 0) != 0;
     Stage *s = def_begin(d, FORM_CONTRACT, y);
-    const KExpr *ij[2], *e = def_reduce_axis(d, s, "k", a->dims[ta ? 0 : 1]);
+    const KExpr *ij[2],
+        *e = def_reduce_axis(d, s, "k", dim_shared(a->dims[ta ? 0 : 1], b->dims[tb ? 1 : 0]));
     lower_axes(d, s, ij);
     const KExpr *ai[2] = {ta ? e : ij[0], ta ? ij[0] : e},
                 *bi[2] = {tb ? ij[1] : e, tb ? e : ij[1]};
