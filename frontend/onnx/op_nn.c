@@ -77,13 +77,15 @@ bool import_group_norm_18(Call *c) {
     return call_same(c, in, 3, "");
 }
 
-/* (x - mean) / (sqrt(mean of (x - mean)^2) + 1e-9) */
+/* (x - mean) / (sqrt(mean of (x - mean)^2) + 1e-9), where f16 would take 1e-9 for 0: it is widened.
+ */
 bool import_mean_variance(Call *c) {
-    Value *x = c->in[0], *axes = call_ints_input(c, "axes");
+    DType given = call_float_type(c->in[0]), wide = given == DT_F64 ? DT_F64 : DT_F32;
+    Value *x = call_cast(c, c->in[0], wide), *axes = call_ints_input(c, "axes");
     if (!axes) axes = call_list(c, (int64_t[]){0, 2, 3}, 3);
     Value *centred = call_op(c, OP_Sub, 2, x, call_op(c, OP_ReduceMean, 2, x, axes));
     Value *variance = call_op(c, OP_ReduceMean, 2, call_op(c, OP_Mul, 2, centred, centred), axes);
-    Value *spread = call_op(c, OP_Add, 2, call_op(c, OP_Sqrt, 1, variance),
-                            call_scalar(c, call_float_type(x), 1e-9));
-    return call_result(c, call_op(c, OP_Div, 2, centred, spread));
+    Value *spread =
+        call_op(c, OP_Add, 2, call_op(c, OP_Sqrt, 1, variance), call_scalar(c, wide, 1e-9));
+    return call_result(c, call_cast(c, call_op(c, OP_Div, 2, centred, spread), given));
 }
