@@ -141,7 +141,9 @@ static uint64_t times(uint64_t a, uint64_t b) {
 }
 
 static void describe(Arena *a, const Api *api, const Target *target, const KIo *io, ApiTensor *t) {
-    *t = (ApiTensor){.io = io, .dims = arena_array(a, int64_t, io->rank + 1)};
+    *t = (ApiTensor){.io = io,
+                     .dims = arena_array(a, int64_t, io->rank + 1),
+                     .is_allocated = io->buf && io->buf->mem == MEM_HEAP};
     t->max_bytes = api_element_bytes(io->dtype, target);
     for (int d = 0; d < io->rank; d++) {
         int64_t n = 0;
@@ -249,6 +251,7 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     api->cpu_features = list_features(a, t);
     api->cpu_check = choose_check(t, api, m);
     api->node_macs = count_macs(a, m);
+    api->has_typed_call = !m->n_heap;
     return api;
 }
 
@@ -267,6 +270,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
     int before = diag_n_errors(d);
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
         const ApiTensor *t = i < m->n_inputs ? &api->inputs[i] : &api->outputs[i - m->n_inputs];
+        if (t->is_allocated) continue;
         if (!has_bound(api, t) ||
             (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);

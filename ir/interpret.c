@@ -160,6 +160,23 @@ _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char
         break;                                                                                     \
     }
 
+enum { NO_MEMORY = 8 }; /* SMELT_NO_MEMORY */
+
+/* The heap buffer's slot gets new memory. */
+static bool reserve(Machine *m, const Ins *p) {
+    Slot *s = &m->slot[p->b];
+    int64_t n = m->reg[p->a].i, keep = m->reg[p->c].i, width = dtype_bytes(m->code->bufs[p->b].buf->dtype);
+    BUG_IF(keep < 0 || keep > s->n || keep > n, "kernel %s: %lld elements of %s cannot be kept",
+           m->code->name, (long long)keep, m->code->bufs[p->b].buf->name);
+    uint8_t *memory = n < 0 || n > INT64_MAX / 64 ? NULL : malloc((size_t)(n * width + 1));
+    if (!memory) return false;
+    memset(memory, 0xff, (size_t)(n * width));
+    if (keep) memcpy(memory, s->base, (size_t)(keep * width));
+    free(s->base);
+    *s = (Slot){memory, n};
+    return true;
+}
+
 /* The status of a return, or 0. */
 static int64_t run(Machine *m) {
     Reg *r = m->reg;
@@ -309,6 +326,9 @@ static int64_t run(Machine *m) {
                    (size_t)b->local_elems * (size_t)dtype_bytes(b->buf->dtype));
             break;
         }
+        case IN_reserve:
+            if (!reserve(m, p)) return NO_MEMORY;
+            break;
         case IN_call: m->call(m, &m->code->calls[p->a]); break;
         case IN_return: return r[p->a].i;
         case IN_COUNT: BUG("damaged code");
@@ -431,9 +451,10 @@ static int64_t run_value(const Program *p, const KExpr *e) {
 }
 
 static Slot bind_buffer(const Program *p, const KBuf *b) {
-    int64_t n = known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
+    int64_t n = b->mem == MEM_HEAP ? 0 : known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
     switch (b->mem) {
     case MEM_INPUT: return (Slot){(uint8_t *)(uintptr_t)p->call->inputs[b->index], n};
+    case MEM_HEAP: return (Slot){NULL, 0};
     case MEM_OUTPUT: return (Slot){p->call->outputs[b->index], n};
     case MEM_CONST: return (Slot){(uint8_t *)(uintptr_t)b->data, n};
     case MEM_ARENA: {
@@ -457,6 +478,16 @@ static void keep_text(const Program *p, Arena *to) {
         Text *t = p->call->outputs[i];
         for (int64_t k = 0; k < n; k++) t[k].bytes = arena_copy(to, t[k].bytes, t[k].n_bytes);
     }
+}
+
+/* Gives the caller the memory of an output. */
+static bool hand_out(const Program *p, const KBuf *b, const Slot *s, int64_t status) {
+    for (uint32_t i = 0; i < p->m->n_outputs && !status; i++) {
+        if (p->m->outputs[i].buf != b) continue;
+        p->call->outputs[i] = s->base;
+        return true;
+    }
+    return false;
 }
 
 int64_t interpret_module(const KModule *m, const InterpretCall *call) {
@@ -483,6 +514,9 @@ int64_t interpret_module(const KModule *m, const InterpretCall *call) {
         memcpy(call->sizes, table.base, m->n_sizes * sizeof *call->sizes);
     }
     if (!status) keep_text(&p, call->text);
+    for (uint32_t i = 0; i < code->n_bufs; i++)
+        if (code->bufs[i].buf->mem == MEM_HEAP && !hand_out(&p, code->bufs[i].buf, &slot[i], status))
+            free(slot[i].base);
     arena_destroy(a);
     return status;
 }

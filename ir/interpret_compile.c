@@ -463,6 +463,12 @@ static void compile_call(Compiler *c, const KStmt *s) {
     emit(c, c->depth - 1, IN_call, 0, c->calls.n - 1, 0, 0);
 }
 
+static void compile_reserve(Compiler *c, const KStmt *s) {
+    uint32_t n = value_of(c, s->value),
+             keep = s->index ? value_of(c, s->index) : constant(c, (Reg){.u = 0});
+    emit(c, c->depth - 1, IN_reserve, 0, n, buffer_slot(c, s->buf), keep);
+}
+
 static void compile_store(Compiler *c, const KStmt *s) {
     uint32_t x, y, value = value_of(c, s->value), slot = buffer_slot(c, s->buf);
     if (s->buf->dtype == DT_STR)
@@ -486,6 +492,7 @@ static void compile_block(Compiler *c, const KBlock *b) {
         case KS_STORE: compile_store(c, s); break;
         case KS_ALLOC: compile_alloc(c, s); break;
         case KS_CALL: compile_call(c, s); break;
+        case KS_RESERVE: compile_reserve(c, s); break;
         case KS_RETURN: emit(c, c->depth - 1, IN_return, 0, value_of(c, s->value), 0, 0); break;
         case KS_BARRIER: BUG("kernel %s: the interpreter runs no barriers", c->out->name);
         case KS_NODE:

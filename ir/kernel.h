@@ -70,6 +70,7 @@ typedef enum {
     MEM_OUTPUT, /* model output */
     MEM_CONST,  /* weights and tables in .rodata or the weights file */
     MEM_ARENA,  /* planned memory in the caller's arena */
+    MEM_HEAP,   /* entry only: memory from the allocation hook, given and replaced by KS_RESERVE */
     MEM_REG,    /* local, constant size, meant for registers; constant indices after unrolling */
     MEM_STACK,  /* local, constant size, small */
     MEM_SHARED, /* GPU shared memory */
@@ -84,7 +85,8 @@ typedef struct KBuf {
     bool written;         /* PARAM: the kernel stores into it */
     bool noalias;         /* PARAM: no other parameter overlaps it */
     uint32_t align;       /* bytes known at run time; 0: the dtype's own */
-    uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position */
+    uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position;
+                     * HEAP: which of KModule.n_heap blocks */
     const KExpr *offset; /* ARENA: byte offset, set by plan_memory */
     const void *data;    /* CONST: n_elems elements, view */
 } KBuf;
@@ -184,6 +186,11 @@ void k_range(const KExpr *e, int64_t *lo, int64_t *hi);
 /* What an i64 expression is at most, over the caller's symbols alone (bound.c): itself unless it
  * depends on sizes found while running. */
 const KExpr *k_upper_bound(KCtx *k, const KExpr *e);
+/* The same where also the computed symbols are given that `known` says have their value. */
+const KExpr *k_upper_bound_given(KCtx *k, const KExpr *e,
+                                 bool (*known)(const KVar *v, const void *user), const void *user);
+/* Is there no such bound: does e grow with a size found while running that has none? */
+bool k_is_unbounded(KCtx *k, const KExpr *e);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
 /* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */
@@ -212,8 +219,12 @@ typedef enum {
     KS_BARRIER, /* GPU: all threads of the block have arrived */
     KS_NODE,    /* entry only: graph node `index` starts; hooks and cancellation are polled here */
     KS_RETURN,  /* entry only: leave with status value (i64 of a smelt_status) */
+    KS_RESERVE, /* entry only: heap buffer buf gets room for `value` elements and keeps its first
+                 * `index` ones (NULL: none); leaves with NO_MEMORY when there is none */
     KS_COMMENT, /* text for readers of generated code */
 } KStmtKind;
+
+enum { RETURN_BAD_DIM = 3 }; /* smelt_abi.def's BAD_DIM, for KS_RETURN (codegen asserts it) */
 
 typedef enum {
     LOOP_SERIAL,
@@ -330,6 +341,7 @@ typedef struct KModule {
     KBuf *size_table; /* i64[n_sizes], ARENA; NULL when there is none */
     KBuf **consts;    /* in the order of the weights section */
     uint32_t n_consts;
+    uint32_t n_heap; /* blocks of MEM_HEAP; given back when the entry is left, but for outputs */
     Kernel **kernels;
     uint32_t n_kernels;
     KBlock entry;              /* calls, control flow; ends by falling off: status 0 */

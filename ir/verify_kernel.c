@@ -159,7 +159,8 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
 }
 
 static void check_place(const KernelCheck *c, const KStmt *s) {
-    bool of_entry = s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN;
+    bool of_entry = s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN ||
+                    s->kind == KS_RESERVE;
     BUG_IF(of_entry && !c->is_entry, "after %s: %s holds a statement of the entry", c->after,
            c->name);
 }
@@ -192,6 +193,12 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
     case KS_ALLOC: check_alloc(c, s); break;
     case KS_CALL: check_call(c, s); break;
     case KS_RETURN: check_expr(c, s->value, DT_I64, "status"); break;
+    case KS_RESERVE:
+        BUG_IF(!s->buf || s->buf->mem != MEM_HEAP, "after %s: memory is reserved for no heap buffer",
+               c->after);
+        check_expr(c, s->value, DT_I64, "size");
+        if (s->index) check_expr(c, s->index, DT_I64, "count of elements to keep");
+        break;
     case KS_BARRIER:
     case KS_NODE:
     case KS_COMMENT: break;
@@ -244,7 +251,7 @@ void verify_kernel(KCtx *k, const Kernel *kn, bool is_expanded, const char *afte
 
 static void check_ios(const KModule *m, const KIo *io, uint32_t n, const char *after) {
     for (uint32_t i = 0; i < n; i++) {
-        BUG_IF(!io[i].buf || io[i].buf->dtype != io[i].dtype,
+        BUG_IF(!io[i].buf || dtype_stored(io[i].buf->dtype) != dtype_stored(io[i].dtype),
                "after %s: '%s' has no buffer of its dtype", after, io[i].name);
         for (int a = 0; a < io[i].rank; a++)
             BUG_IF(!io[i].dims[a], "after %s: '%s' lacks dim %d", after, io[i].name, a);

@@ -134,6 +134,7 @@ static bool can_widen_stmt(LlvmGen *g, const KStmt *s) {
     case KS_CALL:
     case KS_BARRIER:
     case KS_NODE:
+    case KS_RESERVE:
     case KS_RETURN: return false;
     }
     return false;
@@ -302,6 +303,7 @@ static void emit_statement(LlvmGen *g, const KStmt *s) {
     case KS_ALLOC: emit_alloc(g, s->buf); return;
     case KS_CALL:
     case KS_NODE:
+    case KS_RESERVE:
     case KS_RETURN: llvm_entry_statement(g, s); return;
     case KS_COMMENT:
     case KS_BARRIER: /* one thread runs the block */

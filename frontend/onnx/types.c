@@ -25,6 +25,7 @@ static DType subgraph_dtype(const Node *n, const char *attr, int output) {
 DType provisional_dtype(const Node *n, int output) {
     const Attr *value;
     switch ((int)n->op) {
+    case OP_BitCast:
     case OP_Cast: return dtype_from_onnx(attr_int(n, "to", 0));
     case OP_Equal:
     case OP_Greater:

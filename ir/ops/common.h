@@ -25,10 +25,11 @@ enum {
     CLASS_UINT = 4,
     CLASS_BOOL = 8,
     CLASS_INT = CLASS_SINT | CLASS_UINT,
+    CLASS_CODE = 16, /* what is moved and cast, and no more: small floats and integers, c64 */
     CLASS_NUMBER = CLASS_FLOAT | CLASS_INT,
-    CLASS_STRING = 16,
+    CLASS_STRING = 32,
     CLASS_SCALAR = CLASS_NUMBER | CLASS_BOOL,
-    CLASS_ANY = CLASS_SCALAR | CLASS_STRING,
+    CLASS_ANY = CLASS_SCALAR | CLASS_STRING | CLASS_CODE,
 };
 
 /* Is the optional input (output) i there? */
@@ -107,6 +108,9 @@ const KExpr *lower_scalar(Def *d, KTensor *t);
 /* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e +
  * dim : e. */
 const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
+/* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value (when
+ * `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
+const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode);
 /* 0 <= i < dim. */
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);
 /* out = in's elements in the same row-major order: a view. */
