@@ -181,8 +181,28 @@ static bool sized_axes(Module *m, const Node *n, Resize *r, const int *axes, int
     return r->policy == POLICY_STRETCH || keep_aspect(m, n, r, axes, count);
 }
 
+/* Scales that are read while running. */
+static bool read_scales(Module *m, const Node *n, Resize *r, const int *axes, int count) {
+    KCtx *k = m->k;
+    int64_t length;
+    if (!infer_dtype(m, n, 2, CLASS_FLOAT)) return false;
+    if (!shape_count_int(n->in[2]->shape, &length) || length != count) {
+        diag_error(m->diag, n->loc, "input 2 (scales) must have %d elements", count);
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        ResizeAxis *a = &r->axis[axes[i]];
+        const KExpr *dim = k_cast(k, DT_F32, n->in[0]->shape.dims[axes[i]]);
+        a->scale = k_cast(k, DT_F32, value_read_number(m, n->in[2], i));
+        infer_rule(m, n, k_lt(k, k_const_f(k, DT_F32, 0), a->scale));
+        a->size = k_cast(k, DT_I64, k_floor(k, k_mul(k, dim, a->scale)));
+    }
+    return true;
+}
+
 static bool scaled_axes(Module *m, const Node *n, Resize *r, const int *axes, int count) {
     double v[MAX_RANK];
+    if (!value_is_const(n->in[2])) return read_scales(m, n, r, axes, count);
     if (!float_inputs(m, n, 2, count, v)) return false;
     for (int i = 0; i < count; i++) {
         ResizeAxis *a = &r->axis[axes[i]];
@@ -209,7 +229,7 @@ static bool resize_axes(Module *m, const Node *n, int *axes, int *count) {
 }
 
 /* An axis of 2^n or fewer taps is read in one expression. */
-enum { MAX_TAPS = 64 };
+enum { MAX_TAPS = 256 };
 
 static bool resize_plan(Module *m, const Node *n, Resize *r) {
     int axes[MAX_RANK], count, taps = 1;
