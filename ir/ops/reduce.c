@@ -11,32 +11,69 @@
 
 /* ---- axes ------------------------------------------------------------------------------------ */
 
-/* Marks the reduced axes; none given means all, or none with noop_with_empty_axes. */
-static bool reduced_axes(Module *m, const Node *n, bool *is_red) {
-    int64_t axes[MAX_RANK];
-    int count = 0, rank = n->in[0]->shape.rank;
-    if (has_in(n, 1) && !infer_const_ints(m, n, 1, axes, MAX_RANK, &count)) return false;
-    if (!infer_axes(m, n, axes, count, rank, is_red)) return false;
-    if (count == 0 && !attr_int(n, "noop_with_empty_axes", 0))
-        for (int i = 0; i < rank; i++) is_red[i] = true;
+/* Which axes are reduced, as bool expressions: they may be read while running. */
+typedef struct Reduced {
+    const KExpr *flag[MAX_RANK];
+    int count;
+    bool keep;
+} Reduced;
+
+/* None given means all, or none with noop_with_empty_axes. */
+static bool reduced_axes(Module *m, const Node *n, Reduced *r) {
+    int rank = n->in[0]->shape.rank;
+    r->keep = attr_int(n, "keepdims", 1) != 0;
+    r->count = 0;
+    for (int i = 0; i < rank; i++) r->flag[i] = k_bool(m->k, false);
+    if (has_in(n, 1) && !infer_axis_flags(m, n, 1, rank, r->flag, &r->count)) return false;
+    if (r->count || attr_int(n, "noop_with_empty_axes", 0)) return true;
+    for (int i = 0; i < rank; i++) r->flag[i] = k_bool(m->k, true);
+    r->count = rank;
     return true;
 }
 
-static Shape reduced_shape(Module *m, Shape in, const bool *is_red, bool keep) {
+/* One axis that is known. */
+static void reduce_one(Module *m, const Node *n, int rank, int axis, Reduced *r) {
+    r->keep = attr_int(n, "keepdims", 1) != 0;
+    r->count = 1;
+    for (int i = 0; i < rank; i++) r->flag[i] = k_bool(m->k, i == axis);
+}
+
+/* Is axis i of x the output's axis j? */
+static const KExpr *is_kept_at(KCtx *k, const Reduced *r, int i, int j) {
+    const KExpr *here = k_eq(k, flags_position(k, r->flag, i), k_int(k, j));
+    return k_and(k, k_not(k, r->flag[i]), here);
+}
+
+static Shape reduced_shape(Module *m, Shape in, const Reduced *r) {
+    KCtx *k = m->k;
     Shape out = shape_make(m->arena, in.rank);
-    out.rank = 0;
-    for (int i = 0; i < in.rank; i++)
-        if (keep || !is_red[i]) out.dims[out.rank++] = is_red[i] ? k_int(m->k, 1) : in.dims[i];
+    if (!r->keep) out.rank = in.rank - r->count;
+    for (int j = 0; j < out.rank; j++) {
+        out.dims[j] = k_int(k, 1);
+        if (r->keep) out.dims[j] = k_select(k, r->flag[j], k_int(k, 1), in.dims[j]);
+        for (int i = in.rank - 1; i >= 0 && !r->keep; i--)
+            out.dims[j] = k_select(k, is_kept_at(k, r, i, j), in.dims[i], out.dims[j]);
+    }
     return out;
 }
 
 /* Input indices of a stage whose output is reduced_shape: its axes where kept, fresh ones
- * elsewhere. */
-static void reduce_indices(Def *d, Stage *s, const KTensor *x, const bool *is_red, bool keep,
+ * elsewhere; where that shows while running only, the sum of both, of which one is 0. */
+static void reduce_indices(Def *d, Stage *s, const KTensor *x, const Reduced *r,
                            const KExpr **from) {
-    for (int i = 0, j = 0; i < x->rank; i++) {
-        from[i] = is_red[i] ? def_reduce_axis(d, s, "r", x->dims[i]) : def_axis(d, s, j);
-        j += keep || !is_red[i];
+    KCtx *k = d->k;
+    const KExpr *zero = k_int(k, 0);
+    for (int i = 0; i < x->rank; i++) {
+        bool is_fixed = r->flag[i]->op == KO_const_i;
+        from[i] = zero;
+        for (int j = 0; j < s->out->rank && !k_is_value(r->flag[i], 1); j++) {
+            const KExpr *here = r->keep ? k_bool(k, i == j) : is_kept_at(k, r, i, j);
+            if (k_is_value(here, 0)) continue;
+            from[i] = k_select(k, here, def_axis(d, s, j), from[i]);
+        }
+        if (is_fixed && !r->flag[i]->u.i) continue;
+        const KExpr *extent = k_select(k, r->flag[i], x->dims[i], k_int(k, 1));
+        from[i] = k_add(k, from[i], def_reduce_axis(d, s, "r", extent));
     }
 }
 
@@ -78,11 +115,11 @@ static unsigned reduce_classes(OpId op) {
 }
 
 /* Contents of ReduceProd and ReduceMin over a whole vector. */
-static void reduce_content(Module *m, const Node *n, const bool *is_red, Value *out) {
+static void reduce_content(Module *m, const Node *n, const Reduced *r, Value *out) {
     int64_t count, n_out;
     const Value *x = n->in[0];
     out->content = NULL;
-    const KExpr **own = x->shape.rank == 1 && is_red[0] ? infer_content(m, x, &count) : NULL;
+    const KExpr **own = x->shape.rank == 1 && k_is_value(r->flag[0], 1) ? infer_content(m, x, &count) : NULL;
     if (!own || count == 0 || !can_track_content(out, &n_out)) return;
     if (n->op != OP_ReduceProd && n->op != OP_ReduceMin) return;
     const KExpr *e = own[0];
@@ -93,11 +130,10 @@ static void reduce_content(Module *m, const Node *n, const bool *is_red, Value *
 }
 
 bool reduce_infer(Module *m, Node *n) {
-    bool is_red[MAX_RANK];
-    if (!infer_dtype(m, n, 0, reduce_classes(n->op)) || !reduced_axes(m, n, is_red)) return false;
-    Shape out = reduced_shape(m, n->in[0]->shape, is_red, attr_int(n, "keepdims", 1) != 0);
-    if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
-    reduce_content(m, n, is_red, n->out[0]);
+    Reduced r;
+    if (!infer_dtype(m, n, 0, reduce_classes(n->op)) || !reduced_axes(m, n, &r)) return false;
+    if (!infer_set(m, n, 0, n->in[0]->dtype, reduced_shape(m, n->in[0]->shape, &r))) return false;
+    reduce_content(m, n, &r, n->out[0]);
     return true;
 }
 
@@ -158,19 +194,19 @@ static const KExpr *reduce_finish(Def *d, const Stage *s, DType x) {
 }
 
 /* log(sum(exp(x - peak))) + peak with the greatest element as peak, 0 where that is not finite */
-static void log_sum_exp(Def *d, KTensor *x, KTensor *out, const bool *is_red, bool keep, DType t) {
+static void log_sum_exp(Def *d, KTensor *x, KTensor *out, const Reduced *r, DType t) {
     KCtx *k = d->k;
     const KExpr *from[MAX_RANK], *own[MAX_RANK];
     KTensor *peak = def_temp(d, "peak", t, out->rank, out->dims);
     Stage *s = def_begin(d, FORM_REDUCE, peak);
-    reduce_indices(d, s, x, is_red, keep, from);
+    reduce_indices(d, s, x, r, from);
     def_reduce(d, s, KO_max, t, lower_lowest(d, t), k_cast(k, t, def_at(d, x, from, x->rank)));
     const KExpr *zero = k_const(k, t, 0), *most = def_acc(d, s);
     def_finish(d, s, k_select(k, k_lt(k, k_abs(k, most), lower_highest(d, t)), most, zero));
     s = def_begin(d, FORM_REDUCE, out);
     lower_axes(d, s, own);
     const KExpr *shift = k_at(k, peak, own, peak->rank);
-    reduce_indices(d, s, x, is_red, keep, from);
+    reduce_indices(d, s, x, r, from);
     const KExpr *e = k_cast(k, t, def_at(d, x, from, x->rank));
     def_reduce(d, s, KO_add, t, zero, k_exp(k, k_sub(k, e, shift)));
     def_finish(d, s, k_cast(k, out->dtype, k_add(k, k_log(k, def_acc(d, s)), shift)));
@@ -179,17 +215,17 @@ static void log_sum_exp(Def *d, KTensor *x, KTensor *out, const bool *is_red, bo
 void reduce_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     const KExpr *from[MAX_RANK];
-    bool is_red[MAX_RANK], keep = attr_int(n, "keepdims", 1) != 0;
-    BUG_IF(!reduced_axes(d->m, n, is_red), "axes changed since infer");
+    Reduced r;
+    BUG_IF(!reduced_axes(d->m, n, &r), "axes changed since infer");
     DType acc = reduce_dtype(n->op, x->dtype);
     if (n->op == OP_ReduceLogSumExp) {
-        log_sum_exp(d, x, out, is_red, keep, acc);
+        log_sum_exp(d, x, out, &r, acc);
         return;
     }
     bool is_order = n->op == OP_ReduceMax || n->op == OP_ReduceMin;
     DType t = is_order ? compute_dtype(x->dtype) : acc; /* of the element before f */
     Stage *s = def_begin(d, FORM_REDUCE, out);
-    reduce_indices(d, s, x, is_red, keep, from);
+    reduce_indices(d, s, x, &r, from);
     const KExpr *e = k_cast(d->k, t, def_at(d, x, from, x->rank));
     def_reduce(d, s, reduce_fold(n->op, acc), acc, reduce_init(d, n->op, t, acc),
                reduce_term(d, n->op, e));
@@ -199,7 +235,7 @@ void reduce_lower(Def *d, const Node *n) {
 /* ---- ArgMax and ArgMin ----------------------------------------------------------------------- */
 
 bool arg_reduce_infer(Module *m, Node *n) {
-    bool is_red[MAX_RANK] = {false};
+    Reduced r;
     int axis;
     if (!infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
     Shape in = n->in[0]->shape;
@@ -208,9 +244,8 @@ bool arg_reduce_infer(Module *m, Node *n) {
         diag_error(m->diag, n->loc, "axis %d is empty: it has no extreme element", axis);
         return false;
     }
-    is_red[axis] = true;
-    return infer_set(m, n, 0, DT_I64,
-                     reduced_shape(m, in, is_red, attr_int(n, "keepdims", 1) != 0));
+    reduce_one(m, n, in.rank, axis, &r);
+    return infer_set(m, n, 0, DT_I64, reduced_shape(m, in, &r));
 }
 
 /* NaN is never the best, except that a leading NaN wins: what comparing one element after the other
@@ -219,23 +254,23 @@ void arg_reduce_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     DType t = compute_dtype(x->dtype);
-    bool is_red[MAX_RANK] = {false}, is_max = n->op == OP_ArgMax,
-         keep = attr_int(n, "keepdims", 1) != 0;
+    Reduced r;
+    bool is_max = n->op == OP_ArgMax;
     bool is_last = attr_int(n, "select_last_index", 0) != 0;
     int axis = shape_axis(attr_int(n, "axis", 0), x->rank);
-    is_red[axis] = true;
+    reduce_one(d->m, n, x->rank, axis, &r);
     const KExpr *from[MAX_RANK], *own[MAX_RANK],
         *worst = is_max ? lower_lowest(d, t) : lower_highest(d, t);
     KTensor *best = def_temp(d, "best", t, out->rank, out->dims);
     Stage *s = def_begin(d, FORM_REDUCE, best);
-    reduce_indices(d, s, x, is_red, keep, from);
+    reduce_indices(d, s, x, &r, from);
     const KExpr *e = k_cast(k, t, def_at(d, x, from, x->rank));
     if (dtype_is_float(t)) e = k_select(k, k_eq(k, e, e), e, worst);
     def_reduce(d, s, is_max ? KO_max : KO_min, t, worst, e);
     s = def_begin(d, FORM_REDUCE, out);
     lower_axes(d, s, own);
     const KExpr *most = k_at(k, best, own, best->rank);
-    reduce_indices(d, s, x, is_red, keep, from);
+    reduce_indices(d, s, x, &r, from);
     const KExpr *never = k_int(k, is_last ? -1 : INT64_MAX), *i = from[axis];
     const KExpr *is_best = k_eq(k, k_cast(k, t, def_at(d, x, from, x->rank)), most);
     def_reduce(d, s, is_last ? KO_max : KO_min, DT_I64, never, k_select(k, is_best, i, never));
@@ -247,20 +282,57 @@ void arg_reduce_lower(Def *d, const Node *n) {
 
 /* ---- CumSum and CumProd ---------------------------------------------------------------------- */
 
-/* The axis and whether it is constant. */
-static bool cumulative_axis(Module *m, const Node *n, int *axis) {
-    int64_t value = 0;
-    int count;
-    if (!infer_const_ints(m, n, 1, &value, 1, &count)) return false;
-    if (count == 1) return infer_axis(m, n, value, n->in[0]->shape.rank, axis);
+/* The axis, -1 when it is read while running: *read then. */
+static bool cumulative_axis(Module *m, const Node *n, int *axis, const KExpr **read) {
+    int64_t value = 0, rank = n->in[0]->shape.rank;
+    int count = 1;
+    KCtx *k = m->k;
+    *axis = -1;
+    if (!value_ints(m, n->in[1], &value, 1, &count)) {
+        if (!infer_expr(m, n, 1, read)) return false;
+        const KExpr *low = k_le(k, k_int(k, -rank), *read), *high = k_lt(k, *read, k_int(k, rank));
+        infer_rule(m, n, k_and(k, low, high));
+        return true;
+    }
+    if (count == 1) return infer_axis(m, n, value, (int)rank, axis);
     diag_error(m->diag, n->loc, "input 1 (axis) must be a scalar");
     return false;
 }
 
 bool cumulative_infer(Module *m, Node *n) {
     int axis;
-    return infer_dtype(m, n, 0, CLASS_NUMBER) && cumulative_axis(m, n, &axis) &&
+    const KExpr *read;
+    return infer_dtype(m, n, 0, CLASS_NUMBER) && cumulative_axis(m, n, &axis, &read) &&
            infer_same_as(m, n, 0, n->in[0]);
+}
+
+/* Along an axis that is read while running: loops over what lies before, behind and along it. */
+static void cumulative_program(Def *d, const Node *n, KTensor *x, KTensor *out, const KExpr *axis) {
+    KCtx *k = d->k;
+    DType t = compute_dtype(x->dtype);
+    bool is_sum = n->op == OP_CumSum;
+    const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *outer = one, *inner = one, *length = one;
+    for (int i = 0; i < x->rank; i++) {
+        const KExpr *at = k_select(k, k_lt(k, axis, zero), k_add(k, axis, k_int(k, x->rank)), axis);
+        outer = k_mul(k, outer, k_select(k, k_lt(k, k_int(k, i), at), x->dims[i], one));
+        inner = k_mul(k, inner, k_select(k, k_lt(k, at, k_int(k, i)), x->dims[i], one));
+        length = k_mul(k, length, k_select(k, k_eq(k, at, k_int(k, i)), x->dims[i], one));
+    }
+    Stage *s = def_program(d, &out, 1);
+    KBuild *b = &d->b;
+    KBuf *sum = kb_alloc(b, MEM_REG, t, "sum", 1);
+    const KExpr *o = kb_for(b, LOOP_SERIAL, "o", outer), *i = kb_for(b, LOOP_SERIAL, "i", inner);
+    kb_store(b, sum, zero, k_const(k, t, is_sum ? 0 : 1));
+    const KExpr *step = kb_for(b, LOOP_SERIAL, "t", length), *along = step;
+    if (attr_int(n, "reverse", 0)) along = k_sub(k, k_sub(k, length, one), step);
+    const KExpr *flat = k_add(k, k_mul(k, k_add(k, k_mul(k, o, length), along), inner), i);
+    const KExpr *before = kb_let(b, "before", k_load(k, sum, zero));
+    const KExpr *e = k_cast(k, t, k_load(k, x->buf, flat));
+    const KExpr *after = kb_let(b, "after", is_sum ? k_add(k, before, e) : k_mul(k, before, e));
+    kb_store(b, sum, zero, after);
+    kb_store(b, out->buf, flat, k_cast(k, out->dtype, attr_int(n, "exclusive", 0) ? before : after));
+    for (int depth = 0; depth < 3; depth++) kb_end(b);
+    def_end_program(d, s);
 }
 
 /* State 0 is the sum (product) up to and including the element; state 1, for exclusive ones, is
@@ -271,7 +343,12 @@ void cumulative_lower(Def *d, const Node *n) {
     DType t = compute_dtype(x->dtype);
     bool is_sum = n->op == OP_CumSum;
     int axis;
-    BUG_IF(!cumulative_axis(d->m, n, &axis), "the axis changed since infer");
+    const KExpr *read;
+    BUG_IF(!cumulative_axis(d->m, n, &axis, &read), "the axis changed since infer");
+    if (axis < 0) {
+        cumulative_program(d, n, x, out, read);
+        return;
+    }
     Stage *s = def_begin(d, FORM_SCAN, out);
     s->scan_axis = axis;
     s->scan_reverse = attr_int(n, "reverse", 0) != 0;
