@@ -224,6 +224,8 @@ typedef enum {
     KS_COMMENT, /* text for readers of generated code */
 } KStmtKind;
 
+enum { RETURN_BAD_DIM = 3 }; /* smelt_abi.def's BAD_DIM, for KS_RETURN (codegen asserts it) */
+
 typedef enum {
     LOOP_SERIAL,
     LOOP_PARALLEL, /* outermost loop of a kernel only; iterations independent */

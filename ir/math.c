@@ -67,18 +67,20 @@ static E bounded_exp(const MathGen *m, E x) {
     return join_wide(m, split_exp_how(m, x, NULL, 2 * m->bias, true), NULL);
 }
 
+/* The lower bound is where n + 2 * bias is 0, and so the scale: far below the least subnormal the
+ * result is a 0 that no multiplication had to round, which is slow. */
 static E expand_exp(const MathGen *m, E x) {
-    x = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -104 : -746);
+    x = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -176 : -1418);
     return bounded_exp(m, x);
 }
 
 /* e^-|x| */
 static E exp_of_minus(const MathGen *m, E x) {
-    return bounded_exp(m, k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 104 : 746)));
+    return bounded_exp(m, k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 176 : 1418)));
 }
 
 static E expand_exp2(const MathGen *m, E x) {
-    x = at_least(m, at_most(m, x, is_f32(m) ? 129 : 1025), is_f32(m) ? -151 : -1076);
+    x = at_least(m, at_most(m, x, is_f32(m) ? 129 : 1025), is_f32(m) ? -254 : -2046);
     return join_wide(m, split_exp2(m, x, 2 * m->bias), NULL);
 }
 

@@ -134,6 +134,8 @@ bool call_wants(const Call *c, int output);
 Node *call_node(Call *c, OpId op, Value *const *in, int n_in, int n_out);
 /* For one output: n_in Value * follow, NULL where absent. */
 Value *call_op(Call *c, OpId op, int n_in, ...);
+/* v with elements of dtype t: itself when it has them already; NULL stays NULL. */
+Value *call_cast(Call *c, Value *v, DType t);
 /* Copies the call's attributes except those named in `but` ("axes axis"). */
 bool call_copy_attrs(Call *c, Node *n, const char *but);
 /* The node's outputs become the call's; unnamed ones are dropped from the node. */

@@ -74,12 +74,6 @@ bool gemm_infer(Module *m, Node *n) {
         return false;
     bool ta = attr_int(n, "transA", 0) != 0, tb = attr_int(n, "transB", 0) != 0;
     if (!check_inner(m, n, ta ? 0 : 1, tb ? 1 : 0)) return false;
-    bool scaled = attr_float(n, "alpha", 1) != 1 || attr_float(n, "beta", 1) != 1;
-    if (scaled && !dtype_is_float(n->in[0]->dtype)) {
-        diag_unsupported(m->diag, n->loc, "alpha and beta other than 1 are not supported for %s",
-                         dtype_info[n->in[0]->dtype].name);
-        return false;
-    }
     Shape out = shape_make(m->arena, 2);
     out.dims[0] = n->in[0]->shape.dims[ta ? 1 : 0];
     out.dims[1] = n->in[1]->shape.dims[tb ? 0 : 1];
@@ -88,6 +82,12 @@ bool gemm_infer(Module *m, Node *n) {
 
 static const KExpr *scale(KCtx *k, const KExpr *e, double by) {
     return by == 1 ? e : k_mul(k, e, k_const(k, e->dtype, by));
+}
+
+/* alpha and beta of integers count in f64; the sum is truncated to the integer. */
+static DType scaled_dtype(const Node *n, DType acc) {
+    bool scaled = attr_float(n, "alpha", 1) != 1 || attr_float(n, "beta", 1) != 1;
+    return scaled && !dtype_is_float(acc) ? DT_F64 : acc;
 }
 
 void gemm_lower(Def *d, const Node *n) {
@@ -102,8 +102,9 @@ void gemm_lower(Def *d, const Node *n) {
                 *bi[2] = {tb ? ij[1] : e, tb ? e : ij[1]};
     DType acc = acc_dtype(y->dtype);
     def_contract(d, s, acc, def_at_as(d, acc, a, ai, 2), def_at_as(d, acc, b, bi, 2));
-    const KExpr *sum = scale(k, def_acc(d, s), attr_float(n, "alpha", 1));
+    DType wide = scaled_dtype(n, acc);
+    const KExpr *sum = scale(k, k_cast(k, wide, def_acc(d, s)), attr_float(n, "alpha", 1));
     double beta = attr_float(n, "beta", 1);
-    if (c && beta != 0) sum = k_add(k, sum, scale(k, def_at_as(d, acc, c, ij, 2), beta));
+    if (c && beta != 0) sum = k_add(k, sum, scale(k, def_at_as(d, wide, c, ij, 2), beta));
     def_finish(d, s, k_cast(k, y->dtype, sum));
 }
