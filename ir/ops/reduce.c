@@ -95,7 +95,6 @@ static unsigned reduce_classes(OpId op) {
 
 /* A dim of the output that depends on which axes are folded: a size found while running. */
 static const KExpr *open_dim(Module *m, const KExpr *bound) {
-    if (bound->lo == 1 && k_is_value(bound, 1)) return bound;
     return k_var(m->k, module_computed_symbol(m, "reduced", bound));
 }
 
@@ -120,7 +119,8 @@ static bool open_infer(Module *m, Node *n) {
     for (int i = 0; i < out.rank; i++) {
         const KExpr *bound = keep ? k_max(m->k, in.dims[i], one) : in.dims[i];
         for (int64_t j = 1; !keep && j <= n_axes; j++) bound = k_max(m->k, bound, in.dims[i + j]);
-        out.dims[i] = open_dim(m, bound);
+        bool is_one = keep && k_is_value(in.dims[i], 1);
+        out.dims[i] = is_one ? one : open_dim(m, bound);
     }
     n->out[0]->content = NULL;
     return infer_set(m, n, 0, n->in[0]->dtype, out);
