@@ -21,6 +21,7 @@ static const struct {
     {"ai.onnx.training", 1},
     {"ai.onnx.preview", 1},
     {"ai.onnx.preview.training", 1},
+    {"com.microsoft", 1},
 };
 
 static bool check_ir_version(const OnnxModel *m, Diag *d) {

@@ -252,7 +252,8 @@ static void import_main(Import *im) {
 /* Walked backwards, so that the first row of each operator stays. */
 static void index_rows(Import *im) {
     for (int i = n_onnx_ops - 1; i >= 0; i--)
-        strmap_put(im->rows, onnx_ops[i].type, (void *)&onnx_ops[i]);
+        strmap_put(im->rows, onnx_row_key(im->arena, onnx_ops[i].domain, onnx_ops[i].type),
+                   (void *)&onnx_ops[i]);
 }
 
 static void close_model(void *model) {

@@ -21,7 +21,7 @@ typedef struct Scope Scope;
 typedef struct Call Call;
 typedef bool Importer(Call *c);
 
-/* A row of ops.def. */
+/* A row of ops.def or ops_microsoft.def. */
 typedef struct OnnxOp {
     const char *type, *domain;
     int since, in_lo, in_hi, n_out;
@@ -61,7 +61,7 @@ struct Import {
     const ImportOptions *o;
     Arena *arena; /* scratch of the import */
     Value *poison;
-    StrMap *rows;        /* operator type -> its first row */
+    StrMap *rows;        /* "domain/operator type" -> its first row */
     StrMap *unsupported; /* operator in words -> Missing */
     StrMap *bare_dims;   /* names that are a whole dim of some input */
     bool *dim_used;      /* one for each override */
@@ -104,6 +104,8 @@ void import_nodes(Import *im, Scope *s, Onnx__NodeProto **nodes, size_t n, const
                   const bool *skip);
 /* Says which operators were missing, once each with its count. */
 void report_unsupported(Import *im);
+/* How the rows of an operator are found in Import.rows. */
+const char *onnx_row_key(Arena *a, const char *domain, const char *type);
 extern const OnnxOp onnx_ops[];
 extern const int n_onnx_ops;
 
@@ -167,9 +169,10 @@ bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p
 /* Complains about overrides that nothing in the model answers to. */
 void check_dim_overrides(Import *im);
 
-/* Importers that ops.def names. */
+/* Importers that the tables name. */
 #define ONNX(type, domain, since, lo, hi, outs, attrs, importer) Importer importer;
 #include "frontend/onnx/ops.def"
+#include "frontend/onnx/ops_microsoft.def"
 #undef ONNX
 
 #endif

@@ -13,6 +13,7 @@ const OnnxOp onnx_ops[] = {
 #define ONNX(type, domain, since, lo, hi, outs, attrs, importer)                                   \
     {#type, domain, since, lo, hi, outs, attrs, importer},
 #include "frontend/onnx/ops.def"
+#include "frontend/onnx/ops_microsoft.def"
 #undef ONNX
 };
 const int n_onnx_ops = sizeof onnx_ops / sizeof *onnx_ops;
@@ -45,12 +46,16 @@ static int64_t domain_version(Import *im, const Scope *s, const char *domain) {
     return onnx_model_opset(im->model, domain);
 }
 
-/* The newest row that the version includes; rows of a type lie together. */
+const char *onnx_row_key(Arena *a, const char *domain, const char *type) {
+    return arena_printf(a, "%s/%s", domain, type);
+}
+
+/* The newest row that the version includes; rows of a type and domain lie together. */
 static const OnnxOp *find_row(Import *im, const char *type, const char *domain, int64_t version) {
     const OnnxOp *best = NULL, *end = onnx_ops + n_onnx_ops;
-    for (const OnnxOp *r = strmap_get(im->rows, type); r && r < end && !strcmp(r->type, type); r++)
-        if (!strcmp(r->domain, domain) && r->since <= version && (!best || r->since > best->since))
-            best = r;
+    const OnnxOp *r = strmap_get(im->rows, onnx_row_key(im->arena, domain, type));
+    for (; r && r < end && !strcmp(r->type, type) && !strcmp(r->domain, domain); r++)
+        if (r->since <= version && (!best || r->since > best->since)) best = r;
     return best;
 }
 
@@ -78,6 +83,11 @@ void report_unsupported(Import *im) {
 
 static const char *operator_words(Import *im, const Call *c, const char *domain) {
     const char *type = or_empty(c->proto->op_type);
+    if (!strcmp(domain, "com.microsoft.nchwc"))
+        return arena_printf(im->arena,
+                            "operator %s of %s (the layout of one machine, which ONNX Runtime's "
+                            "highest optimization level writes: save the model below it)",
+                            type, domain);
     return arena_printf(im->arena, "operator %s of %s version %lld", type,
                         *domain ? domain : "ai.onnx", (long long)c->version);
 }

@@ -1,7 +1,7 @@
 /* Importers of quantized operators. The graph IR has QuantizeLinear and DequantizeLinear; operators
  * on quantized tensors become the float operator between them, which the quantization passes turn
  * into integer arithmetic again. */
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
 
 /* saturate and precision speak of 8-bit floats and of the division's type. */
 bool import_quantize(Call *c) {
@@ -19,7 +19,11 @@ static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero, int64_t a
 /* x scale zero, w scale zero, y scale zero, bias: w's scale may have one entry per output channel
  * (axis 0); the bias is i32 in steps of x_scale * w_scale. */
 bool import_qlinear_conv(Call *c) {
-    Value *x = dequantize(c, c->in[0], c->in[1], c->in[2], 1);
+    return import_qlinear_conv_of(c, c->in[0], "");
+}
+
+bool import_qlinear_conv_of(Call *c, Value *values, const char *but) {
+    Value *x = dequantize(c, values, c->in[1], c->in[2], 1);
     Value *w = dequantize(c, c->in[3], c->in[4], c->in[5], 0), *bias = NULL;
     if (call_in(c, 8)) {
         Value *step = call_op(c, OP_Mul, 2, c->in[1], c->in[4]);
@@ -27,7 +31,7 @@ bool import_qlinear_conv(Call *c) {
     }
     Value *in[] = {x, w, bias};
     Node *conv = call_node(c, OP_Conv, in, bias ? 3 : 2, 1);
-    if (!call_copy_attrs(c, conv, "")) return false;
+    if (!call_copy_attrs(c, conv, but)) return false;
     return call_result(c, call_op(c, OP_QuantizeLinear, 3, conv->out[0], c->in[6], c->in[7]));
 }
 
@@ -65,8 +69,8 @@ bool import_matmul_integer(Call *c) {
 
 /* The range of x, widened to hold 0, in 255 steps:
  *   scale = (max - min) / 255,  zero = saturate(round(-min / scale)),  y = quantize(x) */
-bool import_dynamic_quantize(Call *c) {
-    Value *x = c->in[0], *nought = call_scalar(c, DT_F32, 0);
+void build_dynamic_quantize(Call *c, Value *x, Value *result[3]) {
+    Value *nought = call_scalar(c, DT_F32, 0);
     Value *least = call_op(c, OP_ReduceMin, 1, x), *most = call_op(c, OP_ReduceMax, 1, x);
     node_set_int(least->def, "keepdims", 0);
     node_set_int(most->def, "keepdims", 0);
@@ -75,8 +79,14 @@ bool import_dynamic_quantize(Call *c) {
     Value *scale = call_op(c, OP_Div, 2, call_op(c, OP_Sub, 2, high, low), steps);
     Value *offset = call_op(c, OP_Div, 2, call_op(c, OP_Sub, 2, nought, low), scale);
     Value *zero = call_op(c, OP_Round, 1, call_op(c, OP_Clip, 3, offset, nought, steps));
-    Value *result[] = {NULL, scale, cast_to(c, zero, DT_U8)};
+    result[1] = scale;
+    result[2] = cast_to(c, zero, DT_U8);
     result[0] = call_op(c, OP_QuantizeLinear, 3, x, scale, result[2]);
+}
+
+bool import_dynamic_quantize(Call *c) {
+    Value *result[3];
+    build_dynamic_quantize(c, c->in[0], result);
     for (int i = 0; i < c->n_out; i++) c->out[i] = result[i];
     return true;
 }
