@@ -98,6 +98,8 @@ bool session_open(Session *s, const Options *o) {
     DimOverride *dims;
     if (!parse_dims(s, &dims)) return false;
     import.dims = dims;
+    if (!foreign_read(s, &s->ops)) return false;
+    import.ops = &s->ops;
     import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);
     import.outputs = split_list(s->arena, o->cut_outputs, &import.n_outputs);
     progress(s, "reading %s", o->model);

@@ -268,6 +268,14 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
     static const ImportOptions as_is = {0};
     if (!model) return NULL;
     int n_before = diag_n_errors(d);
+    for (uint32_t i = 0; o && o->ops && i < o->ops->functions.n; i++) {
+        OnnxModel *library = onnx_model_open(o->ops->functions.at[i], d);
+        if (library) onnx_model_add_library(model, library);
+    }
+    if (diag_n_errors(d) > n_before) {
+        onnx_model_close(model);
+        return NULL;
+    }
     Module *m = module_create(d, t);
     m->file = onnx_model_path(model);
     m->on_destroy = close_model;

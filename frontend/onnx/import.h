@@ -97,6 +97,11 @@ Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *know
 void scope_bind(Import *im, Scope *s, const char *name, Value *v);
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path);
 
+/* ---- op_custom.c ------------------------------------------------------------------------ */
+
+/* The call as one of C functions that the user declared. */
+bool import_custom(Call *c, const OpFileOp *op);
+
 /* ---- node.c ----------------------------------------------------------------------------- */
 
 /* Imports nodes in the given order (NULL: as they are), without those marked in skip (or NULL). */

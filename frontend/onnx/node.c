@@ -286,6 +286,8 @@ static bool import_call(Call *c) {
     c->version = domain_version(im, c->scope, domain);
     resolve_attrs(c);
     bool inputs_good = resolve_inputs(c);
+    const OpFileOp *own = op_file_find(im->o->ops, domain, or_empty(c->proto->op_type));
+    if (own) return inputs_good && import_custom(c, own);
     if (f) return import_function(c, f);
     if (!is_supported_version(c, domain)) return false;
     c->row = find_row(im, or_empty(c->proto->op_type), domain, c->version);
