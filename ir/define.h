@@ -182,6 +182,11 @@ void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int ran
 /* A constant table for a definition: count elements of dtype t, rank 1 (values rounded to t). */
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);
 KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, int64_t count);
+/* Gives a table these constant dims instead of its one; their product is its length. */
+void def_shape_table(Def *d, KTensor *table, const int64_t *dims, int rank);
+
+/* A constant list of strings; the bytes are copied. */
+KTensor *def_strings(Def *d, const char *name, const ConstString *s, int64_t count);
 
 /* The tensor that stands for a graph value in program p (or in an enclosing one). */
 KTensor *program_tensor(DefProgram *p, Value *v);

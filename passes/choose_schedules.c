@@ -95,7 +95,8 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
     int vec_at, n = factor_vars(k, s, s->rhs, sch, var, extent, &vec_at);
     if (n > MAX_RANK) return false;
-    bool is_const = reads_only_constants(k, s->rhs);
+    bool is_const = reads_only_constants(k, s->rhs); /* and of a size known: packed at compile time */
+    for (int i = 0; i < n; i++) is_const &= extent[i]->op == KO_const_i;
     KTensor *packed = program_add_tensor(p, "packed", s->rhs->dtype, n, extent);
     Layout *l = &packed->layout;
     l->permuted = true;

@@ -5,7 +5,8 @@
  *
  * A buffer lives from the first to the last statement of the entry that touches it; one that lives
  * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
- * lives from the loop's start. Buffers are placed largest first at the lowest offset free over
+ * lives from the loop's start. Bytes that strings are made of (str_of) live to the end of the run:
+ * strings that point to them may be in any buffer by then. Buffers are placed largest first at the lowest offset free over
  * their whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED
  * buffers they are placed in the order of time instead, which takes time proportional to their
  * number. Sizes found while running count with their bounds (k_upper_bound); those that depend on
@@ -24,6 +25,7 @@ typedef struct Life {
         loop_last; /* the outermost loop that has it first touched inside; 0: none */
     int64_t offset;
     bool symbolic;
+    bool is_text; /* strings point into it */
 } Life;
 
 typedef struct Plan {
@@ -70,6 +72,26 @@ static void touch_value(Plan *p, const KExpr *e) {
     if (e) k_visit(p->k, e, touch_expr, p);
 }
 
+static void note_text(const KExpr *e, void *user) {
+    if (e->op == KO_str_of) *(const KBuf **)user = e->arg[0]->u.buf;
+}
+
+/* Marks the argument that the callee makes strings of; a kernel makes them of one buffer. */
+static void touch_text(Plan *p, const KStmt *call, const KBlock *b) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        const KBuf *text = NULL;
+        if (s->value && (s->kind == KS_STORE || s->kind == KS_LET))
+            k_visit(p->k, s->value, note_text, &text);
+        for (uint32_t i = 0; text && i < call->callee->n_params; i++) {
+            KBuf *arg = call->args[i].buf;
+            if (call->callee->params[i] == text && arg->mem == MEM_ARENA)
+                p->lives.at[p->position_of[arg->id] - 1].is_text = true;
+        }
+        touch_text(p, call, &s->body);
+        touch_text(p, call, &s->other);
+    }
+}
+
 static void walk(Plan *p, const KBlock *b) {
     for (const KStmt *s = b->first; s; s = s->next) {
         bool loops = s->kind == KS_FOR || s->kind == KS_WHILE;
@@ -80,6 +102,7 @@ static void walk(Plan *p, const KBlock *b) {
         touch_value(p, s->value);
         if (s->kind == KS_STORE) touch(p, s->buf);
         for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) touch(p, s->args[i].buf);
+        if (s->callee) touch_text(p, s, &s->callee->body);
         for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
             touch_value(p, s->scalars[i]);
         walk(p, &s->body);
@@ -320,6 +343,8 @@ bool pass_plan_memory(Module *m) {
     if (m->kmod->size_table) touch(&p, m->kmod->size_table);
     walk(&p, &m->kmod->entry);
     p.now++;
+    for (uint32_t i = 0; i < p.lives.n; i++)
+        if (p.lives.at[i].is_text) p.lives.at[i].last = p.now;
     if (m->kmod->size_table) touch(&p, m->kmod->size_table);
     measure(&p, m->diag);
     m->kmod->arena_lower_bound = largest_live_set(&p);

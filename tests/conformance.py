@@ -35,7 +35,7 @@ from onnx import numpy_helper
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
-# What these give is random by nature: their stored answer says shape and type only.
+# What these give is random by nature (Dropout: with a training_mode): their stored answer says shape and type only.
 RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 # The interpreter takes cases of up to about a million operations; these models have a hundred times more.
 INTERPRETER_SKIPS = ("real",)
@@ -200,6 +200,10 @@ def compare(got, want, rtol, atol, values):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
 
 
+def is_random(node):
+    return node.op_type in RANDOM_OPS or (node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2]))
+
+
 def last_lines(text, n):
     return "\n".join(line for line in text.strip().splitlines()[-n:])
 
@@ -216,7 +220,7 @@ def run_set(case, model, data_set, smelt, backend):
         if done.returncode:
             return "refused" if done.returncode == 3 else "failed", \
                 f"exit status {done.returncode}\n" + last_lines(done.stderr or done.stdout, 4)
-        random = any(n.op_type in RANDOM_OPS for n in model.graph.node)
+        random = any(is_random(n) for n in model.graph.node)
         n_outputs = len([f for f in os.listdir(data_set) if f.startswith("output_")])
         for i in range(n_outputs):
             info = model.graph.output[i]

@@ -3,11 +3,10 @@
  * into integer arithmetic again. */
 #include "frontend/onnx/import.h"
 
-/* saturate and precision speak of 8-bit floats and of the division's type. */
 bool import_quantize(Call *c) {
     int64_t out = call_int(c, "output_dtype", 0);
     if (out && import_dtype(c->im, out, c->loc, "output_dtype") == DT_NONE) return false;
-    return call_same(c, c->in, c->n_in, "saturate precision");
+    return call_same(c, c->in, c->n_in, "");
 }
 
 static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero, int64_t axis) {

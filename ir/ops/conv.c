@@ -91,15 +91,15 @@ void conv_lower(Def *d, const Node *n) {
     for (int i = 0; i < w.n; i++) {
         const KExpr *at = def_reduce_axis(d, s, "kx", weights->dims[2 + i]);
         const KExpr *from = k_mul(k, def_axis(d, s, 2 + i), k_int(k, w.stride[i]));
-        from = k_sub(k, from, k_int(k, w.pad[i]));
+        from = k_sub(k, from, window_before(k, &w, i, x->dims[2 + i]));
         wi[2 + i] = at;
         xi[2 + i] = k_add(k, from, k_mul(k, at, k_int(k, w.dilation[i])));
         /* Rounding down keeps windows inside unless there is padding on that side. */
-        if (w.pad[i]) {
+        if (w.pad[i] || w.same[i]) {
             const KExpr *low = k_le(k, k_int(k, 0), xi[2 + i]);
             in_bounds = in_bounds ? k_and(k, in_bounds, low) : low;
         }
-        if (w.pad[w.n + i]) {
+        if (w.pad[w.n + i] || w.same[i]) {
             const KExpr *high = k_lt(k, xi[2 + i], x->dims[2 + i]);
             in_bounds = in_bounds ? k_and(k, in_bounds, high) : high;
         }
@@ -113,18 +113,27 @@ void conv_lower(Def *d, const Node *n) {
 /* ---- ConvTranspose ------------------------------------------------------------------------------
  */
 
-/* Pads and output_padding of one axis for a wanted output size: what the full result has too much
- * is cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what
- * it lacks is appended. */
-static bool fit_output(Module *m, const Node *n, Window *w, int i, int64_t wanted, bool upper,
+/* Pads and output_padding of one axis whose full result has `surplus` elements too many: they are
+ * cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what it
+ * lacks is appended. */
+static void fit_output(Window *w, int i, int64_t surplus, bool upper, int64_t *extra) {
+    int64_t cut = surplus > 0 ? surplus : 0;
+    w->pad[i] = upper ? cut / 2 : cut - cut / 2;
+    w->pad[w->n + i] = cut - w->pad[i];
+    if (surplus < 0) *extra -= surplus;
+}
+
+/* The size of axis i that output_shape asks for; the full one is stride * (in - 1) + extra +
+ * extent. */
+static bool fit_wanted(Module *m, const Node *n, Window *w, int i, int64_t wanted, bool upper,
                        int64_t *extra) {
     int64_t in, full;
+    if (!check_attr_int(m, n, "output_shape", wanted, 1, INT64_C(1) << 40)) return false;
     if (!shape_dim_int(n->in[0]->shape, 2 + i, &in)) {
-        diag_unsupported(
-            m->diag, n->loc,
-            "output_shape and auto_pad need a constant size of axis %d; fix its symbolic "
-            "dim with --dim",
-            2 + i);
+        diag_unsupported(m->diag, n->loc,
+                         "output_shape needs a constant size of axis %d; fix its symbolic dim "
+                         "with --dim",
+                         2 + i);
         return false;
     }
     if (__builtin_mul_overflow(w->stride[i], in - 1, &full) ||
@@ -132,14 +141,12 @@ static bool fit_output(Module *m, const Node *n, Window *w, int i, int64_t wante
         diag_error(m->diag, n->loc, "the output's axis %d is too large", 2 + i);
         return false;
     }
-    int64_t cut = full > wanted ? full - wanted : 0;
-    w->pad[i] = upper ? cut / 2 : cut - cut / 2;
-    w->pad[w->n + i] = cut - w->pad[i];
-    if (wanted > full) *extra += wanted - full;
+    fit_output(w, i, full - wanted, upper, extra);
     return true;
 }
 
-/* Turns auto_pad and output_shape into pads and output_padding. */
+/* Turns auto_pad and output_shape into pads and output_padding. SAME makes the output stride times
+ * the input, whatever the input's size is. */
 static bool resolve_output(Module *m, const Node *n, Window *w, int64_t *extra) {
     const char *how = attr_string(n, "auto_pad", "NOTSET");
     bool upper = !strcmp(how, "SAME_UPPER"), same = upper || !strcmp(how, "SAME_LOWER");
@@ -160,17 +167,10 @@ static bool resolve_output(Module *m, const Node *n, Window *w, int64_t *extra) 
         diag_error(m->diag, n->loc, "output_shape has %d values, must have %d", count, w->n);
         return false;
     }
-    for (int i = 0; i < w->n && (count || same); i++) {
-        int64_t in, size = 0;
-        if (count) {
-            size = wanted[i];
-        } else if (shape_dim_int(n->in[0]->shape, 2 + i, &in) &&
-                   __builtin_mul_overflow(in, w->stride[i], &size)) {
-            diag_error(m->diag, n->loc, "the output's axis %d is too large", 2 + i);
-            return false;
-        }
-        if (count && !check_attr_int(m, n, "output_shape", size, 1, INT64_C(1) << 40)) return false;
-        if (!fit_output(m, n, w, i, size, upper, &extra[i])) return false;
+    for (int i = 0; i < w->n; i++) {
+        if (count && !fit_wanted(m, n, w, i, wanted[i], upper, &extra[i])) return false;
+        if (!count && same)
+            fit_output(w, i, window_extent(w, i) + extra[i] - w->stride[i], upper, &extra[i]);
     }
     return true;
 }

@@ -1,4 +1,4 @@
-/* Folds along axes: the Reduce family, ArgMax, ArgMin, CumSum.
+/* Folds along axes: the Reduce family, ArgMax, ArgMin, CumSum, CumProd.
  *
  *   Reduce     out[i] = finish(fold over the reduced axes of f(x[...]))
  *   ArgMax     best[i] = max over the axis; out[i] = least (or last) index whose element equals
@@ -74,7 +74,7 @@ static const KExpr *key_value(Def *d, DType t, const KExpr *key) {
 /* ---- Reduce ---------------------------------------------------------------------------------- */
 
 static unsigned reduce_classes(OpId op) {
-    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_ANY : CLASS_NUMBER;
+    return op == OP_ReduceMax || op == OP_ReduceMin ? CLASS_SCALAR : CLASS_NUMBER;
 }
 
 /* Contents of ReduceProd and ReduceMin over a whole vector. */
@@ -245,9 +245,10 @@ void arg_reduce_lower(Def *d, const Node *n) {
     def_finish(d, s, k_select(k, k_eq(k, e, e), def_acc(d, s), k_int(k, 0)));
 }
 
-/* ---- CumSum ---------------------------------------------------------------------------------- */
+/* ---- CumSum and CumProd ---------------------------------------------------------------------- */
 
-static bool cum_sum_axis(Module *m, const Node *n, int *axis) {
+/* The axis and whether it is constant. */
+static bool cumulative_axis(Module *m, const Node *n, int *axis) {
     int64_t value = 0;
     int count;
     if (!infer_const_ints(m, n, 1, &value, 1, &count)) return false;
@@ -256,30 +257,32 @@ static bool cum_sum_axis(Module *m, const Node *n, int *axis) {
     return false;
 }
 
-bool cum_sum_infer(Module *m, Node *n) {
+bool cumulative_infer(Module *m, Node *n) {
     int axis;
-    return infer_dtype(m, n, 0, CLASS_NUMBER) && cum_sum_axis(m, n, &axis) &&
+    return infer_dtype(m, n, 0, CLASS_NUMBER) && cumulative_axis(m, n, &axis) &&
            infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* State 0 is the sum up to and including the element; state 1, for exclusive sums, is the one
- * before. */
-void cum_sum_lower(Def *d, const Node *n) {
+/* State 0 is the sum (product) up to and including the element; state 1, for exclusive ones, is
+ * the one before. */
+void cumulative_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     DType t = compute_dtype(x->dtype);
+    bool is_sum = n->op == OP_CumSum;
     int axis;
-    BUG_IF(!cum_sum_axis(d->m, n, &axis), "the axis changed since infer");
+    BUG_IF(!cumulative_axis(d->m, n, &axis), "the axis changed since infer");
     Stage *s = def_begin(d, FORM_SCAN, out);
     s->scan_axis = axis;
     s->scan_reverse = attr_int(n, "reverse", 0) != 0;
     s->n_states = attr_int(n, "exclusive", 0) ? 2 : 1;
     for (int i = 0; i < s->n_states; i++) {
-        s->state[i] = kvar_new(k, KV_AXIS, t, i ? "before" : "sum", INT64_MIN, INT64_MAX);
-        s->state_init[i] = k_const(k, t, 0);
+        const char *name = i ? "before" : is_sum ? "sum" : "product";
+        s->state[i] = kvar_new(k, KV_AXIS, t, name, INT64_MIN, INT64_MAX);
+        s->state_init[i] = k_const(k, t, is_sum ? 0 : 1);
     }
-    const KExpr *sum = k_var(k, s->state[0]);
-    s->step[0] = k_add(k, sum, lower_elem(d, s, x, t));
-    if (s->n_states == 2) s->step[1] = sum;
+    const KExpr *so_far = k_var(k, s->state[0]), *x_i = lower_elem(d, s, x, t);
+    s->step[0] = is_sum ? k_add(k, so_far, x_i) : k_mul(k, so_far, x_i);
+    if (s->n_states == 2) s->step[1] = so_far;
     s->body = k_cast(k, out->dtype, k_var(k, s->state[s->n_states - 1]));
 }

@@ -253,7 +253,7 @@ static bool resize_plan(Module *m, const Node *n, Resize *r) {
 
 bool resize_infer(Module *m, Node *n) {
     Resize r;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !resize_plan(m, n, &r)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR) || !resize_plan(m, n, &r)) return false;
     if (r.mode != MODE_NEAREST && !infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
     Shape out = shape_make(m->arena, n->in[0]->shape.rank);
     for (int i = 0; i < out.rank; i++) out.dims[i] = r.axis[i].size;

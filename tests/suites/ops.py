@@ -7,14 +7,13 @@ A case file is lines of words; '#' starts a comment. The file's name is the oper
     unsupported "TEXT" INPUT... [attr=VALUE...]     valid, but refused with a message that has TEXT
 
 An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an absent input and a leading '!' makes a
-constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs. A tensor without
-elements is always a constant: in a model's input a dim of 0 means that the dim is not known.
+constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs.
 
     f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @tol=T (a wider relative tolerance, with a comment that says why), @opset=N.
+onnxruntime), @domain=D, @tol=T and @abs=T (a wider relative or absolute tolerance, with a comment that says why), @opset=N.
 
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
@@ -38,15 +37,24 @@ IR_VERSION = 10
 BACKENDS = {"interpret": "nodev", "llvm": "cpu", "c": "cpu"}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8,
           "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32,
-          "u64": np.uint64, "bool": np.bool_}
+          "u64": np.uint64, "bool": np.bool_, "f8e4m3fn": ml_dtypes.float8_e4m3fn,
+          "f8e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "f8e5m2": ml_dtypes.float8_e5m2,
+          "f8e5m2fnuz": ml_dtypes.float8_e5m2fnuz, "f8e8m0": ml_dtypes.float8_e8m0fnu,
+          "f6e2m3": ml_dtypes.float6_e2m3fn, "f6e3m2": ml_dtypes.float6_e3m2fn, "f4e2m1": ml_dtypes.float4_e2m1fn,
+          "i2": ml_dtypes.int2, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "u4": ml_dtypes.uint4}
+SMALL_FLOATS = [d for d in DTYPES if d.startswith(("f8", "f6", "f4"))]
 ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
               "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
               "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
-              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL}
+              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL, "f8e4m3fn": TensorProto.FLOAT8E4M3FN,
+              "f8e4m3fnuz": TensorProto.FLOAT8E4M3FNUZ, "f8e5m2": TensorProto.FLOAT8E5M2,
+              "f8e5m2fnuz": TensorProto.FLOAT8E5M2FNUZ, "f8e8m0": TensorProto.FLOAT8E8M0,
+              "f6e2m3": TensorProto.FLOAT6E2M3, "f6e3m2": TensorProto.FLOAT6E3M2, "f4e2m1": TensorProto.FLOAT4E2M1,
+              "i2": TensorProto.INT2, "i4": TensorProto.INT4, "u2": TensorProto.UINT2, "u4": TensorProto.UINT4}
 # relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
 
 
 @dataclass
@@ -77,7 +85,7 @@ class OpCase:
 
 
 def is_float(dtype):
-    return dtype in ("f32", "f64", "f16", "bf16")
+    return dtype in ("f32", "f64", "f16", "bf16") or dtype in SMALL_FLOATS
 
 
 def random_values(rng, dtype, shape, low, high):
@@ -88,7 +96,8 @@ def random_values(rng, dtype, shape, low, high):
     elif dtype == "bool":
         v = rng.integers(0, 2, shape)
     else:
-        v = rng.integers(0 if dtype[0] == "u" else -10, 11, shape)
+        top = {"i2": 1, "u2": 3, "i4": 7}.get(dtype, 10)
+        v = rng.integers(0 if dtype[0] == "u" else max(-10, -top - 1), top + 1, shape)
     return np.asarray(v).astype(DTYPES[dtype])
 
 
@@ -106,7 +115,7 @@ def parse_tensor(word, rng):
     for d in filter(None, dim_text.split(",")):
         name, _, value = d.rpartition(":")
         dims.append((name, int(value)) if name else int(d))
-    t = Tensor(dtype, dims, None, bool(constant) or 0 in dims)
+    t = Tensor(dtype, dims, None, bool(constant))
     if values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
         flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])
@@ -186,7 +195,8 @@ def build_model(cases, widen=False):
         out_names.append(outs)
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4)]
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4),
+               helper.make_opsetid("ai.onnx.preview", 1)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
@@ -229,15 +239,21 @@ def difference(c, got, want):
     """'' when they agree, else what is wrong."""
     if got.shape != want.shape:
         return f"shape {list(got.shape)}, expected {list(want.shape)}"
+    if want.dtype == np.uint8 and any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
+        want = want.view(got.dtype)     # as onnxruntime's Python interface shows them
     if got.dtype != want.dtype:
         if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
             return f"dtype {got.dtype}, expected {want.dtype}"
         want = want.astype(got.dtype)
-    if got.dtype not in TOLERANCE:
+    if any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
+        g, w = got.astype(np.float64), want.astype(np.float64)
+        wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)))
+    elif got.dtype not in TOLERANCE:
         wrong = got != want
     else:
         relative, absolute = TOLERANCE[got.dtype]
         relative = float(c.options.get("tol", relative))
+        absolute = float(c.options.get("abs", absolute))
         g, w = got.astype(np.float64), want.astype(np.float64)
         with np.errstate(invalid="ignore"):
             wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)) | (np.abs(g - w) <= absolute + relative * np.abs(w)))

@@ -127,6 +127,8 @@ static Onnx__ValueInfoProto *info(Build *b, char *name, const char *dims) {
     for (size_t i = 0; i < t->shape->n_dim; i++) {
         Onnx__TensorShapeProto__Dimension *d = arena_new(b->a, Onnx__TensorShapeProto__Dimension);
         onnx__tensor_shape_proto__dimension__init(d);
+        t->shape->dim[i] = d;
+        if (!strcmp(word[i], "_")) continue; /* says nothing */
         bool is_number = word[i][0] >= '0' && word[i][0] <= '9' && !strpbrk(word[i], "+*");
         d->value_case = is_number ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE
                                   : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
@@ -134,7 +136,6 @@ static Onnx__ValueInfoProto *info(Build *b, char *name, const char *dims) {
             d->dim_value = strtoll(word[i], NULL, 10);
         else
             d->dim_param = word[i];
-        t->shape->dim[i] = d;
     }
     return v;
 }
@@ -320,7 +321,7 @@ static void dims_follow_names_and_overrides(void) {
         if (fixed) b.options.dims = fix, b.options.n_dims = 2;
         input(&b, "x", "batch seq");
         input(&b, "y", "seq+1 a-b");
-        input(&b, "z", "0 2*(seq+batch)");
+        input(&b, "z", "_ 2*(seq+batch) 0");
         node(&b, "Relu", "x", "r");
         output(&b, "r");
         Module *m = import(&b);
@@ -332,6 +333,7 @@ static void dims_follow_names_and_overrides(void) {
             CHECK(y->shape.dims[1] == k_var(m->k, module_symbol(m, "a-b")));
             CHECK(z->shape.dims[0] ==
                   (fixed ? k_int(m->k, 2) : k_var(m->k, module_symbol(m, "z_dim0"))));
+            CHECK(z->shape.dims[2] == k_int(m->k, 0));
             CHECK(m->symbols.n == (fixed ? 2u : 4u));
         }
         end(&b, m);
