@@ -438,10 +438,7 @@ def one_hot(g):
     i = g.pick(("i64", "i32"), rank=(0, 1, 2), low=-n, high=n - 1)
     depth = g.ints(n) if g.chance(0.5) else g.ints([n])
     values = g.leaf(g.one(["f32", "i64", "i32"]), [2])
-    try:
-        moved(g, "OneHot", [i, depth, values], axis=g.rng.randint(-i.rank - 1, i.rank))
-    except Reject:
-        moved(g, "OneHot", [i, g.ints(n), values])
+    g.add("OneHot", [i, depth, values], exact=True, axis=g.rng.randint(-i.rank - 1, i.rank))
 
 
 @row("movement", 0.3)

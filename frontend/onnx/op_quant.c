@@ -63,7 +63,8 @@ bool import_matmul_integer(Call *c) {
 }
 
 /* The range of x, widened to hold 0, in 255 steps:
- *   scale = (max - min) / 255,  zero = saturate(round(-min / scale)),  y = quantize(x) */
+ *   scale = (max - min) / 255,  zero = saturate(round(-min / scale)),  y = quantize(x)
+ * Where x is 0 everywhere the scale is 1, as onnxruntime has it: ONNX says nothing. */
 bool import_dynamic_quantize(Call *c) {
     Value *x = c->in[0], *nought = call_scalar(c, DT_F32, 0);
     Value *least = call_op(c, OP_ReduceMin, 1, x), *most = call_op(c, OP_ReduceMax, 1, x);
@@ -71,7 +72,9 @@ bool import_dynamic_quantize(Call *c) {
     node_set_int(most->def, "keepdims", 0);
     Value *low = call_op(c, OP_Min, 2, least, nought), *high = call_op(c, OP_Max, 2, most, nought);
     Value *steps = call_scalar(c, DT_F32, 255);
-    Value *scale = call_op(c, OP_Div, 2, call_op(c, OP_Sub, 2, high, low), steps);
+    Value *range = call_op(c, OP_Sub, 2, high, low), *none = call_op(c, OP_Equal, 2, range, nought);
+    range = call_op(c, OP_Where, 3, none, steps, range);
+    Value *scale = call_op(c, OP_Div, 2, range, steps);
     Value *offset = call_op(c, OP_Div, 2, call_op(c, OP_Sub, 2, nought, low), scale);
     Value *zero = call_op(c, OP_Round, 1, call_op(c, OP_Clip, 3, offset, nought, steps));
     Value *result[] = {NULL, scale, cast_to(c, zero, DT_U8)};
