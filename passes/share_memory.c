@@ -65,11 +65,11 @@ typedef struct Concat {
     int64_t start[MAX_PARTS];
 } Concat;
 
-/* Is e a read of a whole tensor (not of a slice of it, not broadcast) at the stage's own index,
+/* Is e a read of a whole tensor (all of it, not broadcast, not masked) at the stage's own index,
  * shifted by -start along `axis`, and does it end at `end` there? */
 static bool is_part(KCtx *k, const Stage *s, const KExpr *e, int axis, int64_t start,
                     const KExpr *end) {
-    if (e->op != KO_at || e->u.tensor->rank != s->out->rank) return false;
+    if (e->op != KO_at || at_pred(e) || e->u.tensor->rank != s->out->rank) return false;
     for (int i = 0; i < s->out->rank; i++) {
         const KExpr *own = k_var(k, s->axis[i]), *n = s->out->dims[i];
         if (i == axis) {

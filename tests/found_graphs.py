@@ -23,6 +23,11 @@ FOUND = [
         first = Slice (both, zero, five)
         a = Identity (first)""",
      [((2, 3), (4, 3))]),
+    # share_memory: a masked tensor in a concatenation lost its mask
+    ("masked_concat", "float[3,3] x => y", """
+        low = Trilu <upper = 0> (x)
+        y = Concat <axis = 0> (low, x)""",
+     [((3, 3),)]),
     # choose_schedules: lanes of a last vector beyond the channels of an input that is not blocked
     ("depthwise_point", "float[1,35,1,1] x, float[35,1,3,3] w, float[1] v => y", """
         c = Conv <group = 35, pads = [1, 1, 1, 1]> (x, w)

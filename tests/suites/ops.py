@@ -9,11 +9,17 @@ A case file is lines of words; '#' starts a comment. The file's name is the oper
 An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an absent input and a leading '!' makes a
 constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs.
 
+A string tensor's values are a Python list, such as "str[2]=['a b','']".
+
     f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @tol=T and @abs=T (a wider relative or absolute tolerance, with a comment that says why), @opset=N.
+onnxruntime), @domain=D, @ml=N (version of ai.onnx.ml), @tol=T and @abs=T (a wider relative or absolute tolerance, with
+a comment that says why), @opset=N.
+
+A file opset-N has old forms of many operators, judged by tests/old_forms.py: a case's name begins with its operator, and
+the opset is N. A refused one has its operator as @op=OP.
 
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
@@ -30,6 +36,7 @@ import onnx
 import ml_dtypes    # comes with onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import old_forms
 from harness import Case, Failed, Skip, check
 
 OPSET = 22
@@ -41,8 +48,8 @@ DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dt
           "f8e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "f8e5m2": ml_dtypes.float8_e5m2,
           "f8e5m2fnuz": ml_dtypes.float8_e5m2fnuz, "f8e8m0": ml_dtypes.float8_e8m0fnu,
           "f6e2m3": ml_dtypes.float6_e2m3fn, "f6e3m2": ml_dtypes.float6_e3m2fn, "f4e2m1": ml_dtypes.float4_e2m1fn,
-          "i2": ml_dtypes.int2, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "u4": ml_dtypes.uint4}
-SMALL_FLOATS = [d for d in DTYPES if d.startswith(("f8", "f6", "f4"))]
+          "i2": ml_dtypes.int2, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "u4": ml_dtypes.uint4, "str": np.object_}
+SMALL_FLOATS = [d for d in DTYPES if d[0] == "f" and "e" in d]
 ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
               "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
               "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
@@ -50,11 +57,12 @@ ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": Tensor
               "f8e4m3fnuz": TensorProto.FLOAT8E4M3FNUZ, "f8e5m2": TensorProto.FLOAT8E5M2,
               "f8e5m2fnuz": TensorProto.FLOAT8E5M2FNUZ, "f8e8m0": TensorProto.FLOAT8E8M0,
               "f6e2m3": TensorProto.FLOAT6E2M3, "f6e3m2": TensorProto.FLOAT6E3M2, "f4e2m1": TensorProto.FLOAT4E2M1,
-              "i2": TensorProto.INT2, "i4": TensorProto.INT4, "u2": TensorProto.UINT2, "u4": TensorProto.UINT4}
+              "i2": TensorProto.INT2, "i4": TensorProto.INT4, "u2": TensorProto.UINT2, "u4": TensorProto.UINT4, "str": TensorProto.STRING}
 # relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+WORDS = ["", "a", "b", "ab", "abc", "Abc", "a b", " c ", "1", "-2.5", "\u00e9t\u00e9", "\u65e5\u672c", "x" * 40]
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+|str)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
 
 
 @dataclass
@@ -89,6 +97,8 @@ def is_float(dtype):
 
 
 def random_values(rng, dtype, shape, low, high):
+    if dtype == "str":
+        return np.array([WORDS[i] for i in rng.integers(0, len(WORDS), int(np.prod(shape)))], object).reshape(shape)
     if low is not None:
         v = rng.uniform(low, high, shape) if is_float(dtype) else rng.integers(int(low), int(high) + 1, shape)
     elif is_float(dtype):
@@ -116,7 +126,9 @@ def parse_tensor(word, rng):
         name, _, value = d.rpartition(":")
         dims.append((name, int(value)) if name else int(d))
     t = Tensor(dtype, dims, None, bool(constant))
-    if values is not None:
+    if values is not None and dtype == "str":
+        t.values = np.array(ast.literal_eval(values), dtype=object).reshape(t.shape)
+    elif values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
         flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])
         t.values = np.full(t.shape, flat[0]) if flat.size == 1 else flat.reshape(t.shape)
@@ -130,6 +142,8 @@ def parse_attribute(word, rng):
     if INPUT.match(value):
         t = parse_tensor(value, rng)
         return name, numpy_helper.from_array(t.values)
+    if value in ("nan", "inf", "-inf"):
+        return name, float(value)
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -160,10 +174,13 @@ def parse_line(op, line, number):
 
 
 def read_cases(path):
-    op = os.path.splitext(os.path.basename(path))[0].split("-")[0]
+    op, _, part = os.path.splitext(os.path.basename(path))[0].partition("-")
     with open(path, encoding="utf-8") as f:
         parsed = [parse_line(op, line, i + 1) for i, line in enumerate(f)]
     cases = [c for c in parsed if c]
+    for c in cases if op == "opset" else ():
+        c.op = c.options.get("op", c.name.split("_")[0])
+        c.options.update(opset=part, judge="old")
     check(len({c.name for c in cases}) == len(cases), f"{path}: two cases have one name")
     return cases
 
@@ -195,7 +212,8 @@ def build_model(cases, widen=False):
         out_names.append(outs)
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4),
+    ml = max(int(c.options.get("ml", 4)) for c in cases)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml),
                helper.make_opsetid("ai.onnx.preview", 1)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
@@ -221,6 +239,8 @@ def run_reference(c):
 
 def judged(c):
     """The judge's outputs. Those of a widened run come back in f32 and are rounded when they are compared."""
+    if c.options.get("judge") == "old":
+        return [np.asarray(a) for a in old_forms.judge(c)]
     ways = [lambda: run_onnxruntime(c, False), lambda: run_onnxruntime(c, True), lambda: run_reference(c)]
     if c.options.get("judge") == "ref":
         ways = ways[2:]
@@ -241,6 +261,9 @@ def difference(c, got, want):
         return f"shape {list(got.shape)}, expected {list(want.shape)}"
     if want.dtype == np.uint8 and any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
         want = want.view(got.dtype)     # as onnxruntime's Python interface shows them
+    if want.dtype.kind in "OUS" and got.dtype.kind in "OUS":
+        got, want = (np.array([s.decode() if isinstance(s, bytes) else str(s) for s in a.ravel()],
+                              object).reshape(a.shape) for a in (got, want))
     if got.dtype != want.dtype:
         if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
             return f"dtype {got.dtype}, expected {want.dtype}"
