@@ -65,11 +65,19 @@ typedef struct Concat {
     int64_t start[MAX_PARTS];
 } Concat;
 
+/* Does pred hold for all indices from start to end (nothing else than these bounds in it)? */
+static bool holds_within(KCtx *k, const KExpr *pred, const KExpr *index, int64_t start,
+                         const KExpr *end) {
+    if (!pred || pred == k_lt(k, index, end) || pred == k_le(k, k_int(k, start), index)) return true;
+    return pred->op == KO_and && holds_within(k, pred->arg[0], index, start, end) &&
+           holds_within(k, pred->arg[1], index, start, end);
+}
+
 /* Is e a read of a whole tensor (all of it, not broadcast, not masked) at the stage's own index,
  * shifted by -start along `axis`, and does it end at `end` there? */
 static bool is_part(KCtx *k, const Stage *s, const KExpr *e, int axis, int64_t start,
                     const KExpr *end) {
-    if (e->op != KO_at || at_pred(e) || e->u.tensor->rank != s->out->rank) return false;
+    if (e->op != KO_at || e->u.tensor->rank != s->out->rank) return false;
     for (int i = 0; i < s->out->rank; i++) {
         const KExpr *own = k_var(k, s->axis[i]), *n = s->out->dims[i];
         if (i == axis) {
@@ -79,7 +87,7 @@ static bool is_part(KCtx *k, const Stage *s, const KExpr *e, int axis, int64_t s
         bool is_unit = k_is_value(n, 1) && k_is_value(e->arg[i], 0);
         if (e->u.tensor->dims[i] != n || (e->arg[i] != own && !is_unit)) return false;
     }
-    return true;
+    return holds_within(k, at_pred(e), k_var(k, s->axis[axis]), start, end);
 }
 
 /* select(axis < end0, part0, select(axis < end1, part1, ... partN)) */
