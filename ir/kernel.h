@@ -56,6 +56,7 @@ typedef struct KVar {
     /* KV_SYMBOL only */
     bool computed;      /* found while the model runs (NonZero's count), not given by the caller */
     const KExpr *bound; /* computed: what it is at most, perhaps over other symbols */
+    bool checked; /* computed from data: outside of lo .. hi the run ends with BAD_DATA */
     uint32_t
         slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
 } KVar;
@@ -223,6 +224,8 @@ typedef enum {
                  * `index` ones (NULL: none); leaves with NO_MEMORY when there is none */
     KS_COMMENT, /* text for readers of generated code */
 } KStmtKind;
+
+enum { RETURN_BAD_DIM = 3 }; /* smelt_abi.def's BAD_DIM, for KS_RETURN (codegen asserts it) */
 
 typedef enum {
     LOOP_SERIAL,

@@ -110,7 +110,11 @@ static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
     const Rows *r = user;
     if (e->op != KO_at) return e;
     for (int i = 0; i < r->n_local; i++)
-        if (e->u.tensor == r->local[i]) return k_load(k, r->local_buf[i], k_int(k, 0));
+        if (e->u.tensor == r->local[i]) {
+            const KExpr *zero = k_int(k, 0), *pred = at_pred(e);
+            return pred ? k_load_if(k, r->local_buf[i], zero, pred)
+                        : k_load(k, r->local_buf[i], zero);
+        }
     return e;
 }
 

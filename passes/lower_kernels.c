@@ -35,6 +35,7 @@ typedef struct Lower {
 
 /* Calls of kernels in one model: a code generator takes some 100 KB for each, and no real model has
  * a tenth of this. */
+enum { BAD_DATA = 10 }; /* SMELT_BAD_DATA */
 enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 
 /* ---- calls
@@ -265,6 +266,12 @@ static void let_symbol(Lower *l, KVar *symbol) {
     KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_LET);
     s->var = symbol;
     s->value = k_load(l->k, l->m->size_table, k_int(l->k, symbol->slot));
+    if (!symbol->checked) return;
+    const KExpr *low = k_lt(l->k, s->value, k_int(l->k, symbol->lo));
+    kb_if(&l->entry, k_or(l->k, low, k_lt(l->k, k_int(l->k, symbol->hi), s->value)));
+    kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
+        k_int(l->k, BAD_DATA);
+    kb_end(&l->entry);
 }
 
 static void let_joined_dims(Lower *l, const Node *n) {
@@ -506,7 +513,41 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_sizes; i++) let_symbol(l, s->sizes[i]);
 }
 
+/* ---- what has to hold
+ * --------------------------------------------------------------------------------------- */
+
+typedef struct Known {
+    const Lower *l;
+    bool all;
+} Known;
+
+static void note_unbound(const KExpr *e, void *user) {
+    Known *known = user;
+    if (e->op != KO_var || !e->u.var->computed) return;
+    bool bound = false;
+    for (uint32_t i = 0; i < known->l->bound.n; i++)
+        bound |= known->l->bound.at[i] == e->u.var;
+    known->all &= bound;
+}
+
+/* Tests of what the program requires, as soon as all of its symbols have their values. */
+static void test_required(Lower *l, const DefProgram *p, bool *tested) {
+    for (uint32_t i = 0; i < p->required.n; i++) {
+        Known known = {l, true};
+        if (tested[i]) continue;
+        k_visit(l->k, p->required.at[i], note_unbound, &known);
+        if (!known.all) continue;
+        tested[i] = true;
+        kb_if(&l->entry, k_not(l->k, p->required.at[i]));
+        kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
+            k_int(l->k, RETURN_BAD_DIM);
+        kb_end(&l->entry);
+    }
+}
+
 static void lower_program(Lower *l, DefProgram *p) {
+    bool *tested = arena_array(l->arena, bool, p->required.n + 1);
+    test_required(l, p, tested);
     for (Stage *s = p->first, *end; s; s = end) {
         end = s->next;
         if (s->is_alias) continue;
@@ -518,6 +559,7 @@ static void lower_program(Lower *l, DefProgram *p) {
         } else {
             lower_stage(l, p, s);
         }
+        test_required(l, p, tested);
     }
 }
 
