@@ -175,7 +175,10 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
     }
     if (is_number) return k_int(im->m->k, d->dim_value);
     if (dim_param(d)) return text_dim(im, dim_param(d));
-    return named_dim(im, arena_printf(im->m->arena, "%s_dim%d", input, axis));
+    const KExpr *e = named_dim(im, arena_printf(im->m->arena, "%s_dim%d", input, axis));
+    bool is_zero = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+    if (is_zero && e->op == KO_var) e->u.var->lo = 0; /* it may be meant as it stands */
+    return e;
 }
 
 bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p, Shape *out) {

@@ -79,6 +79,29 @@ static const KExpr *solve_dim(Module *m, const Node *n, Shape in, const KExpr *c
     return NULL;
 }
 
+/* Dims that are read while running may be 0 or -1: e[i] becomes what they mean then. */
+static void resolve_read_dims(Module *m, const Node *n, const KExpr **e, int rank) {
+    KCtx *k = m->k;
+    Shape in = n->in[0]->shape;
+    const KExpr *known = k_int(k, 1), *zero = k_int(k, 0), *one = k_int(k, 1), *open = k_int(k, -1),
+                *total = shape_count(k, in), *n_open = zero, *wanted = one;
+    bool copies = !attr_int(n, "allowzero", 0);
+    for (int i = 0; i < rank; i++) {
+        if (copies && i < in.rank && e[i]->lo <= 0 && e[i]->op != KO_const_i)
+            e[i] = k_select(k, k_eq(k, e[i], zero), in.dims[i], e[i]);
+        const KExpr *is_open = k_eq(k, e[i], open);
+        known = k_mul(k, known, k_select(k, is_open, one, e[i]));
+        n_open = k_add(k, n_open, k_select(k, is_open, one, zero));
+    }
+    const KExpr *rest = k_fdiv(k, total, k_max(k, known, one));
+    for (int i = 0; i < rank; i++) {
+        e[i] = k_select(k, k_eq(k, e[i], open), rest, e[i]);
+        wanted = k_mul(k, wanted, e[i]);
+    }
+    infer_rule(m, n, k_le(k, n_open, one));
+    infer_rule(m, n, k_eq(k, wanted, total));
+}
+
 /* Dims asked for, 0 replaced by the input's; *open is the position of -1 or -1. */
 static bool requested_dims(Module *m, const Node *n, const KExpr **e, int rank, int *open) {
     Shape in = n->in[0]->shape;
@@ -111,6 +134,12 @@ bool reshape_infer(Module *m, Node *n) {
     int rank, open, n_known = 0;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank))
         return false;
+    bool is_read = false;
+    for (int i = 0; i < rank; i++) is_read |= e[i]->lo < 0 && is_computed(m, e[i]);
+    if (is_read) { /* not those of the list, which may be the content of the input */
+        e = arena_copy(m->arena, e, sizeof *e * (size_t)(rank + 1));
+        resolve_read_dims(m, n, e, rank);
+    }
     if (!requested_dims(m, n, e, rank, &open)) return false;
     for (int i = 0; i < rank; i++)
         if (i != open) known[n_known++] = e[i];

@@ -29,6 +29,7 @@ static bool read_size(Module *m, const Node *n, int i, const char *what, const K
     int64_t value;
     if (!infer_expr(m, n, i, size)) return false;
     if (!k_is_int(*size, &value)) {
+        infer_rule(m, n, k_le(m->k, k_int(m->k, 0), *size));
         if ((*size)->lo < 0) *size = k_max(m->k, *size, k_int(m->k, 0));
         return true;
     }

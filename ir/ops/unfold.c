@@ -55,6 +55,7 @@ static bool read_columns(Module *m, const Node *n, Columns *c) {
 static bool are_sizes(Module *m, const Node *n, const KExpr *const *e, int count, const char *what) {
     int64_t v;
     for (int i = 0; i < count; i++) {
+        infer_rule(m, n, k_le(m->k, k_int(m->k, 1), e[i]));
         if (!k_is_int(e[i], &v) || (v >= 1 && v <= INT32_MAX)) continue;
         diag_error(m->diag, n->loc, "%s[%d] is %lld, must be 1 to %d", what, i, (long long)v,
                    INT32_MAX);
@@ -83,6 +84,7 @@ bool col2im_infer(Module *m, Node *n) {
                    (long long)have, (long long)each);
         return false;
     }
+    infer_rule(m, n, k_eq(k, k_fmod(k, rows, kernel), k_int(k, 0)));
     if (!check_dim(m, n, 0, 2, columns, "blocks in the image")) return false;
     out.dims[0] = n->in[0]->shape.dims[0];
     out.dims[1] = k_fdiv(k, rows, kernel);
