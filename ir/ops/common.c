@@ -399,6 +399,15 @@ const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const c
     return k_cast(k, to, e);
 }
 
+const KExpr *lower_quantized(Def *d, DType to, const KExpr *e) {
+    KCtx *k = d->k;
+    int bits = dtype_info[to].bits - dtype_is_signed(to);
+    double top = (double)((1 << bits) - 1), low = dtype_is_signed(to) ? -top - 1 : 0;
+    e = k_max(k, e, k_const_f(k, e->dtype, low)); /* the bound when e is NaN */
+    e = k_min(k, e, k_const_f(k, e->dtype, top));
+    return k_cast(k, to, e);
+}
+
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim) {
     KCtx *k = d->k;
     return k_and(k, k_le(k, k_int(k, 0), i), k_lt(k, i, dim));

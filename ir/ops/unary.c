@@ -6,6 +6,7 @@
  * primitive of kernel IR are rows of a table; the rest is written out in unary_body(). NaN,
  * infinities and signed zeros follow IEEE: where a formula clamps, the operands of min and max are
  * ordered so that a NaN input comes out as NaN. */
+#include "ir/ops/cast_text.h"
 #include "ir/ops/common.h"
 
 #include <string.h>
@@ -212,9 +213,9 @@ bool cast_infer(Module *m, Node *n) {
         diag_error(m->diag, n->loc, "attribute round_mode must be 'up', 'down' or 'nearest'");
         return false;
     }
-    if (to == DT_NONE || to == DT_STR || to == DT_C64 || n->in[0]->dtype == DT_C64) {
-        diag_unsupported(m->diag, n->loc, "cast to %s (TensorProto type %lld) is not supported",
-                         to ? "string" : "this type", (long long)attr_int(n, "to", 0));
+    if (to == DT_NONE || to == DT_C64 || n->in[0]->dtype == DT_C64) {
+        diag_unsupported(m->diag, n->loc, "cast to TensorProto type %lld is not supported",
+                         (long long)attr_int(n, "to", 0));
         return false;
     }
     const Value *x = n->in[0];
@@ -231,6 +232,10 @@ bool cast_infer(Module *m, Node *n) {
 
 void cast_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    if (x->dtype != out->dtype && (x->dtype == DT_STR || out->dtype == DT_STR)) {
+        text_lower_cast(d, x, out);
+        return;
+    }
     Stage *s = def_begin(d, FORM_MAP, out);
     s->movement = s->view = x->dtype == out->dtype;
     const KExpr *e = lower_elem(d, s, x, x->dtype);
