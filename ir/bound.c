@@ -33,13 +33,25 @@ static const KExpr *bound_of_var(KCtx *k, const KExpr *e, Side side, Given *give
     return side == UPPER && v->bound ? bound_of(k, v->bound, UPPER, given) : range_end(k, e, side);
 }
 
+/* No bound at all: it stays one in sums and products. */
+static bool is_infinite(const KExpr *e) {
+    return e->op == KO_const_i && e->u.i == INT64_MAX;
+}
+
+static const KExpr *bound_with(KCtx *k, KOp op, const KExpr *x, const KExpr *y) {
+    bool grows = op == KO_add || op == KO_mul;
+    if (grows && is_infinite(x) && !k_is_value(y, 0)) return x;
+    if (grows && is_infinite(y) && !k_is_value(x, 0)) return y;
+    return k_binary(k, op, x, y);
+}
+
 /* Products and quotients of what is never negative. */
 static const KExpr *bound_of_ratio(KCtx *k, const KExpr *e, Side side, Given *given) {
     const KExpr *a = e->arg[0], *b = e->arg[1];
     Side other = side == UPPER ? LOWER : UPPER;
     if (a->lo < 0 || b->lo < (e->op == KO_mul ? 0 : 1)) return range_end(k, e, side);
     const KExpr *x = bound_of(k, a, side, given), *y = bound_of(k, b, e->op == KO_mul ? side : other, given);
-    return k_binary(k, e->op, x, y);
+    return bound_with(k, e->op, x, y);
 }
 
 static const KExpr *bound_of_remainder(KCtx *k, const KExpr *e, Side side, Given *given) {
@@ -58,7 +70,8 @@ static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side, Given *given) {
     case KO_add:
     case KO_min:
     case KO_max:
-        return k_binary(k, e->op, bound_of(k, e->arg[0], side, given), bound_of(k, e->arg[1], side, given));
+        return bound_with(k, e->op, bound_of(k, e->arg[0], side, given),
+                          bound_of(k, e->arg[1], side, given));
     case KO_sub: return k_sub(k, bound_of(k, e->arg[0], side, given), bound_of(k, e->arg[1], other, given));
     case KO_mul:
     case KO_fdiv:
