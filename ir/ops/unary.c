@@ -204,7 +204,7 @@ void unary_lower(Def *d, const Node *n) {
 
 bool cast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0));
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE | CLASS_STRING)) return false;
     if (!node_attr(n, "to")) {
         diag_error(m->diag, n->loc, "attribute to is missing");
         return false;
