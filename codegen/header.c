@@ -211,10 +211,13 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");
     print_foreign(out, a, m, o);
-    strbuf_printf(out, "int %s_run(", m->name);
-    header_parameters(out, m, api, o);
+    if (api->has_typed_call) {
+        strbuf_printf(out, "int %s_run(", m->name);
+        header_parameters(out, m, api, o);
+        strbuf_add(out, ");\n\n");
+    }
     strbuf_printf(out,
-                  ");\n\n/* Names, types, symbols and the generic call: see smelt.h. */\n"
+                  "/* Names, types, symbols and the generic call: see smelt.h. */\n"
                   "extern const smelt_model %s_model;\n\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n",
                   m->name);
 }

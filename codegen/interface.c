@@ -5,8 +5,8 @@
 
 #include "ir/support/map.h"
 
-uint32_t api_element_bytes(DType t) {
-    return (uint32_t)dtype_bytes(t);
+uint32_t api_element_bytes(DType t, const Target *target) {
+    return t == DT_STR ? 2 * (uint32_t)target->pointer_bytes : (uint32_t)dtype_bytes(t);
 }
 
 /* Models with less work than this test only what can be tested fast: CPUID takes microseconds in
@@ -140,9 +140,11 @@ static uint64_t times(uint64_t a, uint64_t b) {
     return __builtin_mul_overflow(a, b, &r) ? UINT64_MAX : r;
 }
 
-static void describe(Arena *a, const Api *api, const KIo *io, ApiTensor *t) {
-    *t = (ApiTensor){.io = io, .dims = arena_array(a, int64_t, io->rank + 1)};
-    t->max_bytes = api_element_bytes(io->dtype);
+static void describe(Arena *a, const Api *api, const Target *target, const KIo *io, ApiTensor *t) {
+    *t = (ApiTensor){.io = io,
+                     .dims = arena_array(a, int64_t, io->rank + 1),
+                     .is_allocated = io->buf && io->buf->mem == MEM_HEAP};
+    t->max_bytes = api_element_bytes(io->dtype, target);
     for (int d = 0; d < io->rank; d++) {
         int64_t n = 0;
         if (k_is_int(io->dims[d], &n)) {
@@ -231,8 +233,8 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     find_symbols(a, m, api);
     api->inputs = arena_array(a, ApiTensor, m->n_inputs + 1);
     api->outputs = arena_array(a, ApiTensor, m->n_outputs + 1);
-    for (uint32_t i = 0; i < m->n_inputs; i++) describe(a, api, &m->inputs[i], &api->inputs[i]);
-    for (uint32_t i = 0; i < m->n_outputs; i++) describe(a, api, &m->outputs[i], &api->outputs[i]);
+    for (uint32_t i = 0; i < m->n_inputs; i++) describe(a, api, t, &m->inputs[i], &api->inputs[i]);
+    for (uint32_t i = 0; i < m->n_outputs; i++) describe(a, api, t, &m->outputs[i], &api->outputs[i]);
     name_parameters(a, m, api);
     int64_t lo = 0, hi = 0;
     if (m->arena_bytes) k_range(m->arena_bytes, &lo, &hi);
@@ -249,6 +251,7 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     api->cpu_features = list_features(a, t);
     api->cpu_check = choose_check(t, api, m);
     api->node_macs = count_macs(a, m);
+    api->has_typed_call = !m->n_heap;
     return api;
 }
 
@@ -267,9 +270,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
     int before = diag_n_errors(d);
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
         const ApiTensor *t = i < m->n_inputs ? &api->inputs[i] : &api->outputs[i - m->n_inputs];
-        if (t->io->dtype == DT_STR)
-            diag_unsupported(d, SRC_NOWHERE, "tensor '%s': strings cannot be compiled yet",
-                             t->io->name);
+        if (t->is_allocated) continue;
         if (!has_bound(api, t) ||
             (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);

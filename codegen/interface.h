@@ -10,6 +10,7 @@
 
 enum { API_ARGUMENT, API_DERIVED, API_DATA }; /* smelt_symbol.kind */
 enum { ARENA_ALIGN = 64 };
+enum { TENSOR_ALLOCATED = 1 }; /* smelt_tensor_info.flags */
 
 typedef struct ApiSymbol {
     const char *name; /* of the model, or the expression's text; unescaped */
@@ -25,6 +26,7 @@ typedef struct ApiTensor {
     int64_t *dims;
     uint64_t max_bytes; /* UINT64_MAX where that does not fit */
     bool has_symbols;   /* some dim is not fixed */
+    bool is_allocated;  /* an output whose memory comes from the allocation hook */
     bool has_data_dims; /* the typed call gets an array for its dims */
 } ApiTensor;
 
@@ -48,6 +50,7 @@ struct Api {
     uint64_t model_hash;      /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
     CpuCheck cpu_check;
+    bool has_typed_call; /* nothing needs the allocation hook */
     uint64_t *node_macs; /* smelt_node.macs, one for each of KModule.nodes */
 };
 
@@ -58,7 +61,7 @@ Api *api_create(Arena *a, const KModule *m, const Target *t);
 const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n);
 bool api_check(const Api *api, const KModule *m, Diag *d);
 /* Bytes of a tensor's element as the caller sees it. */
-uint32_t api_element_bytes(DType t);
+uint32_t api_element_bytes(DType t, const Target *target);
 /* Number of floating-point operations of one run, as the kernels estimate it. */
 double api_flops(const KModule *m);
 

@@ -4,12 +4,6 @@
 
 #include "driver/driver.h"
 
-static int list_ops(void) {
-    for (int i = 1; i < OP_COUNT; i++)
-        printf("%s%s%s\n", op_info[i].domain, *op_info[i].domain ? "." : "", op_info[i].name);
-    return STATUS_GOOD;
-}
-
 static int list_passes(void) {
     static const char *const levels[] = {[LEVEL_GRAPH] = "graph",
                                          [LEVEL_DEF] = "def",
@@ -30,7 +24,10 @@ static int list_targets(void) {
 }
 
 int command_list(const Options *o) {
-    if (!strcmp(o->list, "ops")) return list_ops();
+    if (!strcmp(o->list, "ops")) {
+        frontend_list_ops(stdout);
+        return STATUS_GOOD;
+    }
     if (!strcmp(o->list, "passes")) return list_passes();
     if (!strcmp(o->list, "targets")) return list_targets();
     options_list();

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -14,6 +15,23 @@ static double element(const HostTensor *t, uint64_t i) {
     return value_const_float(&v, (int64_t)i);
 }
 
+/* ONE, "two", ... */
+static void show_strings(StrBuf *line, const HostTensor *t) {
+    const HostString *s = t->data;
+    uint64_t n = t->n_bytes / sizeof *s;
+    for (uint64_t i = 0; i < n && i < SHOWN; i++) {
+        char *text = xmalloc(s[i].n_bytes + 1);
+        if (s[i].n_bytes) memcpy(text, s[i].bytes, s[i].n_bytes);
+        text[s[i].n_bytes] = 0;
+        strbuf_printf(line, "%s\"", i ? ", " : "");
+        strbuf_escaped(line, text, ESC_TERMINAL);
+        strbuf_add(line, "\"");
+        free(text);
+    }
+    strbuf_add(line, n > SHOWN ? ", ...}" : "}");
+    puts(strbuf_text(line));
+}
+
 /* "prob: f32[1, 1000] {0.1, 0.2, ...} least 0 most 0.9" */
 static void show(const HostTensor *t) {
     StrBuf line = {0};
@@ -21,7 +39,12 @@ static void show(const HostTensor *t) {
     strbuf_printf(&line, ": %s[", dtype_info[t->dtype].name);
     for (int i = 0; i < t->rank; i++) strbuf_printf(&line, "%s%" PRId64, i ? ", " : "", t->dims[i]);
     strbuf_add(&line, "] {");
-    uint64_t n = t->dtype == DT_STR ? 0 : t->n_bytes / (uint64_t)dtype_bytes(t->dtype);
+    if (t->dtype == DT_STR) {
+        show_strings(&line, t);
+        strbuf_free(&line);
+        return;
+    }
+    uint64_t n = t->n_bytes / (uint64_t)dtype_bytes(t->dtype);
     for (uint64_t i = 0; i < n && i < SHOWN; i++)
         strbuf_printf(&line, "%s%.6g", i ? ", " : "", element(t, i));
     strbuf_add(&line, n > SHOWN ? ", ...}" : "}");

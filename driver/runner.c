@@ -266,8 +266,14 @@ static uint64_t next_random(uint64_t *state) {
  */
 static void fill_random(HostTensor *t, uint64_t *state) {
     int width = dtype_bytes(t->dtype);
+    static const char *const words[] = {"", "a", "Bc", "def", "GHI jk", "0", "1.5", "x,y"};
     for (uint64_t i = 0; i < t->n_bytes / (uint64_t)width; i++) {
         uint64_t bits = next_random(state);
+        if (t->dtype == DT_STR) {
+            const char *word = words[bits & 7];
+            ((HostString *)t->data)[i] = (HostString){word, strlen(word)};
+            continue;
+        }
         double v = (double)(int64_t)(bits >> 11) / (double)(INT64_C(1) << 52) - 1;
         char *at = (char *)t->data + i * (uint64_t)width;
         if (t->dtype == DT_F32)
@@ -278,6 +284,8 @@ static void fill_random(HostTensor *t, uint64_t *state) {
             memcpy(at, &(uint16_t){(uint16_t)(0x3000 | (bits & 0x8fff))}, 2); /* 1/8 .. 4 */
         else if (t->dtype == DT_BF16)
             memcpy(at, &(uint16_t){(uint16_t)(0x3e00 | (bits & 0x81ff))}, 2); /* 1/8 .. 2 */
+        else if (dtype_info[t->dtype].bits < 8)
+            dtype_unpack(t->dtype, &(uint8_t){(uint8_t)bits}, 1, (uint8_t *)at);
         else if (width == 1 && t->dtype != DT_BOOL)
             *at = (char)bits;
         else
@@ -310,6 +318,7 @@ static bool allocate(Runner *r) {
         fill_random(t, &state);
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
+        if (r->km->outputs[i].buf->mem == MEM_HEAP) continue; /* the run gives it */
         if (!shape_tensor(r, &r->km->outputs[i], true, &r->out[i])) return false;
         r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }
@@ -334,7 +343,21 @@ bool runner_bind(Runner *r) {
 /* ---- running
  * --------------------------------------------------------------------------------------- */
 
-static int run_model(Runner *r, const void *const *in, void **out, const smelt_hooks *hooks) {
+static void *take_memory(void *heap, size_t n_bytes) {
+    (void)heap;
+    return malloc(n_bytes);
+}
+
+static void free_memory(void *heap, void *memory) {
+    (void)heap;
+    free(memory);
+}
+
+static int run_model(Runner *r, const void *const *in, void **out, const smelt_hooks *given) {
+    smelt_hooks hooks = {.struct_size = sizeof hooks};
+    if (given) hooks = *given;
+    hooks.alloc = take_memory;
+    hooks.free = free_memory;
     smelt_call call = {.struct_size = sizeof call,
                        .n_inputs = r->model->n_inputs,
                        .n_outputs = r->model->n_outputs,
@@ -344,18 +367,30 @@ static int run_model(Runner *r, const void *const *in, void **out, const smelt_h
                        .symbols = r->symbols,
                        .arena = r->arena,
                        .arena_bytes = r->arena_bytes,
-                       .hooks = hooks,
+                       .hooks = given || r->km->n_heap ? &hooks : NULL,
                        .weights = r->weights ? smelt_weights_data(r->weights) : NULL};
     return r->model->run(&call);
+}
+
+/* The outputs' memory is what the run left there. */
+static int leave(Runner *r, void *const *out, int status) {
+    for (uint32_t i = 0; i < r->km->n_outputs; i++) r->out[i].data = out[i];
+    return status;
 }
 
 int runner_run(Runner *r, const smelt_hooks *hooks) {
     const void **in = r->in_data;
     void **out = r->out_data;
     for (uint32_t i = 0; i < r->km->n_inputs; i++) in[i] = r->in[i].data;
-    for (uint32_t i = 0; i < r->km->n_outputs; i++) out[i] = r->out[i].data;
-    if (r->model) return run_model(r, in, out, hooks);
-    InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols};
+    for (uint32_t i = 0; i < r->km->n_outputs; i++) {
+        if (r->km->outputs[i].buf->mem == MEM_HEAP) {
+            free(r->out[i].data);
+            r->out[i].data = NULL;
+        }
+        out[i] = r->out[i].data;
+    }
+    if (r->model) return leave(r, out, run_model(r, in, out, hooks));
+    InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols, arena_of(r)};
     return (int)interpret_module(r->km, &call);
 }
 

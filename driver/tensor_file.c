@@ -32,7 +32,39 @@ static bool take_field(HostTensor *t, const void *field, size_t n, size_t width)
     return true;
 }
 
+/* Complex numbers are two entries each. */
+static bool take_pairs(HostTensor *t, const float *field, size_t n) {
+    if (n * sizeof *field != t->n_bytes) return false;
+    memcpy(t->data, field, n * sizeof *field);
+    return true;
+}
+
+/* Entries that are bytes of packed elements; their upper bits say nothing. */
+static bool take_packed(HostTensor *t, const int32_t *field, size_t n) {
+    if (n != dtype_packed_bytes(t->dtype, t->n_bytes)) return false;
+    uint8_t *bytes = xmalloc(n);
+    for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)field[i];
+    dtype_unpack(t->dtype, bytes, t->n_bytes, t->data);
+    free(bytes);
+    return true;
+}
+
+static bool take_strings(Arena *a, HostTensor *t, const Onnx__TensorProto *p) {
+    uint64_t n = t->n_bytes / sizeof(HostString);
+    HostString *s = t->data;
+    if (p->n_string_data != n || (p->has_raw_data && p->raw_data.len)) return false;
+    for (uint64_t i = 0; i < n; i++)
+        s[i] = (HostString){arena_copy(a, p->string_data[i].data, p->string_data[i].len),
+                            p->string_data[i].len};
+    return true;
+}
+
 static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
+    if (p->has_raw_data && dtype_info[t->dtype].bits < 8) {
+        if (p->raw_data.len != dtype_packed_bytes(t->dtype, t->n_bytes)) return false;
+        dtype_unpack(t->dtype, p->raw_data.data, t->n_bytes, t->data);
+        return true;
+    }
     if (p->has_raw_data) {
         if (p->raw_data.len != t->n_bytes) return false;
         if (t->n_bytes) memcpy(t->data, p->raw_data.data, t->n_bytes);
@@ -45,6 +77,12 @@ static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
     case DT_I64: return take_field(t, p->int64_data, p->n_int64_data, sizeof(int64_t));
     case DT_U32:
     case DT_U64: return take_field(t, p->uint64_data, p->n_uint64_data, sizeof(uint64_t));
+    case DT_C64: return take_pairs(t, p->float_data, p->n_float_data);
+    case DT_I2:
+    case DT_I4:
+    case DT_U2:
+    case DT_U4:
+    case DT_F4E2M1: return take_packed(t, p->int32_data, p->n_int32_data);
     default: return take_field(t, p->int32_data, p->n_int32_data, sizeof(int32_t));
     }
 }
@@ -53,7 +91,7 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
                     Diag *d) {
     *t = (HostTensor){.name = arena_strdup(a, p->name ? p->name : ""),
                       .dtype = dtype_from_onnx(p->data_type)};
-    if (t->dtype == DT_NONE || t->dtype == DT_STR) {
+    if (t->dtype == DT_NONE) {
         diag_unsupported(d, in_file(path), "holds elements of type %d, which smelt does not read",
                          (int)p->data_type);
         return false;
@@ -68,14 +106,17 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
         diag_error(d, in_file(path), "has bad dims");
         return false;
     }
-    size_t there = p->raw_data.len / (size_t)dtype_bytes(t->dtype) + p->n_float_data +
-                   p->n_double_data + p->n_int32_data + p->n_int64_data + p->n_uint64_data;
+    bool is_packed = dtype_info[t->dtype].bits < 8;
+    size_t entries = p->n_float_data + p->n_double_data + p->n_int32_data + p->n_int64_data +
+                     p->n_uint64_data + p->n_string_data;
+    size_t there = is_packed ? (p->raw_data.len + entries) * 8 / (size_t)dtype_info[t->dtype].bits
+                             : p->raw_data.len / (size_t)dtype_bytes(t->dtype) + entries;
     if (there < t->n_bytes / (uint64_t)dtype_bytes(t->dtype)) {
         diag_error(d, in_file(path), "holds fewer elements than its dims ask for");
         return false;
     }
     t->data = arena_alloc(a, t->n_bytes ? t->n_bytes : 1);
-    if (take_data(t, p)) return true;
+    if (t->dtype == DT_STR ? take_strings(a, t, p) : take_data(t, p)) return true;
     diag_error(d, in_file(path), "does not hold as many elements as its dims ask for");
     return false;
 }
@@ -100,15 +141,38 @@ void pb_write(Output *o, const HostTensor *t) {
     p.has_data_type = true;
     p.data_type = dtype_info[t->dtype].onnx;
     p.name = (char *)t->name;
+    ProtobufCBinaryData *strings = NULL;
+    if (t->dtype == DT_STR) {
+        const HostString *s = t->data;
+        p.n_string_data = t->n_bytes / sizeof *s;
+        p.string_data = strings = xmalloc(sizeof *strings * (p.n_string_data + 1));
+        for (size_t i = 0; i < p.n_string_data; i++)
+            strings[i] = (ProtobufCBinaryData){s[i].n_bytes, (uint8_t *)(uintptr_t)s[i].bytes};
+    }
     uint8_t *head = xmalloc(onnx__tensor_proto__get_packed_size(&p) + 16);
     size_t n = onnx__tensor_proto__pack(&p, head);
+    free(strings);
+    if (t->dtype == DT_STR) {
+        output_write(o, head, n);
+        free(head);
+        return;
+    }
+    bool is_packed = dtype_info[t->dtype].bits < 8;
+    uint64_t n_bytes = is_packed ? dtype_packed_bytes(t->dtype, t->n_bytes) : t->n_bytes;
     head[n++] = 9 << 3 | 2;
-    for (uint64_t length = t->n_bytes;; length >>= 7) {
+    for (uint64_t length = n_bytes;; length >>= 7) {
         head[n++] = (uint8_t)((length & 127) | (length > 127) << 7);
         if (length <= 127) break;
     }
     output_write(o, head, n);
-    output_write(o, t->data, t->n_bytes);
+    if (!is_packed) {
+        output_write(o, t->data, n_bytes);
+    } else {
+        uint8_t *packed = xmalloc((size_t)n_bytes);
+        dtype_pack(t->dtype, t->data, t->n_bytes, packed);
+        output_write(o, packed, n_bytes);
+        free(packed);
+    }
     free(head);
 }
 

@@ -8,6 +8,12 @@
 #include "codegen/output.h"
 #include "ir/graph.h"
 
+/* An element of a string tensor, as compiled models have it. */
+typedef struct HostString {
+    const char *bytes;
+    size_t n_bytes;
+} HostString;
+
 typedef struct HostTensor {
     const char *name; /* of the tensor in the model, or in the file ("" when it has none) */
     DType dtype;

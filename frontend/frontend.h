@@ -42,6 +42,9 @@ Module *frontend_import_onnx_bytes(const char *name, const void *bytes, size_t n
                                    const ImportOptions *o, const Target *t, Diag *d);
 /* False, with a message, when the model's file changed its size while it was in use. */
 bool frontend_is_intact(const Module *m, Diag *d);
+/* The operators that models may have, a line each: domain, name, and every opset since which it has
+ * a form of its own that is read; a version in between is read in the form before it. */
+void frontend_list_ops(FILE *out);
 /* Writes the module, as far as it has come through graph passes, as an ONNX model. False when the
  * file could not be written; opening, closing and renaming it are the caller's. */
 bool frontend_write_onnx(const Module *m, FILE *out);

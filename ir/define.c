@@ -29,12 +29,48 @@ static DefProgram *program_root(DefProgram *p) {
     return p;
 }
 
+/* A constant tensor of rank 1 beside the graph's. */
+static KTensor *add_table(DefProgram *root, const char *name, DType t, const void *data,
+                          int64_t count) {
+    const KExpr *dim = k_int(root->m->k, count);
+    KTensor *x = program_add_tensor(root, name, t, 1, &dim);
+    x->data = data;
+    x->data_bytes = (uint64_t)count * (uint64_t)dtype_bytes(t);
+    return x;
+}
+
+/* t = the strings of packed data (strings.c), made of two tables where they are read. */
+static void define_strings(DefProgram *root, KTensor *t, const void *data, const Node *node) {
+    KCtx *k = root->m->k;
+    int64_t n = 0;
+    bool is_fixed = k_is_int(tensor_n_elems(k, t), &n);
+    BUG_IF(!is_fixed, "constant strings '%s' have no fixed number", t->name);
+    int64_t n_text = (int64_t)strings_bytes(data, n) - 8 * (n + 1);
+    const char *end_table = arena_copy(root->arena, data, 8 * (size_t)(n + 1));
+    KTensor *ends = add_table(root, "ends", DT_I64, end_table, n + 1);
+    KTensor *text = add_table(root, "text", DT_U8, (const char *)data + 8 * (n + 1), n_text);
+    Stage *s = program_add_stage(root, root->first, FORM_MAP, t, node);
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < t->rank; i++)
+        index[i] = k_is_value(t->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    const KExpr *flat = def_flatten(k, index, t->dims, t->rank);
+    const KExpr *next = k_add(k, flat, k_int(k, 1));
+    const KExpr *from = k_at(k, ends, &flat, 1), *to = k_at(k, ends, &next, 1);
+    s->body = k_str_of(k, k_at(k, text, &from, 1), k_sub(k, to, from));
+}
+
 KTensor *program_tensor(DefProgram *p, Value *v) {
     if (v->tensor) return v->tensor;
     BUG_IF(!v->data && v->def, "value '%s' is used before its definition", v->name);
     KTensor *t = program_add_tensor(v->data ? program_root(p) : p, v->name, v->dtype, v->shape.rank,
                                     v->shape.dims);
     t->value = v;
+    if (v->data && v->dtype == DT_STR) {
+        const Node *user = v->users.n ? v->users.at[0] : p->m->main->first;
+        define_strings(program_root(p), t, v->data, user);
+        v->tensor = t;
+        return t;
+    }
     t->data = v->data;
     t->data_bytes = v->data_bytes;
     v->tensor = t;
@@ -61,11 +97,16 @@ KTensor *def_temp(Def *d, const char *name, DType t, int rank, const KExpr *cons
 }
 
 static KTensor *table_new(Def *d, const char *name, DType t, void *data, int64_t count) {
+    return add_table(program_root(d->p), name, t, data, count);
+}
+
+KTensor *def_strings(Def *d, const char *name, const ConstString *s, int64_t count) {
+    DefProgram *root = program_root(d->p);
     const KExpr *dim = k_int(d->k, count);
-    KTensor *x = program_add_tensor(program_root(d->p), name, t, 1, &dim);
-    x->data = data;
-    x->data_bytes = (uint64_t)count * (uint64_t)dtype_bytes(t);
-    return x;
+    KTensor *t = program_add_tensor(root, name, DT_STR, 1, &dim);
+    uint64_t n_bytes;
+    define_strings(root, t, strings_pack(d->arena, s, count, &n_bytes), d->node);
+    return t;
 }
 
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count) {
@@ -85,6 +126,18 @@ KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, in
     float *data = arena_array(d->arena, float, count);
     for (int64_t i = 0; i < count; i++) data[i] = (float)v[i];
     return table_new(d, name, t, data, count);
+}
+
+void def_shape_table(Def *d, KTensor *table, const int64_t *dims, int rank) {
+    int64_t count = 1;
+    table->rank = rank;
+    table->dims = arena_array(d->arena, const KExpr *, rank);
+    for (int i = 0; i < rank; i++) {
+        table->dims[i] = k_int(d->k, dims[i]);
+        count *= dims[i];
+    }
+    BUG_IF((uint64_t)count * (uint64_t)dtype_bytes(table->dtype) != table->data_bytes,
+           "a table of %lld elements", (long long)count);
 }
 
 /* ---- stages
@@ -270,6 +323,7 @@ static const KExpr *constant_element(KCtx *k, const KTensor *t, int64_t flat) {
     case DK_SINT:
     case DK_UINT:
     case DK_BOOL:
+    case DK_CODE:
         memcpy(&v, p, (size_t)dtype_bytes(t->dtype)); /* k_const_i extends the sign */
         return k_const_i(k, t->dtype, v);
     default: return NULL;

@@ -125,6 +125,7 @@ struct DefProgram {
     Stage *first, *last;
     VEC(KTensor *) tensors;         /* of this program only */
     VEC(KTensor *) inputs, outputs; /* in the graph's order */
+    VEC(const KExpr *) required;    /* what has to hold of the symbols: bools */
     uint32_t n_stages;
 };
 
@@ -181,6 +182,11 @@ void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int ran
 /* A constant table for a definition: count elements of dtype t, rank 1 (values rounded to t). */
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);
 KTensor *def_table_floats(Def *d, const char *name, DType t, const double *v, int64_t count);
+/* Gives a table these constant dims instead of its one; their product is its length. */
+void def_shape_table(Def *d, KTensor *table, const int64_t *dims, int rank);
+
+/* A constant list of strings; the bytes are copied. */
+KTensor *def_strings(Def *d, const char *name, const ConstString *s, int64_t count);
 
 /* The tensor that stands for a graph value in program p (or in an enclosing one). */
 KTensor *program_tensor(DefProgram *p, Value *v);
@@ -191,6 +197,9 @@ KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank,
 Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node);
 
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
+/* Fills `required` of p and of the programs below it: what must hold so that all reads stay inside
+ * their tensors. Before anything is fused. */
+void program_require_bounds(DefProgram *p);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies. */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);

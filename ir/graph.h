@@ -200,6 +200,20 @@ bool value_has_content(const Value *v);
 bool value_ints(Module *m, const Value *v, int64_t *out, int cap,
                 int *n); /* all constant: copies them */
 
+/* Constant strings: see strings.c for how they lie in data. */
+typedef struct ConstString {
+    const char *bytes; /* not ended by a zero */
+    uint64_t n_bytes;
+} ConstString;
+/* A constant of as many strings as the shape has elements; the bytes are copied. */
+Value *graph_const_strings(Graph *g, const char *name, Shape shape, const ConstString *s);
+/* i-th element of a constant string tensor. */
+ConstString value_const_string(const Value *v, int64_t i);
+/* The same for bare data of n strings: packing, all of its bytes, element i. */
+const void *strings_pack(Arena *a, const ConstString *s, int64_t n, uint64_t *n_bytes);
+uint64_t strings_bytes(const void *data, int64_t n);
+ConstString strings_get(const void *data, int64_t n, int64_t i);
+
 /* Attributes. The getters return the default when the attribute is absent. */
 const Attr *node_attr(const Node *n, const char *name);
 int64_t attr_int(const Node *n, const char *name, int64_t otherwise);
@@ -229,6 +243,9 @@ const KExpr *shape_count(KCtx *k, Shape s); /* product of dims */
 bool shape_count_int(Shape s, int64_t *n);  /* constant product, overflow-safe */
 int64_t shape_max_count(Shape s); /* product of the dims' upper bounds; INT64_MAX when unbounded */
 bool shape_equal(Shape a, Shape b);
+/* The length of an axis that two tensors share: of a constant and a symbol the constant, with which
+ * kernels are fastest. */
+const KExpr *dim_shared(const KExpr *a, const KExpr *b);
 /* numpy broadcasting; false when two constant dims clash. Two different symbols are assumed equal
  * to the first (checked by nobody: ONNX requires it). */
 bool shape_broadcast(KCtx *k, Shape a, Shape b, Shape *out);

@@ -79,6 +79,17 @@ static float float_of(uint32_t b) {
     return f;
 }
 
+/* A string in memory, as the compiled models have it. */
+typedef struct Text {
+    const char *bytes;
+    size_t n_bytes;
+} Text;
+
+static uint64_t byte_of(const Reg *s, int64_t i) {
+    bool inside = i >= 0 && (uint64_t)i < s[1].u;
+    return inside ? ((const uint8_t *)(uintptr_t)s[0].u)[i] : 0;
+}
+
 _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char *what,
                                     uint64_t at) {
     const CodeBuf *b = &m->code->bufs[ins->b];
@@ -149,6 +160,23 @@ _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char
         break;                                                                                     \
     }
 
+enum { NO_MEMORY = 8 }; /* SMELT_NO_MEMORY */
+
+/* The heap buffer's slot gets new memory. */
+static bool reserve(Machine *m, const Ins *p) {
+    Slot *s = &m->slot[p->b];
+    int64_t n = m->reg[p->a].i, keep = m->reg[p->c].i, width = dtype_bytes(m->code->bufs[p->b].buf->dtype);
+    BUG_IF(keep < 0 || keep > s->n || keep > n, "kernel %s: %lld elements of %s cannot be kept",
+           m->code->name, (long long)keep, m->code->bufs[p->b].buf->name);
+    uint8_t *memory = n < 0 || n > INT64_MAX / 64 ? NULL : malloc((size_t)(n * width + 1));
+    if (!memory) return false;
+    memset(memory, 0xff, (size_t)(n * width));
+    if (keep) memcpy(memory, s->base, (size_t)(keep * width));
+    free(s->base);
+    *s = (Slot){memory, n};
+    return true;
+}
+
 /* The status of a return, or 0. */
 static int64_t run(Machine *m) {
     Reg *r = m->reg;
@@ -210,6 +238,42 @@ static int64_t run(Machine *m) {
     case IN_store_at_##T: STORE(T, ctype, field, to, r[p->a].u + r[p->c].u)
             FOR_STORED_TYPES(X)
 #undef X
+        case IN_str_load_if:
+            if (!r[p->c].u) {
+                r[p->d].u = r[p->d + 1].u = 0;
+                break;
+            }
+            /* fall through */
+        case IN_str_load: {
+            if (r[p->a].u >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "load", r[p->a].u);
+            Text t;
+            memcpy(&t, slot[p->b].base + r[p->a].u * sizeof t, sizeof t);
+            r[p->d].u = (uintptr_t)t.bytes;
+            r[p->d + 1].u = t.n_bytes;
+            break;
+        }
+        case IN_str_store: {
+            if (r[p->a].u >= (uint64_t)slot[p->b].n) out_of_bounds(m, p, "store", r[p->a].u);
+            Text t = {(const char *)(uintptr_t)r[p->d].u, r[p->d + 1].u};
+            memcpy(slot[p->b].base + r[p->a].u * sizeof t, &t, sizeof t);
+            break;
+        }
+        case IN_str_byte: r[p->d].u = byte_of(&r[p->a], r[p->b].i); break;
+        case IN_str_sub: {
+            uint64_t from = r[p->b].u, n = r[p->c].u, whole = r[p->a + 1].u;
+            BUG_IF(from > whole || n > whole - from, "kernel %s: a substring is outside",
+                   m->code->name);
+            r[p->d].u = r[p->a].u + from;
+            r[p->d + 1].u = n;
+            break;
+        }
+        case IN_str_of: {
+            uint64_t from = r[p->a].u, n = r[p->c].u, whole = (uint64_t)slot[p->b].n;
+            if (n && (from > whole || n > whole - from)) out_of_bounds(m, p, "string", from);
+            r[p->d].u = (uintptr_t)slot[p->b].base + from;
+            r[p->d + 1].u = n;
+            break;
+        }
         case IN_move: r[p->d] = r[p->a]; break;
         case IN_select: r[p->d] = r[p->a].u ? r[p->b] : r[p->c]; break;
         case IN_dot4:
@@ -262,6 +326,9 @@ static int64_t run(Machine *m) {
                    (size_t)b->local_elems * (size_t)dtype_bytes(b->buf->dtype));
             break;
         }
+        case IN_reserve:
+            if (!reserve(m, p)) return NO_MEMORY;
+            break;
         case IN_call: m->call(m, &m->code->calls[p->a]); break;
         case IN_return: return r[p->a].i;
         case IN_COUNT: BUG("damaged code");
@@ -363,10 +430,31 @@ static int64_t known_value(const Program *p, const KExpr *e) {
                            p->m->n_symbols);
 }
 
+static Slot bind_buffer(const Program *p, const KBuf *b);
+
+/* After the run: the sizes that it found are known. */
+static int64_t run_value(const Program *p, const KExpr *e) {
+    const KModule *m = p->m;
+    uint32_t n = m->n_symbols + m->n_sizes;
+    KVar **var = arena_array(p->arena, KVar *, n + 1);
+    int64_t *value = arena_array(p->arena, int64_t, n + 1);
+    Slot table = m->size_table ? bind_buffer(p, m->size_table) : (Slot){0};
+    for (uint32_t i = 0; i < n; i++) {
+        bool found = i >= m->n_symbols;
+        var[i] = found ? m->sizes[i - m->n_symbols] : m->symbols[i];
+        if (found)
+            memcpy(&value[i], table.base + 8 * (i - m->n_symbols), 8);
+        else
+            value[i] = p->call->symbols[i];
+    }
+    return interpret_index(e, var, value, n);
+}
+
 static Slot bind_buffer(const Program *p, const KBuf *b) {
-    int64_t n = known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
+    int64_t n = b->mem == MEM_HEAP ? 0 : known_value(p, b->n_elems), bytes = dtype_bytes(b->dtype);
     switch (b->mem) {
     case MEM_INPUT: return (Slot){(uint8_t *)(uintptr_t)p->call->inputs[b->index], n};
+    case MEM_HEAP: return (Slot){NULL, 0};
     case MEM_OUTPUT: return (Slot){p->call->outputs[b->index], n};
     case MEM_CONST: return (Slot){(uint8_t *)(uintptr_t)b->data, n};
     case MEM_ARENA: {
@@ -378,6 +466,28 @@ static Slot bind_buffer(const Program *p, const KBuf *b) {
     }
     default: BUG("the entry uses %s, which is no buffer of a program", b->name);
     }
+}
+
+/* The bytes of string outputs move out of what is about to go. */
+static void keep_text(const Program *p, Arena *to) {
+    const KModule *m = p->m;
+    for (uint32_t i = 0; to && i < m->n_outputs; i++) {
+        if (m->outputs[i].dtype != DT_STR) continue;
+        int64_t n = 1;
+        for (int a = 0; a < m->outputs[i].rank; a++) n *= run_value(p, m->outputs[i].dims[a]);
+        Text *t = p->call->outputs[i];
+        for (int64_t k = 0; k < n; k++) t[k].bytes = arena_copy(to, t[k].bytes, t[k].n_bytes);
+    }
+}
+
+/* Gives the caller the memory of an output. */
+static bool hand_out(const Program *p, const KBuf *b, const Slot *s, int64_t status) {
+    for (uint32_t i = 0; i < p->m->n_outputs && !status; i++) {
+        if (p->m->outputs[i].buf != b) continue;
+        p->call->outputs[i] = s->base;
+        return true;
+    }
+    return false;
 }
 
 int64_t interpret_module(const KModule *m, const InterpretCall *call) {
@@ -403,6 +513,10 @@ int64_t interpret_module(const KModule *m, const InterpretCall *call) {
         Slot table = bind_buffer(&p, m->size_table);
         memcpy(call->sizes, table.base, m->n_sizes * sizeof *call->sizes);
     }
+    if (!status) keep_text(&p, call->text);
+    for (uint32_t i = 0; i < code->n_bufs; i++)
+        if (code->bufs[i].buf->mem == MEM_HEAP && !hand_out(&p, code->bufs[i].buf, &slot[i], status))
+            free(slot[i].base);
     arena_destroy(a);
     return status;
 }

@@ -30,9 +30,10 @@ int64_t interpret_index(const KExpr *e, KVar *const *var, const int64_t *value, 
 /* Data of a whole program's run. */
 typedef struct InterpretCall {
     const void *const *inputs; /* dense, in the model's order */
-    void *const *outputs;
+    void **outputs; /* those on the heap receive memory of malloc when the status is 0 */
     const int64_t *symbols; /* values of KModule.symbols */
     int64_t *sizes;         /* receives the values of KModule.sizes; may be NULL */
+    Arena *text; /* where the bytes of string outputs are copied to; NULL: no output is of strings */
 } InterpretCall;
 
 /* Runs the entry with an arena of its own; the status it leaves with (0: good). */

@@ -1,7 +1,8 @@
 /* Internal to interpret*.c: the register code.
  *
  * A register is 64 bits. Integers lie in it sign- or zero-extended from their width, f16 and bf16
- * as floats. Where it matters, an instruction on integers has the number of bits to cut in `shift`.
+ * as floats. A string takes two registers in a row: the address of its bytes, then their number.
+ * Where it matters, an instruction on integers has the number of bits to cut in `shift`.
  * The _at forms of load and store add the registers a and c to get the index. */
 #ifndef SMELT_IR_INTERPRET_CODE_H
 #define SMELT_IR_INTERPRET_CODE_H
@@ -74,6 +75,12 @@ typedef enum InsOp {
     IN_cook_F,
     IN_cook_F16,
     IN_cook_BF16,   /* and back */
+    IN_str_load,    /* d, d+1 = element a of buffer b; _if: where c, else the empty string */
+    IN_str_load_if,
+    IN_str_store,   /* element a of buffer b = d, d+1 */
+    IN_str_byte,    /* byte b of a, a+1 */
+    IN_str_sub,     /* the c bytes from b on of a */
+    IN_str_of,      /* the c bytes from element a of buffer b on */
     IN_loop,        /* d = 0; if a <= 0 skip b instructions */
     IN_next,        /* d++; if d < a go back b instructions */
     IN_skip_if_not, /* if !a skip b */
@@ -81,6 +88,7 @@ typedef enum InsOp {
     IN_back,        /* go back b */
     IN_alloc,       /* fills local buffer b with garbage */
     IN_call,        /* calls[a] */
+    IN_reserve,     /* heap buffer b gets room for a elements and keeps c */
     IN_return,      /* leave with value a */
     IN_COUNT
 } InsOp;

@@ -153,6 +153,10 @@ static bool is_sint(DType t) {
     return dtype_info[t].kind == DK_SINT;
 }
 
+static bool is_text(const KExpr *e) {
+    return e->dtype == DT_STR;
+}
+
 typedef enum { ACCESS_PLAIN, ACCESS_IF, ACCESS_AT } Access;
 
 static InsOp load_op(DType t, Access how) {
@@ -240,10 +244,33 @@ static void emit_bitcast(Compiler *c, int level, DType to, DType from, uint32_t 
             (uint16_t)(64 - dtype_info[to].bits);
 }
 
+/* What makes a string, or reads one; the operands of str_of are those of its load. */
+static void emit_text(Compiler *c, int level, const KExpr *e, uint32_t d, const uint32_t *arg) {
+    switch ((int)e->op) {
+    case KO_load:
+        emit(c, level, e->n_args == 2 ? IN_str_load_if : IN_str_load, d, arg[0],
+             buffer_slot(c, e->u.buf), e->n_args == 2 ? arg[1] : 0);
+        return;
+    case KO_select:
+        emit(c, level, IN_select, d, arg[0], arg[1], arg[2]);
+        emit(c, level, IN_select, d + 1, arg[0], arg[1] + 1, arg[2] + 1);
+        return;
+    case KO_str_len: emit(c, level, IN_move, d, arg[0] + 1, 0, 0); return;
+    case KO_str_byte: emit(c, level, IN_str_byte, d, arg[0], arg[1], 0); return;
+    case KO_str_sub: emit(c, level, IN_str_sub, d, arg[0], arg[1], arg[2]); return;
+    case KO_str_of:
+        emit(c, level, IN_str_of, d, arg[0], buffer_slot(c, e->arg[0]->u.buf), arg[1]);
+        return;
+    default: BUG("'%s' of strings is not defined", kop_info[e->op].name);
+    }
+}
+
 static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const uint32_t *arg) {
     DType t = e->arg[0]->dtype;
     uint32_t b = e->n_args > 1 ? arg[1] : 0, third = e->n_args > 2 ? arg[2] : 0;
-    if (e->op == KO_load) {
+    if (is_text(e) || kop_info[e->op].class == KC_TEXT) {
+        emit_text(c, level, e, d, arg);
+    } else if (e->op == KO_load) {
         emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0],
              buffer_slot(c, e->u.buf), b);
     } else if (e->op == KO_select) {
@@ -280,6 +307,14 @@ static Reg constant_value(const KExpr *e) {
     return r;
 }
 
+static uint32_t empty_string(Compiler *c) {
+    uint32_t zero = constant(c, (Reg){.u = 0}), d = new_reg(c);
+    new_reg(c);
+    emit(c, 0, IN_move, d, zero, 0, 0);
+    emit(c, 0, IN_move, d + 1, zero, 0, 0);
+    return d;
+}
+
 static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *reads);
 
 /* An index that is a sum, not known yet and changing in this very level, is left to the access: its
@@ -297,7 +332,7 @@ static bool split_index(Compiler *c, const KExpr *index, uint32_t *x, uint32_t *
 static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *reads) {
     if (e->op == KO_const_i || e->op == KO_const_f) {
         *level = 0;
-        return constant(c, constant_value(e));
+        return is_text(e) ? empty_string(c) : constant(c, constant_value(e));
     }
     if (e->op == KO_var && !(c->module && e->u.var->kind == KV_SYMBOL && e->u.var->computed)) {
         for (uint32_t i = c->n_vars; i-- > 0;)
@@ -315,7 +350,7 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
     }
     uint32_t arg[3];
     int deepest = 0;
-    if (e->op == KO_load && e->n_args == 1 && split_index(c, e->arg[0], &arg[0], &arg[1])) {
+    if (e->op == KO_load && e->n_args == 1 && !is_text(e) && split_index(c, e->arg[0], &arg[0], &arg[1])) {
         uint32_t at = new_reg(c);
         emit(c, c->depth - 1, load_op(e->dtype, ACCESS_AT), at, arg[0], buffer_slot(c, e->u.buf),
              arg[1]);
@@ -324,16 +359,18 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
         remember(c, (Known){e, at, *level, c->statement});
         return at;
     }
-    bool here = e->op == KO_load || e->op == KO_var;
+    bool here = e->op == KO_load || e->op == KO_var || e->op == KO_str_byte;
     BUG_IF(e->n_args > 3 || kop_info[e->op].class == KC_MATH, "the interpreter does not know '%s'",
            kop_info[e->op].name);
     for (int i = 0; i < e->n_args; i++) {
         int at;
-        arg[i] = compile_expr(c, e->arg[i], &at, &here);
+        bool is_place = e->op == KO_str_of && i == 0; /* where the load would be, not its value */
+        arg[i] = compile_expr(c, is_place ? e->arg[0]->arg[0] : e->arg[i], &at, &here);
         if (at > deepest) deepest = at;
     }
     if (here) deepest = c->depth - 1;
     uint32_t d = new_reg(c);
+    if (is_text(e)) new_reg(c);
     if (e->op == KO_var) { /* a computed size */
         Reg slot = {.u = e->u.var->slot};
         emit(c, deepest, IN_load_I64, d, constant(c, slot), buffer_slot(c, c->module->size_table),
@@ -426,9 +463,17 @@ static void compile_call(Compiler *c, const KStmt *s) {
     emit(c, c->depth - 1, IN_call, 0, c->calls.n - 1, 0, 0);
 }
 
+static void compile_reserve(Compiler *c, const KStmt *s) {
+    uint32_t n = value_of(c, s->value),
+             keep = s->index ? value_of(c, s->index) : constant(c, (Reg){.u = 0});
+    emit(c, c->depth - 1, IN_reserve, 0, n, buffer_slot(c, s->buf), keep);
+}
+
 static void compile_store(Compiler *c, const KStmt *s) {
     uint32_t x, y, value = value_of(c, s->value), slot = buffer_slot(c, s->buf);
-    if (split_index(c, s->index, &x, &y))
+    if (s->buf->dtype == DT_STR)
+        emit(c, c->depth - 1, IN_str_store, value, value_of(c, s->index), slot, 0);
+    else if (split_index(c, s->index, &x, &y))
         emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_AT), value, x, slot, y);
     else
         emit(c, c->depth - 1, store_op(s->buf->dtype, ACCESS_PLAIN), value, value_of(c, s->index),
@@ -447,6 +492,7 @@ static void compile_block(Compiler *c, const KBlock *b) {
         case KS_STORE: compile_store(c, s); break;
         case KS_ALLOC: compile_alloc(c, s); break;
         case KS_CALL: compile_call(c, s); break;
+        case KS_RESERVE: compile_reserve(c, s); break;
         case KS_RETURN: emit(c, c->depth - 1, IN_return, 0, value_of(c, s->value), 0, 0); break;
         case KS_EXTERN: /* callers look for them: kblock_extern() */
             BUG("kernel %s: the interpreter calls no C function, so not %s", c->out->name, s->text);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/code.h"
 #include "ir/support/map.h"
 #include "ir/support/str.h"
 
@@ -140,6 +141,10 @@ static void set_range(KExpr *e) {
     if (e->dtype != DT_I64 || !a) return;
     int64_t c;
     switch ((int)e->op) {
+    case KO_str_len:
+        e->lo = 0;
+        e->hi = INT64_MAX; /* unknown */
+        break;
     case KO_add:
         e->lo = sat_add(a->lo, b->lo);
         e->hi = sat_add(a->hi, b->hi);
@@ -296,6 +301,7 @@ const KExpr *k_const_f(KCtx *k, DType t, double v) {
 
 const KExpr *k_const(KCtx *k, DType t, double v) {
     if (dtype_is_float(t)) return k_const_f(k, t, v);
+    if (dtype_is_code(t)) return k_const_i(k, t, code_of(t, v));
     int64_t lo, hi;
     dtype_range(t, &lo, &hi);
     if (v >= 9223372036854775808.0) return k_const_i(k, t, t == DT_U64 ? -1 : hi);
@@ -527,8 +533,19 @@ const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KE
     return cons(k, op, a->dtype, 0, arg, 3);
 }
 
+/* A cast from or to a code. */
+static const KExpr *cast_code(KCtx *k, DType t, const KExpr *a) {
+    bool is_small = a->dtype != DT_C64 && t != DT_C64;
+    if (a->op == KO_const_i && dtype_is_code(a->dtype) && is_small)
+        return k_cast(k, t, k_const_f(k, DT_F32, code_value(a->dtype, (uint8_t)a->u.i)));
+    if (a->op == KO_const_f && is_small) return k_const(k, t, a->u.f);
+    return cons1(k, KO_cast, t, a);
+}
+
 const KExpr *k_cast(KCtx *k, DType t, const KExpr *a) {
     if (a->dtype == t) return a;
+    if (dtype_is_code(t) || dtype_is_code(a->dtype)) return cast_code(k, t, a);
+    if (a->op == KO_const_f && dtype_is_small_int(t)) a = k_cast(k, DT_I32, a);
     if (a->op == KO_const_i && dtype_is_float(t))
         return k_const_f(k, t, a->dtype == DT_U64 ? (double)(uint64_t)a->u.i : (double)a->u.i);
     if (a->op == KO_const_i && t == DT_BOOL) return k_bool(k, a->u.i != 0);
@@ -547,9 +564,43 @@ const KExpr *k_cast(KCtx *k, DType t, const KExpr *a) {
 
 const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a) {
     if (a->dtype == t) return a;
-    BUG_IF(dtype_info[t].bits != dtype_info[a->dtype].bits, "bitcast changes the width");
+    BUG_IF(dtype_bytes(t) != dtype_bytes(a->dtype), "bitcast changes the width");
     if (a->op == KO_bitcast) return k_bitcast(k, t, a->arg[0]);
     return cons1(k, KO_bitcast, t, a);
+}
+
+/* ---- strings -------------------------------------------------------------------------------- */
+
+const KExpr *k_str_len(KCtx *k, const KExpr *s) {
+    if (s->op == KO_const_i) return k_int(k, 0);
+    if (s->op == KO_str_of) return s->arg[1];
+    if (s->op == KO_str_sub) return s->arg[2];
+    return cons1(k, KO_str_len, DT_I64, s);
+}
+
+const KExpr *k_str_byte(KCtx *k, const KExpr *s, const KExpr *i) {
+    return kernel_cons2(k, KO_str_byte, DT_U8, s, i);
+}
+
+const KExpr *k_str_sub(KCtx *k, const KExpr *s, const KExpr *from, const KExpr *n_bytes) {
+    const KExpr *arg[3] = {s, from, n_bytes};
+    return cons(k, KO_str_sub, DT_STR, 0, arg, 3);
+}
+
+const KExpr *k_str_of(KCtx *k, const KExpr *first, const KExpr *n_bytes) {
+    BUG_IF(first->dtype != DT_U8 || (first->op != KO_load && first->op != KO_at),
+           "str_of needs the place of its first byte");
+    return kernel_cons2(k, KO_str_of, DT_STR, first, n_bytes);
+}
+
+static const KExpr *rebuild_text(KCtx *k, KOp op, const KExpr *const *args) {
+    switch ((int)op) {
+    case KO_str_len: return k_str_len(k, args[0]);
+    case KO_str_byte: return k_str_byte(k, args[0], args[1]);
+    case KO_str_sub: return k_str_sub(k, args[0], args[1], args[2]);
+    case KO_str_of: return k_str_of(k, args[0], args[1]);
+    default: BUG("'%s' is not of class TEXT", kop_info[op].name);
+    }
 }
 
 static uint64_t pointer_payload(const void *p) {
@@ -584,6 +635,7 @@ const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     case KO_bitcast: return k_bitcast(k, e->dtype, args[0]);
     default: break;
     }
+    if (kop_info[e->op].class == KC_TEXT) return rebuild_text(k, e->op, args);
     if (e->n_args == 1) return k_unary(k, e->op, args[0]);
     if (e->n_args == 2) return k_binary(k, e->op, args[0], args[1]);
     return k_ternary(k, e->op, args[0], args[1], args[2]);

@@ -25,7 +25,7 @@ typedef enum KOp {
     KO_COUNT
 } KOp;
 
-typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_MATH } KClass;
+typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_TEXT, KC_MATH } KClass;
 typedef struct KOpInfo {
     const char *name;
     int n_args; /* -1: varies */
@@ -70,6 +70,7 @@ typedef enum {
     MEM_OUTPUT, /* model output */
     MEM_CONST,  /* weights and tables in .rodata or the weights file */
     MEM_ARENA,  /* planned memory in the caller's arena */
+    MEM_HEAP,   /* entry only: memory from the allocation hook, given and replaced by KS_RESERVE */
     MEM_REG,    /* local, constant size, meant for registers; constant indices after unrolling */
     MEM_STACK,  /* local, constant size, small */
     MEM_SHARED, /* GPU shared memory */
@@ -84,7 +85,8 @@ typedef struct KBuf {
     bool written;         /* PARAM: the kernel stores into it */
     bool noalias;         /* PARAM: no other parameter overlaps it */
     uint32_t align;       /* bytes known at run time; 0: the dtype's own */
-    uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position */
+    uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position;
+                     * HEAP: which of KModule.n_heap blocks */
     const KExpr *offset; /* ARENA: byte offset, set by plan_memory */
     const void *data;    /* CONST: n_elems elements, view */
 } KBuf;
@@ -135,6 +137,12 @@ const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b);
 const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KExpr *c);
 const KExpr *k_cast(KCtx *k, DType t, const KExpr *a);
 const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a);
+/* Strings: see class TEXT of kops.def. The empty string is k_const(k, DT_STR, 0). */
+const KExpr *k_str_len(KCtx *k, const KExpr *s);
+const KExpr *k_str_byte(KCtx *k, const KExpr *s, const KExpr *i);
+const KExpr *k_str_sub(KCtx *k, const KExpr *s, const KExpr *from, const KExpr *n_bytes);
+/* first: a load (or, in definitions, an at) of the u8 element where the string begins. */
+const KExpr *k_str_of(KCtx *k, const KExpr *first, const KExpr *n_bytes);
 /* Any op with new operands (same op, payload and dtype rule): for rewriting. */
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args);
 /* The node as written, nothing folded: for the parser. Not for leaves, loads and at. */
@@ -179,6 +187,11 @@ void k_range(const KExpr *e, int64_t *lo, int64_t *hi);
 /* What an i64 expression is at most, over the caller's symbols alone (bound.c): itself unless it
  * depends on sizes found while running. */
 const KExpr *k_upper_bound(KCtx *k, const KExpr *e);
+/* The same where also the computed symbols are given that `known` says have their value. */
+const KExpr *k_upper_bound_given(KCtx *k, const KExpr *e,
+                                 bool (*known)(const KVar *v, const void *user), const void *user);
+/* Is there no such bound: does e grow with a size found while running that has none? */
+bool k_is_unbounded(KCtx *k, const KExpr *e);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
 /* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */
@@ -207,9 +220,13 @@ typedef enum {
     KS_BARRIER, /* GPU: all threads of the block have arrived */
     KS_NODE,    /* entry only: graph node `index` starts; hooks and cancellation are polled here */
     KS_RETURN,  /* entry only: leave with status value (i64 of a smelt_status) */
+    KS_RESERVE, /* entry only: heap buffer buf gets room for `value` elements and keeps its first
+                 * `index` ones (NULL: none); leaves with NO_MEMORY when there is none */
     KS_COMMENT, /* text for readers of generated code */
     KS_EXTERN,  /* the C function `text` (bufs + offsets, scalars), which smelt did not make */
 } KStmtKind;
+
+enum { RETURN_BAD_DIM = 3 }; /* smelt_abi.def's BAD_DIM, for KS_RETURN (codegen asserts it) */
 
 typedef enum {
     LOOP_SERIAL,
@@ -343,6 +360,7 @@ typedef struct KModule {
     KBuf *size_table; /* i64[n_sizes], ARENA; NULL when there is none */
     KBuf **consts;    /* in the order of the weights section */
     uint32_t n_consts;
+    uint32_t n_heap; /* blocks of MEM_HEAP; given back when the entry is left, but for outputs */
     Kernel **kernels;
     uint32_t n_kernels;
     KBlock entry;              /* calls, control flow; ends by falling off: status 0 */

@@ -104,7 +104,8 @@ static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *ou
     for (int64_t i = 0; i < n; i++) {
         state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         uint64_t bits = state >> 54;
-        int64_t v = (int64_t)(t == DT_BOOL ? bits & 1 : bits & 7);
+        uint64_t few = dtype_info[t].bits > 3 ? 7 : dtype_is_signed(t) ? 1 : 3;
+        int64_t v = (int64_t)(bits & (t == DT_BOOL ? 1 : few));
         if (dtype_is_float(t))
             put_float(out + i * bytes, t, ((double)bits - 512) / 512);
         else
@@ -115,9 +116,17 @@ static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *ou
 /* ---- constants by hash
  * ------------------------------------------------------------------------------------- */
 
+/* Strings that n_bytes hold: the first offset after the table is what ends it. */
+static uint64_t count_strings(const void *data, uint64_t n_bytes) {
+    uint64_t n = 0;
+    while (8 * (n + 1) <= n_bytes && strings_bytes(data, (int64_t)n) != n_bytes) n++;
+    return n;
+}
+
 static void offer(Parse *p, DType t, const void *data, uint64_t n_bytes) {
-    if (!data || t == DT_NONE || t == DT_STR || !n_bytes) return;
-    uint64_t hash = text_hash(t, data, n_bytes / (uint64_t)dtype_bytes(t));
+    if (!data || t == DT_NONE || !n_bytes) return;
+    uint64_t n = t == DT_STR ? count_strings(data, n_bytes) : n_bytes / (uint64_t)dtype_bytes(t);
+    uint64_t hash = text_hash(t, data, n);
     char *key = arena_copy(p->a, &hash, sizeof hash);
     strmap_put_bytes(p->by_hash, key, sizeof hash, (void *)(uintptr_t)data);
 }
@@ -167,13 +176,30 @@ static const void *listed(Parse *p, DType t, int64_t n) {
     return out;
 }
 
+static const void *listed_strings(Parse *p, int64_t n, uint64_t *n_bytes) {
+    if (!parse_expect(p, "{")) return NULL;
+    if (n > PARSE_LIST) {
+        parse_fail(p, "a list of %lld elements is too long", (long long)n);
+        return NULL;
+    }
+    ConstString *s = arena_array(p->a, ConstString, n + 1);
+    for (int64_t i = 0; i < n && !p->failed; i++) {
+        if (i) parse_expect(p, ",");
+        s[i].bytes = parse_string(p, "an element");
+        s[i].n_bytes = p->failed ? 0 : strlen(s[i].bytes);
+    }
+    parse_expect(p, "}");
+    return p->failed ? NULL : strings_pack(p->m->arena, s, n, n_bytes);
+}
+
 const void *parse_data(Parse *p, DType t, int64_t n, uint64_t *n_bytes) {
     const void *data = NULL;
     if (!parse_expect(p, "=")) return NULL;
-    if (t == DT_STR || n < 0) {
+    if (n < 0) {
         parse_fail(p, "text cannot hold a constant of this type");
         return NULL;
     }
+    if (t == DT_STR && p->tok.kind != T_HASH) return listed_strings(p, n, n_bytes);
     bool is_huge = n > RANDOM_LIMIT / dtype_bytes(t);
     if (p->tok.kind == T_HASH) {
         data = find_hash(p, p->tok.number);
@@ -191,6 +217,6 @@ const void *parse_data(Parse *p, DType t, int64_t n, uint64_t *n_bytes) {
         data = listed(p, t, n);
     }
     if (p->failed) return NULL;
-    *n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(t);
+    *n_bytes = t == DT_STR ? strings_bytes(data, n) : (uint64_t)n * (uint64_t)dtype_bytes(t);
     return data;
 }

@@ -75,7 +75,7 @@ static const KExpr *number(Parse *p, bool negative) {
     if (!parse_uint(p, text, n, negative, &v)) return nothing(p);
     if (t == DT_NONE && v < 0 && !negative) parse_fail(p, "'%s' is too large", text);
     parse_next(p);
-    if (t == DT_BOOL || t == DT_STR) parse_fail(p, "no number is a %s", dtype_info[t].name);
+    if (t == DT_BOOL || (t == DT_STR && v)) parse_fail(p, "no number is a %s", dtype_info[t].name);
     return k_const_i(p->k, t ? t : DT_I64, v);
 }
 
@@ -114,7 +114,7 @@ static const KExpr *bitcast(Parse *p) {
     const KExpr *a = parse_expr(p);
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
-    if (dtype_info[t].bits != dtype_info[a->dtype].bits) return wrong(p, "bitcast", t, a->dtype);
+    if (dtype_bytes(t) != dtype_bytes(a->dtype)) return wrong(p, "bitcast", t, a->dtype);
     return p->exact ? k_exact(p->k, KO_bitcast, t, &a, 1) : k_bitcast(p->k, t, a);
 }
 
@@ -126,6 +126,22 @@ static const KExpr *cast(Parse *p, DType t) {
     return p->exact ? k_exact(p->k, KO_cast, t, &a, 1) : k_cast(p->k, t, a);
 }
 
+/* str_sub(s, 1, n), behind the parenthesis. */
+static const KExpr *text_call(Parse *p, KOp op) {
+    const KExpr *arg[3];
+    DType first = op == KO_str_of ? DT_U8 : DT_STR;
+    for (int i = 0; i < kop_info[op].n_args; i++) {
+        if (i) parse_expect(p, ",");
+        arg[i] = parse_typed(p, i ? DT_I64 : first);
+    }
+    parse_expect(p, ")");
+    if (!p->failed && op == KO_str_of && arg[0]->op != KO_load)
+        parse_fail(p, "str_of needs the place of its first byte");
+    if (p->failed) return nothing(p);
+    DType t = op == KO_str_len ? DT_I64 : op == KO_str_byte ? DT_U8 : DT_STR;
+    return k_exact(p->k, op, t, arg, kop_info[op].n_args);
+}
+
 /* name(a, b), behind the parenthesis; the operator's row says how many. */
 static const KExpr *call(Parse *p, const char *name) {
     KOp op = op_named(name);
@@ -134,6 +150,7 @@ static const KExpr *call(Parse *p, const char *name) {
     if (op == KO_bitcast) return bitcast(p);
     if (t != DT_NONE) return cast(p, t);
     const KOpInfo *o = &kop_info[op];
+    if (o->class == KC_TEXT) return text_call(p, op);
     bool is_plain = o->class == KC_ARITH || o->class == KC_CMP || o->class == KC_MATH;
     if (!is_plain || op == KO_select || o->n_args < 1 || o->n_args > 3) {
         parse_fail(p, "no operation is called '%s'", name);

@@ -73,7 +73,8 @@ static void buffer_line(Parse *p) {
     int64_t n;
     uint64_t n_bytes;
     if (p->failed) return;
-    if (b->mem != MEM_INPUT && b->mem != MEM_OUTPUT && b->mem != MEM_CONST && b->mem != MEM_ARENA)
+    if (b->mem != MEM_INPUT && b->mem != MEM_OUTPUT && b->mem != MEM_CONST && b->mem != MEM_ARENA &&
+        b->mem != MEM_HEAP)
         parse_fail(p, "a program has no %s memory", kmem_word(b->mem));
     if (b->mem != MEM_CONST) return;
     if (!b->n_elems || !k_is_int(b->n_elems, &n) || n < 0)
@@ -265,6 +266,19 @@ static void entry_statement(Parse *p, KBlock *b, KStmtKind kind) {
     }
 }
 
+static void parse_reserve(Parse *p, KBlock *b) {
+    KBuf *buf = known_buffer(p);
+    if (p->failed) return;
+    if (!p->kernel->in_entry) parse_fail(p, "this statement stands in the entry only");
+    if (buf->mem != MEM_HEAP) parse_fail(p, "buffer '%s' is not on the heap", buf->name);
+    KStmt *s = append(p, b, KS_RESERVE);
+    s->buf = buf;
+    parse_expect(p, "[");
+    s->value = parse_typed(p, DT_I64);
+    parse_expect(p, "]");
+    if (parse_accept(p, "keep")) s->index = parse_typed(p, DT_I64);
+}
+
 static void parse_statement(Parse *p, KBlock *b) {
     parse_lines(p);
     if (parse_accept(p, "for"))
@@ -287,6 +301,8 @@ static void parse_statement(Parse *p, KBlock *b) {
         entry_statement(p, b, KS_NODE);
     else if (parse_accept(p, "return"))
         entry_statement(p, b, KS_RETURN);
+    else if (parse_accept(p, "reserve"))
+        parse_reserve(p, b);
     else if (parse_accept(p, "comment"))
         append(p, b, KS_COMMENT)->text = parse_string(p, "a comment");
     else

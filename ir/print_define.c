@@ -80,8 +80,8 @@ static void declaration(Text *t, const KTensor *x, const char *word) {
     }
     if (x->layout.block > 1 && x->dtype)
         count = (int64_t)x->data_bytes / dtype_bytes(x->dtype); /* with padding */
-    if (is_known && x->dtype != DT_STR &&
-        (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes)
+    if (is_known && (x->dtype == DT_STR ||
+                     (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes))
         text_data(t, x->dtype, x->data, (uint64_t)count);
     text_newline(t);
 }
@@ -265,6 +265,12 @@ static void program_text(Text *t, const DefProgram *p) {
     for (uint32_t i = 0; i < p->inputs.n; i++) declaration(t, p->inputs.at[i], "input");
     for (uint32_t i = 0; i < p->tensors.n; i++)
         if (p->tensors.at[i]->data) declaration(t, p->tensors.at[i], "const");
+    for (uint32_t i = 0; i < p->required.n; i++) {
+        text_line(t);
+        strbuf_add(t->out, "require ");
+        text_expr(t, p->required.at[i]);
+        text_newline(t);
+    }
     for (const Stage *s = p->first; s; s = s->next) stage_text(t, s);
     text_line(t);
     strbuf_add(t->out, p->outputs.n ? "return " : "return");

@@ -118,6 +118,10 @@ static void value_list(GraphText *g, Value *const *v, uint32_t n, bool with_type
 /* ---- constants
  * --------------------------------------------------------------------------------------- */
 
+static bool has_data(const Value *v, int64_t n) {
+    return v->dtype == DT_STR || v->data_bytes >= (uint64_t)n * (uint64_t)dtype_bytes(v->dtype);
+}
+
 static void const_line(GraphText *g, Value *v) {
     int64_t n;
     number_value(g, v);
@@ -126,8 +130,7 @@ static void const_line(GraphText *g, Value *v) {
     strbuf_add(g->t.out, "const ");
     value_name(g, v);
     type_of(g, v);
-    if (shape_count_int(v->shape, &n) && v->dtype != DT_STR &&
-        v->data_bytes >= (uint64_t)n * (uint64_t)dtype_bytes(v->dtype))
+    if (shape_count_int(v->shape, &n) && has_data(v, n))
         text_data(&g->t, v->dtype, v->data, (uint64_t)n);
     text_newline(&g->t);
 }
@@ -163,8 +166,7 @@ static void tensor_text(GraphText *g, const Value *v) {
     int64_t n;
     strbuf_printf(g->t.out, "tensor %s", dtype_info[v->dtype].name);
     shape_of(g, v);
-    if (v->data && shape_count_int(v->shape, &n) &&
-        v->data_bytes >= (uint64_t)n * (uint64_t)dtype_bytes(v->dtype))
+    if (v->data && shape_count_int(v->shape, &n) && has_data(v, n))
         text_data(&g->t, v->dtype, v->data, (uint64_t)n);
 }
 

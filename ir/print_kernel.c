@@ -154,6 +154,14 @@ static void statement(Text *t, const KStmt *s) {
         strbuf_add(out, "return ");
         text_expr(t, s->value);
         break;
+    case KS_RESERVE:
+        strbuf_printf(out, "reserve %s[", text_name(t, s->buf, s->buf->name));
+        text_expr(t, s->value);
+        strbuf_add(out, "]");
+        if (!s->index) break;
+        strbuf_add(out, " keep ");
+        text_expr(t, s->index);
+        break;
     case KS_COMMENT:
         strbuf_add(out, "comment ");
         text_quoted(t, s->text);
@@ -252,7 +260,7 @@ static void declare_used(Text *t, const KBlock *b) {
         declare_reads(t, s->extent);
         declare_reads(t, s->index);
         declare_reads(t, s->value);
-        if (s->kind == KS_STORE) declare_buffer(t, s->buf);
+        if (s->kind == KS_STORE || s->kind == KS_RESERVE) declare_buffer(t, s->buf);
         for (uint32_t i = 0; i < kstmt_n_args(s); i++) {
             declare_buffer(t, s->args[i].buf);
             declare_reads(t, s->args[i].offset);

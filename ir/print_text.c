@@ -178,7 +178,7 @@ static void element(Text *t, DType dtype, const unsigned char *p) {
     default: break;
     }
     int unused = 64 - dtype_info[dtype].bits;
-    if (dtype_info[dtype].kind == DK_UINT)
+    if (dtype_info[dtype].kind != DK_SINT)
         strbuf_printf(t->out, "%" PRIu64, bits);
     else
         strbuf_printf(t->out, "%" PRId64, (int64_t)(bits << unused) >> unused);
@@ -187,7 +187,9 @@ static void element(Text *t, DType dtype, const unsigned char *p) {
 /* Eight bytes at a step: weights are large, and they are hashed for every dump. */
 uint64_t text_hash(DType dtype, const void *data, uint64_t n_elems) {
     const unsigned char *p = data;
-    uint64_t n = n_elems * (uint64_t)dtype_bytes(dtype), h = n, word;
+    uint64_t n = dtype == DT_STR ? strings_bytes(data, (int64_t)n_elems)
+                                 : n_elems * (uint64_t)dtype_bytes(dtype);
+    uint64_t h = n, word;
     for (; n >= 8; n -= 8, p += 8) {
         memcpy(&word, p, 8);
         h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
@@ -196,17 +198,34 @@ uint64_t text_hash(DType dtype, const void *data, uint64_t n_elems) {
     return hash_bytes(h ^ (uint64_t)dtype << 56, p, (size_t)n);
 }
 
+/* Quoted text ends at a zero byte: strings with one are shown by their hash. */
+static bool has_zero_byte(const void *data, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        ConstString s = strings_get(data, n, i);
+        if (s.n_bytes && memchr(s.bytes, 0, s.n_bytes)) return true;
+    }
+    return false;
+}
+
+static void quoted_element(Text *t, const void *data, int64_t n, int64_t i) {
+    ConstString s = strings_get(data, n, i);
+    text_quoted(t, intern_bytes(s.bytes, s.n_bytes));
+}
+
 void text_data(Text *t, DType dtype, const void *data, uint64_t n_elems) {
-    if (dtype == DT_STR || dtype == DT_NONE)
-        return; /* strings lie elsewhere: their bytes are addresses */
-    if (n_elems > TEXT_INLINE_ELEMS) {
+    if (dtype == DT_NONE) return;
+    if (n_elems > TEXT_INLINE_ELEMS ||
+        (dtype == DT_STR && has_zero_byte(data, (int64_t)n_elems))) {
         strbuf_printf(t->out, " = @%016" PRIx64, text_hash(dtype, data, n_elems));
         return;
     }
     strbuf_add(t->out, " = {");
     for (uint64_t i = 0; i < n_elems; i++) {
         if (i) strbuf_add(t->out, ", ");
-        element(t, dtype, (const unsigned char *)data + i * (uint64_t)dtype_bytes(dtype));
+        if (dtype == DT_STR)
+            quoted_element(t, data, (int64_t)n_elems, (int64_t)i);
+        else
+            element(t, dtype, (const unsigned char *)data + i * (uint64_t)dtype_bytes(dtype));
     }
     strbuf_add(t->out, "}");
 }
@@ -222,6 +241,7 @@ const char *kmem_word(KMem m) {
     case MEM_OUTPUT: return "output";
     case MEM_CONST: return "const";
     case MEM_ARENA: return "arena";
+    case MEM_HEAP: return "heap";
     case MEM_REG: return "reg";
     case MEM_STACK: return "stack";
     case MEM_SHARED: return "shared";

@@ -33,6 +33,11 @@ typedef struct RowNest {
     const KExpr *index[MAX_RANK]; /* of each axis, as bound so far; NULL: zero so far */
 } RowNest;
 
+/* Lanes of one vector; strings are never widened. */
+static int element_lanes(const Rows *r, DType t) {
+    return t == DT_STR ? 1 : target_lanes(r->p->m->target, dtype_bytes(t));
+}
+
 /* ---- loops of a stage
  * --------------------------------------------------------------------------------- */
 
@@ -105,7 +110,11 @@ static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
     const Rows *r = user;
     if (e->op != KO_at) return e;
     for (int i = 0; i < r->n_local; i++)
-        if (e->u.tensor == r->local[i]) return k_load(k, r->local_buf[i], k_int(k, 0));
+        if (e->u.tensor == r->local[i]) {
+            const KExpr *zero = k_int(k, 0), *pred = at_pred(e);
+            return pred ? k_load_if(k, r->local_buf[i], zero, pred)
+                        : k_load(k, r->local_buf[i], zero);
+        }
     return e;
 }
 
@@ -331,7 +340,7 @@ static bool can_vectorise(const Stage *s, const RowNest *nest) {
 
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
-    int lanes = target_lanes(r->p->m->target, dtype_bytes(s->acc ? s->acc->dtype : s->out->dtype));
+    int lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
     bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     int n_loops = 0;
     if (folds && s->n_red && lanes > 1 && s->red_extent[s->n_red - 1]->hi >= lanes &&
@@ -412,7 +421,7 @@ static void flat_element(Rows *r, const Stage *s, const KExpr *at) {
 
 static void open_flat_map(Rows *r, const Stage *s) {
     KCtx *k = r->k;
-    int lanes = target_lanes(r->p->m->target, dtype_bytes(s->out->dtype));
+    int lanes = element_lanes(r, s->out->dtype);
     const KExpr *n = tensor_n_elems(k, s->out);
     double total = extent_estimate(n);
     int64_t chunk = total >= PARALLEL_GRAIN ? 2048 : lanes, rest;

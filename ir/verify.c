@@ -84,9 +84,14 @@ static void check_value(const GraphCheck *c, const Value *v) {
 static void check_const(const GraphCheck *c, const Value *v) {
     int64_t n;
     BUG_IF(v->def, "after %s: constant '%s' has a node", c->after, v->name);
-    if (v->dtype == DT_STR || v->shape.rank < 0) return;
+    if (v->shape.rank < 0) return;
     BUG_IF(!shape_count_int(v->shape, &n), "after %s: constant '%s' has no fixed size", c->after,
            v->name);
+    if (v->dtype == DT_STR) {
+        BUG_IF((uint64_t)n >= v->data_bytes / 8 || strings_bytes(v->data, n) != v->data_bytes,
+               "after %s: constant '%s' has too few bytes", c->after, v->name);
+        return;
+    }
     BUG_IF((uint64_t)n > v->data_bytes / (uint64_t)dtype_bytes(v->dtype),
            "after %s: constant '%s' has too few bytes", c->after, v->name);
 }

@@ -42,6 +42,17 @@ static void check_arith(const KernelCheck *c, const KExpr *e) {
                kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);
 }
 
+static void check_text(const KernelCheck *c, const KExpr *e) {
+    bool forms = e->op == KO_str_of;
+    BUG_IF(e->arg[0]->dtype != (forms ? DT_U8 : DT_STR), "after %s: %s: %s of %s", c->after,
+           c->name, kop_info[e->op].name, dtype_info[e->arg[0]->dtype].name);
+    BUG_IF(forms && (e->arg[0]->op != KO_load),
+           "after %s: %s: str_of needs the place of its first byte", c->after, c->name);
+    for (int i = 1; i < e->n_args; i++)
+        BUG_IF(e->arg[i]->dtype != DT_I64, "after %s: %s: %s counts in %s", c->after, c->name,
+               kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name);
+}
+
 static void check_node(const KExpr *e, void *user) {
     const KernelCheck *c = user;
     const KOpInfo *o = &kop_info[e->op];
@@ -75,6 +86,7 @@ static void check_node(const KExpr *e, void *user) {
                dtype_info[e->arg[0]->dtype].name, dtype_info[e->arg[1]->dtype].name);
         break;
     case KC_CONV: break;
+    case KC_TEXT: check_text(c, e); break;
     case KC_MATH:
         BUG_IF(c->is_expanded, "after %s: %s still has %s", c->after, c->name, o->name);
         break;
@@ -160,7 +172,8 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
 }
 
 static void check_place(const KernelCheck *c, const KStmt *s) {
-    bool of_entry = s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN;
+    bool of_entry = s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN ||
+                    s->kind == KS_RESERVE;
     BUG_IF(of_entry && !c->is_entry, "after %s: %s holds a statement of the entry", c->after,
            c->name);
 }
@@ -194,6 +207,12 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
     case KS_CALL: check_call(c, s); break;
     case KS_EXTERN: check_extern(c, s); break;
     case KS_RETURN: check_expr(c, s->value, DT_I64, "status"); break;
+    case KS_RESERVE:
+        BUG_IF(!s->buf || s->buf->mem != MEM_HEAP, "after %s: memory is reserved for no heap buffer",
+               c->after);
+        check_expr(c, s->value, DT_I64, "size");
+        if (s->index) check_expr(c, s->index, DT_I64, "count of elements to keep");
+        break;
     case KS_BARRIER:
     case KS_NODE:
     case KS_COMMENT: break;
@@ -246,7 +265,7 @@ void verify_kernel(KCtx *k, const Kernel *kn, bool is_expanded, const char *afte
 
 static void check_ios(const KModule *m, const KIo *io, uint32_t n, const char *after) {
     for (uint32_t i = 0; i < n; i++) {
-        BUG_IF(!io[i].buf || io[i].buf->dtype != io[i].dtype,
+        BUG_IF(!io[i].buf || dtype_stored(io[i].buf->dtype) != dtype_stored(io[i].dtype),
                "after %s: '%s' has no buffer of its dtype", after, io[i].name);
         for (int a = 0; a < io[i].rank; a++)
             BUG_IF(!io[i].dims[a], "after %s: '%s' lacks dim %d", after, io[i].name, a);

@@ -29,6 +29,7 @@ typedef struct Lower {
     } nodes;
     const Node *current;
     VEC(KVar *) bound; /* computed symbols that have their value at this place of the entry */
+    VEC(KBuf *) reserved; /* heap buffers that have their memory at this place of the entry */
     uint32_t n_calls;
 } Lower;
 
@@ -102,6 +103,40 @@ static double stage_flops(const Stage *s) {
     return n;
 }
 
+/* ---- memory
+ * --------------------------------------------------------------------------------------------- */
+
+static bool is_bound(const KVar *v, const void *user) {
+    const Lower *l = user;
+    for (uint32_t i = 0; i < l->bound.n; i++)
+        if (l->bound.at[i] == v) return true;
+    return false;
+}
+
+static KStmt *append_reserve(Lower *l, KBuf *b, const KExpr *n_elems, const KExpr *keep) {
+    KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RESERVE);
+    s->buf = b;
+    s->value = n_elems;
+    s->index = keep;
+    return s;
+}
+
+/* t is about to be written: if it lies on the heap and has no memory here yet, it gets some, for
+ * its size as far as that is known here, otherwise for the bound. */
+static void reserve(Lower *l, KTensor *t) {
+    const KExpr *offset;
+    KTensor *root = tensor_root(l->k, t, &offset);
+    if (root->buf->mem != MEM_HEAP) return;
+    for (uint32_t i = 0; i < l->reserved.n; i++)
+        if (l->reserved.at[i] == root->buf) return;
+    vec_push(l->arena, &l->reserved, root->buf);
+    const KExpr *n = k_upper_bound_given(l->k, tensor_n_elems(l->k, root), is_bound, l);
+    if (n->op == KO_const_i && n->u.i == INT64_MAX)
+        diag_unsupported(l->m->diag, l->current ? l->current->loc : SRC_NOWHERE,
+                         "tensor '%s': its size is not known before it is computed", root->name);
+    append_reserve(l, root->buf, n, NULL);
+}
+
 /* ---- halos
  * ---------------------------------------------------------------------------------------------- */
 
@@ -168,6 +203,11 @@ static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
     }
     KBlock body = {0};
     KBuild b;
+    for (int i = 0; i < n; i++) {
+        bool is_local = false;
+        for (int j = 0; j < n_local; j++) is_local |= local[j] == stages[i]->out;
+        if (!is_local) reserve(l, stages[i]->out);
+    }
     kb_begin(&b, l->k, &body);
     schedule_open_rows(p, stages, n, n_outer, local, n_local, &b);
     call_block(l, body, stages[n - 1], flops);
@@ -202,6 +242,7 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
     s->body = k_at(l->k, from, index, to->rank);
     KBlock body = {0};
     stage_open(p, s, &body);
+    reserve(l, to);
     call_block(l, body, s, 0);
 }
 
@@ -245,12 +286,36 @@ static void ensure_size_table(Lower *l) {
     if (!l->m->size_table) l->m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
 }
 
-/* The body of a region: what is bound inside is not known behind it. */
-static void lower_body(Lower *l, DefProgram *sub) {
-    uint32_t n_bound = l->bound.n;
+/* What is bound and reserved inside of a region is not known behind it. */
+typedef struct Scope {
+    uint32_t n_bound, n_reserved;
+} Scope;
+
+static Scope open_scope(Lower *l) {
     l->current = NULL;
-    lower_program(l, sub);
-    l->bound.n = n_bound;
+    return (Scope){l->bound.n, l->reserved.n};
+}
+
+static void close_scope(Lower *l, Scope s) {
+    l->bound.n = s.n_bound;
+    l->reserved.n = s.n_reserved;
+    l->current = NULL;
+}
+
+static bool is_on_heap(Lower *l, KTensor *t) {
+    const KExpr *offset;
+    return tensor_root(l->k, t, &offset)->buf->mem == MEM_HEAP;
+}
+
+/* to := from with the dims that `from` has here; `to` gets memory for them. */
+static void replace(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
+    const KExpr *offset;
+    KTensor *root = tensor_root(l->k, to, &offset),
+            *view = program_add_tensor(p, to->name, to->dtype, from->rank, from->dims);
+    view->alias = root;
+    append_reserve(l, root->buf, tensor_n_elems(l->k, from), NULL);
+    vec_push(l->arena, &l->reserved, root->buf);
+    copy_bytes(l, p, view, from);
 }
 
 /* The body's result is written straight into the region's, when that is used. */
@@ -266,10 +331,18 @@ static void lower_if(Lower *l, Stage *s) {
     for (int branch = 0; branch < 2; branch++) {
         if (branch) kb_else(&l->entry);
         DefProgram *sub = s->sub[branch];
-        for (int i = 0; i < n->n_out; i++) share_result(sub->outputs.at[i], n->out[i], NULL);
-        lower_body(l, sub);
+        Scope scope = open_scope(l);
         for (int i = 0; i < n->n_out; i++)
-            if (n->out[i]) store_joined_dims(l, n->out[i]->tensor, sub->outputs.at[i]);
+            if (n->out[i] && !is_on_heap(l, n->out[i]->tensor))
+                share_result(sub->outputs.at[i], n->out[i], NULL);
+        lower_program(l, sub);
+        for (int i = 0; i < n->n_out; i++) {
+            if (!n->out[i]) continue;
+            if (is_on_heap(l, n->out[i]->tensor))
+                replace(l, sub, n->out[i]->tensor, sub->outputs.at[i]);
+            store_joined_dims(l, n->out[i]->tensor, sub->outputs.at[i]);
+        }
+        close_scope(l, scope);
     }
     kb_end(&l->entry);
     let_joined_dims(l, n);
@@ -307,6 +380,7 @@ static void copy_slice(Lower *l, DefProgram *p, KTensor *whole, KTensor *slice, 
     const KExpr *flat = tensor_flat_index(k, to, into_whole ? in_whole : in_slice);
     kb_store(&b, root->buf, k_add(k, flat, offset), value);
     while (b.depth > 1) kb_end(&b);
+    reserve(l, to);
     call_block(l, body, NULL, 0);
 }
 
@@ -345,6 +419,8 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     KTensor *scanned = program_tensor(p, n->in[n_state]);
     const KExpr *length = scanned->dims[scan_axis(n, "scan_input_axes", 0, scanned)];
     for (int i = 0; i < n_state; i++) start_state(l, p, sub, i, n->in[i], n->out[i]);
+    for (int i = n_state; i < n->n_out; i++)
+        if (n->out[i]) reserve(l, n->out[i]->tensor);
     const KExpr *t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
     const KExpr *order[2] = {t, k_sub(k, k_sub(k, length, k_int(k, 1)), t)};
     for (int i = 0; i < n_scan; i++) {
@@ -359,12 +435,13 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
         slice->alias = whole;
         slice->alias_offset = k_mul(k, at, slice_elems(l, slice));
     }
+    Scope scope = open_scope(l);
     place_slices(l, n, sub, n_state, order, false);
-    lower_body(l, sub);
+    lower_program(l, sub);
     place_slices(l, n, sub, n_state, order, true);
     for (int i = 0; i < n_state; i++) copy_bytes(l, p, sub->inputs.at[i], sub->outputs.at[i]);
+    close_scope(l, scope);
     kb_end(&l->entry);
-    l->current = NULL;
 }
 
 static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
@@ -383,16 +460,20 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     if (n->in[0])
         go = k_and(k, go,
                    k_lt(k, trips, k_cast(k, DT_I64, load_scalar(l, program_tensor(p, n->in[0])))));
+    for (int i = n_carried; i < n->n_out; i++)
+        if (n->out[i]) reserve(l, n->out[i]->tensor);
     kb_while(&l->entry, go);
+    Scope scope = open_scope(l);
     const KExpr *t = kb_let_within(&l->entry, "trip", trips, INT64_MAX);
     store_scalar(l, sub->inputs.at[0], t);
     for (int i = n_carried; i < n->n_out; i++) {
         KTensor *out = sub->outputs.at[1 + i];
         share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
     }
-    lower_body(l, sub);
+    lower_program(l, sub);
     for (int i = 0; i < n_carried; i++)
         copy_bytes(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
+    close_scope(l, scope);
     store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
     store_scalar(l, count, k_add(k, t, k_int(k, 1)));
     kb_end(&l->entry);
@@ -416,6 +497,8 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
             lower_loop(l, p, s);
         return;
     }
+    for (int i = 0; i < s->n_outs; i++) reserve(l, s->outs[i]);
+    reserve(l, s->out);
     if (s->out->layout.has_halo) zero_halo(l, s->out, s);
     KBlock body = {0};
     stage_open(p, s, &body);
@@ -423,7 +506,41 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_sizes; i++) let_symbol(l, s->sizes[i]);
 }
 
+/* ---- what has to hold
+ * --------------------------------------------------------------------------------------- */
+
+typedef struct Known {
+    const Lower *l;
+    bool all;
+} Known;
+
+static void note_unbound(const KExpr *e, void *user) {
+    Known *known = user;
+    if (e->op != KO_var || !e->u.var->computed) return;
+    bool bound = false;
+    for (uint32_t i = 0; i < known->l->bound.n; i++)
+        bound |= known->l->bound.at[i] == e->u.var;
+    known->all &= bound;
+}
+
+/* Tests of what the program requires, as soon as all of its symbols have their values. */
+static void test_required(Lower *l, const DefProgram *p, bool *tested) {
+    for (uint32_t i = 0; i < p->required.n; i++) {
+        Known known = {l, true};
+        if (tested[i]) continue;
+        k_visit(l->k, p->required.at[i], note_unbound, &known);
+        if (!known.all) continue;
+        tested[i] = true;
+        kb_if(&l->entry, k_not(l->k, p->required.at[i]));
+        kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
+            k_int(l->k, RETURN_BAD_DIM);
+        kb_end(&l->entry);
+    }
+}
+
 static void lower_program(Lower *l, DefProgram *p) {
+    bool *tested = arena_array(l->arena, bool, p->required.n + 1);
+    test_required(l, p, tested);
     for (Stage *s = p->first, *end; s; s = end) {
         end = s->next;
         if (s->is_alias) continue;
@@ -435,11 +552,21 @@ static void lower_program(Lower *l, DefProgram *p) {
         } else {
             lower_stage(l, p, s);
         }
+        test_required(l, p, tested);
     }
 }
 
 /* ---- the module
  * -------------------------------------------------------------------------------------------- */
+
+/* Sizes without a bound, or with one that no arena has, go to the heap. */
+static bool is_heap(const Lower *l, const KBuf *b) {
+    static const int64_t most = INT64_C(1) << 32;
+    const KExpr *bound = k_upper_bound(l->k, b->n_elems);
+    int64_t n;
+    if (k_is_unbounded(l->k, b->n_elems)) return true;
+    return bound != b->n_elems && k_is_int(bound, &n) && n > most / dtype_bytes(b->dtype);
+}
 
 static void place_buffers(DefProgram *p, void *user) {
     Lower *l = user;
@@ -449,10 +576,11 @@ static void place_buffers(DefProgram *p, void *user) {
         t->buf->n_elems = tensor_n_elems(l->k, t);
         t->buf->mem = t->data        ? MEM_CONST
                       : t->is_input  ? MEM_INPUT
+                      : is_heap(l, t->buf) ? MEM_HEAP
                       : t->is_output ? MEM_OUTPUT
                                      : MEM_ARENA;
         t->buf->data = t->data;
-        t->buf->index = t->io_index;
+        t->buf->index = t->buf->mem == MEM_HEAP ? l->km->n_heap++ : t->io_index;
         t->buf->align = t->buf->mem == MEM_ARENA || t->buf->mem == MEM_CONST ? 64 : 0;
     }
 }

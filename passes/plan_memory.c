@@ -5,37 +5,19 @@
  *
  * A buffer lives from the first to the last statement of the entry that touches it; one that lives
  * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
- * lives from the loop's start. Buffers are placed largest first at the lowest offset free over
+ * lives from the loop's start. Bytes that strings are made of (str_of) live to the end of the run:
+ * strings that point to them may be in any buffer by then. Buffers are placed largest first at the lowest offset free over
  * their whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED
  * buffers they are placed in the order of time instead, which takes time proportional to their
  * number. Sizes found while running count with their bounds (k_upper_bound); those that depend on
- * the caller's symbols follow one after the other behind the planned part, with symbolic offsets.
+ * the caller's symbols share slots behind the planned part, with symbolic offsets (plan_symbolic.c).
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "passes/pass.h"
+#include "passes/plan_memory.h"
 
-typedef struct Life {
-    KBuf *buf;
-    int64_t n_bytes; /* rounded up to the alignment */
-    uint32_t first, last;
-    uint32_t loop_first,
-        loop_last; /* the outermost loop that has it first touched inside; 0: none */
-    int64_t offset;
-    bool symbolic;
-} Life;
-
-typedef struct Plan {
-    KModule *km;
-    KCtx *k;
-    Arena *arena;
-    VEC(Life) lives;
-    uint32_t *position_of;
-    uint32_t n_ids, now;
-} Plan;
-
-enum { ALIGN = 64, MOST_SEARCHED = 4096 };
+enum { MOST_SEARCHED = 4096 };
 static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
 
 /* ---- lives
@@ -70,6 +52,26 @@ static void touch_value(Plan *p, const KExpr *e) {
     if (e) k_visit(p->k, e, touch_expr, p);
 }
 
+static void note_text(const KExpr *e, void *user) {
+    if (e->op == KO_str_of) *(const KBuf **)user = e->arg[0]->u.buf;
+}
+
+/* Marks the argument that the callee makes strings of; a kernel makes them of one buffer. */
+static void touch_text(Plan *p, const KStmt *call, const KBlock *b) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        const KBuf *text = NULL;
+        if (s->value && (s->kind == KS_STORE || s->kind == KS_LET))
+            k_visit(p->k, s->value, note_text, &text);
+        for (uint32_t i = 0; text && i < call->callee->n_params; i++) {
+            KBuf *arg = call->args[i].buf;
+            if (call->callee->params[i] == text && arg->mem == MEM_ARENA)
+                p->lives.at[p->position_of[arg->id] - 1].is_text = true;
+        }
+        touch_text(p, call, &s->body);
+        touch_text(p, call, &s->other);
+    }
+}
+
 static void walk(Plan *p, const KBlock *b) {
     for (const KStmt *s = b->first; s; s = s->next) {
         bool loops = s->kind == KS_FOR || s->kind == KS_WHILE;
@@ -80,6 +82,7 @@ static void walk(Plan *p, const KBlock *b) {
         touch_value(p, s->value);
         if (s->kind == KS_STORE) touch(p, s->buf);
         for (uint32_t i = 0; i < kstmt_n_args(s); i++) touch(p, s->args[i].buf);
+        if (s->callee) touch_text(p, s, &s->callee->body);
         for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
             touch_value(p, s->scalars[i]);
         walk(p, &s->body);
@@ -117,7 +120,7 @@ static void measure(Plan *p, Diag *d) {
         life->symbolic = from_caller || n->hi == INT64_MAX ||
                          __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
                          n_bytes > LARGEST_BOUND;
-        if (!life->symbolic) life->n_bytes = (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
+        if (!life->symbolic) life->n_bytes = (n_bytes + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
     }
 }
 
@@ -320,21 +323,14 @@ bool pass_plan_memory(Module *m) {
     if (m->kmod->size_table) touch(&p, m->kmod->size_table);
     walk(&p, &m->kmod->entry);
     p.now++;
+    for (uint32_t i = 0; i < p.lives.n; i++)
+        if (p.lives.at[i].is_text) p.lives.at[i].last = p.now;
     if (m->kmod->size_table) touch(&p, m->kmod->size_table);
     measure(&p, m->diag);
     m->kmod->arena_lower_bound = largest_live_set(&p);
     const KExpr *end = k_int(m->k, search(&p, m->kmod->arena_lower_bound));
-    for (uint32_t i = 0; i < p.lives.n; i++) {
-        Life *l = &p.lives.at[i];
-        l->buf->offset = l->symbolic ? end : k_int(m->k, l->offset);
-        if (!l->symbolic) continue;
-        const KExpr *bytes = k_mul(m->k, k_upper_bound(m->k, l->buf->n_elems),
-                                   k_int(m->k, dtype_bytes(l->buf->dtype)));
-        bytes = k_mul(m->k,
-                      k_fdiv(m->k, k_add(m->k, bytes, k_int(m->k, ALIGN - 1)), k_int(m->k, ALIGN)),
-                      k_int(m->k, ALIGN));
-        end = k_add(m->k, end, bytes);
-    }
-    m->kmod->arena_bytes = end;
+    for (uint32_t i = 0; i < p.lives.n; i++)
+        if (!p.lives.at[i].symbolic) p.lives.at[i].buf->offset = k_int(m->k, p.lives.at[i].offset);
+    m->kmod->arena_bytes = plan_symbolic(&p, end);
     return true;
 }

@@ -13,7 +13,7 @@ model.onnx and test_data_set_N/*.pb, so that a failing one can be repeated by ha
 
 Prints the cases that did not pass with their reasons, then a table of passed / failed / refused by operator. refused is
 exit status 3, a clear "not supported"; everything else that is no pass is failed. --third takes every third case of
-each operator, beginning with its first. --failures leaves the table out. --results writes CASE<tab>OUTCOME lines.
+each operator, beginning with its first. --failures leaves the table out. --results writes CASE<tab>OUTCOME<tab>REASON lines.
 
 Exit status: 0 all passed, 1 not, 2 a bad command line.
 """
@@ -35,7 +35,7 @@ from onnx import numpy_helper
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
-# What these give is random by nature: their stored answer says shape and type only.
+# What these give is random by nature (Dropout: with a training_mode): their stored answer says shape and type only.
 RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 # The interpreter takes cases of up to about a million operations; these models have a hundred times more.
 INTERPRETER_SKIPS = ("real",)
@@ -200,6 +200,10 @@ def compare(got, want, rtol, atol, values):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
 
 
+def is_random(node):
+    return node.op_type in RANDOM_OPS or (node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2]))
+
+
 def last_lines(text, n):
     return "\n".join(line for line in text.strip().splitlines()[-n:])
 
@@ -216,7 +220,7 @@ def run_set(case, model, data_set, smelt, backend):
         if done.returncode:
             return "refused" if done.returncode == 3 else "failed", \
                 f"exit status {done.returncode}\n" + last_lines(done.stderr or done.stdout, 4)
-        random = any(n.op_type in RANDOM_OPS for n in model.graph.node)
+        random = any(is_random(n) for n in model.graph.node)
         n_outputs = len([f for f in os.listdir(data_set) if f.startswith("output_")])
         for i in range(n_outputs):
             info = model.graph.output[i]
@@ -240,6 +244,12 @@ def run_conformance_case(case, smelt, backend):
     return "passed", ""
 
 
+def one_line(reason):
+    """The reason without the path of the model, for tables."""
+    text = " ".join(line.split("model.onnx: ")[-1].strip() for line in reason.splitlines() if "exit status" not in line)
+    return text.replace("|", "/")[:200]
+
+
 def applies(case, backend):
     return backend != "interpret" or case.kind not in INTERPRETER_SKIPS
 
@@ -261,7 +271,7 @@ def parse_arguments():
 
 def print_table(outcomes):
     by_op = {}
-    for case, outcome in outcomes:
+    for case, outcome, _ in outcomes:
         by_op.setdefault(case.op, {"passed": 0, "failed": 0, "refused": 0})[outcome] += 1
     print(f"{'operator':34} passed failed refused")
     for op in sorted(by_op):
@@ -285,16 +295,16 @@ def main():
         runs = [(c, pool.submit(run_conformance_case, c, smelt, a.backend)) for c in cases]
         for case, run in runs:
             outcome, reason = run.result()
-            outcomes.append((case, outcome))
+            outcomes.append((case, outcome, reason))
             if outcome != "passed":
                 print(f"{outcome:7}  {case.name}  [{case.op}]\n" + "\n".join("         " + line for line in reason.splitlines()),
                       flush=True)
     if a.results:
         with open(a.results, "w", encoding="utf-8") as f:
-            f.writelines(f"{c.name}\t{outcome}\n" for c, outcome in outcomes)
+            f.writelines(f"{c.name}\t{outcome}\t{one_line(reason)}\n" for c, outcome, reason in outcomes)
     if not a.failures:
         print_table(outcomes)
-    n = {k: sum(o == k for _, o in outcomes) for k in ("passed", "failed", "refused")}
+    n = {k: sum(o == k for _, o, _ in outcomes) for k in ("passed", "failed", "refused")}
     print(f"{a.backend}: {n['passed']} passed, {n['failed']} failed, {n['refused']} refused of {len(outcomes)}")
     return 0 if n["passed"] == len(outcomes) else 1
 

@@ -106,12 +106,12 @@ static void emit_call(CGen *g, const KStmt *s) {
     } else {
         int64_t n;
         c_line(g, "{");
-        c_line(g, "    struct %s_call c;", name);
-        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    c.a%u = %s;", i, args[i]);
-        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    c.n%u = %s;", i, scalars[i]);
-        if (!all.n) c_line(g, "    c.none = 0;");
-        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &c, %" PRId64 ");", name, n);
-        else c_line(g, "    run_parallel(hooks, %s_range, &c, %s_extent(%s));", name, name, strbuf_text(&all));
+        c_line(g, "    struct %s_call call_args;", name);
+        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    call_args.a%u = %s;", i, args[i]);
+        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
+        if (!all.n) c_line(g, "    call_args.none = 0;");
+        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &call_args, %" PRId64 ");", name, n);
+        else c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s_extent(%s));", name, name, strbuf_text(&all));
         c_line(g, "}");
     }
     strbuf_free(&all);
@@ -122,7 +122,43 @@ static void emit_node(CGen *g, uint32_t i) {
     const char *op = i < g->m->n_nodes && g->m->nodes[i].op ? g->m->nodes[i].op : "";
     strbuf_add(&g->out, "\n");
     c_comment(g, arena_printf(g->a, "%s (%s)", name, op));
-    c_line(g, "if (start_node(hooks, &node, %u)) return SMELT_CANCELLED;", i);
+    if (g->m->n_heap) c_line(g, "if (start_node(hooks, &node, %u)) {", i), c_line(g, "    status = SMELT_CANCELLED;"), c_line(g, "    goto leave;"), c_line(g, "}");
+    else c_line(g, "if (start_node(hooks, &node, %u)) return SMELT_CANCELLED;", i);
+}
+
+/* n elements in bytes; what does not fit becomes -1, which no allocation accepts. */
+static const KExpr *bytes_of(CGen *g, const KBuf *b, const KExpr *n) {
+    KCtx *k = g->m->k;
+    int64_t width = api_element_bytes(b->dtype, g->t);
+    const KExpr *fits = k_and(k, k_le(k, k_int(k, 0), n), k_le(k, n, k_int(k, INT64_MAX / width)));
+    return k_select(k, fits, k_mul(k, n, k_int(k, width)), k_int(k, -1));
+}
+
+static void emit_reserve(CGen *g, const KStmt *s) {
+    const char *n = c_expr(g, bytes_of(g, s->buf, s->value), true);
+    const char *keep = s->index ? c_expr(g, bytes_of(g, s->buf, s->index), true) : "0";
+    const char *name = c_name_buf(g, s->buf);
+    c_line(g, "{");
+    c_line(g, "    void *block = reserve(hooks, %s, (uint64_t)(%s), (uint64_t)(%s));", name, n, keep);
+    c_line(g, "    if (!block) {");
+    c_line(g, "        status = SMELT_NO_MEMORY;");
+    c_line(g, "        goto leave;");
+    c_line(g, "    }");
+    c_line(g, "    %s = block;", name);
+    c_line(g, "}");
+}
+
+/* Outputs' blocks go to the caller when the run was good; the others are given back. */
+static void leave_heap(CGen *g, const KBuf *b) {
+    const char *name = c_name_buf(g, b);
+    for (uint32_t i = 0; i < g->m->n_outputs; i++) {
+        if (g->m->outputs[i].buf != b) continue;
+        c_line(g, "if (!status) {");
+        c_line(g, "    outputs[%u] = %s;", i, name);
+        c_line(g, "    %s = NULL;", name);
+        c_line(g, "}");
+    }
+    c_line(g, "if (%s) hooks->free(hooks->heap, %s);", name, name);
 }
 
 void c_entry_statement(CGen *g, const KStmt *s) {
@@ -131,6 +167,8 @@ void c_entry_statement(CGen *g, const KStmt *s) {
         emit_call(g, s);
     } else if (s->kind == KS_NODE) {
         emit_node(g, s->node);
+    } else if (s->kind == KS_RESERVE) {
+        emit_reserve(g, s);
     } else {
         const char *value = c_expr(g, s->value, true);
         c_line(g, "status = (int)(%s);", value);
@@ -233,7 +271,10 @@ static void emit_arena_function(CGen *g) {
 /* Dims found while running count with their bound, as symbols_for reports it. */
 static const char *io_bytes(CGen *g, const KIo *io) {
     StrBuf b = {0};
-    strbuf_printf(&b, "UINT64_C(%u)", api_element_bytes(io->dtype));
+    if (io->dtype == DT_STR)
+        strbuf_add(&b, "(uint64_t)sizeof(smelt_string)");
+    else
+        strbuf_printf(&b, "UINT64_C(%u)", api_element_bytes(io->dtype, g->t));
     for (int d = 0; d < io->rank; d++) {
         KCtx *k = g->m->k;
         int64_t n;
@@ -254,6 +295,10 @@ static void check_memory(CGen *g) {
         uint32_t at = out ? i : i - m->n_outputs;
         c_begin_statement(g);
         const char *bytes = io_bytes(g, out ? &m->outputs[at] : &m->inputs[at]);
+        if (out && m->outputs[at].buf && m->outputs[at].buf->mem == MEM_HEAP) {
+            c_line(g, "if (outputs[%u]) return SMELT_BAD_POINTER;", at);
+            bytes = "0";
+        }
         c_line(g, "if (note_range(ranges[%u], %s[%u], %s)) return SMELT_BAD_POINTER;", i, out ? "outputs" : "inputs", at, bytes);
         c_end_statement(g);
     }
@@ -291,7 +336,7 @@ static void find_entry_bufs(CGen *g, const KBlock *block, BufList *l) {
         const KExpr *roots[] = {s->extent, s->index, s->value};
         for (int i = 0; i < 3; i++)
             if (roots[i]) k_visit(g->m->k, roots[i], see_load, l);
-        if (s->kind == KS_STORE) add_buf(l, s->buf);
+        if (s->kind == KS_STORE || s->kind == KS_RESERVE) add_buf(l, s->buf);
         if (s->kind == KS_RETURN) l->has_return = true;
         for (uint32_t i = 0; i < kstmt_n_args(s); i++) {
             add_buf(l, s->args[i].buf);
@@ -310,6 +355,8 @@ static void bind_buf(CGen *g, const KBuf *b) {
         c_line(g, "const %s *const %s = inputs[%u];", type, name, b->index);
     } else if (b->mem == MEM_OUTPUT) {
         c_line(g, "%s *const %s = outputs[%u];", type, name, b->index);
+    } else if (b->mem == MEM_HEAP) {
+        c_line(g, "%s *%s = NULL;", type, name);
     } else if (b->mem == MEM_ARENA) {
         const char *at = b->offset ? c_expr(g, b->offset, true) : "0";
         c_line(g, "%s *const %s = (%s *)(void *)(arena + (%s));", type, name, type, at);
@@ -325,7 +372,7 @@ static void emit_body(CGen *g) {
     BufList bufs = {.seen = strmap_create(g->a), .a = g->a};
     uint32_t mark = c_scope_mark(g);
     find_entry_bufs(g, &m->entry, &bufs);
-    begin_function(g, "static int body(const void *const *inputs, void *const *outputs, int64_t *symbols, void *memory,\n"
+    begin_function(g, "static int body(const void *const *inputs, void **outputs, int64_t *symbols, void *memory,\n"
                       "                uint64_t arena_bytes, const void *weights, const smelt_hooks *given)");
     g->in_entry = true;
     memset(g->used, 0, kctx_n_vars(m->k));
@@ -350,13 +397,15 @@ static void emit_body(CGen *g) {
     }
     for (uint32_t i = 0; i < bufs.list.n; i++) bind_buf(g, bufs.list.at[i]);
     c_block(g, &m->entry);
-    if (bufs.has_return) {
+    if (bufs.has_return || m->n_heap) {
         g->indent--;
         c_line(g, "leave:");
         g->indent++;
     }
     c_line(g, "end_node(hooks, &node);");
-    if (bufs.has_return) c_line(g, "if (status) return status;");
+    for (uint32_t i = 0; i < bufs.list.n; i++)
+        if (bufs.list.at[i]->mem == MEM_HEAP) leave_heap(g, bufs.list.at[i]);
+    if (bufs.has_return || m->n_heap) c_line(g, "if (status) return status;");
     for (uint32_t i = 0; i < g->api->n_symbols; i++) {
         if (g->api->symbols[i].kind != API_DATA) continue;
         c_begin_statement(g);
@@ -457,7 +506,8 @@ static void emit_tensors(CGen *g, const char *name, const ApiTensor *t, uint32_t
         if (t[i].io->rank) strbuf_printf(b, ", %s_dims%u, ", name, i);
         else strbuf_add(b, ", NULL, ");
         print_u64(b, t[i].max_bytes);
-        strbuf_printf(b, ", SMELT_%s, %d, SMELT_KIND_TENSOR, 0},\n", abi_dtype(t[i].io->dtype), t[i].io->rank);
+        strbuf_printf(b, ", SMELT_%s, %d, SMELT_KIND_TENSOR, %s},\n", abi_dtype(t[i].io->dtype), t[i].io->rank,
+                      t[i].is_allocated ? "SMELT_TENSOR_ALLOCATED" : "0");
     }
     strbuf_add(b, "};\n\n");
 }
@@ -540,6 +590,15 @@ static const char parallel_helper[] =
     "    if (hooks->parallel_for && n > 1) hooks->parallel_for(hooks->pool, range, call, n);\n"
     "    else if (n > 0) range(call, 0, n);\n}\n\n";
 
+static const char reserve_helper[] =
+    "/* Memory of n_bytes that keeps the first bytes of old, which is given back; NULL when there is none. */\n"
+    "static void *reserve(const smelt_hooks *hooks, void *old, uint64_t n_bytes, uint64_t keep)\n{\n"
+    "    void *fresh;\n"
+    "    if (n_bytes > SIZE_MAX / 2 || !hooks->alloc || !hooks->free) return NULL;\n"
+    "    fresh = hooks->alloc(hooks->heap, n_bytes ? (size_t)n_bytes : 1);\n    if (!fresh) return NULL;\n"
+    "    if (old) {\n        memcpy(fresh, old, (size_t)keep);\n        hooks->free(hooks->heap, old);\n    }\n"
+    "    return fresh;\n}\n\n";
+
 static bool has_kind(const KBlock *b, KStmtKind kind, bool parallel) {
     for (const KStmt *s = b->first; s; s = s->next) {
         if (s->kind == kind && (!parallel || kernel_parallel_loop(s->callee))) return true;
@@ -553,12 +612,13 @@ void c_write_entry(CGen *g) {
     if (g->m->n_outputs) strbuf_add(&g->out, overlap_helper);
     if (has_kind(&g->m->entry, KS_NODE, false)) strbuf_add(&g->out, node_helper);
     if (has_kind(&g->m->entry, KS_CALL, true)) strbuf_add(&g->out, parallel_helper);
+    if (g->m->n_heap) strbuf_add(&g->out, reserve_helper);
     for (uint32_t i = 0; i < g->m->n_kernels; i++)
         if (kernel_parallel_loop(g->m->kernels[i])) emit_range_function(g, g->m->kernels[i]);
     if (g->api->n_symbols) emit_symbol_functions(g);
     emit_arena_function(g);
     emit_body(g);
-    emit_typed_run(g);
+    if (g->api->has_typed_call) emit_typed_run(g);
     emit_generic_run(g);
     emit_model(g);
 }

@@ -139,6 +139,11 @@ static bool is_leaf(const KExpr *e) {
     return e->op == KO_const_i || e->op == KO_const_f || (e->op == KO_var && !e->u.var->computed);
 }
 
+/* Operand i as text needs it: of the load in str_of only the index, since its address is taken. */
+static const KExpr *part_of(const KExpr *e, int i) {
+    return e->op == KO_str_of && i == 0 ? e->arg[0]->arg[0] : e->arg[i];
+}
+
 void c_announce(CGen *g, const KExpr *e, bool as_value) {
     if (is_leaf(e)) return;
     CNote *n = note_of(g, e);
@@ -146,10 +151,11 @@ void c_announce(CGen *g, const KExpr *e, bool as_value) {
     n->as_value |= as_value;
     if (n->local || !(first || wider)) return;
     for (int i = 0; i < e->n_args; i++) {
-        uint32_t uses = is_leaf(e->arg[i]) ? 0 : note_of(g, e->arg[i])->uses;
-        c_announce(g, e->arg[i],
-                   e->op == KO_load && i == 0 ? false : as_value || e->dtype != DT_I64);
-        if (!first && !is_leaf(e->arg[i])) note_of(g, e->arg[i])->uses = uses;
+        const KExpr *arg = part_of(e, i);
+        uint32_t uses = is_leaf(arg) ? 0 : note_of(g, arg)->uses;
+        bool is_index = arg != e->arg[i] || (e->op == KO_load && i == 0);
+        c_announce(g, arg, is_index ? false : as_value || e->dtype != DT_I64);
+        if (!first && !is_leaf(arg)) note_of(g, arg)->uses = uses;
     }
 }
 
@@ -172,10 +178,11 @@ static int settle(CGen *g, const KExpr *e, bool is_root) {
     if (n->settled) return n->size;
     n->settled = true;
     int size = 1;
-    bool reads = e->op == KO_load || e->op == KO_var;
+    bool reads = e->op == KO_load || e->op == KO_var || e->op == KO_str_byte;
     for (int i = 0; i < e->n_args; i++) {
-        size += settle(g, e->arg[i], false);
-        if (!is_leaf(e->arg[i])) reads |= note_of(g, e->arg[i])->reads;
+        const KExpr *arg = part_of(e, i);
+        size += settle(g, arg, false);
+        if (!is_leaf(arg)) reads |= note_of(g, arg)->reads;
     }
     n = note_of(g, e);
     n->reads = reads;
@@ -236,6 +243,9 @@ static bool is_atom(CGen *g, const KExpr *e) {
     case KO_ceil:
     case KO_trunc:
     case KO_rint:
+    case KO_str_byte:
+    case KO_str_sub:
+    case KO_str_of:
     case KO_dot4_us: return true;
     case KO_bitcast: return dtype_is_float(e->dtype);
     case KO_cast: return dtype_is_float(from) && !dtype_is_float(e->dtype) && e->dtype != DT_BOOL;
@@ -427,7 +437,9 @@ static void print_load(CGen *g, StrBuf *b, const KExpr *e) {
     c_print(g, b, e->arg[0]);
     strbuf_add(b, e->dtype == DT_BOOL ? "] != 0)" : "]");
     if (halves) strbuf_add(b, ")");
-    if (predicated)
+    if (predicated && e->dtype == DT_STR)
+        strbuf_printf(b, " : %s)", c_helper(g, "no_string", DT_STR));
+    else if (predicated)
         strbuf_add(b, e->dtype == DT_F64         ? " : 0.0)"
                       : dtype_is_float(e->dtype) ? " : 0.0f)"
                                                  : " : 0)");
@@ -506,7 +518,12 @@ void c_print(CGen *g, StrBuf *b, const KExpr *e) {
         return;
     }
     switch (e->op) {
-    case KO_const_i: c_print_int(b, e->dtype, e->u.i); return;
+    case KO_const_i:
+        if (e->dtype == DT_STR)
+            strbuf_printf(b, "%s", c_helper(g, "no_string", DT_STR));
+        else
+            c_print_int(b, e->dtype, e->u.i);
+        return;
     case KO_const_f: c_print_float(b, e->dtype, e->u.f, false); return;
     case KO_var:
         if (e->u.var->computed && g->in_entry)
@@ -528,6 +545,21 @@ void c_print(CGen *g, StrBuf *b, const KExpr *e) {
         return;
     case KO_cast: print_cast(g, b, e); return;
     case KO_bitcast: print_bitcast(g, b, e); return;
+    case KO_str_len:
+        strbuf_add(b, "(int64_t)");
+        print_operand(g, b, e->arg[0]);
+        strbuf_add(b, ".n_bytes");
+        return;
+    case KO_str_byte: print_call(g, b, c_helper(g, "string_byte", DT_STR), e); return;
+    case KO_str_sub: print_call(g, b, c_helper(g, "string_sub", DT_STR), e); return;
+    case KO_str_of:
+        strbuf_printf(b, "%s(&%s[", c_helper(g, "string_of", DT_STR),
+                      c_name_buf(g, e->arg[0]->u.buf));
+        c_print(g, b, e->arg[0]->arg[0]);
+        strbuf_add(b, "], ");
+        c_print(g, b, e->arg[1]);
+        strbuf_add(b, ")");
+        return;
     case KO_at:
     case KO_NONE:
     case KO_COUNT: BUG("'%s' reached the C renderer", kop_info[e->op].name);

@@ -101,6 +101,17 @@ static const Helper helpers[] = {
      "    return (uint16_t)(sign | (b - (112u << 23) + 0xfffu + (b >> 13 & 1u)) >> 13);\n}\n"},
     {"f16_round", H_ANY, "f16_value f16_store",
      "static inline float f16_round(float a)\n{\n    return f16_value(f16_store(a));\n}\n"},
+    /* strings */
+    {"no_string", H_ANY, "", "static const smelt_string no_string = {0, 0};\n"},
+    {"string_of", H_ANY, "",
+     "static inline smelt_string string_of(const uint8_t *bytes, int64_t n)\n{\n"
+     "    smelt_string s;\n    s.bytes = (const char *)bytes;\n    s.n_bytes = (size_t)n;\n    return s;\n}\n"},
+    {"string_sub", H_ANY, "",
+     "static inline smelt_string string_sub(smelt_string s, int64_t from, int64_t n)\n{\n"
+     "    s.bytes += from;\n    s.n_bytes = (size_t)n;\n    return s;\n}\n"},
+    {"string_byte", H_ANY, "",
+     "static inline uint8_t string_byte(smelt_string s, int64_t i)\n{\n"
+     "    return i >= 0 && (uint64_t)i < s.n_bytes ? (uint8_t)s.bytes[i] : 0;\n}\n"},
     /* roundings to odd, after which rounding to 16 bits is right */
     {"f32_odd", H_ANY, "f32_bits f32_from_bits",
      "static inline float f32_odd(double a)\n{\n    float f = (float)a;\n"
@@ -180,10 +191,12 @@ bool c_is_helper(const char *name) {
                                        "tensors_in",
                                        "tensors_out",
                                        "call",
+                                       "call_args",
                                        "nodes",
                                        "leave"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (!strcmp(name, more[i])) return true;
+    if (!strcmp(name, "no_string")) return true;
     for (int t = 1; t < DT_COUNT; t++) {
         size_t n = strlen(dtype_info[t].name);
         if (!strncmp(name, dtype_info[t].name, n) && name[n] == '_') return true;

@@ -185,6 +185,7 @@ void c_block(CGen *g, const KBlock *b) {
         case KS_ALLOC: emit_alloc(g, s); break;
         case KS_CALL:
         case KS_NODE:
+        case KS_RESERVE:
         case KS_RETURN: c_entry_statement(g, s); break;
         case KS_EXTERN: emit_extern(g, s); break;
         case KS_COMMENT: c_comment(g, s->text ? s->text : ""); break;

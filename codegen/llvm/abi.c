@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)RETURN_BAD_DIM == (int)STATUS_BAD_DIM,
+               "lower_kernels returns a status of the interface");
+
 typedef enum { FIELD_U32, FIELD_U64, FIELD_I64, FIELD_SIZE, FIELD_PTR, FIELD_FN } FieldKind;
 
 static const struct {
@@ -99,7 +102,7 @@ static LLVMValueRef tensor_table(LlvmGen *g, const ApiTensor *t, uint32_t n) {
                               word(g, (uint32_t)dtype_info[t[i].io->dtype].onnx),
                               word(g, rank),
                               word(g, 0),
-                              word(g, 0)};
+                              word(g, t[i].is_allocated ? TENSOR_ALLOCATED : 0)};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
     LLVMValueRef table = array(g, type, rows, n, "tensors");

@@ -97,6 +97,15 @@ static LLVMValueRef step_ptr(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, LLVMVa
     return LLVMBuildGEP2(g->b, t, ptr, &by, 1, "");
 }
 
+/* Bytes of an element and how it is aligned at least. */
+static unsigned element_bytes(const LlvmGen *g, DType t) {
+    return t == DT_STR ? 2 * (unsigned)g->target->pointer_bytes : (unsigned)dtype_bytes(t);
+}
+
+unsigned llvm_element_align(const LlvmGen *g, DType t) {
+    return t == DT_STR ? (unsigned)g->target->pointer_bytes : low_bit(element_bytes(g, t));
+}
+
 static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     LlvmFn *fn = g->fn;
     Linear l = {0};
@@ -105,7 +114,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     BufBind bind = *llvm_buf(g, b);
     if (!bind.base)
         bind = (BufBind){.base = llvm_entry_base(g, b),
-                         .align = low_bit((uint64_t)dtype_bytes(b->dtype))};
+                         .align = llvm_element_align(g, b->dtype)};
     BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
     if (bind.per_lane) {
         l.constant *= (uint64_t)fn->lanes;
@@ -113,7 +122,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         for (int i = 0; i < l.n; i++) l.term[i].coeff *= (uint64_t)fn->lanes;
     }
     Place p = {.type = llvm_mem_type(g, b->dtype), .ptr = bind.base, .lane = (int64_t)l.lane};
-    unsigned size = (unsigned)dtype_bytes(b->dtype);
+    unsigned size = element_bytes(g, b->dtype);
     p.align = bind.align > low_bit(l.constant * size) ? low_bit(l.constant * size) : bind.align;
     for (int i = 0; i < l.n;) {
         LLVMValueRef sum = NULL;
@@ -131,6 +140,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         p.depth = depth;
     }
     if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
+    if (b->dtype == DT_STR && p.align > llvm_element_align(g, DT_STR)) p.align = llvm_element_align(g, DT_STR);
     if (p.align < 1) p.align = 1;
     if (p.varying && p.lane)
         p.varying =
@@ -170,11 +180,20 @@ static LLVMValueRef plain_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, unsi
     return v;
 }
 
+LLVMValueRef llvm_nowhere(LlvmGen *g) {
+    if (!g->fn->dummy) g->fn->dummy = llvm_alloca(g, g->i8, 16, 16, "nowhere");
+    return g->fn->dummy;
+}
+
+LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth) {
+    *depth = g->fn->depth;
+    return find_place(g, e->u.buf, e->arg[0]).ptr;
+}
+
 /* One element, or zero without touching its address when pred is false. */
 static LLVMValueRef load_one(LlvmGen *g, Place *p, LLVMValueRef pred) {
     if (!pred) return plain_load(g, p->type, p->ptr, p->align);
-    if (!g->fn->dummy) g->fn->dummy = llvm_alloca(g, g->i8, 16, 16, "nowhere");
-    LLVMValueRef ptr = LLVMBuildSelect(g->b, pred, p->ptr, g->fn->dummy, "");
+    LLVMValueRef ptr = LLVMBuildSelect(g->b, pred, p->ptr, llvm_nowhere(g), "");
     unsigned align = p->align > 16 ? 16 : p->align;
     LLVMValueRef v = plain_load(g, p->type, ptr, align);
     return LLVMBuildSelect(g->b, pred, v, LLVMConstNull(p->type), "");

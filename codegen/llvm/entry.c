@@ -19,9 +19,10 @@ struct Entry {
     LLVMValueRef no_hooks, zero_hooks;
     LLVMValueRef weights; /* the embedded ones, or NULL */
     /* while body is emitted */
-    LLVMValueRef arena, given_weights, symbols, hooks, status, node;
+    LLVMValueRef arena, given_weights, outputs, symbols, hooks, status, node;
     LLVMValueRef parallel_for, pool;
     LLVMBasicBlockRef leave;
+    LLVMValueRef heap, reserve; /* blocks of MEM_HEAP; the function that gives them memory */
 };
 
 /* ---- small things ---------------------------------------------------------------------------- */
@@ -172,7 +173,7 @@ static void emit_arena_for(LlvmGen *g, Entry *e) {
 /* ---- the caller's memory --------------------------------------------------------------------- */
 
 static LLVMValueRef io_bytes(LlvmGen *g, const KIo *io) {
-    LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype), 0);
+    LLVMValueRef n = LLVMConstInt(g->i64, api_element_bytes(io->dtype, g->target), 0);
     for (int d = 0; d < io->rank; d++) {
         /* Dims found while running count with their bound, as symbols_for reports it. */
         const KExpr *dim = k_max(g->m->k, k_upper_bound(g->m->k, io->dims[d]), k_int(g->m->k, 0));
@@ -251,9 +252,14 @@ static void check_memory(LlvmGen *g, Entry *e, LLVMValueRef inputs, LLVMValueRef
         LLVMValueRef at =
             element(g, g->ptr, is_out ? outputs : inputs, is_out ? i : i - m->n_outputs);
         LLVMValueRef p = LLVMBuildLoad2(g->b, g->ptr, at, "");
+        if (is_out && io->buf && io->buf->mem == MEM_HEAP) {
+            refuse_if(g, LLVMBuildNot(g->b, is_null(g, p), ""), STATUS_BAD_POINTER);
+            note_range(g, ranges, i, p, LLVMConstInt(g->i64, 0, 0));
+            continue;
+        }
         note_range(g, ranges, i, p, io_bytes(g, io));
         if (io->buf)
-            *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = api_element_bytes(io->dtype)};
+            *llvm_buf(g, io->buf) = (BufBind){.base = p, .align = llvm_element_align(g, io->dtype)};
     }
     LLVMValueRef need = arena_needed(g);
     note_range(g, ranges, n - 1, e->arena, need);
@@ -281,6 +287,8 @@ LLVMValueRef llvm_entry_base(LlvmGen *g, const KBuf *b) {
         at = b->offset ? llvm_expr(g, b->offset) : LLVMConstInt(g->i64, 0, 0);
         return LLVMBuildGEP2(g->b, g->i8, e->arena, &at, 1, b->name);
     }
+    if (b->mem == MEM_HEAP)
+        return LLVMBuildLoad2(g->b, g->ptr, element(g, g->ptr, e->heap, b->index), b->name);
     if (b->mem != MEM_CONST) return NULL;
     if (g->const_address) {
         at = LLVMConstInt(g->i64, (uint64_t)(uintptr_t)g->const_address[b->index], 0);
@@ -315,14 +323,14 @@ static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *
         *llvm_buf(g, kn->params[i]) = (BufBind){.base = args[i], .align = 1};
     LLVMValueRef table = g->fn->size_table;
     g->fn->size_table = NULL;
-    uint32_t mark = llvm_memo_mark(g);
+    MemoAside aside = llvm_memo_aside(g); /* there, these variables had other values */
     for (const KStmt *s = kn->body.first; s && s != loop; s = s->next) {
         if (s->kind != KS_LET) continue;
         LLVMValueRef v = llvm_expr(g, s->value);
         *llvm_var(g, s->var) = (VarBind){.v = v, .depth = g->fn->depth};
     }
     LLVMValueRef n = llvm_expr(g, loop->extent);
-    llvm_memo_undo(g, mark);
+    llvm_memo_back(g, aside);
     g->fn->size_table = table;
     for (uint32_t i = 0; i < kn->n_scalars; i++) *llvm_var(g, kn->scalars[i]) = old[i];
     free(old);
@@ -419,6 +427,89 @@ static void emit_node(LlvmGen *g, Entry *e, uint32_t node) {
     LLVMPositionBuilderAtEnd(g->b, next);
 }
 
+/* int reserve(void **block, hooks, int64_t n_bytes, int64_t keep): memory for a heap buffer. */
+static void emit_reserve_function(LlvmGen *g, Entry *e) {
+    LlvmFn fn;
+    LLVMTypeRef params[] = {g->ptr, g->ptr, g->i64, g->i64};
+    e->reserve = new_function(g, "reserve", g->i32, params, 4, false);
+    llvm_fn_begin(g, &fn, e->reserve);
+    LLVMValueRef block = LLVMGetParam(fn.fn, 0), hooks = LLVMGetParam(fn.fn, 1);
+    LLVMValueRef n = LLVMGetParam(fn.fn, 2), keep = LLVMGetParam(fn.fn, 3);
+    LLVMValueRef most = LLVMConstInt(g->i64, g->target->pointer_bytes < 8 ? INT32_MAX : INT64_MAX, 0);
+    LLVMValueRef zero = LLVMConstInt(g->i64, 0, 0), one = LLVMConstInt(g->i64, 1, 0);
+    refuse_if(g, LLVMBuildICmp(g->b, LLVMIntUGT, n, most, ""), STATUS_NO_MEMORY);
+    LLVMValueRef give = abi_load(g, "hooks", hooks, "alloc");
+    LLVMValueRef back = abi_load(g, "hooks", hooks, "free");
+    LLVMValueRef pool = abi_load(g, "hooks", hooks, "heap");
+    LLVMValueRef lacks = LLVMBuildOr(g->b, is_null(g, give), is_null(g, back), "");
+    refuse_if(g, lacks, STATUS_NO_MEMORY);
+    LLVMValueRef none = LLVMBuildICmp(g->b, LLVMIntEQ, n, zero, "");
+    LLVMValueRef some = LLVMBuildSelect(g->b, none, one, n, "");
+    LLVMTypeRef give_params[] = {g->ptr, g->size}, back_params[] = {g->ptr, g->ptr};
+    LLVMValueRef args[] = {pool, LLVMBuildTrunc(g->b, some, g->size, "")};
+    LLVMValueRef fresh = LLVMBuildCall2(g->b, LLVMFunctionType(g->ptr, give_params, 2, 0), give, args, 2, "");
+    refuse_if(g, is_null(g, fresh), STATUS_NO_MEMORY);
+    LLVMValueRef old = LLVMBuildLoad2(g->b, g->ptr, block, "");
+    LLVMBuildStore(g->b, fresh, block);
+    LLVMBasicBlockRef copy = llvm_new_block(g, "copy"), out = llvm_new_block(g, "out");
+    LLVMBuildCondBr(g->b, is_null(g, old), out, copy);
+    LLVMPositionBuilderAtEnd(g->b, copy);
+    LLVMBuildMemCpy(g->b, fresh, 1, old, 1, LLVMBuildTrunc(g->b, keep, g->size, ""));
+    LLVMBuildCall2(g->b, LLVMFunctionType(g->none, back_params, 2, 0), back,
+                   (LLVMValueRef[]){pool, old}, 2, "");
+    LLVMBuildBr(g->b, out);
+    LLVMPositionBuilderAtEnd(g->b, out);
+    LLVMBuildRet(g->b, word(g, STATUS_OK));
+    llvm_fn_end(g);
+}
+
+/* n elements in bytes; what does not fit becomes -1, which no allocation accepts. */
+static LLVMValueRef bytes_of(LlvmGen *g, const KBuf *b, const KExpr *n) {
+    KCtx *k = g->m->k;
+    int64_t width = api_element_bytes(b->dtype, g->target);
+    const KExpr *fits = k_and(k, k_le(k, k_int(k, 0), n), k_le(k, n, k_int(k, INT64_MAX / width)));
+    return llvm_expr(g, k_select(k, fits, k_mul(k, n, k_int(k, width)), k_int(k, -1)));
+}
+
+static void emit_reserve(LlvmGen *g, Entry *e, const KStmt *s) {
+    LLVMValueRef keep = LLVMConstInt(g->i64, 0, 0);
+    if (s->index) keep = bytes_of(g, s->buf, s->index);
+    LLVMValueRef args[] = {element(g, g->ptr, e->heap, s->buf->index), e->hooks,
+                           bytes_of(g, s->buf, s->value), keep};
+    LLVMValueRef status = call(g, e->reserve, args, 4);
+    LLVMBasicBlockRef no = llvm_new_block(g, "no_memory"), go = llvm_new_block(g, "reserved");
+    LLVMBuildCondBr(g->b, LLVMBuildICmp(g->b, LLVMIntEQ, status, word(g, 0), ""), go, no);
+    LLVMPositionBuilderAtEnd(g->b, no);
+    LLVMBuildStore(g->b, status, e->status);
+    LLVMBuildBr(g->b, e->leave);
+    LLVMPositionBuilderAtEnd(g->b, go);
+}
+
+/* Outputs' blocks go to the caller when the run was good; the others are given back. */
+static void leave_heap(LlvmGen *g, Entry *e, LLVMValueRef status) {
+    LLVMValueRef null = LLVMConstNull(g->ptr);
+    LLVMValueRef good = LLVMBuildICmp(g->b, LLVMIntEQ, status, word(g, 0), "");
+    for (uint32_t i = 0; i < g->m->n_outputs; i++) {
+        const KBuf *b = g->m->outputs[i].buf;
+        if (b->mem != MEM_HEAP) continue;
+        LLVMValueRef at = element(g, g->ptr, e->heap, b->index), p = LLVMBuildLoad2(g->b, g->ptr, at, "");
+        LLVMBuildStore(g->b, LLVMBuildSelect(g->b, good, p, null, ""), element(g, g->ptr, e->outputs, i));
+        LLVMBuildStore(g->b, LLVMBuildSelect(g->b, good, null, p, ""), at);
+    }
+    LLVMTypeRef params[] = {g->ptr, g->ptr};
+    for (uint32_t i = 0; i < g->m->n_heap; i++) {
+        LLVMValueRef p = LLVMBuildLoad2(g->b, g->ptr, element(g, g->ptr, e->heap, i), "");
+        LLVMBasicBlockRef yes = llvm_new_block(g, "give_back"), next = llvm_new_block(g, "next");
+        LLVMBuildCondBr(g->b, is_null(g, p), next, yes);
+        LLVMPositionBuilderAtEnd(g->b, yes);
+        LLVMValueRef args[] = {abi_load(g, "hooks", e->hooks, "heap"), p};
+        LLVMBuildCall2(g->b, LLVMFunctionType(g->none, params, 2, 0),
+                       abi_load(g, "hooks", e->hooks, "free"), args, 2, "");
+        LLVMBuildBr(g->b, next);
+        LLVMPositionBuilderAtEnd(g->b, next);
+    }
+}
+
 void llvm_entry_statement(LlvmGen *g, const KStmt *s) {
     Entry *e = g->entry;
     BUG_IF(!e, "a kernel holds a statement of the entry");
@@ -426,6 +517,8 @@ void llvm_entry_statement(LlvmGen *g, const KStmt *s) {
         emit_call(g, e, s);
     } else if (s->kind == KS_NODE) {
         emit_node(g, e, s->node);
+    } else if (s->kind == KS_RESERVE) {
+        emit_reserve(g, e, s);
     } else {
         LLVMValueRef v = LLVMBuildTrunc(g->b, llvm_expr(g, s->value), g->i32, "");
         LLVMBuildStore(g->b, v, e->status);
@@ -461,6 +554,7 @@ static void emit_leave(LlvmGen *g, Entry *e) {
     LLVMBuildBr(g->b, out);
     LLVMPositionBuilderAtEnd(g->b, out);
     LLVMValueRef status = LLVMBuildLoad2(g->b, g->i32, e->status, "");
+    if (g->m->n_heap) leave_heap(g, e, status);
     pass_on(g, status);
     for (uint32_t i = 0; i < e->api->n_symbols; i++) {
         if (e->api->symbols[i].kind != API_DATA) continue;
@@ -478,6 +572,7 @@ static void emit_body(LlvmGen *g, Entry *e) {
     llvm_add_flag(g, e->body, LLVMAttributeFunctionIndex, "noinline", 0);
     llvm_fn_begin(g, &fn, e->body);
     g->entry = e;
+    e->outputs = LLVMGetParam(fn.fn, 1);
     e->symbols = LLVMGetParam(fn.fn, 2);
     e->arena = LLVMGetParam(fn.fn, 3);
     e->given_weights = e->weights ? e->weights : LLVMGetParam(fn.fn, 5);
@@ -488,6 +583,9 @@ static void emit_body(LlvmGen *g, Entry *e) {
     if (g->m->size_table) fn.size_table = llvm_entry_base(g, g->m->size_table);
     read_hooks(g, e, LLVMGetParam(fn.fn, 6));
     e->leave = llvm_new_block(g, "leave");
+    if (g->m->n_heap) e->heap = llvm_alloca(g, g->ptr, g->m->n_heap, 8, "heap");
+    for (uint32_t i = 0; i < g->m->n_heap; i++)
+        LLVMBuildStore(g->b, LLVMConstNull(g->ptr), element(g, g->ptr, e->heap, i));
     uint32_t mark = llvm_memo_mark(g);
     llvm_block(g, &g->m->entry);
     llvm_memo_undo(g, mark);
@@ -643,8 +741,9 @@ void llvm_emit_entry(LlvmGen *g) {
     if (e.api->n_symbols) emit_symbols_for(g, &e);
     emit_arena_for(g, &e);
     e.cpu_good = llvm_emit_cpu_test(g, e.api);
+    if (g->m->n_heap) emit_reserve_function(g, &e);
     emit_body(g, &e);
     LLVMValueRef run = emit_generic_run(g, &e);
-    emit_typed_run(g, &e);
+    if (e.api->has_typed_call) emit_typed_run(g, &e);
     abi_emit_model(g, e.api, (AbiFunctions){e.symbols_for, e.arena_for, run}, e.weights);
 }

@@ -13,7 +13,7 @@
 /* ---- types and small constants --------------------------------------------------------------- */
 
 LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
-    switch (t) {
+    switch (dtype_stored(t)) {
     case DT_F32:
     case DT_F16:
     case DT_BF16: return g->f32;
@@ -27,9 +27,8 @@ LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
     case DT_I64:
     case DT_U64: return g->i64;
     case DT_BOOL: return g->i1;
-    case DT_STR:
-    case DT_NONE:
-    case DT_COUNT: break;
+    case DT_STR: return g->text;
+    default: break;
     }
     BUG("dtype %s has no LLVM type", dtype_info[t].name ? dtype_info[t].name : "none");
 }
@@ -136,6 +135,20 @@ void llvm_memo_drop_loads(LlvmGen *g, uint32_t mark) {
             fn->log[n++] = fn->log[i];
     }
     fn->n_log = n;
+}
+
+MemoAside llvm_memo_aside(LlvmGen *g) {
+    MemoAside aside = {g->fn->memo, g->fn->n_memo, g->fn->n_log};
+    g->fn->memo = NULL;
+    g->fn->n_memo = 0;
+    return aside;
+}
+
+void llvm_memo_back(LlvmGen *g, MemoAside aside) {
+    free(g->fn->memo);
+    g->fn->memo = aside.memo;
+    g->fn->n_memo = aside.n_memo;
+    g->fn->n_log = aside.mark;
 }
 
 static Memo *memo_of(LlvmFn *fn, const KExpr *e) {
@@ -280,6 +293,34 @@ static LLVMValueRef narrow(LlvmGen *g, DType t, LLVMValueRef v) {
     return t == DT_F16 || t == DT_BF16 ? llvm_round_to(g, t, v) : v;
 }
 
+/* Strings are pairs of an address and a size_t. */
+static LLVMValueRef emit_string(LlvmGen *g, LLVMValueRef bytes, LLVMValueRef n_bytes) {
+    LLVMValueRef s = LLVMBuildInsertValue(g->b, LLVMGetPoison(g->text), bytes, 0, "");
+    n_bytes = LLVMBuildTruncOrBitCast(g->b, n_bytes, g->size, "");
+    return LLVMBuildInsertValue(g->b, s, n_bytes, 1, "");
+}
+
+static LLVMValueRef string_len(LlvmGen *g, LLVMValueRef s) {
+    LLVMValueRef n = LLVMBuildExtractValue(g->b, s, 1, "");
+    return LLVMBuildZExtOrBitCast(g->b, n, g->i64, "");
+}
+
+static LLVMValueRef byte_ptr(LlvmGen *g, LLVMValueRef s, LLVMValueRef at) {
+    LLVMValueRef bytes = LLVMBuildExtractValue(g->b, s, 0, "");
+    return LLVMBuildGEP2(g->b, g->i8, bytes, &at, 1, "");
+}
+
+static LLVMValueRef emit_text(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
+    if (e->op == KO_str_len) return string_len(g, a[0]);
+    if (e->op == KO_str_of) return emit_string(g, a[0], a[1]);
+    if (e->op == KO_str_sub) return emit_string(g, byte_ptr(g, a[0], a[1]), a[2]);
+    LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntULT, a[1], string_len(g, a[0]), "");
+    LLVMValueRef ptr =
+        LLVMBuildSelect(g->b, inside, byte_ptr(g, a[0], a[1]), llvm_nowhere(g), "");
+    LLVMValueRef v = LLVMBuildLoad2(g->b, g->i8, ptr, "");
+    return LLVMBuildSelect(g->b, inside, v, LLVMConstNull(g->i8), "");
+}
+
 /* a[0..n-1] are the operands, all scalars or all of the same number of lanes. */
 static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     DType t = e->dtype, from = e->n_args ? e->arg[0]->dtype : t;
@@ -316,7 +357,13 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_cast: return llvm_cast(g, t, from, a[0]);
     case KO_bitcast: return llvm_bitcast(g, t, from, a[0]);
     case KO_dot4_us: return llvm_dot4(g, a[0], a[1], a[2]);
-    case KO_const_i: return LLVMConstInt(llvm_type(g, t), (unsigned long long)e->u.i, 1);
+    case KO_str_len:
+    case KO_str_byte:
+    case KO_str_sub:
+    case KO_str_of: return emit_text(g, e, a);
+    case KO_const_i:
+        if (t == DT_STR) return LLVMConstNull(g->text);
+        return LLVMConstInt(llvm_type(g, t), (unsigned long long)e->u.i, 1);
     case KO_const_f: return emit_const_f(g, t, e->u.f);
     case KO_NONE:
     case KO_COUNT:
@@ -387,8 +434,14 @@ static Memo emit_node(LlvmGen *g, const KExpr *e) {
     }
     LLVMValueRef a[3];
     BUG_IF(e->n_args > 3, "'%s' with %d operands", kop_info[e->op].name, e->n_args);
+    if (e->op == KO_str_byte) m.loads = true;
     for (int i = 0; i < e->n_args; i++) {
-        Memo x = value_of(g, e->arg[i]);
+        bool is_place = e->op == KO_str_of && i == 0;
+        Memo x = {0};
+        if (is_place)
+            x = (Memo){.v = llvm_address(g, e->arg[0], &x.depth), .depth = x.depth, .loads = true};
+        else
+            x = value_of(g, e->arg[i]);
         a[i] = x.v;
         m.loads |= x.loads;
         if (x.depth > m.depth) m.depth = x.depth;

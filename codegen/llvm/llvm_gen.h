@@ -89,7 +89,7 @@ typedef struct LlvmGen {
     const Target *target;
     const CodegenOptions *options;
     CpuTraits cpu;
-    LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
+    LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size, text; /* text: smelt_string */
     uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
     LLVMValueRef float_rem;        /* double (double, double), made when first used */
     LLVMValueRef divide64;         /* u64 (u64, u64), likewise */
@@ -145,6 +145,13 @@ LLVMValueRef llvm_expr_depth(LlvmGen *g, const KExpr *e, int *depth);
 uint32_t llvm_memo_mark(LlvmGen *g);
 void llvm_memo_undo(LlvmGen *g, uint32_t mark);
 void llvm_memo_drop_loads(LlvmGen *g, uint32_t mark);
+/* Sets everything aside, for expressions in which variables stand for something else, until it is put back. */
+typedef struct MemoAside {
+    Memo *memo;
+    uint32_t n_memo, mark;
+} MemoAside;
+MemoAside llvm_memo_aside(LlvmGen *g);
+void llvm_memo_back(LlvmGen *g, MemoAside aside);
 VarBind *llvm_var(LlvmGen *g, const KVar *v);
 BufBind *llvm_buf(LlvmGen *g, const KBuf *b);
 /* The value of an expression that is an integer constant here, unrolled variables included. */
@@ -183,6 +190,12 @@ LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
+/* What an array of these is aligned to, whoever made it. */
+unsigned llvm_element_align(const LlvmGen *g, DType t);
+/* The address of the element that e would load. */
+LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth);
+/* Memory that may be read where a predicated read reads nothing. */
+LLVMValueRef llvm_nowhere(LlvmGen *g);
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value);
 LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, const char *name);
 

@@ -93,6 +93,7 @@ void llvm_gen_open(LlvmGen *g, const KModule *m, const Target *t, const CodegenO
     g->ptr = LLVMPointerTypeInContext(g->ctx, 0);
     g->none = LLVMVoidTypeInContext(g->ctx);
     g->size = LLVMIntPtrTypeInContext(g->ctx, g->layout);
+    g->text = LLVMStructTypeInContext(g->ctx, (LLVMTypeRef[]){g->ptr, g->size}, 2, 0);
 }
 
 void llvm_gen_close(LlvmGen *g) {

@@ -97,8 +97,21 @@ static void unrolled_loop(LlvmGen *g, const KStmt *s, int64_t n) {
 
 static bool can_widen(LlvmGen *g, const KBlock *b);
 
+static void note_text(const KExpr *e, void *found) {
+    if (e->dtype == DT_STR || kop_info[e->op].class == KC_TEXT) *(bool *)found = true;
+}
+
+/* There are no vectors of strings. */
+static bool has_text(LlvmGen *g, const KStmt *s) {
+    bool found = s->buf && s->buf->dtype == DT_STR;
+    if (s->value) k_visit(g->m->k, s->value, note_text, &found);
+    if (s->index) k_visit(g->m->k, s->index, note_text, &found);
+    return found;
+}
+
 static bool can_widen_stmt(LlvmGen *g, const KStmt *s) {
     int64_t n;
+    if (has_text(g, s)) return false;
     switch (s->kind) {
     case KS_FOR:
         llvm_var(g, s->var)->varying = false;
@@ -122,6 +135,7 @@ static bool can_widen_stmt(LlvmGen *g, const KStmt *s) {
     case KS_EXTERN:
     case KS_BARRIER:
     case KS_NODE:
+    case KS_RESERVE:
     case KS_RETURN: return false;
     }
     return false;
@@ -319,6 +333,7 @@ static void emit_statement(LlvmGen *g, const KStmt *s) {
     case KS_EXTERN: emit_extern(g, s); return;
     case KS_CALL:
     case KS_NODE:
+    case KS_RESERVE:
     case KS_RETURN: llvm_entry_statement(g, s); return;
     case KS_COMMENT:
     case KS_BARRIER: /* one thread runs the block */

@@ -44,6 +44,10 @@ Value *call_in(const Call *c, int i) {
     return i < c->n_in ? c->in[i] : NULL;
 }
 
+Value *call_map_values(const Call *c, int i) {
+    return strmap_get_bytes(c->im->map_values, (const char *)&c->in[i], sizeof c->in[i]);
+}
+
 bool call_wants(const Call *c, int output) {
     return output < c->n_out && c->proto->output[output][0];
 }
@@ -126,6 +130,14 @@ Value *call_op(Call *c, OpId op, int n_in, ...) {
     for (int i = 0; i < n_in; i++) in[i] = va_arg(ap, Value *);
     va_end(ap);
     return call_node(c, op, in, n_in, 1)->out[0];
+}
+
+Value *call_cast(Call *c, Value *v, DType t) {
+    if (!v || v->dtype == t) return v;
+    Value *to = call_op(c, OP_Cast, 1, v);
+    node_set_int(to->def, "to", dtype_info[t].onnx);
+    to->dtype = t;
+    return to;
 }
 
 bool call_finish(Call *c, Node *n) {

@@ -9,7 +9,7 @@
 #include "frontend/onnx/model_internal.h"
 #include "ir/support/str.h"
 
-enum { OLDEST_IR = 3, NEWEST_IR = 14, MAX_CALL_DEPTH = 64 };
+enum { OLDEST_IR = 1, NEWEST_IR = 14, FIRST_IR_WITH_OPSETS = 3, MAX_CALL_DEPTH = 64 };
 
 /* The newest operator set version known of each domain. */
 static const struct {
@@ -36,6 +36,15 @@ static bool check_ir_version(const OnnxModel *m, Diag *d) {
     diag_unsupported(d, at, "IR version %" PRId64 " is not supported; %d to %d are", v, OLDEST_IR,
                      NEWEST_IR);
     return false;
+}
+
+/* Before version 3 of the format there were no imports: version 1 of ONNX's own domains is meant. */
+static void import_first_opsets(OnnxModel *m) {
+    Onnx__OperatorSetIdProto *first = arena_new(m->arena, Onnx__OperatorSetIdProto);
+    onnx__operator_set_id_proto__init(first);
+    first->version = 1;
+    strmap_put(m->opsets, "", first);
+    strmap_put(m->opsets, "ai.onnx.ml", first);
 }
 
 /* Fills `to` with the imports of a model or function; `owner` is for messages. */
@@ -301,10 +310,11 @@ bool onnx_check_model(OnnxModel *m, Diag *d) {
         return false;
     }
     if (!check_ir_version(m, d)) return false;
-    if (!p->n_opset_import) {
+    if (!p->n_opset_import && p->ir_version >= FIRST_IR_WITH_OPSETS) {
         diag_error(d, onnx_model_loc(m), "opset_import is missing");
         return false;
     }
+    if (!p->n_opset_import) import_first_opsets(m);
     Arena *scratch = arena_create();
     bool good = check_imports(m, p->opset_import, p->n_opset_import, NULL, m->opsets, d);
     good = good && name_functions(m, d) && check_calls(m, scratch, d);

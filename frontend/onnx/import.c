@@ -29,6 +29,7 @@ Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path) {
     s->graph = g;
     s->names = strmap_create(im->arena);
     s->path = path;
+    s->around = parent;
     if (!parent) return s;
     s->depth = parent->depth + 1;
     s->function = parent->function;
@@ -100,13 +101,16 @@ static void import_outputs(Import *im, Scope *s, Onnx__ValueInfoProto **outputs,
 
 /* ---- subgraphs -------------------------------------------------------------------------- */
 
-/* Declared type only: the shape is the owner's business. */
-static void import_subgraph_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
+/* Declared type only: the shape is the owner's business. Inputs of Scan and Loop without one have
+ * the type of the node's input at their place. */
+static void import_subgraph_inputs(Import *im, Scope *s, const Onnx__GraphProto *p, const Call *c) {
     for (size_t i = 0; i < p->n_input; i++) {
         const Onnx__TypeProto *t = p->input[i]->type;
         bool typed = t && t->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
         DType dtype = typed ? dtype_from_onnx(t->tensor_type->elem_type) : DT_NONE;
+        const Value *given = call_in(c, (int)i);
         const char *name = or_empty(p->input[i]->name);
+        if (dtype == DT_NONE && given && given != im->poison) dtype = given->dtype;
         scope_bind(im, s, name, graph_add_input(s->graph, name, dtype, (Shape){.rank = -1}));
     }
 }
@@ -122,7 +126,8 @@ Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
     int n_before = diag_n_errors(im->d);
     uint32_t n_missing = strmap_count(im->unsupported);
     Scope *s = scope_create(im, c->scope, graph_create(im->m, c->g, attr), path);
-    import_subgraph_inputs(im, s, p);
+    import_subgraph_inputs(im, s, p, c);
+    if (c->loc.op == intern("Loop") && s->graph->inputs.n) s->iteration = s->graph->inputs.at[0];
     bind_initializers(im, s, p);
     import_nodes(im, s, p->node, p->n_node, onnx_graph_order(im->model, p), NULL);
     import_outputs(im, s, p->output, p->n_output);
@@ -131,16 +136,61 @@ Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
     return good ? s->graph : NULL;
 }
 
+Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *p, Value *x) {
+    Import *im = c->im;
+    if (c->scope->depth >= ONNX_MAX_NESTING || p->n_input != 1 || p->n_output != 1) {
+        diag_error(im->d, c->loc,
+                   "%s has %zu inputs and %zu outputs or is nested too deep; 1 and 1 are accepted",
+                   attr, p->n_input, p->n_output);
+        return NULL;
+    }
+    const char *path = arena_printf(im->m->arena, "%s/%s", c->scope->path, attr);
+    Scope *s = scope_create(im, c->scope, c->g, path);
+    scope_bind(im, s, or_empty(p->input[0]->name), x);
+    bind_initializers(im, s, p);
+    import_nodes(im, s, p->node, p->n_node, onnx_graph_order(im->model, p), NULL);
+    bool known;
+    Value *y = scope_find(im, s, or_empty(p->output[0]->name), c->loc, &known);
+    if (!known) diag_error(im->d, c->loc, "%s never makes its output", attr);
+    return y == im->poison ? NULL : y;
+}
+
 /* ---- the model's interface -------------------------------------------------------------- */
+
+/* A map is two tensors of one length: NAME.keys and NAME.values. */
+static bool add_map_input(Import *im, Scope *s, const char *name, const Onnx__TypeProto__Map *p) {
+    SrcLoc loc = graph_loc(im, s);
+    const Onnx__TypeProto *v = p->value_type;
+    if (!v || v->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
+        diag_unsupported(im->d, loc, "input '%s' is a map whose values are no numbers or strings",
+                         name);
+        return false;
+    }
+    DType key = import_dtype(im, p->key_type, loc, "key of a map");
+    DType value = import_dtype(im, v->tensor_type->elem_type, loc, "value of a map");
+    if (key == DT_NONE || value == DT_NONE) return false;
+    Arena *a = im->m->arena;
+    KVar *length = module_symbol(im->m, intern(arena_printf(a, "%s.length", name)));
+    Shape shape = shape_make(a, 1);
+    shape.dims[0] = k_var(im->m->k, length);
+    Value *keys = graph_add_input(s->graph, arena_printf(a, "%s.keys", name), key, shape);
+    Value *values = graph_add_input(s->graph, arena_printf(a, "%s.values", name), value, shape);
+    Value **address = arena_copy(im->arena, &keys, sizeof keys);
+    strmap_put_bytes(im->map_values, (const char *)address, sizeof keys, values);
+    scope_bind(im, s, name, keys);
+    return true;
+}
 
 static bool add_input(Import *im, Scope *s, const Onnx__ValueInfoProto *p) {
     const char *name = or_empty(p->name);
     SrcLoc loc = graph_loc(im, s);
     Shape shape;
+    if (p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_MAP_TYPE)
+        return add_map_input(im, s, name, p->type->map_type);
     if (!p->type || p->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
         diag_unsupported(
             im->d, loc,
-            "input '%s' is not a tensor; sequences, maps and optionals are not supported", name);
+            "input '%s' is not a tensor; sequences and optionals are not supported", name);
         return false;
     }
     const Onnx__TypeProto__Tensor *t = p->type->tensor_type;
@@ -285,6 +335,7 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
     im.poison = arena_new(im.arena, Value);
     im.rows = strmap_create(im.arena);
     im.unsupported = strmap_create(im.arena);
+    im.map_values = strmap_create(im.arena);
     im.bare_dims = strmap_create(im.arena);
     im.dim_used = arena_array(im.arena, bool, im.o->n_dims);
     index_rows(&im);

@@ -14,7 +14,7 @@
 #include "frontend/onnx/model.h"
 #include "ir/support/map.h"
 
-enum { OPSET_MIN = 7, OPSET_MAX = 28 };
+enum { OPSET_MIN = 1, OPSET_MAX = 28 };
 
 typedef struct Import Import;
 typedef struct Scope Scope;
@@ -52,6 +52,8 @@ struct Scope {
     const Onnx__FunctionProto *function; /* whose body (or a graph in it) this is, or NULL */
     const NamedAttr *args;               /* attributes of the call */
     int n_args;
+    Scope *around;    /* the scope of the node whose graph or function body this is */
+    Value *iteration; /* a Loop's body: the number of the iteration; else NULL */
 };
 
 struct Import {
@@ -63,6 +65,7 @@ struct Import {
     Value *poison;
     StrMap *rows;        /* "domain/operator type" -> its first row */
     StrMap *unsupported; /* operator in words -> Missing */
+    StrMap *map_values;  /* address of the keys of a map -> its values */
     StrMap *bare_dims;   /* names that are a whole dim of some input */
     bool *dim_used;      /* one for each override */
     int64_t n_nodes;
@@ -91,6 +94,9 @@ struct Call {
 
 /* The subgraph attribute as a new graph below the call's, NULL after messages. */
 Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *proto);
+/* The nodes of a subgraph attribute with one input, which is x, and one output, in the call's own
+ * graph; that output, or NULL after messages. */
+Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *proto, Value *x);
 /* The value of this name as seen from the scope: NULL when it is not known, or known as an absent
  * argument of a function; poison for an initializer that could not be read. */
 Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *known);
@@ -126,6 +132,8 @@ int call_ints(const Call *c, const char *name, const int64_t **v);
 /* A string attribute's bytes as text. */
 const char *intern_data(ProtobufCBinaryData s);
 Value *call_in(const Call *c, int i); /* NULL when absent */
+/* A map's name stands for its keys; these are the values. NULL when input i is no map. */
+Value *call_map_values(const Call *c, int i);
 /* Is this output named, that is wanted by anyone? */
 bool call_wants(const Call *c, int output);
 
@@ -133,6 +141,8 @@ bool call_wants(const Call *c, int output);
 Node *call_node(Call *c, OpId op, Value *const *in, int n_in, int n_out);
 /* For one output: n_in Value * follow, NULL where absent. */
 Value *call_op(Call *c, OpId op, int n_in, ...);
+/* v with elements of dtype t: itself when it has them already; NULL stays NULL. */
+Value *call_cast(Call *c, Value *v, DType t);
 /* Copies the call's attributes except those named in `but` ("axes axis"). */
 bool call_copy_attrs(Call *c, Node *n, const char *but);
 /* The node's outputs become the call's; unnamed ones are dropped from the node. */

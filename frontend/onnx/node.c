@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "frontend/frontend.h"
 #include "frontend/onnx/import.h"
 #include "ir/support/str.h"
 
@@ -32,6 +33,17 @@ static const char *or_empty(const char *s) {
 static const char *domain_name(const Onnx__NodeProto *p) {
     const char *d = or_empty(p->domain);
     return strcmp(d, "ai.onnx") ? d : "";
+}
+
+void frontend_list_ops(FILE *out) {
+    for (int i = 0; i < n_onnx_ops; i++) {
+        const OnnxOp *r = &onnx_ops[i];
+        bool same = i > 0 && !strcmp(r->type, r[-1].type) && !strcmp(r->domain, r[-1].domain);
+        if (!same)
+            fprintf(out, "%s%s %s", i ? "\n" : "", *r->domain ? r->domain : "ai.onnx", r->type);
+        fprintf(out, " %d", (int)r->since);
+    }
+    fputc('\n', out);
 }
 
 /* ---- rows ------------------------------------------------------------------------------- */
@@ -194,6 +206,23 @@ static const Onnx__AttributeProto *follow_reference(const Scope *s, const char *
     return NULL;
 }
 
+/* Writers of the format's first version leave an attribute's type out; the field that is set tells.
+ * (check_nodes.c saw to it that one is.) */
+static const Onnx__AttributeProto *with_type(Import *im, const Onnx__AttributeProto *a) {
+    if (a->type) return a;
+    Onnx__AttributeProto *typed = arena_copy(im->arena, a, sizeof *a);
+    typed->type = a->has_f       ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT
+                  : a->has_i     ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT
+                  : a->has_s     ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING
+                  : a->t         ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR
+                  : a->g         ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH
+                  : a->n_floats  ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS
+                  : a->n_ints    ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS
+                  : a->n_strings ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS
+                                 : ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED;
+    return typed;
+}
+
 static void resolve_attrs(Call *c) {
     const Onnx__NodeProto *p = c->proto;
     c->attrs = arena_array(c->im->arena, NamedAttr, p->n_attribute);
@@ -201,7 +230,9 @@ static void resolve_attrs(Call *c) {
         const Onnx__AttributeProto *a = p->attribute[i];
         const char *reference = or_empty(a->ref_attr_name);
         const Onnx__AttributeProto *meant = *reference ? follow_reference(c->scope, reference) : a;
-        if (meant) c->attrs[c->n_attrs++] = (NamedAttr){or_empty(a->name), meant};
+        if (meant)
+            c->attrs[c->n_attrs++] =
+                (NamedAttr){or_empty(a->name), with_type(c->im, meant)};
     }
 }
 
@@ -247,6 +278,7 @@ static bool import_function(Call *c, const Onnx__FunctionProto *f) {
     }
     Scope *body = scope_create(im, NULL, c->g, call_path(im, c->scope, c->proto));
     body->depth = c->scope->depth + 1;
+    body->around = c->scope;
     body->function = f;
     body->args = c->attrs;
     body->n_args = c->n_attrs;

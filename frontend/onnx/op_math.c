@@ -6,13 +6,18 @@ bool import_same(Call *c) {
     return call_same(c, c->in, c->n_in, "");
 }
 
+/* Floats of 16 bits are computed in f32 whatever stash_type says. */
+bool import_range_27(Call *c) {
+    return call_same(c, c->in, 3, "stash_type");
+}
+
 /* Clip-6 has its bounds as attributes, the lowest and highest float32 by default. */
 bool import_clip_6(Call *c) {
     Value *in[3] = {c->in[0]};
     DType t = call_float_type(c->in[0]);
     if (call_attr(c, "min")) in[1] = call_scalar(c, t, call_float(c, "min", 0));
     if (call_attr(c, "max")) in[2] = call_scalar(c, t, call_float(c, "max", 0));
-    return call_same(c, in, 3, "min max");
+    return call_same(c, in, 3, "min max consumed_inputs");
 }
 
 /* Before opset 13 the dims from `axis` on (default 1) are one: x is flattened, normalised and
@@ -41,8 +46,7 @@ bool import_reduce_1(Call *c) {
 
 bool import_cast(Call *c) {
     DType t = import_dtype(c->im, call_int(c, "to", 0), c->loc, "to");
-    return t != DT_NONE &&
-           call_same(c, c->in, 1, "saturate round_mode"); /* both for 8-bit floats */
+    return t != DT_NONE && import_same(c);
 }
 
 bool import_cast_like(Call *c) {
@@ -54,14 +58,23 @@ bool import_cast_like(Call *c) {
         return false;
     }
     Node *n = call_node(c, OP_Cast, c->in, 1, 1);
+    if (!call_copy_attrs(c, n, "")) return false;
     node_set_int(n, "to", dtype_info[t].onnx);
     return call_finish(c, n);
 }
 
 /* x * sigmoid(alpha x) */
-bool import_swish(Call *c) {
-    Value *x = c->in[0], *scaled = x;
+static Value *swish(Call *c, Value *x) {
+    Value *scaled = x;
     double alpha = call_float(c, "alpha", 1);
     if (alpha != 1) scaled = call_op(c, OP_Mul, 2, x, call_scalar(c, call_float_type(x), alpha));
-    return call_result(c, call_op(c, OP_Mul, 2, x, call_op(c, OP_Sigmoid, 1, scaled)));
+    return call_op(c, OP_Mul, 2, x, call_op(c, OP_Sigmoid, 1, scaled));
+}
+
+bool import_swish(Call *c) {
+    return call_result(c, swish(c, c->in[0]));
+}
+
+bool import_swiglu(Call *c) {
+    return call_result(c, call_op(c, OP_Mul, 2, swish(c, c->in[0]), c->in[1]));
 }

@@ -12,6 +12,13 @@ static Value *floats_const(Call *c, const float *v, size_t n, int rank) {
     return graph_add_const(c->g, "", DT_F32, shape_ints(c->m->k, &dim, rank), bytes, n * sizeof *v);
 }
 
+static Value *strings_const(Call *c, const ProtobufCBinaryData *v, size_t n, int rank) {
+    ConstString *s = arena_array(c->im->arena, ConstString, n + 1);
+    for (size_t i = 0; i < n; i++) s[i] = (ConstString){(const char *)v[i].data, v[i].len};
+    int64_t dim = (int64_t)n;
+    return graph_const_strings(c->g, c->proto->output[0], shape_ints(c->m->k, &dim, rank), s);
+}
+
 bool import_constant(Call *c) {
     const char *name = c->proto->output[0];
     if (c->n_attrs != 1) {
@@ -34,8 +41,10 @@ bool import_constant(Call *c) {
         v = floats_const(c, &a->f, 1, 0);
     else if (!strcmp(kind, "value_floats"))
         v = floats_const(c, a->floats, a->n_floats, 1);
+    else if (!strcmp(kind, "value_string"))
+        v = strings_const(c, &a->s, 1, 0);
     else
-        diag_unsupported(c->im->d, c->loc, "string constants are not supported");
+        v = strings_const(c, a->strings, a->n_strings, 1);
     return v && call_result(c, v);
 }
 
@@ -55,11 +64,13 @@ bool import_axes_1(Call *c) {
     return call_same(c, in, 2, "axes");
 }
 
+/* Pad-1 says paddings. */
 bool import_pad_2(Call *c) {
     DType t = call_float_type(c->in[0]);
-    Value *in[] = {c->in[0], call_ints_input(c, "pads"), NULL};
+    Value *pads = call_ints_input(c, "pads");
+    Value *in[] = {c->in[0], pads ? pads : call_ints_input(c, "paddings"), NULL};
     if (call_attr(c, "value")) in[2] = call_scalar(c, t, call_float(c, "value", 0));
-    return call_same(c, in, 3, "pads value");
+    return call_same(c, in, 3, "pads paddings value");
 }
 
 bool import_slice_1(Call *c) {
@@ -78,6 +89,11 @@ bool import_top_k_1(Call *c) {
 bool import_split(Call *c) {
     Value *sizes = c->n_in > 1 ? c->in[1] : call_ints_input(c, "split");
     int64_t n_out = call_int(c, "num_outputs", c->n_out);
+    if (c->n_in > 1 && sizes && sizes->dtype != DT_I64) { /* Split-1: of the data's type */
+        sizes = call_op(c, OP_Cast, 1, sizes);
+        node_set_int(sizes->def, "to", dtype_info[DT_I64].onnx);
+        sizes->dtype = DT_I64;
+    }
     if (n_out != c->n_out || (sizes && call_attr(c, "num_outputs"))) {
         diag_error(c->im->d, c->loc, "num_outputs is %lld, but %s", (long long)n_out,
                    sizes ? "sizes are given as well" : "the node has another number of outputs");

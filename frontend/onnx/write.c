@@ -55,8 +55,24 @@ static Onnx__TensorProto *write_tensor(Writer *w, const Value *v, const char *na
     for (int i = 0; i < v->shape.rank; i++)
         BUG_IF(!shape_dim_int(v->shape, i, &t->dims[i]), "constant '%s' has a symbolic dim",
                v->name);
+    if (v->dtype == DT_STR) {
+        int64_t n = 0;
+        shape_count_int(v->shape, &n);
+        t->n_string_data = (size_t)n;
+        t->string_data = arena_array(w->arena, ProtobufCBinaryData, n + 1);
+        for (int64_t i = 0; i < n; i++) {
+            ConstString s = value_const_string(v, i);
+            t->string_data[i] = (ProtobufCBinaryData){s.n_bytes, (uint8_t *)s.bytes};
+        }
+        return t;
+    }
     t->has_raw_data = true;
     t->raw_data = (ProtobufCBinaryData){v->data_bytes, (uint8_t *)v->data};
+    if (dtype_info[v->dtype].bits < 8) {
+        t->raw_data.len = (size_t)dtype_packed_bytes(v->dtype, v->data_bytes);
+        t->raw_data.data = arena_alloc(w->arena, t->raw_data.len);
+        dtype_pack(v->dtype, v->data, v->data_bytes, t->raw_data.data);
+    }
     return t;
 }
 

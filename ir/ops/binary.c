@@ -7,6 +7,7 @@
  * NaN. On integers of a known size the contents are tracked: this is where shape arithmetic
  * happens. */
 #include "ir/ops/common.h"
+#include "ir/ops/text.h"
 
 #include <string.h>
 
@@ -17,11 +18,11 @@ static unsigned binary_classes(OpId op) {
     case OP_And:
     case OP_Or:
     case OP_Xor: return CLASS_BOOL;
-    case OP_BitShift: return CLASS_UINT;
+    case OP_BitShift:
     case OP_BitwiseAnd:
     case OP_BitwiseOr:
     case OP_BitwiseXor: return CLASS_INT;
-    case OP_Equal: return CLASS_ANY;
+    case OP_Equal: return CLASS_SCALAR | CLASS_STRING;
     default: return CLASS_NUMBER;
     }
 }
@@ -32,16 +33,34 @@ static bool compares(OpId op) {
 }
 
 static bool binary_attributes(Module *m, const Node *n) {
-    if (n->op == OP_Mod && dtype_is_float(n->in[0]->dtype) && !attr_int(n, "fmod", 0)) {
-        diag_error(m->diag, n->loc, "attribute fmod must be 1 for floats");
-        return false;
-    }
     const char *direction = attr_string(n, "direction", "");
     if (n->op == OP_BitShift && strcmp(direction, "LEFT") && strcmp(direction, "RIGHT")) {
         diag_error(m->diag, n->loc, "attribute direction must be 'LEFT' or 'RIGHT'");
         return false;
     }
     return true;
+}
+
+/* Floats: rem(a, b) moved to b's side of zero; a zero has b's sign. rem of an infinity or by zero is
+ * NaN, and rem(a, infinity) is a. */
+static const KExpr *floored_mod(KCtx *k, const KExpr *a, const KExpr *b) {
+    if (!dtype_is_float(a->dtype)) return k_fmod(k, a, b);
+    const KExpr *rest = k_rem(k, a, b), *zero = k_const(k, a->dtype, 0);
+    const KExpr *b_is_below = k_lt(k, b, zero);
+    const KExpr *differ = k_xor(k, k_lt(k, rest, zero), b_is_below);
+    const KExpr *moved = k_select(k, differ, k_add(k, rest, b), rest);
+    const KExpr *nought = k_select(k, b_is_below, k_const(k, a->dtype, -0.0), zero);
+    moved = k_select(k, k_eq(k, rest, zero), nought, moved);
+    return k_select(k, k_eq(k, rest, rest), moved, rest);
+}
+
+/* A count that is negative or not below the width leaves what the sign extends to. */
+static const KExpr *bit_shift(KCtx *k, bool is_left, const KExpr *a, const KExpr *b) {
+    const KExpr *y = is_left ? k_shl(k, a, b) : k_shr(k, a, b);
+    if (dtype_info[a->dtype].kind == DK_UINT) return y;
+    const KExpr *zero = k_const_i(k, a->dtype, 0), *fill = zero;
+    if (!is_left) fill = k_select(k, k_lt(k, a, zero), k_const_i(k, a->dtype, -1), zero);
+    return k_select(k, k_lt(k, b, zero), fill, y);
 }
 
 /* The operator on two elements of one dtype; also on contents (i64). NULL when it has no such form.
@@ -52,11 +71,11 @@ static const KExpr *binary_body(KCtx *k, const Node *n, const KExpr *a, const KE
     case OP_Sub: return k_sub(k, a, b);
     case OP_Mul: return k_mul(k, a, b);
     case OP_Div: return k_div(k, a, b);
-    case OP_Mod: return attr_int(n, "fmod", 0) ? k_rem(k, a, b) : k_fmod(k, a, b);
+    case OP_Mod: return attr_int(n, "fmod", 0) ? k_rem(k, a, b) : floored_mod(k, a, b);
     case OP_Pow: return k_pow(k, a, b);
     case OP_PRelu: return k_select(k, k_lt(k, a, k_const(k, a->dtype, 0)), k_mul(k, b, a), a);
     case OP_BitShift:
-        return strcmp(attr_string(n, "direction", ""), "LEFT") ? k_shr(k, a, b) : k_shl(k, a, b);
+        return bit_shift(k, !strcmp(attr_string(n, "direction", ""), "LEFT"), a, b);
     case OP_BitwiseAnd:
     case OP_And: return k_and(k, a, b);
     case OP_BitwiseOr:
@@ -138,6 +157,10 @@ static DType pow_dtype(DType base, DType exponent) {
 }
 
 void binary_lower(Def *d, const Node *n) {
+    if (n->in[0]->dtype == DT_STR) {
+        text_lower_equal(d, def_in(d, 0), def_in(d, 1), def_out(d, 0));
+        return;
+    }
     KTensor *a = def_in(d, 0), *b = def_in(d, 1), *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
     DType t = n->op == OP_Pow ? pow_dtype(a->dtype, b->dtype) : compute_dtype(a->dtype);

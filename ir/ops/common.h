@@ -25,8 +25,11 @@ enum {
     CLASS_UINT = 4,
     CLASS_BOOL = 8,
     CLASS_INT = CLASS_SINT | CLASS_UINT,
+    CLASS_CODE = 16, /* what is moved and cast, and no more: small floats and integers, c64 */
     CLASS_NUMBER = CLASS_FLOAT | CLASS_INT,
-    CLASS_ANY = CLASS_NUMBER | CLASS_BOOL,
+    CLASS_STRING = 32,
+    CLASS_SCALAR = CLASS_NUMBER | CLASS_BOOL,
+    CLASS_ANY = CLASS_SCALAR | CLASS_STRING | CLASS_CODE,
 };
 
 /* Is the optional input (output) i there? */
@@ -54,6 +57,10 @@ bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int ra
 bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count);
 /* Input i's elements as i64 expressions over symbols (a vector of at most cap). */
 bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
+/* The same for an input of one element. */
+bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
+/* Input i, when it is there, has one element. */
+bool infer_is_scalar(Module *m, const Node *n, int i);
 /* The shape that all present inputs broadcast to. */
 bool infer_broadcast(Module *m, const Node *n, Shape *out);
 /* Elements in a 1-D (or 0-D) input, constant. */
@@ -101,6 +108,11 @@ const KExpr *lower_scalar(Def *d, KTensor *t);
 /* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e +
  * dim : e. */
 const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
+/* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value (when
+ * `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
+const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode);
+/* e, a whole float or NaN, in an integer type of at most 16 bits; saturates, and NaN gives the least value. */
+const KExpr *lower_quantized(Def *d, DType to, const KExpr *e);
 /* 0 <= i < dim. */
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);
 /* out = in's elements in the same row-major order: a view. */

@@ -33,7 +33,7 @@ static const KExpr *computed_dim(Module *m, const Node *n, int i, int rank, int 
 }
 
 static bool check_tensor(Module *m, const Node *n, const Value *v) {
-    if (v->type == VT_TENSOR && v->dtype != DT_STR) return true;
+    if (v->type == VT_TENSOR) return true;
     diag_unsupported(m->diag, n->loc, "only numeric tensors may pass through %s; '%s' is a %s",
                      op_info[n->op].name, v->name,
                      v->type == VT_SEQUENCE   ? "sequence"

@@ -178,3 +178,32 @@ void gather_nd_lower(Def *d, const Node *n) {
         from[i] = own[index->rank - 1 + i - batch - depth];
     gather_map(d, s, x, from, inside);
 }
+
+/* ---- ArrayFeatureExtractor -------------------------------------------------------------------- */
+
+/* Rank 1 gives one row of features. */
+bool array_feature_extractor_infer(Module *m, Node *n) {
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_index_dtype(m, n, 1) ||
+        !infer_rank(m, n, 0, 1, -1))
+        return false;
+    Shape x = n->in[0]->shape, out = shape_make(m->arena, x.rank > 1 ? x.rank : 2);
+    for (int i = 0; i < x.rank - 1; i++) out.dims[i] = x.dims[i];
+    if (x.rank == 1) out.dims[0] = k_int(m->k, 1);
+    out.dims[out.rank - 1] = shape_count(m->k, n->in[1]->shape);
+    return infer_indices_fit(m, n, x.dims[x.rank - 1], 0, 1) &&
+           infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+void array_feature_extractor_lower(Def *d, const Node *n) {
+    (void)n;
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    const KExpr *at[MAX_RANK];
+    Stage *s = def_begin(d, FORM_MAP, out);
+    lower_axes(d, s, at);
+    const KExpr *i = k_cast(k, DT_I64, lower_at_flat(d, def_in(d, 1), at[out->rank - 1]));
+    int last = x->rank - 1;
+    at[last] = i;
+    s->movement = true;
+    def_map(d, s, def_at_if(d, x, at, x->rank, lower_inside(d, i, x->dims[last])));
+}

@@ -1,7 +1,8 @@
 /* Operators that copy elements to other places by fixed index arithmetic: Transpose, Expand, Tile,
- * DepthToSpace, SpaceToDepth, Trilu. Each is one map whose body is one at() with rewritten indices.
+ * DepthToSpace, SpaceToDepth, ReverseSequence, Trilu. Each is one map whose body is one at() with
+ * rewritten indices.
  */
-#include "ir/ops/common.h"
+#include "ir/ops/check.h"
 
 #include <string.h>
 
@@ -161,15 +162,22 @@ static bool divide_dim(Module *m, const Node *n, const KExpr *dim, int64_t by, c
     return false;
 }
 
+/* Are the channels the slow part (DCR), or the place in the block (CRD)? */
+static bool is_crd(const Node *n) {
+    return !strcmp(attr_string(n, "mode", "DCR"), "CRD");
+}
+
+static bool check_block_mode(Module *m, const Node *n) {
+    if (is_crd(n) || !strcmp(attr_string(n, "mode", "DCR"), "DCR")) return true;
+    diag_error(m->diag, n->loc, "attribute mode must be 'DCR' or 'CRD'");
+    return false;
+}
+
 bool depth_to_space_infer(Module *m, Node *n) {
     int64_t block;
-    const char *mode = attr_string(n, "mode", "DCR");
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block))
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) ||
+        !block_size(m, n, &block) || !check_block_mode(m, n))
         return false;
-    if (strcmp(mode, "DCR") && strcmp(mode, "CRD")) {
-        diag_error(m->diag, n->loc, "attribute mode must be 'DCR' or 'CRD'");
-        return false;
-    }
     const KExpr *const *in = (const KExpr *const *)n->in[0]->shape.dims, *b = k_int(m->k, block);
     Shape out = shape_make(m->arena, 4);
     out.dims[0] = in[0];
@@ -187,7 +195,7 @@ void depth_to_space_lower(Def *d, const Node *n) {
     const KExpr *b = k_int(k, attr_int(n, "blocksize", 0)), *c = def_axis(d, s, 1);
     const KExpr *y = def_axis(d, s, 2), *x = def_axis(d, s, 3);
     const KExpr *dy = k_fmod(k, y, b), *dx = k_fmod(k, x, b), *channel;
-    if (strcmp(attr_string(n, "mode", "DCR"), "CRD"))
+    if (!is_crd(n))
         channel = k_add(k, k_mul(k, k_add(k, k_mul(k, dy, b), dx), out->dims[1]), c);
     else
         channel = k_add(k, k_mul(k, k_add(k, k_mul(k, c, b), dy), b), dx);
@@ -197,7 +205,8 @@ void depth_to_space_lower(Def *d, const Node *n) {
 
 bool space_to_depth_infer(Module *m, Node *n) {
     int64_t block;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) || !block_size(m, n, &block))
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 4, 4) ||
+        !block_size(m, n, &block) || !check_block_mode(m, n))
         return false;
     const KExpr *const *in = (const KExpr *const *)n->in[0]->shape.dims;
     Shape out = shape_make(m->arena, 4);
@@ -207,17 +216,63 @@ bool space_to_depth_infer(Module *m, Node *n) {
            divide_dim(m, n, in[3], block, &out.dims[3]) && infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
-/* out[n, (dy * b + dx) * C + c, y, x] = in[n, c, y * b + dy, x * b + dx] */
+/* out[n, channel, y, x] = in[n, c, y * b + dy, x * b + dx] with channel (dy * b + dx) * C + c, or
+ * c * b * b + dy * b + dx for CRD */
 void space_to_depth_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *in = def_in(d, 0);
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     const KExpr *b = k_int(k, attr_int(n, "blocksize", 0)), *channel = def_axis(d, s, 1);
-    const KExpr *offset = k_fdiv(k, channel, in->dims[1]);
+    const KExpr *area = k_mul(k, b, b), *offset = k_fdiv(k, channel, in->dims[1]),
+                *c = k_fmod(k, channel, in->dims[1]);
+    if (is_crd(n)) {
+        offset = k_fmod(k, channel, area);
+        c = k_fdiv(k, channel, area);
+    }
     const KExpr *y = k_add(k, k_mul(k, def_axis(d, s, 2), b), k_fdiv(k, offset, b));
     const KExpr *x = k_add(k, k_mul(k, def_axis(d, s, 3), b), k_fmod(k, offset, b));
-    const KExpr *from[4] = {def_axis(d, s, 0), k_fmod(k, channel, in->dims[1]), y, x};
+    const KExpr *from[4] = {def_axis(d, s, 0), c, y, x};
     movement_map(d, s, def_at(d, in, from, 4));
+}
+
+/* ---- ReverseSequence ------------------------------------------------------------------------- */
+
+static void sequence_axes(const Node *n, int64_t *batch, int64_t *time) {
+    *batch = attr_int(n, "batch_axis", 1);
+    *time = attr_int(n, "time_axis", 0);
+}
+
+bool reverse_sequence_infer(Module *m, Node *n) {
+    int64_t batch, time;
+    sequence_axes(n, &batch, &time);
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 2, MAX_RANK) ||
+        !check_dtype(m, n, 1, DTM(I64)) || !infer_rank(m, n, 1, 1, 1) ||
+        !check_attr_int(m, n, "batch_axis", batch, 0, 1) ||
+        !check_attr_int(m, n, "time_axis", time, 0, 1))
+        return false;
+    if (batch == time) {
+        diag_error(m->diag, n->loc, "batch_axis and time_axis are both %lld", (long long)time);
+        return false;
+    }
+    return check_dim(m, n, 1, 0, n->in[0]->shape.dims[batch], "length of the batch axis") &&
+           infer_same_as(m, n, 0, n->in[0]);
+}
+
+/* out[.., t, ..] = x[.., t < length ? length - 1 - t : t, ..], the length that of the batch's index;
+ * lengths beyond the axis count as the axis. */
+void reverse_sequence_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0);
+    int64_t batch, time;
+    sequence_axes(n, &batch, &time);
+    Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
+    const KExpr *from[MAX_RANK];
+    lower_axes(d, s, from);
+    const KExpr *length = def_at(d, def_in(d, 1), &from[batch], 1), *t = from[time];
+    length = k_max(k, k_min(k, length, x->dims[time]), k_int(k, 0));
+    const KExpr *mirrored = k_sub(k, k_sub(k, length, k_int(k, 1)), t);
+    from[time] = k_select(k, k_lt(k, t, length), mirrored, t);
+    movement_map(d, s, def_at(d, x, from, x->rank));
 }
 
 /* ---- Trilu ----------------------------------------------------------------------------------- */

@@ -1,10 +1,11 @@
-/* Pad: more (or, with negative counts, fewer) elements at both ends of axes.
+/* Pad: more (or, with negative counts, fewer) elements at both ends of axes; CenterCropPad: the same
+ * to a given size, equally at both ends.
  *
  *   constant   out[i] = inside ? x[i - before] : value      a predicated read when value is 0
  *   edge       out[i] = x[clamp(i - before, 0, dim - 1)]
  *   reflect    out[i] = x[mirrored without repeating the border]
  *   wrap       out[i] = x[(i - before) mod dim] */
-#include "ir/ops/common.h"
+#include "ir/ops/check.h"
 
 #include <string.h>
 
@@ -133,4 +134,48 @@ void pad_lower(Def *d, const Node *n) {
         mode == PAD_CONSTANT ? def_at_if(d, x, from, x->rank, inside) : def_at(d, x, from, x->rank);
     s->movement = mode != PAD_CONSTANT || k_is_value(value, 0.0);
     def_map(d, s, s->movement ? e : k_select(k, inside, e, value));
+}
+
+/* ---- CenterCropPad --------------------------------------------------------------------------- */
+
+/* The wanted sizes of all axes. */
+static bool crop_sizes(Module *m, const Node *n, const KExpr **size) {
+    int rank = n->in[0]->shape.rank, count;
+    const int64_t *axes;
+    const KExpr **wanted;
+    bool is_in[MAX_RANK];
+    int n_axes = attr_ints(n, "axes", &axes);
+    if (!infer_axes(m, n, axes, n_axes, rank, is_in) ||
+        !infer_exprs(m, n, 1, MAX_RANK, &wanted, &count))
+        return false;
+    if (count != (n_axes ? n_axes : rank)) {
+        diag_error(m->diag, n->loc, "shape has %d elements for %d axes", count,
+                   n_axes ? n_axes : rank);
+        return false;
+    }
+    for (int i = 0; i < rank; i++) size[i] = n->in[0]->shape.dims[i];
+    for (int i = 0; i < count; i++) size[n_axes ? shape_axis(axes[i], rank) : i] = wanted[i];
+    return true;
+}
+
+bool center_crop_pad_infer(Module *m, Node *n) {
+    if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
+    Shape out = shape_make(m->arena, n->in[0]->shape.rank);
+    return crop_sizes(m, n, out.dims) && infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+/* What is over or missing is shared between the ends, the odd element at the end. */
+void center_crop_pad_lower(Def *d, const Node *n) {
+    (void)n;
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    const KExpr *from[MAX_RANK], *inside = NULL;
+    Stage *s = def_begin(d, FORM_MAP, out);
+    for (int i = 0; i < x->rank; i++) {
+        const KExpr *over = k_sub(k, x->dims[i], out->dims[i]);
+        from[i] = k_add(k, def_axis(d, s, i), k_div(k, over, k_int(k, 2)));
+        if (over->lo < 0) inside = k_and_inside(d, inside, from[i], x->dims[i]);
+    }
+    s->movement = true;
+    def_map(d, s, def_at_if(d, x, from, x->rank, inside));
 }

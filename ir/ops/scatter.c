@@ -178,7 +178,7 @@ void scatter_elements_lower(Def *d, const Node *n) {
 /* ---- NonZero --------------------------------------------------------------------------------- */
 
 bool non_zero_infer(Module *m, Node *n) {
-    if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_STRING)) return false;
     Shape in = n->in[0]->shape, had = n->out[0]->shape;
     if (had.rank == 2 && had.dims[1]->op == KO_var)
         return true; /* inferred before: one symbol per node */

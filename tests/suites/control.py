@@ -90,9 +90,9 @@ def refused_models():
         [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
 
 
-def parsed_models():
-    """(name, model, [feeds of each run]) of control_models.py."""
-    for name, signature, text, runs in MODELS:
+def parsed_models(models=MODELS):
+    """(name, model, [feeds of each run]) of models written as in control_models.py."""
+    for name, signature, text, runs in models:
         inputs, outputs = signature.split(" => ")
         tables = "ax = Constant <value = int64[1] {1}> ()\n  ax0 = Constant <value = int64[1] {0}> ()\n"
         m = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>\n' +

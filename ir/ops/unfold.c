@@ -1,0 +1,187 @@
+/* Col2Im and MaxUnpool: the way back from windows and pools to the image.
+ *
+ *   Col2Im     out[n, c, p..] = sum of the columns' elements that lie at p: over the kernel positions
+ *              q with (p + pad - q * dilation) divisible by the stride, a reduce with predicated reads
+ *   MaxUnpool  zeros, and x[i] where indices[i] says: a program */
+#include "ir/ops/check.h"
+#include "ir/ops/window.h"
+
+/* ---- Col2Im ---------------------------------------------------------------------------------- */
+
+typedef struct Columns {
+    int n; /* spatial axes */
+    const KExpr **image, **block, *blocks[MAX_RANK];
+    int64_t stride[MAX_RANK], dilation[MAX_RANK], pad[2 * MAX_RANK];
+} Columns;
+
+static bool read_ints(Module *m, const Node *n, const char *name, int count, int64_t lo,
+                      int64_t otherwise, int64_t *out) {
+    const int64_t *v;
+    int found = attr_ints(n, name, &v);
+    if (found && found != count) {
+        diag_error(m->diag, n->loc, "%s has %d values, must have %d", name, found, count);
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        out[i] = found ? v[i] : otherwise;
+        if (!check_attr_int(m, n, name, out[i], lo, INT32_MAX)) return false;
+    }
+    return true;
+}
+
+static bool read_columns(Module *m, const Node *n, Columns *c) {
+    KCtx *k = m->k;
+    int count;
+    if (!infer_exprs(m, n, 1, MAX_RANK - 2, &c->image, &c->n) ||
+        !infer_exprs(m, n, 2, MAX_RANK - 2, &c->block, &count))
+        return false;
+    if (c->n != count || c->n < 1) {
+        diag_error(m->diag, n->loc, "image_shape has %d elements and block_shape %d", c->n, count);
+        return false;
+    }
+    if (!read_ints(m, n, "strides", c->n, 1, 1, c->stride) ||
+        !read_ints(m, n, "dilations", c->n, 1, 1, c->dilation) ||
+        !read_ints(m, n, "pads", 2 * c->n, 0, 0, c->pad))
+        return false;
+    for (int i = 0; i < c->n; i++) {
+        const KExpr *reach = k_mul(k, k_sub(k, c->block[i], k_int(k, 1)), k_int(k, c->dilation[i]));
+        const KExpr *room = k_sub(k, k_add(k, c->image[i], k_int(k, c->pad[i] + c->pad[c->n + i])),
+                                  k_add(k, reach, k_int(k, 1)));
+        c->blocks[i] = k_add(k, k_fdiv(k, room, k_int(k, c->stride[i])), k_int(k, 1));
+    }
+    return true;
+}
+
+static bool are_sizes(Module *m, const Node *n, const KExpr *const *e, int count, const char *what) {
+    int64_t v;
+    for (int i = 0; i < count; i++) {
+        if (!k_is_int(e[i], &v) || (v >= 1 && v <= INT32_MAX)) continue;
+        diag_error(m->diag, n->loc, "%s[%d] is %lld, must be 1 to %d", what, i, (long long)v,
+                   INT32_MAX);
+        return false;
+    }
+    return true;
+}
+
+bool col2im_infer(Module *m, Node *n) {
+    KCtx *k = m->k;
+    Columns c;
+    if (!infer_dtype(m, n, 0, CLASS_NUMBER) || !infer_rank(m, n, 0, 3, 3) ||
+        !read_columns(m, n, &c) || !are_sizes(m, n, c.image, c.n, "image_shape") ||
+        !are_sizes(m, n, c.block, c.n, "block_shape"))
+        return false;
+    const KExpr *kernel = k_int(k, 1), *columns = k_int(k, 1);
+    for (int i = 0; i < c.n; i++) {
+        kernel = k_mul(k, kernel, c.block[i]);
+        columns = k_mul(k, columns, c.blocks[i]);
+    }
+    Shape out = shape_make(m->arena, 2 + c.n);
+    const KExpr *rows = n->in[0]->shape.dims[1];
+    int64_t have, each;
+    if (k_is_int(rows, &have) && k_is_int(kernel, &each) && have % each) {
+        diag_error(m->diag, n->loc, "dim 1 is %lld, no multiple of the block's %lld elements",
+                   (long long)have, (long long)each);
+        return false;
+    }
+    if (!check_dim(m, n, 0, 2, columns, "blocks in the image")) return false;
+    out.dims[0] = n->in[0]->shape.dims[0];
+    out.dims[1] = k_fdiv(k, rows, kernel);
+    for (int i = 0; i < c.n; i++) out.dims[2 + i] = c.image[i];
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+void col2im_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    Columns c;
+    BUG_IF(!read_columns(d->m, n, &c), "sizes changed since infer");
+    Stage *s = def_begin(d, FORM_REDUCE, out);
+    const KExpr *row = def_axis(d, s, 1), *column = k_int(k, 0), *pred = NULL;
+    for (int i = 0; i < c.n; i++) {
+        const KExpr *q = def_reduce_axis(d, s, "q", c.block[i]), *stride = k_int(k, c.stride[i]);
+        const KExpr *p = k_add(k, def_axis(d, s, 2 + i), k_int(k, c.pad[i]));
+        p = k_sub(k, p, k_mul(k, q, k_int(k, c.dilation[i])));
+        const KExpr *block = k_fdiv(k, p, stride);
+        pred = k_and_inside(d, pred, block, c.blocks[i]);
+        if (c.stride[i] > 1) pred = k_and(k, pred, k_eq(k, k_fmod(k, p, stride), k_int(k, 0)));
+        row = k_add(k, k_mul(k, row, c.block[i]), q);
+        column = k_add(k, k_mul(k, column, c.blocks[i]), block);
+    }
+    const KExpr *at[3] = {def_axis(d, s, 0), row, column};
+    DType acc = acc_dtype(x->dtype);
+    const KExpr *e = k_cast(k, acc, def_at_if(d, x, at, 3, pred));
+    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), e);
+    def_finish(d, s, k_cast(k, out->dtype, def_acc(d, s)));
+}
+
+/* ---- MaxUnpool ------------------------------------------------------------------------------- */
+
+/* The shape that pooling to x's shape had as input: what the indices speak of. */
+static void unpooled_dims(KCtx *k, const Window *w, const KExpr *const *x, const KExpr **dims) {
+    dims[0] = x[0];
+    dims[1] = x[1];
+    for (int i = 0; i < w->n; i++) {
+        const KExpr *steps = k_mul(k, k_sub(k, x[2 + i], k_int(k, 1)), k_int(k, w->stride[i]));
+        int64_t ends = w->kernel[i] - w->pad[i] - w->pad[w->n + i];
+        dims[2 + i] = k_add(k, steps, k_int(k, ends));
+    }
+}
+
+bool max_unpool_infer(Module *m, Node *n) {
+    Window w;
+    const KExpr **wanted;
+    int count;
+    if (!check_dtype(m, n, 0, DTM_FLOATS | DTM_BYTES) || !check_dtype(m, n, 1, DTM(I64)) ||
+        !infer_rank(m, n, 0, 3, MAX_RANK))
+        return false;
+    Shape x = n->in[0]->shape;
+    if (!infer_rank(m, n, 1, x.rank, x.rank) || !window_check(m, n, x.rank - 2, NULL, &w))
+        return false;
+    for (int i = 0; i < x.rank; i++)
+        if (!check_dim(m, n, 1, i, x.dims[i], "like input 0")) return false;
+    Shape out = shape_make(m->arena, x.rank);
+    unpooled_dims(m->k, &w, x.dims, out.dims);
+    if (has_in(n, 2)) {
+        if (!infer_exprs(m, n, 2, MAX_RANK, &wanted, &count)) return false;
+        if (count != x.rank) {
+            diag_error(m->diag, n->loc, "output_shape has %d elements, must have %d", count, x.rank);
+            return false;
+        }
+        for (int i = 0; i < x.rank; i++) out.dims[i] = wanted[i];
+    }
+    window_store(n, &w);
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+/* Indices number the elements of the unpooled shape. Where output_shape is another one, they are
+ * taken apart and put together again; what lies outside of it is dropped. */
+void max_unpool_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KBuild *b = &d->b;
+    KTensor *x = def_in(d, 0), *index = def_in(d, 1), *out = def_out(d, 0);
+    const KExpr *dims[MAX_RANK], *at[MAX_RANK], *from[MAX_RANK], *total = k_int(k, 1);
+    Window w;
+    window_load(n, x->rank - 2, &w);
+    unpooled_dims(k, &w, x->dims, dims);
+    Stage *s = def_program(d, &out, 1);
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", tensor_n_elems(k, out));
+    kb_store(b, out->buf, i, k_const(k, out->dtype, 0));
+    kb_end(b);
+    for (int a = 0; a < x->rank; a++) {
+        from[a] = kb_for(b, LOOP_SERIAL, "i", x->dims[a]);
+        total = k_mul(k, total, dims[a]);
+    }
+    const KExpr *to = kb_let(b, "to", def_at(d, index, from, x->rank));
+    kb_if(b, lower_inside(d, to, total));
+    def_unflatten(k, to, dims, x->rank, at);
+    const KExpr *inside = k_bool(k, true);
+    for (int a = 0; a < x->rank; a++) {
+        if (dims[a] == out->dims[a]) continue;
+        at[a] = kb_let(b, "at", at[a]);
+        inside = k_and(k, inside, lower_inside(d, at[a], out->dims[a]));
+    }
+    kb_if(b, inside);
+    kb_store(b, out->buf, def_flatten(k, at, out->dims, x->rank), def_at(d, x, from, x->rank));
+    for (int a = 0; a < x->rank + 2; a++) kb_end(b);
+    def_end_program(d, s);
+}
