@@ -33,6 +33,7 @@ static const char *class_text(unsigned classes) {
     case CLASS_FLOAT | CLASS_SINT: return "floats and signed integers";
     case CLASS_INT | CLASS_BOOL: return "integers and bool";
     case CLASS_NUMBER: return "numbers";
+    case CLASS_FLOAT | CLASS_CODE: return "floats";
     case CLASS_STRING: return "strings";
     case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";
     case CLASS_ANY: return "tensors of any type";
@@ -146,6 +147,36 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
         "dims; make it a constant or fix the dims it comes from with --dim",
         i);
     return false;
+}
+
+const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at) {
+    const KExpr *sum = k_int(k, 0);
+    for (int i = 0; i < at; i++)
+        sum = k_add(k, sum, k_select(k, flag[i], k_int(k, 0), k_int(k, 1)));
+    return sum;
+}
+
+bool infer_axis_flags(Module *m, const Node *n, int i, int rank, const KExpr **is_in, int *count) {
+    KCtx *k = m->k;
+    const KExpr **e;
+    int64_t axes[MAX_RANK];
+    bool fixed[MAX_RANK];
+    if (value_ints(m, n->in[i], axes, MAX_RANK, count)) {
+        if (!infer_axes(m, n, axes, *count, rank, fixed)) return false;
+        for (int a = 0; a < rank; a++) is_in[a] = k_bool(k, fixed[a]);
+        return true;
+    }
+    if (!infer_exprs(m, n, i, MAX_RANK, &e, count)) return false;
+    for (int a = 0; a < rank; a++) {
+        is_in[a] = k_bool(k, false);
+        for (int j = 0; j < *count; j++)
+            is_in[a] = k_or(k, is_in[a], k_or(k, k_eq(k, e[j], k_int(k, a)),
+                                              k_eq(k, e[j], k_int(k, a - rank))));
+    }
+    /* all different and inside of the rank: as many axes as entries */
+    const KExpr *rest = flags_position(k, is_in, rank);
+    infer_rule(m, n, k_eq(k, rest, k_int(k, rank - *count)));
+    return true;
 }
 
 bool infer_is_scalar(Module *m, const Node *n, int i) {
@@ -325,7 +356,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b) {
 /* ---- lower ----------------------------------------------------------------------------------- */
 
 DType compute_dtype(DType t) {
-    return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+    return t == DT_F16 || t == DT_BF16 || dtype_is_code(t) ? DT_F32 : t;
 }
 
 void lower_axes(Def *d, const Stage *s, const KExpr **index) {

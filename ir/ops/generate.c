@@ -274,10 +274,7 @@ static bool one_hot_depth(Module *m, const Node *n, const KExpr **depth) {
         return false;
     }
     *depth = value_content(m, n->in[1], 0);
-    if (!*depth) {
-        diag_unsupported(m->diag, n->loc, "input 1 (depth) must be known while compiling");
-        return false;
-    }
+    if (!*depth) *depth = k_cast(m->k, DT_I64, value_read_number(m, n->in[1], 0));
     if (!k_is_int(*depth, &value) || value >= 0) return true;
     diag_error(m->diag, n->loc, "depth is %lld", (long long)value);
     return false;
