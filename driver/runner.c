@@ -310,8 +310,10 @@ static bool allocate(Runner *r) {
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
         const KIo *io = &r->km->outputs[i];
-        r->out[i] = (HostTensor){.name = io->name, .dtype = io->dtype, .rank = io->rank};
-        if (io->buf->mem == MEM_HEAP) continue; /* the run gives it */
+        if (io->buf->mem == MEM_HEAP) { /* the run gives the memory */
+            r->out[i] = (HostTensor){.name = io->name, .dtype = io->dtype, .rank = io->rank};
+            continue;
+        }
         if (!shape_tensor(r, &r->km->outputs[i], true, &r->out[i])) return false;
         r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }

@@ -4,8 +4,9 @@
  * After:   w'[k, n] = w[k, n], stored as [n / nt][k][n mod nt];  y = sum x * w', schedule t6x4_v16
  *
  * The right factor is materialised in the order in which the template reads it: at compile time
- * when it is constant, otherwise by a stage of its own, unless it can be read in place. Requires
- * layouts. Leaves Stage.schedule; a contraction without one is opened by rows. */
+ * when it is constant, otherwise by a stage of its own, unless it can be read in place. What is
+ * read once (the keys of a single query) is not worth that. Requires layouts. Leaves
+ * Stage.schedule; a contraction without one is opened by rows. */
 #include <string.h>
 
 #include "ir/schedule.h"
@@ -123,6 +124,13 @@ static bool is_empty(const Stage *s) {
     return empty;
 }
 
+/* Does any element of this factor go into more than one element of the result? */
+static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
+    for (int i = 0; i < s->out->rank; i++)
+        if (!k_uses_var(k, factor, s->axis[i]) && !k_is_value(s->out->dims[i], 1)) return true;
+    return false;
+}
+
 static void schedule_contract(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Schedule sch;
@@ -142,6 +150,7 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     schedule_contract_tile(p, s, p->m->target, &sch);
     bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) &&
                     reads_vectors(k, s, s->rhs, &sch);
+    if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return;
     if (!in_place && !pack_factor(p, s, &sch)) return;
     s->schedule = arena_copy(p->arena, &sch, sizeof sch);
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, &sch),

@@ -55,14 +55,27 @@ bool infer_axis(Module *m, const Node *n, int64_t axis, int rank, int *out);
 bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int rank, bool *is_in);
 /* Input i's elements, at most cap, which must be known while compiling. */
 bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count);
+/* The same for axes of a tensor of this rank, each at most once, that may be read while running:
+ * is_in[a] says whether axis a is listed. */
+bool infer_axis_flags(Module *m, const Node *n, int i, int rank, const KExpr **is_in, int *count);
+/* How many of the flags before `at` are false. */
+const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at);
 /* Input i's elements as i64 expressions over symbols (a vector of at most cap). */
 bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
-/* The same for an input of one element. */
+/* The same for an input of one element. Elements that are not known while compiling are read while
+ * running (value_read). */
 bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
 /* Input i, when it is there, has one element. */
 bool infer_is_scalar(Module *m, const Node *n, int i);
+/* Where the condition over symbols depends on sizes found while running, the run ends with BAD_DATA
+ * unless it holds; other conditions are not looked at. */
+void infer_rule(Module *m, const Node *n, const KExpr *condition);
 /* The shape that all present inputs broadcast to. */
 bool infer_broadcast(Module *m, const Node *n, Shape *out);
+/* The same for two shapes; false when they do not broadcast. */
+bool infer_broadcast_two(Module *m, const Node *n, Shape a, Shape b, Shape *out);
+/* Does e depend on sizes found while running? */
+bool is_computed(Module *m, const KExpr *e);
 /* Elements in a 1-D (or 0-D) input, constant. */
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length);
 
@@ -111,6 +124,8 @@ const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
 /* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value (when
  * `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
 const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode);
+/* e, a whole float or NaN, in an integer type of at most 16 bits; saturates, and NaN gives the least value. */
+const KExpr *lower_quantized(Def *d, DType to, const KExpr *e);
 /* 0 <= i < dim. */
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);
 /* out = in's elements in the same row-major order: a view. */

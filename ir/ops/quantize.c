@@ -130,11 +130,7 @@ void quantize_lower(Def *d, const Node *n) {
         def_map(d, s, lower_cast(d, y->dtype, e, attr_int(n, "saturate", 1) || !is_f8, "up"));
         return;
     }
-    int bits = dtype_info[y->dtype].bits - dtype_is_signed(y->dtype);
-    double top = (double)((1 << bits) - 1), low = dtype_is_signed(y->dtype) ? -top - 1 : 0;
-    e = k_max(k, e, k_const_f(k, e->dtype, low)); /* the bound when e is NaN */
-    e = k_min(k, e, k_const_f(k, e->dtype, top));
-    def_map(d, s, k_cast(k, y->dtype, e));
+    def_map(d, s, lower_quantized(d, y->dtype, e));
 }
 
 /* ---- DequantizeLinear

@@ -117,7 +117,27 @@ static bool sized_axes(Module *m, const Node *n, Resize *r, const int *axes, int
     return true;
 }
 
+/* Scales that are read while running. */
+static bool read_scales(Module *m, const Node *n, Resize *r, const int *axes, int count) {
+    KCtx *k = m->k;
+    int64_t length;
+    if (!infer_dtype(m, n, 2, CLASS_FLOAT)) return false;
+    if (!shape_count_int(n->in[2]->shape, &length) || length != count) {
+        diag_error(m->diag, n->loc, "input 2 (scales) must have %d elements", count);
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        ResizeAxis *a = &r->axis[axes[i]];
+        const KExpr *dim = k_cast(k, DT_F32, n->in[0]->shape.dims[axes[i]]);
+        a->scale = k_cast(k, DT_F32, value_read_number(m, n->in[2], i));
+        infer_rule(m, n, k_lt(k, k_const_f(k, DT_F32, 0), a->scale));
+        a->size = k_cast(k, DT_I64, k_floor(k, k_mul(k, dim, a->scale)));
+    }
+    return true;
+}
+
 static bool scaled_axes(Module *m, const Node *n, Resize *r, const int *axes, int count) {
+    if (!value_is_const(n->in[2])) return read_scales(m, n, r, axes, count);
     for (int i = 0; i < count; i++) {
         ResizeAxis *a = &r->axis[axes[i]];
         a->scale = element(m, n, 2, i);
