@@ -600,7 +600,7 @@ def lp_norm(g):
 @row("reduce", 0.4)
 def lrn(g):
     x = g.pick("f32", rank=4)
-    g.add("LRN", [x], size=g.one([1, 3, 5]), alpha=0.01, beta=g.one([0.75, 0.5]), bias=g.one([1.0, 2.0]))
+    g.add("LRN", [x], judge="reference", size=g.one([1, 3, 5]), alpha=0.01, beta=g.one([0.75, 0.5]), bias=g.one([1.0, 2.0]))
 
 
 @row("reduce", 0.3)
