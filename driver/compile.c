@@ -60,6 +60,7 @@ static bool write_text(Session *s, const char *path, const StrBuf *text) {
 
 static bool emit_library(Session *s) {
     const char *path = output_path(s, "lib", ".a");
+    if (!foreign_object(s)) return false;
     return codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, path, path),
                                 s->d);
 }
@@ -99,7 +100,8 @@ static bool emit_shared(Session *s) {
                      strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
         arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name),
         NULL};
-    bool good = codegen_llvm_library(s->m->kmod, s->target, &s->codegen,
+    bool good = foreign_object(s) &&
+                codegen_llvm_library(s->m->kmod, s->target, &s->codegen,
                                      paths_beside(s, archive, path), s->d) &&
                 run_compiler(s, argv);
     if (good && rename(made, path)) {

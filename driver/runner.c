@@ -116,7 +116,16 @@ Runner *runner_create(Session *s) {
     for (uint32_t i = 0; i < km->n_sizes; i++) r->vars[km->n_symbols + i] = km->sizes[i];
     for (uint32_t i = 0; i < km->n_inputs; i++) r->in[i].name = km->inputs[i].name;
     const char *backend = s->o->backend ? s->o->backend : "llvm";
-    if (!strcmp(backend, "interpret")) return r;
+    bool interprets = !strcmp(backend, "interpret");
+    if (interprets && foreign_function(s)) {
+        diag_unsupported(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1},
+                         "the interpreter calls no C function, so not '%s'; --backend=llvm and "
+                         "--backend=c do",
+                         foreign_function(s));
+        return NULL;
+    }
+    if (!foreign_load(s)) return NULL;
+    if (interprets) return r;
     progress(s, "generating code");
     if (!(!strcmp(backend, "c") ? load_c(r) : load_llvm(r))) {
         runner_destroy(r);
@@ -309,7 +318,9 @@ static bool allocate(Runner *r) {
         fill_random(t, &state);
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
-        if (r->km->outputs[i].buf->mem == MEM_HEAP) continue; /* the run gives it */
+        const KIo *io = &r->km->outputs[i];
+        r->out[i] = (HostTensor){.name = io->name, .dtype = io->dtype, .rank = io->rank};
+        if (io->buf->mem == MEM_HEAP) continue; /* the run gives it */
         if (!shape_tensor(r, &r->km->outputs[i], true, &r->out[i])) return false;
         r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }
@@ -382,7 +393,7 @@ int runner_run(Runner *r, const smelt_hooks *hooks) {
     }
     if (r->model) return leave(r, out, run_model(r, in, out, hooks));
     InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols, arena_of(r)};
-    return (int)interpret_module(r->km, &call);
+    return leave(r, out, (int)interpret_module(r->km, &call));
 }
 
 const HostTensor *runner_outputs(Runner *r, uint32_t *n) {
