@@ -327,7 +327,7 @@ static void cumulative_program(Def *d, const Node *n, KTensor *x, KTensor *out, 
     if (attr_int(n, "reverse", 0)) along = k_sub(k, k_sub(k, length, one), step);
     const KExpr *flat = k_add(k, k_mul(k, k_add(k, k_mul(k, o, length), along), inner), i);
     const KExpr *before = kb_let(b, "before", k_load(k, sum, zero));
-    const KExpr *e = k_cast(k, t, k_load(k, x->buf, flat));
+    const KExpr *e = k_cast(k, t, lower_at_flat(d, x, flat));
     const KExpr *after = kb_let(b, "after", is_sum ? k_add(k, before, e) : k_mul(k, before, e));
     kb_store(b, sum, zero, after);
     kb_store(b, out->buf, flat, k_cast(k, out->dtype, attr_int(n, "exclusive", 0) ? before : after));
