@@ -32,6 +32,23 @@ static bool take_field(HostTensor *t, const void *field, size_t n, size_t width)
     return true;
 }
 
+/* Complex numbers are two entries each. */
+static bool take_pairs(HostTensor *t, const float *field, size_t n) {
+    if (n * sizeof *field != t->n_bytes) return false;
+    memcpy(t->data, field, n * sizeof *field);
+    return true;
+}
+
+/* Entries that are bytes of packed elements; their upper bits say nothing. */
+static bool take_packed(HostTensor *t, const int32_t *field, size_t n) {
+    if (n != dtype_packed_bytes(t->dtype, t->n_bytes)) return false;
+    uint8_t *bytes = xmalloc(n);
+    for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)field[i];
+    dtype_unpack(t->dtype, bytes, t->n_bytes, t->data);
+    free(bytes);
+    return true;
+}
+
 static bool take_strings(Arena *a, HostTensor *t, const Onnx__TensorProto *p) {
     uint64_t n = t->n_bytes / sizeof(HostString);
     HostString *s = t->data;
@@ -43,6 +60,11 @@ static bool take_strings(Arena *a, HostTensor *t, const Onnx__TensorProto *p) {
 }
 
 static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
+    if (p->has_raw_data && dtype_info[t->dtype].bits < 8) {
+        if (p->raw_data.len != dtype_packed_bytes(t->dtype, t->n_bytes)) return false;
+        dtype_unpack(t->dtype, p->raw_data.data, t->n_bytes, t->data);
+        return true;
+    }
     if (p->has_raw_data) {
         if (p->raw_data.len != t->n_bytes) return false;
         if (t->n_bytes) memcpy(t->data, p->raw_data.data, t->n_bytes);
@@ -55,6 +77,12 @@ static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
     case DT_I64: return take_field(t, p->int64_data, p->n_int64_data, sizeof(int64_t));
     case DT_U32:
     case DT_U64: return take_field(t, p->uint64_data, p->n_uint64_data, sizeof(uint64_t));
+    case DT_C64: return take_pairs(t, p->float_data, p->n_float_data);
+    case DT_I2:
+    case DT_I4:
+    case DT_U2:
+    case DT_U4:
+    case DT_F4E2M1: return take_packed(t, p->int32_data, p->n_int32_data);
     default: return take_field(t, p->int32_data, p->n_int32_data, sizeof(int32_t));
     }
 }
@@ -78,9 +106,11 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
         diag_error(d, in_file(path), "has bad dims");
         return false;
     }
-    size_t there = p->raw_data.len / (size_t)dtype_bytes(t->dtype) + p->n_float_data +
-                   p->n_double_data + p->n_int32_data + p->n_int64_data + p->n_uint64_data +
-                   p->n_string_data;
+    bool is_packed = dtype_info[t->dtype].bits < 8;
+    size_t entries = p->n_float_data + p->n_double_data + p->n_int32_data + p->n_int64_data +
+                     p->n_uint64_data + p->n_string_data;
+    size_t there = is_packed ? (p->raw_data.len + entries) * 8 / (size_t)dtype_info[t->dtype].bits
+                             : p->raw_data.len / (size_t)dtype_bytes(t->dtype) + entries;
     if (there < t->n_bytes / (uint64_t)dtype_bytes(t->dtype)) {
         diag_error(d, in_file(path), "holds fewer elements than its dims ask for");
         return false;
@@ -127,13 +157,22 @@ void pb_write(Output *o, const HostTensor *t) {
         free(head);
         return;
     }
+    bool is_packed = dtype_info[t->dtype].bits < 8;
+    uint64_t n_bytes = is_packed ? dtype_packed_bytes(t->dtype, t->n_bytes) : t->n_bytes;
     head[n++] = 9 << 3 | 2;
-    for (uint64_t length = t->n_bytes;; length >>= 7) {
+    for (uint64_t length = n_bytes;; length >>= 7) {
         head[n++] = (uint8_t)((length & 127) | (length > 127) << 7);
         if (length <= 127) break;
     }
     output_write(o, head, n);
-    output_write(o, t->data, t->n_bytes);
+    if (!is_packed) {
+        output_write(o, t->data, n_bytes);
+    } else {
+        uint8_t *packed = xmalloc((size_t)n_bytes);
+        dtype_pack(t->dtype, t->data, t->n_bytes, packed);
+        output_write(o, packed, n_bytes);
+        free(packed);
+    }
     free(head);
 }
 

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/code.h"
 #include "ir/graph.h"
 
 /* ---- constants from host values --------------------------------------------------------- */
@@ -61,7 +62,11 @@ static double decode_small_float(uint16_t bits, int exp_bits, int mant_bits) {
 
 /* v, which the type holds, in t's encoding; at most 8 bytes. */
 static void encode(DType t, double v, void *out) {
-    switch (t) {
+    if (dtype_is_code(t)) {
+        STORE(uint64_t, code_of(t, v));
+        return;
+    }
+    switch (dtype_stored(t)) {
     case DT_F32: STORE(float, v); break;
     case DT_F64: STORE(double, v); break;
     case DT_F16: STORE(uint16_t, encode_small_float(v, 5, 10)); break;
@@ -75,9 +80,7 @@ static void encode(DType t, double v, void *out) {
     case DT_U32: STORE(uint32_t, v); break;
     case DT_U64: STORE(uint64_t, v); break;
     case DT_BOOL: STORE(uint8_t, v != 0); break;
-    case DT_STR:
-    case DT_NONE:
-    case DT_COUNT: BUG("no number has dtype %s", dtype_info[t].name);
+    default: BUG("no number has dtype %s", dtype_info[t].name);
     }
 }
 
@@ -119,7 +122,9 @@ static Raw fetch(const Value *v, int64_t i) {
 
 double value_const_float(const Value *v, int64_t i) {
     Raw raw = fetch(v, i);
-    switch (v->dtype) {
+    if (v->dtype == DT_C64) return (double)raw.f32; /* the real part */
+    if (dtype_is_code(v->dtype)) return code_value(v->dtype, raw.u8);
+    switch (dtype_stored(v->dtype)) {
     case DT_F32: return (double)raw.f32;
     case DT_F64: return raw.f64;
     case DT_F16: return decode_small_float(raw.u16, 5, 10);
@@ -133,9 +138,7 @@ double value_const_float(const Value *v, int64_t i) {
     case DT_U16:
     case DT_U32:
     case DT_BOOL: return (double)value_const_int(v, i);
-    case DT_STR:
-    case DT_NONE:
-    case DT_COUNT: break;
+    default: break;
     }
     BUG("element of a constant of dtype %s", dtype_info[v->dtype].name);
 }
@@ -149,7 +152,8 @@ static int64_t float_to_int(double f) {
 
 int64_t value_const_int(const Value *v, int64_t i) {
     Raw raw = fetch(v, i);
-    switch (v->dtype) {
+    if (dtype_is_code(v->dtype)) return float_to_int(value_const_float(v, i));
+    switch (dtype_stored(v->dtype)) {
     case DT_I8: return raw.i8;
     case DT_I16: return raw.i16;
     case DT_I32: return raw.i32;
@@ -163,9 +167,7 @@ int64_t value_const_int(const Value *v, int64_t i) {
     case DT_F64:
     case DT_F16:
     case DT_BF16: return float_to_int(value_const_float(v, i));
-    case DT_STR:
-    case DT_NONE:
-    case DT_COUNT: break;
+    default: break;
     }
     BUG("element of a constant of dtype %s", dtype_info[v->dtype].name);
 }
@@ -175,7 +177,7 @@ int64_t value_const_int(const Value *v, int64_t i) {
 /* Element i of a constant when it is a whole number that index arithmetic can hold. */
 static bool const_whole(const Value *v, int64_t i, int64_t *out) {
     if (v->dtype == DT_STR || !v->data) return false;
-    if (dtype_is_float(v->dtype)) {
+    if (dtype_is_float(v->dtype) || dtype_is_code(v->dtype)) {
         double f = value_const_float(v, i);
         if (!(fabs(f) < 0x1p53) || f != floor(f)) return false;
     }

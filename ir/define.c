@@ -380,6 +380,7 @@ static const KExpr *constant_element(KCtx *k, const KTensor *t, int64_t flat) {
     case DK_SINT:
     case DK_UINT:
     case DK_BOOL:
+    case DK_CODE:
         memcpy(&v, p, (size_t)dtype_bytes(t->dtype)); /* k_const_i extends the sign */
         return k_const_i(k, t->dtype, v);
     default: return NULL;

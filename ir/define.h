@@ -125,6 +125,7 @@ struct DefProgram {
     Stage *first, *last;
     VEC(KTensor *) tensors;         /* of this program only */
     VEC(KTensor *) inputs, outputs; /* in the graph's order */
+    VEC(const KExpr *) required;    /* what has to hold of the symbols: bools */
     uint32_t n_stages;
 };
 
@@ -196,6 +197,9 @@ KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank,
 Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node);
 
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
+/* Fills `required` of p and of the programs below it: what must hold so that all reads stay inside
+ * their tensors. Before anything is fused. */
+void program_require_bounds(DefProgram *p);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies. */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);

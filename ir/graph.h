@@ -260,6 +260,9 @@ const KExpr *shape_count(KCtx *k, Shape s); /* product of dims */
 bool shape_count_int(Shape s, int64_t *n);  /* constant product, overflow-safe */
 int64_t shape_max_count(Shape s); /* product of the dims' upper bounds; INT64_MAX when unbounded */
 bool shape_equal(Shape a, Shape b);
+/* The length of an axis that two tensors share: of a constant and a symbol the constant, with which
+ * kernels are fastest. */
+const KExpr *dim_shared(const KExpr *a, const KExpr *b);
 /* numpy broadcasting; false when two constant dims clash. Two different symbols are assumed equal
  * to the first (checked by nobody: ONNX requires it). */
 bool shape_broadcast(KCtx *k, Shape a, Shape b, Shape *out);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/code.h"
 #include "ir/support/map.h"
 #include "ir/support/str.h"
 
@@ -300,6 +301,7 @@ const KExpr *k_const_f(KCtx *k, DType t, double v) {
 
 const KExpr *k_const(KCtx *k, DType t, double v) {
     if (dtype_is_float(t)) return k_const_f(k, t, v);
+    if (dtype_is_code(t)) return k_const_i(k, t, code_of(t, v));
     int64_t lo, hi;
     dtype_range(t, &lo, &hi);
     if (v >= 9223372036854775808.0) return k_const_i(k, t, t == DT_U64 ? -1 : hi);
@@ -531,8 +533,19 @@ const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KE
     return cons(k, op, a->dtype, 0, arg, 3);
 }
 
+/* A cast from or to a code. */
+static const KExpr *cast_code(KCtx *k, DType t, const KExpr *a) {
+    bool is_small = a->dtype != DT_C64 && t != DT_C64;
+    if (a->op == KO_const_i && dtype_is_code(a->dtype) && is_small)
+        return k_cast(k, t, k_const_f(k, DT_F32, code_value(a->dtype, (uint8_t)a->u.i)));
+    if (a->op == KO_const_f && is_small) return k_const(k, t, a->u.f);
+    return cons1(k, KO_cast, t, a);
+}
+
 const KExpr *k_cast(KCtx *k, DType t, const KExpr *a) {
     if (a->dtype == t) return a;
+    if (dtype_is_code(t) || dtype_is_code(a->dtype)) return cast_code(k, t, a);
+    if (a->op == KO_const_f && dtype_is_small_int(t)) a = k_cast(k, DT_I32, a);
     if (a->op == KO_const_i && dtype_is_float(t))
         return k_const_f(k, t, a->dtype == DT_U64 ? (double)(uint64_t)a->u.i : (double)a->u.i);
     if (a->op == KO_const_i && t == DT_BOOL) return k_bool(k, a->u.i != 0);
@@ -551,7 +564,7 @@ const KExpr *k_cast(KCtx *k, DType t, const KExpr *a) {
 
 const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a) {
     if (a->dtype == t) return a;
-    BUG_IF(dtype_info[t].bits != dtype_info[a->dtype].bits, "bitcast changes the width");
+    BUG_IF(dtype_bytes(t) != dtype_bytes(a->dtype), "bitcast changes the width");
     if (a->op == KO_bitcast) return k_bitcast(k, t, a->arg[0]);
     return cons1(k, KO_bitcast, t, a);
 }

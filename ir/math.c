@@ -8,6 +8,7 @@
  * gives x when x is NaN. Polynomials are in math_tables.h, written by tests/tools/remez.py. */
 #include "ir/math.h"
 
+#include "ir/code.h"
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 
@@ -66,18 +67,20 @@ static E bounded_exp(const MathGen *m, E x) {
     return join_wide(m, split_exp_how(m, x, NULL, 2 * m->bias, true), NULL);
 }
 
+/* The lower bound is where n + 2 * bias is 0, and so the scale: far below the least subnormal the
+ * result is a 0 that no multiplication had to round, which is slow. */
 static E expand_exp(const MathGen *m, E x) {
-    x = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -104 : -746);
+    x = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -176 : -1418);
     return bounded_exp(m, x);
 }
 
 /* e^-|x| */
 static E exp_of_minus(const MathGen *m, E x) {
-    return bounded_exp(m, k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 104 : 746)));
+    return bounded_exp(m, k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 176 : 1418)));
 }
 
 static E expand_exp2(const MathGen *m, E x) {
-    x = at_least(m, at_most(m, x, is_f32(m) ? 129 : 1025), is_f32(m) ? -151 : -1076);
+    x = at_least(m, at_most(m, x, is_f32(m) ? 129 : 1025), is_f32(m) ? -254 : -2046);
     return join_wide(m, split_exp2(m, x, 2 * m->bias), NULL);
 }
 
@@ -322,19 +325,43 @@ const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma) {
     return k_cast(k, e->dtype, expand(&m, e->op, x, y));
 }
 
-static const KExpr *expand_node(KCtx *k, const KExpr *e, void *fma) {
-    return math_expand(k, e, *(const bool *)fma);
+typedef struct Expansion {
+    bool fma;
+    bool has_codes; /* out: there are types that are stored as another one */
+} Expansion;
+
+static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
+    Expansion *x = user;
+    if (dtype_stored(e->dtype) != e->dtype) x->has_codes = true;
+    if (e->op == KO_cast && (dtype_stored(e->dtype) != e->dtype ||
+                             dtype_stored(e->arg[0]->dtype) != e->arg[0]->dtype))
+        return code_cast(k, e->dtype, e->arg[0]);
+    return math_expand(k, e, x->fma);
+}
+
+/* Has the block types that are stored as another one? */
+static bool expand_block(KCtx *k, KBlock *b, bool fma) {
+    Expansion x = {.fma = fma};
+    kblock_rewrite(k, b, expand_node, &x);
+    return x.has_codes;
 }
 
 void kblock_expand_math(KCtx *k, KBlock *b, bool fma) {
-    kblock_rewrite(k, b, expand_node, &fma);
+    if (expand_block(k, b, fma)) kblock_store_codes(k, b);
 }
 
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t) {
-    kblock_expand_math(k, &kn->body, t->fma);
+    if (expand_block(k, &kn->body, t->fma)) kernel_store_codes(k, kn);
 }
 
 void kmodule_expand_math(KModule *m, const Target *t) {
-    for (uint32_t i = 0; i < m->n_kernels; i++) kernel_expand_math(m->k, m->kernels[i], t);
-    kblock_expand_math(m->k, &m->entry, t->fma);
+    bool has_codes = false;
+    for (uint32_t i = 0; i < m->n_kernels; i++)
+        has_codes |= expand_block(m->k, &m->kernels[i]->body, t->fma);
+    has_codes |= expand_block(m->k, &m->entry, t->fma);
+    for (uint32_t i = 0; i < m->n_inputs; i++)
+        has_codes |= dtype_stored(m->inputs[i].dtype) != m->inputs[i].dtype;
+    for (uint32_t i = 0; i < m->n_outputs; i++)
+        has_codes |= dtype_stored(m->outputs[i].dtype) != m->outputs[i].dtype;
+    if (has_codes) kmodule_store_codes(m);
 }

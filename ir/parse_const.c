@@ -104,7 +104,8 @@ static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *ou
     for (int64_t i = 0; i < n; i++) {
         state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         uint64_t bits = state >> 54;
-        int64_t v = (int64_t)(t == DT_BOOL ? bits & 1 : bits & 7);
+        uint64_t few = dtype_info[t].bits > 3 ? 7 : dtype_is_signed(t) ? 1 : 3;
+        int64_t v = (int64_t)(bits & (t == DT_BOOL ? 1 : few));
         if (dtype_is_float(t))
             put_float(out + i * bytes, t, ((double)bits - 512) / 512);
         else

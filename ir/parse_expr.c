@@ -114,7 +114,7 @@ static const KExpr *bitcast(Parse *p) {
     const KExpr *a = parse_expr(p);
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
-    if (dtype_info[t].bits != dtype_info[a->dtype].bits) return wrong(p, "bitcast", t, a->dtype);
+    if (dtype_bytes(t) != dtype_bytes(a->dtype)) return wrong(p, "bitcast", t, a->dtype);
     return p->exact ? k_exact(p->k, KO_bitcast, t, &a, 1) : k_bitcast(p->k, t, a);
 }
 

@@ -265,6 +265,12 @@ static void program_text(Text *t, const DefProgram *p) {
     for (uint32_t i = 0; i < p->inputs.n; i++) declaration(t, p->inputs.at[i], "input");
     for (uint32_t i = 0; i < p->tensors.n; i++)
         if (p->tensors.at[i]->data) declaration(t, p->tensors.at[i], "const");
+    for (uint32_t i = 0; i < p->required.n; i++) {
+        text_line(t);
+        strbuf_add(t->out, "require ");
+        text_expr(t, p->required.at[i]);
+        text_newline(t);
+    }
     for (const Stage *s = p->first; s; s = s->next) stage_text(t, s);
     text_line(t);
     strbuf_add(t->out, p->outputs.n ? "return " : "return");

@@ -178,7 +178,7 @@ static void element(Text *t, DType dtype, const unsigned char *p) {
     default: break;
     }
     int unused = 64 - dtype_info[dtype].bits;
-    if (dtype_info[dtype].kind == DK_UINT)
+    if (dtype_info[dtype].kind != DK_SINT)
         strbuf_printf(t->out, "%" PRIu64, bits);
     else
         strbuf_printf(t->out, "%" PRId64, (int64_t)(bits << unused) >> unused);

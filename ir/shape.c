@@ -75,6 +75,11 @@ bool shape_equal(Shape a, Shape b) {
     return true;
 }
 
+const KExpr *dim_shared(const KExpr *a, const KExpr *b) {
+    int64_t known;
+    return k_is_int(a, &known) || !k_is_int(b, &known) ? a : b;
+}
+
 /* The dim that two broadcast to, NULL when they clash. Of a constant and a symbol the constant
  * wins: the symbol has to be equal to it or 1. */
 static const KExpr *dim_broadcast(const KExpr *a, const KExpr *b) {

@@ -4,8 +4,9 @@
  * After:   w'[k, n] = w[k, n], stored as [n / nt][k][n mod nt];  y = sum x * w', schedule t6x4_v16
  *
  * The right factor is materialised in the order in which the template reads it: at compile time
- * when it is constant, otherwise by a stage of its own, unless it can be read in place. Requires
- * layouts. Leaves Stage.schedule; a contraction without one is opened by rows. */
+ * when it is constant, otherwise by a stage of its own, unless it can be read in place. What is
+ * read once (the keys of a single query) is not worth that. Requires layouts. Leaves
+ * Stage.schedule; a contraction without one is opened by rows. */
 #include <string.h>
 
 #include "ir/schedule.h"
@@ -34,11 +35,12 @@ static bool reads_only_constants(KCtx *k, const KExpr *e) {
 }
 
 /* Does every read in e walk memory with unit stride along var, without leaving it in a whole number
- * of vectors? */
+ * of vectors? What is not blocked ends where its dim does. */
 typedef struct UnitReads {
     KCtx *k;
     KVar *var;
     int lanes;
+    bool fills; /* var's extent is a whole number of vectors */
     bool ok;
 } UnitReads;
 
@@ -53,18 +55,18 @@ static void note_unit_read(const KExpr *e, void *user) {
         return;
     }
     const KExpr *flat = tensor_flat_index(u->k, t, e->arg);
-    u->ok = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
-}
-
-static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
-    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, true};
-    k_visit(k, e, note_unit_read, &u);
-    return u.ok;
+    u->ok = u->fills && k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
 }
 
 static bool fills_vectors(const Stage *s, const Schedule *sch) {
     int64_t n;
     return k_is_int(s->out->dims[sch->vec_axis], &n) && n % sch->lanes == 0;
+}
+
+static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
+    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, fills_vectors(s, sch), true};
+    k_visit(k, e, note_unit_read, &u);
+    return u.ok;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -95,7 +97,8 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
     int vec_at, n = factor_vars(k, s, s->rhs, sch, var, extent, &vec_at);
     if (n > MAX_RANK) return false;
-    bool is_const = reads_only_constants(k, s->rhs);
+    bool is_const = reads_only_constants(k, s->rhs); /* and of a size known: packed at compile time */
+    for (int i = 0; i < n; i++) is_const &= extent[i]->op == KO_const_i;
     KTensor *packed = program_add_tensor(p, "packed", s->rhs->dtype, n, extent);
     Layout *l = &packed->layout;
     l->permuted = true;
@@ -122,6 +125,13 @@ static bool is_empty(const Stage *s) {
     return empty;
 }
 
+/* Does any element of this factor go into more than one element of the result? */
+static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
+    for (int i = 0; i < s->out->rank; i++)
+        if (!k_uses_var(k, factor, s->axis[i]) && !k_is_value(s->out->dims[i], 1)) return true;
+    return false;
+}
+
 static void schedule_contract(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Schedule sch;
@@ -135,12 +145,11 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     if (!fits) return;
     KVar *lane = s->axis[sch.vec_axis];
     bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && (!reads_vectors(k, s, s->lhs, &sch) ||
-                   (!fills_vectors(s, &sch) && s->out->layout.block <= 1)))
-        return;
+    if (shared && !reads_vectors(k, s, s->lhs, &sch)) return;
     schedule_contract_tile(p, s, p->m->target, &sch);
     bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) &&
                     reads_vectors(k, s, s->rhs, &sch);
+    if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return;
     if (!in_place && !pack_factor(p, s, &sch)) return;
     s->schedule = arena_copy(p->arena, &sch, sizeof sch);
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, &sch),

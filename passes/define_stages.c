@@ -47,6 +47,7 @@ static void own_outputs(DefProgram *p, void *user) {
 
 bool pass_define_stages(Module *m) {
     m->defs = program_create(m, NULL, m->main);
+    program_require_bounds(m->defs);
     program_visit(m->defs, own_outputs, NULL);
     return true;
 }

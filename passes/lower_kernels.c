@@ -660,7 +660,41 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_sizes; i++) let_symbol(l, s->sizes[i]);
 }
 
+/* ---- what has to hold
+ * --------------------------------------------------------------------------------------- */
+
+typedef struct Known {
+    const Lower *l;
+    bool all;
+} Known;
+
+static void note_unbound(const KExpr *e, void *user) {
+    Known *known = user;
+    if (e->op != KO_var || !e->u.var->computed) return;
+    bool bound = false;
+    for (uint32_t i = 0; i < known->l->bound.n; i++)
+        bound |= known->l->bound.at[i] == e->u.var;
+    known->all &= bound;
+}
+
+/* Tests of what the program requires, as soon as all of its symbols have their values. */
+static void test_required(Lower *l, const DefProgram *p, bool *tested) {
+    for (uint32_t i = 0; i < p->required.n; i++) {
+        Known known = {l, true};
+        if (tested[i]) continue;
+        k_visit(l->k, p->required.at[i], note_unbound, &known);
+        if (!known.all) continue;
+        tested[i] = true;
+        kb_if(&l->entry, k_not(l->k, p->required.at[i]));
+        kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
+            k_int(l->k, RETURN_BAD_DIM);
+        kb_end(&l->entry);
+    }
+}
+
 static void lower_program(Lower *l, DefProgram *p) {
+    bool *tested = arena_array(l->arena, bool, p->required.n + 1);
+    test_required(l, p, tested);
     for (Stage *s = p->first, *end; s; s = end) {
         end = s->next;
         if (s->is_alias) continue;
@@ -672,6 +706,7 @@ static void lower_program(Lower *l, DefProgram *p) {
         } else {
             lower_stage(l, p, s);
         }
+        test_required(l, p, tested);
     }
 }
 

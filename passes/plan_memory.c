@@ -10,34 +10,14 @@
  * their whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED
  * buffers they are placed in the order of time instead, which takes time proportional to their
  * number. Sizes found while running count with their bounds (k_upper_bound); those that depend on
- * the caller's symbols follow one after the other behind the planned part, with symbolic offsets.
+ * the caller's symbols share slots behind the planned part, with symbolic offsets (plan_symbolic.c).
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "passes/pass.h"
+#include "passes/plan_memory.h"
 
-typedef struct Life {
-    KBuf *buf;
-    int64_t n_bytes; /* rounded up to the alignment */
-    uint32_t first, last;
-    uint32_t loop_first,
-        loop_last; /* the outermost loop that has it first touched inside; 0: none */
-    int64_t offset;
-    bool symbolic;
-    bool is_text; /* strings point into it */
-} Life;
-
-typedef struct Plan {
-    KModule *km;
-    KCtx *k;
-    Arena *arena;
-    VEC(Life) lives;
-    uint32_t *position_of;
-    uint32_t n_ids, now;
-} Plan;
-
-enum { ALIGN = 64, MOST_SEARCHED = 4096 };
+enum { MOST_SEARCHED = 4096 };
 static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
 
 /* ---- lives
@@ -101,9 +81,9 @@ static void walk(Plan *p, const KBlock *b) {
         touch_value(p, s->index);
         touch_value(p, s->value);
         if (s->kind == KS_STORE) touch(p, s->buf);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) touch(p, s->args[i].buf);
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++) touch(p, s->args[i].buf);
         if (s->callee) touch_text(p, s, &s->callee->body);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
             touch_value(p, s->scalars[i]);
         walk(p, &s->body);
         walk(p, &s->other);
@@ -140,7 +120,7 @@ static void measure(Plan *p, Diag *d) {
         life->symbolic = from_caller || n->hi == INT64_MAX ||
                          __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
                          n_bytes > LARGEST_BOUND;
-        if (!life->symbolic) life->n_bytes = (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
+        if (!life->symbolic) life->n_bytes = (n_bytes + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
     }
 }
 
@@ -349,17 +329,8 @@ bool pass_plan_memory(Module *m) {
     measure(&p, m->diag);
     m->kmod->arena_lower_bound = largest_live_set(&p);
     const KExpr *end = k_int(m->k, search(&p, m->kmod->arena_lower_bound));
-    for (uint32_t i = 0; i < p.lives.n; i++) {
-        Life *l = &p.lives.at[i];
-        l->buf->offset = l->symbolic ? end : k_int(m->k, l->offset);
-        if (!l->symbolic) continue;
-        const KExpr *bytes = k_mul(m->k, k_upper_bound(m->k, l->buf->n_elems),
-                                   k_int(m->k, dtype_bytes(l->buf->dtype)));
-        bytes = k_mul(m->k,
-                      k_fdiv(m->k, k_add(m->k, bytes, k_int(m->k, ALIGN - 1)), k_int(m->k, ALIGN)),
-                      k_int(m->k, ALIGN));
-        end = k_add(m->k, end, bytes);
-    }
-    m->kmod->arena_bytes = end;
+    for (uint32_t i = 0; i < p.lives.n; i++)
+        if (!p.lives.at[i].symbolic) p.lives.at[i].buf->offset = k_int(m->k, p.lives.at[i].offset);
+    m->kmod->arena_bytes = plan_symbolic(&p, end);
     return true;
 }

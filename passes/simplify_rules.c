@@ -125,13 +125,14 @@ static Value *fold_transpose(Module *m, Node *n) {
 static bool cast_is_exact(DType from, DType to) {
     if (from == to) return true;
     if (from == DT_BOOL) return to != DT_BOOL && to != DT_STR;
-    if (from == DT_STR || to == DT_STR || to == DT_BOOL) return false;
+    if (from == DT_STR || to == DT_STR || to == DT_BOOL || dtype_is_code(to)) return false;
+    if (dtype_is_code(from)) return from != DT_C64 && (to == DT_F32 || to == DT_F64);
     if (dtype_is_float(from)) return dtype_is_float(to) && dtype_bytes(to) > dtype_bytes(from);
     if (dtype_is_float(to))
         return dtype_bytes(from) * 2 <= dtype_bytes(to) && to != DT_BF16 && to != DT_F16;
     bool sign_fits = !dtype_is_signed(from) || dtype_is_signed(to);
-    int need = dtype_bytes(from) + (!dtype_is_signed(from) && dtype_is_signed(to));
-    return sign_fits && dtype_bytes(to) >= need;
+    int need = dtype_info[from].bits + (!dtype_is_signed(from) && dtype_is_signed(to));
+    return sign_fits && dtype_info[to].bits >= need;
 }
 
 static Value *fold_double_cast(Module *m, Node *n) {

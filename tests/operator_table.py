@@ -111,10 +111,11 @@ def own_cases():
     for file in sorted(os.listdir(folder)):
         if not file.endswith(".case"):
             continue
-        op = file[:-len(".case")].split("-")[0]
+        stem = file[:-len(".case")].split("-")[0]
         with open(os.path.join(folder, file), encoding="utf-8") as f:
             lines = [line.split("#")[0] for line in f if line.startswith("case ")]
         for line in lines:
+            op = stem if stem != "opset" else line.split()[1].split("_")[0]
             domain = re.search(r"@domain=(\S+)", line)
             key = domain.group(1) if domain else "", op
             n, types = found.get(key, (0, set()))

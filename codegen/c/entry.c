@@ -106,12 +106,12 @@ static void emit_call(CGen *g, const KStmt *s) {
     } else {
         int64_t n;
         c_line(g, "{");
-        c_line(g, "    struct %s_call c;", name);
-        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    c.a%u = %s;", i, args[i]);
-        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    c.n%u = %s;", i, scalars[i]);
-        if (!all.n) c_line(g, "    c.none = 0;");
-        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &c, %" PRId64 ");", name, n);
-        else c_line(g, "    run_parallel(hooks, %s_range, &c, %s_extent(%s));", name, name, strbuf_text(&all));
+        c_line(g, "    struct %s_call call_args;", name);
+        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    call_args.a%u = %s;", i, args[i]);
+        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
+        if (!all.n) c_line(g, "    call_args.none = 0;");
+        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &call_args, %" PRId64 ");", name, n);
+        else c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s_extent(%s));", name, name, strbuf_text(&all));
         c_line(g, "}");
     }
     strbuf_free(&all);
@@ -338,11 +338,11 @@ static void find_entry_bufs(CGen *g, const KBlock *block, BufList *l) {
             if (roots[i]) k_visit(g->m->k, roots[i], see_load, l);
         if (s->kind == KS_STORE || s->kind == KS_RESERVE) add_buf(l, s->buf);
         if (s->kind == KS_RETURN) l->has_return = true;
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) {
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++) {
             add_buf(l, s->args[i].buf);
             if (s->args[i].offset) k_visit(g->m->k, s->args[i].offset, see_load, l);
         }
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) k_visit(g->m->k, s->scalars[i], see_load, l);
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++) k_visit(g->m->k, s->scalars[i], see_load, l);
         find_entry_bufs(g, &s->body, l);
         find_entry_bufs(g, &s->other, l);
     }

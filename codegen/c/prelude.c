@@ -191,6 +191,7 @@ bool c_is_helper(const char *name) {
                                        "tensors_in",
                                        "tensors_out",
                                        "call",
+                                       "call_args",
                                        "nodes",
                                        "leave"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)RETURN_BAD_DIM == (int)STATUS_BAD_DIM,
+               "lower_kernels returns a status of the interface");
+
 typedef enum { FIELD_U32, FIELD_U64, FIELD_I64, FIELD_SIZE, FIELD_PTR, FIELD_FN } FieldKind;
 
 static const struct {

@@ -323,14 +323,14 @@ static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *
         *llvm_buf(g, kn->params[i]) = (BufBind){.base = args[i], .align = 1};
     LLVMValueRef table = g->fn->size_table;
     g->fn->size_table = NULL;
-    uint32_t mark = llvm_memo_mark(g);
+    MemoAside aside = llvm_memo_aside(g); /* there, these variables had other values */
     for (const KStmt *s = kn->body.first; s && s != loop; s = s->next) {
         if (s->kind != KS_LET) continue;
         LLVMValueRef v = llvm_expr(g, s->value);
         *llvm_var(g, s->var) = (VarBind){.v = v, .depth = g->fn->depth};
     }
     LLVMValueRef n = llvm_expr(g, loop->extent);
-    llvm_memo_undo(g, mark);
+    llvm_memo_back(g, aside);
     g->fn->size_table = table;
     for (uint32_t i = 0; i < kn->n_scalars; i++) *llvm_var(g, kn->scalars[i]) = old[i];
     free(old);

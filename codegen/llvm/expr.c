@@ -13,7 +13,7 @@
 /* ---- types and small constants --------------------------------------------------------------- */
 
 LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
-    switch (t) {
+    switch (dtype_stored(t)) {
     case DT_F32:
     case DT_F16:
     case DT_BF16: return g->f32;
@@ -28,8 +28,7 @@ LLVMTypeRef llvm_type(LlvmGen *g, DType t) {
     case DT_U64: return g->i64;
     case DT_BOOL: return g->i1;
     case DT_STR: return g->text;
-    case DT_NONE:
-    case DT_COUNT: break;
+    default: break;
     }
     BUG("dtype %s has no LLVM type", dtype_info[t].name ? dtype_info[t].name : "none");
 }
@@ -136,6 +135,20 @@ void llvm_memo_drop_loads(LlvmGen *g, uint32_t mark) {
             fn->log[n++] = fn->log[i];
     }
     fn->n_log = n;
+}
+
+MemoAside llvm_memo_aside(LlvmGen *g) {
+    MemoAside aside = {g->fn->memo, g->fn->n_memo, g->fn->n_log};
+    g->fn->memo = NULL;
+    g->fn->n_memo = 0;
+    return aside;
+}
+
+void llvm_memo_back(LlvmGen *g, MemoAside aside) {
+    free(g->fn->memo);
+    g->fn->memo = aside.memo;
+    g->fn->n_memo = aside.n_memo;
+    g->fn->n_log = aside.mark;
 }
 
 static Memo *memo_of(LlvmFn *fn, const KExpr *e) {

@@ -132,6 +132,14 @@ Value *call_op(Call *c, OpId op, int n_in, ...) {
     return call_node(c, op, in, n_in, 1)->out[0];
 }
 
+Value *call_cast(Call *c, Value *v, DType t) {
+    if (!v || v->dtype == t) return v;
+    Value *to = call_op(c, OP_Cast, 1, v);
+    node_set_int(to->def, "to", dtype_info[t].onnx);
+    to->dtype = t;
+    return to;
+}
+
 bool call_finish(Call *c, Node *n) {
     set_provisional_types(n);
     for (int i = 0; i < c->n_out && i < n->n_out; i++) {

@@ -1,6 +1,6 @@
 /* Tensors of the model file as constants of the graph: views into the mapped file wherever that is
- * possible. Copied are small tensors that lie unaligned, booleans that are not 0 or 1, and sparse
- * tensors, which become dense. */
+ * possible. Copied are small tensors that lie unaligned, booleans that are not 0 or 1, elements of
+ * less than a byte, which are packed in files, and sparse tensors, which become dense. */
 #include <string.h>
 
 #include "frontend/onnx/import.h"
@@ -20,6 +20,11 @@ static bool is_normal_bool(const unsigned char *b, size_t n) {
 static const void *settle_bytes(Arena *a, DType t, const OnnxTensor *tensor) {
     const unsigned char *bytes = tensor->bytes;
     size_t n = tensor->n_bytes;
+    if (dtype_info[t].bits < 8 && tensor->n_elements) {
+        unsigned char *all = arena_alloc(a, (size_t)tensor->n_elements);
+        dtype_unpack(t, bytes, (uint64_t)tensor->n_elements, all);
+        return all;
+    }
     if (t == DT_BOOL && !is_normal_bool(bytes, n)) {
         unsigned char *copy = arena_alloc(a, n);
         for (size_t i = 0; i < n; i++) copy[i] = bytes[i] != 0;
@@ -46,7 +51,8 @@ Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorP
     if (dtype == DT_STR) return import_strings(im, g, name, &tensor);
     const void *bytes = settle_bytes(im->m->arena, dtype, &tensor);
     Shape shape = shape_ints(im->m->k, tensor.dims, tensor.rank);
-    return graph_add_const(g, name, dtype, shape, bytes, tensor.n_bytes);
+    return graph_add_const(g, name, dtype, shape, bytes,
+                           (size_t)tensor.n_elements * (size_t)dtype_bytes(dtype));
 }
 
 /* Position of non-zero number i in the dense tensor of n elements; -1 when an index is outside. */
@@ -107,6 +113,7 @@ Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseT
     if (dtype == DT_NONE || dtype == DT_STR) return NULL;
     size_t size = (size_t)dtype_bytes(dtype), n_bytes = (size_t)n * size;
     char *dense = arena_alloc(im->m->arena, n_bytes);
+    const char *bytes = settle_bytes(im->m->arena, dtype, &values);
     for (int64_t i = 0, last = -1; i < values.n_elements; i++) {
         int64_t at = dense_position(&indices, t->dims, (int)t->n_dims, n, i);
         if (at <= last) {
@@ -115,7 +122,7 @@ Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseT
                        (long long)i, name);
             return NULL;
         }
-        memcpy(dense + (size_t)at * size, (const char *)values.bytes + (size_t)i * size, size);
+        memcpy(dense + (size_t)at * size, bytes + (size_t)i * size, size);
         last = at;
     }
     return graph_add_const(g, name, dtype, shape_ints(im->m->k, t->dims, (int)t->n_dims), dense,

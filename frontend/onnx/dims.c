@@ -1,10 +1,12 @@
 /* Dims of model inputs: numbers, names, expressions over names, and what --dim makes of them.
  *
  *     dim_value 8           8
+ *     dim_value 0           0: no elements; exporters also wrote it for "unknown", so --dim INPUT:AXIS=N may
+ *                           replace it
  *     dim_param "batch"     symbol batch
  *     dim_param "past + 1"  an expression when every name in it is also a whole dim of some input
  *                           ("batch-size" stays a name otherwise)
- *     nothing, 0, negative  symbol INPUT_dimAXIS */
+ *     nothing, negative     symbol INPUT_dimAXIS */
 #include <ctype.h>
 #include <string.h>
 
@@ -164,9 +166,9 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
                               const Onnx__TensorShapeProto__Dimension *d) {
     int64_t value;
     bool is_number =
-        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0;
+        d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0;
     if (find_override(im, arena_printf(im->arena, "%s:%d", input, axis), &value)) {
-        if (is_number && d->dim_value != value)
+        if (is_number && d->dim_value && d->dim_value != value)
             diag_error(im->d, file_loc(im), "--dim %s:%d=%lld: the model fixes this dim to %lld",
                        input, axis, (long long)value, (long long)d->dim_value);
         return k_int(im->m->k, value);

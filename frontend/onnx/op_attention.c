@@ -16,14 +16,6 @@
 
 /* ---- small steps ------------------------------------------------------------------------ */
 
-static Value *as_type(Call *c, Value *v, DType t) {
-    if (!v || v->dtype == t) return v;
-    Value *to = call_op(c, OP_Cast, 1, v);
-    node_set_int(to->def, "to", dtype_info[t].onnx);
-    to->dtype = t;
-    return to;
-}
-
 /* Dims from .. to - 1 of v, as a tensor. */
 static Value *dims_of(Call *c, Value *v, int64_t from, int64_t to) {
     Value *dims = call_op(c, OP_Shape, 1, v);
@@ -44,10 +36,10 @@ static Value *unsqueeze(Call *c, Value *v, int64_t axis) {
 
 /* 1 / sqrt of a size, t[1]. */
 static Value *default_scale(Call *c, Value *size, DType t) {
-    return call_op(c, OP_Reciprocal, 1, call_op(c, OP_Sqrt, 1, as_type(c, size, t)));
+    return call_op(c, OP_Reciprocal, 1, call_op(c, OP_Sqrt, 1, call_cast(c, size, t)));
 }
 
-static bool has_type(Call *c, const Value *v) {
+static bool hcall_cast(Call *c, const Value *v) {
     if (dtype_is_float(v->dtype)) return true;
     diag_unsupported(c->im->d, c->loc,
                      "the element type of its inputs does not follow from the model's inputs");
@@ -62,13 +54,13 @@ static Value *modified(Call *c, const char *attr, Value *v) {
     if (!a) return v;
     DType t = v->dtype;
     Value *by = import_inline(c, attr, a->g, v);
-    return by ? as_type(c, by, t) : NULL;
+    return by ? call_cast(c, by, t) : NULL;
 }
 
 bool import_flex_attention(Call *c) {
     static const int64_t flip[] = {0, 1, 2, 4, 3};
     Value *q = c->in[0], *k = c->in[1], *v = c->in[2], *minus = call_list(c, (int64_t[]){-1}, 1);
-    if (!has_type(c, q)) return false;
+    if (!hcall_cast(c, q)) return false;
     int64_t precision = call_int(c, "softmax_precision", 0);
     DType wide = q->dtype == DT_F64 ? DT_F64 : DT_F32, soft = wide, given = q->dtype;
     if (precision) soft = import_dtype(c->im, precision, c->loc, "softmax_precision");
@@ -76,13 +68,14 @@ bool import_flex_attention(Call *c) {
     Value *batch = dims_of(c, q, 0, 1), *heads = dims_of(c, k, 1, 2), *keys = dims_of(c, k, 2, 3);
     Value *length = dims_of(c, q, 2, 3), *scale = default_scale(c, dims_of(c, q, 3, 4), wide);
     Value *grouped[] = {batch, heads, minus, dims_of(c, q, 2, 4)};
-    Value *q5 = call_op(c, OP_Reshape, 2, as_type(c, q, wide), join(c, grouped, 4));
-    Node *turned = call_node(c, OP_Transpose, (Value *[]){unsqueeze(c, as_type(c, k, wide), 2)}, 1, 1);
+    Value *q5 = call_op(c, OP_Reshape, 2, call_cast(c, q, wide), join(c, grouped, 4));
+    Node *turned =
+        call_node(c, OP_Transpose, (Value *[]){unsqueeze(c, call_cast(c, k, wide), 2)}, 1, 1);
     node_set_ints(turned, "perm", flip, 5);
     if (call_attr(c, "scale")) scale = call_scalar(c, wide, call_float(c, "scale", 1));
     Value *scores = call_op(c, OP_Mul, 2, call_op(c, OP_MatMul, 2, q5, turned->out[0]), scale);
     Value *flat[] = {dims_of(c, q, 0, 3), keys};
-    scores = call_op(c, OP_Reshape, 2, as_type(c, scores, soft), join(c, flat, 2));
+    scores = call_op(c, OP_Reshape, 2, call_cast(c, scores, soft), join(c, flat, 2));
     scores = modified(c, "score_mod", scores);
     if (!scores) return false;
     Value *weights = call_op(c, OP_Softmax, 1, scores);
@@ -91,10 +84,10 @@ bool import_flex_attention(Call *c) {
     if (!weights) return false;
     Value *grouped_weights[] = {batch, heads, minus, length, keys};
     weights = call_op(c, OP_Reshape, 2, weights, join(c, grouped_weights, 5));
-    Value *y = call_op(c, OP_MatMul, 2, weights, unsqueeze(c, as_type(c, v, soft), 2));
+    Value *y = call_op(c, OP_MatMul, 2, weights, unsqueeze(c, call_cast(c, v, soft), 2));
     Value *result[] = {dims_of(c, q, 0, 3), dims_of(c, v, 3, 4)};
     y = call_op(c, OP_Reshape, 2, y, join(c, result, 2));
-    return call_result(c, as_type(c, y, given));
+    return call_result(c, call_cast(c, y, given));
 }
 
 /* ---- LinearAttention -------------------------------------------------------------------- */
@@ -122,7 +115,8 @@ static bool read_linear(Linear *l) {
     l->gated = which & 1;
     l->delta = which & 2;
     if (l->gated != !!call_in(c, IN_DECAY) || l->delta != !!call_in(c, IN_BETA)) {
-        diag_error(d, c->loc, "decay comes with the gated rules and beta with the delta rules only");
+        diag_error(d, c->loc,
+                   "decay comes with the gated rules and beta with the delta rules only");
         return false;
     }
     int64_t q_heads = call_int(c, "q_num_heads", 0);
@@ -133,22 +127,21 @@ static bool read_linear(Linear *l) {
         return false;
     }
     l->group = q_heads / l->heads;
-    return has_type(c, c->in[IN_Q]);
+    return hcall_cast(c, c->in[IN_Q]);
 }
 
 /* [batch, time, heads, size] in f32; with the group's axis behind the heads for a query. */
 static Value *by_head(const Linear *l, int input, bool is_query) {
     const int64_t dims[] = {0, 0, l->heads, -1}, query[] = {0, 0, l->heads, l->group, -1};
     Call *c = l->c;
-    Value *v = as_type(c, call_in(c, input), DT_F32);
-    return call_op(c, OP_Reshape, 2, v,
-                   is_query ? call_list(c, query, 5) : call_list(c, dims, 4));
+    Value *v = call_cast(c, call_in(c, input), DT_F32);
+    return call_op(c, OP_Reshape, 2, v, is_query ? call_list(c, query, 5) : call_list(c, dims, 4));
 }
 
 /* The given state, else zeros. */
 static Value *first_state(const Linear *l) {
     Call *c = l->c;
-    if (call_in(c, IN_STATE)) return as_type(c, c->in[IN_STATE], DT_F32);
+    if (call_in(c, IN_STATE)) return call_cast(c, c->in[IN_STATE], DT_F32);
     Value *heads = call_list(c, &l->heads, 1);
     Value *dims[] = {dims_of(c, c->in[IN_K], 0, 1), heads,
                      call_op(c, OP_Div, 2, dims_of(c, c->in[IN_K], 2, 3), heads),
@@ -193,7 +186,7 @@ bool import_linear_attention(Call *c) {
     in[n++] = by_head(&l, IN_K, false);
     in[n++] = by_head(&l, IN_V, false);
     if (l.gated) in[n++] = call_op(c, OP_Exp, 1, by_head(&l, IN_DECAY, false));
-    if (l.delta) in[n++] = unsqueeze(c, as_type(c, c->in[IN_BETA], DT_F32), 3);
+    if (l.delta) in[n++] = unsqueeze(c, call_cast(c, c->in[IN_BETA], DT_F32), 3);
     Node *scan = call_node(c, OP_Scan, in, n, 2);
     node_set_graph(scan, "body", linear_step(&l));
     node_set_int(scan, "num_scan_inputs", n - 1);
@@ -205,8 +198,8 @@ bool import_linear_attention(Call *c) {
     Value *size = call_op(c, OP_Div, 2, dims_of(c, c->in[IN_Q], 2, 3), call_list(c, &q_heads, 1));
     Value *scale = given == 0 ? default_scale(c, size, DT_F32) : call_scalar(c, DT_F32, given);
     Value *y = call_op(c, OP_Reshape, 2, scan->out[1], call_list(c, flat, 3));
-    c->out[0] = as_type(c, call_op(c, OP_Mul, 2, y, scale), c->in[IN_Q]->dtype);
+    c->out[0] = call_cast(c, call_op(c, OP_Mul, 2, y, scale), c->in[IN_Q]->dtype);
     if (call_wants(c, 1))
-        c->out[1] = as_type(c, scan->out[0], state ? state->dtype : c->in[IN_Q]->dtype);
+        c->out[1] = call_cast(c, scan->out[0], state ? state->dtype : c->in[IN_Q]->dtype);
     return true;
 }

@@ -46,8 +46,7 @@ bool import_reduce_1(Call *c) {
 
 bool import_cast(Call *c) {
     DType t = import_dtype(c->im, call_int(c, "to", 0), c->loc, "to");
-    return t != DT_NONE &&
-           call_same(c, c->in, 1, "saturate round_mode"); /* both for 8-bit floats */
+    return t != DT_NONE && import_same(c);
 }
 
 bool import_cast_like(Call *c) {
@@ -59,6 +58,7 @@ bool import_cast_like(Call *c) {
         return false;
     }
     Node *n = call_node(c, OP_Cast, c->in, 1, 1);
+    if (!call_copy_attrs(c, n, "")) return false;
     node_set_int(n, "to", dtype_info[t].onnx);
     return call_finish(c, n);
 }

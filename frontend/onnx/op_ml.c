@@ -145,6 +145,37 @@ bool import_one_hot_encoder(Call *c) {
     return call_result(c, cast_to(c, call_op(c, OP_Equal, 2, found, numbers), DT_F32));
 }
 
+/* Tokens become numbers: a pool of strings its distinct ones in order, other strings -1. */
+bool import_tfidf(Call *c) {
+    const Onnx__AttributeProto *pool = call_attr(c, "pool_strings");
+    Value *x = c->in[0];
+    if (!is_string(x)) {
+        x = cast_to(c, x, DT_I64);
+        return call_same(c, &x, 1, "pool_strings");
+    }
+    if (!pool) return lacks(c, "pool_strings");
+    size_t n = pool->n_strings, n_words = 0;
+    StrMap *known = strmap_create(c->im->arena);
+    ProtobufCBinaryData *word = arena_array(c->im->arena, ProtobufCBinaryData, n + 1);
+    int64_t *number = arena_array(c->im->arena, int64_t, n + 1), none = -1;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = (const char *)pool->strings[i].data;
+        uintptr_t found = (uintptr_t)strmap_get_bytes(known, text ? text : "", pool->strings[i].len);
+        if (!found) {
+            word[n_words] = pool->strings[i];
+            found = ++n_words;
+            strmap_put_bytes(known, text ? text : "", pool->strings[i].len, (void *)found);
+        }
+        number[i] = (int64_t)found - 1;
+    }
+    Value *keys = strings_1d(c, word, n_words);
+    x = look_up(c, x, keys, counting(c, (int64_t)n_words), call_list(c, &none, 1));
+    Node *node = call_node(c, OP_TfIdfVectorizer, &x, 1, 1);
+    if (!call_copy_attrs(c, node, "pool_strings pool_int64s")) return false;
+    node_set_ints(node, "pool_int64s", number, (int)n);
+    return call_finish(c, node);
+}
+
 /* ---- elementwise ------------------------------------------------------------------------ */
 
 bool import_binarizer(Call *c) {

@@ -48,8 +48,8 @@ typedef struct Rnn {
     int n_gates, n_dirs, n_acts;
     bool batch_first, reverse_only, linear_before_reset, input_forget;
     int64_t hidden;
-    DType t;
-    double clip; /* 0: none */
+    DType given, t; /* of the inputs; what it is computed in */
+    double clip;    /* 0: none */
     Activation act[MAX_DIRS * 3];
     Value *x, *live, *zero_state;
     Value *w, *r, *b, *h0, *c0, *p; /* as in the file, of all directions */
@@ -182,14 +182,19 @@ static bool read_hidden_size(Rnn *r) {
     return false;
 }
 
+/* f16 and bf16 run in f32: the states are rounded once, not in every step. */
 static bool read_dtype(Rnn *r) {
-    const Value *typed[] = {r->x, r->w, r->r, r->b, r->h0};
-    for (int i = 0; i < 5 && r->t == DT_NONE; i++)
-        if (typed[i]) r->t = typed[i]->dtype;
-    if (dtype_is_float(r->t)) return true;
-    diag_unsupported(r->c->im->d, r->c->loc,
-                     "the element type of its inputs does not follow from the model's inputs");
-    return false;
+    Value **typed[] = {&r->x, &r->w, &r->r, &r->b, &r->h0, &r->c0, &r->p};
+    for (int i = 0; i < 7 && r->given == DT_NONE; i++)
+        if (*typed[i]) r->given = (*typed[i])->dtype;
+    r->t = r->given == DT_F64 ? DT_F64 : DT_F32;
+    if (!dtype_is_float(r->given)) {
+        diag_unsupported(r->c->im->d, r->c->loc,
+                         "the element type of its inputs does not follow from the model's inputs");
+        return false;
+    }
+    for (int i = 0; i < 7 && r->given != r->t; i++) *typed[i] = call_cast(r->c, *typed[i], r->t);
+    return true;
 }
 
 static bool read_node(Rnn *r) {
@@ -422,8 +427,8 @@ bool import_rnn(Call *c) {
     }
     if (call_in(c, 4)) r.live = make_live(c, r.x, c->in[4]);
     for (int d = 0; d < r.n_dirs; d++) run_direction(&r, d, &y[d], &h[d], &cell[d]);
-    if (call_wants(c, 0)) c->out[0] = join_steps(&r, y);
-    if (call_wants(c, 1)) c->out[1] = join_states(&r, h);
-    if (call_wants(c, 2)) c->out[2] = join_states(&r, cell);
+    if (call_wants(c, 0)) c->out[0] = call_cast(c, join_steps(&r, y), r.given);
+    if (call_wants(c, 1)) c->out[1] = call_cast(c, join_states(&r, h), r.given);
+    if (call_wants(c, 2)) c->out[2] = call_cast(c, join_states(&r, cell), r.given);
     return true;
 }

@@ -25,6 +25,7 @@ static DType subgraph_dtype(const Node *n, const char *attr, int output) {
 DType provisional_dtype(const Node *n, int output) {
     const Attr *value;
     switch ((int)n->op) {
+    case OP_BitCast:
     case OP_Cast: return dtype_from_onnx(attr_int(n, "to", 0));
     case OP_Equal:
     case OP_Greater:
@@ -64,12 +65,16 @@ DType provisional_dtype(const Node *n, int output) {
     case OP_LabelEncoder:
         value = node_attr(n, "values_tensor");
         return value ? value->tensor->dtype : DT_NONE;
+    case OP_TfIdfVectorizer:
     case OP_Scaler:
     case OP_Normalizer:
     case OP_LinearRegressor:
     case OP_TreeEnsembleRegressor: return DT_F32;
+    case OP_SVMRegressor: return DT_F32;
+    case OP_SVMClassifier:
     case OP_LinearClassifier:
     case OP_TreeEnsembleClassifier: return output ? DT_F32 : DT_I64;
+    case OP_TreeEnsemble:
     case OP_ArrayFeatureExtractor: return input_dtype(n, 0);
     case OP_If: return subgraph_dtype(n, "then_branch", output);
     case OP_Loop: return subgraph_dtype(n, "body", output + 1);

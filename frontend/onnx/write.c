@@ -68,6 +68,11 @@ static Onnx__TensorProto *write_tensor(Writer *w, const Value *v, const char *na
     }
     t->has_raw_data = true;
     t->raw_data = (ProtobufCBinaryData){v->data_bytes, (uint8_t *)v->data};
+    if (dtype_info[v->dtype].bits < 8) {
+        t->raw_data.len = (size_t)dtype_packed_bytes(v->dtype, v->data_bytes);
+        t->raw_data.data = arena_alloc(w->arena, t->raw_data.len);
+        dtype_pack(v->dtype, v->data, v->data_bytes, t->raw_data.data);
+    }
     return t;
 }
 

@@ -1,14 +1,16 @@
-/* Attention: every query looks at all keys and gets the mean of their values, weighted by a softmax.
+/* Attention: every query looks at all keys and gets the mean of their values, weighted by a
+ * softmax.
  *
- *   score[b,h,i,j] = scale * sum over e of q[b,h,i,e] * k[b,h/g,j,e]       g query heads to a key head
- *   logit          = cap * tanh(score / cap) + mask, -inf where key j is not allowed for query i
+ *   score[b,h,i,j] = scale * sum over e of q[b,h,i,e] * k[b,h/g,j,e]       g query heads to a key
+ * head logit          = cap * tanh(score / cap) + mask, -inf where key j is not allowed for query i
  *   weight         = softmax of logit over j; all 0 where nothing is allowed
  *   y[b,h,i,e]     = sum over j of weight[b,h,i,j] * v[b,h/g,j,e]
  *
  * q, k, v and y are [batch, heads, length, size] or [batch, length, heads * size]; the second form
  * is read and written in place. Keys and values are those of the past in front of the new ones. The
  * stages are those of MatMul and Softmax, so their schedules and groups apply. Scores and softmax
- * are computed in f32 (f64 for f64) and nothing is rounded before y, unless softmax_precision asks. */
+ * are computed in f32 (f64 for f64) and nothing is rounded before y, unless softmax_precision asks.
+ */
 #include <math.h>
 
 #include "ir/ops/check.h"
@@ -156,8 +158,8 @@ bool attention_infer(Module *m, Node *n) {
     if (!infer_rank(m, n, IN_K, rank, rank) || !infer_rank(m, n, IN_V, rank, rank) ||
         !read_sizes(m, n, &z) || !check_mask(m, n, &z))
         return false;
-    if (has_in(n, IN_VALID) && (!infer_rank(m, n, IN_VALID, 1, 1) ||
-                                !check_dim(m, n, IN_VALID, 0, z.batch, "the batch")))
+    if (has_in(n, IN_VALID) &&
+        (!infer_rank(m, n, IN_VALID, 1, 1) || !check_dim(m, n, IN_VALID, 0, z.batch, "the batch")))
         return false;
     DType t = n->in[IN_Q]->dtype;
     Shape y = shape_copy(m->arena, n->in[IN_Q]->shape), scores = shape_make(m->arena, 4);
@@ -177,10 +179,10 @@ typedef struct Attention {
     KCtx *k;
     const Node *n;
     Sizes z;
-    const KExpr *group; /* query heads of one key head */
+    const KExpr *group;  /* query heads of one key head */
     DType t, acc;        /* of q; of the scores */
     DType rounded, soft; /* the softmax's precision when asked for; what it is computed in */
-    DType weight;        /* of the weights: rounded to t only behind a precision that was asked for */
+    DType weight; /* of the weights: rounded to t only behind a precision that was asked for */
     KTensor *keys, *values;
 } Attention;
 
@@ -205,7 +207,8 @@ static KTensor *join_past(Attention *a, int in, int in_past, int out, const KExp
     KTensor *now = def_in(d, in), *past = def_in(d, in_past);
     if (!past && !has_out(a->n, out)) return now;
     const KExpr *dims[] = {a->z.batch, a->z.kv_heads, a->z.total, size}, *at[4];
-    KTensor *all = has_out(a->n, out) ? def_out(d, out) : def_temp(d, "joined", now->dtype, 4, dims);
+    KTensor *all =
+        has_out(a->n, out) ? def_out(d, out) : def_temp(d, "joined", now->dtype, 4, dims);
     Stage *s = def_begin(d, FORM_MAP, all);
     lower_axes(d, s, at);
     if (!past) {
@@ -244,8 +247,11 @@ static KTensor *lower_scores(Attention *a) {
     at[3] = e;
     const KExpr *query = head_element(a, q, a->z.size, at);
     def_contract(a->d, s, a->acc, k_cast(k, a->acc, query), k_cast(k, a->acc, keys));
+    int64_t size;
     if (node_attr(a->n, "scale"))
         scale = k_const(k, a->acc, attr_float(a->n, "scale", 1));
+    else if (k_is_int(a->z.size, &size) && size > 0)
+        scale = k_const(k, a->acc, 1 / sqrt((double)size));
     else
         scale = k_rsqrt(k, k_cast(k, a->acc, a->z.size));
     def_finish(a->d, s, k_mul(k, def_acc(a->d, s), scale));

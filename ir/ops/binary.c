@@ -22,7 +22,7 @@ static unsigned binary_classes(OpId op) {
     case OP_BitwiseAnd:
     case OP_BitwiseOr:
     case OP_BitwiseXor: return CLASS_INT;
-    case OP_Equal: return CLASS_ANY;
+    case OP_Equal: return CLASS_SCALAR | CLASS_STRING;
     default: return CLASS_NUMBER;
     }
 }

@@ -1,17 +1,22 @@
 /* Shared helpers of the operator families: see common.h. */
 #include "ir/ops/common.h"
 
+#include "ir/code.h"
+
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 /* ---- infer: inputs --------------------------------------------------------------------------- */
 
 static unsigned dtype_class(DType t) {
+    if (dtype_is_small_int(t)) return CLASS_CODE;
     switch (dtype_info[t].kind) {
     case DK_FLOAT: return CLASS_FLOAT;
     case DK_SINT: return CLASS_SINT;
     case DK_UINT: return CLASS_UINT;
     case DK_BOOL: return CLASS_BOOL;
+    case DK_CODE: return CLASS_CODE;
     case DK_STRING: return CLASS_STRING;
     case DK_NONE: break;
     }
@@ -28,9 +33,10 @@ static const char *class_text(unsigned classes) {
     case CLASS_FLOAT | CLASS_SINT: return "floats and signed integers";
     case CLASS_INT | CLASS_BOOL: return "integers and bool";
     case CLASS_NUMBER: return "numbers";
+    case CLASS_FLOAT | CLASS_CODE: return "floats";
     case CLASS_STRING: return "strings";
     case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";
-    case CLASS_ANY: return "numbers, bool and strings";
+    case CLASS_ANY: return "tensors of any type";
     default: return "numbers and bool";
     }
 }
@@ -350,7 +356,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b) {
 /* ---- lower ----------------------------------------------------------------------------------- */
 
 DType compute_dtype(DType t) {
-    return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+    return t == DT_F16 || t == DT_BF16 || dtype_is_code(t) ? DT_F32 : t;
 }
 
 void lower_axes(Def *d, const Stage *s, const KExpr **index) {
@@ -389,6 +395,48 @@ const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim) {
     KCtx *k = d->k;
     const KExpr *i = k_cast(k, DT_I64, element);
     return k_select(k, k_lt(k, i, k_int(k, 0)), k_add(k, i, dim), i);
+}
+
+/* |x|, an f32, as a power of two or NaN. What `cast` does by itself is saturating and rounding up. Small x
+ * are moved away from subnormals, where exponents and mantissas are something else. */
+static const KExpr *round_to_power(KCtx *k, const KExpr *x, bool saturate, const char *round_mode) {
+    bool is_up = !strcmp(round_mode, "up");
+    if (is_up && saturate) return x;
+    int64_t carry = is_up ? 0x7fffff : strcmp(round_mode, "down") ? 0x400000 : 0;
+    const KExpr *size = k_abs(k, x), *one = k_const_f(k, DT_F32, 1);
+    const KExpr *is_tiny = k_lt(k, size, k_const_f(k, DT_F32, 0x1p-100));
+    const KExpr *scale = k_select(k, is_tiny, k_const_f(k, DT_F32, 0x1p64), one);
+    const KExpr *back = k_select(k, is_tiny, k_const_f(k, DT_F32, 0x1p-64), one);
+    const KExpr *bits = k_bitcast(k, DT_I32, k_mul(k, size, scale));
+    bits = k_and(k, k_add(k, bits, k_const_i(k, DT_I32, carry)), k_const_i(k, DT_I32, 0x7f800000));
+    const KExpr *y = k_mul(k, k_bitcast(k, DT_F32, bits), back);
+    y = k_select(k, k_ne(k, x, x), x, y);
+    if (saturate) return y;
+    const KExpr *inside = k_and(k, k_le(k, k_const_f(k, DT_F32, 0x1p-127), y),
+                                k_le(k, y, k_const_f(k, DT_F32, 0x1p127)));
+    return k_select(k, inside, y, k_const_f(k, DT_F32, NAN));
+}
+
+const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode) {
+    KCtx *k = d->k;
+    if (!dtype_is_code(to) || to == e->dtype) return k_cast(k, to, e);
+    DType t = e->dtype == DT_F64 && to != DT_F8E8M0 ? DT_F64 : DT_F32;
+    e = k_cast(k, t, e);
+    if (to == DT_F8E8M0) return k_cast(k, to, round_to_power(k, e, saturate, round_mode));
+    if (saturate) { /* NaN stays */
+        e = k_max(k, k_const_f(k, t, -code_largest(to)), e);
+        e = k_min(k, k_const_f(k, t, code_largest(to)), e);
+    }
+    return k_cast(k, to, e);
+}
+
+const KExpr *lower_quantized(Def *d, DType to, const KExpr *e) {
+    KCtx *k = d->k;
+    int bits = dtype_info[to].bits - dtype_is_signed(to);
+    double top = (double)((1 << bits) - 1), low = dtype_is_signed(to) ? -top - 1 : 0;
+    e = k_max(k, e, k_const_f(k, e->dtype, low)); /* the bound when e is NaN */
+    e = k_min(k, e, k_const_f(k, e->dtype, top));
+    return k_cast(k, to, e);
 }
 
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim) {

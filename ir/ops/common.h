@@ -25,10 +25,11 @@ enum {
     CLASS_UINT = 4,
     CLASS_BOOL = 8,
     CLASS_INT = CLASS_SINT | CLASS_UINT,
+    CLASS_CODE = 16, /* what is moved and cast, and no more: small floats and integers, c64 */
     CLASS_NUMBER = CLASS_FLOAT | CLASS_INT,
-    CLASS_STRING = 16,
+    CLASS_STRING = 32,
     CLASS_SCALAR = CLASS_NUMBER | CLASS_BOOL,
-    CLASS_ANY = CLASS_SCALAR | CLASS_STRING,
+    CLASS_ANY = CLASS_SCALAR | CLASS_STRING | CLASS_CODE,
 };
 
 /* Is the optional input (output) i there? */
@@ -105,7 +106,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b);
 
 /* ---- lower ----------------------------------------------------------------------------------- */
 
-/* The dtype arithmetic is done in: f32 for f16 and bf16, else the dtype itself. */
+/* The dtype arithmetic is done in: f32 for f16, bf16 and small floats, else the dtype itself. */
 DType compute_dtype(DType t);
 /* All axes of the stage's output, in index[0 .. rank-1]. */
 void lower_axes(Def *d, const Stage *s, const KExpr **index);
@@ -120,6 +121,11 @@ const KExpr *lower_scalar(Def *d, KTensor *t);
 /* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e +
  * dim : e. */
 const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
+/* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value (when
+ * `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
+const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode);
+/* e, a whole float or NaN, in an integer type of at most 16 bits; saturates, and NaN gives the least value. */
+const KExpr *lower_quantized(Def *d, DType to, const KExpr *e);
 /* 0 <= i < dim. */
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);
 /* out = in's elements in the same row-major order: a view. */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "ir/ops/check.h"
-#include "ir/ops/window.h"
+#include "ir/ops/conv.h"
 
 /* group divides `channels`, when that is constant. */
 static bool check_group(Module *m, const Node *n, int64_t group, const KExpr *channels,
@@ -32,18 +32,15 @@ static bool check_conv_inputs(Module *m, const Node *n) {
            (!has_in(n, 2) || infer_rank(m, n, 2, 1, 1));
 }
 
-bool conv_infer(Module *m, Node *n) {
+bool conv_shape(Module *m, Node *n, const Value *weights, Shape *shape) {
     KCtx *k = m->k;
     Window w;
-    if (!check_conv_inputs(m, n)) return false;
-    const Value *x = n->in[0], *weights = n->in[1];
+    const Value *x = n->in[0];
     int64_t group = attr_int(n, "group", 1);
     const KExpr *n_out = weights->shape.dims[0];
     if (!check_group(m, n, group, n_out, "output channels")) return false;
     const KExpr *n_in = k_mul(k, weights->shape.dims[1], k_int(k, group));
-    if (!check_dim(m, n, 0, 1, n_in, "the weights' dim 1 times group") ||
-        !check_dim(m, n, 2, 0, n_out, "output channels"))
-        return false;
+    if (!check_dim(m, n, 0, 1, n_in, "the weights' dim 1 times group")) return false;
     if (!window_check(m, n, x->shape.rank - 2, weights, &w) || !window_auto_pad(m, n, &w))
         return false;
     Shape out = shape_make(m->arena, x->shape.rank);
@@ -51,7 +48,15 @@ bool conv_infer(Module *m, Node *n) {
     out.dims[1] = n_out;
     if (!window_sizes(m, n, &w, false, out.dims + 2)) return false;
     window_store(n, &w);
-    return infer_set(m, n, 0, x->dtype, out);
+    *shape = out;
+    return true;
+}
+
+bool conv_infer(Module *m, Node *n) {
+    Shape out;
+    return check_conv_inputs(m, n) && conv_shape(m, n, n->in[1], &out) &&
+           check_dim(m, n, 2, 0, out.dims[1], "output channels") &&
+           infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
 /* The input channel that red channel c of output channel o reads; in_group and out_group are the
@@ -74,57 +79,73 @@ static void finish_with_bias(Def *d, Stage *s) {
     def_finish(d, s, k_cast(d->k, s->out->dtype, sum));
 }
 
-void conv_lower(Def *d, const Node *n) {
+void conv_reads(Def *d, const Node *n, Stage *s, const KTensor *x, const KTensor *weights,
+                ConvReads *r) {
     KCtx *k = d->k;
-    KTensor *x = def_in(d, 0), *weights = def_in(d, 1);
     Window w;
     window_load(n, x->rank - 2, &w);
-    Stage *s = def_begin(d, FORM_CONTRACT, def_out(d, 0));
     int64_t group = attr_int(n, "group", 1);
-    const KExpr *xi[MAX_RANK], *wi[MAX_RANK], *in_bounds = NULL;
     const KExpr *o = def_axis(d, s, 1), *c = def_reduce_axis(d, s, "ic", weights->dims[1]);
     const KExpr *out_group = k_fdiv(k, weights->dims[0], k_int(k, group));
-    xi[0] = def_axis(d, s, 0);
-    xi[1] = input_channel(k, group, o, out_group, weights->dims[1], c);
-    wi[0] = o;
-    wi[1] = k_is_value(weights->dims[1], 1) ? k_int(k, 0) : c;
+    r->inside = NULL;
+    r->x[0] = def_axis(d, s, 0);
+    r->x[1] = input_channel(k, group, o, out_group, weights->dims[1], c);
+    r->w[0] = o;
+    r->w[1] = k_is_value(weights->dims[1], 1) ? k_int(k, 0) : c;
     for (int i = 0; i < w.n; i++) {
         const KExpr *at = def_reduce_axis(d, s, "kx", weights->dims[2 + i]);
         const KExpr *from = k_mul(k, def_axis(d, s, 2 + i), k_int(k, w.stride[i]));
-        from = k_sub(k, from, k_int(k, w.pad[i]));
-        wi[2 + i] = at;
-        xi[2 + i] = k_add(k, from, k_mul(k, at, k_int(k, w.dilation[i])));
+        from = k_sub(k, from, window_before(k, &w, i, x->dims[2 + i]));
+        r->w[2 + i] = at;
+        r->x[2 + i] = k_add(k, from, k_mul(k, at, k_int(k, w.dilation[i])));
         /* Rounding down keeps windows inside unless there is padding on that side. */
-        if (w.pad[i]) {
-            const KExpr *low = k_le(k, k_int(k, 0), xi[2 + i]);
-            in_bounds = in_bounds ? k_and(k, in_bounds, low) : low;
+        if (w.pad[i] || w.same[i]) {
+            const KExpr *low = k_le(k, k_int(k, 0), r->x[2 + i]);
+            r->inside = r->inside ? k_and(k, r->inside, low) : low;
         }
-        if (w.pad[w.n + i]) {
-            const KExpr *high = k_lt(k, xi[2 + i], x->dims[2 + i]);
-            in_bounds = in_bounds ? k_and(k, in_bounds, high) : high;
+        if (w.pad[w.n + i] || w.same[i]) {
+            const KExpr *high = k_lt(k, r->x[2 + i], x->dims[2 + i]);
+            r->inside = r->inside ? k_and(k, r->inside, high) : high;
         }
     }
+}
+
+void conv_lower(Def *d, const Node *n) {
+    KCtx *k = d->k;
+    KTensor *x = def_in(d, 0), *weights = def_in(d, 1);
+    Stage *s = def_begin(d, FORM_CONTRACT, def_out(d, 0));
+    ConvReads r;
+    conv_reads(d, n, s, x, weights, &r);
     DType acc = acc_dtype(x->dtype);
-    const KExpr *data = def_at_if(d, x, xi, x->rank, in_bounds);
-    def_contract(d, s, acc, k_cast(k, acc, data), def_at_as(d, acc, weights, wi, weights->rank));
+    const KExpr *data = def_at_if(d, x, r.x, x->rank, r.inside);
+    def_contract(d, s, acc, k_cast(k, acc, data), def_at_as(d, acc, weights, r.w, weights->rank));
     finish_with_bias(d, s);
 }
 
 /* ---- ConvTranspose ------------------------------------------------------------------------------
  */
 
-/* Pads and output_padding of one axis for a wanted output size: what the full result has too much
- * is cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what
- * it lacks is appended. */
-static bool fit_output(Module *m, const Node *n, Window *w, int i, int64_t wanted, bool upper,
+/* Pads and output_padding of one axis whose full result has `surplus` elements too many: they are
+ * cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what it
+ * lacks is appended. */
+static void fit_output(Window *w, int i, int64_t surplus, bool upper, int64_t *extra) {
+    int64_t cut = surplus > 0 ? surplus : 0;
+    w->pad[i] = upper ? cut / 2 : cut - cut / 2;
+    w->pad[w->n + i] = cut - w->pad[i];
+    if (surplus < 0) *extra -= surplus;
+}
+
+/* The size of axis i that output_shape asks for; the full one is stride * (in - 1) + extra +
+ * extent. */
+static bool fit_wanted(Module *m, const Node *n, Window *w, int i, int64_t wanted, bool upper,
                        int64_t *extra) {
     int64_t in, full;
+    if (!check_attr_int(m, n, "output_shape", wanted, 1, INT64_C(1) << 40)) return false;
     if (!shape_dim_int(n->in[0]->shape, 2 + i, &in)) {
-        diag_unsupported(
-            m->diag, n->loc,
-            "output_shape and auto_pad need a constant size of axis %d; fix its symbolic "
-            "dim with --dim",
-            2 + i);
+        diag_unsupported(m->diag, n->loc,
+                         "output_shape needs a constant size of axis %d; fix its symbolic dim "
+                         "with --dim",
+                         2 + i);
         return false;
     }
     if (__builtin_mul_overflow(w->stride[i], in - 1, &full) ||
@@ -132,14 +153,12 @@ static bool fit_output(Module *m, const Node *n, Window *w, int i, int64_t wante
         diag_error(m->diag, n->loc, "the output's axis %d is too large", 2 + i);
         return false;
     }
-    int64_t cut = full > wanted ? full - wanted : 0;
-    w->pad[i] = upper ? cut / 2 : cut - cut / 2;
-    w->pad[w->n + i] = cut - w->pad[i];
-    if (wanted > full) *extra += wanted - full;
+    fit_output(w, i, full - wanted, upper, extra);
     return true;
 }
 
-/* Turns auto_pad and output_shape into pads and output_padding. */
+/* Turns auto_pad and output_shape into pads and output_padding. SAME makes the output stride times
+ * the input, whatever the input's size is. */
 static bool resolve_output(Module *m, const Node *n, Window *w, int64_t *extra) {
     const char *how = attr_string(n, "auto_pad", "NOTSET");
     bool upper = !strcmp(how, "SAME_UPPER"), same = upper || !strcmp(how, "SAME_LOWER");
@@ -160,17 +179,10 @@ static bool resolve_output(Module *m, const Node *n, Window *w, int64_t *extra) 
         diag_error(m->diag, n->loc, "output_shape has %d values, must have %d", count, w->n);
         return false;
     }
-    for (int i = 0; i < w->n && (count || same); i++) {
-        int64_t in, size = 0;
-        if (count) {
-            size = wanted[i];
-        } else if (shape_dim_int(n->in[0]->shape, 2 + i, &in) &&
-                   __builtin_mul_overflow(in, w->stride[i], &size)) {
-            diag_error(m->diag, n->loc, "the output's axis %d is too large", 2 + i);
-            return false;
-        }
-        if (count && !check_attr_int(m, n, "output_shape", size, 1, INT64_C(1) << 40)) return false;
-        if (!fit_output(m, n, w, i, size, upper, &extra[i])) return false;
+    for (int i = 0; i < w->n; i++) {
+        if (count && !fit_wanted(m, n, w, i, wanted[i], upper, &extra[i])) return false;
+        if (!count && same)
+            fit_output(w, i, window_extent(w, i) + extra[i] - w->stride[i], upper, &extra[i]);
     }
     return true;
 }

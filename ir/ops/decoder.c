@@ -1,11 +1,11 @@
 /* What decoders of language models have besides attention: RotaryEmbedding, TensorScatter (a step
  * written into a cache), CausalConvWithState (a convolution that goes on where it stopped).
  *
- *   RotaryEmbedding      pairs (x1, x2) of a head's elements are turned by the angle of their place:
- *                        (x1 cos - x2 sin, x1 sin + x2 cos)
- *   TensorScatter        y[b.., s, ..] = update[b.., s - at[b], ..] where that exists, else the cache
- *   CausalConvWithState  y[b,c,t] = act(bias[c] + sum over r < n of w[c,0,r] * joined[b,c,t + r])
- *                        with joined = state (n - 1 elements, zeros without one), then x
+ *   RotaryEmbedding      pairs (x1, x2) of a head's elements are turned by the angle of their
+ * place: (x1 cos - x2 sin, x1 sin + x2 cos) TensorScatter        y[b.., s, ..] = update[b.., s -
+ * at[b], ..] where that exists, else the cache CausalConvWithState  y[b,c,t] = act(bias[c] + sum
+ * over r < n of w[c,0,r] * joined[b,c,t + r]) with joined = state (n - 1 elements, zeros without
+ * one), then x
  *
  * f16 and bf16 compute in f32, rounded once. */
 #include <string.h>
@@ -28,7 +28,8 @@ static bool read_rotary(Module *m, const Node *n, Rotary *r) {
     int64_t width, size;
     if (x.rank == 3 && !check_attr_int(m, n, "num_heads", heads, 1, INT32_MAX)) return false;
     if (x.rank == 3 && shape_dim_int(x, 2, &width) && width % heads) {
-        diag_error(m->diag, n->loc, "num_heads is %lld, which does not divide dim 2 of input 0, %lld",
+        diag_error(m->diag, n->loc,
+                   "num_heads is %lld, which does not divide dim 2 of input 0, %lld",
                    (long long)heads, (long long)width);
         return false;
     }
@@ -141,8 +142,8 @@ bool tensor_scatter_infer(Module *m, Node *n) {
                    (long long)length, (long long)most);
         return false;
     }
-    if (has_in(n, 2) && (!infer_rank(m, n, 2, 1, 1) ||
-                         !check_dim(m, n, 2, 0, cache.dims[0], "the batch")))
+    if (has_in(n, 2) &&
+        (!infer_rank(m, n, 2, 1, 1) || !check_dim(m, n, 2, 0, cache.dims[0], "the batch")))
         return false;
     return infer_same_as(m, n, 0, n->in[0]);
 }

@@ -54,7 +54,8 @@ void matmul_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_CONTRACT, y);
     const KExpr *ai[MAX_RANK + 1], *bi[MAX_RANK + 1];
     int batch = y->rank - (a->rank > 1) - (b->rank > 1), ra = batch, rb = batch;
-    const KExpr *c = def_reduce_axis(d, s, "k", a->dims[a->rank - 1]);
+    const KExpr *c = def_reduce_axis(
+        d, s, "k", dim_shared(a->dims[a->rank - 1], b->dims[b->rank > 1 ? b->rank - 2 : 0]));
     for (int i = 0; i < batch; i++) ai[i] = bi[i] = def_axis(d, s, i);
     if (a->rank > 1) ai[ra++] = def_axis(d, s, batch);
     ai[ra++] = bi[rb++] = c;
@@ -73,12 +74,6 @@ bool gemm_infer(Module *m, Node *n) {
         return false;
     bool ta = attr_int(n, "transA", 0) != 0, tb = attr_int(n, "transB", 0) != 0;
     if (!check_inner(m, n, ta ? 0 : 1, tb ? 1 : 0)) return false;
-    bool scaled = attr_float(n, "alpha", 1) != 1 || attr_float(n, "beta", 1) != 1;
-    if (scaled && !dtype_is_float(n->in[0]->dtype)) {
-        diag_unsupported(m->diag, n->loc, "alpha and beta other than 1 are not supported for %s",
-                         dtype_info[n->in[0]->dtype].name);
-        return false;
-    }
     Shape out = shape_make(m->arena, 2);
     out.dims[0] = n->in[0]->shape.dims[ta ? 1 : 0];
     out.dims[1] = n->in[1]->shape.dims[tb ? 0 : 1];
@@ -89,19 +84,27 @@ static const KExpr *scale(KCtx *k, const KExpr *e, double by) {
     return by == 1 ? e : k_mul(k, e, k_const(k, e->dtype, by));
 }
 
+/* alpha and beta of integers count in f64; the sum is truncated to the integer. */
+static DType scaled_dtype(const Node *n, DType acc) {
+    bool scaled = attr_float(n, "alpha", 1) != 1 || attr_float(n, "beta", 1) != 1;
+    return scaled && !dtype_is_float(acc) ? DT_F64 : acc;
+}
+
 void gemm_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *a = def_in(d, 0), *b = def_in(d, 1), *c = def_in(d, 2), *y = def_out(d, 0);
     bool ta = attr_int(n, "transA", 0) != 0, tb = attr_int(n, "transB", 0) != 0;
     Stage *s = def_begin(d, FORM_CONTRACT, y);
-    const KExpr *ij[2], *e = def_reduce_axis(d, s, "k", a->dims[ta ? 0 : 1]);
+    const KExpr *ij[2],
+        *e = def_reduce_axis(d, s, "k", dim_shared(a->dims[ta ? 0 : 1], b->dims[tb ? 1 : 0]));
     lower_axes(d, s, ij);
     const KExpr *ai[2] = {ta ? e : ij[0], ta ? ij[0] : e},
                 *bi[2] = {tb ? ij[1] : e, tb ? e : ij[1]};
     DType acc = acc_dtype(y->dtype);
     def_contract(d, s, acc, def_at_as(d, acc, a, ai, 2), def_at_as(d, acc, b, bi, 2));
-    const KExpr *sum = scale(k, def_acc(d, s), attr_float(n, "alpha", 1));
+    DType wide = scaled_dtype(n, acc);
+    const KExpr *sum = scale(k, k_cast(k, wide, def_acc(d, s)), attr_float(n, "alpha", 1));
     double beta = attr_float(n, "beta", 1);
-    if (c && beta != 0) sum = k_add(k, sum, scale(k, def_at_as(d, acc, c, ij, 2), beta));
+    if (c && beta != 0) sum = k_add(k, sum, scale(k, def_at_as(d, wide, c, ij, 2), beta));
     def_finish(d, s, k_cast(k, y->dtype, sum));
 }

@@ -10,7 +10,7 @@
 #include <string.h>
 
 bool ml_features(Module *m, const Node *n, const KExpr **rows, const KExpr **columns) {
-    if (!check_dtype(m, n, 0, DTM_FEATURES) || !infer_rank(m, n, 0, 1, 2)) return false;
+    if (!check_dtype(m, n, 0, DTM_FEATURES | DTM(F16)) || !infer_rank(m, n, 0, 1, 2)) return false;
     Shape s = n->in[0]->shape;
     *rows = s.rank == 2 ? s.dims[0] : k_int(m->k, 1);
     *columns = s.dims[s.rank - 1];

@@ -3,7 +3,7 @@
  *
  *   mean = sum x / n       spread = 1 / sqrt(sum (x - mean)^2 / n + epsilon)
  *   LayerNormalization  y = (x - mean) * spread * scale + bias
- *   RMSNormalization    y = x / sqrt(sum x^2 / n + epsilon) * scale
+ *   RMSNormalization    y = x / sqrt(sum x^2 / n + epsilon) * scale, of scale's dtype
  *   LpNormalization     y = x / (sum |x|^p)^(1/p), 0 where the norm is 0
  *
  * The variance is taken in a second pass over x - mean, never as E[x^2] - E[x]^2. f16 and bf16
@@ -117,7 +117,8 @@ void layer_norm_lower(Def *d, const Node *n) {
 bool rms_norm_infer(Module *m, Node *n) {
     int axis;
     DType stash;
-    return check_norm(m, n, &axis, &stash) && infer_same_as(m, n, 0, n->in[0]);
+    return check_norm(m, n, &axis, &stash) &&
+           infer_set(m, n, 0, n->in[1]->dtype, shape_copy(m->arena, n->in[0]->shape));
 }
 
 void rms_norm_lower(Def *d, const Node *n) {

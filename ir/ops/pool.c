@@ -37,19 +37,20 @@ static const KExpr *open_window(Def *d, Stage *s, const Window *w, const KTensor
     for (int i = 0; i < w->n; i++) {
         const KExpr *at = def_reduce_axis(d, s, "kx", k_int(k, w->kernel[i]));
         const KExpr *from = k_mul(k, def_axis(d, s, 2 + i), k_int(k, w->stride[i]));
-        from = k_sub(k, from, k_int(k, w->pad[i]));
+        from = k_sub(k, from, window_before(k, w, i, x->dims[2 + i]));
         xi[2 + i] = k_add(k, from, k_mul(k, at, k_int(k, w->dilation[i])));
-        if (w->pad[i] || w->pad[w->n + i] || ceil_mode)
+        if (window_is_padded(w, i) || ceil_mode)
             pred = k_and_inside(d, pred, xi[2 + i], x->dims[2 + i]);
     }
     return pred;
 }
 
-/* Positions k in [0, kernel) of output index p with lo <= p * stride - pad + k * dilation < hi. */
-static const KExpr *count_positions(Def *d, const Window *w, int i, const KExpr *p, const KExpr *lo,
-                                    const KExpr *hi) {
+/* Positions k in [0, kernel) of output index p with lo <= p * stride - before + k * dilation < hi.
+ */
+static const KExpr *count_positions(Def *d, const Window *w, int i, const KExpr *p,
+                                    const KExpr *before, const KExpr *lo, const KExpr *hi) {
     KCtx *k = d->k;
-    const KExpr *from = k_sub(k, k_mul(k, p, k_int(k, w->stride[i])), k_int(k, w->pad[i]));
+    const KExpr *from = k_sub(k, k_mul(k, p, k_int(k, w->stride[i])), before);
     const KExpr *first = k_ceil_div(k, k_sub(k, lo, from), w->dilation[i]);
     const KExpr *end = k_ceil_div(k, k_sub(k, hi, from), w->dilation[i]);
     first = k_max(k, first, k_int(k, 0));
@@ -64,13 +65,13 @@ static const KExpr *average_count(Def *d, const Stage *s, const Window *w, const
     const KExpr *count = k_int(k, 1);
     for (int i = 0; i < w->n; i++) {
         const KExpr *lo = k_int(k, 0), *hi = x->dims[2 + i], *here = k_int(k, w->kernel[i]);
-        bool padded = w->pad[i] || w->pad[w->n + i];
+        const KExpr *before = window_before(k, w, i, x->dims[2 + i]);
         if (with_pads) {
-            lo = k_int(k, -w->pad[i]);
-            hi = k_add(k, hi, k_int(k, w->pad[w->n + i]));
+            lo = k_sub(k, lo, before);
+            hi = k_add(k, hi, window_after(k, w, i, x->dims[2 + i]));
         }
-        if (ceil_mode || (padded && !with_pads))
-            here = count_positions(d, w, i, def_axis(d, s, 2 + i), lo, hi);
+        if (ceil_mode || (window_is_padded(w, i) && !with_pads))
+            here = count_positions(d, w, i, def_axis(d, s, 2 + i), before, lo, hi);
         count = k_mul(k, count, here);
     }
     return k_max(k, count, k_int(k, 1));

@@ -1,8 +1,8 @@
-/* Folds along axes: the Reduce family, ArgMax, ArgMin, CumSum, CumProd.
+/* Folds along axes: the Reduce family, ArgMax, ArgMin.
  *
  *   Reduce     out[i] = finish(fold over the reduced axes of f(x[...]))
  *   ArgMax     best[i] = max over the axis; out[i] = least (or last) index whose element equals
- * best[i] CumSum     a scan whose state is the running sum
+ *              best[i]
  *
  * f16 and bf16 accumulate in f32. The order of a fold is the schedule's. ReduceMax and ReduceMin
  * fold integer keys that order floats (-0 below +0, NaN beyond everything), so that the result does
@@ -278,88 +278,4 @@ void arg_reduce_lower(Def *d, const Node *n) {
     from[axis] = k_int(k, 0);
     e = k_cast(k, t, def_at(d, x, from, x->rank));
     def_finish(d, s, k_select(k, k_eq(k, e, e), def_acc(d, s), k_int(k, 0)));
-}
-
-/* ---- CumSum and CumProd ---------------------------------------------------------------------- */
-
-/* The axis, -1 when it is read while running: *read then. */
-static bool cumulative_axis(Module *m, const Node *n, int *axis, const KExpr **read) {
-    int64_t value = 0, rank = n->in[0]->shape.rank;
-    int count = 1;
-    KCtx *k = m->k;
-    *axis = -1;
-    if (!value_ints(m, n->in[1], &value, 1, &count)) {
-        if (!infer_expr(m, n, 1, read)) return false;
-        const KExpr *low = k_le(k, k_int(k, -rank), *read), *high = k_lt(k, *read, k_int(k, rank));
-        infer_rule(m, n, k_and(k, low, high));
-        return true;
-    }
-    if (count == 1) return infer_axis(m, n, value, (int)rank, axis);
-    diag_error(m->diag, n->loc, "input 1 (axis) must be a scalar");
-    return false;
-}
-
-bool cumulative_infer(Module *m, Node *n) {
-    int axis;
-    const KExpr *read;
-    return infer_dtype(m, n, 0, CLASS_NUMBER) && cumulative_axis(m, n, &axis, &read) &&
-           infer_same_as(m, n, 0, n->in[0]);
-}
-
-/* Along an axis that is read while running: loops over what lies before, behind and along it. */
-static void cumulative_program(Def *d, const Node *n, KTensor *x, KTensor *out, const KExpr *axis) {
-    KCtx *k = d->k;
-    DType t = compute_dtype(x->dtype);
-    bool is_sum = n->op == OP_CumSum;
-    const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *outer = one, *inner = one, *length = one;
-    for (int i = 0; i < x->rank; i++) {
-        const KExpr *at = k_select(k, k_lt(k, axis, zero), k_add(k, axis, k_int(k, x->rank)), axis);
-        outer = k_mul(k, outer, k_select(k, k_lt(k, k_int(k, i), at), x->dims[i], one));
-        inner = k_mul(k, inner, k_select(k, k_lt(k, at, k_int(k, i)), x->dims[i], one));
-        length = k_mul(k, length, k_select(k, k_eq(k, at, k_int(k, i)), x->dims[i], one));
-    }
-    Stage *s = def_program(d, &out, 1);
-    KBuild *b = &d->b;
-    KBuf *sum = kb_alloc(b, MEM_REG, t, "sum", 1);
-    const KExpr *o = kb_for(b, LOOP_SERIAL, "o", outer), *i = kb_for(b, LOOP_SERIAL, "i", inner);
-    kb_store(b, sum, zero, k_const(k, t, is_sum ? 0 : 1));
-    const KExpr *step = kb_for(b, LOOP_SERIAL, "t", length), *along = step;
-    if (attr_int(n, "reverse", 0)) along = k_sub(k, k_sub(k, length, one), step);
-    const KExpr *flat = k_add(k, k_mul(k, k_add(k, k_mul(k, o, length), along), inner), i);
-    const KExpr *before = kb_let(b, "before", k_load(k, sum, zero));
-    const KExpr *e = k_cast(k, t, lower_at_flat(d, x, flat));
-    const KExpr *after = kb_let(b, "after", is_sum ? k_add(k, before, e) : k_mul(k, before, e));
-    kb_store(b, sum, zero, after);
-    kb_store(b, out->buf, flat, k_cast(k, out->dtype, attr_int(n, "exclusive", 0) ? before : after));
-    for (int depth = 0; depth < 3; depth++) kb_end(b);
-    def_end_program(d, s);
-}
-
-/* State 0 is the sum (product) up to and including the element; state 1, for exclusive ones, is
- * the one before. */
-void cumulative_lower(Def *d, const Node *n) {
-    KCtx *k = d->k;
-    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
-    DType t = compute_dtype(x->dtype);
-    bool is_sum = n->op == OP_CumSum;
-    int axis;
-    const KExpr *read;
-    BUG_IF(!cumulative_axis(d->m, n, &axis, &read), "the axis changed since infer");
-    if (axis < 0) {
-        cumulative_program(d, n, x, out, read);
-        return;
-    }
-    Stage *s = def_begin(d, FORM_SCAN, out);
-    s->scan_axis = axis;
-    s->scan_reverse = attr_int(n, "reverse", 0) != 0;
-    s->n_states = attr_int(n, "exclusive", 0) ? 2 : 1;
-    for (int i = 0; i < s->n_states; i++) {
-        const char *name = i ? "before" : is_sum ? "sum" : "product";
-        s->state[i] = kvar_new(k, KV_AXIS, t, name, INT64_MIN, INT64_MAX);
-        s->state_init[i] = k_const(k, t, is_sum ? 0 : 1);
-    }
-    const KExpr *so_far = k_var(k, s->state[0]), *x_i = lower_elem(d, s, x, t);
-    s->step[0] = is_sum ? k_add(k, so_far, x_i) : k_mul(k, so_far, x_i);
-    if (s->n_states == 2) s->step[1] = so_far;
-    s->body = k_cast(k, out->dtype, k_var(k, s->state[s->n_states - 1]));
 }

@@ -178,7 +178,7 @@ void scatter_elements_lower(Def *d, const Node *n) {
 /* ---- NonZero --------------------------------------------------------------------------------- */
 
 bool non_zero_infer(Module *m, Node *n) {
-    if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_STRING)) return false;
     Shape in = n->in[0]->shape, had = n->out[0]->shape;
     const KExpr *bound = shape_count(m->k, in);
     Shape out = shape_make(m->arena, 2);

@@ -218,6 +218,44 @@ void tree_ensemble_regressor_lower(Def *d, const Node *n) {
     ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
 }
 
+/* ---- version 5
+ * -------------------------------------------------------------------------------------- */
+
+static bool read_numbers(Module *m, const Node *n, PostTransform *post, Aggregate *how) {
+    static const Aggregate order[] = {AGG_AVERAGE, AGG_SUM, AGG_MIN, AGG_MAX};
+    int64_t aggregate = attr_int(n, "aggregate_function", 1);
+    int64_t transform = attr_int(n, "post_transform", 0);
+    if (!check_attr_int(m, n, "aggregate_function", aggregate, 0, 3) ||
+        !check_attr_int(m, n, "post_transform", transform, 0, POST_PROBIT))
+        return false;
+    *how = order[aggregate];
+    *post = (PostTransform)transform;
+    return true;
+}
+
+bool tree_ensemble_infer(Module *m, Node *n) {
+    const KExpr *rows, *columns;
+    PostTransform post;
+    Aggregate how;
+    Ensemble e;
+    int64_t n_targets = attr_int(n, "n_targets", 1);
+    if (!check_dtype(m, n, 0, DTM_FLOATS) || !ml_features(m, n, &rows, &columns)) return false;
+    return check_attr_int(m, n, "n_targets", n_targets, 1, 1 << 24) &&
+           read_numbers(m, n, &post, &how) && ensemble_read_5(m, n, n_targets, &e) &&
+           infer_set(m, n, 0, n->in[0]->dtype, ml_shape(m, rows, n_targets));
+}
+
+void tree_ensemble_lower(Def *d, const Node *n) {
+    PostTransform post;
+    Aggregate how;
+    Ensemble e;
+    int64_t n_targets = attr_int(n, "n_targets", 1);
+    bool good = read_numbers(d->m, n, &post, &how) && ensemble_read_5(d->m, n, n_targets, &e);
+    BUG_IF(!good, "the ensemble passed infer");
+    Walk w = lower_walk(d, &e, how, n_targets, false);
+    ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
+}
+
 /* ---- classifier
  * --------------------------------------------------------------------------------------- */
 

@@ -34,4 +34,7 @@ typedef struct Ensemble {
 /* Reads and checks the attributes; prefix is "target" or "class", targets are below n_targets. */
 bool ensemble_read(Module *m, const Node *n, const char *prefix, int64_t n_targets, Ensemble *e);
 
+/* The same for TreeEnsemble of version 5, which has no base values. */
+bool ensemble_read_5(Module *m, const Node *n, int64_t n_targets, Ensemble *e);
+
 #endif

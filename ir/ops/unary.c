@@ -6,7 +6,9 @@
  * primitive of kernel IR are rows of a table; the rest is written out in unary_body(). NaN,
  * infinities and signed zeros follow IEEE: where a formula clamps, the operands of min and max are
  * ordered so that a NaN input comes out as NaN. */
+#include "ir/ops/cast_text.h"
 #include "ir/ops/common.h"
+#include "ir/ops/text.h"
 
 #include <string.h>
 
@@ -39,8 +41,8 @@ static const UnaryRow unary_rows[OP_COUNT] = {
     [OP_Gelu] = {CLASS_FLOAT, KO_NONE},
     [OP_HardSigmoid] = {CLASS_FLOAT, KO_NONE},
     [OP_HardSwish] = {CLASS_FLOAT, KO_NONE},
-    [OP_IsNaN] = {CLASS_FLOAT, KO_NONE},
-    [OP_IsInf] = {CLASS_FLOAT, KO_NONE},
+    [OP_IsNaN] = {CLASS_FLOAT | CLASS_CODE, KO_NONE},
+    [OP_IsInf] = {CLASS_FLOAT | CLASS_CODE, KO_NONE},
     [OP_LeakyRelu] = {CLASS_FLOAT, KO_NONE},
     [OP_Log] = {CLASS_FLOAT, KO_log},
     [OP_Mish] = {CLASS_FLOAT, KO_NONE},
@@ -202,16 +204,22 @@ void unary_lower(Def *d, const Node *n) {
 
 bool cast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0));
-    if (!infer_dtype(m, n, 0, CLASS_ANY)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE | CLASS_STRING)) return false;
     if (!node_attr(n, "to")) {
         diag_error(m->diag, n->loc, "attribute to is missing");
         return false;
     }
-    if (to == DT_NONE || to == DT_STR) {
-        diag_unsupported(m->diag, n->loc, "cast to %s (TensorProto type %lld) is not supported",
-                         to ? "string" : "this type", (long long)attr_int(n, "to", 0));
+    const char *round_mode = attr_string(n, "round_mode", "up");
+    if (strcmp(round_mode, "up") && strcmp(round_mode, "down") && strcmp(round_mode, "nearest")) {
+        diag_error(m->diag, n->loc, "attribute round_mode must be 'up', 'down' or 'nearest'");
         return false;
     }
+    if (to == DT_NONE || to == DT_C64 || n->in[0]->dtype == DT_C64) {
+        diag_unsupported(m->diag, n->loc, "cast to TensorProto type %lld is not supported",
+                         (long long)attr_int(n, "to", 0));
+        return false;
+    }
+    if (to == DT_STR && n->in[0]->dtype != DT_STR && !text_infer_place(m, n)) return false;
     const Value *x = n->in[0];
     if (!infer_set(m, n, 0, to, shape_copy(m->arena, x->shape))) return false;
     int64_t count;
@@ -225,9 +233,43 @@ bool cast_infer(Module *m, Node *n) {
 }
 
 void cast_lower(Def *d, const Node *n) {
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    if (x->dtype != out->dtype && (x->dtype == DT_STR || out->dtype == DT_STR)) {
+        text_lower_cast(d, x, out);
+        return;
+    }
+    Stage *s = def_begin(d, FORM_MAP, out);
+    s->movement = s->view = x->dtype == out->dtype;
+    const KExpr *e = lower_elem(d, s, x, x->dtype);
+    bool saturate = attr_int(n, "saturate", 1);
+    def_map(d, s, lower_cast(d, out->dtype, e, saturate, attr_string(n, "round_mode", "up")));
+}
+
+/* ---- BitCast --------------------------------------------------------------------------------- */
+
+bool bitcast_infer(Module *m, Node *n) {
+    DType to = dtype_from_onnx(attr_int(n, "to", 0)), from = n->in[0] ? n->in[0]->dtype : DT_NONE;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
+    if (to == DT_NONE || to == DT_STR || dtype_info[to].bits != dtype_info[from].bits) {
+        diag_error(m->diag, n->loc, "BitCast of %s to %s: the types must have one width",
+                   dtype_info[from].name, dtype_info[to].name);
+        return false;
+    }
+    n->out[0]->content = NULL;
+    return infer_set(m, n, 0, to, shape_copy(m->arena, n->in[0]->shape));
+}
+
+/* The unsigned type of t's width when t is a signed integer of less than a byte, whose memory has more
+ * bits than its value; else t. */
+static DType plain_bits(DType t) {
+    return t == DT_I4 ? DT_U4 : t == DT_I2 ? DT_U2 : t;
+}
+
+void bitcast_lower(Def *d, const Node *n) {
     (void)n;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
     s->movement = s->view = x->dtype == out->dtype;
-    def_map(d, s, lower_elem(d, s, x, out->dtype));
+    const KExpr *e = lower_elem(d, s, x, plain_bits(x->dtype));
+    def_map(d, s, k_cast(d->k, out->dtype, k_bitcast(d->k, plain_bits(out->dtype), e)));
 }

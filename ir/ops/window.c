@@ -93,23 +93,43 @@ static int64_t at_least_0(int64_t a) {
 }
 
 /* SAME: as many windows as strides fit into the input, what is missing shared between the ends. */
-static bool pad_same(Module *m, const Node *n, Window *w, int i, bool upper) {
+static void pad_same(const Node *n, Window *w, int i, bool upper) {
     int64_t in, total = window_extent(w, i) - 1;
+    w->pad[i] = w->pad[w->n + i] = 0;
+    w->same[i] = PAD_FIXED;
     if (w->stride[i] != 1) {
         if (!shape_dim_int(n->in[0]->shape, 2 + i, &in)) {
-            diag_unsupported(
-                m->diag, n->loc,
-                "auto_pad with a stride of %lld needs a constant size of axis %d; fix its "
-                "symbolic dim with --dim",
-                (long long)w->stride[i], 2 + i);
-            return false;
+            w->same[i] = upper ? PAD_SAME_UPPER : PAD_SAME_LOWER;
+            return;
         }
         int64_t n_out = in / w->stride[i] + (in % w->stride[i] != 0);
         total = at_least_0((n_out - 1) * w->stride[i] + window_extent(w, i) - in);
     }
     w->pad[i] = upper ? total / 2 : total - total / 2;
     w->pad[w->n + i] = total - w->pad[i];
-    return true;
+}
+
+/* The same for a symbolic size. */
+static const KExpr *same_total(KCtx *k, const Window *w, int i, const KExpr *size) {
+    const KExpr *last = k_sub(k, k_ceil_div(k, size, w->stride[i]), k_int(k, 1));
+    const KExpr *end =
+        k_add(k, k_mul(k, last, k_int(k, w->stride[i])), k_int(k, window_extent(w, i)));
+    return k_max(k, k_sub(k, end, size), k_int(k, 0));
+}
+
+const KExpr *window_before(KCtx *k, const Window *w, int i, const KExpr *size) {
+    if (w->same[i] == PAD_FIXED) return k_int(k, w->pad[i]);
+    const KExpr *total = same_total(k, w, i, size), *half = k_fdiv(k, total, k_int(k, 2));
+    return w->same[i] == PAD_SAME_UPPER ? half : k_sub(k, total, half);
+}
+
+const KExpr *window_after(KCtx *k, const Window *w, int i, const KExpr *size) {
+    if (w->same[i] == PAD_FIXED) return k_int(k, w->pad[w->n + i]);
+    return k_sub(k, same_total(k, w, i, size), window_before(k, w, i, size));
+}
+
+bool window_is_padded(const Window *w, int i) {
+    return w->pad[i] || w->pad[w->n + i] || w->same[i];
 }
 
 bool window_auto_pad(Module *m, const Node *n, Window *w) {
@@ -125,8 +145,7 @@ bool window_auto_pad(Module *m, const Node *n, Window *w) {
                    "auto_pad is '%s'; NOTSET, VALID, SAME_UPPER and SAME_LOWER are accepted", how);
         return false;
     }
-    for (int i = 0; i < w->n; i++)
-        if (!pad_same(m, n, w, i, upper)) return false;
+    for (int i = 0; i < w->n; i++) pad_same(n, w, i, upper);
     return true;
 }
 
@@ -135,6 +154,7 @@ bool window_auto_pad(Module *m, const Node *n, Window *w) {
 static const KExpr *window_count(KCtx *k, const Window *w, int i, const KExpr *size,
                                  bool ceil_mode) {
     const KExpr *stride = k_int(k, w->stride[i]), *one = k_int(k, 1);
+    if (w->same[i]) return k_ceil_div(k, size, w->stride[i]);
     int64_t pads = w->pad[i] + w->pad[w->n + i] - window_extent(w, i);
     const KExpr *room = k_add(k, size, k_int(k, pads));
     if (!ceil_mode || w->stride[i] == 1) return k_add(k, k_fdiv(k, room, stride), one);
@@ -163,6 +183,11 @@ void window_store(Node *n, const Window *w) {
     node_set_ints(n, "kernel_shape", w->kernel, w->n);
     node_set_ints(n, "strides", w->stride, w->n);
     node_set_ints(n, "dilations", w->dilation, w->n);
+    for (int i = 0; i < w->n; i++)
+        if (w->same[i]) {
+            node_drop_attr(n, "pads");
+            return;
+        }
     node_set_ints(n, "pads", w->pad, 2 * w->n);
     if (node_attr(n, "auto_pad")) node_drop_attr(n, "auto_pad");
 }
@@ -180,5 +205,7 @@ void window_load(const Node *n, int n_spatial, Window *w) {
     load_list(n, "kernel_shape", n_spatial, w->kernel);
     load_list(n, "strides", n_spatial, w->stride);
     load_list(n, "dilations", n_spatial, w->dilation);
-    load_list(n, "pads", 2 * n_spatial, w->pad);
+    const char *how = attr_string(n, "auto_pad", NULL);
+    if (!how) load_list(n, "pads", 2 * n_spatial, w->pad);
+    for (int i = 0; how && i < n_spatial; i++) pad_same(n, w, i, !strcmp(how, "SAME_UPPER"));
 }

@@ -1,7 +1,8 @@
 /* Sliding windows: the geometry that Conv, ConvTranspose and the pools share.
  *
  * infer reads the attributes, checks them, and writes back what later passes need: kernel_shape,
- * strides, dilations and pads are explicit afterwards, auto_pad is gone. lower reads those. */
+ * strides, dilations and pads are explicit afterwards, auto_pad is gone. lower reads those. Only
+ * where SAME padding depends on a symbolic size, auto_pad stays and there are no pads. */
 #ifndef SMELT_IR_OPS_WINDOW_H
 #define SMELT_IR_OPS_WINDOW_H
 
@@ -11,6 +12,11 @@ typedef struct Window {
     int n; /* spatial axes: axis 2 + i of the tensors */
     int64_t kernel[MAX_RANK], stride[MAX_RANK], dilation[MAX_RANK];
     int64_t pad[2 * MAX_RANK]; /* begins, then ends */
+    enum {
+        PAD_FIXED,
+        PAD_SAME_UPPER,
+        PAD_SAME_LOWER
+    } same[MAX_RANK]; /* pad follows from the size */
 } Window;
 
 /* Reads and checks the attributes of a node whose input 0 has n spatial axes. With `weights` the
@@ -24,6 +30,10 @@ bool window_sizes(Module *m, const Node *n, const Window *w, bool ceil_mode, con
 void window_store(Node *n, const Window *w);
 /* What window_store wrote. */
 void window_load(const Node *n, int n_spatial, Window *w);
+/* Elements of padding before and after an axis of this size; are there any? */
+const KExpr *window_before(KCtx *k, const Window *w, int i, const KExpr *size);
+const KExpr *window_after(KCtx *k, const Window *w, int i, const KExpr *size);
+bool window_is_padded(const Window *w, int i);
 /* (kernel - 1) * dilation + 1 */
 int64_t window_extent(const Window *w, int i);
 

@@ -753,7 +753,7 @@ def _(d):
     return model(graph([relu()]))[2:]
 
 
-@fixture("ir_version_99", 3, r"IR version 99 is not supported; 3 to 14 are")
+@fixture("ir_version_99", 3, r"IR version 99 is not supported; 1 to 14 are")
 def _(d):
     return model(graph([relu()]), ir=99)
 

@@ -93,9 +93,9 @@ def refused_models():
         [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
 
 
-def parsed_models():
-    """(name, model, [feeds of each run]) of control_models.py."""
-    for name, signature, text, runs in MODELS + DYNAMIC:
+def parsed_models(models=MODELS):
+    """(name, model, [feeds of each run]) of models written as in control_models.py."""
+    for name, signature, text, runs in models:
         inputs, outputs = signature.split(" => ")
         tables = "ax = Constant <value = int64[1] {1}> ()\n  ax0 = Constant <value = int64[1] {0}> ()\n"
         m = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>\n' +
@@ -140,7 +140,7 @@ def run_refused(ctx, m, status, text):
 
 
 def cases(ctx):
-    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models())
+    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models(MODELS + DYNAMIC))
     good = [Case(f"{name}.{backend}", lambda m=m, f=f, b=backend: run_good(ctx, m, f, b), label)
             for name, m, f in models for backend, label in BACKENDS.items()]
     return good + [Case(name, lambda m=m, s=s, t=t: run_refused(ctx, m, s, t)) for name, s, t, m in refused_models()]

@@ -7,14 +7,20 @@ A case file is lines of words; '#' starts a comment. The file's name is the oper
     unsupported "TEXT" INPUT... [attr=VALUE...]     valid, but refused with a message that has TEXT
 
 An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an absent input and a leading '!' makes a
-constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs. A tensor without
-elements is always a constant: in a model's input a dim of 0 means that the dim is not known.
+constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs.
+
+A string tensor's values are a Python list, such as "str[2]=['a b','']".
 
     f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
-Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @tol=T and @abs=T (a wider relative or absolute tolerance, with a comment that says why), @opset=N.
+Words that start with '@' speak to this runner: @out=N (number of outputs; @out=1,0,1 names the first and third only),
+@judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py), @domain=D, @ml=N
+(version of ai.onnx.ml), @opset=N, @tol=T and @abs=T (a wider relative or absolute tolerance) and @within=N (integers may
+differ by N), all three with a comment that says why. Files in a folder tests/ops/DOMAIN/ have that domain.
+
+A file opset-N has old forms of many operators, judged by tests/old_forms.py: a case's name begins with its operator, and
+the opset is N. A refused one has its operator as @op=OP.
 
 The judge is onnxruntime; where it lacks a dtype, onnxruntime on f32 rounded back, else onnx's reference evaluator. All
 cases of a file are one model: a process per file and backend. The refused cases of a file are one model, too.
@@ -31,6 +37,8 @@ import onnx
 import ml_dtypes    # comes with onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import contrib_formulas
+import old_forms
 from harness import Case, Failed, Skip, check
 
 OPSET = 22
@@ -38,15 +46,25 @@ IR_VERSION = 10
 BACKENDS = {"interpret": "nodev", "llvm": "cpu", "c": "cpu"}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8,
           "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32,
-          "u64": np.uint64, "bool": np.bool_}
+          "u64": np.uint64, "bool": np.bool_, "f8e4m3fn": ml_dtypes.float8_e4m3fn,
+          "f8e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "f8e5m2": ml_dtypes.float8_e5m2,
+          "f8e5m2fnuz": ml_dtypes.float8_e5m2fnuz, "f8e8m0": ml_dtypes.float8_e8m0fnu,
+          "f6e2m3": ml_dtypes.float6_e2m3fn, "f6e3m2": ml_dtypes.float6_e3m2fn, "f4e2m1": ml_dtypes.float4_e2m1fn,
+          "i2": ml_dtypes.int2, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "u4": ml_dtypes.uint4, "str": np.object_}
+SMALL_FLOATS = [d for d in DTYPES if d[0] == "f" and "e" in d]
 ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
               "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
               "i64": TensorProto.INT64, "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
-              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL}
+              "u64": TensorProto.UINT64, "bool": TensorProto.BOOL, "f8e4m3fn": TensorProto.FLOAT8E4M3FN,
+              "f8e4m3fnuz": TensorProto.FLOAT8E4M3FNUZ, "f8e5m2": TensorProto.FLOAT8E5M2,
+              "f8e5m2fnuz": TensorProto.FLOAT8E5M2FNUZ, "f8e8m0": TensorProto.FLOAT8E8M0,
+              "f6e2m3": TensorProto.FLOAT6E2M3, "f6e3m2": TensorProto.FLOAT6E3M2, "f4e2m1": TensorProto.FLOAT4E2M1,
+              "i2": TensorProto.INT2, "i4": TensorProto.INT4, "u2": TensorProto.UINT2, "u4": TensorProto.UINT4, "str": TensorProto.STRING}
 # relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:8|16|32|64)|bool)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+WORDS = ["", "a", "b", "ab", "abc", "Abc", "a b", " c ", "1", "-2.5", "\u00e9t\u00e9", "\u65e5\u672c", "x" * 40]
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+|str)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
 
 
 @dataclass
@@ -72,15 +90,23 @@ class OpCase:
     options: dict = field(default_factory=dict)
 
     @property
+    def wanted(self):
+        """Of each output, whether it has a name."""
+        text = self.options.get("out", "1")
+        return [bool(int(t)) for t in text.split(",")] if "," in text else [True] * int(text)
+
+    @property
     def n_out(self):
-        return int(self.options.get("out", 1))
+        return sum(self.wanted)
 
 
 def is_float(dtype):
-    return dtype in ("f32", "f64", "f16", "bf16")
+    return dtype in ("f32", "f64", "f16", "bf16") or dtype in SMALL_FLOATS
 
 
 def random_values(rng, dtype, shape, low, high):
+    if dtype == "str":
+        return np.array([WORDS[i] for i in rng.integers(0, len(WORDS), int(np.prod(shape)))], object).reshape(shape)
     if low is not None:
         v = rng.uniform(low, high, shape) if is_float(dtype) else rng.integers(int(low), int(high) + 1, shape)
     elif is_float(dtype):
@@ -88,7 +114,8 @@ def random_values(rng, dtype, shape, low, high):
     elif dtype == "bool":
         v = rng.integers(0, 2, shape)
     else:
-        v = rng.integers(0 if dtype[0] == "u" else -10, 11, shape)
+        top = {"i2": 1, "u2": 3, "i4": 7}.get(dtype, 10)
+        v = rng.integers(0 if dtype[0] == "u" else max(-10, -top - 1), top + 1, shape)
     return np.asarray(v).astype(DTYPES[dtype])
 
 
@@ -106,8 +133,10 @@ def parse_tensor(word, rng):
     for d in filter(None, dim_text.split(",")):
         name, _, value = d.rpartition(":")
         dims.append((name, int(value)) if name else int(d))
-    t = Tensor(dtype, dims, None, bool(constant) or 0 in dims)
-    if values is not None:
+    t = Tensor(dtype, dims, None, bool(constant))
+    if values is not None and dtype == "str":
+        t.values = np.array(ast.literal_eval(values), dtype=object).reshape(t.shape)
+    elif values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
         flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])
         t.values = np.full(t.shape, flat[0]) if flat.size == 1 else flat.reshape(t.shape)
@@ -121,6 +150,8 @@ def parse_attribute(word, rng):
     if INPUT.match(value):
         t = parse_tensor(value, rng)
         return name, numpy_helper.from_array(t.values)
+    if value in ("nan", "inf", "-inf"):
+        return name, float(value)
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -151,10 +182,16 @@ def parse_line(op, line, number):
 
 
 def read_cases(path):
-    op = os.path.splitext(os.path.basename(path))[0].split("-")[0]
+    op, _, part = os.path.splitext(os.path.basename(path))[0].partition("-")
     with open(path, encoding="utf-8") as f:
         parsed = [parse_line(op, line, i + 1) for i, line in enumerate(f)]
     cases = [c for c in parsed if c]
+    for c in cases if op == "opset" else ():
+        c.op = c.options.get("op", c.name.split("_")[0])
+        c.options.update(opset=part, judge="old")
+    folder = os.path.basename(os.path.dirname(path))
+    for c in cases:
+        c.options.setdefault("domain", "" if folder == "ops" else folder)
     check(len({c.name for c in cases}) == len(cases), f"{path}: two cases have one name")
     return cases
 
@@ -179,15 +216,19 @@ def build_model(cases, widen=False):
             dims = [d if isinstance(d, int) else f"c{i}_{d[0]}" for d in t.dims]
             inputs.append(helper.make_tensor_value_info(names[j], dtype, dims))
             feeds[names[j]] = values
-        outs = [f"c{i}_out{j}" for j in range(c.n_out)]
-        nodes.append(helper.make_node(c.op, names, outs, name=c.name, domain=c.options.get("domain", ""),
+        listed = [f"c{i}_out{j}" if wanted else "" for j, wanted in enumerate(c.wanted)]
+        outs = [o for o in listed if o]
+        nodes.append(helper.make_node(c.op, names, listed, name=c.name, domain=c.options.get("domain", ""),
                                       **c.attributes))
         outputs += [onnx.ValueInfoProto(name=o) for o in outs]
         out_names.append(outs)
     graph = helper.make_graph(nodes, "cases", inputs, outputs, constants)
     opset = max(int(c.options.get("opset", OPSET)) for c in cases)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 4),
+    ml = max(int(c.options.get("ml", 4)) for c in cases)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml),
                helper.make_opsetid("ai.onnx.preview", 1)]
+    others = {c.options["domain"] for c in cases} - {"", "ai.onnx.ml", "ai.onnx.preview"}
+    imports += [helper.make_opsetid(domain, 1) for domain in sorted(others)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
@@ -212,9 +253,14 @@ def run_reference(c):
 
 def judged(c):
     """The judge's outputs. Those of a widened run come back in f32 and are rounded when they are compared."""
+    if c.options.get("judge") == "old":
+        return [np.asarray(a) for a in old_forms.judge(c)]
     ways = [lambda: run_onnxruntime(c, False), lambda: run_onnxruntime(c, True), lambda: run_reference(c)]
     if c.options.get("judge") == "ref":
         ways = ways[2:]
+    if c.options.get("judge") == "formula":
+        ways = [lambda: contrib_formulas.answer(c.op, [t and t.values for t in c.inputs], c.attributes,
+                                                c.n_out)]
     problems = []
     for way in ways:
         try:
@@ -230,11 +276,21 @@ def difference(c, got, want):
     """'' when they agree, else what is wrong."""
     if got.shape != want.shape:
         return f"shape {list(got.shape)}, expected {list(want.shape)}"
+    if want.dtype == np.uint8 and any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
+        want = want.view(got.dtype)     # as onnxruntime's Python interface shows them
+    if want.dtype.kind in "OUS" and got.dtype.kind in "OUS":
+        got, want = (np.array([s.decode() if isinstance(s, bytes) else str(s) for s in a.ravel()],
+                              object).reshape(a.shape) for a in (got, want))
     if got.dtype != want.dtype:
         if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
             return f"dtype {got.dtype}, expected {want.dtype}"
         want = want.astype(got.dtype)
-    if got.dtype not in TOLERANCE:
+    if any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
+        g, w = got.astype(np.float64), want.astype(np.float64)
+        wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)))
+    elif got.dtype not in TOLERANCE and "within" in c.options:
+        wrong = np.abs(got.astype(np.int64) - want.astype(np.int64)) > int(c.options["within"])
+    elif got.dtype not in TOLERANCE:
         wrong = got != want
     else:
         relative, absolute = TOLERANCE[got.dtype]
@@ -318,11 +374,17 @@ def run_refused(ctx, path):
     return f"{n_cases} refused"
 
 
+def case_files(folder):
+    """(path, name), also of those in the folders of other domains."""
+    found = []
+    for at, _, files in os.walk(folder):
+        found += [os.path.join(at, f) for f in files if f.endswith(".case")]
+    return sorted((path, os.path.relpath(path, folder)[:-len(".case")]) for path in found)
+
+
 def cases(ctx):
-    folder = ctx.path("tests", "ops")
     made = []
-    for file in sorted(f for f in os.listdir(folder) if f.endswith(".case")):
-        path, name = os.path.join(folder, file), file[:-len(".case")]
+    for path, name in case_files(ctx.path("tests", "ops")):
         for backend, label in BACKENDS.items():
             made.append(Case(f"{name}.{backend}", lambda p=path, b=backend: run_good(ctx, p, b), label))
         if any(c.kind != "case" for c in read_cases(path)):

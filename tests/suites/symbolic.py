@@ -7,7 +7,7 @@ import onnx
 import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import Case, check
+from harness import Case, Failed, check
 from model_files import smelt_run
 from suites.ops import BACKENDS
 
@@ -80,6 +80,30 @@ found (float[B,N] x, int64[1] k, float[B,N,4] boxes, float[B,C,N] scores) => (z,
 }"""
 
 
+# One kernel, called for tensors of two lengths: each call has its own number of parallel iterations.
+TWINS = """
+twins (float[B,N,16] x, float[B,M,16] y) => (px, py, c) {
+    px = Softmax <axis = -1> (x)
+    py = Softmax <axis = -1> (y)
+    qx = MatMul (x, table_square)
+    qy = MatMul (y, table_square)
+    c = Einsum <equation = "bnc,bmc->bnm"> (qx, qy)
+}"""
+
+
+def twins_model():
+    model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + TWINS)
+    square = np.random.default_rng(5).integers(-2, 3, (16, 16)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(square, "table_square"))
+    return model
+
+
+def twins_feeds(batch, length):
+    rng = np.random.default_rng(length)
+    return {name: rng.integers(-3, 4, (batch, n, 16)).astype(np.float32)
+            for name, n in (("x", length), ("y", 2 * length + 1))}
+
+
 def found_model():
     return onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + FOUND)
 
@@ -107,12 +131,42 @@ def run(ctx, model, make_feeds, sizes, backend):
         want = session.run(None, feeds)
         got = smelt_run(ctx, path, feeds, f"--backend={backend}")
         for name, reference in zip([o.name for o in model.graph.output], want):
-            check(got[name].shape == reference.shape and np.array_equal(got[name], reference),
+            check(got[name].shape == reference.shape and np.allclose(got[name], reference, rtol=1e-6, atol=1e-7),
                   f"batch {batch}, length {length}: {name}: {got[name].shape}, expected {reference.shape}")
+
+
+# What only some sizes fit: n = 13 for Split, m = n for Add, k found as m for Mul, n * 2 = 26 for Reshape.
+TIED = """
+tied (float[N,2] x, float[M,2] w, int64[1] k) => (a, b, sum, product, moved) {
+    parts = Constant <value = int64[2] {7, 6}> ()
+    grid = Constant <value = int64[3] {13, 2, 1}> ()
+    a, b = Split <axis = 0> (x, parts)
+    sum = Add (x, w)
+    t, i = TopK <axis = 0> (x, k)
+    product = Mul (t, w)
+    moved = Reshape (x, grid)
+}"""
+TIED_SIZES = ((13, 13, 13, True), (12, 12, 12, False), (14, 14, 14, False), (13, 12, 12, False))
+
+
+def run_tied(ctx, backend):
+    path = f"{ctx.new_dir()}/tied.onnx"
+    onnx.save(onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + TIED), path)
+    for n, m, k, fits in TIED_SIZES:
+        feeds = {"x": np.arange(n * 2, dtype=np.float32).reshape(n, 2), "w": np.ones((m, 2), np.float32),
+                 "k": np.array([k], np.int64)}
+        try:
+            got = smelt_run(ctx, path, feeds, f"--backend={backend}")
+            check(fits, f"{n}, {m}, {k} fit, it seems")
+            check(np.array_equal(got["b"], feeds["x"][7:]) and np.array_equal(got["sum"], feeds["x"] + 1), f"{got}")
+        except Failed as e:
+            check(not fits and "a dimension is not one that the model accepts" in str(e), str(e))
 
 
 def cases(ctx):
     found_sizes = SIZES + ((7, 300),)
-    return [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)
-            for name, m, f, s in (("chain", chain_model, chain_feeds, SIZES), ("found", found_model, found_feeds, found_sizes))
+    tied = [Case(f"tied.{backend}", lambda b=backend: run_tied(ctx, b), label) for backend, label in BACKENDS.items()]
+    return tied + [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)
+            for name, m, f, s in (("chain", chain_model, chain_feeds, SIZES), ("found", found_model, found_feeds, found_sizes),
+                                 ("twins", twins_model, twins_feeds, SIZES + ((40, 60),)))
             for backend, label in BACKENDS.items()]

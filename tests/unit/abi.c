@@ -57,7 +57,7 @@ static void check_texts(void) {
 #include "smelt_abi.def"
     CHECK(strcmp(smelt_dtype_name(SMELT_BF16), "BF16") == 0);
     CHECK(strcmp(smelt_dtype_name(0), "?") == 0 && strcmp(smelt_dtype_name(999), "?") == 0);
-    CHECK(smelt_dtype_bits(SMELT_I4) == 4 && smelt_dtype_bits(SMELT_C128) == 128);
+    CHECK(smelt_dtype_bits(SMELT_I4) == 8 && smelt_dtype_bits(SMELT_C128) == 128);
     CHECK(smelt_dtype_bits(SMELT_STRING) == 8 * sizeof(smelt_string));
     CHECK(smelt_dtype_bits(0) == 0 && smelt_dtype_bits(999) == 0);
 }
@@ -121,7 +121,7 @@ static void check_dims(void) {
     int64_t dims[3];
     CHECK(smelt_tensor_dims(&inputs[0], values, dims) == 2 * 3 * 10 * 4);
     CHECK(dims[0] == 2 && dims[1] == 3 && dims[2] == 10);
-    CHECK(smelt_tensor_dims(&inputs[1], values, NULL) == 11); /* 21 elements of 4 bits */
+    CHECK(smelt_tensor_dims(&inputs[1], values, NULL) == 21); /* a byte each */
     CHECK(smelt_tensor_dims(&inputs[2], NULL, NULL) == 8);
     const int64_t huge[] = {INT64_MAX, INT64_MAX, 0}, empty[] = {INT64_MAX, 0, 0};
     CHECK(smelt_tensor_dims(&inputs[0], huge, NULL) == UINT64_MAX);
