@@ -27,6 +27,7 @@ enum {
     OPF_CONTRACTS = 1 << 9,  /* multiply-adds over a weight: Conv, Gemm, MatMul, ... */
     OPF_BLOCKABLE =
         1 << 10, /* indifferent to how channels (axis 1) lie in memory: may run in blocked layout */
+    OPF_TEXT = 1 << 11, /* makes text of a size without a bound */
 };
 
 struct Node;
@@ -35,7 +36,7 @@ struct Def;
 
 typedef struct OpInfo {
     const char *name;   /* ONNX's */
-    const char *domain; /* "" or ai.onnx.ml */
+    const char *domain; /* "", ai.onnx.ml, com.microsoft, or smelt for what nobody else has */
     int in_lo, in_hi;   /* inputs; in_hi -1: any number */
     int n_out;          /* most outputs; -1: any number */
     uint32_t flags;

@@ -7,6 +7,15 @@
 
 #include <string.h>
 
+bool text_infer_place(Module *m, const Node *n) {
+    for (const Graph *g = n->graph; g && g->owner; g = g->parent) {
+        if (g->owner->op == OP_If) continue;
+        diag_unsupported(m->diag, n->loc, "new text in the body of a Loop or Scan");
+        return false;
+    }
+    return true;
+}
+
 static const KExpr *step(KCtx *k, const KExpr *i) {
     return k_add(k, i, k_int(k, 1));
 }
@@ -78,7 +87,8 @@ void text_lower_equal(Def *d, KTensor *x, KTensor *y, KTensor *out) {
     def_end_program(d, s);
 }
 
-/* ---- look-up ---------------------------------------------------------------------------------- */
+/* ---- look-up ----------------------------------------------------------------------------------
+ */
 
 struct TextTable {
     KTensor *slots; /* number of the key there, -1 in empty ones; a power of two, never full */
