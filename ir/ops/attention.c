@@ -219,10 +219,15 @@ static KTensor *join_past(Attention *a, int in, int in_past, int out, const KExp
         return now; /* read where it lies */
     }
     const KExpr *is_past = k_lt(a->k, at[2], a->z.past), *is_new = k_le(a->k, a->z.past, at[2]);
-    const KExpr *old = def_at_if(d, past, at, 4, is_past);
+    const KExpr *bound[] = {a->z.batch, a->z.kv_heads, a->z.past, size};
+    const KExpr *old = def_at_if(d, past, at, 4, k_and_fits(d, is_past, past, at, bound));
     at[2] = k_sub(a->k, at[2], a->z.past);
+    bound[2] = a->z.n_new;
     const KExpr *flat[] = {at[0], at[2], k_add(a->k, k_mul(a->k, at[1], size), at[3])};
-    const KExpr *new = def_at_if(d, now, now->rank == 3 ? flat : at, now->rank, is_new);
+    const KExpr *flat_bound[] = {a->z.batch, a->z.n_new, NULL};
+    bool is_flat = now->rank == 3;
+    is_new = k_and_fits(d, is_new, now, is_flat ? flat : at, is_flat ? flat_bound : bound);
+    const KExpr *new = def_at_if(d, now, is_flat ? flat : at, now->rank, is_new);
     def_map(d, s, k_select(a->k, is_past, old, new));
     return all;
 }
@@ -304,6 +309,9 @@ static const KExpr *masked(Attention *a, const KExpr *score, const KExpr *const 
     if (mask) {
         const KExpr *n_masked = mask->dims[mask->rank - 1], *e;
         const KExpr *inside = n_masked == a->z.total ? NULL : k_lt(k, at[3], n_masked);
+        const KExpr *bound[] = {a->z.batch, a->z.heads, a->z.n_query, NULL};
+        int skip = 4 - mask->rank;
+        if (inside) inside = k_and_fits(a->d, inside, mask, at + skip, bound + skip);
         e = inside ? def_at_if(a->d, mask, at, 4, inside) : def_at(a->d, mask, at, 4);
         if (inside) allowed = both(k, allowed, inside);
         if (mask->dtype == DT_BOOL) {

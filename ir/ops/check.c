@@ -44,8 +44,9 @@ bool check_broadcasts_to(Module *m, const Node *n, int i, Shape to) {
         if (shape_dim_int(s, a, &from) && shape_dim_int(to, to.rank - s.rank + a, &into))
             good = from == into || from == 1;
         else
-            infer_rule(m, n, k_or(m->k, k_eq(m->k, s.dims[a], k_int(m->k, 1)),
-                                  k_eq(m->k, s.dims[a], to.dims[to.rank - s.rank + a])));
+            infer_rule(m, n,
+                       k_or(m->k, k_eq(m->k, s.dims[a], k_int(m->k, 1)),
+                            k_eq(m->k, s.dims[a], to.dims[to.rank - s.rank + a])));
     }
     if (!good)
         diag_error(m->diag, n->loc, "input %d has shape %s, which does not broadcast to %s", i,
@@ -87,6 +88,18 @@ const KExpr *k_ceil_div(KCtx *k, const KExpr *a, int64_t b) {
 
 const KExpr *k_rsqrt(KCtx *k, const KExpr *a) {
     return k_div(k, k_const(k, a->dtype, 1), k_sqrt(k, a));
+}
+
+const KExpr *k_and_fits(Def *d, const KExpr *p, const KTensor *t, const KExpr *const *index,
+                        const KExpr *const *bound) {
+    int64_t have, need;
+    for (int a = 0; a < t->rank; a++) {
+        const KExpr *dim = t->dims[a];
+        if (!bound[a] || dim == bound[a]) continue;
+        if (k_is_int(dim, &have) && (have == 1 || k_is_int(bound[a], &need))) continue;
+        p = k_and(d->k, p, k_lt(d->k, index[a], dim));
+    }
+    return p;
 }
 
 const KExpr *k_and_inside(Def *d, const KExpr *p, const KExpr *index, const KExpr *dim) {

@@ -31,6 +31,11 @@ DType acc_dtype(DType t);
 const KExpr *def_at_as(Def *d, DType t, KTensor *of, const KExpr *const *idx, int rank);
 const KExpr *k_ceil_div(KCtx *k, const KExpr *a, int64_t b);
 const KExpr *k_rsqrt(KCtx *k, const KExpr *a);
+/* p, and index[a] below t's dims where infer could not know whether they are bound[a], below which
+ * index[a] is: for predicated reads, which nobody else tests. bound[a] NULL: axis a needs nothing.
+ */
+const KExpr *k_and_fits(Def *d, const KExpr *p, const KTensor *t, const KExpr *const *index,
+                        const KExpr *const *bound);
 /* p and 0 <= index < dim; a NULL p stands for true. */
 const KExpr *k_and_inside(Def *d, const KExpr *p, const KExpr *index, const KExpr *dim);
 

@@ -69,11 +69,17 @@ bool rotary_infer(Module *m, Node *n) {
 static const KExpr *angle(Def *d, KTensor *table, DType t, const KExpr *b, const KExpr *i,
                           const KExpr *c) {
     KTensor *places = def_in(d, IN_PLACES);
-    const KExpr *at[3] = {b, i, c};
-    if (!places) return def_at_as(d, t, table, at, 3);
-    at[1] = c;
-    at[0] = lower_index(d, def_at(d, places, (const KExpr *[]){b, i}, 2), table->dims[0]);
-    return def_at_as(d, t, table, at, 2);
+    const KExpr *at[3] = {b, i, c}, *width = table->dims[table->rank - 1],
+                *inside = k_bool(d->k, true);
+    if (width->op != KO_const_i) inside = k_lt(d->k, c, width);
+    if (places) {
+        at[1] = c;
+        at[0] = lower_index(d, def_at(d, places, (const KExpr *[]){b, i}, 2), table->dims[0]);
+        inside = k_and(d->k, inside, lower_inside(d, at[0], table->dims[0]));
+    } else if (inside->op != KO_const_i) {
+        inside = k_and_inside(d, k_and_inside(d, inside, b, table->dims[0]), i, table->dims[1]);
+    }
+    return k_cast(d->k, t, def_at_if(d, table, at, table->rank, inside));
 }
 
 void rotary_lower(Def *d, const Node *n) {
@@ -102,7 +108,9 @@ void rotary_lower(Def *d, const Node *n) {
     if (last == 2) i = at[1];
     const KExpr *self = lower_elem(d, s, x, t);
     at[last] = k_add(k, own, step);
-    const KExpr *up = def_at_if(d, x, at, x->rank, k_and(k, is_turned, is_first));
+    const KExpr *goes_up = k_and(k, is_turned, is_first);
+    if (r.size->op != KO_const_i) goes_up = k_and(k, goes_up, k_lt(k, at[last], x->dims[last]));
+    const KExpr *up = def_at_if(d, x, at, x->rank, goes_up);
     at[last] = k_sub(k, own, step);
     const KExpr *down = def_at_if(d, x, at, x->rank, k_and(k, is_turned, k_not(k, is_first)));
     const KExpr *other = k_select(k, is_first, k_neg(k, k_cast(k, t, up)), k_cast(k, t, down));
@@ -159,7 +167,9 @@ void tensor_scatter_lower(Def *d, const Node *n) {
     lower_axes(d, s, at);
     if (starts) at[axis] = k_sub(k, at[axis], def_at(d, starts, at, 1));
     if (circular) at[axis] = k_fmod(k, at[axis], cache->dims[axis]);
-    const KExpr *is_new = lower_inside(d, at[axis], update->dims[axis]);
+    const KExpr *is_new = lower_inside(d, at[axis], update->dims[axis]), *bound[MAX_RANK];
+    for (int i = 0; i < cache->rank; i++) bound[i] = i == axis ? NULL : cache->dims[i];
+    is_new = k_and_fits(d, is_new, update, at, bound);
     const KExpr *new = def_at_if(d, update, at, update->rank, is_new);
     def_map(d, s, k_select(k, is_new, new, old));
 }
@@ -206,7 +216,9 @@ static const KExpr *joined(Def *d, const KExpr *n_state, const KExpr *b, const K
     const KExpr *now = def_at_if(d, x, at, 3, k_le(d->k, n_state, i));
     if (!state) return now;
     at[2] = i;
-    return k_select(d->k, is_old, def_at_if(d, state, at, 3, is_old), now);
+    const KExpr *bound[] = {x->dims[0], x->dims[1], n_state};
+    const KExpr *fits = k_and_fits(d, is_old, state, at, bound);
+    return k_select(d->k, is_old, def_at_if(d, state, at, 3, fits), now);
 }
 
 void causal_conv_lower(Def *d, const Node *n) {
