@@ -270,7 +270,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
     int before = diag_n_errors(d);
     for (uint32_t i = 0; i < m->n_inputs + m->n_outputs; i++) {
         const ApiTensor *t = i < m->n_inputs ? &api->inputs[i] : &api->outputs[i - m->n_inputs];
-        if (t->is_allocated) continue;
+        if (t->is_allocated || !t->max_bytes) continue;
         if (!has_bound(api, t) ||
             (t->has_data_dims && !api->n_arguments && t->max_bytes == UINT64_MAX))
             diag_unsupported(d, SRC_NOWHERE, "output '%s': its size has no bound", t->io->name);

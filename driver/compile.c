@@ -36,8 +36,17 @@ static CodegenPaths paths_beside(const Session *s, const char *archive, const ch
     return p;
 }
 
+/* Standard output may be a file that others write to as well: no output.c, which would replace it. */
+static bool print_text(Session *s, const StrBuf *text) {
+    fwrite(strbuf_text(text), 1, text->n, stdout);
+    if (!fflush(stdout) && !ferror(stdout)) return true;
+    diag_error(s->d, SRC_NOWHERE, "cannot write to standard output: %s", strerror(errno));
+    return false;
+}
+
 static bool write_text(Session *s, const char *path, const StrBuf *text) {
-    Output *o = output_open(strcmp(path, "-") ? path : "/dev/stdout");
+    if (!strcmp(path, "-")) return print_text(s, text);
+    Output *o = output_open(path);
     output_write(o, strbuf_text(text), text->n);
     StrBuf error = {0};
     bool good = output_finish(o, &error);

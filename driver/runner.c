@@ -318,7 +318,9 @@ static bool allocate(Runner *r) {
         fill_random(t, &state);
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
-        if (r->km->outputs[i].buf->mem == MEM_HEAP) continue; /* the run gives it */
+        const KIo *io = &r->km->outputs[i];
+        r->out[i] = (HostTensor){.name = io->name, .dtype = io->dtype, .rank = io->rank};
+        if (io->buf->mem == MEM_HEAP) continue; /* the run gives it */
         if (!shape_tensor(r, &r->km->outputs[i], true, &r->out[i])) return false;
         r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }
@@ -391,7 +393,7 @@ int runner_run(Runner *r, const smelt_hooks *hooks) {
     }
     if (r->model) return leave(r, out, run_model(r, in, out, hooks));
     InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols, arena_of(r)};
-    return (int)interpret_module(r->km, &call);
+    return leave(r, out, (int)interpret_module(r->km, &call));
 }
 
 const HostTensor *runner_outputs(Runner *r, uint32_t *n) {

@@ -7,6 +7,7 @@
 
 #include "codegen/interface.h"
 #include "driver/driver.h"
+#include "driver/tensor_file.h"
 #include "ir/parse.h"
 
 #ifndef SMELT_VERIFY_DEFAULT
@@ -62,6 +63,53 @@ static bool parse_dims(Session *s, DimOverride **dims) {
     return true;
 }
 
+/* NAME=2,3 of --shape; "NAME=" is a scalar. */
+static bool parse_shapes(Session *s, ShapeOverride **shapes) {
+    const OptionList *list = &s->o->shapes;
+    *shapes = arena_array(s->arena, ShapeOverride, list->n ? list->n : 1);
+    for (uint32_t i = 0; i < list->n; i++) {
+        ShapeOverride *o = &(*shapes)[i];
+        char *text = arena_strdup(s->arena, list->at[i]), *equals = strrchr(text, '=');
+        char *at = equals ? equals + 1 : text;
+        bool good = equals != NULL;
+        while (good && *at) {
+            char *end;
+            long long v = strtoll(at, &end, 10);
+            good = end != at && v >= 0 && v <= INT32_MAX && o->rank < MAX_RANK &&
+                   (!*end || (*end == ',' && end[1]));
+            if (good) o->dims[o->rank++] = v;
+            at = *end ? end + 1 : end;
+        }
+        if (!good) {
+            diag_error(s->d, SRC_NOWHERE, "--shape takes NAME=N,N,..., not '%s'", list->at[i]);
+            return false;
+        }
+        *equals = 0;
+        o->name = text;
+    }
+    return true;
+}
+
+/* ImportOptions.data_shape of `smelt run`: user is the Session. */
+static bool shape_of_data(void *user, int index, const char *name, int *rank, int64_t *dims) {
+    Session *s = user;
+    HostTensor t;
+    const char *path = NULL;
+    if (s->o->data_folder) path = arena_printf(s->arena, "%s/input_%d.pb", s->o->data_folder, index);
+    size_t n = strlen(name);
+    for (uint32_t i = 0; i < s->o->data.n; i++) {
+        const char *given = s->o->data.at[i];
+        if (!strncmp(given, name, n) && given[n] == '=') path = given + n + 1;
+    }
+    Diag *quiet = diag_create(); /* what is wrong with the file is told when it is read for the run */
+    bool good = path && tensor_read(s->arena, path, name, &t, quiet);
+    diag_destroy(quiet);
+    if (!good) return false;
+    *rank = t.rank;
+    memcpy(dims, t.dims, sizeof *dims * (size_t)t.rank);
+    return true;
+}
+
 static int default_jobs(void) {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > 64 ? 64 : (int)n;
@@ -96,8 +144,15 @@ bool session_open(Session *s, const Options *o) {
     if (o->fast_math) s->target = target_relax(s->arena, s->target);
     ImportOptions import = {.n_dims = (int)o->dims.n};
     DimOverride *dims;
-    if (!parse_dims(s, &dims)) return false;
+    ShapeOverride *shapes;
+    if (!parse_dims(s, &dims) || !parse_shapes(s, &shapes)) return false;
     import.dims = dims;
+    import.shapes = shapes;
+    import.n_shapes = (int)o->shapes.n;
+    if (o->command == COMMAND_run) {
+        import.data_shape = shape_of_data;
+        import.data_user = s;
+    }
     if (!foreign_read(s, &s->ops)) return false;
     import.ops = &s->ops;
     import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);

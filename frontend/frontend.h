@@ -22,10 +22,23 @@ typedef struct DimOverride {
     int64_t value;
 } DimOverride;
 
+/* --shape INPUT=2,3 */
+typedef struct ShapeOverride {
+    const char *name;
+    int rank;
+    int64_t dims[MAX_RANK];
+} ShapeOverride;
+
 /* Zero is "as the model says". */
 typedef struct ImportOptions {
     const DimOverride *dims;
     int n_dims;
+    const ShapeOverride *shapes;
+    int n_shapes;
+    /* The shape of the data for this input (its position and name), asked for inputs that the model
+     * gives no shape, or dims of 0; NULL, or false: there are none. */
+    bool (*data_shape)(void *user, int index, const char *name, int *rank, int64_t *dims);
+    void *data_user;
     const char *const *inputs; /* the model is cut here: these values become the inputs */
     int n_inputs;
     const char *const *outputs; /* and these the outputs */

@@ -33,13 +33,33 @@ static const KExpr *bound_of_var(KCtx *k, const KExpr *e, Side side, Given *give
     return side == UPPER && v->bound ? bound_of(k, v->bound, UPPER, given) : range_end(k, e, side);
 }
 
+/* e of these bounds of its operands; where that is no number, what the range says. */
+static const KExpr *combine(KCtx *k, const KExpr *e, const KExpr *x, const KExpr *y, Side side) {
+    const KExpr *both[2] = {x, y};
+    int64_t v, sum;
+    if (e->op == KO_min || e->op == KO_max) return k_binary(k, e->op, x, y);
+    for (int i = 0; i < 2; i++)
+        if (k_is_int(both[i], &v) && (v == INT64_MAX || v == INT64_MIN)) {
+            bool is_divisor = i == 1 && (e->op == KO_fdiv || e->op == KO_div);
+            if (!is_divisor) return range_end(k, e, side);
+        }
+    if (x->op == KO_const_i && y->op == KO_const_i &&
+        (e->op == KO_add   ? __builtin_add_overflow(x->u.i, y->u.i, &sum)
+         : e->op == KO_sub ? __builtin_sub_overflow(x->u.i, y->u.i, &sum)
+         : e->op == KO_mul ? __builtin_mul_overflow(x->u.i, y->u.i, &sum)
+                           : false))
+        return range_end(k, e, side);
+    return k_binary(k, e->op, x, y);
+}
+
 /* Products and quotients of what is never negative. */
 static const KExpr *bound_of_ratio(KCtx *k, const KExpr *e, Side side, Given *given) {
     const KExpr *a = e->arg[0], *b = e->arg[1];
     Side other = side == UPPER ? LOWER : UPPER;
     if (a->lo < 0 || b->lo < (e->op == KO_mul ? 0 : 1)) return range_end(k, e, side);
-    const KExpr *x = bound_of(k, a, side, given), *y = bound_of(k, b, e->op == KO_mul ? side : other, given);
-    return k_binary(k, e->op, x, y);
+    const KExpr *x = bound_of(k, a, side, given);
+    const KExpr *y = bound_of(k, b, e->op == KO_mul ? side : other, given);
+    return combine(k, e, x, y, side);
 }
 
 static const KExpr *bound_of_remainder(KCtx *k, const KExpr *e, Side side, Given *given) {
@@ -58,8 +78,11 @@ static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side, Given *given) {
     case KO_add:
     case KO_min:
     case KO_max:
-        return k_binary(k, e->op, bound_of(k, e->arg[0], side, given), bound_of(k, e->arg[1], side, given));
-    case KO_sub: return k_sub(k, bound_of(k, e->arg[0], side, given), bound_of(k, e->arg[1], other, given));
+        return combine(k, e, bound_of(k, e->arg[0], side, given),
+                       bound_of(k, e->arg[1], side, given), side);
+    case KO_sub:
+        return combine(k, e, bound_of(k, e->arg[0], side, given),
+                       bound_of(k, e->arg[1], other, given), side);
     case KO_mul:
     case KO_fdiv:
     case KO_div: return bound_of_ratio(k, e, side, given);

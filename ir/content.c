@@ -191,6 +191,33 @@ const KExpr *value_content(Module *m, const Value *v, int64_t i) {
     return const_whole(v, i, &n) ? k_int(m->k, n) : NULL;
 }
 
+/* The symbol of element i, which is read while running; floats as their bits. */
+static const KExpr *read_symbol(Module *m, Value *v, int64_t i) {
+    for (uint32_t r = 0; r < v->reads.n; r++)
+        if (v->reads.at[r].index == i) return k_var(m->k, v->reads.at[r].symbol);
+    const char *name = v->name && *v->name ? v->name : "read";
+    KVar *symbol = module_computed_symbol(m, name, k_int(m->k, INT64_MAX));
+    bool is_narrow = v->dtype == DT_I32;
+    symbol->lo = v->dtype == DT_BOOL ? 0 : is_narrow ? INT32_MIN : INT64_MIN;
+    symbol->hi = v->dtype == DT_BOOL ? 1 : is_narrow ? INT32_MAX : INT64_MAX;
+    if (!v->reads.n) vec_push(m->arena, &m->read_values, v);
+    vec_push(m->arena, &v->reads, ((ValueRead){symbol, i}));
+    return k_var(m->k, symbol);
+}
+
+const KExpr *value_read(Module *m, Value *v, int64_t i) {
+    const KExpr *e = value_content(m, v, i);
+    return e ? e : read_symbol(m, v, i);
+}
+
+const KExpr *value_read_number(Module *m, Value *v, int64_t i) {
+    KCtx *k = m->k;
+    if (!dtype_is_float(v->dtype)) return k_cast(k, v->dtype, value_read(m, v, i));
+    if (v->data) return k_const_f(k, v->dtype, value_const_float(v, i));
+    DType bits = dtype_bytes(v->dtype) == 8 ? DT_I64 : dtype_bytes(v->dtype) == 4 ? DT_I32 : DT_I16;
+    return k_bitcast(k, v->dtype, k_cast(k, bits, read_symbol(m, v, i)));
+}
+
 bool value_has_content(const Value *v) {
     int64_t n, whole;
     if ((!v->content && !v->data) || !shape_count_int(v->shape, &n) || n > MAX_CONTENT)

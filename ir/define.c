@@ -278,6 +278,57 @@ void def_region(Def *d) {
     }
 }
 
+/* A program that stores some sizes: value[i] for symbol[i]. */
+static void define_sizes(DefProgram *p, const Node *n, KVar *const *symbol,
+                         const KExpr *const *value, int count) {
+    Def d = {.p = p, .m = p->m, .k = p->m->k, .arena = p->arena, .node = n};
+    const KExpr *one = k_int(d.k, 1);
+    KTensor *done = def_temp(&d, "found", DT_I64, 1, &one);
+    Stage *s = def_program(&d, &done, 1);
+    for (int i = 0; i < count; i++) def_store_size(&d, s, symbol[i], value[i]);
+    kb_store(&d.b, done->buf, k_int(d.k, 0), k_int(d.k, 0));
+    def_end_program(&d, s);
+}
+
+enum { SIZES_AT_ONCE = 8 };
+
+static DType bits_of(DType t) {
+    return dtype_bytes(t) == 8 ? DT_I64 : dtype_bytes(t) == 4 ? DT_I32 : DT_I16;
+}
+
+/* The elements of v that shapes depend on. */
+static void define_reads(DefProgram *p, Value *v) {
+    KCtx *k = p->m->k;
+    KVar *symbol[SIZES_AT_ONCE];
+    const KExpr *value[SIZES_AT_ONCE], *index[MAX_RANK];
+    if (!v->reads.n) return;
+    KTensor *t = program_tensor(p, v);
+    int n = 0;
+    for (uint32_t i = 0; i < v->reads.n; i++) {
+        def_unflatten(k, k_int(k, v->reads.at[i].index), t->dims, t->rank, index);
+        symbol[n] = v->reads.at[i].symbol;
+        const KExpr *e = k_at(k, t, index, t->rank);
+        if (dtype_is_float(t->dtype)) e = k_bitcast(k, bits_of(t->dtype), e);
+        value[n++] = k_cast(k, DT_I64, e);
+        if (n < SIZES_AT_ONCE && i + 1 < v->reads.n) continue;
+        define_sizes(p, v->def, symbol, value, n);
+        n = 0;
+    }
+}
+
+/* The rules of n become symbols that are 1 or end the run. */
+static void define_rules(DefProgram *p, const Node *n) {
+    KCtx *k = p->m->k;
+    const KExpr *all = k_bool(k, true);
+    if (!n->rules.n) return;
+    for (uint32_t i = 0; i < n->rules.n; i++) all = k_and(k, all, n->rules.at[i]);
+    KVar *symbol = module_computed_symbol(p->m, "rule", k_int(k, 1));
+    symbol->lo = 1;
+    symbol->checked = true;
+    all = k_cast(k, DT_I64, all);
+    define_sizes(p, n, &symbol, &all, 1);
+}
+
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
     DefProgram *p = arena_new(m->arena, DefProgram);
     p->m = m;
@@ -290,10 +341,16 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
         t->io_index = i;
         vec_push(p->arena, &p->inputs, t);
     }
+    for (uint32_t i = 0; i < g->inputs.n; i++) define_reads(p, g->inputs.at[i]);
+    for (uint32_t i = 0; i < m->read_values.n && !parent; i++)
+        if (value_is_const(m->read_values.at[i])) define_reads(p, m->read_values.at[i]);
     for (const Node *n = g->first; n; n = n->next) {
         Def d = {.p = p, .m = m, .k = m->k, .arena = m->arena, .node = n};
         bug_context("define", n->loc);
+        define_rules(p, n);
         op_info[n->op].lower(&d, n);
+        for (int i = 0; i < n->n_out; i++)
+            if (n->out[i]) define_reads(p, n->out[i]);
     }
     for (uint32_t i = 0; i < g->outputs.n; i++) {
         KTensor *t = program_tensor(p, g->outputs.at[i]);

@@ -284,9 +284,18 @@ static void replace_output(Value *v, Value *by) {
     by->name = v->name;
 }
 
+/* What was to be read from v is read from `by`, which has the same elements. */
+static void move_reads(Value *v, Value *by) {
+    Module *m = by->graph->module;
+    if (v->reads.n && !by->reads.n) vec_push(m->arena, &m->read_values, by);
+    for (uint32_t i = 0; i < v->reads.n; i++) vec_push(m->arena, &by->reads, v->reads.at[i]);
+    v->reads.n = 0;
+}
+
 bool value_replace_uses(Value *v, Value *by) {
     assert(v != by);
     Arena *a = by->graph->module->arena;
+    move_reads(v, by);
     for (uint32_t i = 0; i < v->users.n; i++) {
         Node *n = v->users.at[i];
         int32_t input = v->user_input.at[i];
@@ -386,5 +395,5 @@ void graph_visit(Graph *g, void (*fn)(Graph *g, void *user), void *user) {
 }
 
 bool value_has_uses(const Value *v) {
-    return v->users.n > 0 || v->is_output;
+    return v->reads.n || v->users.n > 0 || v->is_output;
 }

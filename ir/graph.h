@@ -30,6 +30,12 @@ typedef struct Shape {
 
 typedef enum { VT_TENSOR, VT_SEQUENCE, VT_OPTIONAL } ValueType;
 
+/* Element `index` of a tensor, wanted while running as a size: its computed symbol. */
+typedef struct ValueRead {
+    KVar *symbol;
+    int64_t index;
+} ValueRead;
+
 /* One tensor. A value without def is a graph input or (data != NULL) a constant. */
 struct Value {
     uint32_t id; /* dense in the module, for side tables and printing */
@@ -47,6 +53,7 @@ struct Value {
                        * Views into a model file have any alignment: read them with memcpy. */
     uint64_t data_bytes;
     const KExpr **content; /* i64 expressions of all elements, or NULL; shape_count() of them */
+    VEC(ValueRead) reads;  /* elements that shapes depend on; they keep the value alive */
     KTensor *tensor;       /* set by the define pass */
 };
 
@@ -85,6 +92,7 @@ struct Node {
     int32_t n_in, n_out;
     int32_t in_cap, *use_index; /* graph.c's own: place of input i in in[i]->users */
     VEC(Attr) attrs;            /* sorted by name */
+    VEC(const KExpr *) rules;   /* over symbols: BAD_DATA while running where one is false */
     Node *prev, *next;
     SrcLoc loc; /* model node this came from; kept by every rewrite */
 };
@@ -127,6 +135,7 @@ struct Module {
     int opt; /* -O level */
     bool fast_math, winograd;
     uint8_t model_hash[32];
+    VEC(Value *) read_values; /* all that have reads */
     KBuf
         *size_table; /* i64[]: sizes found while running, by slot; created with the first of them */
     /* Runs a kernel at compile time on these buffers (one per parameter, with their element
@@ -195,6 +204,11 @@ int64_t value_const_int(const Value *v, int64_t i);
 double value_const_float(const Value *v, int64_t i);
 /* i-th element as an index expression: constant data or tracked content; NULL when not known. */
 const KExpr *value_content(Module *m, const Value *v, int64_t i);
+/* i-th element of an integer or bool tensor as an index expression; where it is not known it becomes
+ * a computed symbol that is read from the data while running. */
+const KExpr *value_read(Module *m, Value *v, int64_t i);
+/* The same for any number, in the tensor's dtype. */
+const KExpr *value_read_number(Module *m, Value *v, int64_t i);
 /* All elements are known as expressions / as constants. */
 bool value_has_content(const Value *v);
 bool value_ints(Module *m, const Value *v, int64_t *out, int cap,

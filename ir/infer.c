@@ -80,6 +80,7 @@ bool infer_graph(Module *m, Graph *g) {
             continue;
         }
         bug_context("infer_shapes", n->loc);
+        n->rules.n = 0;
         Graph *branch = known_branch(m, n);
         if (branch) {
             next = inline_branch(n, branch);

@@ -513,10 +513,12 @@ int64_t interpret_module(const KModule *m, const InterpretCall *call) {
         Slot table = bind_buffer(&p, m->size_table);
         memcpy(call->sizes, table.base, m->n_sizes * sizeof *call->sizes);
     }
+    for (uint32_t i = 0; i < code->n_bufs; i++)
+        if (code->bufs[i].buf->mem == MEM_HEAP && hand_out(&p, code->bufs[i].buf, &slot[i], status))
+            slot[i].base = NULL;
     if (!status) keep_text(&p, call->text);
     for (uint32_t i = 0; i < code->n_bufs; i++)
-        if (code->bufs[i].buf->mem == MEM_HEAP && !hand_out(&p, code->bufs[i].buf, &slot[i], status))
-            free(slot[i].base);
+        if (code->bufs[i].buf->mem == MEM_HEAP) free(slot[i].base);
     arena_destroy(a);
     return status;
 }

@@ -10,6 +10,9 @@
 #include "ir/infer.h"
 
 #include "passes/fold.h"
+
+#include <string.h>
+
 #include "passes/pass.h"
 
 enum { SMALL_BYTES = 4096 };
@@ -18,9 +21,45 @@ static void fold_small(Module *m, Node *n) {
     fold_node(m, n, SMALL_BYTES);
 }
 
+/* Does the node make strings whose bytes are on the heap during the run? */
+static bool makes_text(const Node *n) {
+    if (n->op == OP_StringNormalizer && !strcmp(attr_string(n, "case_change_action", "NONE"), "NONE"))
+        return false; /* words come out as they went in */
+    return op_has(n->op, OPF_TEXT);
+}
+
+static void find_text(Graph *g, void *user) {
+    for (const Node *n = g->first; n; n = n->next)
+        if (makes_text(n)) *(bool *)user = true;
+}
+
+/* Output v becomes a copy whose bytes lie in another output, NAME.text. */
+static void copy_output(Module *m, Value *v) {
+    SrcLoc loc = v->def ? v->def->loc : SRC_NOWHERE;
+    Node *copy = graph_add_node(m->main, NULL, OP_CopyText, &v, 1, 2, loc);
+    const char *name = v->name;
+    value_replace_uses(v, copy->out[0]);
+    node_set_input(copy, 0, v);
+    copy->out[1]->name = intern(arena_printf(m->arena, "%s.text", name));
+    graph_add_output(m->main, copy->out[1]);
+    op_info[OP_CopyText].infer(m, copy);
+}
+
+static void copy_text_outputs(Module *m) {
+    bool found = false;
+    uint32_t n = m->main->outputs.n;
+    graph_visit(m->main, find_text, &found);
+    for (uint32_t i = 0; found && i < n; i++) {
+        Value *v = m->main->outputs.at[i];
+        bool is_text = v->type == VT_TENSOR && v->dtype == DT_STR && v->shape.rank >= 0;
+        if (is_text && v->def && v->def->op != OP_CopyText) copy_output(m, v);
+    }
+}
+
 bool pass_infer_shapes(Module *m) {
     m->fold = fold_small;
     infer_graph(m, m->main);
     m->fold = NULL;
+    copy_text_outputs(m);
     return true;
 }

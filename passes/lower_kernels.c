@@ -35,6 +35,7 @@ typedef struct Lower {
 
 /* Calls of kernels in one model: a code generator takes some 100 KB for each, and no real model has
  * a tenth of this. */
+enum { BAD_DATA = 10 }; /* SMELT_BAD_DATA */
 enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 
 /* ---- calls
@@ -265,6 +266,12 @@ static void let_symbol(Lower *l, KVar *symbol) {
     KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_LET);
     s->var = symbol;
     s->value = k_load(l->k, l->m->size_table, k_int(l->k, symbol->slot));
+    if (!symbol->checked) return;
+    const KExpr *low = k_lt(l->k, s->value, k_int(l->k, symbol->lo));
+    kb_if(&l->entry, k_or(l->k, low, k_lt(l->k, k_int(l->k, symbol->hi), s->value)));
+    kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
+        k_int(l->k, BAD_DATA);
+    kb_end(&l->entry);
 }
 
 static void let_joined_dims(Lower *l, const Node *n) {

@@ -141,7 +141,7 @@ JUDGES = {
     "Div": binary(np.divide), "Dropout": lambda x, **attributes: x, "Equal": binary(np.equal), "Exp": unary(np.exp),
     "DynamicSlice": lambda x, starts, ends, axes: slice_1(x, starts, ends, list(axes)),
     "Elu": unary(lambda x, alpha=1.0: np.where(x < 0, alpha * np.expm1(x), x)), "Floor": unary(np.floor),
-    "Gemm": gemm, "GivenTensorFill": lambda values, shape: np.array(values, np.float32).reshape(shape),
+    "Gemm": gemm, "GlobalLpPool": lambda x, p=2.0: (np.abs(x) ** p).sum((2, 3), keepdims=True) ** (1 / p), "GivenTensorFill": lambda values, shape: np.array(values, np.float32).reshape(shape),
     "Greater": binary(np.greater), "HardSigmoid": unary(lambda x, alpha=0.2, beta=0.5: np.clip(alpha * x + beta, 0, 1)),
     "ImageScaler": image_scaler, "InstanceNormalization": instance_norm, "Less": binary(np.less), "Log": unary(np.log),
     "LeakyRelu": unary(lambda x, alpha=0.01: np.where(x < 0, alpha * x, x)), "LpPool": lp_pool,

@@ -175,12 +175,67 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
     }
     if (is_number) return k_int(im->m->k, d->dim_value);
     if (dim_param(d)) return text_dim(im, dim_param(d));
-    return named_dim(im, arena_printf(im->m->arena, "%s_dim%d", input, axis));
+    const char *name = arena_printf(im->m->arena, "%s_dim%d", input, axis);
+    if (find_override(im, name, &value)) return k_int(im->m->k, value);
+    KVar *symbol = module_symbol(im->m, name);
+    bool is_zero = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+    if (is_zero) symbol->lo = 0; /* it may be meant as it stands */
+    return k_var(im->m->k, symbol);
 }
 
-bool import_shape(Import *im, const char *input, const Onnx__TensorShapeProto *p, Shape *out) {
+/* The shape that --shape, or the data of a run, give to an input. */
+static bool given_shape(const Import *im, const char *input, int *rank, int64_t *dims) {
+    const ImportOptions *o = im->o;
+    for (int i = 0; i < o->n_shapes; i++) {
+        if (strcmp(o->shapes[i].name, input)) continue;
+        *rank = o->shapes[i].rank;
+        memcpy(dims, o->shapes[i].dims, sizeof *dims * (size_t)*rank);
+        return true;
+    }
+    return false;
+}
+
+/* Is a dim left open: by 0 or a negative number? (By nothing or a name it may vary.) */
+static bool is_undecided(const Onnx__TensorShapeProto *p) {
+    for (size_t i = 0; p && i < p->n_dim; i++)
+        if (p->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
+            p->dim[i]->dim_value <= 0)
+            return true;
+    return !p;
+}
+
+static bool check_given(Import *im, const char *input, const Onnx__TensorShapeProto *p,
+                        const int64_t *dims, int rank) {
+    for (int i = 0; p && i < rank; i++) {
+        bool is_number =
+            p->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+        if (!is_number || p->dim[i]->dim_value <= 0 || p->dim[i]->dim_value == dims[i]) continue;
+        diag_error(im->d, file_loc(im), "input '%s': dim %d is given as %lld, the model's is %lld",
+                   input, i, (long long)dims[i], (long long)p->dim[i]->dim_value);
+        return false;
+    }
+    return true;
+}
+
+bool import_shape(Import *im, int index, const char *input, const Onnx__TensorShapeProto *p,
+                  Shape *out) {
+    int64_t dims[MAX_RANK];
+    int rank;
+    bool is_given = given_shape(im, input, &rank, dims);
+    if (!is_given && is_undecided(p) && im->o->data_shape)
+        is_given = im->o->data_shape(im->o->data_user, index, input, &rank, dims);
+    if (is_given && (!p || (size_t)rank == p->n_dim)) {
+        *out = shape_ints(im->m->k, dims, rank);
+        return check_given(im, input, p, dims, rank);
+    }
+    if (is_given) {
+        diag_error(im->d, file_loc(im), "input '%s': rank %d is given, the model's is %zu", input,
+                   rank, p->n_dim);
+        return false;
+    }
     if (!p) {
-        diag_unsupported(im->d, file_loc(im), "input '%s' has no shape; its rank has to be known",
+        diag_unsupported(im->d, file_loc(im),
+                         "input '%s' has no shape; give it one with --shape %s=2,3 (its dims)", input,
                          input);
         return false;
     }

@@ -195,7 +195,8 @@ static bool add_input(Import *im, Scope *s, const Onnx__ValueInfoProto *p) {
     }
     const Onnx__TypeProto__Tensor *t = p->type->tensor_type;
     DType dtype = import_dtype(im, t->elem_type, loc, arena_printf(im->arena, "input '%s'", name));
-    if (dtype == DT_NONE || !import_shape(im, name, t->shape, &shape)) return false;
+    if (dtype == DT_NONE || !import_shape(im, (int)s->graph->inputs.n, name, t->shape, &shape))
+        return false;
     scope_bind(im, s, name, graph_add_input(s->graph, name, dtype, shape));
     return true;
 }

@@ -22,7 +22,7 @@ const int n_onnx_ops = sizeof onnx_ops / sizeof *onnx_ops;
 /* An operator that smelt lacks, where it was met first and how often. */
 typedef struct Missing {
     SrcLoc loc;
-    const char *what;
+    const char *what, *why; /* why: NULL when there is nothing to add */
     int64_t count;
 } Missing;
 
@@ -71,11 +71,11 @@ static const OnnxOp *find_row(Import *im, const char *type, const char *domain, 
     return best;
 }
 
-static void note_unsupported(Import *im, SrcLoc loc, const char *what) {
+static void note_unsupported(Import *im, SrcLoc loc, const char *what, const char *why) {
     Missing *missing = strmap_get(im->unsupported, what);
     if (!missing) {
         missing = arena_new(im->arena, Missing);
-        *missing = (Missing){loc, arena_strdup(im->arena, what), 0};
+        *missing = (Missing){loc, arena_strdup(im->arena, what), why, 0};
         strmap_put(im->unsupported, missing->what, missing);
     }
     missing->count++;
@@ -84,13 +84,25 @@ static void note_unsupported(Import *im, SrcLoc loc, const char *what) {
 void report_unsupported(Import *im) {
     for (uint32_t i = 0; i < strmap_count(im->unsupported); i++) {
         const Missing *missing = strmap_value(im->unsupported, i);
-        if (missing->count == 1)
-            diag_unsupported(im->d, missing->loc, "%s is not supported", missing->what);
-        else
-            diag_unsupported(im->d, missing->loc,
-                             "%s is not supported (%lld nodes, this is the first)", missing->what,
-                             (long long)missing->count);
+        const char *count = "", *colon = missing->why ? ": " : "";
+        if (missing->count > 1)
+            count = arena_printf(im->arena, " (%lld nodes, this is the first)",
+                                 (long long)missing->count);
+        diag_unsupported(im->d, missing->loc, "%s is not supported%s%s%s", missing->what, count,
+                         colon, missing->why ? missing->why : "");
     }
+}
+
+/* Why an operator is not read, NULL for one that smelt has never heard of. */
+static const char *refusal(const char *type, const char *domain) {
+    static const char *const rows[][3] = {
+#define REFUSED(name, of, reason) {#name, of, reason},
+#include "frontend/onnx/refused.def"
+#undef REFUSED
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!strcmp(rows[i][0], type) && !strcmp(rows[i][1], domain)) return rows[i][2];
+    return NULL;
 }
 
 static const char *operator_words(Import *im, const Call *c, const char *domain) {
@@ -307,7 +319,8 @@ static bool is_supported_version(Call *c, const char *domain) {
     if (*domain || (c->version >= OPSET_MIN && c->version <= OPSET_MAX)) return true;
     note_unsupported(c->im, c->loc,
                      arena_printf(c->im->arena, "opset %lld of ai.onnx (smelt reads %d to %d)",
-                                  (long long)c->version, OPSET_MIN, OPSET_MAX));
+                                  (long long)c->version, OPSET_MIN, OPSET_MAX),
+                     NULL);
     return false;
 }
 
@@ -323,7 +336,9 @@ static bool import_call(Call *c) {
     if (f) return import_function(c, f);
     if (!is_supported_version(c, domain)) return false;
     c->row = find_row(im, or_empty(c->proto->op_type), domain, c->version);
-    if (!c->row) note_unsupported(im, c->loc, operator_words(im, c, domain));
+    if (!c->row)
+        note_unsupported(im, c->loc, operator_words(im, c, domain),
+                         refusal(or_empty(c->proto->op_type), domain));
     bool checked = c->row && check_counts(c) && check_attrs(c);
     if (checked && inputs_good) return c->row->import(c);
     look_into_subgraphs(c);

@@ -128,14 +128,17 @@ bool import_selu_1(Call *c) {
     return call_finish(c, n);
 }
 
-/* p was a float. */
+/* LpPool and GlobalLpPool: p was a float. */
 bool import_lp_pool_1(Call *c) {
     double p = call_float(c, "p", 2);
-    if (!call_attr(c, "kernel_shape") || p < 1 || p > 1000 || p != (double)(int64_t)p) {
-        diag_unsupported(c->im->d, c->loc, "needs kernel_shape, and a whole p from 1 on");
+    OpId op = op_from_name("", c->row->type);
+    bool lacks_shape = op == OP_LpPool && !call_attr(c, "kernel_shape");
+    if (lacks_shape || p < 1 || p > 1000 || p != (double)(int64_t)p) {
+        diag_unsupported(c->im->d, c->loc, "%s",
+                         lacks_shape ? "kernel_shape has to be given" : "p has to be a whole number");
         return false;
     }
-    Node *n = call_node(c, OP_LpPool, c->in, 1, 1);
+    Node *n = call_node(c, op, c->in, 1, 1);
     node_set_int(n, "p", (int64_t)p);
     return call_copy_attrs(c, n, "p") && call_finish(c, n);
 }

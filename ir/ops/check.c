@@ -25,8 +25,10 @@ bool check_same_dtype(Module *m, const Node *n, int i, int as) {
 bool check_dim(Module *m, const Node *n, int i, int axis, const KExpr *want, const char *what) {
     if (i >= n->n_in || !n->in[i]) return true;
     int64_t have, need;
-    if (!shape_dim_int(n->in[i]->shape, axis, &have) || !k_is_int(want, &need) || have == need)
+    if (!shape_dim_int(n->in[i]->shape, axis, &have) || !k_is_int(want, &need) || have == need) {
+        infer_rule(m, n, k_eq(m->k, n->in[i]->shape.dims[axis], want));
         return true;
+    }
     diag_error(m->diag, n->loc, "input %d has shape %s: dim %d is %lld, must be %lld (%s)", i,
                shape_text(m->scratch, n->in[i]->shape), axis, (long long)have, (long long)need,
                what);
@@ -41,6 +43,9 @@ bool check_broadcasts_to(Module *m, const Node *n, int i, Shape to) {
         int64_t from, into;
         if (shape_dim_int(s, a, &from) && shape_dim_int(to, to.rank - s.rank + a, &into))
             good = from == into || from == 1;
+        else
+            infer_rule(m, n, k_or(m->k, k_eq(m->k, s.dims[a], k_int(m->k, 1)),
+                                  k_eq(m->k, s.dims[a], to.dims[to.rank - s.rank + a])));
     }
     if (!good)
         diag_error(m->diag, n->loc, "input %d has shape %s, which does not broadcast to %s", i,

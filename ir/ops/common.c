@@ -33,6 +33,7 @@ static const char *class_text(unsigned classes) {
     case CLASS_FLOAT | CLASS_SINT: return "floats and signed integers";
     case CLASS_INT | CLASS_BOOL: return "integers and bool";
     case CLASS_NUMBER: return "numbers";
+    case CLASS_FLOAT | CLASS_CODE: return "floats";
     case CLASS_STRING: return "strings";
     case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";
     case CLASS_ANY: return "tensors of any type";
@@ -134,12 +135,48 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
     *e = infer_content(m, n->in[i], &length);
     *count = (int)length;
     if (*e) return true;
+    if (can_track_content(n->in[i], &length)) {
+        *e = arena_array(m->arena, const KExpr *, length + 1);
+        for (int64_t j = 0; j < length; j++) (*e)[j] = value_read(m, n->in[i], j);
+        n->in[i]->content = *e;
+        return true;
+    }
     diag_unsupported(
         m->diag, n->loc,
         "the elements of input %d are not known while compiling and do not follow from symbolic "
         "dims; make it a constant or fix the dims it comes from with --dim",
         i);
     return false;
+}
+
+const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at) {
+    const KExpr *sum = k_int(k, 0);
+    for (int i = 0; i < at; i++)
+        sum = k_add(k, sum, k_select(k, flag[i], k_int(k, 0), k_int(k, 1)));
+    return sum;
+}
+
+bool infer_axis_flags(Module *m, const Node *n, int i, int rank, const KExpr **is_in, int *count) {
+    KCtx *k = m->k;
+    const KExpr **e;
+    int64_t axes[MAX_RANK];
+    bool fixed[MAX_RANK];
+    if (value_ints(m, n->in[i], axes, MAX_RANK, count)) {
+        if (!infer_axes(m, n, axes, *count, rank, fixed)) return false;
+        for (int a = 0; a < rank; a++) is_in[a] = k_bool(k, fixed[a]);
+        return true;
+    }
+    if (!infer_exprs(m, n, i, MAX_RANK, &e, count)) return false;
+    for (int a = 0; a < rank; a++) {
+        is_in[a] = k_bool(k, false);
+        for (int j = 0; j < *count; j++)
+            is_in[a] = k_or(k, is_in[a], k_or(k, k_eq(k, e[j], k_int(k, a)),
+                                              k_eq(k, e[j], k_int(k, a - rank))));
+    }
+    /* all different and inside of the rank: as many axes as entries */
+    const KExpr *rest = flags_position(k, is_in, rank);
+    infer_rule(m, n, k_eq(k, rest, k_int(k, rank - *count)));
+    return true;
 }
 
 bool infer_is_scalar(Module *m, const Node *n, int i) {
@@ -166,12 +203,51 @@ bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {
     return false;
 }
 
+static void see_computed(const KExpr *e, void *found) {
+    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
+}
+
+bool is_computed(Module *m, const KExpr *e) {
+    bool found = false;
+    k_visit(m->k, e, see_computed, &found);
+    return found;
+}
+
+void infer_rule(Module *m, const Node *n, const KExpr *condition) {
+    if (!is_computed(m, condition)) return;
+    for (uint32_t i = 0; i < n->rules.n; i++)
+        if (n->rules.at[i] == condition) return;
+    vec_push(m->arena, &((Node *)(uintptr_t)n)->rules, condition); /* verbs see nodes as const */
+}
+
+/* Dims found while running may turn out to be 1 or equal. */
+static void broadcast_rules(Module *m, const Node *n, Shape a, Shape b, Shape *both) {
+    KCtx *k = m->k;
+    int shared = a.rank < b.rank ? a.rank : b.rank;
+    for (int i = 1; i <= shared; i++) {
+        const KExpr *x = a.dims[a.rank - i], *y = b.dims[b.rank - i], *one = k_int(k, 1);
+        if (x == y || k_is_value(x, 1) || k_is_value(y, 1)) continue;
+        if (!is_computed(m, x) && !is_computed(m, y)) continue;
+        const KExpr *fits = k_or(k, k_eq(k, x, one), k_eq(k, y, one));
+        infer_rule(m, n, k_or(k, fits, k_eq(k, x, y)));
+        const KExpr **out = &both->dims[both->rank - i];
+        if (k_is_int(x, &(int64_t){0}) || k_is_int(y, &(int64_t){0})) continue;
+        *out = k_select(k, k_eq(k, x, one), y, x);
+    }
+}
+
+bool infer_broadcast_two(Module *m, const Node *n, Shape a, Shape b, Shape *out) {
+    if (!shape_broadcast(m->k, a, b, out)) return false;
+    broadcast_rules(m, n, a, b, out);
+    return true;
+}
+
 bool infer_broadcast(Module *m, const Node *n, Shape *out) {
     Shape s = {0};
     for (int i = 0; i < n->n_in; i++) {
         if (!n->in[i]) continue;
         Shape next = n->in[i]->shape, both;
-        if (!shape_broadcast(m->k, s, next, &both)) {
+        if (!infer_broadcast_two(m, n, s, next, &both)) {
             diag_error(m->diag, n->loc, "shapes %s and %s (input %d) do not broadcast",
                        shape_text(m->scratch, s), shape_text(m->scratch, next), i);
             return false;
@@ -202,6 +278,8 @@ bool infer_set(Module *m, Node *n, int i, DType t, Shape s) {
                    shape_text(m->scratch, s));
         return false;
     }
+    for (int axis = 0; axis < s.rank; axis++)
+        if (s.dims[axis]->lo < 0) infer_rule(m, n, k_le(m->k, k_int(m->k, 0), s.dims[axis]));
     n->out[i]->dtype = t;
     n->out[i]->shape = s;
     n->out[i]->type = VT_TENSOR;
@@ -278,7 +356,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b) {
 /* ---- lower ----------------------------------------------------------------------------------- */
 
 DType compute_dtype(DType t) {
-    return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+    return t == DT_F16 || t == DT_BF16 || dtype_is_code(t) ? DT_F32 : t;
 }
 
 void lower_axes(Def *d, const Stage *s, const KExpr **index) {
@@ -288,6 +366,12 @@ void lower_axes(Def *d, const Stage *s, const KExpr **index) {
 const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as) {
     const KExpr *index[MAX_RANK];
     lower_axes(d, s, index);
+    /* a dim found while running may be 1 and broadcast */
+    for (int i = 0; i < t->rank; i++) {
+        const KExpr *dim = t->dims[i], **at = &index[s->out->rank - t->rank + i];
+        if (dim != s->out->dims[s->out->rank - t->rank + i] && is_computed(d->m, dim))
+            *at = k_select(d->k, k_eq(d->k, dim, k_int(d->k, 1)), k_int(d->k, 0), *at);
+    }
     return k_cast(d->k, as, def_at(d, t, index, s->out->rank));
 }
 

@@ -55,14 +55,27 @@ bool infer_axis(Module *m, const Node *n, int64_t axis, int rank, int *out);
 bool infer_axes(Module *m, const Node *n, const int64_t *axes, int count, int rank, bool *is_in);
 /* Input i's elements, at most cap, which must be known while compiling. */
 bool infer_const_ints(Module *m, const Node *n, int i, int64_t *out, int cap, int *count);
+/* The same for axes of a tensor of this rank, each at most once, that may be read while running:
+ * is_in[a] says whether axis a is listed. */
+bool infer_axis_flags(Module *m, const Node *n, int i, int rank, const KExpr **is_in, int *count);
+/* How many of the flags before `at` are false. */
+const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at);
 /* Input i's elements as i64 expressions over symbols (a vector of at most cap). */
 bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
-/* The same for an input of one element. */
+/* The same for an input of one element. Elements that are not known while compiling are read while
+ * running (value_read). */
 bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
 /* Input i, when it is there, has one element. */
 bool infer_is_scalar(Module *m, const Node *n, int i);
+/* Where the condition over symbols depends on sizes found while running, the run ends with BAD_DATA
+ * unless it holds; other conditions are not looked at. */
+void infer_rule(Module *m, const Node *n, const KExpr *condition);
 /* The shape that all present inputs broadcast to. */
 bool infer_broadcast(Module *m, const Node *n, Shape *out);
+/* The same for two shapes; false when they do not broadcast. */
+bool infer_broadcast_two(Module *m, const Node *n, Shape a, Shape b, Shape *out);
+/* Does e depend on sizes found while running? */
+bool is_computed(Module *m, const KExpr *e);
 /* Elements in a 1-D (or 0-D) input, constant. */
 bool infer_const_length(Module *m, const Node *n, int i, int64_t *length);
 
@@ -93,7 +106,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b);
 
 /* ---- lower ----------------------------------------------------------------------------------- */
 
-/* The dtype arithmetic is done in: f32 for f16 and bf16, else the dtype itself. */
+/* The dtype arithmetic is done in: f32 for f16, bf16 and small floats, else the dtype itself. */
 DType compute_dtype(DType t);
 /* All axes of the stage's output, in index[0 .. rank-1]. */
 void lower_axes(Def *d, const Stage *s, const KExpr **index);

@@ -114,6 +114,27 @@ void constant_of_shape_lower(Def *d, const Node *n) {
 
 /* ---- Range ----------------------------------------------------------------------------------- */
 
+/* max(0, ceil((limit - start) / delta)) of what is read while running. */
+static const KExpr *read_range_count(Module *m, const Node *n) {
+    KCtx *k = m->k;
+    const KExpr *v[3], *zero = k_int(k, 0), *one = k_int(k, 1);
+    for (int i = 0; i < 3; i++) v[i] = value_read_number(m, n->in[i], 0);
+    if (dtype_is_float(v[0]->dtype)) {
+        DType t = compute_dtype(v[0]->dtype);
+        for (int i = 0; i < 3; i++) v[i] = k_cast(k, t, v[i]);
+        infer_rule(m, n, k_ne(k, v[2], k_const(k, t, 0)));
+        const KExpr *span = k_cast(k, DT_F64, k_sub(k, v[1], v[0]));
+        span = k_ceil(k, k_div(k, span, k_cast(k, DT_F64, v[2])));
+        return k_max(k, k_cast(k, DT_I64, span), zero);
+    }
+    for (int i = 0; i < 3; i++) v[i] = k_cast(k, DT_I64, v[i]);
+    infer_rule(m, n, k_ne(k, v[2], zero));
+    const KExpr *rises = k_lt(k, zero, v[2]), *span = k_sub(k, v[1], v[0]);
+    const KExpr *stride = k_max(k, k_abs(k, v[2]), one);
+    span = k_max(k, k_select(k, rises, span, k_neg(k, span)), zero);
+    return k_fdiv(k, k_add(k, span, k_sub(k, stride, one)), stride);
+}
+
 /* Elements of a range of floats: all three must be constants. */
 static bool float_range_count(Module *m, const Node *n, const KExpr **count) {
     double v[3];
@@ -175,13 +196,6 @@ static bool range_inputs(Module *m, const Node *n, const KExpr **v) {
             return false;
         }
         v[i] = value_content(m, n->in[i], 0);
-        if (v[i] || dtype_is_float(n->in[i]->dtype)) continue;
-        diag_unsupported(m->diag, n->loc,
-                         "input %d is computed while running, so the length of the range has no "
-                         "bound; make it a "
-                         "constant or derive it from a symbolic dim",
-                         i);
-        return false;
     }
     return true;
 }
@@ -191,14 +205,20 @@ bool range_infer(Module *m, Node *n) {
     int64_t count;
     if (!range_inputs(m, n, v)) return false;
     DType t = n->in[0]->dtype;
-    bool ok =
-        dtype_is_float(t) ? float_range_count(m, n, &length) : int_range_count(m, n, v, &length);
-    if (!ok) return false;
+    bool is_read = false;
+    for (int i = 0; i < 3; i++)
+        is_read |= dtype_is_float(t) ? !value_is_const(n->in[i])
+                                     : !v[i] || (i == 2 && !k_is_int(v[i], &count));
+    if (is_read)
+        length = read_range_count(m, n);
+    else if (!(dtype_is_float(t) ? float_range_count(m, n, &length)
+                                 : int_range_count(m, n, v, &length)))
+        return false;
     Shape out = shape_make(m->arena, 1);
     out.dims[0] = length;
     if (!infer_set(m, n, 0, t, out)) return false;
     n->out[0]->content = NULL;
-    if (!can_track_content(n->out[0], &count)) return true;
+    if (is_read || !can_track_content(n->out[0], &count)) return true;
     const KExpr **content = arena_array(m->arena, const KExpr *, count + 1);
     for (int64_t i = 0; i < count; i++)
         content[i] = infer_wrapped(m, t, k_add(m->k, v[0], k_mul(m->k, k_int(m->k, i), v[2])));
@@ -254,10 +274,7 @@ static bool one_hot_depth(Module *m, const Node *n, const KExpr **depth) {
         return false;
     }
     *depth = value_content(m, n->in[1], 0);
-    if (!*depth) {
-        diag_unsupported(m->diag, n->loc, "input 1 (depth) must be known while compiling");
-        return false;
-    }
+    if (!*depth) *depth = k_cast(m->k, DT_I64, value_read_number(m, n->in[1], 0));
     if (!k_is_int(*depth, &value) || value >= 0) return true;
     diag_error(m->diag, n->loc, "depth is %lld", (long long)value);
     return false;

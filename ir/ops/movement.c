@@ -92,7 +92,8 @@ bool expand_infer(Module *m, Node *n) {
         return false;
     }
     Shape in = n->in[0]->shape, wanted = {rank, e}, out;
-    if (!shape_broadcast(m->k, in, wanted, &out)) {
+    for (int i = 0; i < rank; i++) infer_rule(m, n, k_le(m->k, k_int(m->k, 0), e[i]));
+    if (!infer_broadcast_two(m, n, in, wanted, &out)) {
         diag_error(m->diag, n->loc, "shape %s does not expand to %s", shape_text(m->scratch, in),
                    shape_text(m->scratch, wanted));
         return false;
@@ -129,6 +130,7 @@ bool tile_infer(Module *m, Node *n) {
             diag_error(m->diag, n->loc, "repeats[%d] is %lld", i, (long long)times);
             return false;
         }
+        infer_rule(m, n, k_le(m->k, k_int(m->k, 0), repeats[i]));
         out.dims[i] = k_mul(m->k, in.dims[i], repeats[i]);
     }
     return infer_set(m, n, 0, n->in[0]->dtype, out);
@@ -258,8 +260,8 @@ bool reverse_sequence_infer(Module *m, Node *n) {
            infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* out[.., t, ..] = x[.., t < length ? length - 1 - t : t, ..], the length that of the batch's index;
- * lengths beyond the axis count as the axis. */
+/* out[.., t, ..] = x[.., t < length ? length - 1 - t : t, ..], the length that of the batch's
+ * index; lengths beyond the axis count as the axis. */
 void reverse_sequence_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0);

@@ -1,5 +1,5 @@
-/* Pad: more (or, with negative counts, fewer) elements at both ends of axes; CenterCropPad: the same
- * to a given size, equally at both ends.
+/* Pad: more (or, with negative counts, fewer) elements at both ends of axes; CenterCropPad: the
+ * same to a given size, equally at both ends.
  *
  *   constant   out[i] = inside ? x[i - before] : value      a predicated read when value is 0
  *   edge       out[i] = x[clamp(i - before, 0, dim - 1)]
@@ -30,8 +30,11 @@ static bool pad_counts(Module *m, const Node *n, const KExpr **before, const KEx
         axes[i] = i;
         before[i] = after[i] = k_int(m->k, 0);
     }
-    if (has_in(n, 3) && !infer_const_ints(m, n, 3, axes, MAX_RANK, &n_axes)) return false;
-    if (!infer_axes(m, n, axes, n_axes, rank, is_in)) return false;
+    const KExpr **read_axes = NULL;
+    if (has_in(n, 3) && !value_ints(m, n->in[3], axes, MAX_RANK, &n_axes) &&
+        !infer_exprs(m, n, 3, MAX_RANK, &read_axes, &n_axes))
+        return false;
+    if (!read_axes && !infer_axes(m, n, axes, n_axes, rank, is_in)) return false;
     if (!infer_exprs(m, n, 1, 2 * MAX_RANK, &e, &count)) return false;
     if (count != 2 * n_axes) {
         diag_error(m->diag, n->loc, "pads has %d entries for %d axes", count, n_axes);
@@ -43,7 +46,15 @@ static bool pad_counts(Module *m, const Node *n, const KExpr **before, const KEx
             return false;
         }
     }
-    for (int i = 0; i < n_axes; i++) {
+    for (int i = 0; i < n_axes && read_axes; i++)
+        for (int a = 0; a < rank; a++) {
+            KCtx *k = m->k;
+            const KExpr *at = read_axes[i];
+            const KExpr *here = k_or(k, k_eq(k, at, k_int(k, a)), k_eq(k, at, k_int(k, a - rank)));
+            before[a] = k_select(k, here, e[i], before[a]);
+            after[a] = k_select(k, here, e[i + n_axes], after[a]);
+        }
+    for (int i = 0; i < n_axes && !read_axes; i++) {
         int axis = shape_axis(axes[i], rank);
         before[axis] = e[i];
         after[axis] = e[i + n_axes];
@@ -71,6 +82,10 @@ bool pad_infer(Module *m, Node *n) {
     Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
     for (int i = 0; i < in.rank; i++) {
         out.dims[i] = k_add(m->k, in.dims[i], k_add(m->k, before[i], after[i]));
+        if (mode != PAD_CONSTANT)
+            infer_rule(m, n,
+                       k_or(m->k, k_lt(m->k, k_int(m->k, 0), in.dims[i]),
+                            k_le(m->k, out.dims[i], k_int(m->k, 0))));
         if (!k_is_int(out.dims[i], &dim)) continue;
         bool is_empty = k_is_int(in.dims[i], &had) && had == 0 && dim > 0 && mode != PAD_CONSTANT;
         if (dim >= 0 && !is_empty) continue;

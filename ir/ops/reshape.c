@@ -79,6 +79,29 @@ static const KExpr *solve_dim(Module *m, const Node *n, Shape in, const KExpr *c
     return NULL;
 }
 
+/* Dims that are read while running may be 0 or -1: e[i] becomes what they mean then. */
+static void resolve_read_dims(Module *m, const Node *n, const KExpr **e, int rank) {
+    KCtx *k = m->k;
+    Shape in = n->in[0]->shape;
+    const KExpr *known = k_int(k, 1), *zero = k_int(k, 0), *one = k_int(k, 1), *open = k_int(k, -1),
+                *total = shape_count(k, in), *n_open = zero, *wanted = one;
+    bool copies = !attr_int(n, "allowzero", 0);
+    for (int i = 0; i < rank; i++) {
+        if (copies && i < in.rank && e[i]->lo <= 0 && e[i]->op != KO_const_i)
+            e[i] = k_select(k, k_eq(k, e[i], zero), in.dims[i], e[i]);
+        const KExpr *is_open = k_eq(k, e[i], open);
+        known = k_mul(k, known, k_select(k, is_open, one, e[i]));
+        n_open = k_add(k, n_open, k_select(k, is_open, one, zero));
+    }
+    const KExpr *rest = k_fdiv(k, total, k_max(k, known, one));
+    for (int i = 0; i < rank; i++) {
+        e[i] = k_select(k, k_eq(k, e[i], open), rest, e[i]);
+        wanted = k_mul(k, wanted, e[i]);
+    }
+    infer_rule(m, n, k_le(k, n_open, one));
+    infer_rule(m, n, k_eq(k, wanted, total));
+}
+
 /* Dims asked for, 0 replaced by the input's; *open is the position of -1 or -1. */
 static bool requested_dims(Module *m, const Node *n, const KExpr **e, int rank, int *open) {
     Shape in = n->in[0]->shape;
@@ -111,6 +134,12 @@ bool reshape_infer(Module *m, Node *n) {
     int rank, open, n_known = 0;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_exprs(m, n, 1, MAX_RANK, &e, &rank))
         return false;
+    bool is_read = false;
+    for (int i = 0; i < rank; i++) is_read |= e[i]->lo < 0 && is_computed(m, e[i]);
+    if (is_read) { /* not those of the list, which may be the content of the input */
+        e = arena_copy(m->arena, e, sizeof *e * (size_t)(rank + 1));
+        resolve_read_dims(m, n, e, rank);
+    }
     if (!requested_dims(m, n, e, rank, &open)) return false;
     for (int i = 0; i < rank; i++)
         if (i != open) known[n_known++] = e[i];
@@ -218,7 +247,35 @@ static bool squeezed_axes(Module *m, const Node *n, bool *is_gone) {
     return true;
 }
 
+/* The output where axes are read while running: the dims that are not listed, in order. */
+static bool read_squeeze(Module *m, Node *n) {
+    KCtx *k = m->k;
+    Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
+    const KExpr *is_gone[MAX_RANK];
+    int count;
+    if (!infer_axis_flags(m, n, 1, in.rank, is_gone, &count)) return false;
+    out.rank = in.rank - count;
+    for (int j = 0; j < out.rank; j++) {
+        out.dims[j] = k_int(k, 1);
+        for (int i = in.rank - 1; i >= j; i--) {
+            const KExpr *here = k_eq(k, flags_position(k, is_gone, i), k_int(k, j));
+            out.dims[j] = k_select(k, k_and(k, k_not(k, is_gone[i]), here), in.dims[i], out.dims[j]);
+        }
+    }
+    for (int i = 0; i < in.rank; i++)
+        infer_rule(m, n, k_or(k, k_not(k, is_gone[i]), k_eq(k, in.dims[i], k_int(k, 1))));
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
+static bool reads_axes(Module *m, const Node *n) {
+    int64_t axes[MAX_RANK];
+    int count;
+    return has_in(n, 1) && !value_ints(m, n->in[1], axes, MAX_RANK, &count);
+}
+
 bool squeeze_infer(Module *m, Node *n) {
+    if (has_in(n, 1) && !infer_index_dtype(m, n, 1)) return false;
+    if (reads_axes(m, n)) return infer_dtype(m, n, 0, CLASS_ANY) && read_squeeze(m, n);
     bool is_gone[MAX_RANK] = {false};
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !squeezed_axes(m, n, is_gone)) return false;
     Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
@@ -234,6 +291,10 @@ void squeeze_lower(Def *d, const Node *n) {
     bool is_gone[MAX_RANK] = {false};
     KTensor *x = def_in(d, 0);
     const KExpr *from[MAX_RANK];
+    if (reads_axes(d->m, n)) {
+        reshape_elements(d, x, def_out(d, 0));
+        return;
+    }
     BUG_IF(!squeezed_axes(d->m, n, is_gone), "axes changed since infer");
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     for (int i = 0, j = 0; i < x->rank; i++)
@@ -255,7 +316,32 @@ static bool inserted_axes(Module *m, const Node *n, bool *is_new, int *rank) {
     return infer_axes(m, n, axes, count, *rank, is_new);
 }
 
+static bool read_unsqueeze(Module *m, Node *n) {
+    KCtx *k = m->k;
+    int64_t length;
+    const KExpr *is_new[MAX_RANK];
+    int count;
+    if (!infer_const_length(m, n, 1, &length)) return false;
+    Shape in = n->in[0]->shape;
+    if (length > MAX_RANK - in.rank) {
+        diag_error(m->diag, n->loc, "a rank above %d", MAX_RANK);
+        return false;
+    }
+    Shape out = shape_make(m->arena, in.rank + (int)length);
+    if (!infer_axis_flags(m, n, 1, out.rank, is_new, &count)) return false;
+    for (int j = 0; j < out.rank; j++) {
+        out.dims[j] = k_int(k, 1);
+        for (int i = 0; i < in.rank; i++) {
+            const KExpr *here = k_eq(k, flags_position(k, is_new, j), k_int(k, i));
+            out.dims[j] = k_select(k, k_and(k, k_not(k, is_new[j]), here), in.dims[i], out.dims[j]);
+        }
+    }
+    return infer_set(m, n, 0, n->in[0]->dtype, out);
+}
+
 bool unsqueeze_infer(Module *m, Node *n) {
+    if (has_in(n, 1) && !infer_index_dtype(m, n, 1)) return false;
+    if (reads_axes(m, n)) return infer_dtype(m, n, 0, CLASS_ANY) && read_unsqueeze(m, n);
     bool is_new[MAX_RANK];
     int rank;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !inserted_axes(m, n, is_new, &rank)) return false;
@@ -272,6 +358,10 @@ void unsqueeze_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     const KExpr *from[MAX_RANK];
     int rank;
+    if (reads_axes(d->m, n)) {
+        reshape_elements(d, x, out);
+        return;
+    }
     BUG_IF(!inserted_axes(d->m, n, is_new, &rank), "axes changed since infer");
     Stage *s = def_begin(d, FORM_MAP, out);
     for (int i = 0, j = 0; i < rank; i++)

@@ -12,7 +12,8 @@
 
 typedef struct SliceAxis {
     const KExpr *start, *length;
-    int64_t step; /* 0: the axis is not sliced */
+    int64_t step;         /* 0: the axis is not sliced, or `by` is its step */
+    const KExpr *by;      /* the step where it is read while running */
 } SliceAxis;
 
 /* Bounds beyond this mean "to the end" for dims that are not known. */
@@ -54,13 +55,50 @@ static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *e
                                      k_int(k, stride));
 }
 
+/* Slices whose axes or steps are read while running: each axis takes what is listed for it. */
+static bool read_slice_axes(Module *m, const Node *n, SliceAxis *axis, const KExpr *const *starts,
+                            const KExpr *const *ends, int count) {
+    KCtx *k = m->k;
+    const KExpr **axes = NULL, **steps = NULL, *zero = k_int(k, 0), *one = k_int(k, 1);
+    int n_axes = count, n_steps = count, rank = n->in[0]->shape.rank;
+    if ((has_in(n, 3) && !infer_exprs(m, n, 3, MAX_RANK, &axes, &n_axes)) ||
+        (has_in(n, 4) && !infer_exprs(m, n, 4, MAX_RANK, &steps, &n_steps)))
+        return false;
+    if (n_axes != count || n_steps != count) {
+        diag_error(m->diag, n->loc, "starts has %d entries, but axes or steps has %d", count,
+                   n_axes != count ? n_axes : n_steps);
+        return false;
+    }
+    for (int i = 0; i < count && axes; i++)
+        infer_rule(m, n, k_and(k, k_le(k, k_int(k, -rank), axes[i]), k_lt(k, axes[i], k_int(k, rank))));
+    for (int a = 0; a < rank; a++) {
+        const KExpr *dim = n->in[0]->shape.dims[a], *step = one, *start = zero, *end = dim;
+        for (int i = 0; i < count; i++) {
+            const KExpr *at = axes ? axes[i] : k_int(k, i);
+            const KExpr *here = k_or(k, k_eq(k, at, k_int(k, a)), k_eq(k, at, k_int(k, a - rank)));
+            start = k_select(k, here, starts[i], start);
+            end = k_select(k, here, ends[i], end);
+            if (steps) step = k_select(k, here, steps[i], step);
+        }
+        infer_rule(m, n, k_ne(k, step, zero));
+        SliceAxis up, down;
+        slice_axis(k, &up, start, end, 1, dim);
+        slice_axis(k, &down, start, end, -1, dim);
+        const KExpr *rises = k_lt(k, zero, step), *far = k_select(k, rises, up.length, down.length);
+        const KExpr *stride = k_max(k, k_abs(k, step), one);
+        far = k_fdiv(k, k_add(k, far, k_sub(k, stride, one)), stride);
+        axis[a] = (SliceAxis){k_select(k, rises, up.start, down.start), k_max(k, k_min(k, far, dim), zero), 0, step};
+    }
+    return true;
+}
+
 /* What Slice does to each axis of its input. */
 static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     const KExpr **starts, **ends;
     int64_t axes[MAX_RANK], steps[MAX_RANK];
     int count, other, rank = n->in[0]->shape.rank;
     bool is_cut[MAX_RANK];
-    for (int i = 0; i < rank; i++) axis[i] = (SliceAxis){NULL, NULL, 0};
+    for (int i = 0; i < rank; i++) axis[i] = (SliceAxis){NULL, NULL, 0, NULL};
     if (!infer_exprs(m, n, 1, MAX_RANK, &starts, &count) ||
         !infer_exprs(m, n, 2, MAX_RANK, &ends, &other))
         return false;
@@ -69,14 +107,14 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
         steps[i] = 1;
     }
     bool fits = count == other;
-    if (fits && has_in(n, 3))
-        fits = infer_const_ints(m, n, 3, axes, MAX_RANK, &other) && other == count;
-    if (fits && has_in(n, 4))
-        fits = infer_const_ints(m, n, 4, steps, MAX_RANK, &other) && other == count;
+    for (int i = 3; i < 5; i++)
+        if (fits && has_in(n, i) && !value_ints(m, n->in[i], i == 3 ? axes : steps, MAX_RANK, &other))
+            return read_slice_axes(m, n, axis, starts, ends, count);
+        else
+            fits &= other == count;
     if (!fits) {
-        if (other != count)
-            diag_error(m->diag, n->loc, "starts has %d entries, but ends, axes or steps has %d",
-                       count, other);
+        diag_error(m->diag, n->loc, "starts has %d entries, but ends, axes or steps has %d", count,
+                   other);
         return false;
     }
     if (!infer_axes(m, n, axes, count, rank, is_cut)) return false;
@@ -111,7 +149,7 @@ static void slice_content(Module *m, const Value *x, const SliceAxis *axis, Valu
     int64_t start;
     out->content = NULL;
     for (int i = 0; i < x->shape.rank; i++)
-        if (axis[i].step && !k_is_int(axis[i].start, &start)) return;
+        if (axis[i].by || (axis[i].step && !k_is_int(axis[i].start, &start))) return;
     infer_moved_content(m, x, out, sliced_from, &(Slicing){x->shape.rank, axis});
 }
 
@@ -120,7 +158,7 @@ bool slice_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !slice_axes(m, n, axis)) return false;
     Shape out = shape_copy(m->arena, n->in[0]->shape);
     for (int i = 0; i < out.rank; i++)
-        if (axis[i].step) out.dims[i] = axis[i].length;
+        if (axis[i].length) out.dims[i] = axis[i].length;
     if (!infer_set(m, n, 0, n->in[0]->dtype, out)) return false;
     slice_content(m, n->in[0], axis, n->out[0]);
     return true;
@@ -137,6 +175,8 @@ void slice_lower(Def *d, const Node *n) {
         from[i] = def_axis(d, s, i);
         if (axis[i].step)
             from[i] = k_add(k, axis[i].start, k_mul(k, from[i], k_int(k, axis[i].step)));
+        else if (axis[i].by)
+            from[i] = k_add(k, axis[i].start, k_mul(k, from[i], axis[i].by));
     }
     s->movement = true;
     def_map(d, s, def_at(d, x, from, x->rank));
@@ -162,6 +202,7 @@ static bool listed_lengths(Module *m, const Node *n, const KExpr *dim, const KEx
         total = k_add(m->k, total, e[i]);
         length[i] = e[i];
     }
+    infer_rule(m, n, k_eq(m->k, total, dim));
     if (!dims_known_differ(total, dim)) return true;
     diag_error(m->diag, n->loc, "split sums up to %lld, the dim is %lld", (long long)total->u.i,
                (long long)dim->u.i);

@@ -1,4 +1,4 @@
-/* StringConcat, StringSplit and StringNormalizer.
+/* StringConcat, StringSplit, StringNormalizer and CopyText.
  *
  * New text needs memory whose size is found while running. A first program measures: ends[i] is
  * where the text of element i begins, the total becomes a computed size; a second one writes the
@@ -34,10 +34,12 @@ typedef struct Writing {
     KBuf *total;
 } Writing;
 
-/* Opens the loop that measures: write_measured() is called in it once. */
-static Writing write_begin(Def *d, const KExpr *n) {
+/* Opens the loop that measures: write_measured() is called in it once. text: where the bytes go,
+ * of a size that is still to be found; NULL: a temporary. */
+static Writing write_begin(Def *d, const KExpr *n, KTensor *text) {
     KCtx *k = d->k;
-    Writing w = {.d = d, .n = n, .bytes = free_size(d->m, "bytes")};
+    Writing w = {.d = d, .n = n, .text = text};
+    w.bytes = text ? text->dims[0] : free_size(d->m, "bytes");
     const KExpr *rows = step(k, n), *zero = k_int(k, 0);
     w.ends = def_temp(d, "ends", DT_I64, 1, &rows);
     w.stage = def_program(d, &w.ends, 1);
@@ -63,7 +65,7 @@ static void write_measured(Writing *w, const KExpr *n_bytes, KTensor *out) {
     def_end_program(d, w->stage);
 
     w->out = out;
-    w->text = def_temp(d, "text", DT_U8, 1, &w->bytes);
+    if (!w->text) w->text = def_temp(d, "text", DT_U8, 1, &w->bytes);
     KTensor *outs[2] = {out, w->text};
     w->stage = def_program(d, outs, 2);
     w->i = kb_for(b, LOOP_PARALLEL, "i", w->n);
@@ -89,8 +91,8 @@ static void write_end(Writing *w, const KExpr *at) {
 
 bool string_concat_infer(Module *m, Node *n) {
     Shape s;
-    return infer_dtype(m, n, 0, CLASS_STRING) && infer_dtype(m, n, 1, CLASS_STRING) &&
-           infer_broadcast(m, n, &s) && infer_set(m, n, 0, DT_STR, s);
+    return text_infer_place(m, n) && infer_dtype(m, n, 0, CLASS_STRING) &&
+           infer_dtype(m, n, 1, CLASS_STRING) && infer_broadcast(m, n, &s) && infer_set(m, n, 0, DT_STR, s);
 }
 
 /* Input i's string that belongs to the open element of `out`. */
@@ -104,7 +106,7 @@ void string_concat_lower(Def *d, const Node *n) {
     (void)n;
     KCtx *k = d->k;
     KTensor *out = def_out(d, 0);
-    Writing w = write_begin(d, tensor_n_elems(k, out));
+    Writing w = write_begin(d, tensor_n_elems(k, out), NULL);
     const KExpr *x = broadcast_string(d, 0, out, w.i), *y = broadcast_string(d, 1, out, w.i);
     write_measured(&w, k_add(k, k_str_len(k, x), k_str_len(k, y)), out);
     x = broadcast_string(d, 0, out, w.i);
@@ -112,6 +114,30 @@ void string_concat_lower(Def *d, const Node *n) {
     const KExpr *at = write_place(&w);
     text_copy(&d->b, w.text->buf, at, x);
     text_copy(&d->b, w.text->buf, k_add(k, at, k_str_len(k, x)), y);
+    write_end(&w, at);
+}
+
+/* ---- CopyText --------------------------------------------------------------------------------- */
+
+/* y = x with all bytes in `text`, which is an output of the model: the strings of y outlive the
+ * run's own memory. */
+bool copy_text_infer(Module *m, Node *n) {
+    if (!infer_dtype(m, n, 0, CLASS_STRING) || !infer_same_as(m, n, 0, n->in[0])) return false;
+    if (n->out[1]->shape.rank == 1) return true; /* inferred before: the symbol stays */
+    Shape s = shape_make(m->arena, 1);
+    s.dims[0] = free_size(m, "bytes");
+    return infer_set(m, n, 1, DT_U8, s);
+}
+
+void copy_text_lower(Def *d, const Node *n) {
+    (void)n;
+    KTensor *x = def_in(d, 0), *out = def_out(d, 0);
+    Writing w = write_begin(d, tensor_n_elems(d->k, x), def_out(d, 1));
+    const KExpr *s = kb_let(&d->b, "s", lower_at_flat(d, x, w.i));
+    write_measured(&w, k_str_len(d->k, s), out);
+    s = kb_let(&d->b, "s", lower_at_flat(d, x, w.i));
+    const KExpr *at = write_place(&w);
+    text_copy(&d->b, w.text->buf, at, s);
     write_end(&w, at);
 }
 
@@ -305,7 +331,7 @@ static bool read_action(Module *m, const Node *n, CaseAction *action) {
 /* [C] or [1, C]; all words gone leave one empty word. */
 bool string_normalizer_infer(Module *m, Node *n) {
     CaseAction action;
-    if (!infer_dtype(m, n, 0, CLASS_STRING) || !infer_rank(m, n, 0, 1, 2) ||
+    if (!text_infer_place(m, n) || !infer_dtype(m, n, 0, CLASS_STRING) || !infer_rank(m, n, 0, 1, 2) ||
         !read_action(m, n, &action))
         return false;
     Shape x = n->in[0]->shape;
@@ -528,7 +554,7 @@ static void change_text(Letters *l, const KExpr *s, KBuf *text, const KExpr *at,
 static void lower_case(Def *d, CaseAction action, KTensor *x, KTensor *out) {
     KCtx *k = d->k;
     Letters l = letters_create(d, action);
-    Writing w = write_begin(d, tensor_n_elems(k, x));
+    Writing w = write_begin(d, tensor_n_elems(k, x), NULL);
     KBuf *count = kb_alloc(&d->b, MEM_REG, DT_I64, "count", 1);
     change_text(&l, kb_let(&d->b, "s", lower_at_flat(d, x, w.i)), NULL, NULL, count);
     write_measured(&w, get(&d->b, count), out);

@@ -7,6 +7,15 @@
 
 #include <string.h>
 
+bool text_infer_place(Module *m, const Node *n) {
+    for (const Graph *g = n->graph; g && g->owner; g = g->parent) {
+        if (g->owner->op == OP_If) continue;
+        diag_unsupported(m->diag, n->loc, "new text in the body of a Loop or Scan");
+        return false;
+    }
+    return true;
+}
+
 static const KExpr *step(KCtx *k, const KExpr *i) {
     return k_add(k, i, k_int(k, 1));
 }

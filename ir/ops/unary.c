@@ -8,6 +8,7 @@
  * ordered so that a NaN input comes out as NaN. */
 #include "ir/ops/cast_text.h"
 #include "ir/ops/common.h"
+#include "ir/ops/text.h"
 
 #include <string.h>
 
@@ -40,8 +41,8 @@ static const UnaryRow unary_rows[OP_COUNT] = {
     [OP_Gelu] = {CLASS_FLOAT, KO_NONE},
     [OP_HardSigmoid] = {CLASS_FLOAT, KO_NONE},
     [OP_HardSwish] = {CLASS_FLOAT, KO_NONE},
-    [OP_IsNaN] = {CLASS_FLOAT, KO_NONE},
-    [OP_IsInf] = {CLASS_FLOAT, KO_NONE},
+    [OP_IsNaN] = {CLASS_FLOAT | CLASS_CODE, KO_NONE},
+    [OP_IsInf] = {CLASS_FLOAT | CLASS_CODE, KO_NONE},
     [OP_LeakyRelu] = {CLASS_FLOAT, KO_NONE},
     [OP_Log] = {CLASS_FLOAT, KO_log},
     [OP_Mish] = {CLASS_FLOAT, KO_NONE},
@@ -203,7 +204,7 @@ void unary_lower(Def *d, const Node *n) {
 
 bool cast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0));
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE | CLASS_STRING)) return false;
     if (!node_attr(n, "to")) {
         diag_error(m->diag, n->loc, "attribute to is missing");
         return false;
@@ -218,6 +219,7 @@ bool cast_infer(Module *m, Node *n) {
                          (long long)attr_int(n, "to", 0));
         return false;
     }
+    if (to == DT_STR && n->in[0]->dtype != DT_STR && !text_infer_place(m, n)) return false;
     const Value *x = n->in[0];
     if (!infer_set(m, n, 0, to, shape_copy(m->arena, x->shape))) return false;
     int64_t count;

@@ -84,8 +84,8 @@ enum { /* smelt_tensor_info.kind */
 
 enum { /* smelt_tensor_info.flags */
        /* The size has no bound: outputs[i] must be NULL on entry and receives memory from
-        * hooks->alloc that the host gives back with hooks->free. Strings' bytes lie in the same
-        * block. */
+        * hooks->alloc that the host gives back with hooks->free. The bytes of strings
+        * lie in another output, NAME.text. */
        SMELT_TENSOR_ALLOCATED = 1
 };
 
