@@ -58,7 +58,9 @@ static bool check_scale(Module *m, const Node *n, const KExpr *scale, const KExp
     KCtx *k = m->k;
     int64_t extent;
     if (scale->op != KO_const_f) {
-        infer_rule(m, n, k_lt(k, k_const_f(k, DT_F32, 0), scale));
+        const KExpr *is_positive = k_lt(k, k_const_f(k, DT_F32, 0), scale);
+        const KExpr *is_small = k_le(k, scale, k_const_f(k, DT_F32, 0x1p30));
+        infer_rule(m, n, k_and(k, is_positive, is_small));
         return true;
     }
     double v = scale->u.f;
