@@ -141,6 +141,8 @@ def cases(ctx):
     def unlinked():
         """Without a link line the header says what the library needs; smelt run says what is missing."""
         folder, ops = build(scale_model(), link="")
+        ctx.smelt("check", os.path.join(folder, "own.onnx"), "--op-file", ops)
+        ctx.smelt("check", os.path.join(folder, "own.onnx"), expect=3)
         ctx.smelt("compile", os.path.join(folder, "own.onnx"), "--op-file", ops, "-o", os.path.join(folder, "libown.a"))
         header = open(os.path.join(folder, "own.h"), encoding="utf-8").read()
         check("to be linked with it" in header and "void scale_rows(const float *" in header, header)
