@@ -24,6 +24,8 @@ typedef struct CodegenOptions {
                              itself */
     uint64_t stack_bytes; /* for the header: what a call needs at most; 0: not stated. Found by
                              codegen_llvm_library when it makes the archive */
+    const void *foreign;  /* an object with the user's C functions for the archive, or NULL */
+    size_t n_foreign_bytes;
 } CodegenOptions;
 
 /* ---- machines ----------------------------------------------------------------------------------

@@ -178,6 +178,25 @@ static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Ap
     strbuf_add(out, " */\n");
 }
 
+/* What the library needs besides itself: each function as its C declaration. */
+static void print_foreign(StrBuf *out, Arena *a, const KModule *m, const CodegenOptions *o) {
+    size_t n;
+    const KStmt **call = api_foreign_calls(a, m, &n);
+    if (!n) return;
+    strbuf_printf(out, "/* Functions that the model calls, %s. */\n",
+                  o->foreign ? "which are in its library" : "to be linked with it");
+    for (size_t i = 0; i < n; i++) {
+        strbuf_printf(out, "void %s(", call[i]->text);
+        for (uint32_t k = 0; k < call[i]->n_args; k++)
+            strbuf_printf(out, "%s%s%s *", k ? ", " : "", call[i]->args[k].written ? "" : "const ",
+                          ctype_of(call[i]->args[k].buf->dtype));
+        for (uint32_t k = 0; k < call[i]->n_scalars; k++)
+            strbuf_add(out, k || call[i]->n_args ? ", int64_t" : "int64_t");
+        strbuf_add(out, call[i]->n_args + call[i]->n_scalars ? ");\n" : "void);\n");
+    }
+    strbuf_add(out, "\n");
+}
+
 void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
                   const CodegenOptions *o) {
     Api *api = api_create(a, m, t);
@@ -191,6 +210,7 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
     strbuf_add(out, "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
                     "#ifndef SMELT_MODEL_DECLARED\n#define SMELT_MODEL_DECLARED\n"
                     "typedef struct smelt_model smelt_model;\n#endif\n\n");
+    print_foreign(out, a, m, o);
     if (api->has_typed_call) {
         strbuf_printf(out, "int %s_run(", m->name);
         header_parameters(out, m, api, o);

@@ -277,3 +277,29 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
     }
     return diag_n_errors(d) == before;
 }
+
+/* ---- the user's own functions
+ * --------------------------------------------------------------------------------- */
+
+typedef struct Foreign {
+    Arena *a;
+    VEC(const KStmt *) calls;
+} Foreign;
+
+static void find_foreign(Foreign *f, const KBlock *b) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        find_foreign(f, &s->body);
+        find_foreign(f, &s->other);
+        bool is_new = s->kind == KS_EXTERN;
+        for (uint32_t i = 0; is_new && i < f->calls.n; i++)
+            is_new = strcmp(f->calls.at[i]->text, s->text) != 0;
+        if (is_new) vec_push(f->a, &f->calls, s);
+    }
+}
+
+const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n) {
+    Foreign f = {.a = a};
+    for (uint32_t i = 0; i < m->n_kernels; i++) find_foreign(&f, &m->kernels[i]->body);
+    *n = f.calls.n;
+    return f.calls.at;
+}

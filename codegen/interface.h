@@ -57,6 +57,8 @@ struct Api {
 Api *api_create(Arena *a, const KModule *m, const Target *t);
 /* False, with the reasons in d, when the interface needs something that renderers do not have:
  * strings, or results without a bound on their size. */
+/* The user's C functions that the kernels call, once each: statements KS_EXTERN. */
+const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n);
 bool api_check(const Api *api, const KModule *m, Diag *d);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t, const Target *target);

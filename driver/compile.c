@@ -36,8 +36,17 @@ static CodegenPaths paths_beside(const Session *s, const char *archive, const ch
     return p;
 }
 
+/* Standard output may be a file that others write to as well: no output.c, which would replace it. */
+static bool print_text(Session *s, const StrBuf *text) {
+    fwrite(strbuf_text(text), 1, text->n, stdout);
+    if (!fflush(stdout) && !ferror(stdout)) return true;
+    diag_error(s->d, SRC_NOWHERE, "cannot write to standard output: %s", strerror(errno));
+    return false;
+}
+
 static bool write_text(Session *s, const char *path, const StrBuf *text) {
-    Output *o = output_open(strcmp(path, "-") ? path : "/dev/stdout");
+    if (!strcmp(path, "-")) return print_text(s, text);
+    Output *o = output_open(path);
     output_write(o, strbuf_text(text), text->n);
     StrBuf error = {0};
     bool good = output_finish(o, &error);
@@ -51,6 +60,7 @@ static bool write_text(Session *s, const char *path, const StrBuf *text) {
 
 static bool emit_library(Session *s) {
     const char *path = output_path(s, "lib", ".a");
+    if (!foreign_object(s)) return false;
     return codegen_llvm_library(s->m->kmod, s->target, &s->codegen, paths_beside(s, path, path),
                                 s->d);
 }
@@ -90,7 +100,8 @@ static bool emit_shared(Session *s) {
                      strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
         arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name),
         NULL};
-    bool good = codegen_llvm_library(s->m->kmod, s->target, &s->codegen,
+    bool good = foreign_object(s) &&
+                codegen_llvm_library(s->m->kmod, s->target, &s->codegen,
                                      paths_beside(s, archive, path), s->d) &&
                 run_compiler(s, argv);
     if (good && rename(made, path)) {

@@ -72,6 +72,7 @@ typedef struct Session {
     CodegenOptions codegen;
     const Target *fold_target; /* this machine, once something was folded */
     StrMap *folds;             /* signature to CodegenJit */
+    OpFile ops;                /* operators of the user's own */
     MappedFile file;           /* the model, when it is IR text or comes from standard input */
 } Session;
 
@@ -98,6 +99,18 @@ bool run_compiler(Session *s, const char *const *argv);
 /* The folder that holds smelt.h: beside the installed program, or in the source tree it was built
  * from. */
 const char *smelt_include_folder(Arena *a);
+
+/* ---- foreign.c
+ * ------------------------------------------------------------------------------------ */
+
+/* Reads the files of --op-file. */
+bool foreign_read(Session *s, OpFile *ops);
+/* A C function of the user's that the kernels call, NULL when there is none. */
+const char *foreign_function(const Session *s);
+/* Makes one object of the files to link (codegen.foreign) when functions in them are called. */
+bool foreign_object(Session *s);
+/* Loads them into this process and looks every called function up. */
+bool foreign_load(Session *s);
 
 /* ---- bug.c
  * ---------------------------------------------------------------------------------------- */

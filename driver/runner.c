@@ -116,7 +116,16 @@ Runner *runner_create(Session *s) {
     for (uint32_t i = 0; i < km->n_sizes; i++) r->vars[km->n_symbols + i] = km->sizes[i];
     for (uint32_t i = 0; i < km->n_inputs; i++) r->in[i].name = km->inputs[i].name;
     const char *backend = s->o->backend ? s->o->backend : "llvm";
-    if (!strcmp(backend, "interpret")) return r;
+    bool interprets = !strcmp(backend, "interpret");
+    if (interprets && foreign_function(s)) {
+        diag_unsupported(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1},
+                         "the interpreter calls no C function, so not '%s'; --backend=llvm and "
+                         "--backend=c do",
+                         foreign_function(s));
+        return NULL;
+    }
+    if (!foreign_load(s)) return NULL;
+    if (interprets) return r;
     progress(s, "generating code");
     if (!(!strcmp(backend, "c") ? load_c(r) : load_llvm(r))) {
         runner_destroy(r);
@@ -310,10 +319,8 @@ static bool allocate(Runner *r) {
     }
     for (uint32_t i = 0; i < r->km->n_outputs; i++) {
         const KIo *io = &r->km->outputs[i];
-        if (io->buf->mem == MEM_HEAP) { /* the run gives the memory */
-            r->out[i] = (HostTensor){.name = io->name, .dtype = io->dtype, .rank = io->rank};
-            continue;
-        }
+        r->out[i] = (HostTensor){.name = io->name, .dtype = io->dtype, .rank = io->rank};
+        if (io->buf->mem == MEM_HEAP) continue; /* the run gives it */
         if (!shape_tensor(r, &r->km->outputs[i], true, &r->out[i])) return false;
         r->out[i].data = xmalloc(r->out[i].n_bytes + 1);
     }

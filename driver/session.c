@@ -153,6 +153,8 @@ bool session_open(Session *s, const Options *o) {
         import.data_shape = shape_of_data;
         import.data_user = s;
     }
+    if (!foreign_read(s, &s->ops)) return false;
+    import.ops = &s->ops;
     import.inputs = split_list(s->arena, o->cut_inputs, &import.n_inputs);
     import.outputs = split_list(s->arena, o->cut_outputs, &import.n_outputs);
     progress(s, "reading %s", o->model);

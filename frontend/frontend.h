@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 
+#include "frontend/op_file.h"
 #include "ir/graph.h"
 
 /* --dim NAME=V fixes a named dim, --dim INPUT:AXIS=V an axis of an input. */
@@ -42,6 +43,7 @@ typedef struct ImportOptions {
     int n_inputs;
     const char *const *outputs; /* and these the outputs */
     int n_outputs;
+    const OpFile *ops; /* operators of the user's own, or NULL */
 } ImportOptions;
 
 /* Reads, checks and imports an ONNX model ("-": standard input). Every operator is in its newest

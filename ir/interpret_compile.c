@@ -494,6 +494,8 @@ static void compile_block(Compiler *c, const KBlock *b) {
         case KS_CALL: compile_call(c, s); break;
         case KS_RESERVE: compile_reserve(c, s); break;
         case KS_RETURN: emit(c, c->depth - 1, IN_return, 0, value_of(c, s->value), 0, 0); break;
+        case KS_EXTERN: /* callers look for them: kblock_extern() */
+            BUG("kernel %s: the interpreter calls no C function, so not %s", c->out->name, s->text);
         case KS_BARRIER: BUG("kernel %s: the interpreter runs no barriers", c->out->name);
         case KS_NODE:
         case KS_COMMENT:

@@ -56,6 +56,7 @@ typedef struct KVar {
     /* KV_SYMBOL only */
     bool computed;      /* found while the model runs (NonZero's count), not given by the caller */
     const KExpr *bound; /* computed: what it is at most, perhaps over other symbols */
+    bool carried; /* computed: dim of what a loop carries, new in each iteration */
     bool checked; /* computed from data: outside of lo .. hi the run ends with BAD_DATA */
     uint32_t
         slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
@@ -158,9 +159,10 @@ const KExpr *k_exact(KCtx *k, KOp op, DType t, const KExpr *const *args, int n);
         return k_binary(k, KO_##name, a, b);                                                       \
     }
 K_BINARY(add)
-K_BINARY(sub) K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod) K_BINARY(min)
-    K_BINARY(max) K_BINARY(and) K_BINARY(or) K_BINARY(xor) K_BINARY(shl) K_BINARY(shr) K_BINARY(eq)
-        K_BINARY(ne) K_BINARY(lt) K_BINARY(le) K_BINARY(pow) K_UNARY(neg) K_UNARY(abs) K_UNARY(sqrt)
+K_BINARY(sub)
+K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod) K_BINARY(min) K_BINARY(max)
+    K_BINARY(and) K_BINARY(or) K_BINARY(xor) K_BINARY(shl) K_BINARY(shr) K_BINARY(eq) K_BINARY(ne)
+        K_BINARY(lt) K_BINARY(le) K_BINARY(pow) K_UNARY(neg) K_UNARY(abs) K_UNARY(sqrt)
             K_UNARY(floor) K_UNARY(ceil) K_UNARY(trunc) K_UNARY(rint) K_UNARY(not ) K_UNARY(exp)
                 K_UNARY(log) K_UNARY(tanh) K_UNARY(erf) K_UNARY(sigmoid)
                     K_UNARY(softplus) static inline const KExpr *k_gt(KCtx *k, const KExpr *a,
@@ -223,6 +225,7 @@ typedef enum {
     KS_RESERVE, /* entry only: heap buffer buf gets room for `value` elements and keeps its first
                  * `index` ones (NULL: none); leaves with NO_MEMORY when there is none */
     KS_COMMENT, /* text for readers of generated code */
+    KS_EXTERN,  /* the C function `text` (bufs + offsets, scalars), which smelt did not make */
 } KStmtKind;
 
 enum { RETURN_BAD_DIM = 3 }; /* smelt_abi.def's BAD_DIM, for KS_RETURN (codegen asserts it) */
@@ -246,10 +249,12 @@ typedef struct KBlock {
 } KBlock;
 typedef struct Kernel Kernel;
 
-/* A buffer argument: the address of element `offset` of buf. */
+/* A buffer argument: the address of element `offset` of buf. In a definition's EXTERN, what is read
+ * has no buf yet and the element itself, at(t; 0...), as offset. */
 typedef struct KArg {
     KBuf *buf;
     const KExpr *offset; /* elements, i64; NULL is 0 */
+    bool written;        /* EXTERN: the function stores into it */
 } KArg;
 
 struct KStmt {
@@ -262,11 +267,12 @@ struct KStmt {
     const KExpr *index;  /* STORE */
     const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN */
     KBlock body, other;
-    Kernel *callee;        /* CALL */
-    KArg *args;            /* CALL: one per callee parameter */
-    const KExpr **scalars; /* CALL: one per callee scalar */
-    uint32_t node;         /* NODE: index into KModule.nodes */
-    const char *text;      /* COMMENT */
+    Kernel *callee;             /* CALL */
+    KArg *args;                 /* CALL: one per callee parameter; EXTERN: n_args */
+    const KExpr **scalars;      /* CALL: one per callee scalar; EXTERN: n_scalars, i64 */
+    uint32_t n_args, n_scalars; /* EXTERN; read them through kstmt_n_args() */
+    uint32_t node;              /* NODE: index into KModule.nodes */
+    const char *text;           /* COMMENT; EXTERN: the function's name */
 };
 
 struct Kernel {
@@ -282,6 +288,14 @@ struct Kernel {
     const char *note; /* which nodes it computes, for comments; unescaped */
     double flops;     /* multiply-adds * 2 and other float operations, for profiles; estimate */
 };
+
+/* Arguments and scalars that a statement passes on: those of CALL and EXTERN. */
+static inline uint32_t kstmt_n_args(const KStmt *s) {
+    return s->callee ? s->callee->n_params : s->n_args;
+}
+static inline uint32_t kstmt_n_scalars(const KStmt *s) {
+    return s->callee ? s->callee->n_scalars : s->n_scalars;
+}
 
 KStmt *kblock_append(Arena *a, KBlock *b, KStmtKind kind);
 void kblock_insert_before(KBlock *b, KStmt *at, KStmt *s);
@@ -306,8 +320,14 @@ const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
 KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
 void kb_comment(KBuild *b, const char *text);
+/* Calls a C function with the first elements of buffers and i64 scalars; both lists are copied. */
+void kb_extern(KBuild *b, const char *symbol, const KArg *args, int n_args,
+               const KExpr *const *scalars, int n_scalars);
 
 /* The top LOOP_PARALLEL loop when the kernel has one in the place described above, else NULL. */
+/* The first C function that the block calls and smelt did not make, NULL when there is none. The
+ * interpreter cannot run such a block. */
+const char *kblock_extern(const KBlock *b);
 KStmt *kernel_parallel_loop(const Kernel *kn);
 /* Rewrites every expression of the block tree through fn. */
 void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user);

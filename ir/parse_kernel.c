@@ -207,6 +207,40 @@ static void parse_call(Parse *p, KBlock *b) {
     parse_expect(p, ")");
 }
 
+enum { MAX_EXTERN_ARGS = 64 };
+
+/* extern name(x, out y + 4)(n) */
+static void parse_extern(Parse *p, KBlock *b) {
+    KArg args[MAX_EXTERN_ARGS];
+    const KExpr *scalars[MAX_EXTERN_ARGS];
+    uint32_t n_args = 0, n_scalars = 0;
+    const char *name = parse_word(p, "a function's name");
+    parse_expect(p, "(");
+    while (!p->failed && !parse_is(p, ")") && n_args < MAX_EXTERN_ARGS) {
+        if (n_args) parse_expect(p, ",");
+        KArg *a = &args[n_args++];
+        *a = (KArg){.written = parse_accept(p, "out")};
+        a->buf = known_buffer(p);
+        if (!p->failed && a->written && (a->buf->mem == MEM_CONST || a->buf->mem == MEM_INPUT))
+            parse_fail(p, "buffer '%s' is only read", a->buf->name);
+        if (parse_accept(p, "+")) a->offset = parse_typed(p, DT_I64);
+    }
+    parse_expect(p, ")");
+    parse_expect(p, "(");
+    while (!p->failed && !parse_is(p, ")") && n_scalars < MAX_EXTERN_ARGS) {
+        if (n_scalars) parse_expect(p, ",");
+        scalars[n_scalars++] = parse_typed(p, DT_I64);
+    }
+    parse_expect(p, ")");
+    if (p->failed) return;
+    KStmt *s = append(p, b, KS_EXTERN);
+    s->text = name;
+    s->n_args = n_args;
+    s->n_scalars = n_scalars;
+    s->args = arena_copy(p->m->arena, args, sizeof *args * n_args);
+    s->scalars = arena_copy(p->m->arena, scalars, sizeof *scalars * n_scalars);
+}
+
 static void parse_store(Parse *p, KBlock *b) {
     KBuf *buf = known_buffer(p);
     if (p->failed) return;
@@ -259,6 +293,8 @@ static void parse_statement(Parse *p, KBlock *b) {
         parse_alloc(p, b);
     else if (parse_accept(p, "call"))
         parse_call(p, b);
+    else if (parse_accept(p, "extern"))
+        parse_extern(p, b);
     else if (parse_accept(p, "barrier"))
         append(p, b, KS_BARRIER);
     else if (parse_accept(p, "node"))

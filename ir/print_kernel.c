@@ -104,6 +104,22 @@ static void call_text(Text *t, const KStmt *s) {
     strbuf_add(t->out, ")");
 }
 
+/* extern name(x, out y + 4)(n) */
+static void extern_text(Text *t, const KStmt *s) {
+    strbuf_printf(t->out, "extern %s(", s->text);
+    for (uint32_t i = 0; i < s->n_args; i++) {
+        const KArg *a = &s->args[i];
+        strbuf_printf(t->out, "%s%s%s", i ? ", " : "", a->written ? "out " : "",
+                      a->buf ? text_name(t, a->buf, a->buf->name) : "");
+        if (!a->offset) continue;
+        if (a->buf) strbuf_add(t->out, " + ");
+        text_expr(t, a->offset);
+    }
+    strbuf_add(t->out, ")(");
+    text_exprs(t, s->scalars, (int)s->n_scalars);
+    strbuf_add(t->out, ")");
+}
+
 static void statement(Text *t, const KStmt *s) {
     StrBuf *out = t->out;
     switch (s->kind) {
@@ -131,6 +147,7 @@ static void statement(Text *t, const KStmt *s) {
         buffer(t, s->buf);
         break;
     case KS_CALL: call_text(t, s); break;
+    case KS_EXTERN: extern_text(t, s); break;
     case KS_BARRIER: strbuf_add(out, "barrier"); break;
     case KS_NODE: strbuf_printf(out, "node %" PRIu32, s->node); break;
     case KS_RETURN:
@@ -155,11 +172,11 @@ static void statement(Text *t, const KStmt *s) {
 /* The `$` lines of everything on the statement's own line, then the statement. */
 static void share_statement(Text *t, const KStmt *s) {
     const KExpr *few[3] = {s->extent, s->index, s->value};
-    if (s->kind != KS_CALL) {
+    if (s->kind != KS_CALL && s->kind != KS_EXTERN) {
         text_share(t, few, 3);
         return;
     }
-    uint32_t n = s->callee->n_params, m = s->callee->n_scalars;
+    uint32_t n = kstmt_n_args(s), m = kstmt_n_scalars(s);
     const KExpr **roots = arena_array(t->a, const KExpr *, n + m);
     for (uint32_t i = 0; i < n; i++) roots[i] = s->args[i].offset;
     for (uint32_t i = 0; i < m; i++) roots[n + i] = s->scalars[i];
@@ -244,13 +261,11 @@ static void declare_used(Text *t, const KBlock *b) {
         declare_reads(t, s->index);
         declare_reads(t, s->value);
         if (s->kind == KS_STORE || s->kind == KS_RESERVE) declare_buffer(t, s->buf);
-        if (s->kind == KS_CALL) {
-            for (uint32_t i = 0; i < s->callee->n_params; i++) {
-                declare_buffer(t, s->args[i].buf);
-                declare_reads(t, s->args[i].offset);
-            }
-            for (uint32_t i = 0; i < s->callee->n_scalars; i++) declare_reads(t, s->scalars[i]);
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++) {
+            declare_buffer(t, s->args[i].buf);
+            declare_reads(t, s->args[i].offset);
         }
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++) declare_reads(t, s->scalars[i]);
         declare_used(t, &s->body);
         declare_used(t, &s->other);
     }

@@ -347,9 +347,13 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
         walks_memory(r, fold_body(r, s), s->red[s->n_red - 1])) {
         for (int i = 0; i < nest.n; i++, n_loops++)
             nest_bind(k, &nest, &nest.loop[i], kb_for(r->b, LOOP_SERIAL, "i", nest.loop[i].extent));
+        const KExpr *inside = inside_dim(r, s, &nest);
+        bool guarded = !k_is_value(inside, 1);
+        if (guarded) kb_if(r->b, inside);
         KBuf *acc = open_fold_lanes(r, s, &nest, lanes);
         const KExpr *value = k_load(k, acc, k_int(k, 0));
         store_out(r, s, &nest, open_expr(r, s, &nest, k_subst(k, s->finish, &s->acc, &value, 1)));
+        if (guarded) kb_end(r->b);
     } else {
         bool vector = lanes > 1 && can_vectorise(s, &nest);
         for (int i = 0; i < nest.n - vector; i++, n_loops++)

@@ -118,8 +118,30 @@ void kb_comment(KBuild *b, const char *text) {
     append(b, KS_COMMENT)->text = text;
 }
 
+void kb_extern(KBuild *b, const char *symbol, const KArg *args, int n_args,
+               const KExpr *const *scalars, int n_scalars) {
+    KStmt *s = append(b, KS_EXTERN);
+    s->text = symbol;
+    s->n_args = (uint32_t)n_args;
+    s->n_scalars = (uint32_t)n_scalars;
+    s->args = arena_array(b->arena, KArg, n_args + 1);
+    s->scalars = arena_array(b->arena, const KExpr *, n_scalars + 1);
+    for (int i = 0; i < n_args; i++) s->args[i] = args[i];
+    for (int i = 0; i < n_scalars; i++) s->scalars[i] = scalars[i];
+}
+
 /* ---- whole blocks
  * -------------------------------------------------------------------------------- */
+
+const char *kblock_extern(const KBlock *b) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        if (s->kind == KS_EXTERN) return s->text;
+        const char *inner = kblock_extern(&s->body);
+        if (!inner) inner = kblock_extern(&s->other);
+        if (inner) return inner;
+    }
+    return NULL;
+}
 
 KStmt *kernel_parallel_loop(const Kernel *kn) {
     KStmt *s = kn->body.first;
@@ -132,9 +154,9 @@ void kblock_rewrite(KCtx *k, KBlock *b, KRewrite *fn, void *user) {
         if (s->extent) s->extent = k_rewrite(k, s->extent, fn, user);
         if (s->index) s->index = k_rewrite(k, s->index, fn, user);
         if (s->value) s->value = k_rewrite(k, s->value, fn, user);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++)
             if (s->args[i].offset) s->args[i].offset = k_rewrite(k, s->args[i].offset, fn, user);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
             s->scalars[i] = k_rewrite(k, s->scalars[i], fn, user);
         kblock_rewrite(k, &s->body, fn, user);
         kblock_rewrite(k, &s->other, fn, user);
@@ -146,10 +168,9 @@ void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *use
         if (s->extent) k_visit(k, s->extent, fn, user);
         if (s->index) k_visit(k, s->index, fn, user);
         if (s->value) k_visit(k, s->value, fn, user);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++)
             if (s->args[i].offset) k_visit(k, s->args[i].offset, fn, user);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
-            k_visit(k, s->scalars[i], fn, user);
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++) k_visit(k, s->scalars[i], fn, user);
         kblock_visit(k, &s->body, fn, user);
         kblock_visit(k, &s->other, fn, user);
     }
@@ -214,6 +235,17 @@ static void sign_expr(Signature *s, const KExpr *e) {
     strbuf_add(s->out, ")");
 }
 
+static void sign_extern(Signature *s, const KStmt *st) {
+    strbuf_printf(s->out, "%s(", st->text);
+    for (uint32_t i = 0; i < st->n_args; i++) {
+        sign_buf(s, st->args[i].buf);
+        strbuf_add(s->out, st->args[i].written ? "!+" : "+");
+        if (st->args[i].offset) sign_expr(s, st->args[i].offset);
+    }
+    for (uint32_t i = 0; i < st->n_scalars; i++) sign_expr(s, st->scalars[i]);
+    strbuf_add(s->out, ")");
+}
+
 static void sign_block(Signature *s, const KBlock *b) {
     strbuf_add(s->out, "{");
     for (const KStmt *st = b->first; st; st = st->next) {
@@ -225,6 +257,7 @@ static void sign_block(Signature *s, const KBlock *b) {
         if (st->index) sign_expr(s, st->index);
         if (st->value) sign_expr(s, st->value);
         if (st->var) sign_var(s, st->var);
+        if (st->kind == KS_EXTERN) sign_extern(s, st);
         if (st->body.first) sign_block(s, &st->body);
         if (st->other.first) {
             strbuf_add(s->out, "else");

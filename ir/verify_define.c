@@ -119,6 +119,10 @@ static void check_statements(DefCheck *c, const KBlock *b, unsigned char *bound)
         if (s->index) check_expr(c, s->index, DT_I64, "index");
         if (s->value)
             check_expr(c, s->value, s->kind == KS_STORE ? s->buf->dtype : DT_NONE, "value");
+        for (uint32_t i = 0; i < s->n_args; i++)
+            if (s->args[i].offset) check_expr(c, s->args[i].offset, DT_NONE, "argument");
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
+            check_expr(c, s->scalars[i], DT_I64, "scalar");
         if (s->var) bound[s->var->id] = 1;
         check_statements(c, &s->body, bound);
         check_statements(c, &s->other, bound);

@@ -143,6 +143,19 @@ static void check_call(KernelCheck *c, const KStmt *s) {
         check_expr(c, s->scalars[i], kn->scalars[i]->dtype, "scalar");
 }
 
+static void check_extern(KernelCheck *c, const KStmt *s) {
+    BUG_IF(!s->text || !*s->text || (s->n_args && !s->args) || (s->n_scalars && !s->scalars),
+           "after %s: an extern call lacks its name or arguments", c->after);
+    for (uint32_t i = 0; i < s->n_args; i++) {
+        const KArg *a = &s->args[i];
+        check_buffer(c, a->buf);
+        BUG_IF(a->written && (a->buf->mem == MEM_CONST || a->buf->mem == MEM_INPUT),
+               "after %s: %s stores into '%s'", c->after, s->text, a->buf->name);
+        if (a->offset) check_expr(c, a->offset, DT_I64, "offset");
+    }
+    for (uint32_t i = 0; i < s->n_scalars; i++) check_expr(c, s->scalars[i], DT_I64, "scalar");
+}
+
 static void check_block(KernelCheck *c, const KBlock *b, int depth);
 
 static void check_for(KernelCheck *c, const KStmt *s, int depth) {
@@ -192,6 +205,7 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
         break;
     case KS_ALLOC: check_alloc(c, s); break;
     case KS_CALL: check_call(c, s); break;
+    case KS_EXTERN: check_extern(c, s); break;
     case KS_RETURN: check_expr(c, s->value, DT_I64, "status"); break;
     case KS_RESERVE:
         BUG_IF(!s->buf || s->buf->mem != MEM_HEAP, "after %s: memory is reserved for no heap buffer",

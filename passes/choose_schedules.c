@@ -35,11 +35,12 @@ static bool reads_only_constants(KCtx *k, const KExpr *e) {
 }
 
 /* Does every read in e walk memory with unit stride along var, without leaving it in a whole number
- * of vectors? */
+ * of vectors? What is not blocked ends where its dim does. */
 typedef struct UnitReads {
     KCtx *k;
     KVar *var;
     int lanes;
+    bool fills; /* var's extent is a whole number of vectors */
     bool ok;
 } UnitReads;
 
@@ -54,18 +55,18 @@ static void note_unit_read(const KExpr *e, void *user) {
         return;
     }
     const KExpr *flat = tensor_flat_index(u->k, t, e->arg);
-    u->ok = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
-}
-
-static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
-    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, true};
-    k_visit(k, e, note_unit_read, &u);
-    return u.ok;
+    u->ok = u->fills && k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
 }
 
 static bool fills_vectors(const Stage *s, const Schedule *sch) {
     int64_t n;
     return k_is_int(s->out->dims[sch->vec_axis], &n) && n % sch->lanes == 0;
+}
+
+static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
+    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, fills_vectors(s, sch), true};
+    k_visit(k, e, note_unit_read, &u);
+    return u.ok;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -144,9 +145,7 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     if (!fits) return;
     KVar *lane = s->axis[sch.vec_axis];
     bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && (!reads_vectors(k, s, s->lhs, &sch) ||
-                   (!fills_vectors(s, &sch) && s->out->layout.block <= 1)))
-        return;
+    if (shared && !reads_vectors(k, s, s->lhs, &sch)) return;
     schedule_contract_tile(p, s, p->m->target, &sch);
     bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) &&
                     reads_vectors(k, s, s->rhs, &sch);

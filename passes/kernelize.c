@@ -62,6 +62,14 @@ static void extract_block(Extract *x, KBlock *b) {
             s->buf = param_of(x, s->buf);
             if (!is_local(s->buf)) s->buf->written = true;
         }
+        for (uint32_t i = 0; i < s->n_args; i++) {
+            KArg *a = &s->args[i];
+            a->buf = param_of(x, a->buf);
+            if (a->written) a->buf->written = true;
+            if (a->offset) a->offset = k_rewrite(x->k, a->offset, extract_expr, x);
+        }
+        for (uint32_t i = 0; i < s->n_scalars; i++)
+            s->scalars[i] = k_rewrite(x->k, s->scalars[i], extract_expr, x);
         if (s->var) vec_push(x->arena, &x->bound, s->var);
         extract_block(x, &s->body);
         extract_block(x, &s->other);
@@ -112,6 +120,17 @@ static const KExpr *open_read(KCtx *k, const KExpr *e, void *user) {
 static void open_stores(const OpenProgram *o, KBlock *b) {
     for (KStmt *s = b->first; s; s = s->next) {
         if (s->kind == KS_STORE) shared_place(o, &s->buf, &s->index);
+        for (uint32_t i = 0; i < s->n_args; i++) {
+            KArg *a = &s->args[i];
+            const KExpr *at = a->offset ? a->offset : k_int(o->p->m->k, 0);
+            if (!a->buf) {
+                BUG_IF(at->op != KO_load, "an argument of %s is no element in memory", s->text);
+                a->buf = at->u.buf;
+                a->offset = at->arg[0];
+            } else if (shared_place(o, &a->buf, &at)) {
+                a->offset = at;
+            }
+        }
         open_stores(o, &s->body);
         open_stores(o, &s->other);
     }

@@ -81,9 +81,9 @@ static void walk(Plan *p, const KBlock *b) {
         touch_value(p, s->index);
         touch_value(p, s->value);
         if (s->kind == KS_STORE) touch(p, s->buf);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) touch(p, s->args[i].buf);
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++) touch(p, s->args[i].buf);
         if (s->callee) touch_text(p, s, &s->callee->body);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
             touch_value(p, s->scalars[i]);
         walk(p, &s->body);
         walk(p, &s->other);

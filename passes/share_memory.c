@@ -65,16 +65,29 @@ typedef struct Concat {
     int64_t start[MAX_PARTS];
 } Concat;
 
-/* Is e a read of a whole tensor at the stage's own index, shifted by -start along `axis`? */
-static bool is_part(KCtx *k, const Stage *s, const KExpr *e, int axis, int64_t start) {
+/* Does pred hold for all indices from start to end (nothing else than these bounds in it)? */
+static bool holds_within(KCtx *k, const KExpr *pred, const KExpr *index, int64_t start,
+                         const KExpr *end) {
+    if (!pred || pred == k_lt(k, index, end) || pred == k_le(k, k_int(k, start), index)) return true;
+    return pred->op == KO_and && holds_within(k, pred->arg[0], index, start, end) &&
+           holds_within(k, pred->arg[1], index, start, end);
+}
+
+/* Is e a read of a whole tensor (all of it, not broadcast, not masked) at the stage's own index,
+ * shifted by -start along `axis`, and does it end at `end` there? */
+static bool is_part(KCtx *k, const Stage *s, const KExpr *e, int axis, int64_t start,
+                    const KExpr *end) {
     if (e->op != KO_at || e->u.tensor->rank != s->out->rank) return false;
     for (int i = 0; i < s->out->rank; i++) {
-        const KExpr *own = k_var(k, s->axis[i]);
-        if (i == axis) own = k_sub(k, own, k_int(k, start));
-        bool is_unit = k_is_value(e->u.tensor->dims[i], 1) && k_is_value(e->arg[i], 0);
-        if (e->arg[i] != own && !is_unit) return false;
+        const KExpr *own = k_var(k, s->axis[i]), *n = s->out->dims[i];
+        if (i == axis) {
+            own = k_sub(k, own, k_int(k, start));
+            n = k_sub(k, end, k_int(k, start));
+        }
+        bool is_unit = k_is_value(n, 1) && k_is_value(e->arg[i], 0);
+        if (e->u.tensor->dims[i] != n || (e->arg[i] != own && !is_unit)) return false;
     }
-    return true;
+    return holds_within(k, at_pred(e), k_var(k, s->axis[axis]), start, end);
 }
 
 /* select(axis < end0, part0, select(axis < end1, part1, ... partN)) */
@@ -96,11 +109,12 @@ static bool match_concat(KCtx *k, const Stage *s, Concat *c) {
             if (axis < 0 || (c->axis >= 0 && axis != c->axis)) return false;
             c->axis = axis;
         }
-        if (c->axis < 0 || !is_part(k, s, part, c->axis, start)) return false;
+        if (c->axis < 0) return false;
+        const KExpr *until = e->op == KO_select ? e->arg[0]->arg[1] : s->out->dims[c->axis];
+        if (!is_part(k, s, part, c->axis, start, until)) return false;
         c->part[c->n] = part->u.tensor;
         c->start[c->n++] = start;
         if (e->op != KO_select) break;
-        if (!k_is_value(part->u.tensor->dims[c->axis], (double)(end - start))) return false;
         start = end;
     }
     return c->n > 1;

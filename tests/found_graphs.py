@@ -10,4 +10,29 @@ FOUND = [
         n = ReduceL2 (x, none)
         y = Trilu (n, k)""",
      [((2, 9, 4), 4), ((2, 9, 4), -4)]),
+    # share_memory: a slice of a concatenation was taken for a concatenation of whole tensors
+    ("sliced_concat", "float[1,16,8,9] x, float[1,16,8,9] w => a, b", """
+        both = Concat <axis = 1> (x, w)
+        sizes = Constant <value = int64[2] {5, 4}> ()
+        a, b = Split <axis = 3> (both, sizes)""",
+     [((1, 16, 8, 9), (1, 16, 8, 9))]),
+    ("short_concat", "float[2,3] x, float[4,3] w => a", """
+        both = Concat <axis = 0> (x, w)
+        zero = Constant <value = int64[1] {0}> ()
+        five = Constant <value = int64[1] {5}> ()
+        first = Slice (both, zero, five)
+        a = Identity (first)""",
+     [((2, 3), (4, 3))]),
+    # share_memory: a masked tensor in a concatenation lost its mask
+    ("masked_concat", "float[3,3] x => y", """
+        low = Trilu <upper = 0> (x)
+        y = Concat <axis = 0> (low, x)""",
+     [((3, 3),)]),
+    # choose_schedules: lanes of a last vector beyond the channels of an input that is not blocked
+    ("depthwise_point", "float[1,35,1,1] x, float[35,1,3,3] w, float[1] v => y", """
+        c = Conv <group = 35, pads = [1, 1, 1, 1]> (x, w)
+        y = MatMul (c, v)""",
+     [((1, 35, 1, 1), (35, 1, 3, 3), (1,))]),
+    # DynamicQuantizeLinear of zeros: the scale was 0
+    ("quantized_zeros", "float[3] x => y, s, z", "y, s, z = DynamicQuantizeLinear (x)", [([0, 0, 0],), ([0, 2, -1],)]),
 ]

@@ -37,7 +37,6 @@ NOISE = {"f32": 16, "f64": 16, "f16": 2, "bf16": 1}         # roundings that a t
 LARGEST = {"f32": 1e6, "f64": 1e9, "f16": 500, "bf16": 1e4}
 ILL = {"f32": 1e-3, "f64": 1e-6, "f16": 0.1, "bf16": 0.2}     # difference of twins, of the largest value
 RUN_A, TWIN_A, RUN_B, TWIN_B = range(4)
-MOST_ELEMENTS = 20000
 
 
 class Reject(Exception):
@@ -291,6 +290,7 @@ class Graph:
             dims[self.rng.randrange(rank)] = 0
         return dims
 
+    most_elements = 20000
     symbolic = 0.0       # how often a dim of a new input is a symbol
 
     # -- choosing what to read
@@ -335,7 +335,7 @@ class Graph:
             try:
                 for r in (RUN_A, RUN_B):
                     shape = np.broadcast_shapes(v.data[r].shape, w.data[r].shape)
-                    if one_way and shape != v.data[r].shape or np.prod(shape) > MOST_ELEMENTS:
+                    if one_way and shape != v.data[r].shape or np.prod(shape) > self.most_elements:
                         return False
             except ValueError:
                 return False
@@ -374,7 +374,7 @@ class Graph:
         self.need(kind is not None)
         for r in (RUN_A, RUN_B):
             a, b = runs[r], runs[r + 1]
-            self.need(a.shape == b.shape and a.size <= MOST_ELEMENTS and a.ndim <= 7)
+            self.need(a.shape == b.shape and a.size <= self.most_elements and a.ndim <= 7)
             if kind not in FLOATS:
                 self.need(np.array_equal(a, b))
                 continue

@@ -14,31 +14,32 @@ OPSETS = (13, 17, 18, 19, 21, 22, 22, 22, 23)
 
 # ---- pieces of networks ------------------------------------------------------------------------------------------------
 
-def normal(g, shape, scale):
+def normal(g, shape, scale, dtype="f32"):
     g.need(all(isinstance(d, int) for d in shape))
-    return g.const((g.np.standard_normal(shape) * scale).astype(np.float32))
+    return g.const((g.np.standard_normal(shape) * scale).astype(DTYPES[dtype]))
 
 
 @row("net", 3)
 def conv_block(g):
     """Convolution, perhaps normalized, activated, added to what came in or concatenated with it."""
-    x = g.pick("f32", rank=4, where=lambda v: v.data[0].size < 4000 and min(v.shape) > 0, fresh=0.05)
+    d = g.one(["f32"] * 8 + ["f16", "f64"])
+    x = g.pick(d, rank=4, where=lambda v: v.data[0].size < 4000 and min(v.shape) > 0, fresh=0.05)
     c = g.spec(x)[1]
     g.need(isinstance(c, int))
     k = g.one([1, 1, 3, 3, 5])
     same = g.chance(0.5)
     depthwise = g.chance(0.3)
     n = c if depthwise or same else g.one([3, 8, 16, 20, 32])
-    w = normal(g, (n, 1 if depthwise else c, k, k), 0.4)
-    b = g.leaf("f32", [n], const=1) if g.chance(0.5) else None
+    w = normal(g, (n, 1 if depthwise else c, k, k), 0.4, d)
+    b = g.leaf(d, [n], const=1) if g.chance(0.5) else None
     stride = 1 if same else g.one([1, 2])
     y = g.add("Conv", [x, w, b], group=c if depthwise else 1, pads=[k // 2] * 4, strides=[stride] * 2)
     if g.chance(0.3):
-        y = g.add("BatchNormalization", [y] + [g.leaf("f32", [n], const=1) for _ in range(3)]
-                  + [g.leaf("f32", [n], low=.5, high=2, const=1)])
+        y = g.add("BatchNormalization", [y] + [g.leaf(d, [n], const=1) for _ in range(3)]
+                  + [g.leaf(d, [n], low=.5, high=2, const=1)])
     activation = g.one(["Relu", "Relu", "Sigmoid", "HardSwish", "Clip", "LeakyRelu", None])
     if activation == "Clip":
-        y = g.add("Clip", [y, g.const(np.float32(0)), g.const(np.float32(6))], exact=True)
+        y = g.add("Clip", [y, g.const(DTYPES[d].type(0)), g.const(DTYPES[d].type(6))], exact=True)
     elif activation and (activation != "HardSwish" or g.opset >= 14):
         y = g.add(activation, [y])
     if y.shape == x.shape and y.data[RUN_B].shape == x.data[RUN_B].shape and g.chance(0.6):
@@ -268,6 +269,7 @@ KINDS = {
     "shapes": (1, {"shape": 3, "movement": 2, "eltwise": 1, "reduce": 0.5}, None, 20),
     "quantize": (1, {"quantize": 3, "eltwise": 0.5, "movement": 0.7, "net": 0.5}, ("f32", 4), 15),
     "select": (1, {"select": 3, "eltwise": 1, "movement": 1.5, "reduce": 0.5, "shape": 0.3}, None, 15),
+    "large": (0.7, {"eltwise": 2, "movement": 1.5, "reduce": 1.5, "contract": 1.5, "net": 1}, "large", 6),
     "control": (1, {"control": 2, "eltwise": 1, "movement": 1, "reduce": 0.5}, None, 10),
 }
 
@@ -287,6 +289,10 @@ def grow_once(g):
 def first_input(g, start):
     if not start:
         g.pick(fresh=1)
+        return
+    if start == "large":        # enough work for loops that run in parallel
+        g.most_elements = 400000
+        g.input("f32", g.one([[1, 32, 40, 40], [4, 128, 96], [200, 300], [64, 1000], [1, 17, 70, 33], [20000], [3, 64, 128]]))
         return
     dtype, rank = start
     batch = g.dim(g.symbolic) if g.chance(0.5) else 1
@@ -322,3 +328,5 @@ def choose_outputs(g):
     g.outputs = [v for v in made if v not in read or g.chance(0.12)]
     g.rng.shuffle(g.outputs)
     g.outputs = g.outputs[:10]
+    if g.outputs and g.chance(0.05):      # an input or a constant as it is
+        g.outputs += [v for v in g.rng.sample(g.values, min(2, len(g.values))) if v not in g.outputs and v.kind != "node"]

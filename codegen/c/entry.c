@@ -338,11 +338,11 @@ static void find_entry_bufs(CGen *g, const KBlock *block, BufList *l) {
             if (roots[i]) k_visit(g->m->k, roots[i], see_load, l);
         if (s->kind == KS_STORE || s->kind == KS_RESERVE) add_buf(l, s->buf);
         if (s->kind == KS_RETURN) l->has_return = true;
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) {
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++) {
             add_buf(l, s->args[i].buf);
             if (s->args[i].offset) k_visit(g->m->k, s->args[i].offset, see_load, l);
         }
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++) k_visit(g->m->k, s->scalars[i], see_load, l);
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++) k_visit(g->m->k, s->scalars[i], see_load, l);
         find_entry_bufs(g, &s->body, l);
         find_entry_bufs(g, &s->other, l);
     }

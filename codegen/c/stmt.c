@@ -47,9 +47,8 @@ static void mark_block(Marking *m, const KBlock *b) {
         mark_expr(m, s->extent);
         mark_expr(m, s->index);
         mark_expr(m, s->value);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
-            mark_expr(m, s->args[i].offset);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_scalars; i++)
+        for (uint32_t i = 0; i < kstmt_n_args(s); i++) mark_expr(m, s->args[i].offset);
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
             mark_expr(m, s->scalars[i]);
         mark_block(m, &s->body);
         mark_block(m, &s->other);
@@ -157,6 +156,23 @@ static void emit_alloc(CGen *g, const KStmt *s) {
            (long long)(n > 0 ? n : 1));
 }
 
+/* A function of the user's, which the header declares: for bool and 16-bit floats with types of its
+ * own. */
+static void emit_extern(CGen *g, const KStmt *s) {
+    StrBuf call = {0};
+    for (uint32_t i = 0; i < s->n_args; i++) {
+        const KArg *a = &s->args[i];
+        strbuf_printf(&call, "%s(%svoid *)(%s", i ? ", " : "", a->written ? "" : "const ",
+                      c_name_buf(g, a->buf));
+        if (a->offset) strbuf_printf(&call, " + %s", c_expr(g, a->offset, false));
+        strbuf_add(&call, ")");
+    }
+    for (uint32_t i = 0; i < s->n_scalars; i++)
+        strbuf_printf(&call, "%s%s", i || s->n_args ? ", " : "", c_expr(g, s->scalars[i], true));
+    c_line(g, "%s(%s);", s->text, strbuf_text(&call));
+    strbuf_free(&call);
+}
+
 void c_block(CGen *g, const KBlock *b) {
     for (const KStmt *s = b->first; s; s = s->next) {
         c_begin_statement(g);
@@ -171,6 +187,7 @@ void c_block(CGen *g, const KBlock *b) {
         case KS_NODE:
         case KS_RESERVE:
         case KS_RETURN: c_entry_statement(g, s); break;
+        case KS_EXTERN: emit_extern(g, s); break;
         case KS_COMMENT: c_comment(g, s->text ? s->text : ""); break;
         case KS_BARRIER: BUG("a barrier reached the C renderer");
         case KS_NONE: break;
@@ -208,6 +225,9 @@ static void find_bufs(CGen *g, const KBlock *b, StrMap *found) {
             if (roots[i]) k_visit(g->m->k, roots[i], note_bufs, found);
         if (s->kind == KS_STORE)
             strmap_put_bytes(found, (const char *)&s->buf, sizeof s->buf, s->buf);
+        for (uint32_t i = 0; i < s->n_args; i++)
+            strmap_put_bytes(found, (const char *)&s->args[i].buf, sizeof s->args[i].buf,
+                             s->args[i].buf);
         find_bufs(g, &s->body, found);
         find_bufs(g, &s->other, found);
     }

@@ -88,7 +88,7 @@ static void write_archive(Arena *a, Output *out, const KModule *m, const Target 
                           const CodegenOptions *o, const Api *api, const CodegenObject *objects,
                           uint32_t n) {
     ArchiveFormat format = archive_format(t->triple);
-    ArchiveMember *member = arena_array(a, ArchiveMember, n + 1);
+    ArchiveMember *member = arena_array(a, ArchiveMember, n + 2);
     for (uint32_t i = 0; i < n; i++)
         member[i] =
             (ArchiveMember){.name = objects[i].name,
@@ -97,6 +97,16 @@ static void write_archive(Arena *a, Output *out, const KModule *m, const Target 
                             .symbols = spelled(a, format, objects[i].symbols, objects[i].n_symbols),
                             .n_symbols = objects[i].n_symbols};
     LLVMMemoryBufferRef by_llvm = NULL;
+    if (o->foreign) {
+        ArchiveMember *own = &member[n++];
+        *own = (ArchiveMember){.name = arena_printf(a, "%s.own.o", m->name),
+                               .n_bytes = o->n_foreign_bytes,
+                               .bytes = o->foreign};
+        const KStmt **calls = api_foreign_calls(a, m, &own->n_symbols);
+        const char **names = arena_array(a, const char *, own->n_symbols + 1);
+        for (size_t i = 0; i < own->n_symbols; i++) names[i] = calls[i]->text;
+        own->symbols = spelled(a, format, names, (uint32_t)own->n_symbols);
+    }
     if (embeds_weights(m, o)) {
         WeightsMember *w = arena_new(a, WeightsMember);
         *w = (WeightsMember){t, weight_symbol(a, m, api)};

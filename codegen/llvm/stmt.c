@@ -132,6 +132,7 @@ static bool can_widen_stmt(LlvmGen *g, const KStmt *s) {
     case KS_NONE:
     case KS_WHILE:
     case KS_CALL:
+    case KS_EXTERN:
     case KS_BARRIER:
     case KS_NODE:
     case KS_RESERVE:
@@ -293,6 +294,34 @@ static void emit_let(LlvmGen *g, const KStmt *s) {
     bind->depth = depth;
 }
 
+enum { MAX_EXTERN_ARGS = 128 };
+
+/* void name(first elements..., i64 scalars...) of somebody else. */
+static void emit_extern(LlvmGen *g, const KStmt *s) {
+    LLVMValueRef args[MAX_EXTERN_ARGS];
+    LLVMTypeRef types[MAX_EXTERN_ARGS];
+    unsigned n = 0;
+    BUG_IF(s->n_args + s->n_scalars > MAX_EXTERN_ARGS, "%s has too many arguments", s->text);
+    for (uint32_t i = 0; i < s->n_args; i++) {
+        const KArg *a = &s->args[i];
+        LLVMValueRef at = llvm_buf(g, a->buf)->base;
+        if (a->offset) {
+            LLVMValueRef offset = evaluate(g, a->offset);
+            at = LLVMBuildGEP2(g->b, llvm_mem_type(g, a->buf->dtype), at, &offset, 1, "");
+        }
+        types[n] = g->ptr;
+        args[n++] = at;
+    }
+    for (uint32_t i = 0; i < s->n_scalars; i++) {
+        types[n] = g->i64;
+        args[n++] = evaluate(g, s->scalars[i]);
+    }
+    LLVMTypeRef type = LLVMFunctionType(g->none, types, n, 0);
+    LLVMValueRef fn = LLVMGetNamedFunction(g->mod, s->text);
+    if (!fn) fn = LLVMAddFunction(g->mod, s->text, type);
+    LLVMBuildCall2(g->b, type, fn, args, n, "");
+}
+
 static void emit_statement(LlvmGen *g, const KStmt *s) {
     switch (s->kind) {
     case KS_FOR: emit_for(g, s); return;
@@ -301,6 +330,7 @@ static void emit_statement(LlvmGen *g, const KStmt *s) {
     case KS_LET: emit_let(g, s); return;
     case KS_STORE: llvm_store(g, s->buf, s->index, s->value); return;
     case KS_ALLOC: emit_alloc(g, s->buf); return;
+    case KS_EXTERN: emit_extern(g, s); return;
     case KS_CALL:
     case KS_NODE:
     case KS_RESERVE:

@@ -21,6 +21,7 @@ static const struct {
     {"ai.onnx.training", 1},
     {"ai.onnx.preview", 1},
     {"ai.onnx.preview.training", 1},
+    {"com.microsoft", 1},
 };
 
 static bool check_ir_version(const OnnxModel *m, Diag *d) {
@@ -92,12 +93,13 @@ static void function_key(StrBuf *b, const char *domain, const char *name, const 
 }
 
 const Onnx__FunctionProto *onnx_model_function(const OnnxModel *m, const Onnx__NodeProto *call) {
-    if (!strmap_count(m->functions)) return NULL;
+    if (!strmap_count(m->functions))
+        return m->library ? onnx_model_function(m->library, call) : NULL;
     StrBuf key = {0};
     function_key(&key, call->domain, call->op_type, call->overload);
     const Onnx__FunctionProto *f = strmap_get_bytes(m->functions, key.text, key.n);
     strbuf_free(&key);
-    return f;
+    return f || !m->library ? f : onnx_model_function(m->library, call);
 }
 
 static bool name_functions(OnnxModel *m, Diag *d) {

@@ -303,7 +303,8 @@ static void import_main(Import *im) {
 /* Walked backwards, so that the first row of each operator stays. */
 static void index_rows(Import *im) {
     for (int i = n_onnx_ops - 1; i >= 0; i--)
-        strmap_put(im->rows, onnx_ops[i].type, (void *)&onnx_ops[i]);
+        strmap_put(im->rows, onnx_row_key(im->arena, onnx_ops[i].domain, onnx_ops[i].type),
+                   (void *)&onnx_ops[i]);
 }
 
 static void close_model(void *model) {
@@ -318,6 +319,14 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
     static const ImportOptions as_is = {0};
     if (!model) return NULL;
     int n_before = diag_n_errors(d);
+    for (uint32_t i = 0; o && o->ops && i < o->ops->functions.n; i++) {
+        OnnxModel *library = onnx_model_open(o->ops->functions.at[i], d);
+        if (library) onnx_model_add_library(model, library);
+    }
+    if (diag_n_errors(d) > n_before) {
+        onnx_model_close(model);
+        return NULL;
+    }
     Module *m = module_create(d, t);
     m->file = onnx_model_path(model);
     m->on_destroy = close_model;

@@ -21,7 +21,7 @@ typedef struct Scope Scope;
 typedef struct Call Call;
 typedef bool Importer(Call *c);
 
-/* A row of ops.def. */
+/* A row of ops.def or ops_microsoft.def. */
 typedef struct OnnxOp {
     const char *type, *domain;
     int since, in_lo, in_hi, n_out;
@@ -63,7 +63,7 @@ struct Import {
     const ImportOptions *o;
     Arena *arena; /* scratch of the import */
     Value *poison;
-    StrMap *rows;        /* operator type -> its first row */
+    StrMap *rows;        /* "domain/operator type" -> its first row */
     StrMap *unsupported; /* operator in words -> Missing */
     StrMap *map_values;  /* address of the keys of a map -> its values */
     StrMap *bare_dims;   /* names that are a whole dim of some input */
@@ -103,6 +103,11 @@ Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *know
 void scope_bind(Import *im, Scope *s, const char *name, Value *v);
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path);
 
+/* ---- op_custom.c ------------------------------------------------------------------------ */
+
+/* The call as one of C functions that the user declared. */
+bool import_custom(Call *c, const OpFileOp *op);
+
 /* ---- node.c ----------------------------------------------------------------------------- */
 
 /* Imports nodes in the given order (NULL: as they are), without those marked in skip (or NULL). */
@@ -110,6 +115,8 @@ void import_nodes(Import *im, Scope *s, Onnx__NodeProto **nodes, size_t n, const
                   const bool *skip);
 /* Says which operators were missing, once each with its count. */
 void report_unsupported(Import *im);
+/* How the rows of an operator are found in Import.rows. */
+const char *onnx_row_key(Arena *a, const char *domain, const char *type);
 extern const OnnxOp onnx_ops[];
 extern const int n_onnx_ops;
 
@@ -178,9 +185,10 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
 /* Complains about overrides that nothing in the model answers to. */
 void check_dim_overrides(Import *im);
 
-/* Importers that ops.def names. */
+/* Importers that the tables name. */
 #define ONNX(type, domain, since, lo, hi, outs, attrs, importer) Importer importer;
 #include "frontend/onnx/ops.def"
+#include "frontend/onnx/ops_microsoft.def"
 #undef ONNX
 
 #endif

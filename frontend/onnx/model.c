@@ -139,8 +139,15 @@ OnnxModel *onnx_model_open_bytes(const char *name, const void *bytes, size_t n_b
     return NULL;
 }
 
+void onnx_model_add_library(OnnxModel *m, OnnxModel *library) {
+    while (m->library) m = m->library;
+    m->library = library;
+}
+
+/* Libraries are few, and their own are none. */
 void onnx_model_close(OnnxModel *m) {
     if (!m) return;
+    onnx_model_close(m->library);
     external_close(m);
     mapped_close(&m->file);
     arena_destroy(m->arena);
@@ -183,11 +190,13 @@ void ptrmap_put(Arena *a, StrMap *map, const void *key, void *value) {
 }
 
 const uint32_t *onnx_graph_order(const OnnxModel *m, const Onnx__GraphProto *g) {
-    return ptrmap_get(m->orders, g);
+    const uint32_t *order = ptrmap_get(m->orders, g);
+    return order || !m->library ? order : onnx_graph_order(m->library, g);
 }
 
 const uint32_t *onnx_function_order(const OnnxModel *m, const Onnx__FunctionProto *f) {
-    return ptrmap_get(m->orders, f);
+    const uint32_t *order = ptrmap_get(m->orders, f);
+    return order || !m->library ? order : onnx_function_order(m->library, f);
 }
 
 void onnx_model_release(const OnnxModel *m, const void *bytes, size_t n_bytes) {

@@ -49,6 +49,9 @@ const char *onnx_model_path(const OnnxModel *m);
 Arena *onnx_model_arena(OnnxModel *m);
 /* The version imported for this domain ("" and "ai.onnx" are the same), 0 when it is not. */
 int64_t onnx_model_opset(const OnnxModel *m, const char *domain);
+/* Adds the functions of another model, which m closes from now on: for nodes that call none of its
+ * own. */
+void onnx_model_add_library(OnnxModel *m, OnnxModel *library);
 /* The model-local function that this node calls, or NULL. */
 const Onnx__FunctionProto *onnx_model_function(const OnnxModel *m, const Onnx__NodeProto *call);
 /* The node indices in an order where every producer precedes its consumers, captures of subgraphs

@@ -14,6 +14,7 @@ const OnnxOp onnx_ops[] = {
 #define ONNX(type, domain, since, lo, hi, outs, attrs, importer)                                   \
     {#type, domain, since, lo, hi, outs, attrs, importer},
 #include "frontend/onnx/ops.def"
+#include "frontend/onnx/ops_microsoft.def"
 #undef ONNX
 };
 const int n_onnx_ops = sizeof onnx_ops / sizeof *onnx_ops;
@@ -57,12 +58,16 @@ static int64_t domain_version(Import *im, const Scope *s, const char *domain) {
     return onnx_model_opset(im->model, domain);
 }
 
-/* The newest row that the version includes; rows of a type lie together. */
+const char *onnx_row_key(Arena *a, const char *domain, const char *type) {
+    return arena_printf(a, "%s/%s", domain, type);
+}
+
+/* The newest row that the version includes; rows of a type and domain lie together. */
 static const OnnxOp *find_row(Import *im, const char *type, const char *domain, int64_t version) {
     const OnnxOp *best = NULL, *end = onnx_ops + n_onnx_ops;
-    for (const OnnxOp *r = strmap_get(im->rows, type); r && r < end && !strcmp(r->type, type); r++)
-        if (!strcmp(r->domain, domain) && r->since <= version && (!best || r->since > best->since))
-            best = r;
+    const OnnxOp *r = strmap_get(im->rows, onnx_row_key(im->arena, domain, type));
+    for (; r && r < end && !strcmp(r->type, type) && !strcmp(r->domain, domain); r++)
+        if (r->since <= version && (!best || r->since > best->since)) best = r;
     return best;
 }
 
@@ -102,6 +107,11 @@ static const char *refusal(const char *type, const char *domain) {
 
 static const char *operator_words(Import *im, const Call *c, const char *domain) {
     const char *type = or_empty(c->proto->op_type);
+    if (!strcmp(domain, "com.microsoft.nchwc"))
+        return arena_printf(im->arena,
+                            "operator %s of %s (the layout of one machine, which ONNX Runtime's "
+                            "highest optimization level writes: save the model below it)",
+                            type, domain);
     return arena_printf(im->arena, "operator %s of %s version %lld", type,
                         *domain ? domain : "ai.onnx", (long long)c->version);
 }
@@ -321,6 +331,8 @@ static bool import_call(Call *c) {
     c->version = domain_version(im, c->scope, domain);
     resolve_attrs(c);
     bool inputs_good = resolve_inputs(c);
+    const OpFileOp *own = op_file_find(im->o->ops, domain, or_empty(c->proto->op_type));
+    if (own) return inputs_good && import_custom(c, own);
     if (f) return import_function(c, f);
     if (!is_supported_version(c, domain)) return false;
     c->row = find_row(im, or_empty(c->proto->op_type), domain, c->version);

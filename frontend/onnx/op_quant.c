@@ -1,6 +1,6 @@
 /* Importers of quantized operators. The graph IR has QuantizeLinear, DequantizeLinear and the convolutions of
  * integers; products of matrices become a MatMul of i32 and what surrounds it. */
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
 
 bool import_quantize(Call *c) {
     int64_t out = call_int(c, "output_dtype", 0);
@@ -12,6 +12,13 @@ static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero, int64_t a
     Value *v = call_op(c, OP_DequantizeLinear, zero ? 3 : 2, x, scale, zero);
     node_set_int(v->def, "axis", axis);
     return v;
+}
+
+bool import_qlinear_conv_of(Call *c, Value *values, const char *but) {
+    Value *in[9] = {values};
+    for (int i = 1; i < c->n_in; i++) in[i] = c->in[i];
+    Node *conv = call_node(c, OP_QLinearConv, in, c->n_in, 1);
+    return call_copy_attrs(c, conv, but) && call_result(c, conv->out[0]);
 }
 
 static Value *cast_to(Call *c, Value *v, DType t) {
@@ -65,8 +72,8 @@ bool import_qlinear_matmul(Call *c) {
 
 /* The range of x, widened to hold 0, in 255 steps:
  *   scale = (max - min) / 255 (1 when x is all 0),  zero = saturate(round(-min / scale)),  y = quantize(x) */
-bool import_dynamic_quantize(Call *c) {
-    Value *x = c->in[0], *nought = call_scalar(c, DT_F32, 0);
+void build_dynamic_quantize(Call *c, Value *x, Value *result[3]) {
+    Value *nought = call_scalar(c, DT_F32, 0);
     Value *least = call_op(c, OP_ReduceMin, 1, x), *most = call_op(c, OP_ReduceMax, 1, x);
     node_set_int(least->def, "keepdims", 0);
     node_set_int(most->def, "keepdims", 0);
@@ -77,8 +84,14 @@ bool import_dynamic_quantize(Call *c) {
     Value *scale = call_op(c, OP_Where, 3, is_flat, one, call_op(c, OP_Div, 2, range, steps));
     Value *offset = call_op(c, OP_Div, 2, call_op(c, OP_Sub, 2, nought, low), scale);
     Value *zero = call_op(c, OP_Round, 1, call_op(c, OP_Clip, 3, offset, nought, steps));
-    Value *result[] = {NULL, scale, cast_to(c, zero, DT_U8)};
+    result[1] = scale;
+    result[2] = cast_to(c, zero, DT_U8);
     result[0] = call_op(c, OP_QuantizeLinear, 3, x, scale, result[2]);
+}
+
+bool import_dynamic_quantize(Call *c) {
+    Value *result[3];
+    build_dynamic_quantize(c, c->in[0], result);
     for (int i = 0; i < c->n_out; i++) c->out[i] = result[i];
     return true;
 }

@@ -33,6 +33,7 @@ static const char *class_text(unsigned classes) {
     case CLASS_FLOAT | CLASS_SINT: return "floats and signed integers";
     case CLASS_INT | CLASS_BOOL: return "integers and bool";
     case CLASS_NUMBER: return "numbers";
+    case CLASS_FLOAT | CLASS_CODE: return "floats";
     case CLASS_STRING: return "strings";
     case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";
     case CLASS_ANY: return "tensors of any type";
@@ -355,7 +356,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b) {
 /* ---- lower ----------------------------------------------------------------------------------- */
 
 DType compute_dtype(DType t) {
-    return t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+    return t == DT_F16 || t == DT_BF16 || dtype_is_code(t) ? DT_F32 : t;
 }
 
 void lower_axes(Def *d, const Stage *s, const KExpr **index) {

@@ -106,7 +106,7 @@ bool dims_known_differ(const KExpr *a, const KExpr *b);
 
 /* ---- lower ----------------------------------------------------------------------------------- */
 
-/* The dtype arithmetic is done in: f32 for f16 and bf16, else the dtype itself. */
+/* The dtype arithmetic is done in: f32 for f16, bf16 and small floats, else the dtype itself. */
 DType compute_dtype(DType t);
 /* All axes of the stage's output, in index[0 .. rank-1]. */
 void lower_axes(Def *d, const Stage *s, const KExpr **index);

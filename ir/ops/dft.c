@@ -24,6 +24,7 @@ static bool check_parts(Module *m, const Node *n) {
 static bool check_length(Module *m, const Node *n, const char *what, const KExpr **length) {
     int64_t value;
     if (!k_is_int(*length, &value)) {
+        infer_rule(m, n, k_le(m->k, k_int(m->k, 1), *length));
         if ((*length)->lo < 1) *length = k_max(m->k, *length, k_int(m->k, 1));
         return true;
     }
@@ -43,6 +44,7 @@ static bool read_axis(Module *m, const Node *n, const KExpr **axis) {
     if (!k_is_int(*axis, &value)) {
         const KExpr *end = k_add(k, *axis, k_int(k, rank)), *zero = k_int(k, 0);
         *axis = k_select(k, k_lt(k, *axis, zero), end, *axis);
+        infer_rule(m, n, k_and(k, k_le(k, zero, *axis), k_lt(k, *axis, k_int(k, rank - 1))));
         *axis = k_max(k, k_min(k, *axis, k_int(k, rank - 2)), zero);
         return true;
     }

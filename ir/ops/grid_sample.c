@@ -7,7 +7,8 @@
  * Both are maps, so that a grid that is computed goes into the reads. Each spatial axis gives 1, 2
  * or 4 taps: an index, a weight, and (zero padding) the condition to lie in x. Reflection of a
  * sampling place equals reflection of its taps, since the weights are symmetric; whole indices are
- * reflected, which is exact. Places far outside (or NaN) are clamped before they become integers. */
+ * reflected, which is exact. Places far outside (or NaN) are clamped before they become integers.
+ */
 #include <string.h>
 
 #include "ir/ops/check.h"
@@ -40,8 +41,7 @@ bool affine_grid_infer(Module *m, Node *n) {
 static const KExpr *base_place(KCtx *k, DType t, const KExpr *i, const KExpr *size, bool aligned) {
     const KExpr *one = k_const(k, t, 1), *two = k_const(k, t, 2);
     const KExpr *x = k_cast(k, t, i), *steps = k_cast(k, t, size);
-    if (!aligned)
-        return k_sub(k, k_div(k, k_add(k, k_mul(k, x, two), one), steps), one);
+    if (!aligned) return k_sub(k, k_div(k, k_add(k, k_mul(k, x, two), one), steps), one);
     steps = k_max(k, k_sub(k, steps, one), one);
     return k_sub(k, k_div(k, k_mul(k, x, two), steps), one);
 }
@@ -165,7 +165,8 @@ static void tap_weights(KCtx *k, Taps *t, const KExpr *rest) {
     }
 }
 
-/* Whole index i mirrored into the axis, at its outer elements (aligned) or half an element beyond. */
+/* Whole index i mirrored into the axis, at its outer elements (aligned) or half an element beyond.
+ */
 static const KExpr *reflected(KCtx *k, const KExpr *i, const KExpr *dim, bool aligned) {
     const KExpr *last = k_sub(k, dim, k_int(k, 1)), *two = k_int(k, 2);
     const KExpr *period = k_mul(k, aligned ? last : dim, two);
@@ -189,12 +190,14 @@ static Taps axis_taps(KCtx *k, int mode, int padding, bool aligned, const KExpr 
         const KExpr *end = k_add(k, length, k_const(k, ft, far));
         x = k_max(k, k_min(k, x, end), k_const(k, ft, -far));
     }
-    const KExpr *low = k_floor(k, x), *base = k_cast(k, DT_I64, low), *max = k_sub(k, dim, k_int(k, 1));
+    const KExpr *low = k_floor(k, x), *base = k_cast(k, DT_I64, low),
+                *max = k_sub(k, dim, k_int(k, 1));
     tap_weights(k, &t, k_sub(k, x, low));
     for (int i = 0; i < t.n; i++) {
         const KExpr *at = k_add(k, base, k_int(k, t.n == 4 ? i - 1 : i));
         if (padding == PAD_REFLECTION) at = reflected(k, at, dim, aligned);
-        if (padding == PAD_ZEROS) t.inside[i] = k_and(k, k_le(k, k_int(k, 0), at), k_le(k, at, max));
+        if (padding == PAD_ZEROS)
+            t.inside[i] = k_and(k, k_le(k, k_int(k, 0), at), k_le(k, at, max));
         t.index[i] = padding == PAD_ZEROS ? at : k_max(k, k_min(k, at, max), k_int(k, 0));
     }
     return t;

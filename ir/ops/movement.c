@@ -92,8 +92,7 @@ bool expand_infer(Module *m, Node *n) {
         return false;
     }
     Shape in = n->in[0]->shape, wanted = {rank, e}, out;
-    for (int i = 0; i < rank; i++)
-        infer_rule(m, n, k_le(m->k, k_int(m->k, 0), e[i]));
+    for (int i = 0; i < rank; i++) infer_rule(m, n, k_le(m->k, k_int(m->k, 0), e[i]));
     if (!infer_broadcast_two(m, n, in, wanted, &out)) {
         diag_error(m->diag, n->loc, "shape %s does not expand to %s", shape_text(m->scratch, in),
                    shape_text(m->scratch, wanted));
@@ -261,8 +260,8 @@ bool reverse_sequence_infer(Module *m, Node *n) {
            infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* out[.., t, ..] = x[.., t < length ? length - 1 - t : t, ..], the length that of the batch's index;
- * lengths beyond the axis count as the axis. */
+/* out[.., t, ..] = x[.., t < length ? length - 1 - t : t, ..], the length that of the batch's
+ * index; lengths beyond the axis count as the axis. */
 void reverse_sequence_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0);

@@ -1,5 +1,5 @@
-/* Pad: more (or, with negative counts, fewer) elements at both ends of axes; CenterCropPad: the same
- * to a given size, equally at both ends.
+/* Pad: more (or, with negative counts, fewer) elements at both ends of axes; CenterCropPad: the
+ * same to a given size, equally at both ends.
  *
  *   constant   out[i] = inside ? x[i - before] : value      a predicated read when value is 0
  *   edge       out[i] = x[clamp(i - before, 0, dim - 1)]
@@ -83,8 +83,9 @@ bool pad_infer(Module *m, Node *n) {
     for (int i = 0; i < in.rank; i++) {
         out.dims[i] = k_add(m->k, in.dims[i], k_add(m->k, before[i], after[i]));
         if (mode != PAD_CONSTANT)
-            infer_rule(m, n, k_or(m->k, k_lt(m->k, k_int(m->k, 0), in.dims[i]),
-                                  k_le(m->k, out.dims[i], k_int(m->k, 0))));
+            infer_rule(m, n,
+                       k_or(m->k, k_lt(m->k, k_int(m->k, 0), in.dims[i]),
+                            k_le(m->k, out.dims[i], k_int(m->k, 0))));
         if (!k_is_int(out.dims[i], &dim)) continue;
         bool is_empty = k_is_int(in.dims[i], &had) && had == 0 && dim > 0 && mode != PAD_CONSTANT;
         if (dim >= 0 && !is_empty) continue;

@@ -1,9 +1,7 @@
 /* Resize: what the node says. resize_lower.c has its definition.
  *
- * Sizes come from the input `sizes` or, as floor(dim * scale), from `scales`. The importer adds
- * sizes to scales that are no constants (attribute sizes_follow), so that a size known only while
- * running is an element of an integer tensor, and it resolves keep_aspect_ratio_policy; where both
- * inputs are there, sizes say how large and scales say where to sample. */
+ * Sizes come from the input `sizes` or, as floor(dim * scale), from `scales`; both, and roi, may be
+ * read while running. keep_aspect_ratio_policy makes one factor of all listed sizes. */
 #include "ir/ops/resize.h"
 
 #include <math.h>
@@ -15,6 +13,7 @@ static const char *const xy_names[] = {
     "asymmetric", "tf_half_pixel_for_nn", "tf_crop_and_resize"};
 static const char *const near_names[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil",
                                          "simple"};
+static const char *const policy_names[] = {"stretch", "not_larger", "not_smaller"};
 
 /* ---- infer ----------------------------------------------------------------------------------- */
 
@@ -23,7 +22,7 @@ static bool one_of(Module *m, const Node *n, const char *attr, const char *const
     const char *text = attr_string(n, attr, names[0]);
     for (*at = 0; *at < count; (*at)++)
         if (!strcmp(text, names[*at])) return true;
-    diag_error(m->diag, n->loc, "attribute %s has an unknown value", attr);
+    diag_error(m->diag, n->loc, "attribute %s has the unknown value '%s'", attr, text);
     return false;
 }
 
@@ -31,7 +30,8 @@ static bool resize_attributes(Module *m, const Node *n, Resize *r) {
     *r = (Resize){.mode = 0};
     if (!one_of(m, n, "mode", mode_names, N_MODES, &r->mode) ||
         !one_of(m, n, "coordinate_transformation_mode", xy_names, N_XY, &r->xy) ||
-        !one_of(m, n, "nearest_mode", near_names, N_NEAR, &r->near))
+        !one_of(m, n, "nearest_mode", near_names, N_NEAR, &r->near) ||
+        !one_of(m, n, "keep_aspect_ratio_policy", policy_names, N_POLICIES, &r->policy))
         return false;
     r->antialias = attr_int(n, "antialias", 0) && r->mode != MODE_NEAREST;
     r->exclude_outside = attr_int(n, "exclude_outside", 0) != 0;
@@ -40,36 +40,54 @@ static bool resize_attributes(Module *m, const Node *n, Resize *r) {
     return true;
 }
 
-/* floor(dim * scale). Symbolic dims need a scale that is a short binary fraction. */
-static bool scaled_dim(Module *m, const Node *n, const KExpr *dim, float scale, const KExpr **out) {
-    int64_t extent;
-    if (!(scale > 0) || !(scale <= 0x1p30f)) {
-        diag_error(m->diag, n->loc, "a scale is %g, must be positive and at most 2^30",
-                   (double)scale);
-        return false;
-    }
-    if (k_is_int(dim, &extent)) {
-        float product = (float)extent * scale;
-        if (product < 0x1p62f) {
-            *out = k_int(m->k, (int64_t)product);
-            return true;
-        }
-        diag_error(m->diag, n->loc, "a dim of %lld times %g is too large", (long long)extent,
-                   (double)scale);
-        return false;
-    }
-    int64_t denominator = 1;
-    while (denominator < 1 << 16 && scale != floorf(scale)) {
-        scale *= 2;
+/* floor(dim * scale); a symbolic dim times a short binary fraction stays integer arithmetic. */
+static const KExpr *scaled_dim(KCtx *k, const KExpr *dim, const KExpr *scale) {
+    int64_t extent, denominator = 1;
+    double factor = scale->op == KO_const_f ? scale->u.f : 0.5 / (1 << 16);
+    while (denominator < 1 << 16 && factor != floor(factor)) {
+        factor *= 2;
         denominator *= 2;
     }
-    if (scale != floorf(scale)) {
-        diag_unsupported(m->diag, n->loc,
-                         "a symbolic dim scaled by a long fraction; fix the dim with --dim");
+    if (factor == floor(factor) && !k_is_int(dim, &extent))
+        return k_fdiv(k, k_mul(k, dim, k_int(k, (int64_t)factor)), k_int(k, denominator));
+    const KExpr *size = k_cast(k, DT_I64, k_floor(k, k_mul(k, k_cast(k, DT_F32, dim), scale)));
+    return k_max(k, size, k_int(k, 0)); /* so that the range is known */
+}
+
+static bool check_scale(Module *m, const Node *n, const KExpr *scale, const KExpr *dim) {
+    KCtx *k = m->k;
+    int64_t extent;
+    if (scale->op != KO_const_f) {
+        infer_rule(m, n, k_lt(k, k_const_f(k, DT_F32, 0), scale));
+        return true;
+    }
+    double v = scale->u.f;
+    if (!(v > 0) || !(v <= 0x1p30)) {
+        diag_error(m->diag, n->loc, "a scale is %g, must be positive and at most 2^30", v);
         return false;
     }
-    *out = k_fdiv(m->k, k_mul(m->k, dim, k_int(m->k, (int64_t)scale)), k_int(m->k, denominator));
-    return true;
+    if (!k_is_int(dim, &extent) || (double)extent * v < 0x1p62) return true;
+    diag_error(m->diag, n->loc, "a dim of %lld times %g is too large", (long long)extent, v);
+    return false;
+}
+
+/* One factor for all listed axes, so that the result is not larger (or not smaller) than asked for.
+ */
+static void keep_aspect(KCtx *k, Shape in, Resize *r, const int *axes, int count) {
+    const KExpr *factor = NULL;
+    for (int i = 0; i < count; i++) {
+        const KExpr *ratio = r->axis[axes[i]].scale;
+        factor = !factor                          ? ratio
+                 : r->policy == POLICY_NOT_LARGER ? k_min(k, factor, ratio)
+                                                  : k_max(k, factor, ratio);
+    }
+    for (int i = 0; i < count; i++) {
+        ResizeAxis *a = &r->axis[axes[i]];
+        a->scale = factor;
+        a->length = k_mul(k, factor, k_cast(k, DT_F32, in.dims[axes[i]]));
+        const KExpr *size = k_floor(k, k_add(k, a->length, k_const_f(k, DT_F32, 0.5)));
+        a->size = k_max(k, k_cast(k, DT_I64, size), k_int(k, 0));
+    }
 }
 
 /* Input i is a float vector of this length. */
@@ -82,10 +100,8 @@ static bool is_vector(Module *m, const Node *n, int i, int count) {
     return false;
 }
 
-/* Element `at` of input i as an f32; NULL when it is known only while running. */
 static const KExpr *element(Module *m, const Node *n, int i, int at) {
-    if (!value_is_const(n->in[i])) return NULL;
-    return k_const_f(m->k, DT_F32, value_const_float(n->in[i], at));
+    return k_cast(m->k, DT_F32, value_read_number(m, n->in[i], at));
 }
 
 static bool is_given(const Node *n, int i) {
@@ -110,43 +126,21 @@ static bool sized_axes(Module *m, const Node *n, Resize *r, const int *axes, int
         }
         ResizeAxis *a = &r->axis[axes[i]];
         a->size = sizes[i];
-        a->scale = is_given(n, 2)
-                       ? element(m, n, 2, i)
-                       : k_div(m->k, k_cast(m->k, DT_F32, sizes[i]), k_cast(m->k, DT_F32, dim));
+        a->scale = k_div(m->k, k_cast(m->k, DT_F32, sizes[i]), k_cast(m->k, DT_F32, dim));
     }
-    return true;
-}
-
-/* Scales that are read while running. */
-static bool read_scales(Module *m, const Node *n, Resize *r, const int *axes, int count) {
-    KCtx *k = m->k;
-    int64_t length;
-    if (!infer_dtype(m, n, 2, CLASS_FLOAT)) return false;
-    if (!shape_count_int(n->in[2]->shape, &length) || length != count) {
-        diag_error(m->diag, n->loc, "input 2 (scales) must have %d elements", count);
-        return false;
-    }
-    for (int i = 0; i < count; i++) {
-        ResizeAxis *a = &r->axis[axes[i]];
-        const KExpr *dim = k_cast(k, DT_F32, n->in[0]->shape.dims[axes[i]]);
-        a->scale = k_cast(k, DT_F32, value_read_number(m, n->in[2], i));
-        infer_rule(m, n, k_lt(k, k_const_f(k, DT_F32, 0), a->scale));
-        a->size = k_cast(k, DT_I64, k_floor(k, k_mul(k, dim, a->scale)));
-    }
+    if (r->policy != POLICY_STRETCH) keep_aspect(m->k, n->in[0]->shape, r, axes, count);
     return true;
 }
 
 static bool scaled_axes(Module *m, const Node *n, Resize *r, const int *axes, int count) {
-    if (!value_is_const(n->in[2])) return read_scales(m, n, r, axes, count);
+    if (!is_vector(m, n, 2, count)) return false;
     for (int i = 0; i < count; i++) {
         ResizeAxis *a = &r->axis[axes[i]];
+        const KExpr *dim = n->in[0]->shape.dims[axes[i]];
         a->scale = element(m, n, 2, i);
-        if (!a->scale) {
-            diag_unsupported(m->diag, n->loc, "input 2 (scales) must be a constant without sizes");
-            return false;
-        }
-        float scale = (float)a->scale->u.f;
-        if (!scaled_dim(m, n, n->in[0]->shape.dims[axes[i]], scale, &a->size)) return false;
+        if (!check_scale(m, n, a->scale, dim)) return false;
+        a->size = scaled_dim(m->k, dim, a->scale);
+        a->length = k_mul(m->k, k_cast(m->k, DT_F32, dim), a->scale);
     }
     return true;
 }
@@ -167,18 +161,16 @@ static bool resize_axes(Module *m, const Node *n, int *axes, int *count) {
     return true;
 }
 
-/* What is known of one listed axis besides its size and scale; false after a message. */
-static bool finish_axis(Module *m, const Node *n, const Resize *r, ResizeAxis *a,
+/* The region and whether anything changes at all along the i-th of the listed axes. */
+static bool finish_axis(Module *m, const Node *n, const Resize *r, ResizeAxis *a, int i, int count,
                         const KExpr *dim) {
-    if (r->xy == XY_CROP) {
-        a->roi_start = element(m, n, 1, a->at);
-        a->roi_end = element(m, n, 1, a->n + a->at);
+    bool is_whole = r->xy != XY_CROP;
+    if (!is_whole) {
+        a->roi_start = element(m, n, 1, i);
+        a->roi_end = element(m, n, 1, count + i);
+        is_whole = k_is_value(a->roi_start, 0.0) && k_is_value(a->roi_end, 1.0);
     }
-    bool is_whole = r->xy != XY_CROP ||
-                    (a->roi_start && k_is_value(a->roi_start, 0.0) && k_is_value(a->roi_end, 1.0));
-    bool is_one = !is_given(n, 2) || (a->scale && k_is_value(a->scale, 1.0));
-    a->is_kept = is_whole && a->size == dim && is_one;
-    if (a->scale && is_given(n, 2)) a->length = k_mul(m->k, k_cast(m->k, DT_F32, dim), a->scale);
+    a->is_kept = is_whole && a->size == dim && (!a->length || k_is_value(a->scale, 1.0));
     if (a->is_kept || !k_is_value(dim, 0) || k_is_value(a->size, 0)) return true;
     diag_error(m->diag, n->loc, "an axis is empty: there is nothing to sample");
     return false;
@@ -193,7 +185,7 @@ bool resize_plan(Module *m, const Node *n, Resize *r) {
     if (!resize_attributes(m, n, r) || !resize_axes(m, n, axes, &count)) return false;
     for (int i = 0; i < in.rank; i++)
         r->axis[i] = (ResizeAxis){.is_kept = true, .size = in.dims[i]};
-    if (!is_given(n, 2) && !is_given(n, 3)) {
+    if (is_given(n, 2) == is_given(n, 3)) {
         diag_error(m->diag, n->loc, "exactly one of scales and sizes must be given");
         return false;
     }
@@ -201,15 +193,12 @@ bool resize_plan(Module *m, const Node *n, Resize *r) {
         diag_error(m->diag, n->loc, "tf_crop_and_resize needs the input roi");
         return false;
     }
-    if (is_given(n, 2) && !is_vector(m, n, 2, count)) return false;
     if (r->xy == XY_CROP && !is_vector(m, n, 1, 2 * count)) return false;
     if (!(is_given(n, 3) ? sized_axes(m, n, r, axes, count) : scaled_axes(m, n, r, axes, count)))
         return false;
     for (int i = 0; i < count; i++) {
         ResizeAxis *a = &r->axis[axes[i]];
-        a->at = i;
-        a->n = count;
-        if (!finish_axis(m, n, r, a, in.dims[axes[i]])) return false;
+        if (!finish_axis(m, n, r, a, i, count, in.dims[axes[i]])) return false;
         bool is_single = a->is_kept || r->mode == MODE_NEAREST;
         if (taps <= MAX_TAPS) taps *= is_single ? 1 : r->mode == MODE_LINEAR ? 2 : 4;
     }
@@ -217,18 +206,11 @@ bool resize_plan(Module *m, const Node *n, Resize *r) {
     return true;
 }
 
-/* Scales that turned out to be constants need no sizes. */
-static void drop_sizes(Node *n) {
-    if (!attr_int(n, "sizes_follow", 0) || !has_in(n, 3) || !value_is_const(n->in[2])) return;
-    node_set_input(n, 3, NULL);
-    node_drop_attr(n, "sizes_follow");
-}
-
 bool resize_infer(Module *m, Node *n) {
     Resize r;
-    drop_sizes(n);
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR) || !resize_plan(m, n, &r)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !resize_plan(m, n, &r)) return false;
     if (r.mode != MODE_NEAREST && !infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
+    if (r.xy == XY_CROP && !infer_dtype(m, n, 0, CLASS_SCALAR)) return false;
     Shape out = shape_make(m->arena, n->in[0]->shape.rank);
     for (int i = 0; i < out.rank; i++) out.dims[i] = r.axis[i].size;
     return infer_set(m, n, 0, n->in[0]->dtype, out);

@@ -25,23 +25,24 @@ typedef enum {
     N_NEAR
 } Near;
 
+typedef enum { POLICY_STRETCH, POLICY_NOT_LARGER, POLICY_NOT_SMALLER, N_POLICIES } Policy;
+
+/* All but is_kept and size in f32; what is read while running are expressions over symbols. */
 typedef struct ResizeAxis {
-    bool is_kept;              /* the axis is copied as it is */
-    const KExpr *size, *scale; /* output extent; f32 factor, NULL: element `at` of scales */
-    const KExpr *length;       /* f32: the extent before it was cut to a whole one, or NULL */
-    const KExpr *roi_start, *roi_end; /* f32, XY_CROP; NULL: elements of roi */
-    int at, n;                        /* the axis's place among the listed ones, and their number */
+    bool is_kept;                     /* the axis is copied as it is */
+    const KExpr *size, *scale;        /* output extent, factor */
+    const KExpr *length;              /* the extent before it was cut to a whole one; NULL: size */
+    const KExpr *roi_start, *roi_end; /* XY_CROP */
 } ResizeAxis;
 
 typedef struct Resize {
-    int mode, xy, near;
+    int mode, xy, near, policy;
     bool exclude_outside, antialias, separate; /* separate: axis after axis */
     float cubic_a, extrapolation;
     ResizeAxis axis[MAX_RANK];
 } Resize;
 
-/* Reads and checks the node; false after a message. The input's dims and the sizes may be
- * expressions, scales and roi may be known only while running. */
+/* Reads and checks the node; false after a message. */
 bool resize_plan(Module *m, const Node *n, Resize *r);
 
 #endif

@@ -335,20 +335,6 @@ static KTensor *resize_axis(Def *d, const Resize *r, KTensor *x, int axis, DType
 
 /* ---- lower ----------------------------------------------------------------------------------- */
 
-/* Scales and regions that are known only while running are read here. */
-static void read_elements(Def *d, Resize *r, ResizeAxis *a, const KExpr *dim) {
-    KCtx *k = d->k;
-    const KExpr *at = k_int(k, a->at), *end = k_int(k, a->n + a->at);
-    if (!a->scale) {
-        a->scale = k_cast(k, DT_F32, def_at(d, def_in(d, 2), &at, 1));
-        a->length = k_mul(k, k_cast(k, DT_F32, dim), a->scale);
-    }
-    if (r->xy == XY_CROP && !a->roi_start) {
-        a->roi_start = k_cast(k, DT_F32, def_at(d, def_in(d, 1), &at, 1));
-        a->roi_end = k_cast(k, DT_F32, def_at(d, def_in(d, 1), &end, 1));
-    }
-}
-
 void resize_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     Resize r;
@@ -359,7 +345,6 @@ void resize_lower(Def *d, const Node *n) {
     DType as = r.mode == MODE_NEAREST ? x->dtype : x->dtype == DT_F64 ? DT_F64 : DT_F32;
     for (int i = 0; i < x->rank; i++) {
         if (r.axis[i].is_kept) continue;
-        read_elements(d, &r, &r.axis[i], x->dims[i]);
         if (r.separate) source = resize_axis(d, &r, source, i, as);
     }
     Stage *s = def_begin(d, FORM_MAP, out);

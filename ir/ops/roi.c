@@ -1,9 +1,9 @@
 /* RoiAlign and MaxRoiPool: pooling inside regions of an image that are found while running.
  *
- *   RoiAlign    a region is cut into output_height x output_width bins, a bin sampled at grid x grid
- *               places with bilinear weights; the mean of the samples, or the largest weighted corner
- *               of any of them (what ONNX and onnxruntime mean by max)
- *   MaxRoiPool  the maximum of the pixels of a bin; corners of regions are rounded to pixels
+ *   RoiAlign    a region is cut into output_height x output_width bins, a bin sampled at grid x
+ * grid places with bilinear weights; the mean of the samples, or the largest weighted corner of any
+ * of them (what ONNX and onnxruntime mean by max) MaxRoiPool  the maximum of the pixels of a bin;
+ * corners of regions are rounded to pixels
  *
  * With a fixed sampling_ratio RoiAlign is a reduce over the bin's places. Otherwise the number of
  * places follows from the region's size, so that it is a program, as MaxRoiPool is. A batch index
@@ -63,7 +63,8 @@ static Region read_region(Def *d, const Node *n, const KExpr *roi) {
     KTensor *rois = def_in(d, 1), *out = def_out(d, 0);
     Region r = {.d = d, .x = def_in(d, 0)};
     r.t = compute_dtype(r.x->dtype);
-    bool half = !strcmp(attr_string(n, "coordinate_transformation_mode", "half_pixel"), "half_pixel");
+    bool half =
+        !strcmp(attr_string(n, "coordinate_transformation_mode", "half_pixel"), "half_pixel");
     const KExpr *scale = k_const(k, r.t, attr_float(n, "spatial_scale", 1)),
                 *shift = k_const(k, r.t, half ? 0.5 : 0), *one = k_const(k, r.t, 1);
     int64_t ratio = attr_int(n, "sampling_ratio", 0);
@@ -92,7 +93,8 @@ typedef struct Around {
 
 static Around around(const Region *r, int axis, const KExpr *bin, const KExpr *place) {
     KCtx *k = r->d->k;
-    const KExpr *one = k_const(k, r->t, 1), *half = k_const(k, r->t, 0.5), *zero = k_const(k, r->t, 0);
+    const KExpr *one = k_const(k, r->t, 1), *half = k_const(k, r->t, 0.5),
+                *zero = k_const(k, r->t, 0);
     const KExpr *dim = r->x->dims[2 + axis], *last = k_sub(k, dim, k_int(k, 1));
     const KExpr *length = k_cast(k, r->t, dim);
     const KExpr *at = k_add(k, r->start[axis], k_mul(k, k_cast(k, r->t, bin), r->bin[axis]));
@@ -234,7 +236,8 @@ void max_roi_pool_lower(Def *d, const Node *n) {
     for (int a = 0; a < 2; a++) {
         const KExpr *end;
         place[1] = k_int(k, 2 - a);
-        start[a] = kb_let(b, "start", to_pixel(k, k_mul(k, def_at_as(d, t, rois, place, 2), scale)));
+        start[a] =
+            kb_let(b, "start", to_pixel(k, k_mul(k, def_at_as(d, t, rois, place, 2), scale)));
         place[1] = k_int(k, 4 - a);
         end = kb_let(b, "end", to_pixel(k, k_mul(k, def_at_as(d, t, rois, place, 2), scale)));
         const KExpr *size = k_max(k, k_add(k, k_sub(k, end, start[a]), one), one);

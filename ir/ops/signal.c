@@ -1,8 +1,8 @@
 /* Tables of signal processing: HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix.
  *
- *   windows   w[i] = a0 - a1 cos(2 pi i / n) + a2 cos(4 pi i / n), n the size, or one less where the
- *             window is symmetric (periodic = 0)
- *   mel       [spectrogram bin, mel bin]: triangles over bins, equally spaced in mel
+ *   windows   w[i] = a0 - a1 cos(2 pi i / n) + a2 cos(4 pi i / n), n the size, or one less where
+ * the window is symmetric (periodic = 0) mel       [spectrogram bin, mel bin]: triangles over bins,
+ * equally spaced in mel
  *
  * All are maps in f64, rounded once to the output's type: mostly the sizes are constants, and then
  * the result is one as well. */
@@ -29,6 +29,7 @@ static bool read_size(Module *m, const Node *n, int i, const char *what, const K
     int64_t value;
     if (!infer_expr(m, n, i, size)) return false;
     if (!k_is_int(*size, &value)) {
+        infer_rule(m, n, k_le(m->k, k_int(m->k, 0), *size));
         if ((*size)->lo < 0) *size = k_max(m->k, *size, k_int(m->k, 0));
         return true;
     }
@@ -115,8 +116,7 @@ void mel_weight_matrix_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_MAP, out);
     const KExpr *bin = k_cast(k, DT_F64, def_axis(d, s, 0));
     for (int i = 0; i < 3; i++)
-        point[i] = mel_bin(
-            d, k_add(k, k_cast(k, DT_F64, def_axis(d, s, 1)), f64(k, i)), low, step);
+        point[i] = mel_bin(d, k_add(k, k_cast(k, DT_F64, def_axis(d, s, 1)), f64(k, i)), low, step);
     const KExpr *rise = k_sub(k, point[1], point[0]), *fall = k_sub(k, point[2], point[1]);
     const KExpr *rises = k_and(k, k_le(k, point[0], bin), k_le(k, bin, point[1]));
     const KExpr *falls = k_and(k, k_le(k, point[1], bin), k_lt(k, bin, point[2]));

@@ -1,7 +1,7 @@
 /* Col2Im and MaxUnpool: the way back from windows and pools to the image.
  *
- *   Col2Im     out[n, c, p..] = sum of the columns' elements that lie at p: over the kernel positions
- *              q with (p + pad - q * dilation) divisible by the stride, a reduce with predicated reads
+ *   Col2Im     out[n, c, p..] = sum of the columns' elements that lie at p: over the kernel
+ * positions q with (p + pad - q * dilation) divisible by the stride, a reduce with predicated reads
  *   MaxUnpool  zeros, and x[i] where indices[i] says: a program */
 #include "ir/ops/check.h"
 #include "ir/ops/window.h"
@@ -52,9 +52,11 @@ static bool read_columns(Module *m, const Node *n, Columns *c) {
     return true;
 }
 
-static bool are_sizes(Module *m, const Node *n, const KExpr *const *e, int count, const char *what) {
+static bool are_sizes(Module *m, const Node *n, const KExpr *const *e, int count,
+                      const char *what) {
     int64_t v;
     for (int i = 0; i < count; i++) {
+        infer_rule(m, n, k_le(m->k, k_int(m->k, 1), e[i]));
         if (!k_is_int(e[i], &v) || (v >= 1 && v <= INT32_MAX)) continue;
         diag_error(m->diag, n->loc, "%s[%d] is %lld, must be 1 to %d", what, i, (long long)v,
                    INT32_MAX);
@@ -83,6 +85,7 @@ bool col2im_infer(Module *m, Node *n) {
                    (long long)have, (long long)each);
         return false;
     }
+    infer_rule(m, n, k_eq(k, k_fmod(k, rows, kernel), k_int(k, 0)));
     if (!check_dim(m, n, 0, 2, columns, "blocks in the image")) return false;
     out.dims[0] = n->in[0]->shape.dims[0];
     out.dims[1] = k_fdiv(k, rows, kernel);
@@ -144,7 +147,8 @@ bool max_unpool_infer(Module *m, Node *n) {
     if (has_in(n, 2)) {
         if (!infer_exprs(m, n, 2, MAX_RANK, &wanted, &count)) return false;
         if (count != x.rank) {
-            diag_error(m->diag, n->loc, "output_shape has %d elements, must have %d", count, x.rank);
+            diag_error(m->diag, n->loc, "output_shape has %d elements, must have %d", count,
+                       x.rank);
             return false;
         }
         for (int i = 0; i < x.rank; i++) out.dims[i] = wanted[i];

@@ -1,5 +1,6 @@
 """The debug flags of the command line: what they print, and that they find what they are for."""
 import os
+import subprocess
 
 from harness import Case, check
 
@@ -37,6 +38,20 @@ def bug_report(ctx):
     check(text.startswith("# after assign_layouts") and "contract" in text, text[:200])
 
 
+def standard_output(ctx):
+    """-o - adds to a file that standard output goes to, like any other program."""
+    path = os.path.join(ctx.new_dir(), "out")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("first\n")
+        f.flush()
+        subprocess.run([ctx.smelt_path, "--emit=graph", "-o", "-", digits(ctx)], stdout=f, check=True, timeout=60)
+        f.write("last\n")
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    check(text.startswith("first\ngraph ") and "}\nlast\n" in text, text[:200])
+
+
 def cases(ctx):
-    return [Case("check_passes", lambda: check_passes(ctx), "cpu"), Case("max_rewrites", lambda: max_rewrites(ctx), "cpu"),
+    return [Case("standard_output", lambda: standard_output(ctx)),
+            Case("check_passes", lambda: check_passes(ctx), "cpu"), Case("max_rewrites", lambda: max_rewrites(ctx), "cpu"),
             Case("bug_report", lambda: bug_report(ctx))]

@@ -14,9 +14,10 @@ A string tensor's values are a Python list, such as "str[2]=['a b','']".
     f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
-Words that start with '@' speak to this runner: @out=N (number of outputs), @judge=ref (onnx's reference instead of
-onnxruntime), @domain=D, @ml=N (version of ai.onnx.ml), @tol=T and @abs=T (a wider relative or absolute tolerance, with
-a comment that says why), @opset=N.
+Words that start with '@' speak to this runner: @out=N (number of outputs; @out=1,0,1 names the first and third only),
+@judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py), @domain=D, @ml=N
+(version of ai.onnx.ml), @opset=N, @tol=T and @abs=T (a wider relative or absolute tolerance) and @within=N (integers may
+differ by N), all three with a comment that says why. Files in a folder tests/ops/DOMAIN/ have that domain.
 
 A file opset-N has old forms of many operators, judged by tests/old_forms.py: a case's name begins with its operator, and
 the opset is N. A refused one has its operator as @op=OP.
@@ -36,6 +37,7 @@ import onnx
 import ml_dtypes    # comes with onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import contrib_formulas
 import old_forms
 from harness import Case, Failed, Skip, check
 
@@ -88,8 +90,14 @@ class OpCase:
     options: dict = field(default_factory=dict)
 
     @property
+    def wanted(self):
+        """Of each output, whether it has a name."""
+        text = self.options.get("out", "1")
+        return [bool(int(t)) for t in text.split(",")] if "," in text else [True] * int(text)
+
+    @property
     def n_out(self):
-        return int(self.options.get("out", 1))
+        return sum(self.wanted)
 
 
 def is_float(dtype):
@@ -181,6 +189,9 @@ def read_cases(path):
     for c in cases if op == "opset" else ():
         c.op = c.options.get("op", c.name.split("_")[0])
         c.options.update(opset=part, judge="old")
+    folder = os.path.basename(os.path.dirname(path))
+    for c in cases:
+        c.options.setdefault("domain", "" if folder == "ops" else folder)
     check(len({c.name for c in cases}) == len(cases), f"{path}: two cases have one name")
     return cases
 
@@ -205,8 +216,9 @@ def build_model(cases, widen=False):
             dims = [d if isinstance(d, int) else f"c{i}_{d[0]}" for d in t.dims]
             inputs.append(helper.make_tensor_value_info(names[j], dtype, dims))
             feeds[names[j]] = values
-        outs = [f"c{i}_out{j}" for j in range(c.n_out)]
-        nodes.append(helper.make_node(c.op, names, outs, name=c.name, domain=c.options.get("domain", ""),
+        listed = [f"c{i}_out{j}" if wanted else "" for j, wanted in enumerate(c.wanted)]
+        outs = [o for o in listed if o]
+        nodes.append(helper.make_node(c.op, names, listed, name=c.name, domain=c.options.get("domain", ""),
                                       **c.attributes))
         outputs += [onnx.ValueInfoProto(name=o) for o in outs]
         out_names.append(outs)
@@ -215,6 +227,8 @@ def build_model(cases, widen=False):
     ml = max(int(c.options.get("ml", 4)) for c in cases)
     imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml),
                helper.make_opsetid("ai.onnx.preview", 1)]
+    others = {c.options["domain"] for c in cases} - {"", "ai.onnx.ml", "ai.onnx.preview"}
+    imports += [helper.make_opsetid(domain, 1) for domain in sorted(others)]
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports), feeds, out_names
 
 
@@ -244,6 +258,9 @@ def judged(c):
     ways = [lambda: run_onnxruntime(c, False), lambda: run_onnxruntime(c, True), lambda: run_reference(c)]
     if c.options.get("judge") == "ref":
         ways = ways[2:]
+    if c.options.get("judge") == "formula":
+        ways = [lambda: contrib_formulas.answer(c.op, [t and t.values for t in c.inputs], c.attributes,
+                                                c.n_out)]
     problems = []
     for way in ways:
         try:
@@ -271,6 +288,8 @@ def difference(c, got, want):
     if any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
         g, w = got.astype(np.float64), want.astype(np.float64)
         wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)))
+    elif got.dtype not in TOLERANCE and "within" in c.options:
+        wrong = np.abs(got.astype(np.int64) - want.astype(np.int64)) > int(c.options["within"])
     elif got.dtype not in TOLERANCE:
         wrong = got != want
     else:
@@ -355,11 +374,17 @@ def run_refused(ctx, path):
     return f"{n_cases} refused"
 
 
+def case_files(folder):
+    """(path, name), also of those in the folders of other domains."""
+    found = []
+    for at, _, files in os.walk(folder):
+        found += [os.path.join(at, f) for f in files if f.endswith(".case")]
+    return sorted((path, os.path.relpath(path, folder)[:-len(".case")]) for path in found)
+
+
 def cases(ctx):
-    folder = ctx.path("tests", "ops")
     made = []
-    for file in sorted(f for f in os.listdir(folder) if f.endswith(".case")):
-        path, name = os.path.join(folder, file), file[:-len(".case")]
+    for path, name in case_files(ctx.path("tests", "ops")):
         for backend, label in BACKENDS.items():
             made.append(Case(f"{name}.{backend}", lambda p=path, b=backend: run_good(ctx, p, b), label))
         if any(c.kind != "case" for c in read_cases(path)):

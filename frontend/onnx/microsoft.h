@@ -1,0 +1,16 @@
+/* What the importers of com.microsoft's operators share: op_microsoft.c, op_microsoft_quant.c and
+ * op_microsoft_attention.c. */
+#ifndef SMELT_FRONTEND_ONNX_MICROSOFT_H
+#define SMELT_FRONTEND_ONNX_MICROSOFT_H
+
+#include "frontend/onnx/import.h"
+
+/* A value whose channels are its last axis in ONNX's order, channels as axis 1, and back. */
+Value *ms_channels_first(Call *c, Value *v, int rank);
+Value *ms_channels_last(Call *c, Value *v, int rank);
+
+/* The part of Attention behind the projection, for QAttention as well: qkv[B, S, 3 * N * H], then
+ * the mask, past and attention bias inputs or NULL. Sets the call's outputs. */
+bool ms_attend_projected(Call *c, Value *qkv, Value *mask, Value *past, Value *bias);
+
+#endif
