@@ -8,6 +8,7 @@
  * Unique is an element, or with an axis a slice across it, compared element by element; NaNs are
  * equal and come last. */
 #include "ir/ops/check.h"
+#include "ir/ops/text.h"
 
 /* The computed symbol of an output's axis, one for each node however often it is inferred. */
 static const KExpr *found_dim(Module *m, const Value *v, int rank, int axis, const char *name,
@@ -102,7 +103,7 @@ void compress_lower(Def *d, const Node *n) {
 bool unique_infer(Module *m, Node *n) {
     bool has_axis;
     int axis;
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR) || !item_axis(m, n, &has_axis, &axis)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY) || !item_axis(m, n, &has_axis, &axis)) return false;
     Shape x = n->in[0]->shape, list = shape_make(m->arena, 1), all = shape_make(m->arena, 1);
     int rank = has_axis ? x.rank : 1;
     const KExpr *bound = item_count(m->k, x, has_axis, axis), *dim = NULL;
@@ -150,7 +151,10 @@ static const KExpr *compare(const Items *it, const KExpr *a, const KExpr *b_item
         x = k_cast(k, DT_I32, x);
         y = k_cast(k, DT_I32, y);
     }
-    const KExpr *less = k_lt(k, x, y), *greater = k_lt(k, y, x);
+    bool is_text = x->dtype == DT_STR;
+    const KExpr *order = is_text ? text_compare(b, x, y) : NULL;
+    const KExpr *less = is_text ? k_lt(k, order, zero) : k_lt(k, x, y);
+    const KExpr *greater = is_text ? k_lt(k, zero, order) : k_lt(k, y, x);
     if (dtype_is_float(x->dtype)) {
         const KExpr *x_nan = k_ne(k, x, x), *y_nan = k_ne(k, y, y);
         less = k_or(k, less, k_and(k, y_nan, k_not(k, x_nan)));
