@@ -106,13 +106,18 @@ static bool load_static_files(Session *s) {
     return good;
 }
 
-/* Every C function that the block calls is in the process. */
+/* Every C function that the block calls was declared (IR text may name any) and is in the process.
+ */
 static bool check_loaded(Session *s, const KBlock *b) {
     for (const KStmt *st = b->first; st; st = st->next) {
         if (!check_loaded(s, &st->body) || !check_loaded(s, &st->other)) return false;
-        if (st->kind != KS_EXTERN || dlsym(RTLD_DEFAULT, st->text)) continue;
+        if (st->kind != KS_EXTERN) continue;
+        bool declared = op_file_declares(&s->ops, st->text);
+        if (declared && dlsym(RTLD_DEFAULT, st->text)) continue;
         diag_error(s->d, SRC_NOWHERE,
-                   "the C function '%s' is in no file that a 'link' line of --op-file names",
+                   declared
+                       ? "the C function '%s' is in no file that a 'link' line of --op-file names"
+                       : "the C function '%s' is not declared by any --op-file",
                    st->text);
         return false;
     }

@@ -267,3 +267,10 @@ const OpFileOp *op_file_find(const OpFile *f, const char *domain, const char *na
             return f->ops.at[i];
     return NULL;
 }
+
+bool op_file_declares(const OpFile *f, const char *symbol) {
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        for (const OpFileOp *o = f->ops.at[i]; o; o = o->next)
+            if (!strcmp(o->symbol, symbol)) return true;
+    return false;
+}

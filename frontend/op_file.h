@@ -45,5 +45,7 @@ typedef struct OpFile {
 bool op_file_read(Arena *a, OpFile *f, const char *path, Diag *d);
 /* The operator's functions, NULL when the files have none. */
 const OpFileOp *op_file_find(const OpFile *f, const char *domain, const char *name);
+/* Is this C function declared by some line? */
+bool op_file_declares(const OpFile *f, const char *symbol);
 
 #endif

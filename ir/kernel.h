@@ -56,6 +56,7 @@ typedef struct KVar {
     /* KV_SYMBOL only */
     bool computed;      /* found while the model runs (NonZero's count), not given by the caller */
     const KExpr *bound; /* computed: what it is at most, perhaps over other symbols */
+    bool carried; /* computed: dim of what a loop carries, new in each iteration */
     bool checked; /* computed from data: outside of lo .. hi the run ends with BAD_DATA */
     uint32_t
         slot; /* caller's symbols: position in the API; computed ones: slot in the size table */

@@ -36,7 +36,7 @@ struct Def;
 
 typedef struct OpInfo {
     const char *name;   /* ONNX's */
-    const char *domain; /* "", ai.onnx.ml, or smelt for what has no ONNX name */
+    const char *domain; /* "", ai.onnx.ml, com.microsoft, or smelt for what nobody else has */
     int in_lo, in_hi;   /* inputs; in_hi -1: any number */
     int n_out;          /* most outputs; -1: any number */
     uint32_t flags;

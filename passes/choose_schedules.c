@@ -90,6 +90,80 @@ static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *
     return n;
 }
 
+/* ---- weights that are smaller than what they stand for ----
+ *
+ *     rhs = (f32(w[j, k // 32, k // 2 % 16] >> t[k % 2] & 15u8) - 8.0)*scale[j, k // 32]
+ *
+ * Packed, these codes of 4 bits would take 8 times their bytes. Their arithmetic stays in the loop
+ * instead, and each constant that the vector axis j indexes is laid out in blocks of that axis, so
+ * that lanes are neighbours in memory. */
+
+enum { EXPANDED_BYTES = 64 << 10, EXPANSION = 4, MOST_EXPANSION = 16 };
+
+typedef struct Blocked {
+    DefProgram *p;
+    Stage *s;
+    KVar *lane;
+    int block;
+    uint64_t bytes; /* of the constants read */
+    uint64_t codes; /* of those whose elements are bytes: packed codes of 2 bits and more */
+    bool fits;      /* lanes index each constant in one axis at most, and by themselves */
+} Blocked;
+
+/* The axis of e that the lane variable indexes, -1 when it does not. */
+static int lane_axis(Blocked *b, const KExpr *e) {
+    int axis = -1;
+    for (int i = 0; i < e->n_args; i++) {
+        if (!k_uses_var(b->p->m->k, e->arg[i], b->lane)) continue;
+        b->fits &= axis < 0 && i < e->u.tensor->rank && e->arg[i]->op == KO_var;
+        axis = i;
+    }
+    return axis;
+}
+
+static void see_constant(const KExpr *e, void *user) {
+    Blocked *b = user;
+    if (e->op != KO_at) return;
+    b->fits &= e->u.tensor->layout.block <= 1 && e->u.tensor->data;
+    b->bytes += e->u.tensor->data_bytes;
+    if (dtype_bytes(e->u.tensor->dtype) == 1) b->codes += e->u.tensor->data_bytes;
+    lane_axis(b, e);
+}
+
+static KTensor *blocked_copy(const Blocked *b, KTensor *t, int axis) {
+    KCtx *k = b->p->m->k;
+    const KExpr *index[MAX_RANK];
+    KTensor *copy = program_add_tensor(b->p, "packed", t->dtype, t->rank, t->dims);
+    copy->layout.permuted = true;
+    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)i;
+    copy->layout.block_axis = (int8_t)axis;
+    copy->layout.block = (int16_t)b->block;
+    Stage *pack = program_add_stage(b->p, b->s, FORM_MAP, copy, b->s->node);
+    for (int i = 0; i < t->rank; i++) index[i] = k_var(k, pack->axis[i]);
+    pack->body = k_at(k, t, index, t->rank);
+    if (!evaluate_stage(b->p, pack)) BUG("constant operand could not be packed");
+    stage_remove(b->p, pack);
+    return copy;
+}
+
+static const KExpr *read_blocked(KCtx *k, const KExpr *e, void *user) {
+    Blocked *b = user;
+    int axis = e->op == KO_at ? lane_axis(b, e) : -1;
+    if (axis < 0 || e->n_args > e->u.tensor->rank) return e;
+    return k_at(k, blocked_copy(b, e->u.tensor, axis), e->arg, e->n_args);
+}
+
+/* Keeps a constant factor of n_elems elements in its smaller form; false when it has none. */
+static bool keep_small(DefProgram *p, Stage *s, const Schedule *sch, int64_t n_elems) {
+    Blocked b = {p, s, s->axis[sch->vec_axis], sch->lanes * sch->n_vecs, 0, 0, true};
+    uint64_t expanded = (uint64_t)n_elems * (uint64_t)dtype_bytes(s->rhs->dtype);
+    k_visit(p->m->k, s->rhs, see_constant, &b);
+    bool is_large = expanded > EXPANDED_BYTES && expanded > EXPANSION * b.bytes;
+    if (!b.fits || b.block <= 1 || !is_large || expanded > MOST_EXPANSION * b.codes) return false;
+    s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
+    return true;
+}
+
 /* Materialises s->rhs as a tensor in the template's reading order. */
 static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     KCtx *k = p->m->k;
@@ -99,6 +173,11 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     if (n > MAX_RANK) return false;
     bool is_const = reads_only_constants(k, s->rhs); /* and of a size known: packed at compile time */
     for (int i = 0; i < n; i++) is_const &= extent[i]->op == KO_const_i;
+    int64_t n_elems = 1, dim;
+    for (int i = 0; is_const && i < n; i++)
+        if (!k_is_int(extent[i], &dim) || __builtin_mul_overflow(n_elems, dim, &n_elems))
+            n_elems = 0;
+    if (is_const && keep_small(p, s, sch, n_elems)) return true;
     KTensor *packed = program_add_tensor(p, "packed", s->rhs->dtype, n, extent);
     Layout *l = &packed->layout;
     l->permuted = true;

@@ -289,6 +289,15 @@ static void let_joined_dims(Lower *l, const Node *n) {
     }
 }
 
+/* The dims of this iteration. */
+static void let_carried_dims(Lower *l, const DefProgram *sub, int first, int n) {
+    for (int i = first; i < first + n; i++)
+        for (int a = 0; a < sub->inputs.at[i]->rank; a++) {
+            const KExpr *d = sub->inputs.at[i]->dims[a];
+            if (d->op == KO_var && d->u.var->carried) let_symbol(l, d->u.var);
+        }
+}
+
 static void ensure_size_table(Lower *l) {
     if (!l->m->size_table) l->m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
 }
@@ -360,13 +369,59 @@ static const KExpr *slice_elems(Lower *l, const KTensor *t) {
     return tensor_n_elems(l->k, t);
 }
 
+/* Sizes of what a loop carries: stored where `actual` has its dims. */
+static void store_carried_dims(Lower *l, const KTensor *state, const KTensor *actual) {
+    for (int i = 0; i < state->rank; i++) {
+        const KExpr *d = state->dims[i];
+        if (d->op != KO_var || !d->u.var->carried) continue;
+        kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), actual->dims[i]);
+    }
+}
+
+static bool is_carried(const KTensor *t) {
+    for (int i = 0; i < t->rank; i++)
+        if (t->dims[i]->op == KO_var && t->dims[i]->u.var->carried) return true;
+    return false;
+}
+
+/* Behind the loop the results have the dims of the last state. */
+static void store_final_dims(Lower *l, const KTensor *result, const KTensor *state) {
+    for (int i = 0; i < state->rank; i++) {
+        const KExpr *d = state->dims[i];
+        if (d->op != KO_var || !d->u.var->carried) continue;
+        kb_store(&l->entry, l->m->size_table, k_int(l->k, result->dims[i]->u.var->slot),
+                 k_load(l->k, l->m->size_table, k_int(l->k, d->u.var->slot)));
+    }
+}
+
+/* The state takes what the body gave. Where its size changes it gets new memory, behind a copy when
+ * the old one is what is read. */
+static void carry(Lower *l, DefProgram *p, KTensor *state, KTensor *given) {
+    const KExpr *offset;
+    if (!is_carried(state) || !is_on_heap(l, state)) {
+        copy_bytes(l, p, state, given);
+        store_carried_dims(l, state, given);
+        return;
+    }
+    if (tensor_root(l->k, state, &offset) == tensor_root(l->k, given, &offset)) {
+        KTensor *copy = program_add_tensor(p, "carried", given->dtype, given->rank, given->dims);
+        copy->buf->mem = MEM_HEAP;
+        copy->buf->n_elems = tensor_n_elems(l->k, copy);
+        copy->buf->index = l->km->n_heap++;
+        replace(l, p, copy, given);
+        given = copy;
+    }
+    replace(l, p, state, given);
+    store_carried_dims(l, state, given);
+}
+
 /* State j of a loop lives in the region's result when that is used, else in the body input's own
  * memory. */
 static void start_state(Lower *l, DefProgram *p, DefProgram *sub, int input, Value *init,
                         Value *result) {
     KTensor *state = sub->inputs.at[input];
     if (result) state->alias = result->tensor;
-    copy_bytes(l, p, state, program_tensor(p, init));
+    carry(l, p, state, program_tensor(p, init));
 }
 
 /* Between a tensor and a slice of it across `axis`, at index `at`: element by element. */
@@ -416,6 +471,38 @@ static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state,
     }
 }
 
+/* Dims of the stack that only its slices know: those of slice number t must be those of the ones
+ * before. */
+static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice, int axis,
+                            const KExpr *t) {
+    KCtx *k = l->k;
+    const KExpr *differs = k_bool(k, false);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int a = 0; a < slice->rank; a++) {
+            const KExpr *d = whole->dims[a < axis ? a : a + 1];
+            if (d == slice->dims[a] || d->op != KO_var || !d->u.var->computed) continue;
+            const KExpr *slot = k_int(k, d->u.var->slot);
+            if (pass) kb_store(&l->entry, l->m->size_table, slot, slice->dims[a]);
+            else
+                differs = k_or(k, differs, k_ne(k, k_load(k, l->m->size_table, slot), slice->dims[a]));
+        }
+        if (pass || k_is_value(differs, 0)) continue;
+        kb_if(&l->entry, k_and(k, k_lt(k, k_int(k, 0), t), differs));
+        kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
+            k_int(k, BAD_DATA);
+        kb_end(&l->entry);
+    }
+}
+
+/* Before the first slice they are 0. */
+static void clear_slice_dims(Lower *l, const KTensor *whole) {
+    for (int a = 0; a < whole->rank; a++) {
+        const KExpr *d = whole->dims[a];
+        if (d->op == KO_var && d->u.var->computed && !is_bound(d->u.var, l))
+            kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), k_int(l->k, 0));
+    }
+}
+
 /* Slices of the inputs across the outermost axis are read where they lie; across others they are
  * copied. */
 static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
@@ -427,7 +514,10 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     const KExpr *length = scanned->dims[scan_axis(n, "scan_input_axes", 0, scanned)];
     for (int i = 0; i < n_state; i++) start_state(l, p, sub, i, n->in[i], n->out[i]);
     for (int i = n_state; i < n->n_out; i++)
-        if (n->out[i]) reserve(l, n->out[i]->tensor);
+        if (n->out[i]) {
+            clear_slice_dims(l, n->out[i]->tensor);
+            reserve(l, n->out[i]->tensor);
+        }
     const KExpr *t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
     const KExpr *order[2] = {t, k_sub(k, k_sub(k, length, k_int(k, 1)), t)};
     for (int i = 0; i < n_scan; i++) {
@@ -443,12 +533,63 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
         slice->alias_offset = k_mul(k, at, slice_elems(l, slice));
     }
     Scope scope = open_scope(l);
+    let_carried_dims(l, sub, 0, n_state);
     place_slices(l, n, sub, n_state, order, false);
     lower_program(l, sub);
     place_slices(l, n, sub, n_state, order, true);
-    for (int i = 0; i < n_state; i++) copy_bytes(l, p, sub->inputs.at[i], sub->outputs.at[i]);
+    for (int i = n_state; i < n->n_out; i++)
+        if (n->out[i])
+            note_slice_dims(l, n->out[i]->tensor, sub->outputs.at[i],
+                            scan_axis(n, "scan_output_axes", i - n_state, n->out[i]->tensor), t);
+    for (int i = 0; i < n_state; i++) carry(l, p, sub->inputs.at[i], sub->outputs.at[i]);
     close_scope(l, scope);
     kb_end(&l->entry);
+    for (int i = 0; i < n_state; i++)
+        if (n->out[i]) store_final_dims(l, n->out[i]->tensor, sub->inputs.at[i]);
+    let_joined_dims(l, n);
+}
+
+/* One i64 that the entry keeps. */
+static KBuf *entry_counter(Lower *l, DefProgram *p, const char *name, const KExpr *value) {
+    KTensor *t = program_add_tensor(p, name, DT_I64, 0, NULL);
+    t->buf->mem = MEM_ARENA;
+    t->buf->n_elems = k_int(l->k, 1);
+    store_scalar(l, t, value);
+    return t->buf;
+}
+
+/* Before a loop that stacks slices: dims that only they know are 0 so far. A stack on the heap
+ * grows; the counter that is returned holds for how many elements it has room. */
+static KBuf *start_stack(Lower *l, DefProgram *p, KTensor *whole) {
+    KCtx *k = l->k;
+    clear_slice_dims(l, whole);
+    if (!is_on_heap(l, whole)) return NULL;
+    const KExpr *offset;
+    KTensor *root = tensor_root(k, whole, &offset);
+    append_reserve(l, root->buf, k_int(k, 0), NULL);
+    vec_push(l->arena, &l->reserved, root->buf);
+    return entry_counter(l, p, "room", k_int(k, 0));
+}
+
+/* Slice number t is there and goes to its place. */
+static void stack_slice(Lower *l, DefProgram *sub, KTensor *whole, KTensor *slice, KBuf *room,
+                        const KExpr *t) {
+    KCtx *k = l->k;
+    const KExpr *zero = k_int(k, 0), *offset;
+    note_slice_dims(l, whole, slice, 0, t);
+    if (!room) return;
+    KTensor *root = tensor_root(k, whole, &offset), *place;
+    const KExpr *each = slice_elems(l, slice), *had = k_load(k, room, zero);
+    const KExpr *need = k_mul(k, k_add(k, t, k_int(k, 1)), each);
+    kb_if(&l->entry, k_lt(k, had, need));
+    const KExpr *more = kb_let(&l->entry, "room", k_max(k, need, k_mul(k, had, k_int(k, 2))));
+    append_reserve(l, root->buf, more, k_mul(k, t, each));
+    kb_store(&l->entry, room, zero, more);
+    kb_end(&l->entry);
+    place = program_add_tensor(sub, whole->name, slice->dtype, slice->rank, slice->dims);
+    place->alias = root;
+    place->alias_offset = k_mul(k, t, each);
+    copy_bytes(l, sub, place, slice);
 }
 
 static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
@@ -467,23 +608,29 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     if (n->in[0])
         go = k_and(k, go,
                    k_lt(k, trips, k_cast(k, DT_I64, load_scalar(l, program_tensor(p, n->in[0])))));
+    KBuf **room = arena_array(l->arena, KBuf *, n->n_out + 1);
     for (int i = n_carried; i < n->n_out; i++)
-        if (n->out[i]) reserve(l, n->out[i]->tensor);
+        if (n->out[i]) room[i] = start_stack(l, p, n->out[i]->tensor);
     kb_while(&l->entry, go);
     Scope scope = open_scope(l);
+    let_carried_dims(l, sub, 2, n_carried);
     const KExpr *t = kb_let_within(&l->entry, "trip", trips, INT64_MAX);
     store_scalar(l, sub->inputs.at[0], t);
     for (int i = n_carried; i < n->n_out; i++) {
         KTensor *out = sub->outputs.at[1 + i];
-        share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
+        if (!room[i]) share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
     }
     lower_program(l, sub);
+    for (int i = n_carried; i < n->n_out; i++)
+        if (n->out[i]) stack_slice(l, sub, n->out[i]->tensor, sub->outputs.at[1 + i], room[i], t);
     for (int i = 0; i < n_carried; i++)
-        copy_bytes(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
+        carry(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
     close_scope(l, scope);
     store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
     store_scalar(l, count, k_add(k, t, k_int(k, 1)));
     kb_end(&l->entry);
+    for (int i = 0; i < n_carried; i++)
+        if (n->out[i]) store_final_dims(l, n->out[i]->tensor, sub->inputs.at[2 + i]);
     for (int i = n_carried; i < n->n_out; i++) {
         const KExpr *d = n->out[i] ? n->out[i]->tensor->dims[0] : NULL;
         if (d && d->op == KO_var && d->u.var->computed)

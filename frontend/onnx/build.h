@@ -52,9 +52,6 @@ bool build_same(Call *c, OpId op, Value *const *in, int n_in, const char *but);
 
 /* What DynamicQuantizeLinear makes of x: u8 values, scale, zero point (op_quant.c). */
 void build_dynamic_quantize(Call *c, Value *x, Value *result[3]);
-/* The call as QLinearConv of other values than its input 0; `but` as above (op_quant.c). */
-bool import_qlinear_conv_of(Call *c, Value *values, const char *but);
-
 /* The listed inputs are there; else false after a message. For operators whose optional inputs come
  * before required ones; the list ends with -1. */
 bool build_needs(Call *c, const int *inputs);

@@ -147,16 +147,18 @@ bool import_ms_qlinear_global_average_pool(Call *c) {
 /* QLinearConv with channels_last; weights as ONNX has them. */
 bool import_ms_qlinear_conv(Call *c) {
     if (!call_int(c, "channels_last", 0))
-        return import_qlinear_conv_of(c, c->in[0], "channels_last");
+        return build_same(c, OP_QLinearConv, c->in, c->n_in, "channels_last");
     int rank = build_rank(c, c->in[3], "the weights");
     if (rank < 0) return false;
     if (rank < 3) {
         diag_error(c->im->d, c->loc, "the weights have rank %d, but must have at least 3", rank);
         return false;
     }
-    Value *x = ms_channels_first(c, c->in[0], rank);
-    if (!import_qlinear_conv_of(c, x, "channels_last")) return false;
-    return call_result(c, ms_channels_last(c, c->out[0], rank));
+    Value **in = arena_copy(c->im->arena, c->in, sizeof *in * (size_t)c->n_in);
+    in[0] = ms_channels_first(c, in[0], rank);
+    Node *conv = call_node(c, OP_QLinearConv, in, c->n_in, 1);
+    if (!call_copy_attrs(c, conv, "channels_last")) return false;
+    return call_result(c, ms_channels_last(c, conv->out[0], rank));
 }
 
 /* ---- integer matrix products ------------------------------------------------------------ */

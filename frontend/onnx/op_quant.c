@@ -14,13 +14,6 @@ static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero, int64_t a
     return v;
 }
 
-bool import_qlinear_conv_of(Call *c, Value *values, const char *but) {
-    Value *in[9] = {values};
-    for (int i = 1; i < c->n_in; i++) in[i] = c->in[i];
-    Node *conv = call_node(c, OP_QLinearConv, in, c->n_in, 1);
-    return call_copy_attrs(c, conv, but) && call_result(c, conv->out[0]);
-}
-
 static Value *cast_to(Call *c, Value *v, DType t) {
     Node *n = call_node(c, OP_Cast, &v, 1, 1);
     node_set_int(n, "to", dtype_info[t].onnx);

@@ -3,7 +3,8 @@
  *
  *   score[b,h,i,j] = scale * sum over e of q[b,h,i,e] * k[b,h/g,j,e]       g query heads to a key
  * head logit          = cap * tanh(score / cap) + mask, -inf where key j is not allowed for query i
- *   weight         = softmax of logit over j; all 0 where nothing is allowed
+ *   weight         = softmax of logit over j; all 0 where nothing is allowed; its division by the
+ *                    sum of the row's powers is done on y when nobody sees the weights
  *   y[b,h,i,e]     = sum over j of weight[b,h,i,j] * v[b,h/g,j,e]
  *
  * q, k, v and y are [batch, heads, length, size] or [batch, length, heads * size]; the second form
@@ -184,6 +185,7 @@ typedef struct Attention {
     DType rounded, soft; /* the softmax's precision when asked for; what it is computed in */
     DType weight; /* of the weights: rounded to t only behind a precision that was asked for */
     KTensor *keys, *values;
+    KTensor *sum; /* of a row's powers, by which y is divided; NULL: the weights are */
 } Attention;
 
 /* Element (b, h, i, e) of a tensor in either form. */
@@ -340,7 +342,21 @@ static const KExpr *soft_logit(Attention *a, KTensor *logits, const KExpr *const
     return k_cast(a->k, a->soft, a->rounded ? k_cast(a->k, a->rounded, e) : e);
 }
 
-/* Softmax over the keys. A row of -inf only has the peak 0 and the sum 1, so that it ends as 0. */
+/* powers / sum, where somebody sees them: else the result is divided, which is less work. */
+static KTensor *lower_quotients(Attention *a, KTensor *powers) {
+    KCtx *k = a->k;
+    KTensor *weights = score_temp(a, "weights", a->weight);
+    Stage *s = def_begin(a->d, FORM_MAP, weights);
+    const KExpr *e = lower_elem(a->d, s, powers, a->soft);
+    e = k_div(k, e, lower_elem(a->d, s, a->sum, a->soft));
+    def_map(a->d, s, k_cast(k, a->weight, a->rounded ? k_cast(k, a->rounded, e) : e));
+    give_scores(a, SCORES_WEIGHTS, weights);
+    a->sum = NULL;
+    return weights;
+}
+
+/* The weights of the keys, or what they are before a division by a->sum. A row of -inf only has the
+ * peak 0 and the sum 1, so that it ends as 0. */
 static KTensor *lower_weights(Attention *a, KTensor *logits) {
     KCtx *k = a->k;
     Def *d = a->d;
@@ -356,12 +372,10 @@ static KTensor *lower_weights(Attention *a, KTensor *logits) {
     s = row_fold(a, "sum", at);
     def_reduce(d, s, KO_add, a->soft, zero, def_at(d, powers, at, 4));
     def_finish(d, s, k_select(k, k_eq(k, def_acc(d, s), zero), one, def_acc(d, s)));
-    KTensor *sum = s->out, *weights = score_temp(a, "weights", a->weight);
-    s = def_begin(d, FORM_MAP, weights);
-    const KExpr *e = k_div(k, lower_elem(d, s, powers, a->soft), lower_elem(d, s, sum, a->soft));
-    def_map(d, s, k_cast(k, a->weight, a->rounded ? k_cast(k, a->rounded, e) : e));
-    give_scores(a, SCORES_WEIGHTS, weights);
-    return weights;
+    a->sum = s->out;
+    bool given =
+        has_out(a->n, OUT_SCORES) && attr_int(a->n, "qk_matmul_output_mode", 0) == SCORES_WEIGHTS;
+    return a->rounded || given ? lower_quotients(a, powers) : powers;
 }
 
 /* The weighted sums, in [batch, query, head, size] order where the heads are not an axis of y. */
@@ -377,7 +391,10 @@ static void lower_result(Attention *a, KTensor *weights) {
     read[0] = at[0], read[1] = head, read[2] = i, read[3] = j;
     const KExpr *value = shared_element(a, a->values, a->z.v_size, at[0], head, j, at[3]);
     def_contract(a->d, s, acc, def_at_as(a->d, acc, weights, read, 4), k_cast(a->k, acc, value));
-    def_finish(a->d, s, k_cast(a->k, a->t, def_acc(a->d, s)));
+    const KExpr *e = def_acc(a->d, s);
+    read[3] = k_int(a->k, 0);
+    if (a->sum) e = k_div(a->k, e, def_at_as(a->d, acc, a->sum, read, 4));
+    def_finish(a->d, s, k_cast(a->k, a->t, e));
     if (to != y) lower_view(a->d, to, y);
 }
 

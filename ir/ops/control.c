@@ -2,8 +2,8 @@
  *
  * infer types the subgraphs' inputs, infers them, and makes the node's types from their outputs. A
  * dim that is known only while running (the branches of an If disagree, a Loop may stop early)
- * becomes a computed symbol with a bound. Loop-carried values keep their shape from one iteration
- * to the next. lower appends one region stage; what runs when is decided where programs become
+ * becomes a computed symbol with a bound. Dims of loop-carried values that change from one iteration
+ * to the next become symbols that the loop keeps up to date. lower appends one region stage; what runs when is decided where programs become
  * kernels. */
 #include "ir/infer.h"
 #include "ir/ops/check.h"
@@ -26,10 +26,8 @@ static bool check_flag(Module *m, const Node *n, int i, const Value *v, DType t,
 static const KExpr *computed_dim(Module *m, const Node *n, int i, int rank, int axis,
                                  const KExpr *bound) {
     const Value *v = n->out[i];
-    if (v->shape.rank == rank && v->shape.dims[axis]->op == KO_var &&
-        v->shape.dims[axis]->u.var->computed)
-        return v->shape.dims[axis];
-    return k_var(m->k, module_computed_symbol(m, v->name && *v->name ? v->name : "size", bound));
+    const KExpr *old = v->shape.rank == rank ? v->shape.dims[axis] : NULL;
+    return module_computed_dim(m, old, v->name && *v->name ? v->name : "size", bound);
 }
 
 static bool check_tensor(Module *m, const Node *n, const Value *v) {
@@ -105,7 +103,7 @@ static void type_input(Module *m, Value *v, DType t, Shape s) {
     v->content = NULL;
 }
 
-/* Carried value i comes out of the body as it went in. */
+/* Carried value i comes out of the body with the type it went in with. */
 static bool check_carried(Module *m, const Node *n, int i, const Value *before,
                           const Value *after) {
     if (!check_tensor(m, n, after)) return false;
@@ -114,12 +112,72 @@ static bool check_carried(Module *m, const Node *n, int i, const Value *before,
                    dtype_info[before->dtype].name, dtype_info[after->dtype].name);
         return false;
     }
-    if (shape_equal(before->shape, after->shape)) return true;
-    diag_unsupported(
-        m->diag, n->loc,
-        "the shape of carried value %d changes from %s to %s in an iteration; it must stay", i,
-        shape_text(m->scratch, before->shape), shape_text(m->scratch, after->shape));
+    if (before->shape.rank == after->shape.rank) return true;
+    diag_unsupported(m->diag, n->loc,
+                     "the rank of carried value %d changes from %d to %d in an iteration", i,
+                     before->shape.rank, after->shape.rank);
     return false;
+}
+
+static bool is_size(const KExpr *e) {
+    return e->op == KO_var && e->u.var->kind == KV_SYMBOL && e->u.var->computed;
+}
+
+/* Dims of the body's input that come out of the body changed become sizes of their own, which the
+ * loop keeps up to date; true when there were some. */
+static bool widen_carried(Module *m, Value *state, const Value *after, const Shape *old) {
+    bool changed = false;
+    for (int a = 0; a < state->shape.rank; a++) {
+        const KExpr *dim = state->shape.dims[a];
+        bool own = is_size(dim) && dim->u.var->carried;
+        if (own || dim == after->shape.dims[a]) continue;
+        const KExpr *had = old->rank == state->shape.rank ? old->dims[a] : NULL;
+        if (!had || !is_size(had) || !had->u.var->carried) {
+            KVar *v = module_computed_symbol(m, "carried", k_int(m->k, INT64_MAX));
+            v->carried = true;
+            had = k_var(m->k, v);
+        }
+        state->shape.dims[a] = had;
+        changed = true;
+    }
+    return changed;
+}
+
+/* Infers the body until the shapes of what it carries (inputs from `first` on, outputs from
+ * `first_out` on) are the same before and behind an iteration. */
+static bool infer_carried(Module *m, const Node *n, Graph *body, int first, int first_out,
+                          int n_carried, const Shape *old) {
+    for (bool again = true; again;) {
+        again = false;
+        if (!infer_graph(m, body)) return false;
+        for (int i = 0; i < n_carried; i++) {
+            Value *state = body->inputs.at[first + i];
+            const Value *after = body->outputs.at[first_out + i];
+            if (!check_carried(m, n, i, state, after)) return false;
+            again |= widen_carried(m, state, after, &old[i]);
+        }
+    }
+    return true;
+}
+
+/* Output i is a carried value: dims that the loop changes are known behind it. */
+static bool set_carried(Module *m, Node *n, int i, const Value *state) {
+    if (!has_out(n, i)) return true;
+    Shape out = shape_copy(m->arena, state->shape);
+    for (int a = 0; a < out.rank; a++)
+        if (is_size(out.dims[a]) && out.dims[a]->u.var->carried)
+            out.dims[a] = computed_dim(m, n, i, out.rank, a, k_int(m->k, INT64_MAX));
+    return infer_set(m, n, i, state->dtype, out);
+}
+
+/* The shape of slices of a result: dims that are found inside of the body are known behind it. */
+static Shape slice_shape(Module *m, const Node *n, int i, const Value *each, int axis, int rank) {
+    Shape out = shape_copy(m->arena, each->shape);
+    for (int a = 0; a < out.rank; a++)
+        if (is_computed(m, out.dims[a]))
+            out.dims[a] = computed_dim(m, n, i, rank, a < axis ? a : a + 1,
+                                       k_upper_bound(m->k, out.dims[a]));
+    return out;
 }
 
 /* The shape with a dim put in at axis. */
@@ -173,42 +231,27 @@ static bool check_loop_arity(Module *m, const Node *n, const Graph *body, int n_
 }
 
 /* The outer dim of the stacked outputs: the trip count, or a symbol bounded by it. */
-static bool trip_dim(Module *m, const Node *n, const Graph *body, int i, int rank,
-                     const KExpr **dim) {
-    const KExpr *limit = has_in(n, 0) ? value_content(m, n->in[0], 0) : NULL;
+static const KExpr *trip_dim(Module *m, const Node *n, const Graph *body, int i, int rank) {
+    const KExpr *limit = k_int(m->k, INT64_MAX);
     int64_t most;
-    if (!limit) {
-        diag_unsupported(
-            m->diag, n->loc,
-            "output %d collects one value for each iteration, and the trip count has no bound "
-            "known at compile time",
-            i);
-        return false;
-    }
-    limit = k_max(m->k, limit, k_int(m->k, 0));
-    if (k_is_int(limit, &most) && most > INT32_MAX) {
-        diag_unsupported(m->diag, n->loc, "output %d collects up to %lld values", i,
-                         (long long)most);
-        return false;
-    }
-    *dim = runs_to_the_end(m, n, body) ? limit : computed_dim(m, n, i, rank, 0, limit);
-    return true;
+    if (has_in(n, 0)) limit = k_max(m->k, value_read(m, n->in[0], 0), k_int(m->k, 0));
+    bool is_far = k_is_int(limit, &most) && most > INT32_MAX; /* a loop that its body ends */
+    if (!is_far && runs_to_the_end(m, n, body)) return limit;
+    return computed_dim(m, n, i, rank, 0, is_far ? k_int(m->k, INT64_MAX) : limit);
 }
 
 static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
     for (int i = 0; i < n_carried; i++) {
-        const Value *before = n->in[i + 2], *after = body->outputs.at[i + 1];
-        if (!check_carried(m, n, i, before, after)) return false;
-        if (i < n->n_out && !infer_same_as(m, n, i, before)) return false;
+        if (i < n->n_out && !set_carried(m, n, i, body->inputs.at[i + 2])) return false;
     }
     for (int i = n_carried; i < n->n_out; i++) {
         const Value *each = body->outputs.at[i + 1];
-        const KExpr *trips;
         if (!n->out[i]) continue;
-        if (!check_stackable(m, n, i, each) ||
-            !trip_dim(m, n, body, i, each->shape.rank + 1, &trips) ||
-            !infer_set(m, n, i, each->dtype, with_dim(m, each->shape, 0, trips)))
-            return false;
+        if (!check_stackable(m, n, i, each)) return false;
+        int rank = each->shape.rank + 1;
+        const KExpr *trips = trip_dim(m, n, body, i, rank);
+        Shape slice = slice_shape(m, n, i, each, 0, rank);
+        if (!infer_set(m, n, i, each->dtype, with_dim(m, slice, 0, trips))) return false;
     }
     return true;
 }
@@ -220,7 +263,7 @@ bool loop_infer(Module *m, Node *n) {
     if ((has_in(n, 0) && !check_flag(m, n, 0, n->in[0], DT_I64, "the trip count, input")) ||
         (has_in(n, 1) && !check_flag(m, n, 1, n->in[1], DT_BOOL, "the condition, input")))
         return false;
-    Shape scalar = shape_make(m->arena, 0);
+    Shape scalar = shape_make(m->arena, 0), *old = arena_array(m->scratch, Shape, n_carried + 1);
     type_input(m, body->inputs.at[0], DT_I64, scalar);
     type_input(m, body->inputs.at[1], DT_BOOL, scalar);
     for (int i = 0; i < n_carried; i++) {
@@ -230,9 +273,10 @@ bool loop_infer(Module *m, Node *n) {
             return false;
         }
         if (!check_tensor(m, n, v)) return false;
+        old[i] = body->inputs.at[i + 2]->shape;
         type_input(m, body->inputs.at[i + 2], v->dtype, v->shape);
     }
-    return infer_graph(m, body) &&
+    return infer_carried(m, n, body, 2, 1, n_carried, old) &&
            check_flag(m, n, 0, body->outputs.at[0], DT_BOOL, "the condition, output of the body") &&
            loop_outputs(m, n, body, n_carried);
 }
@@ -264,7 +308,7 @@ static bool check_direction(Module *m, const Node *n, const char *name, int coun
 
 /* Types the body's inputs; *length is the number of iterations. */
 static bool scan_inputs(Module *m, const Node *n, const Graph *body, int n_states,
-                        const KExpr **length) {
+                        const KExpr **length, Shape *old) {
     int n_scanned = n->n_in - n_states;
     for (int i = 0; i < n->n_in; i++) {
         const Value *v = n->in[i];
@@ -275,6 +319,7 @@ static bool scan_inputs(Module *m, const Node *n, const Graph *body, int n_state
             return false;
         }
         if (i < n_states) {
+            old[i] = body->inputs.at[i]->shape;
             type_input(m, body->inputs.at[i], v->dtype, v->shape);
             continue;
         }
@@ -296,15 +341,15 @@ static bool scan_outputs(Module *m, Node *n, const Graph *body, int n_states, co
         int64_t wanted;
         int axis;
         if (i < n_states) {
-            if (!check_carried(m, n, i, n->in[i], v) || !infer_same_as(m, n, i, n->in[i]))
-                return false;
+            if (!set_carried(m, n, i, body->inputs.at[i])) return false;
             continue;
         }
         if (!check_stackable(m, n, i, v) ||
             !list_value(m, n, "scan_output_axes", n_stacked, i - n_states, &wanted) ||
             !check_direction(m, n, "scan_output_directions", n_stacked, i - n_states) ||
             !infer_axis(m, n, wanted, v->shape.rank + 1, &axis) ||
-            !infer_set(m, n, i, v->dtype, with_dim(m, v->shape, axis, length)))
+            !infer_set(m, n, i, v->dtype,
+                       with_dim(m, slice_shape(m, n, i, v, axis, v->shape.rank + 1), axis, length)))
             return false;
     }
     return true;
@@ -324,7 +369,9 @@ bool scan_infer(Module *m, Node *n) {
         return false;
     }
     const KExpr *length = NULL;
-    return scan_inputs(m, n, body, n_states, &length) && infer_graph(m, body) &&
+    Shape *old = arena_array(m->scratch, Shape, n->n_in + 1);
+    return scan_inputs(m, n, body, n_states, &length, old) &&
+           infer_carried(m, n, body, 0, 0, n_states, old) &&
            scan_outputs(m, n, body, n_states, length);
 }
 

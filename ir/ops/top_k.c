@@ -7,21 +7,12 @@
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
 
-/* The dim that k elements make: *found is k's symbol when it is known only while running. */
+/* The dim that k elements make; k may be read while running. */
 static bool count_dim(Module *m, Node *n, const KExpr *extent, const KExpr **dim) {
-    const KExpr *count = value_content(m, n->in[1], 0);
+    const KExpr *count = value_read(m, n->in[1], 0);
     int64_t wanted, have;
-    if (!count) {
-        /* A node that is inferred again keeps its symbol. */
-        const Value *old = n->out[0] ? n->out[0] : n->out[1];
-        int axis = shape_axis(attr_int(n, "axis", -1), n->in[0]->shape.rank);
-        if (old->shape.rank == n->in[0]->shape.rank) {
-            *dim = old->shape.dims[axis];
-            if ((*dim)->op == KO_var && (*dim)->u.var->computed) return true;
-        }
-        *dim = k_var(m->k, module_computed_symbol(m, "top_k", extent));
-        return true;
-    }
+    infer_rule(m, n, k_le(m->k, k_int(m->k, 0), count));
+    infer_rule(m, n, k_le(m->k, count, extent));
     if (k_is_int(count, &wanted)) {
         if (wanted < 0) {
             diag_error(m->diag, n->loc, "k is %lld, must be at least 0", (long long)wanted);
@@ -130,14 +121,6 @@ void top_k_lower(Def *d, const Node *n) {
     KTensor *outs[2] = {values ? values : indices, indices};
     Stage *s = def_program(d, outs, values ? 2 : 1);
     KBuild *b = &d->b;
-    bool computed =
-        count->op == KO_var && count->u.var->computed && !value_content(d->m, n->in[1], 0);
-    if (computed) {
-        const KExpr *wanted = k_max(k, lower_scalar(d, def_in(d, 1)), k_int(k, 0));
-        KVar *symbol = count->u.var;
-        count = kb_let(b, "k", k_min(k, wanted, n_elems));
-        def_store_size(d, s, symbol, count);
-    }
     Heap h = {.b = b,
               .items = indices->buf,
               .key = row_key,
@@ -146,7 +129,7 @@ void top_k_lower(Def *d, const Node *n) {
               .largest = attr_int(n, "largest", 1) != 0};
     bool guarded = count->lo < 1; /* rows of no elements have no root */
     if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
-    open_rows(d, &r, guarded || computed ? LOOP_SERIAL : LOOP_PARALLEL, count, &h.base, &h.step);
+    open_rows(d, &r, guarded ? LOOP_SERIAL : LOOP_PARALLEL, count, &h.base, &h.step);
     select_row(&h, n_elems, count);
     if (values) {
         const KExpr *i = kb_for(b, LOOP_SERIAL, "i", count);

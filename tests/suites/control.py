@@ -11,6 +11,7 @@ import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
 from control_models import LOOP_START, MODELS
+from dynamic_models import DYNAMIC
 from harness import Case, check
 from suites.ops import BACKENDS, load_outputs, save_inputs
 
@@ -72,6 +73,12 @@ def good_models():
         yield f"loop_{n}", model([loop_node(loop_body(GO_ON))], [X], ["y", "z"], [("n", n)]), {"x": x}
     yield ("loop_stops", model([loop_node(loop_body(STOP_EARLY))], [X], ["y", "z"],
                                [("n", 9), ("limit", np.float32(20))]), {"x": x})
+    doubles = loop_body(GO_ON, ("Concat", ("a", "a"), {"axis": 0}))
+    for n in (0, 1, 3):
+        yield f"loop_grows_{n}", model([loop_node(doubles)], [X], ["y", "z"], [("n", n)]), {"x": x}
+    for value in (True, False):
+        yield (f"loop_unbounded_{value}", model([loop_node(loop_body(STOP_EARLY), "", "c")], [X, FLAG], ["y", "z"],
+                                                [("limit", np.float32(20))]), {"x": x, "c": np.array(value)})
     for reverse in (0, 1):
         attributes = {"scan_input_axes": [1], "scan_input_directions": [reverse]}
         yield f"scan_{reverse}", model([scan_node(**attributes)], [X, XS], ["y", "z"]), {"x": x, "xs": xs}
@@ -82,15 +89,11 @@ def good_models():
 def refused_models():
     yield "if_ranks", 3, "output 0 has rank 2 in then_branch and 0", model(
         [if_node(branch("Relu", "t"), SUMMED)], [X, FLAG], ["y"])
-    yield "loop_grows", 3, "carried value 0 changes from [2, 3] to [4, 3]", model(
-        [loop_node(loop_body(GO_ON, ("Concat", ("a", "a"), {"axis": 0})))], [X], ["y", "z"], [("n", 3)])
-    yield "loop_unbounded", 3, "trip count has no bound", model(
-        [loop_node(loop_body(STOP_EARLY), "", "c")], [X, FLAG], ["y", "z"], [("limit", np.float32(20))])
     yield "scan_axis", 1, "axis 4 is outside of rank 3", model(
         [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
 
 
-def parsed_models(models=MODELS):
+def parsed_models(models=MODELS + DYNAMIC):
     """(name, model, [feeds of each run]) of models written as in control_models.py."""
     for name, signature, text, runs in models:
         inputs, outputs = signature.split(" => ")
@@ -137,7 +140,7 @@ def run_refused(ctx, m, status, text):
 
 
 def cases(ctx):
-    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models())
+    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models(MODELS + DYNAMIC))
     good = [Case(f"{name}.{backend}", lambda m=m, f=f, b=backend: run_good(ctx, m, f, b), label)
             for name, m, f in models for backend, label in BACKENDS.items()]
     return good + [Case(name, lambda m=m, s=s, t=t: run_refused(ctx, m, s, t)) for name, s, t, m in refused_models()]

@@ -16,8 +16,8 @@ A string tensor's values are a Python list, such as "str[2]=['a b','']".
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs; @out=1,0,1 names the first and third only),
 @judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py), @domain=D, @ml=N
-(version of ai.onnx.ml), @opset=N, @tol=T and @abs=T (a wider relative or absolute tolerance) and @within=N (integers may
-differ by N), all three with a comment that says why. Files in a folder tests/ops/DOMAIN/ have that domain.
+(version of ai.onnx.ml), @opset=N, @tol=T and @abs=T (a wider relative or absolute tolerance) and @within=N (integers
+may differ by N), with a comment that says why. Files in a folder tests/ops/DOMAIN/ have that domain.
 
 A file opset-N has old forms of many operators, judged by tests/old_forms.py: a case's name begins with its operator, and
 the opset is N. A refused one has its operator as @op=OP.
@@ -183,15 +183,15 @@ def parse_line(op, line, number):
 
 def read_cases(path):
     op, _, part = os.path.splitext(os.path.basename(path))[0].partition("-")
+    folder = os.path.basename(os.path.dirname(path))
     with open(path, encoding="utf-8") as f:
         parsed = [parse_line(op, line, i + 1) for i, line in enumerate(f)]
     cases = [c for c in parsed if c]
+    for c in cases:
+        c.options.setdefault("domain", "" if folder == "ops" else folder)
     for c in cases if op == "opset" else ():
         c.op = c.options.get("op", c.name.split("_")[0])
         c.options.update(opset=part, judge="old")
-    folder = os.path.basename(os.path.dirname(path))
-    for c in cases:
-        c.options.setdefault("domain", "" if folder == "ops" else folder)
     check(len({c.name for c in cases}) == len(cases), f"{path}: two cases have one name")
     return cases
 
@@ -285,11 +285,11 @@ def difference(c, got, want):
         if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
             return f"dtype {got.dtype}, expected {want.dtype}"
         want = want.astype(got.dtype)
-    if any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
+    if got.dtype not in TOLERANCE and "within" in c.options:
+        wrong = np.abs(got.astype(np.int64) - want.astype(np.int64)) > int(c.options["within"])
+    elif any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):
         g, w = got.astype(np.float64), want.astype(np.float64)
         wrong = ~((g == w) | (np.isnan(g) & np.isnan(w)))
-    elif got.dtype not in TOLERANCE and "within" in c.options:
-        wrong = np.abs(got.astype(np.int64) - want.astype(np.int64)) > int(c.options["within"])
     elif got.dtype not in TOLERANCE:
         wrong = got != want
     else:
