@@ -498,6 +498,16 @@ const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b) {
 /* ---- the other constructors
  * --------------------------------------------------------------------------- */
 
+/* A constant rounded to a whole number (exact in every float type), NULL for other operations. */
+static const KExpr *fold_rounding(KCtx *k, KOp op, const KExpr *a) {
+    switch ((int)op) {
+    case KO_floor: return k_const_f(k, a->dtype, floor(a->u.f));
+    case KO_ceil: return k_const_f(k, a->dtype, ceil(a->u.f));
+    case KO_trunc: return k_const_f(k, a->dtype, trunc(a->u.f));
+    default: return NULL;
+    }
+}
+
 const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a) {
     if (a->dtype == DT_I64 && op == KO_neg) return kernel_i64_mul(k, a, k_int(k, -1));
     if (op == KO_not && a->op == KO_not) return a->arg[0];
@@ -507,6 +517,8 @@ const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a) {
         if (op == KO_abs) return a->u.i < 0 ? k_unary(k, KO_neg, a) : a;
     }
     if (op == KO_neg && a->op == KO_const_f) return k_const_f(k, a->dtype, -a->u.f);
+    const KExpr *rounded = a->op == KO_const_f ? fold_rounding(k, op, a) : NULL;
+    if (rounded) return rounded;
     if (op == KO_abs && a->dtype == DT_I64 && a->lo >= 0) return a;
     if (op == KO_not && a->dtype == DT_BOOL &&
         dtype_is_int(a->n_args ? a->arg[0]->dtype : DT_NONE)) {
