@@ -3,8 +3,9 @@
  *     \x93NUMPY 1 0 <u16 length> {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n
  * <data>
  *
- * Only arrays of numbers and booleans are read; structured types and pickled objects are refused.
- */
+ * Arrays of numbers, booleans and strings of a fixed width are read (S: bytes, U: code points of 32
+ * bits, both padded with zeros); structured types and pickled objects are refused. Strings are
+ * written as S, which cannot end in a zero byte. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -63,6 +64,56 @@ static bool parse_descr(const char *v, DType *t, bool *swapped) {
     return false;
 }
 
+/* 'S12' or '<U3': bytes of an element; 0 when it is no string type. */
+static size_t string_width(const char *v, bool *is_wide, bool *swapped) {
+    if (!v || (*v != '\'' && *v != '"')) return 0;
+    v++;
+    *swapped = *v == '>';
+    if (*v == '<' || *v == '>' || *v == '|' || *v == '=') v++;
+    if (*v != 'S' && *v != 'U') return 0;
+    *is_wide = *v == 'U';
+    unsigned long long n = strtoull(v + 1, NULL, 10);
+    return n > 1 << 24 ? 0 : (size_t)n * (*is_wide ? 4 : 1);
+}
+
+static uint32_t code_point(const uint8_t *p, bool swapped) {
+    uint32_t c = 0;
+    for (int i = 0; i < 4; i++) c |= (uint32_t)p[swapped ? 3 - i : i] << 8 * i;
+    return c > 0x10ffff ? 0xfffd : c;
+}
+
+/* The element's text without the zeros at its end, in UTF-8. */
+static HostString string_element(Arena *a, const uint8_t *p, size_t width, bool is_wide,
+                                 bool swapped) {
+    size_t unit = is_wide ? 4 : 1, n = width / unit, out = 0;
+    char *text = arena_alloc(a, width + 1);
+    while (n && (is_wide ? code_point(p + 4 * (n - 1), swapped) : p[n - 1]) == 0) n--;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t c = is_wide ? code_point(p + 4 * i, swapped) : p[i];
+        if (!is_wide || c < 0x80) {
+            text[out++] = (char)c;
+            continue;
+        }
+        int length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+        text[out] = (char)((0xf00 >> length & 0xff) | c >> 6 * (length - 1));
+        for (int k = 1; k < length; k++)
+            text[out + (size_t)k] = (char)(0x80 | (c >> 6 * (length - 1 - k) & 0x3f));
+        out += (size_t)length;
+    }
+    return (HostString){text, out};
+}
+
+/* Column-major strings are put in row-major order by from_fortran. */
+static bool parse_strings(Arena *a, const uint8_t *data, size_t n, size_t width, bool is_wide,
+                          bool swapped, HostTensor *t) {
+    uint64_t count = t->n_bytes / sizeof(HostString);
+    if (width && count > n / width) return false;
+    HostString *s = t->data;
+    for (uint64_t i = 0; i < count; i++)
+        s[i] = string_element(a, data + i * width, width, is_wide, swapped);
+    return true;
+}
+
 static bool parse_shape(const char *v, HostTensor *t) {
     if (!v || *v++ != '(') return false;
     for (t->rank = 0;;) {
@@ -113,6 +164,25 @@ bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostT
     bool swapped = false;
     const char *fortran = header_value(header, "'fortran_order'");
     *t = (HostTensor){.name = ""};
+    bool is_wide = false;
+    const char *descr = header_value(header, "'descr'");
+    size_t width = string_width(descr, &is_wide, &swapped);
+    if (width && fortran) {
+        t->dtype = DT_STR;
+        bool good = parse_shape(header_value(header, "'shape'"), t) &&
+                    tensor_size(DT_STR, t->dims, t->rank, &t->n_bytes) &&
+                    t->n_bytes / sizeof(HostString) <= (n - at) / width;
+        if (good) t->data = arena_alloc(a, t->n_bytes + 1);
+        if (good && parse_strings(a, bytes + at, n - at, width, is_wide, swapped, t)) {
+            if (*fortran != 'T' || t->rank < 2) return true;
+            HostString *rows = arena_alloc(a, t->n_bytes + 1);
+            from_fortran(t, t->data, (uint8_t *)rows);
+            t->data = rows;
+            return true;
+        }
+        diag_error(d, where, "does not hold the strings that it announces: %s", header);
+        return false;
+    }
     if (!fortran || !parse_descr(header_value(header, "'descr'"), &t->dtype, &swapped)) {
         diag_error(d, where, "does not hold an array of numbers: %s", header);
         return false;
@@ -139,13 +209,38 @@ bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostT
 /* ---- writing
  * -------------------------------------------------------------------------------------- */
 
+static size_t longest_string(const HostTensor *t) {
+    const HostString *s = t->data;
+    size_t most = 1;
+    for (uint64_t i = 0; i < t->n_bytes / sizeof *s; i++)
+        if (s[i].n_bytes > most) most = s[i].n_bytes;
+    return most;
+}
+
+static void write_strings(Output *o, const HostTensor *t, size_t width) {
+    const HostString *s = t->data;
+    char *padded = xmalloc(width);
+    for (uint64_t i = 0; i < t->n_bytes / sizeof *s; i++) {
+        memset(padded, 0, width);
+        if (s[i].n_bytes) memcpy(padded, s[i].bytes, s[i].n_bytes);
+        output_write(o, padded, width);
+    }
+    free(padded);
+}
+
 void npy_write(Output *o, const HostTensor *t) {
     const char *code = "";
+    char string_code[32];
+    size_t width = t->dtype == DT_STR ? longest_string(t) : 0;
+    if (width) {
+        snprintf(string_code, sizeof string_code, "S%zu", width);
+        code = string_code;
+    }
     for (int i = 0; i < N_CODES; i++)
         if (codes[i].dtype == t->dtype) code = codes[i].code;
     StrBuf text = {0};
     strbuf_printf(&text, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
-                  dtype_bytes(t->dtype) > 1 ? '<' : '|', code);
+                  dtype_bytes(t->dtype) > 1 && !width ? '<' : '|', code);
     for (int i = 0; i < t->rank; i++)
         strbuf_printf(&text, "%" PRId64 "%s", t->dims[i],
                       t->rank == 1      ? ","
@@ -159,6 +254,9 @@ void npy_write(Output *o, const HostTensor *t) {
     head[9] = (uint8_t)(text.n >> 8);
     output_write(o, head, sizeof head);
     output_write(o, text.text, text.n);
-    output_write(o, t->data, t->n_bytes);
+    if (width)
+        write_strings(o, t, width);
+    else
+        output_write(o, t->data, t->n_bytes);
     strbuf_free(&text);
 }

@@ -23,7 +23,8 @@ static void fold_small(Module *m, Node *n) {
 
 /* Does the node make strings whose bytes are on the heap during the run? */
 static bool makes_text(const Node *n) {
-    if (n->op == OP_StringNormalizer && !strcmp(attr_string(n, "case_change_action", "NONE"), "NONE"))
+    if (n->op == OP_StringNormalizer &&
+        !strcmp(attr_string(n, "case_change_action", "NONE"), "NONE"))
         return false; /* words come out as they went in */
     return op_has(n->op, OPF_TEXT);
 }

@@ -270,6 +270,7 @@ KINDS = {
     "quantize": (1, {"quantize": 3, "eltwise": 0.5, "movement": 0.7, "net": 0.5}, ("f32", 4), 15),
     "select": (1, {"select": 3, "eltwise": 1, "movement": 1.5, "reduce": 0.5, "shape": 0.3}, None, 15),
     "large": (0.7, {"eltwise": 2, "movement": 1.5, "reduce": 1.5, "contract": 1.5, "net": 1}, "large", 6),
+    "special": (1, {"special": 2, "eltwise": 1.5, "movement": 1.5, "reduce": 0.5}, ("f32", 4), 12),
     "control": (1, {"control": 2, "eltwise": 1, "movement": 1, "reduce": 0.5}, None, 10),
 }
 

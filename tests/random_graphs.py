@@ -37,6 +37,8 @@ from graph_kinds import KINDS, grow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
+OPTIONAL = ("fold_constants", "simplify", "fuse_stages", "assign_layouts", "share_memory", "choose_schedules",
+            "group_stages")       # passes that meaning does not need
 REFUSED = re.compile(r"exit 3: .*(is not supported|has no bound|known while compiling|is computed while running|known at compile time|needs a constant size)")
 ROUNDINGS = {"f32": 64, "f64": 512, "f16": 6, "bf16": 3}    # of the largest value, beside what the twins differ by
 
@@ -80,15 +82,20 @@ class Runner:
     def __init__(self, smelt, folder, backends):
         self.smelt, self.folder, self.backends = smelt, folder, backends
 
-    def ways(self, seed, kind):
-        """Options of each run of this graph; the first is what the others are compared with."""
+    def ways(self, seed, graph):
+        """Options of each run of this graph; the first is what the others are compared with, unless they change what is
+        compiled (is_other)."""
         draw = np.random.default_rng(seed + 77)
         cpu = draw.choice(["native", "native", "native", "haswell", "x86-64"])
         ways = [("--backend=interpret",), ("-O0",), ("-O3",)]
-        if draw.random() < 0.2 or kind == "large":
+        if draw.random() < 0.2 or graph.kind == "large":
             ways.append(("-O3", "--threads=2"))
         if draw.random() < 0.1:
             ways.append(("--backend=c",))
+        if draw.random() < 0.25:
+            ways.insert(1, ("--backend=interpret", f"--no-pass={draw.choice(OPTIONAL)}"))
+        if graph.symbols and draw.random() < 0.5:
+            ways.insert(1, ("-O1",) + tuple(f"--dim={n}={sizes[0]}" for n, sizes in graph.symbols.items()))
         if self.backends:
             ways = [w for w in [("--backend=interpret",), ("-O0",), ("-O3",), ("--backend=c",)]
                     if (w[0].partition("=")[2] or "llvm") in self.backends]
@@ -107,6 +114,11 @@ class Runner:
         if done.returncode:
             return None, Failure(f"exit {done.returncode}: {first_message(done.stderr)}", done.stderr.strip(), options=options)
         return load(out, n_outputs), None
+
+
+def is_other(options):
+    """Do they change the order of roundings?"""
+    return any(o.startswith(("--no-pass", "--dim")) for o in options)
 
 
 def judge(value, got, run):
@@ -135,6 +147,8 @@ def try_part(runner, graph, outputs, cut, ways, runs):
     model, inputs = part_model(graph, outputs, cut)
     path = os.path.join(runner.folder, "model.onnx")
     onnx.save(model, path)
+    symbols = {d.dim_param for i in model.graph.input for d in i.type.tensor_type.shape.dim}
+    ways = [tuple(o for o in w if not o.startswith("--dim=") or o.split("=")[1] in symbols) for w in ways]
     for run in runs:
         folder = os.path.join(runner.folder, "in")
         shutil.rmtree(folder, ignore_errors=True)
@@ -152,7 +166,7 @@ def try_part(runner, graph, outputs, cut, ways, runs):
             if wrong:
                 text = "\n".join(f"{v.name}: {text}" for v, text in wrong)
                 return Failure("wrong", text, run, options, tuple(v for v, _ in wrong))
-            if unlike:
+            if unlike and not is_other(options):
                 return Failure("bits", f"{options} gives other bits than {ways[0]} for " + " ".join(v.name for v in unlike),
                                run, options, tuple(unlike))
     return None
@@ -163,7 +177,7 @@ def try_part(runner, graph, outputs, cut, ways, runs):
 def reduce_graph(runner, graph, failure, ways):
     """(outputs, cut, failure) of the smallest part found that fails the same way."""
     runs = [failure.run]
-    keep = [w for w in ways if w == failure.options] or ways
+    keep = [w for w in ways if set(w) >= set(failure.options)] or ways
     if failure.key == "bits":
         keep = [ways[0]] + keep
     ways = keep
@@ -235,7 +249,7 @@ def one_graph(work):
         if not graph.outputs:
             return seed, 0, None
         runner = Runner(a.smelt, folder, a.backend)
-        ways = runner.ways(seed, graph.kind)
+        ways = runner.ways(seed, graph)
         failure = try_part(runner, graph, graph.outputs, (), ways, [RUN_A, RUN_B] if graph.symbols else [RUN_A])
         if not failure:
             return seed, len(graph.nodes), None

@@ -160,7 +160,8 @@ bool import_tfidf(Call *c) {
     int64_t *number = arena_array(c->im->arena, int64_t, n + 1), none = -1;
     for (size_t i = 0; i < n; i++) {
         const char *text = (const char *)pool->strings[i].data;
-        uintptr_t found = (uintptr_t)strmap_get_bytes(known, text ? text : "", pool->strings[i].len);
+        uintptr_t found =
+            (uintptr_t)strmap_get_bytes(known, text ? text : "", pool->strings[i].len);
         if (!found) {
             word[n_words] = pool->strings[i];
             found = ++n_words;

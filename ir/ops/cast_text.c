@@ -109,7 +109,8 @@ static const KExpr *digits_below(const Text *t, const KExpr *e) {
     return kb_let(t->b, "digits", n);
 }
 
-/* ---- numbers to text -------------------------------------------------------------------------- */
+/* ---- numbers to text --------------------------------------------------------------------------
+ */
 
 /* One string on its way into its slot. */
 typedef struct Print {
@@ -327,7 +328,8 @@ static void lower_print(Def *d, KTensor *x, KTensor *out) {
     def_end_program(d, s);
 }
 
-/* ---- text to numbers -------------------------------------------------------------------------- */
+/* ---- text to numbers --------------------------------------------------------------------------
+ */
 
 /* One string that is read. */
 typedef struct Scan {
@@ -502,8 +504,8 @@ static const KExpr *round_limbs(const Text *t, KBuf *sticky, int precision, int 
     const KExpr *up = k_cast(k, DT_I64, k_or(k, k_lt(k, half, rest), tie));
     /* the hidden bit of q adds the last 1 to the exponent */
     const KExpr *top = k_sub(k, k_max(k, exponent, num(t, least)), num(t, least));
-    const KExpr *largest = num(t, 1 - 2 * least), *inf = num(t, (3 - 2 * (int64_t)least)
-                                                                << (precision - 1));
+    const KExpr *largest = num(t, 1 - 2 * least),
+                *inf = num(t, (3 - 2 * (int64_t)least) << (precision - 1));
     const KExpr *base = k_shl(k, k_min(k, top, largest), num(t, precision - 1));
     const KExpr *result = k_add(k, k_add(k, q, up), base);
     result = k_select(k, k_lt(k, largest, top), inf, result);

@@ -13,6 +13,7 @@
 #include "ir/support/map.h"
 
 enum { MAX_NODES = 200000, MAX_STATES = 20000, MAX_TABLE = 4 << 20 };
+static const int64_t MOST_WORK = 400000000; /* steps: seconds, whatever the pattern */
 
 typedef enum { NFA_RANGE, NFA_SPLIT, NFA_ASSERT, NFA_ACCEPT } NfaKind;
 /* Of a byte, or of what is there instead of one. */
@@ -50,7 +51,8 @@ static int split(Builder *b, int x, int y) {
     return add(b, (Nfa){.kind = NFA_SPLIT, .next = x, .other = y});
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------ */
+/* ---- UTF-8 ------------------------------------------------------------------------------------
+ */
 
 static int utf8(int32_t c, uint8_t *to) {
     int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -85,7 +87,8 @@ static int emit_codes(Builder *b, int32_t lo, int32_t hi, int next, int rest) {
     return rest < 0 ? next : split(b, next, rest);
 }
 
-/* ---- the automaton ---------------------------------------------------------------------------- */
+/* ---- the automaton ----------------------------------------------------------------------------
+ */
 
 static int emit(Builder *b, const RegexNode *n, int next);
 
@@ -126,7 +129,8 @@ static int emit(Builder *b, const RegexNode *n, int next) {
     return next;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ */
 
 typedef struct Table {
     Arena *a;
@@ -143,6 +147,7 @@ typedef struct Table {
     int32_t *stack, *found;
     uint8_t first[256]; /* of each class: its first byte */
     int n_classes;
+    int64_t work;
 } Table;
 
 static Side side_of(int byte) {
@@ -171,6 +176,7 @@ static int follow(Table *t, int state, Side after) {
     for (int i = t->state[state].n; i-- > 0;) t->stack[n_stack++] = t->state[state].set[i];
     while (n_stack) {
         int32_t at = t->stack[--n_stack];
+        t->work++;
         if (t->mark[at] == t->now) continue;
         t->mark[at] = t->now;
         const Nfa *n = &t->nfa[at];
@@ -207,8 +213,7 @@ static int state_of(Table *t, int32_t *set, int n, Side before) {
     t->state[t->n_states].set = key;
     t->state[t->n_states].n = kept;
     t->state[t->n_states].before = before;
-    strmap_put_bytes(t->known, (const char *)key, n_bytes,
-                     (void *)(uintptr_t)(t->n_states + 1));
+    strmap_put_bytes(t->known, (const char *)key, n_bytes, (void *)(uintptr_t)(t->n_states + 1));
     return t->n_states++;
 }
 
@@ -247,7 +252,7 @@ static bool fill_table(Table *t, Regex *out, int32_t *set) {
                     set[n++] = f->next;
             }
             int to = state_of(t, set, n, side);
-            if (to < 0) return false;
+            if (to < 0 || t->work > MOST_WORK) return false;
             next[s * t->n_classes + c] = to;
         }
     }

@@ -1,8 +1,8 @@
 /* Regular expressions in RE2's syntax as tables: does the whole of a text match?
  *
- * State 0 is dead, state 1 the start; next[state * n_classes + class_of[byte]] follows a byte, and a
- * text matches when the state behind its last byte accepts. Texts are UTF-8; \b, \w and their kind
- * are ASCII's, as in RE2. */
+ * State 0 is dead, state 1 the start; next[state * n_classes + class_of[byte]] follows a byte, and
+ * a text matches when the state behind its last byte accepts. Texts are UTF-8; \b, \w and their
+ * kind are ASCII's, as in RE2. */
 #ifndef SMELT_IR_OPS_REGEX_H
 #define SMELT_IR_OPS_REGEX_H
 

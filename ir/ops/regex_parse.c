@@ -30,8 +30,7 @@ typedef struct Parser {
 static RegexNode *parse_alternatives(Parser *p);
 
 static void *fail(Parser *p, const char *text, bool unsupported) {
-    if (!p->error->text)
-        *p->error = (RegexError){text, (int)(p->at - p->start), unsupported};
+    if (!p->error->text) *p->error = (RegexError){text, (int)(p->at - p->start), unsupported};
     p->at += strlen(p->at); /* nothing more is read */
     return NULL;
 }
@@ -47,7 +46,8 @@ static bool accept(Parser *p, const char *text) {
     return true;
 }
 
-/* ---- sets ------------------------------------------------------------------------------------- */
+/* ---- sets -------------------------------------------------------------------------------------
+ */
 
 static void set_add(Parser *p, Set *s, int32_t lo, int32_t hi) {
     if (lo > hi) return;
@@ -98,19 +98,19 @@ static bool set_has(const Set *s, int n, int32_t c) {
     return false;
 }
 
+/* Adds what members that have another case become in it. */
+static void add_case(Parser *p, Set *s, int n, const CaseRange *r, int n_ranges) {
+    for (int i = 0; i < n_ranges; i++)
+        for (int32_t c = r[i].first; c <= r[i].last; c += r[i].step)
+            if (set_has(s, n, c)) set_add(p, s, c + r[i].delta, c + r[i].delta);
+}
+
 /* Adds the other case of every member. */
 static void set_fold(Parser *p, Set *s) {
     set_tidy(s);
     int n = s->n;
-    for (int32_t c = 'A'; c < 0x1e944; c++) {
-        if (c == 0x2d2e) c = 0xa640;
-        if (c == 0xabc0) c = 0xff21;
-        if (c == 0xff5b) c = 0x10400;
-        if (!set_has(s, n, c)) continue;
-        int32_t lower = case_to_lower(c), upper = case_to_upper(c);
-        set_add(p, s, lower, lower);
-        set_add(p, s, upper, upper);
-    }
+    add_case(p, s, n, case_lower, n_case_lower);
+    add_case(p, s, n, case_upper, n_case_upper);
     set_tidy(s);
 }
 
@@ -131,7 +131,10 @@ static RegexNode *set_node(Parser *p, Set *s) {
 static RegexNode *literal(Parser *p, int32_t c) {
     Set s = {0};
     set_add(p, &s, c, c);
-    if (p->flags & FLAG_FOLD) set_fold(p, &s);
+    if (p->flags & FLAG_FOLD) {
+        set_add(p, &s, case_to_lower(c), case_to_lower(c));
+        set_add(p, &s, case_to_upper(c), case_to_upper(c));
+    }
     return set_node(p, &s);
 }
 
@@ -143,7 +146,8 @@ static RegexNode *join(Parser *p, RegexKind kind, RegexNode *a, RegexNode *b) {
     return n;
 }
 
-/* ---- characters ------------------------------------------------------------------------------- */
+/* ---- characters -------------------------------------------------------------------------------
+ */
 
 static int32_t next_code(Parser *p) {
     const unsigned char *s = (const unsigned char *)p->at;
@@ -165,9 +169,9 @@ static const struct {
     const char *name;
     const char *ranges; /* pairs of ends */
 } classes[] = {
-    {"alnum", "09AZaz"}, {"alpha", "AZaz"},     {"ascii", NULL},       {"blank", "\t\t  "},
-    {"cntrl", NULL},     {"digit", "09"},       {"graph", "!~"},       {"lower", "az"},
-    {"print", " ~"},     {"punct", "!/:@[`{~"}, {"space", "\t\r  "},   {"upper", "AZ"},
+    {"alnum", "09AZaz"},  {"alpha", "AZaz"},     {"ascii", NULL},     {"blank", "\t\t  "},
+    {"cntrl", NULL},      {"digit", "09"},       {"graph", "!~"},     {"lower", "az"},
+    {"print", " ~"},      {"punct", "!/:@[`{~"}, {"space", "\t\r  "}, {"upper", "AZ"},
     {"word", "09AZaz__"}, {"xdigit", "09AFaf"},
 };
 
@@ -275,7 +279,8 @@ static RegexNode *parse_set(Parser *p) {
     return set_node(p, &s);
 }
 
-/* ---- the tree --------------------------------------------------------------------------------- */
+/* ---- the tree ---------------------------------------------------------------------------------
+ */
 
 static RegexNode *assertion(Parser *p, RegexAssert what) {
     RegexNode *n = node(p, RE_ASSERT);
@@ -331,8 +336,7 @@ static RegexNode *parse_atom(Parser *p) {
     Set s = {0};
     if (accept(p, "(")) return parse_group(p);
     if (accept(p, "[")) return parse_set(p);
-    if (accept(p, "^"))
-        return assertion(p, p->flags & FLAG_LINES ? RE_BEGIN_LINE : RE_BEGIN_TEXT);
+    if (accept(p, "^")) return assertion(p, p->flags & FLAG_LINES ? RE_BEGIN_LINE : RE_BEGIN_TEXT);
     if (accept(p, "$")) return assertion(p, p->flags & FLAG_LINES ? RE_END_LINE : RE_END_TEXT);
     if (accept(p, ".")) {
         if (!(p->flags & FLAG_DOT_NEWLINE)) set_add(p, &s, '\n', '\n');

@@ -5,7 +5,8 @@
  * bytes and makes strings of them:
  *
  *   ends: i64[n + 1] = loops finds bytes { ... }
- *   text: u8[bytes], out: string[n] = loops { ... out[i] = str_of(text[ends[i]], ends[i+1] - ends[i]) }
+ *   text: u8[bytes], out: string[n] = loops { ... out[i] = str_of(text[ends[i]], ends[i+1] -
+ * ends[i]) }
  *
  * StringSplit makes no text, its pieces are parts of the input. Words are changed in case code
  * point by code point with Unicode's simple mappings (case.def); bytes that are not UTF-8 stay. */
@@ -24,7 +25,8 @@ static const KExpr *free_size(Module *m, const char *name) {
     return k_var(m->k, module_computed_symbol(m, name, k_int(m->k, INT64_MAX)));
 }
 
-/* ---- measuring and writing -------------------------------------------------------------------- */
+/* ---- measuring and writing --------------------------------------------------------------------
+ */
 
 typedef struct Writing {
     Def *d;
@@ -81,18 +83,19 @@ static void write_end(Writing *w, const KExpr *at) {
     Def *d = w->d;
     KCtx *k = d->k;
     const KExpr *next = step(k, w->i), *end = def_at(d, w->ends, &next, 1);
-    kb_store(&d->b, w->out->buf, w->i,
-             k_str_of(k, k_load(k, w->text->buf, at), k_sub(k, end, at)));
+    kb_store(&d->b, w->out->buf, w->i, k_str_of(k, k_load(k, w->text->buf, at), k_sub(k, end, at)));
     kb_end(&d->b);
     def_end_program(d, w->stage);
 }
 
-/* ---- StringConcat ----------------------------------------------------------------------------- */
+/* ---- StringConcat -----------------------------------------------------------------------------
+ */
 
 bool string_concat_infer(Module *m, Node *n) {
     Shape s;
     return text_infer_place(m, n) && infer_dtype(m, n, 0, CLASS_STRING) &&
-           infer_dtype(m, n, 1, CLASS_STRING) && infer_broadcast(m, n, &s) && infer_set(m, n, 0, DT_STR, s);
+           infer_dtype(m, n, 1, CLASS_STRING) && infer_broadcast(m, n, &s) &&
+           infer_set(m, n, 0, DT_STR, s);
 }
 
 /* Input i's string that belongs to the open element of `out`. */
@@ -117,7 +120,8 @@ void string_concat_lower(Def *d, const Node *n) {
     write_end(&w, at);
 }
 
-/* ---- CopyText --------------------------------------------------------------------------------- */
+/* ---- CopyText ---------------------------------------------------------------------------------
+ */
 
 /* y = x with all bytes in `text`, which is an output of the model: the strings of y outlive the
  * run's own memory. */
@@ -141,7 +145,8 @@ void copy_text_lower(Def *d, const Node *n) {
     write_end(&w, at);
 }
 
-/* ---- StringSplit ------------------------------------------------------------------------------ */
+/* ---- StringSplit ------------------------------------------------------------------------------
+ */
 
 static int64_t max_splits(const Node *n) {
     int64_t most = attr_int(n, "maxsplit", INT64_MAX);
@@ -214,7 +219,8 @@ static void skip(const Pieces *p, KBuf *at, bool over) {
 
 static Pieces pieces_begin(KBuild *b, const Node *n, const KExpr *s) {
     KCtx *k = b->k;
-    Pieces p = {.b = b, .s = s, .delimiter = attr_string(n, "delimiter", ""), .most = max_splits(n)};
+    Pieces p = {
+        .b = b, .s = s, .delimiter = attr_string(n, "delimiter", ""), .most = max_splits(n)};
     p.n = kb_let(b, "length", k_str_len(k, s));
     p.pos = kb_alloc(b, MEM_REG, DT_I64, "pos", 1);
     p.count = kb_alloc(b, MEM_REG, DT_I64, "count", 1);
@@ -306,7 +312,8 @@ void string_split_lower(Def *d, const Node *n) {
     def_end_program(d, s);
 }
 
-/* ---- StringNormalizer ------------------------------------------------------------------------- */
+/* ---- StringNormalizer -------------------------------------------------------------------------
+ */
 
 typedef enum { CASE_KEEP, CASE_LOWER, CASE_UPPER } CaseAction;
 
@@ -331,8 +338,8 @@ static bool read_action(Module *m, const Node *n, CaseAction *action) {
 /* [C] or [1, C]; all words gone leave one empty word. */
 bool string_normalizer_infer(Module *m, Node *n) {
     CaseAction action;
-    if (!text_infer_place(m, n) || !infer_dtype(m, n, 0, CLASS_STRING) || !infer_rank(m, n, 0, 1, 2) ||
-        !read_action(m, n, &action))
+    if (!text_infer_place(m, n) || !infer_dtype(m, n, 0, CLASS_STRING) ||
+        !infer_rank(m, n, 0, 1, 2) || !read_action(m, n, &action))
         return false;
     Shape x = n->in[0]->shape;
     if (n->out[0]->shape.rank == x.rank) return true; /* inferred before: the symbol stays */

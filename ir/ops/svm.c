@@ -6,7 +6,8 @@
  * The regressor has one row of weights; without support vectors d comes from x itself. The
  * classifier has a row for each pair i < j of classes, and d > 0 is a vote for i; the first class
  * with most votes wins. With prob_a and prob_b, Platt's sigmoids of the pairs are coupled to
- * probabilities by Wu, Lin and Weng's second method: an iteration of at most 100 steps, a program. */
+ * probabilities by Wu, Lin and Weng's second method: an iteration of at most 100 steps, a program.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -63,7 +64,8 @@ static bool read_common(Module *m, const Node *n, int per_row, Svm *s) {
     return ml_check_columns(m, n, columns, s->n_columns);
 }
 
-/* ---- lowering --------------------------------------------------------------------------------- */
+/* ---- lowering ---------------------------------------------------------------------------------
+ */
 
 static const KExpr *kernel_value(Def *d, const Svm *s, const KExpr *dot) {
     KCtx *k = d->k;
@@ -119,7 +121,8 @@ static KTensor *lower_decisions(Def *d, const Svm *s, const double *weight, int 
     return out;
 }
 
-/* ---- regressor -------------------------------------------------------------------------------- */
+/* ---- regressor --------------------------------------------------------------------------------
+ */
 
 static bool read_regressor(Module *m, const Node *n, Svm *s) {
     int64_t n_supports = attr_int(n, "n_supports", 0);
@@ -153,7 +156,8 @@ void svm_regressor_lower(Def *d, const Node *n) {
     def_map(d, map, k_select(k, inside, k_const_f(k, DT_F32, 1), k_const_f(k, DT_F32, -1)));
 }
 
-/* ---- classifier ------------------------------------------------------------------------------- */
+/* ---- classifier -------------------------------------------------------------------------------
+ */
 
 static bool read_classifier(Module *m, const Node *n, Svm *s, const int64_t **labels) {
     *s = (Svm){0};
@@ -204,7 +208,7 @@ bool svm_classifier_infer(Module *m, Node *n) {
 
 /* The dense row of weights of each pair. */
 static const double *pair_weights(Def *d, const Svm *s) {
-    double *w = arena_array(d->arena, double, s->n_pairs * (int64_t)s->n_vectors);
+    double *w = arena_array(d->arena, double, s->n_pairs *(int64_t)s->n_vectors);
     int64_t *first = arena_array(d->m->scratch, int64_t, s->n_classes + 1);
     for (int c = 0; c < s->n_classes; c++) first[c + 1] = first[c] + s->per_class[c];
     int pair = 0;

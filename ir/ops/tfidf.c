@@ -85,7 +85,8 @@ bool tfidf_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, DT_F32, out);
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ */
 
 static uint32_t mix(uint32_t h, uint32_t token) {
     h = (h ^ token) * 16777619u;
@@ -101,9 +102,8 @@ typedef struct Grams {
 } Grams;
 
 static bool same_gram(const Pool *p, int64_t a, int64_t b) {
-    return p->length[a] == p->length[b] &&
-           !memcmp(p->token + p->first[a], p->token + p->first[b],
-                   sizeof *p->token * (size_t)p->length[a]);
+    return p->length[a] == p->length[b] && !memcmp(p->token + p->first[a], p->token + p->first[b],
+                                                   sizeof *p->token * (size_t)p->length[a]);
 }
 
 /* Of equal grams the last one counts. */
@@ -226,5 +226,6 @@ void tfidf_lower(Def *d, const Node *n) {
         weight = def_at(d, def_table_floats(d, "weights", DT_F32, w, p.n_columns), &column, 1);
     }
     bool idf = p.mode == MODE_IDF;
-    def_map(d, map, idf ? k_select(k, k_lt(k, zero, count), weight, zero) : k_mul(k, count, weight));
+    def_map(d, map,
+            idf ? k_select(k, k_lt(k, zero, count), weight, zero) : k_mul(k, count, weight));
 }
