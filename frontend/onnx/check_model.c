@@ -38,7 +38,8 @@ static bool check_ir_version(const OnnxModel *m, Diag *d) {
     return false;
 }
 
-/* Before version 3 of the format there were no imports: version 1 of ONNX's own domains is meant. */
+/* Before version 3 of the format there were no imports: version 1 of ONNX's own domains is meant.
+ */
 static void import_first_opsets(OnnxModel *m) {
     Onnx__OperatorSetIdProto *first = arena_new(m->arena, Onnx__OperatorSetIdProto);
     onnx__operator_set_id_proto__init(first);

@@ -17,9 +17,9 @@
 
 typedef struct Tape {
     Call *c;
-    Value **grad;    /* by the value's id: what was summed up so far; NULL: nothing */
-    bool *depends;   /* by id: on one of xs */
-    uint32_t n;      /* values when the tape was made */
+    Value **grad;  /* by the value's id: what was summed up so far; NULL: nothing */
+    bool *depends; /* by id: on one of xs */
+    uint32_t n;    /* values when the tape was made */
 } Tape;
 
 /* ---- small steps ------------------------------------------------------------------------ */
@@ -67,8 +67,7 @@ static Value *sum_to(Tape *t, Value *v, Shape from, Value *x) {
     int64_t axes[MAX_RANK];
     int n = 0, lead = from.rank - x->shape.rank;
     for (int i = 0; i < from.rank; i++)
-        if (i < lead ||
-            (k_is_value(x->shape.dims[i - lead], 1) && !k_is_value(from.dims[i], 1)))
+        if (i < lead || (k_is_value(x->shape.dims[i - lead], 1) && !k_is_value(from.dims[i], 1)))
             axes[n++] = i;
     if (n == 0) return v;
     Value *sum = op2(t, OP_ReduceSum, v, call_list(t->c, axes, n));
@@ -83,8 +82,7 @@ static void add_grad(Tape *t, Value *v, Value *g) {
 }
 
 static void add_broadcast(Tape *t, const Node *n, Value *v, Value *g) {
-    if (v && v->id < t->n && t->depends[v->id])
-        add_grad(t, v, sum_to(t, g, n->out[0]->shape, v));
+    if (v && v->id < t->n && t->depends[v->id]) add_grad(t, v, sum_to(t, g, n->out[0]->shape, v));
 }
 
 static bool refuse(Tape *t, const Node *n, const char *why) {
@@ -100,8 +98,7 @@ static Value *unary_rule(Tape *t, const Node *n, Value *g) {
     Value *x = n->in[0], *y = n->out[0], *one = number(t, y, 1);
     switch ((int)n->op) {
     case OP_Abs: return op2(t, OP_Mul, g, op1(t, OP_Sign, x));
-    case OP_Clip:
-        return call_op(t->c, OP_Where, 3, op2(t, OP_Equal, x, y), g, number(t, g, 0));
+    case OP_Clip: return call_op(t->c, OP_Where, 3, op2(t, OP_Equal, x, y), g, number(t, g, 0));
     case OP_Cos: return op1(t, OP_Neg, op2(t, OP_Mul, g, op1(t, OP_Sin, x)));
     case OP_Erf: {
         Value *bell = op1(t, OP_Exp, op1(t, OP_Neg, op2(t, OP_Mul, x, x)));
@@ -205,8 +202,7 @@ static void gemm_rule(Tape *t, const Node *n, Value *g) {
     add_grad(t, b,
              flip_b ? op2(t, OP_MatMul, g_t, flip_a ? transposed(t, a) : a)
                     : op2(t, OP_MatMul, flip_a ? a : transposed(t, a), scaled));
-    if (c)
-        add_broadcast(t, n, c, op2(t, OP_Mul, g, number(t, g, attr_float(n, "beta", 1))));
+    if (c) add_broadcast(t, n, c, op2(t, OP_Mul, g, number(t, g, attr_float(n, "beta", 1))));
 }
 
 /* Every element that was summed gets the sum's derivative, of a mean its share. */
@@ -253,8 +249,8 @@ static bool gather_rule(Tape *t, const Node *n, Value *g) {
     bool whole = n->op == OP_Gather;
     if (whole && axis != 0 && axis != -x->shape.rank) return refuse(t, n, " along an inner axis");
     if (whole) index = op2(t, OP_Unsqueeze, index, call_list(t->c, &last, 1));
-    Value *y = call_op(t->c, whole ? OP_ScatterND : OP_ScatterElements, 3, full_like(t, x, 0),
-                       index, g);
+    Value *y =
+        call_op(t->c, whole ? OP_ScatterND : OP_ScatterElements, 3, full_like(t, x, 0), index, g);
     if (!whole) node_set_int(y->def, "axis", axis);
     node_set_string(y->def, "reduction", "add");
     add_grad(t, x, y);

@@ -242,9 +242,7 @@ static void resolve_attrs(Call *c) {
         const Onnx__AttributeProto *a = p->attribute[i];
         const char *reference = or_empty(a->ref_attr_name);
         const Onnx__AttributeProto *meant = *reference ? follow_reference(c->scope, reference) : a;
-        if (meant)
-            c->attrs[c->n_attrs++] =
-                (NamedAttr){or_empty(a->name), with_type(c->im, meant)};
+        if (meant) c->attrs[c->n_attrs++] = (NamedAttr){or_empty(a->name), with_type(c->im, meant)};
     }
 }
 

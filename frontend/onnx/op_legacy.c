@@ -135,7 +135,8 @@ bool import_lp_pool_1(Call *c) {
     bool lacks_shape = op == OP_LpPool && !call_attr(c, "kernel_shape");
     if (lacks_shape || p < 1 || p > 1000 || p != (double)(int64_t)p) {
         diag_unsupported(c->im->d, c->loc, "%s",
-                         lacks_shape ? "kernel_shape has to be given" : "p has to be a whole number");
+                         lacks_shape ? "kernel_shape has to be given"
+                                     : "p has to be a whole number");
         return false;
     }
     Node *n = call_node(c, op, c->in, 1, 1);
@@ -204,7 +205,8 @@ bool import_image_scaler(Call *c) {
     return call_result(c, y == c->in[0] ? call_op(c, OP_Identity, 1, y) : y);
 }
 
-/* border: left, top, right, bottom; with scale (height, width) the part of that size at left, top. */
+/* border: left, top, right, bottom; with scale (height, width) the part of that size at left, top.
+ */
 bool import_crop(Call *c) {
     static const int64_t axes[] = {2, 3};
     const int64_t *border, *scale;

@@ -17,8 +17,8 @@ static Value *loop_stream(Call *c) {
     for (const Scope *s = c->scope; s; s = s->around) {
         if (!s->iteration) continue;
         Value *i = s->iteration;
-        stream = stream ? call_op(c, OP_Add, 2, call_op(c, OP_Mul, 2, stream, call_i64(c, 4099)), i)
-                        : i;
+        stream =
+            stream ? call_op(c, OP_Add, 2, call_op(c, OP_Mul, 2, stream, call_i64(c, 4099)), i) : i;
     }
     return stream;
 }
@@ -120,7 +120,8 @@ bool import_multinomial(Call *c) {
     Node *dims = call_node(c, OP_Concat, parts, 2, 1);
     node_set_int(dims, "axis", 0);
     Value *u = draw(c, OP_RandomUniformLike, of_shape(c, dims->out[0]), p->dtype)->out[0];
-    Value *total = call_op(c, OP_Slice, 4, sums, last, call_list(c, (int64_t[]){INT64_MAX}, 1), one);
+    Value *total =
+        call_op(c, OP_Slice, 4, sums, last, call_list(c, (int64_t[]){INT64_MAX}, 1), one);
     Value *bar = call_op(c, OP_Unsqueeze, 2, call_op(c, OP_Mul, 2, u, total), last);
     Value *below = call_op(c, OP_LessOrEqual, 2, call_op(c, OP_Unsqueeze, 2, sums, one), bar);
     Value *count = call_op(c, OP_ReduceSum, 2, cast_to(c, below, DT_I32), last);

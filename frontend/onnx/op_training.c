@@ -9,8 +9,8 @@
  *   Adam       V' = alpha V + (1 - alpha) g      X' = (1 - norm_coefficient_post)
  *              H' = beta H + (1 - beta) g^2           * (X - r V' / (sqrt(H') + epsilon))
  *
- * r = R / (1 + T decay_factor) for Adagrad, R sqrt(1 - beta^T) / (1 - alpha^T) for Adam where T > 0;
- * b = T > 0 ? beta : 1. What is made of R and T alone is computed in f64 and rounded once. */
+ * r = R / (1 + T decay_factor) for Adagrad, R sqrt(1 - beta^T) / (1 - alpha^T) for Adam where T >
+ * 0; b = T > 0 ? beta : 1. What is made of R and T alone is computed in f64 and rounded once. */
 #include <string.h>
 
 #include "frontend/onnx/import.h"
@@ -20,9 +20,9 @@ enum { MAX_STATES_OF_X = 2 };
 /* One step's parts: what it is given and where the new values go. */
 typedef struct Step {
     Call *c;
-    DType t;       /* of the tensor */
-    Value *rate;   /* R, then r, in f64 and of rank 0 */
-    Value *steps;  /* T in f64, of rank 0 */
+    DType t;      /* of the tensor */
+    Value *rate;  /* R, then r, in f64 and of rank 0 */
+    Value *steps; /* T in f64, of rank 0 */
     Value *x, *g, *state[MAX_STATES_OF_X];
 } Step;
 
@@ -122,8 +122,9 @@ static void adam(Step *s, Value **out) {
 static bool run_steps(Call *c, int n_states, void (*step)(Step *s, Value **out)) {
     int n_groups = 2 + n_states, n = (c->n_in - 2) / n_groups;
     if (n < 1 || c->n_in != 2 + n * n_groups || c->n_out > n * (1 + n_states)) {
-        diag_error(c->im->d, c->loc, "has %d inputs and %d outputs, which is no number of tensors "
-                                     "with their gradients and states",
+        diag_error(c->im->d, c->loc,
+                   "has %d inputs and %d outputs, which is no number of tensors "
+                   "with their gradients and states",
                    c->n_in, c->n_out);
         return false;
     }

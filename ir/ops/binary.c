@@ -41,8 +41,8 @@ static bool binary_attributes(Module *m, const Node *n) {
     return true;
 }
 
-/* Floats: rem(a, b) moved to b's side of zero; a zero has b's sign. rem of an infinity or by zero is
- * NaN, and rem(a, infinity) is a. */
+/* Floats: rem(a, b) moved to b's side of zero; a zero has b's sign. rem of an infinity or by zero
+ * is NaN, and rem(a, infinity) is a. */
 static const KExpr *floored_mod(KCtx *k, const KExpr *a, const KExpr *b) {
     if (!dtype_is_float(a->dtype)) return k_fmod(k, a, b);
     const KExpr *rest = k_rem(k, a, b), *zero = k_const(k, a->dtype, 0);
@@ -74,8 +74,7 @@ static const KExpr *binary_body(KCtx *k, const Node *n, const KExpr *a, const KE
     case OP_Mod: return attr_int(n, "fmod", 0) ? k_rem(k, a, b) : floored_mod(k, a, b);
     case OP_Pow: return k_pow(k, a, b);
     case OP_PRelu: return k_select(k, k_lt(k, a, k_const(k, a->dtype, 0)), k_mul(k, b, a), a);
-    case OP_BitShift:
-        return bit_shift(k, !strcmp(attr_string(n, "direction", ""), "LEFT"), a, b);
+    case OP_BitShift: return bit_shift(k, !strcmp(attr_string(n, "direction", ""), "LEFT"), a, b);
     case OP_BitwiseAnd:
     case OP_And: return k_and(k, a, b);
     case OP_BitwiseOr:

@@ -1,8 +1,8 @@
 /* CumSum and CumProd: a scan along the axis whose state is the running sum (product).
  *
- * An axis that is known only while running makes it a program instead, in row-major order (backwards
- * with `reverse`): so_far[i] = so_far[one step back along the axis] + x[...], where one step is the
- * axis' stride. f16 and bf16 sum in f32. */
+ * An axis that is known only while running makes it a program instead, in row-major order
+ * (backwards with `reverse`): so_far[i] = so_far[one step back along the axis] + x[...], where one
+ * step is the axis' stride. f16 and bf16 sum in f32. */
 #include "ir/ops/common.h"
 
 /* The axis, which is constant. */

@@ -58,8 +58,8 @@ static const KExpr *word(KCtx *k, uint32_t v) {
 static void philox(KCtx *k, uint32_t key, const KExpr **first, const KExpr **second) {
     enum { ROUNDS = 10 };
     for (int i = 0; i < ROUNDS; i++) {
-        const KExpr *product = k_mul(k, k_cast(k, DT_U64, *first),
-                                     k_const_i(k, DT_U64, INT64_C(0xd256d193)));
+        const KExpr *product =
+            k_mul(k, k_cast(k, DT_U64, *first), k_const_i(k, DT_U64, INT64_C(0xd256d193)));
         const KExpr *high = k_cast(k, DT_U32, k_shr(k, product, k_const_i(k, DT_U64, 32)));
         *first = k_xor(k, k_xor(k, high, word(k, key)), *second);
         *second = k_cast(k, DT_U32, product);
@@ -87,8 +87,7 @@ static const KExpr *upper_bits(KCtx *k, DType t, const KExpr *w, int bits) {
 
 /* In [0, 1): 24 bits, or 53 of both words in f64. */
 static const KExpr *unit(KCtx *k, DType t, const KExpr *first, const KExpr *second) {
-    if (t == DT_F32)
-        return k_mul(k, upper_bits(k, t, first, 24), k_const(k, t, 0x1p-24));
+    if (t == DT_F32) return k_mul(k, upper_bits(k, t, first, 24), k_const(k, t, 0x1p-24));
     const KExpr *low = k_mul(k, upper_bits(k, t, second, 26), k_const(k, t, 0x1p-53));
     return k_add(k, k_mul(k, upper_bits(k, t, first, 27), k_const(k, t, 0x1p-27)), low);
 }
@@ -97,7 +96,8 @@ static const KExpr *unit(KCtx *k, DType t, const KExpr *first, const KExpr *seco
 static const KExpr *box_muller(KCtx *k, DType t, const KExpr *first, const KExpr *second) {
     const KExpr *fraction = k_mul(k, k_cast(k, t, first), k_const(k, t, 0x1p-32));
     const KExpr *u = k_add(k, fraction, k_const(k, t, 0x1p-33));
-    const KExpr *radius = k_sqrt(k, k_mul(k, k_const(k, t, -2), k_log(k, k_min(k, u, k_const(k, t, 1)))));
+    const KExpr *radius =
+        k_sqrt(k, k_mul(k, k_const(k, t, -2), k_log(k, k_min(k, u, k_const(k, t, 1)))));
     const KExpr *turn = k_mul(k, upper_bits(k, t, second, 24), k_const(k, t, 0x1p-24));
     const KExpr *angle = k_mul(k, turn, k_const(k, t, 6.283185307179586));
     return k_mul(k, radius, k_unary(k, KO_cos, angle));

@@ -119,7 +119,8 @@ static void reduce_content(Module *m, const Node *n, const Reduced *r, Value *ou
     int64_t count, n_out;
     const Value *x = n->in[0];
     out->content = NULL;
-    const KExpr **own = x->shape.rank == 1 && k_is_value(r->flag[0], 1) ? infer_content(m, x, &count) : NULL;
+    const KExpr **own =
+        x->shape.rank == 1 && k_is_value(r->flag[0], 1) ? infer_content(m, x, &count) : NULL;
     if (!own || count == 0 || !can_track_content(out, &n_out)) return;
     if (n->op != OP_ReduceProd && n->op != OP_ReduceMin) return;
     const KExpr *e = own[0];

@@ -466,8 +466,8 @@ static void wrong_nodes_are_named(void) {
     end(&b, NULL);
 }
 
-/* Opset 6 in a file of the format's first version: no imports would mean opset 1, attributes have no
- * types, and the second operand's dim lies at axis 1 of the first. */
+/* Opset 6 in a file of the format's first version: no imports would mean opset 1, attributes have
+ * no types, and the second operand's dim lies at axis 1 of the first. */
 static void old_files_are_read(void) {
     Build b;
     begin(&b, 6);
