@@ -72,7 +72,8 @@ class Value:
         return self.data[RUN_A].shape == self.data[RUN_B].shape
 
     def within(self, low, high):
-        return all(a.size == 0 or (a.min() >= low and a.max() <= high) for a in self.data)
+        with np.errstate(all="ignore"):     # bounds that the dtype does not have
+            return all(a.size == 0 or (a.min() >= low and a.max() <= high) for a in self.data)
 
     def slack(self, run):
         """How far apart the twins are, per element, in f64."""
@@ -364,6 +365,8 @@ class Graph:
         wide = array.astype(np.float64)
         step = NOISE[kind] * EPS[kind]
         top = np.abs(wide).max()
+        if not np.isfinite(top):
+            return array
         wide = wide + step * (wide * self.np.uniform(-1, 1, wide.shape) + 0.1 * top * self.np.uniform(-1, 1, wide.shape)
                               * (wide != 0))
         return wide.astype(array.dtype)
