@@ -388,7 +388,9 @@ const KExpr *lower_at_flat(Def *d, KTensor *t, const KExpr *flat) {
 }
 
 const KExpr *lower_scalar(Def *d, KTensor *t) {
-    return lower_at_flat(d, t, k_int(d->k, 0));
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < t->rank; i++) index[i] = k_int(d->k, 0);
+    return def_at(d, t, index, t->rank); /* a constant's value */
 }
 
 const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim) {
