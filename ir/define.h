@@ -158,7 +158,7 @@ void def_contract(Def *d, Stage *s, DType acc, const KExpr *lhs, const KExpr *rh
 const KExpr *def_acc(Def *d, const Stage *s);
 void def_finish(Def *d, Stage *s, const KExpr *e);
 /* Opens a program that writes these tensors; statements go through d->b until def_end_program.
- * Programs read with k_load(t->buf, flat) or k_at, and store with kb_store(&d->b, t->buf, flat, v).
+ * Programs read tensors with k_at only (that is how readers are found), and store with kb_store(&d->b, t->buf, flat, v).
  */
 Stage *def_program(Def *d, KTensor *const *outs, int n_outs);
 void def_end_program(Def *d, Stage *s);

@@ -160,6 +160,9 @@ void module_destroy(Module *m);
 KVar *module_symbol(Module *m, const char *name);
 /* A fresh symbol for a size found while running, 0 <= size <= bound (constant hi of the bound). */
 KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound);
+/* The same as a dim. `old` is the dim that was inferred before, or NULL: a computed symbol with this
+ * bound stays what it is. */
+const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, const KExpr *bound);
 /* Replaces a symbol by a constant everywhere in graph-level shapes (--dim). */
 void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
 

@@ -124,10 +124,6 @@ DYNAMIC = [
             d = If (c) <then_branch = g () => (p) { p = Concat <axis = 0> (a, x) },
                         else_branch = h () => (q) { q = Neg (a) }> }>""",
      [((2,), n) for n in (0, 1, 2, 5)]),
-    ("scan_grows", "float[1] x, float[3,1] s => y, z", """
-        y, z = Scan (x, s) <num_scan_inputs = 1, body = b (float[m] u, float[1] v) => (w, o) {
-            w = Concat <axis = 0> (u, v)  o = ReduceSum (w) }>""",
-     [((1,), (3, 1))]),
     ("where_of_found", "float[5] x => y", """
         nz = NonZero (x)  f = Squeeze (nz, ax0)  g = Gather (x, f)  h = Gather (x, f)
         c = Greater (g, l)  y = Where (c, g, h)  l = Constant <value = float {0.0}> ()""",

@@ -369,7 +369,7 @@ const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as) {
     /* a dim found while running may be 1 and broadcast */
     for (int i = 0; i < t->rank; i++) {
         const KExpr *dim = t->dims[i], **at = &index[s->out->rank - t->rank + i];
-        if (dim != s->out->dims[s->out->rank - t->rank + i] && is_computed(d->m, dim))
+        if (dim != s->out->dims[s->out->rank - t->rank + i] && (is_computed(d->m, dim) || is_computed(d->m, s->out->dims[s->out->rank - t->rank + i])))
             *at = k_select(d->k, k_eq(d->k, dim, k_int(d->k, 1)), k_int(d->k, 0), *at);
     }
     return k_cast(d->k, as, def_at(d, t, index, s->out->rank));

@@ -26,10 +26,8 @@ static bool check_flag(Module *m, const Node *n, int i, const Value *v, DType t,
 static const KExpr *computed_dim(Module *m, const Node *n, int i, int rank, int axis,
                                  const KExpr *bound) {
     const Value *v = n->out[i];
-    if (v->shape.rank == rank && v->shape.dims[axis]->op == KO_var &&
-        v->shape.dims[axis]->u.var->computed)
-        return v->shape.dims[axis];
-    return k_var(m->k, module_computed_symbol(m, v->name && *v->name ? v->name : "size", bound));
+    const KExpr *old = v->shape.rank == rank ? v->shape.dims[axis] : NULL;
+    return module_computed_dim(m, old, v->name && *v->name ? v->name : "size", bound);
 }
 
 static bool check_tensor(Module *m, const Node *n, const Value *v) {

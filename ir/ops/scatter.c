@@ -180,13 +180,12 @@ void scatter_elements_lower(Def *d, const Node *n) {
 bool non_zero_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_STRING)) return false;
     Shape in = n->in[0]->shape, had = n->out[0]->shape;
-    if (had.rank == 2 && had.dims[1]->op == KO_var)
-        return true; /* inferred before: one symbol per node */
     const KExpr *bound = shape_count(m->k, in);
     Shape out = shape_make(m->arena, 2);
     out.dims[0] = k_int(m->k, in.rank);
-    out.dims[1] =
-        k_is_value(bound, 0) ? bound : k_var(m->k, module_computed_symbol(m, "nonzero", bound));
+    out.dims[1] = k_is_value(bound, 0)
+                      ? bound
+                      : module_computed_dim(m, had.rank == 2 ? had.dims[1] : NULL, "nonzero", bound);
     return infer_set(m, n, 0, DT_I64, out);
 }
 

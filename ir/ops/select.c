@@ -13,10 +13,8 @@
 static const KExpr *found_dim(Module *m, const Value *v, int rank, int axis, const char *name,
                               const KExpr *bound) {
     if (k_is_value(bound, 0)) return bound;
-    if (v && v->shape.rank == rank && v->shape.dims[axis]->op == KO_var &&
-        v->shape.dims[axis]->u.var->computed)
-        return v->shape.dims[axis];
-    return k_var(m->k, module_computed_symbol(m, name, bound));
+    return module_computed_dim(m, v && v->shape.rank == rank ? v->shape.dims[axis] : NULL, name,
+                               bound);
 }
 
 /* With an axis the dims of x, that one replaced by dim; else dim alone. */
@@ -133,7 +131,7 @@ static const KExpr *item_element(const Items *it, const KExpr *item, const KExpr
     KCtx *k = it->d->k;
     const KExpr *block = k_mul(k, k_mul(k, k_fdiv(k, t, it->inner), it->n), it->inner);
     const KExpr *at = k_add(k, k_mul(k, item, it->inner), k_fmod(k, t, it->inner));
-    return k_load(k, it->x->buf, k_add(k, block, at));
+    return lower_at_flat(it->d, it->x, k_add(k, block, at));
 }
 
 /* 0 when items a and b are equal, 1 when a comes first, 2 when b does. */

@@ -140,7 +140,7 @@ def run_refused(ctx, m, status, text):
 
 
 def cases(ctx):
-    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models())
+    models = [(name, m, [feeds]) for name, m, feeds in good_models()] + list(parsed_models(MODELS + DYNAMIC))
     good = [Case(f"{name}.{backend}", lambda m=m, f=f, b=backend: run_good(ctx, m, f, b), label)
             for name, m, f in models for backend, label in BACKENDS.items()]
     return good + [Case(name, lambda m=m, s=s, t=t: run_refused(ctx, m, s, t)) for name, s, t, m in refused_models()]
