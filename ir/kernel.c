@@ -506,7 +506,13 @@ const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a) {
         if (op == KO_not) return k_const_i(k, a->dtype, a->dtype == DT_BOOL ? !a->u.i : ~a->u.i);
         if (op == KO_abs) return a->u.i < 0 ? k_unary(k, KO_neg, a) : a;
     }
-    if (op == KO_neg && a->op == KO_const_f) return k_const_f(k, a->dtype, -a->u.f);
+    if (a->op == KO_const_f) {
+        if (op == KO_neg) return k_const_f(k, a->dtype, -a->u.f);
+        if (op == KO_floor) return k_const_f(k, a->dtype, floor(a->u.f));
+        if (op == KO_ceil) return k_const_f(k, a->dtype, ceil(a->u.f));
+        if (op == KO_trunc) return k_const_f(k, a->dtype, trunc(a->u.f));
+        if (op == KO_rint) return k_const_f(k, a->dtype, rint(a->u.f));
+    }
     if (op == KO_abs && a->dtype == DT_I64 && a->lo >= 0) return a;
     if (op == KO_not && a->dtype == DT_BOOL &&
         dtype_is_int(a->n_args ? a->arg[0]->dtype : DT_NONE)) {
