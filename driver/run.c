@@ -61,18 +61,41 @@ static void show(const HostTensor *t) {
     strbuf_free(&line);
 }
 
+/* What the tensors from `first` on are together. */
+static void write_group(Output *o, const IoGroup *g, const HostTensor *t) {
+    HostList list = {(HostTensor *)(uintptr_t)(t + g->first), (int)g->n, false};
+    bool of_sequence = g->kind == GROUP_SEQUENCE || g->kind == GROUP_OPTIONAL_SEQUENCE;
+    list.is_absent = g->presence == GROUP_ABSENT;
+    if (g->presence == GROUP_ASKED) {
+        list.is_absent = !*(const uint8_t *)list.at[0].data;
+        list.at++;
+        list.n--;
+    }
+    if (list.is_absent) list.n = 0;
+    list_write(o, &list, of_sequence, g->kind != GROUP_SEQUENCE);
+}
+
+/* output_N.pb for output N of the source model; with npy, and for IR text, of the compiled one. */
 static bool write_outputs(Session *s, const HostTensor *t, uint32_t n) {
     const char *folder = s->o->out_folder;
     bool npy = s->o->out_format && !strcmp(s->o->out_format, "npy");
     mkdir(folder, 0777); /* a folder that is there is fine; any other problem shows at the files */
     Output **files = arena_array(s->arena, Output *, n ? n : 1);
+    const Module *m = s->m;
+    if (!npy && m->out_groups.n) {
+        n = m->out_groups.n;
+        files = arena_array(s->arena, Output *, n);
+    }
     for (uint32_t i = 0; i < n; i++) {
+        const IoGroup *g = !npy && m->out_groups.n ? &m->out_groups.at[i] : NULL;
         files[i] =
             output_open(arena_printf(s->arena, "%s/output_%u.%s", folder, i, npy ? "npy" : "pb"));
         if (npy)
             npy_write(files[i], &t[i]);
+        else if (g && g->kind != GROUP_TENSOR)
+            write_group(files[i], g, t);
         else
-            pb_write(files[i], &t[i]);
+            pb_write(files[i], &t[g ? g->first : i]);
     }
     StrBuf error = {0};
     bool good = output_finish_all(files, (int)n, &error);

@@ -180,7 +180,36 @@ static bool read_given(Runner *r, const char *text) {
     return true;
 }
 
+/* The tensors of a sequence or an optional, which import saw in the same file. */
+static bool read_group(Runner *r, const char *path, const IoGroup *g) {
+    HostList list;
+    bool of_sequence = g->kind == GROUP_SEQUENCE || g->kind == GROUP_OPTIONAL_SEQUENCE;
+    if (!list_read(arena_of(r), path, of_sequence, g->kind != GROUP_SEQUENCE, &list, r->s->d))
+        return false;
+    if ((uint32_t)list.n != g->n || list.is_absent != (g->presence == GROUP_ABSENT))
+        return fail(r, "the data do not have the structure that the model was compiled for:", path);
+    for (uint32_t i = 0; i < g->n; i++) take(&r->in[g->first + i], &list.at[i]);
+    return true;
+}
+
+static bool read_groups(Runner *r, const char *folder) {
+    const Module *m = r->s->m;
+    for (uint32_t i = 0; i < m->in_groups.n; i++) {
+        const IoGroup *g = &m->in_groups.at[i];
+        HostTensor t;
+        const char *path = arena_printf(arena_of(r), "%s/input_%u.pb", folder, i);
+        if (g->kind != GROUP_TENSOR) {
+            if (!read_group(r, path, g)) return false;
+            continue;
+        }
+        if (!tensor_read(arena_of(r), path, "", &t, r->s->d)) return false;
+        take(&r->in[g->first], &t);
+    }
+    return true;
+}
+
 static bool read_folder(Runner *r, const char *folder) {
+    if (r->s->m->in_groups.n) return read_groups(r, folder);
     for (uint32_t i = 0; i < r->km->n_inputs; i++) {
         HostTensor t;
         const char *path = arena_printf(arena_of(r), "%s/input_%u.pb", folder, i);

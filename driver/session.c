@@ -90,23 +90,75 @@ static bool parse_shapes(Session *s, ShapeOverride **shapes) {
     return true;
 }
 
-/* ImportOptions.data_shape of `smelt run`: user is the Session. */
-static bool shape_of_data(void *user, int index, const char *name, int *rank, int64_t *dims) {
-    Session *s = user;
-    HostTensor t;
+/* The data given for a tensor input. */
+static bool find_data(Session *s, int index, const char *name, HostTensor *t) {
     const char *path = NULL;
-    if (s->o->data_folder) path = arena_printf(s->arena, "%s/input_%d.pb", s->o->data_folder, index);
+    if (s->o->data_folder && index >= 0)
+        path = arena_printf(s->arena, "%s/input_%d.pb", s->o->data_folder, index);
     size_t n = strlen(name);
     for (uint32_t i = 0; i < s->o->data.n; i++) {
         const char *given = s->o->data.at[i];
         if (!strncmp(given, name, n) && given[n] == '=') path = given + n + 1;
     }
-    Diag *quiet = diag_create(); /* what is wrong with the file is told when it is read for the run */
-    bool good = path && tensor_read(s->arena, path, name, &t, quiet);
+    Diag *quiet =
+        diag_create(); /* what is wrong with the file is told when it is read for the run */
+    bool good = path && tensor_read(s->arena, path, name, t, quiet);
     diag_destroy(quiet);
-    if (!good) return false;
+    return good;
+}
+
+/* ImportOptions.data_shape of `smelt run`: user is the Session. */
+static bool shape_of_data(void *user, int index, const char *name, int *rank, int64_t *dims) {
+    HostTensor t;
+    if (!find_data(user, index, name, &t)) return false;
     *rank = t.rank;
     memcpy(dims, t.dims, sizeof *dims * (size_t)t.rank);
+    return true;
+}
+
+/* ImportOptions.data_list of `smelt run`: a file of --inputs, or what --input says of NAME.0, ...
+ */
+static bool list_of_data(void *user, int index, const char *name, bool of_sequence,
+                         bool is_optional, const ShapeOverride **shapes, int *n) {
+    Session *s = user;
+    HostList list = {0};
+    bool good = false;
+    ShapeOverride *at;
+    if (s->o->data_folder) {
+        const char *path = arena_printf(s->arena, "%s/input_%d.pb", s->o->data_folder, index);
+        Diag *quiet = diag_create();
+        good = list_read(s->arena, path, of_sequence, is_optional, &list, quiet);
+        diag_destroy(quiet);
+        at = arena_array(s->arena, ShapeOverride, list.n + 1);
+        for (int i = 0; i < list.n; i++) {
+            at[i].rank = list.at[i].rank;
+            memcpy(at[i].dims, list.at[i].dims, sizeof at[i].dims);
+        }
+    } else if (of_sequence) {
+        int count = 0, k = 0;
+        at = arena_array(s->arena, ShapeOverride, s->o->data.n + 1);
+        for (; count < (int)s->o->data.n; count++) {
+            const char *item = arena_printf(s->arena, "%s.%d", name, count);
+            if (!shape_of_data(s, -1, item, &k, at[count].dims)) break;
+            at[count].rank = k;
+        }
+        list.n = count;
+        good = count > 0;
+    }
+    if (!good) return false;
+    *shapes = at;
+    *n = list.is_absent ? -1 : list.n;
+    return true;
+}
+
+/* ImportOptions.data_value of `smelt run`. */
+static bool value_of_data(void *user, int index, const char *name, int64_t *value) {
+    HostTensor t;
+    if (!find_data(user, index, name, &t)) return false;
+    Value v = {.dtype = t.dtype, .data = t.data, .data_bytes = t.n_bytes};
+    bool whole = t.dtype == DT_BOOL || (dtype_is_int(t.dtype) && dtype_info[t.dtype].bits >= 8);
+    if (!whole || t.n_bytes != (uint64_t)dtype_bytes(t.dtype)) return false;
+    *value = value_const_int(&v, 0);
     return true;
 }
 
@@ -151,6 +203,8 @@ bool session_open(Session *s, const Options *o) {
     import.n_shapes = (int)o->shapes.n;
     if (o->command == COMMAND_run) {
         import.data_shape = shape_of_data;
+        import.data_list = list_of_data;
+        import.data_value = value_of_data;
         import.data_user = s;
     }
     if (!foreign_read(s, &s->ops)) return false;

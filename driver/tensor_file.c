@@ -1,8 +1,10 @@
-/* Tensors in files: which format a path means, and ONNX's TensorProto. */
+/* Tensors in files: which format a path means, and ONNX's TensorProto, SequenceProto and
+ * OptionalProto. */
 #include "driver/tensor_file.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "frontend/mapped.h"
 #include "onnx.pb-c.h"
@@ -132,9 +134,23 @@ bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTe
     return good;
 }
 
-/* Everything but the data goes through protobuf-c; raw_data, field 9, is appended from where it
- * lies. */
-void pb_write(Output *o, const HostTensor *t) {
+static size_t put_varint(uint8_t *at, uint64_t v) {
+    size_t n = 0;
+    for (; v > 127; v >>= 7) at[n++] = (uint8_t)(v | 128);
+    at[n++] = (uint8_t)v;
+    return n;
+}
+
+/* A TensorProto in two pieces: what protobuf-c makes of everything but the data, with the tag and
+ * length of raw_data, field 9, after it; and the data from where they lie, or packed. */
+typedef struct Packed {
+    uint8_t *head, *own; /* to be freed */
+    const void *data;
+    size_t n_head;
+    uint64_t n_data;
+} Packed;
+
+static Packed pack(const HostTensor *t) {
     Onnx__TensorProto p = ONNX__TENSOR_PROTO__INIT;
     p.n_dims = (size_t)t->rank;
     p.dims = (int64_t *)t->dims;
@@ -149,31 +165,126 @@ void pb_write(Output *o, const HostTensor *t) {
         for (size_t i = 0; i < p.n_string_data; i++)
             strings[i] = (ProtobufCBinaryData){s[i].n_bytes, (uint8_t *)(uintptr_t)s[i].bytes};
     }
-    uint8_t *head = xmalloc(onnx__tensor_proto__get_packed_size(&p) + 16);
-    size_t n = onnx__tensor_proto__pack(&p, head);
+    Packed out = {.head = xmalloc(onnx__tensor_proto__get_packed_size(&p) + 16)};
+    out.n_head = onnx__tensor_proto__pack(&p, out.head);
     free(strings);
-    if (t->dtype == DT_STR) {
-        output_write(o, head, n);
-        free(head);
-        return;
-    }
+    if (t->dtype == DT_STR) return out;
     bool is_packed = dtype_info[t->dtype].bits < 8;
-    uint64_t n_bytes = is_packed ? dtype_packed_bytes(t->dtype, t->n_bytes) : t->n_bytes;
-    head[n++] = 9 << 3 | 2;
-    for (uint64_t length = n_bytes;; length >>= 7) {
-        head[n++] = (uint8_t)((length & 127) | (length > 127) << 7);
-        if (length <= 127) break;
+    out.data = t->data;
+    out.n_data = is_packed ? dtype_packed_bytes(t->dtype, t->n_bytes) : t->n_bytes;
+    out.head[out.n_head++] = 9 << 3 | 2;
+    out.n_head += put_varint(out.head + out.n_head, out.n_data);
+    if (!is_packed) return out;
+    out.data = out.own = xmalloc((size_t)out.n_data);
+    dtype_pack(t->dtype, t->data, t->n_bytes, out.own);
+    return out;
+}
+
+static void write_packed(Output *o, Packed *p) {
+    output_write(o, p->head, p->n_head);
+    if (p->n_data) output_write(o, p->data, p->n_data);
+    free(p->head);
+    free(p->own);
+}
+
+void pb_write(Output *o, const HostTensor *t) {
+    Packed p = pack(t);
+    write_packed(o, &p);
+}
+
+/* ---- SequenceProto and OptionalProto
+ * -------------------------------------------------------------- */
+
+enum { ELEM_NONE = 0, ELEM_TENSOR = 1, ELEM_SEQUENCE = 3, LIST_FIELD = 3, SEQUENCE_FIELD = 5 };
+
+static size_t put_message(uint8_t *at, int field, uint64_t length) {
+    at[0] = (uint8_t)(field << 3 | 2);
+    return 1 + put_varint(at + 1, length);
+}
+
+static uint64_t message_size(uint64_t length) {
+    uint8_t scratch[16];
+    return put_message(scratch, 1, length) + length;
+}
+
+void list_write(Output *o, const HostList *list, bool of_sequence, bool is_optional) {
+    enum { KIND_TAG = 2 << 3, KIND_BYTES = 2 }; /* elem_type, field 2 of both messages */
+    Packed *items = xmalloc(sizeof *items * (size_t)(list->n + 1));
+    uint64_t n_list = KIND_BYTES;
+    for (int i = 0; i < list->n; i++) {
+        items[i] = pack(&list->at[i]);
+        n_list += message_size(items[i].n_head + items[i].n_data);
     }
-    output_write(o, head, n);
-    if (!is_packed) {
-        output_write(o, t->data, n_bytes);
-    } else {
-        uint8_t *packed = xmalloc((size_t)n_bytes);
-        dtype_pack(t->dtype, t->data, t->n_bytes, packed);
-        output_write(o, packed, n_bytes);
-        free(packed);
+    uint8_t head[24] = {KIND_TAG, ELEM_NONE};
+    if (is_optional) {
+        if (!list->is_absent) head[1] = of_sequence ? ELEM_SEQUENCE : ELEM_TENSOR;
+        output_write(o, head, KIND_BYTES);
     }
-    free(head);
+    if (of_sequence && !list->is_absent) {
+        if (is_optional) output_write(o, head, put_message(head, SEQUENCE_FIELD, n_list));
+        output_write(o, (const uint8_t[]){KIND_TAG, ELEM_TENSOR}, KIND_BYTES);
+    }
+    for (int i = 0; i < list->n; i++) {
+        output_write(o, head, put_message(head, LIST_FIELD, items[i].n_head + items[i].n_data));
+        write_packed(o, &items[i]);
+    }
+    free(items);
+}
+
+static bool fill_list(Arena *a, const char *path, Onnx__TensorProto *const *p, size_t n,
+                      HostList *list, Diag *d) {
+    list->at = arena_array(a, HostTensor, n + 1);
+    for (size_t i = 0; i < n; i++)
+        if (!pb_fill(a, path, p[i], &list->at[list->n++], d)) return false;
+    return true;
+}
+
+static bool fill_sequence(Arena *a, const char *path, const Onnx__SequenceProto *p, HostList *list,
+                          Diag *d) {
+    if (p->elem_type == ELEM_TENSOR || (p->elem_type == ELEM_NONE && !p->n_tensor_values))
+        return fill_list(a, path, p->tensor_values, p->n_tensor_values, list, d);
+    diag_unsupported(d, in_file(path), "is a sequence of something else than tensors (%d)",
+                     (int)p->elem_type);
+    return false;
+}
+
+static bool fill_optional(Arena *a, const char *path, const Onnx__OptionalProto *p,
+                          bool of_sequence, HostList *list, Diag *d) {
+    list->is_absent = p->elem_type == ELEM_NONE;
+    if (list->is_absent) return true;
+    int want = of_sequence ? ELEM_SEQUENCE : ELEM_TENSOR;
+    bool there = of_sequence ? p->sequence_value != NULL : p->tensor_value != NULL;
+    if (p->elem_type != want || !there) {
+        diag_error(d, in_file(path), "is not an optional that holds a %s",
+                   of_sequence ? "sequence" : "tensor");
+        return false;
+    }
+    return of_sequence ? fill_sequence(a, path, p->sequence_value, list, d)
+                       : fill_list(a, path, &p->tensor_value, 1, list, d);
+}
+
+static bool list_parse(Arena *a, const char *path, const MappedFile *f, bool of_sequence,
+                       bool is_optional, HostList *list, Diag *d) {
+    Onnx__OptionalProto *p = NULL;
+    Onnx__SequenceProto *s = NULL;
+    if (is_optional)
+        p = onnx__optional_proto__unpack(NULL, f->n_bytes, f->bytes);
+    else
+        s = onnx__sequence_proto__unpack(NULL, f->n_bytes, f->bytes);
+    if (!p && !s)
+        diag_error(d, in_file(path), "is not %s",
+                   is_optional ? "an OptionalProto" : "a SequenceProto");
+    bool good = p ? fill_optional(a, path, p, of_sequence, list, d)
+                  : s && fill_sequence(a, path, s, list, d);
+    if (p) onnx__optional_proto__free_unpacked(p, NULL);
+    if (s) onnx__sequence_proto__free_unpacked(s, NULL);
+    return good;
+}
+
+/* An empty file is an empty message: nothing, or no elements. */
+static bool is_empty_file(const char *path) {
+    struct stat s;
+    return !stat(path, &s) && S_ISREG(s.st_mode) && !s.st_size;
 }
 
 /* ---- files
@@ -198,6 +309,32 @@ static bool parse(Arena *a, const char *path, const char *member, const MappedFi
     return false;
 }
 
+/* One byte each, anything but 0 is true. */
+static void settle_bools(HostTensor *t) {
+    for (uint64_t i = 0; t->dtype == DT_BOOL && i < t->n_bytes; i++)
+        ((uint8_t *)t->data)[i] = ((uint8_t *)t->data)[i] != 0;
+}
+
+static bool check_intact(const char *path, MappedFile *f, bool good, Diag *d) {
+    if (good && !mapped_is_intact(f)) {
+        diag_error(d, in_file(path), "changed while it was read");
+        good = false;
+    }
+    mapped_close(f);
+    return good;
+}
+
+bool list_read(Arena *a, const char *path, bool of_sequence, bool is_optional, HostList *list,
+               Diag *d) {
+    MappedFile f = {0};
+    *list = (HostList){.is_absent = is_optional};
+    if (is_empty_file(path)) return true;
+    if (!mapped_open(&f, path, d)) return false;
+    bool good = list_parse(a, path, &f, of_sequence, is_optional, list, d);
+    for (int i = 0; good && i < list->n; i++) settle_bools(&list->at[i]);
+    return check_intact(path, &f, good, d);
+}
+
 bool tensor_read(Arena *a, const char *path, const char *member, HostTensor *t, Diag *d) {
     const char *colon = strstr(path, ".npz:");
     if (colon) {
@@ -209,13 +346,6 @@ bool tensor_read(Arena *a, const char *path, const char *member, HostTensor *t, 
     MappedFile f = {0};
     if (!mapped_open(&f, path, d)) return false;
     bool good = parse(a, path, member, &f, t, d);
-    if (good && t->dtype == DT_BOOL) /* one byte each, anything but 0 is true */
-        for (uint64_t i = 0; i < t->n_bytes; i++)
-            ((uint8_t *)t->data)[i] = ((uint8_t *)t->data)[i] != 0;
-    if (good && !mapped_is_intact(&f)) {
-        diag_error(d, in_file(path), "changed while it was read");
-        good = false;
-    }
-    mapped_close(&f);
-    return good;
+    if (good) settle_bools(t);
+    return check_intact(path, &f, good, d);
 }

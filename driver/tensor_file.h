@@ -38,6 +38,20 @@ bool npz_member(Arena *a, const char *path, const uint8_t *zip, size_t n, const 
 /* The same for a serialised TensorProto. */
 bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d);
 
+/* The tensors of a sequence or an optional, in a. */
+typedef struct HostList {
+    HostTensor *at;
+    int n;
+    bool is_absent; /* an optional that holds nothing */
+} HostList;
+
+/* Reads the SequenceProto or, is_optional, the OptionalProto in a file, which holds a sequence or,
+ * not of_sequence, one tensor. False after a message in d. */
+bool list_read(Arena *a, const char *path, bool of_sequence, bool is_optional, HostList *list,
+               Diag *d);
+/* Writes such a file. */
+void list_write(Output *o, const HostList *list, bool of_sequence, bool is_optional);
+
 void npy_write(Output *o, const HostTensor *t);
 void pb_write(Output *o, const HostTensor *t);
 

@@ -38,6 +38,14 @@ typedef struct ImportOptions {
     /* The shape of the data for this input (its position and name), asked for inputs that the model
      * gives no shape, or dims of 0; NULL, or false: there are none. */
     bool (*data_shape)(void *user, int index, const char *name, int *rank, int64_t *dims);
+    /* For an input that is a sequence or an optional: the shapes of the tensors in its data, in
+     * position order, in memory that lives as long as the import; *n is -1 for an empty optional.
+     * NULL, or false: there are no data. */
+    bool (*data_list)(void *user, int index, const char *name, bool of_sequence, bool is_optional,
+                      const ShapeOverride **shapes, int *n);
+    /* The value of an input of one integer or bool, asked only where the length of a sequence
+     * depends on it. NULL, or false: not known. */
+    bool (*data_value)(void *user, int index, const char *name, int64_t *value);
     void *data_user;
     const char *const *inputs; /* the model is cut here: these values become the inputs */
     int n_inputs;

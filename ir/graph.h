@@ -120,6 +120,23 @@ enum {
 
 typedef struct DefProgram DefProgram;
 
+/* An input or output of the source model, which may be several tensors of main's interface: the
+ * elements of a sequence NAME are NAME.0, NAME.1, ...; an optional holds a tensor NAME or a
+ * sequence. */
+typedef enum { GROUP_TENSOR, GROUP_SEQUENCE, GROUP_OPTIONAL, GROUP_OPTIONAL_SEQUENCE } GroupKind;
+typedef enum {
+    GROUP_PRESENT,
+    GROUP_ABSENT,
+    GROUP_ASKED /* the first of its tensors is the bool NAME.present */
+} GroupPresence;
+typedef struct IoGroup {
+    const char *name;
+    GroupKind kind;
+    GroupPresence presence; /* of an optional */
+    DType dtype;            /* of its elements, DT_NONE when not known */
+    uint32_t first, n;      /* of main's inputs or outputs */
+} IoGroup;
+
 struct Module {
     Arena *arena, *scratch;
     KCtx *k;
@@ -129,6 +146,7 @@ struct Module {
     const char *name; /* symbol prefix */
     const char *file;
     uint32_t n_values, n_nodes;
+    VEC(IoGroup) in_groups, out_groups; /* of the whole interface; empty for IR text */
     VEC(KVar *) symbols;    /* API symbols in order of first appearance, then computed ones */
     StrMap *symbol_by_name; /* the caller's symbols */
     uint32_t facts;

@@ -183,8 +183,7 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
     return k_var(im->m->k, symbol);
 }
 
-/* The shape that --shape, or the data of a run, give to an input. */
-static bool given_shape(const Import *im, const char *input, int *rank, int64_t *dims) {
+bool import_given_shape(const Import *im, const char *input, int *rank, int64_t *dims) {
     const ImportOptions *o = im->o;
     for (int i = 0; i < o->n_shapes; i++) {
         if (strcmp(o->shapes[i].name, input)) continue;
@@ -221,7 +220,7 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
                   Shape *out) {
     int64_t dims[MAX_RANK];
     int rank;
-    bool is_given = given_shape(im, input, &rank, dims);
+    bool is_given = import_given_shape(im, input, &rank, dims);
     if (!is_given && is_undecided(p) && im->o->data_shape)
         is_given = im->o->data_shape(im->o->data_user, index, input, &rank, dims);
     if (is_given && (!p || (size_t)rank == p->n_dim)) {

@@ -7,7 +7,7 @@
  * imported. */
 #include <string.h>
 
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/compound.h"
 #include "ir/support/str.h"
 
 static const char *or_empty(const char *s) {
@@ -74,17 +74,27 @@ static void bind_initializers(Import *im, Scope *s, const Onnx__GraphProto *p) {
 
 /* ---- outputs ---------------------------------------------------------------------------- */
 
-/* Lists v as output `name` of the scope's graph. */
-static void list_output(Import *im, Scope *s, Value *v, const char *name) {
-    Graph *g = s->graph;
+void import_list_output(Graph *g, SrcLoc loc, Value *v, const char *name) {
     bool own = v->graph == g && v->def && !v->is_output;
     if (!own) {
         DType t = v->dtype;
-        v = graph_op(g, NULL, OP_Identity, graph_loc(im, s), 1, v);
+        v = graph_op(g, NULL, OP_Identity, loc, 1, v);
         v->dtype = t;
     }
     v->name = intern(name);
     graph_add_output(g, v);
+}
+
+/* Lists v as output `name` of the scope's graph; only the model itself may give compounds away. */
+static void list_output(Import *im, Scope *s, Value *v, const char *name) {
+    SrcLoc loc = graph_loc(im, s);
+    if (s->graph == im->m->main)
+        import_model_output(im, s->graph, v, name, loc);
+    else if (compound_of(v))
+        diag_unsupported(im->d, loc, "output '%s' of this graph is %s", name,
+                         v->type == VT_SEQUENCE ? "a sequence" : "an optional");
+    else
+        import_list_output(s->graph, loc, v, name);
 }
 
 static void import_outputs(Import *im, Scope *s, Onnx__ValueInfoProto **outputs, size_t n) {
@@ -111,11 +121,14 @@ static void import_subgraph_inputs(Import *im, Scope *s, const Onnx__GraphProto 
         const Value *given = call_in(c, (int)i);
         const char *name = or_empty(p->input[i]->name);
         if (dtype == DT_NONE && given && given != im->poison) dtype = given->dtype;
-        scope_bind(im, s, name, graph_add_input(s->graph, name, dtype, (Shape){.rank = -1}));
+        Value *v = graph_add_input(s->graph, name, dtype, (Shape){.rank = -1});
+        scope_bind(im, s, name,
+                   t && t->value_case && !typed ? im->poison : v); /* no tensor: import_body's */
     }
 }
 
-Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
+/* A subgraph's nodes in a graph of their own; NULL after messages. */
+static Scope *import_subgraph_nodes(Call *c, const char *attr, const Onnx__GraphProto *p) {
     Import *im = c->im;
     if (c->scope->depth >= ONNX_MAX_NESTING) {
         diag_error(im->d, c->loc, "graphs are nested more than %d deep", ONNX_MAX_NESTING);
@@ -123,36 +136,65 @@ Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
     }
     const char *owner = c->loc.node && *c->loc.node ? c->loc.node : c->loc.op;
     const char *path = arena_printf(im->m->arena, "%s/%s.%s", c->scope->path, owner, attr);
-    int n_before = diag_n_errors(im->d);
-    uint32_t n_missing = strmap_count(im->unsupported);
     Scope *s = scope_create(im, c->scope, graph_create(im->m, c->g, attr), path);
     import_subgraph_inputs(im, s, p, c);
     if (c->loc.op == intern("Loop") && s->graph->inputs.n) s->iteration = s->graph->inputs.at[0];
     bind_initializers(im, s, p);
     import_nodes(im, s, p->node, p->n_node, onnx_graph_order(im->model, p), NULL);
+    return s;
+}
+
+Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *p) {
+    Import *im = c->im;
+    int n_before = diag_n_errors(im->d);
+    uint32_t n_missing = strmap_count(im->unsupported);
+    Scope *s = import_subgraph_nodes(c, attr, p);
+    if (!s) return NULL;
     import_outputs(im, s, p->output, p->n_output);
     bool good = diag_n_errors(im->d) == n_before && strmap_count(im->unsupported) == n_missing &&
                 s->graph->outputs.n == p->n_output;
     return good ? s->graph : NULL;
 }
 
-Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *p, Value *x) {
+static bool find_outputs(Call *c, Scope *s, const Onnx__GraphProto *p, const char *attr,
+                         Value **out) {
+    bool good = true;
+    for (size_t i = 0; i < p->n_output; i++) {
+        bool known;
+        const char *name = or_empty(p->output[i]->name);
+        out[i] = scope_find(c->im, s, name, c->loc, &known);
+        if (!known) diag_error(c->im->d, c->loc, "%s never makes its output '%s'", attr, name);
+        good &= out[i] && out[i] != c->im->poison;
+    }
+    return good;
+}
+
+Graph *import_branch(Call *c, const char *attr, const Onnx__GraphProto *p, Value **out) {
+    Scope *s = import_subgraph_nodes(c, attr, p);
+    return s && find_outputs(c, s, p, attr, out) ? s->graph : NULL;
+}
+
+bool import_body(Call *c, const char *attr, const Onnx__GraphProto *p, Value *const *in, int n_in,
+                 Value **out) {
     Import *im = c->im;
-    if (c->scope->depth >= ONNX_MAX_NESTING || p->n_input != 1 || p->n_output != 1) {
-        diag_error(im->d, c->loc,
-                   "%s has %zu inputs and %zu outputs or is nested too deep; 1 and 1 are accepted",
-                   attr, p->n_input, p->n_output);
-        return NULL;
+    if (c->scope->depth >= ONNX_MAX_NESTING || (int)p->n_input != n_in) {
+        diag_error(im->d, c->loc, "%s has %zu inputs, not %d, or is nested too deep", attr,
+                   p->n_input, n_in);
+        return false;
     }
     const char *path = arena_printf(im->m->arena, "%s/%s", c->scope->path, attr);
     Scope *s = scope_create(im, c->scope, c->g, path);
-    scope_bind(im, s, or_empty(p->input[0]->name), x);
+    for (int i = 0; i < n_in; i++) scope_bind(im, s, or_empty(p->input[i]->name), in[i]);
     bind_initializers(im, s, p);
     import_nodes(im, s, p->node, p->n_node, onnx_graph_order(im->model, p), NULL);
-    bool known;
-    Value *y = scope_find(im, s, or_empty(p->output[0]->name), c->loc, &known);
-    if (!known) diag_error(im->d, c->loc, "%s never makes its output", attr);
-    return y == im->poison ? NULL : y;
+    return find_outputs(c, s, p, attr, out);
+}
+
+Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *p, Value *x) {
+    Value *y;
+    if (p->n_output == 1) return import_body(c, attr, p, &x, 1, &y) ? y : NULL;
+    diag_error(c->im->d, c->loc, "%s has %zu outputs; one is accepted", attr, p->n_output);
+    return NULL;
 }
 
 /* ---- the model's interface -------------------------------------------------------------- */
@@ -173,8 +215,9 @@ static bool add_map_input(Import *im, Scope *s, const char *name, const Onnx__Ty
     KVar *length = module_symbol(im->m, intern(arena_printf(a, "%s.length", name)));
     Shape shape = shape_make(a, 1);
     shape.dims[0] = k_var(im->m->k, length);
-    Value *keys = graph_add_input(s->graph, arena_printf(a, "%s.keys", name), key, shape);
-    Value *values = graph_add_input(s->graph, arena_printf(a, "%s.values", name), value, shape);
+    const char *names[] = {arena_printf(a, "%s.keys", name), arena_printf(a, "%s.values", name)};
+    Value *keys = import_add_input(im, s->graph, names[0], key, shape);
+    Value *values = import_add_input(im, s->graph, names[1], value, shape);
     Value **address = arena_copy(im->arena, &keys, sizeof keys);
     strmap_put_bytes(im->map_values, (const char *)address, sizeof keys, values);
     scope_bind(im, s, name, keys);
@@ -188,16 +231,15 @@ static bool add_input(Import *im, Scope *s, const Onnx__ValueInfoProto *p) {
     if (p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_MAP_TYPE)
         return add_map_input(im, s, name, p->type->map_type);
     if (!p->type || p->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
-        diag_unsupported(
-            im->d, loc,
-            "input '%s' is not a tensor; sequences and optionals are not supported", name);
-        return false;
+        Value *v = import_compound_input(im, s->graph, name, p->type, loc);
+        if (v) scope_bind(im, s, name, v);
+        return v != NULL;
     }
     const Onnx__TypeProto__Tensor *t = p->type->tensor_type;
     DType dtype = import_dtype(im, t->elem_type, loc, arena_printf(im->arena, "input '%s'", name));
-    if (dtype == DT_NONE || !import_shape(im, (int)s->graph->inputs.n, name, t->shape, &shape))
+    if (dtype == DT_NONE || !import_shape(im, (int)im->m->in_groups.n, name, t->shape, &shape))
         return false;
-    scope_bind(im, s, name, graph_add_input(s->graph, name, dtype, shape));
+    scope_bind(im, s, name, import_add_input(im, s->graph, name, dtype, shape));
     return true;
 }
 

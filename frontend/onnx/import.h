@@ -179,6 +179,8 @@ Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseT
 
 /* Collects the names that stand alone as a dim of some input, before shapes are made. */
 void import_bare_dims(Import *im, const Onnx__GraphProto *g);
+/* The shape that --shape gives to an input, if it does. */
+bool import_given_shape(const Import *im, const char *input, int *rank, int64_t *dims);
 /* The shape of a model input under the overrides. */
 bool import_shape(Import *im, int index, const char *input, const Onnx__TensorShapeProto *p,
                   Shape *out);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "frontend/frontend.h"
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/compound.h"
 #include "ir/support/str.h"
 
 const OnnxOp onnx_ops[] = {
@@ -145,6 +145,7 @@ static char type_letter(Onnx__AttributeProto__AttributeType t) {
     static const char letters[] = "?fistgFIS?";
     /* order of AttributeType: FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS */
     if (t == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR) return 'p';
+    if (t == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO) return 'y';
     return t > 0 && t <= 8 ? letters[t] : '?';
 }
 
@@ -159,6 +160,7 @@ static const char *letter_words(char letter) {
         {"I", "a list of integers"},
         {"S", "a list of strings"},
         {"p", "a sparse tensor"},
+        {"y", "a type"},
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (words[i][0][0] == letter) return words[i][1];
@@ -322,6 +324,17 @@ static bool is_supported_version(Call *c, const char *domain) {
     return false;
 }
 
+/* Sequences and optionals go only where they are understood. */
+static bool inputs_are_tensors(Call *c) {
+    for (int i = 0; i < c->n_in; i++) {
+        if (!compound_of(c->in[i])) continue;
+        diag_error(c->im->d, c->loc, "input %d is %s, but has to be a tensor", i,
+                   c->in[i]->type == VT_SEQUENCE ? "a sequence" : "an optional");
+        return false;
+    }
+    return true;
+}
+
 static bool import_call(Call *c) {
     Import *im = c->im;
     const char *domain = domain_name(c->proto);
@@ -330,7 +343,7 @@ static bool import_call(Call *c) {
     resolve_attrs(c);
     bool inputs_good = resolve_inputs(c);
     const OpFileOp *own = op_file_find(im->o->ops, domain, or_empty(c->proto->op_type));
-    if (own) return inputs_good && import_custom(c, own);
+    if (own) return inputs_good && inputs_are_tensors(c) && import_custom(c, own);
     if (f) return import_function(c, f);
     if (!is_supported_version(c, domain)) return false;
     c->row = find_row(im, or_empty(c->proto->op_type), domain, c->version);
@@ -338,7 +351,8 @@ static bool import_call(Call *c) {
         note_unsupported(im, c->loc, operator_words(im, c, domain),
                          refusal(or_empty(c->proto->op_type), domain));
     bool checked = c->row && check_counts(c) && check_attrs(c);
-    if (checked && inputs_good) return c->row->import(c);
+    if (checked && inputs_good)
+        return (compound_is_taken(c->row) || inputs_are_tensors(c)) && c->row->import(c);
     look_into_subgraphs(c);
     return false;
 }

@@ -1,6 +1,6 @@
 /* Importers of control flow. Their graphs are imported as attributes; checked here is that a
  * graph's inputs and outputs fit the node that owns it. */
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/compound.h"
 
 static bool fits(Call *c, const char *attr, int n_inputs, int n_outputs) {
     const Onnx__GraphProto *g = call_attr(c, attr)->g;
@@ -18,6 +18,42 @@ static bool finish(Call *c, int n_in, int n_out) {
     return true;
 }
 
+static bool has_compound(Value **v, int n) {
+    for (int i = 0; i < n; i++)
+        if (compound_of(v[i])) return true;
+    return false;
+}
+
+/* With a constant condition only the branch that is taken exists. Branches that give sequences or
+ * optionals are joined tensor by tensor. */
+static bool finish_if(Call *c, int n_out) {
+    static const char *const attr[2] = {"then_branch", "else_branch"};
+    Graph *g[2];
+    Value **out[2];
+    int64_t yes;
+    for (int i = 0; i < 2; i++) out[i] = arena_array(c->im->arena, Value *, n_out);
+    if (known_int(c, c->in[0], false, &yes)) {
+        const char *taken = attr[yes ? 0 : 1];
+        if (!import_body(c, taken, call_attr(c, taken)->g, NULL, 0, out[0])) return false;
+        for (int i = 0; i < c->n_out; i++) c->out[i] = out[0][i];
+        return true;
+    }
+    for (int i = 0; i < 2; i++) g[i] = import_branch(c, attr[i], call_attr(c, attr[i])->g, out[i]);
+    if (!g[0] || !g[1]) return false;
+    if (has_compound(out[0], n_out) || has_compound(out[1], n_out))
+        return import_if_compound(c, g, out, n_out);
+    Node *n = call_node(c, OP_If, c->in, 1, n_out);
+    for (int i = 0; i < 2; i++) {
+        const Onnx__GraphProto *p = call_attr(c, attr[i])->g;
+        for (int k = 0; k < n_out; k++)
+            import_list_output(g[i], c->loc, out[i][k], p->output[k]->name);
+        node_set_attr(n, (Attr){.name = attr[i], .kind = AT_GRAPH, .graph = g[i]});
+    }
+    call_finish(c, n);
+    for (int i = c->n_out; i < n_out; i++) n->out[i] = NULL;
+    return true;
+}
+
 bool import_if(Call *c) {
     int n_out = (int)call_attr(c, "then_branch")->g->n_output;
     if (n_out < c->n_out || !fits(c, "then_branch", 0, n_out) ||
@@ -27,7 +63,7 @@ bool import_if(Call *c) {
                        n_out);
         return false;
     }
-    return finish(c, c->n_in, n_out);
+    return finish_if(c, n_out);
 }
 
 /* Iteration number and condition are scalars, whatever the file says of them. */
@@ -64,6 +100,7 @@ bool import_loop(Call *c) {
     }
     c->in = in;
     c->n_in = carried + 2;
+    if (has_compound(in + 2, carried)) return import_loop_compound(c);
     return finish(c, c->n_in, n_out) && settle_loop_body(c);
 }
 

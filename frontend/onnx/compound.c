@@ -1,0 +1,308 @@
+/* Compounds (see compound.h): what they are made of, what is known of values while importing, and
+ * choices between them. */
+#include "frontend/onnx/compound.h"
+
+#include <string.h>
+
+#include "frontend/onnx/build.h"
+
+Compound *compound_of(Value *v) {
+    return v && v->type != VT_TENSOR ? (Compound *)(void *)v : NULL;
+}
+
+static Compound *new_compound(Import *im, ValueType type, DType t) {
+    Compound *k = arena_new(im->arena, Compound);
+    k->value.type = type;
+    k->value.name = "";
+    k->value.shape.rank = -1;
+    k->dtype = t;
+    return k;
+}
+
+Compound *compound_sequence(Import *im, DType t, Value *const *items, int n) {
+    Compound *k = new_compound(im, VT_SEQUENCE, t);
+    k->items = arena_array(im->arena, Value *, n);
+    k->n_items = n;
+    for (int i = 0; i < n; i++) k->items[i] = items[i];
+    if (n && items[0]->dtype != DT_NONE) k->dtype = items[0]->dtype;
+    return k;
+}
+
+Compound *compound_optional(Import *im, DType t, Value *payload) {
+    Compound *k = new_compound(im, VT_OPTIONAL, t), *inner = compound_of(payload);
+    k->payload = payload;
+    if (payload) k->dtype = inner ? inner->dtype : payload->dtype;
+    k->of_sequence = inner != NULL;
+    return k;
+}
+
+bool compound_is_taken(const OnnxOp *row) {
+    static Importer *const takers[] = {
+        import_identity,     import_loop,
+        import_sequence_at,  import_sequence_insert,
+        import_sequence_map, import_sequence_erase,
+        import_optional,     import_sequence_length,
+        import_optional_get, import_concat_from_sequence,
+        import_optional_has,
+    };
+    for (size_t i = 0; i < sizeof takers / sizeof *takers; i++)
+        if (row->import == takers[i]) return true;
+    return false;
+}
+
+void compound_flatten(Import *im, Value *v, ValueList *list) {
+    Compound *k = compound_of(v);
+    if (!v) return;
+    if (!k) {
+        vec_push(im->arena, list, v);
+        return;
+    }
+    if (k->presence) vec_push(im->arena, list, k->presence);
+    compound_flatten(im, k->payload, list);
+    for (int i = 0; i < k->n_items; i++) vec_push(im->arena, list, k->items[i]);
+}
+
+/* ---- what is known ---------------------------------------------------------------------- */
+
+bool known_ints(Call *c, Value *v, int64_t *out, int cap, int *n) {
+    if (!v || compound_of(v) || !build_has_shape(c, v)) return false;
+    return value_ints(c->m, v, out, cap, n);
+}
+
+static int input_index(const Import *im, const Value *v) {
+    for (uint32_t i = 0; i < im->m->in_groups.n; i++) {
+        const IoGroup *g = &im->m->in_groups.at[i];
+        if (g->kind == GROUP_TENSOR && im->m->main->inputs.at[g->first] == v) return (int)i;
+    }
+    return -1;
+}
+
+static bool data_int(const Import *im, const Value *v, int64_t *out) {
+    int i = im->o->data_value ? input_index(im, v) : -1;
+    return i >= 0 && im->o->data_value(im->o->data_user, i, v->name, out);
+}
+
+/* Conditions are followed through the operators that they are usually made of. */
+bool known_int(Call *c, Value *v, bool from_data, int64_t *out) {
+    int64_t a, b;
+    int n;
+    bool flip = false, known = false;
+    while (v && !compound_of(v) && v->def && (v->def->op == OP_Identity || v->def->op == OP_Not)) {
+        flip ^= v->def->op == OP_Not;
+        v = v->def->in[0];
+    }
+    if (!v || compound_of(v)) return false;
+    const Node *d = v->def;
+    if (d && (d->op == OP_And || d->op == OP_Or)) {
+        bool has_a = known_int(c, d->in[0], from_data, &a);
+        bool has_b = known_int(c, d->in[1], from_data, &b);
+        int64_t decides = d->op == OP_Or;
+        known = (has_a && has_b) || (has_a && a == decides) || (has_b && b == decides);
+        if (known) a = (has_a && a == decides) || (has_b && b == decides) ? decides : !decides;
+    } else {
+        known = (known_ints(c, v, &a, 1, &n) && n == 1) || (from_data && data_int(c->im, v, &a));
+    }
+    if (known) *out = flip ? !a : a;
+    return known;
+}
+
+/* ---- choices ---------------------------------------------------------------------------- */
+
+static bool same_shape(Call *c, Value *a, Value *b) {
+    return build_has_shape(c, a) && build_has_shape(c, b) && a->dtype == b->dtype &&
+           shape_equal(a->shape, b->shape);
+}
+
+static Graph *choice_branch(Call *c, const char *name, Value *v) {
+    Graph *g = graph_create(c->m, c->g, name);
+    import_list_output(g, c->loc, v, v->name);
+    return g;
+}
+
+Value *build_choice(Call *c, Value *cond, Value *a, Value *b) {
+    if (a == b) return a;
+    if (same_shape(c, a, b)) return build_where(c, cond, a, b);
+    Node *n = call_node(c, OP_If, &cond, 1, 1);
+    Graph *yes = choice_branch(c, "then_branch", a), *no = choice_branch(c, "else_branch", b);
+    node_set_attr(n, (Attr){.name = "then_branch", .kind = AT_GRAPH, .graph = yes});
+    node_set_attr(n, (Attr){.name = "else_branch", .kind = AT_GRAPH, .graph = no});
+    n->out[0]->dtype = a->dtype;
+    return n->out[0];
+}
+
+/* ---- If --------------------------------------------------------------------------------- */
+
+/* Both branches' outputs as tensors, position by position. */
+typedef struct Join {
+    Call *c;
+    Graph *const *g;
+    ValueList list[2];
+} Join;
+
+static void join_push(Join *j, Value *a, Value *b) {
+    vec_push(j->c->im->arena, &j->list[0], a);
+    vec_push(j->c->im->arena, &j->list[1], b);
+}
+
+static bool cannot_join(Join *j, const char *why) {
+    diag_unsupported(j->c->im->d, j->c->loc,
+                     "the branches give %s, and the condition is not known at compile time", why);
+    return false;
+}
+
+/* Zeros in graph g, shaped as v is; NULL when that is not known. */
+static Value *zeros_like(Call *c, Graph *g, Value *v) {
+    int64_t n;
+    if (!build_has_shape(c, v) || !shape_count_int(v->shape, &n) || n > 1 << 24) return NULL;
+    if (v->dtype == DT_STR) {
+        ConstString *s = arena_array(c->im->arena, ConstString, n + 1);
+        for (int64_t i = 0; i < n; i++) s[i].bytes = "";
+        return graph_const_strings(g, "", v->shape, s);
+    }
+    uint64_t n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(v->dtype);
+    char *bytes = arena_alloc(c->m->arena, n_bytes + 1);
+    memset(bytes, 0, n_bytes + 1);
+    return graph_add_const(g, "", v->dtype, v->shape, bytes, n_bytes);
+}
+
+/* The optionals a and b, of which one holds nothing: the other's payload beside zeros. */
+static bool join_absent(Join *j, Value *payload, int side) {
+    ValueList there = {0};
+    compound_flatten(j->c->im, payload, &there);
+    for (uint32_t i = 0; i < there.n; i++) {
+        Value *zeros = zeros_like(j->c, j->g[!side], there.at[i]);
+        if (!zeros)
+            return cannot_join(j, "an optional of a shape that is found while running, "
+                                  "or none");
+        join_push(j, side ? zeros : there.at[i], side ? there.at[i] : zeros);
+    }
+    return true;
+}
+
+static Value *presence_in(Graph *g, const Compound *k) {
+    return k->presence ? k->presence : graph_const_scalar(g, DT_BOOL, k->payload != NULL);
+}
+
+static bool join(Join *j, Value *a, Value *b) {
+    Compound *x = compound_of(a), *y = compound_of(b);
+    if (!x && !y) {
+        join_push(j, a, b);
+        return true;
+    }
+    if (!x || !y || x->value.type != y->value.type)
+        return cannot_join(j, "values of different kinds");
+    if (x->value.type == VT_SEQUENCE) {
+        if (x->n_items != y->n_items) return cannot_join(j, "sequences of different lengths");
+        for (int i = 0; i < x->n_items; i++) join_push(j, x->items[i], y->items[i]);
+        return true;
+    }
+    bool certain = !x->presence && !y->presence && !x->payload == !y->payload;
+    if (!certain) join_push(j, presence_in(j->g[0], x), presence_in(j->g[1], y));
+    if (x->payload && y->payload) return join(j, x->payload, y->payload);
+    if (!x->payload && !y->payload) return true;
+    return join_absent(j, x->payload ? x->payload : y->payload, x->payload ? 0 : 1);
+}
+
+/* What a and b became, from the joined node's outputs on. */
+static Value *rebuild(Call *c, Value *a, Value *b, Value ***out) {
+    Compound *x = compound_of(a), *y = compound_of(b);
+    if (!x && !y) return *(*out)++;
+    if (!y || (x && x->value.type == VT_SEQUENCE)) {
+        Compound *k = compound_sequence(c->im, x->dtype, *out, x->n_items);
+        *out += x->n_items;
+        return &k->value;
+    }
+    bool certain = !x->presence && !y->presence && !x->payload == !y->payload;
+    Value *presence = certain ? NULL : *(*out)++;
+    Value *p = x->payload ? x->payload : y->payload, *q = y->payload ? y->payload : x->payload;
+    Value *payload = p ? rebuild(c, p, q, out) : NULL;
+    Compound *k = compound_optional(c->im, x->dtype, payload);
+    k->presence = presence;
+    k->of_sequence = x->of_sequence || y->of_sequence;
+    return &k->value;
+}
+
+bool import_if_compound(Call *c, Graph *const g[2], Value **const out[2], int n) {
+    Join j = {.c = c, .g = g};
+    for (int i = 0; i < n; i++)
+        if (!join(&j, out[0][i], out[1][i])) return false;
+    Node *node = call_node(c, OP_If, c->in, 1, (int)j.list[0].n);
+    for (int side = 0; side < 2; side++)
+        for (uint32_t i = 0; i < j.list[side].n; i++)
+            import_list_output(g[side], c->loc, j.list[side].at[i], "");
+    node_set_attr(node, (Attr){.name = "then_branch", .kind = AT_GRAPH, .graph = g[0]});
+    node_set_attr(node, (Attr){.name = "else_branch", .kind = AT_GRAPH, .graph = g[1]});
+    for (uint32_t i = 0; i < j.list[0].n; i++) node->out[i]->dtype = j.list[0].at[i]->dtype;
+    Value **at = node->out;
+    for (int i = 0; i < n; i++) {
+        Value *v = rebuild(c, out[0][i], out[1][i], &at);
+        if (i < c->n_out) c->out[i] = v;
+    }
+    return true;
+}
+
+/* ---- Loop ------------------------------------------------------------------------------- */
+
+static bool unknown(Call *c, const char *what) {
+    diag_unsupported(c->im->d, c->loc,
+                     "%s has to be known while compiling, because the length of a sequence that "
+                     "is carried depends on it",
+                     what);
+    return false;
+}
+
+static bool trip_count(Call *c, int64_t *n) {
+    int64_t go = 1;
+    if (call_in(c, 1) && !known_int(c, c->in[1], true, &go)) return unknown(c, "the condition");
+    *n = INT64_MAX;
+    if (call_in(c, 0) && !known_int(c, c->in[0], true, n)) return unknown(c, "the trip count");
+    if (!go || *n < 0) *n = 0;
+    return true;
+}
+
+/* The scan output of these elements. */
+static Value *stack(Call *c, ValueList *v) {
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (compound_of(v->at[i])) return NULL;
+        v->at[i] = build_unsqueeze(c, v->at[i], 0);
+    }
+    return v->n ? build_concat(c, v->at, (int)v->n, 0) : NULL;
+}
+
+static bool finish_unrolled(Call *c, Value **state, int carried, ValueList *scans) {
+    for (int i = 0; i < c->n_out; i++) {
+        c->out[i] = i < carried ? state[i] : stack(c, &scans[i - carried]);
+        if (c->out[i]) continue;
+        diag_unsupported(c->im->d, c->loc,
+                         "scan output %d of a loop that carries a sequence holds no tensors",
+                         i - carried);
+        return false;
+    }
+    return true;
+}
+
+bool import_loop_compound(Call *c) {
+    const Onnx__GraphProto *body = call_attr(c, "body")->g;
+    Arena *a = c->im->arena;
+    int n_in = (int)body->n_input, n_out = (int)body->n_output, carried = n_in - 2;
+    int64_t trips, go = 1;
+    if (!trip_count(c, &trips)) return false;
+    Value **in = arena_array(a, Value *, n_in), **out = arena_array(a, Value *, n_out);
+    ValueList *scans = arena_array(a, ValueList, n_out);
+    for (int i = 2; i < n_in; i++) in[i] = c->in[i];
+    for (int64_t k = 0; k < trips && go; k++) {
+        if (k == UNROLL_MAX) {
+            diag_unsupported(c->im->d, c->loc,
+                             "a loop that carries a sequence is unrolled, %d iterations at most",
+                             UNROLL_MAX);
+            return false;
+        }
+        in[0] = call_i64(c, k);
+        in[1] = graph_const_scalar(c->g, DT_BOOL, 1);
+        if (!import_body(c, "body", body, in, n_in, out)) return false;
+        if (!known_int(c, out[0], true, &go)) return unknown(c, "the condition of the body");
+        for (int i = 0; i < carried; i++) in[i + 2] = out[i + 1];
+        for (int i = carried + 1; i < n_out; i++) vec_push(a, &scans[i - carried - 1], out[i]);
+    }
+    return finish_unrolled(c, in + 2, carried, scans);
+}
