@@ -1,10 +1,9 @@
 /* Dims of model inputs: numbers, names, expressions over names, and what --dim makes of them.
  *
  *     dim_value 8           8
- *     dim_value 0           0: no elements; exporters also wrote it for "unknown", so --dim INPUT:AXIS=N may
- *                           replace it
- *     dim_param "batch"     symbol batch
- *     dim_param "past + 1"  an expression when every name in it is also a whole dim of some input
+ *     dim_value 0           0: no elements; exporters also wrote it for "unknown", so --dim
+ * INPUT:AXIS=N may replace it dim_param "batch"     symbol batch dim_param "past + 1"  an
+ * expression when every name in it is also a whole dim of some input
  *                           ("batch-size" stays a name otherwise)
  *     nothing, negative     symbol INPUT_dimAXIS */
 #include <ctype.h>
@@ -216,6 +215,19 @@ static bool check_given(Import *im, const char *input, const Onnx__TensorShapePr
     return true;
 }
 
+/* A symbol stands for 1 or more, but for 0 as well where the data of a run have no elements. */
+static void allow_empty(Import *im, int index, const char *input, Shape s) {
+    int64_t dims[MAX_RANK];
+    int rank;
+    bool has_symbols = false;
+    for (int i = 0; i < s.rank; i++) has_symbols |= s.dims[i]->op == KO_var;
+    if (!has_symbols || !im->o->data_shape ||
+        !im->o->data_shape(im->o->data_user, index, input, &rank, dims) || rank != s.rank)
+        return;
+    for (int i = 0; i < rank; i++)
+        if (!dims[i] && s.dims[i]->op == KO_var) s.dims[i]->u.var->lo = 0;
+}
+
 bool import_shape(Import *im, int index, const char *input, const Onnx__TensorShapeProto *p,
                   Shape *out) {
     int64_t dims[MAX_RANK];
@@ -234,8 +246,8 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
     }
     if (!p) {
         diag_unsupported(im->d, file_loc(im),
-                         "input '%s' has no shape; give it one with --shape %s=2,3 (its dims)", input,
-                         input);
+                         "input '%s' has no shape; give it one with --shape %s=2,3 (its dims)",
+                         input, input);
         return false;
     }
     if (p->n_dim > MAX_RANK) {
@@ -245,6 +257,7 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
     }
     *out = shape_make(im->m->arena, (int)p->n_dim);
     for (int i = 0; i < out->rank; i++) out->dims[i] = input_dim(im, input, i, p->dim[i]);
+    allow_empty(im, index, input, *out);
     return true;
 }
 

@@ -37,9 +37,9 @@ typedef struct Position {
 /* Inserting counts from the end of the n elements that are there, and may come after the last. */
 static bool read_position(Call *c, Value *v, int n, bool inserts, Position *p) {
     int64_t table[2 * COMPOUND_MAX_ITEMS + 1];
-    *p = (Position){.is_known = known_int(c, v, false, &p->at)};
+    *p = (Position){0};
+    p->is_known = known_int(c, v, false, &p->at);
     if (p->is_known) {
-        known_int(c, v, false, &p->at);
         if (p->at < 0) p->at += n;
         if (p->at >= 0 && p->at < n + inserts) return true;
         diag_error(c->im->d, c->loc, "the position is outside of the sequence of %d elements", n);
