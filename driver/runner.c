@@ -376,7 +376,7 @@ bool runner_bind(Runner *r) {
 
 static void *take_memory(void *heap, size_t n_bytes) {
     (void)heap;
-    return malloc(n_bytes);
+    return try_malloc(n_bytes);
 }
 
 static void free_memory(void *heap, void *memory) {

@@ -168,7 +168,7 @@ static bool reserve(Machine *m, const Ins *p) {
     int64_t n = m->reg[p->a].i, keep = m->reg[p->c].i, width = dtype_bytes(m->code->bufs[p->b].buf->dtype);
     BUG_IF(keep < 0 || keep > s->n || keep > n, "kernel %s: %lld elements of %s cannot be kept",
            m->code->name, (long long)keep, m->code->bufs[p->b].buf->name);
-    uint8_t *memory = n < 0 || n > INT64_MAX / 64 ? NULL : malloc((size_t)(n * width + 1));
+    uint8_t *memory = n < 0 || n > INT64_MAX / 64 ? NULL : try_malloc((size_t)(n * width + 1));
     if (!memory) return false;
     memset(memory, 0xff, (size_t)(n * width));
     if (keep) memcpy(memory, s->base, (size_t)(keep * width));

@@ -286,8 +286,9 @@ KVar *parse_symbol(Parse *p, bool computed) {
     if (p->failed) return NULL;
     bool is_known =
         strmap_get(p->vars, word) || (!computed && strmap_get(p->m->symbol_by_name, name));
-    if (is_known || lo < 0) {
-        parse_fail(p, lo < 0 ? "symbol '%s' can be negative" : "symbol '%s' is declared twice",
+    bool is_negative = !computed && lo < 0; /* what is read from data may be negative */
+    if (is_known || is_negative) {
+        parse_fail(p, is_negative ? "symbol '%s' can be negative" : "symbol '%s' is declared twice",
                    word);
         return NULL;
     }

@@ -412,7 +412,7 @@ static void parse_io(Parse *p, bool is_input) {
     io.dims = arena_copy(p->m->arena, dims, sizeof *dims * (size_t)(io.rank ? io.rank : 1));
     parse_expect(p, "=");
     io.buf = known_buffer(p);
-    if (!p->failed && io.buf->dtype != io.dtype)
+    if (!p->failed && dtype_stored(io.buf->dtype) != dtype_stored(io.dtype))
         parse_fail(p, "'%s' and its buffer differ", io.name);
     if (is_input)
         vec_push(p->m->arena, &p->kernel->inputs, io);

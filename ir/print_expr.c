@@ -333,7 +333,7 @@ void text_symbol(Text *t, const KVar *v, const char *word) {
     text_line(t);
     const char *name = text_bind(t, v, v->name);
     strbuf_printf(t->out, "%s %s", word, name);
-    text_range(t, v, INT64_MIN, INT64_MAX);
+    text_range(t, v, 1, 0); /* always: a symbol without a range has another one */
     if (strcmp(name, v->name)) {
         strbuf_add(t->out, " ");
         text_quoted(t, v->name);

@@ -171,13 +171,15 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
     int vec_at, n = factor_vars(k, s, s->rhs, sch, var, extent, &vec_at);
     if (n > MAX_RANK) return false;
-    bool is_const = reads_only_constants(k, s->rhs); /* and of a size known: packed at compile time */
+    bool is_const =
+        reads_only_constants(k, s->rhs); /* and of a size known: packed at compile time */
     for (int i = 0; i < n; i++) is_const &= extent[i]->op == KO_const_i;
     int64_t n_elems = 1, dim;
     for (int i = 0; is_const && i < n; i++)
         if (!k_is_int(extent[i], &dim) || __builtin_mul_overflow(n_elems, dim, &n_elems))
             n_elems = 0;
     if (is_const && keep_small(p, s, sch, n_elems)) return true;
+    if (sch->lanes * sch->n_vecs <= 1) return false;
     KTensor *packed = program_add_tensor(p, "packed", s->rhs->dtype, n, extent);
     Layout *l = &packed->layout;
     l->permuted = true;
@@ -185,7 +187,6 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     for (int i = 0; i < n; i++) l->order[i] = (int8_t)i;
     l->block_axis = (int8_t)vec_at;
     l->block = (int16_t)(sch->lanes * sch->n_vecs);
-    if (l->block <= 1) return false;
     Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
     for (int i = 0; i < n; i++) index[i] = k_var(k, pack->axis[i]);
     pack->body = k_subst(k, s->rhs, var, index, n);
@@ -211,28 +212,32 @@ static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
     return false;
 }
 
-static void schedule_contract(DefProgram *p, Stage *s) {
+/* Takes the template with these axes unless reading would cost more than it saves. */
+static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
+    KVar *lane = s->axis[sch->vec_axis];
+    bool shared = k_uses_var(k, s->lhs, lane);
+    if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
+    schedule_contract_tile(p, s, p->m->target, sch);
+    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, sch) &&
+                    reads_vectors(k, s, s->rhs, sch);
+    if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    if (!in_place && !pack_factor(p, s, sch)) return false;
+    s->schedule = arena_copy(p->arena, sch, sizeof *sch);
+    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch),
+               in_place ? ", right factor in place" : "");
+    return true;
+}
+
+static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
-    bool fits = schedule_contract_axes(p, s, p->m->target, &sch);
-    if (!fits) {
+    bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
+    if (is_swapped) {
         swap_factors(s);
         fits = schedule_contract_axes(p, s, p->m->target, &sch);
-        if (!fits) swap_factors(s);
     }
-    if (!fits) return;
-    KVar *lane = s->axis[sch.vec_axis];
-    bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && !reads_vectors(k, s, s->lhs, &sch)) return;
-    schedule_contract_tile(p, s, p->m->target, &sch);
-    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, &sch) &&
-                    reads_vectors(k, s, s->rhs, &sch);
-    if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return;
-    if (!in_place && !pack_factor(p, s, &sch)) return;
-    s->schedule = arena_copy(p->arena, &sch, sizeof sch);
-    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, &sch),
-               in_place ? ", right factor in place" : "");
+    if ((!fits || !use_template(p, s, &sch)) && is_swapped) swap_factors(s);
 }
 
 static void schedule_program(DefProgram *p, void *user) {

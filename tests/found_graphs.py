@@ -33,6 +33,13 @@ FOUND = [
         c = Conv <group = 35, pads = [1, 1, 1, 1]> (x, w)
         y = MatMul (c, v)""",
      [((1, 35, 1, 1), (35, 1, 3, 3), (1,))]),
+    # Resize of a symbolic dim: the other dims were not seen to be constants, so that a 1 did not broadcast
+    ("resized_one", "float[4,1,n,5] x, float[2,1,1] w => y", """
+        scales = Constant <value = float[4] {1, 1, 1.5, 0.5}> ()
+        none = Constant <value = float[0] {}> ()
+        r = Resize <coordinate_transformation_mode = "asymmetric", mode = "nearest", nearest_mode = "floor"> (x, none, scales)
+        y = Mul (r, w)""",
+     [((4, 1, 3, 5), (2, 1, 1)), ((4, 1, 7, 5), (2, 1, 1))]),
     # DynamicQuantizeLinear of zeros: the scale was 0
     ("quantized_zeros", "float[3] x => y, s, z", "y, s, z = DynamicQuantizeLinear (x)", [([0, 0, 0],), ([0, 2, -1],)]),
 ]

@@ -104,23 +104,74 @@ bool import_loop(Call *c) {
     return finish(c, c->n_in, n_out) && settle_loop_body(c);
 }
 
-/* Inputs: states, then sequences; the body gives states, then elements of the scan outputs. */
-bool import_scan(Call *c) {
+/* Do the inputs, states and then sequences, fit the body, which gives states, then elements of the
+ * scan outputs? */
+static bool scan_fits(Call *c, int n_in) {
     int64_t n_sequences = call_int(c, "num_scan_inputs", 0);
     const Onnx__GraphProto *body = call_attr(c, "body")->g;
-    if (n_sequences < 1 || n_sequences > c->n_in) {
+    if (n_sequences < 1 || n_sequences > n_in) {
         diag_error(c->im->d, c->loc,
                    "num_scan_inputs is %lld, but has to be between 1 and the %d inputs",
-                   (long long)n_sequences, c->n_in);
+                   (long long)n_sequences, n_in);
         return false;
     }
-    int n_states = c->n_in - (int)n_sequences, n_out = (int)body->n_output;
-    if (!fits(c, "body", c->n_in, n_out)) return false;
-    if (n_out < n_states || n_out < c->n_out) {
-        diag_error(c->im->d, c->loc,
-                   "body gives %d outputs, but there are %d states and %d outputs of the node",
-                   n_out, n_states, c->n_out);
+    int n_states = n_in - (int)n_sequences, n_out = (int)body->n_output;
+    if (!fits(c, "body", n_in, n_out)) return false;
+    if (n_out >= n_states && n_out >= c->n_out) return true;
+    diag_error(c->im->d, c->loc,
+               "body gives %d outputs, but there are %d states and %d outputs of the node", n_out,
+               n_states, c->n_out);
+    return false;
+}
+
+bool import_scan(Call *c) {
+    return scan_fits(c, c->n_in) && finish(c, c->n_in, (int)call_attr(c, "body")->g->n_output);
+}
+
+/* ---- Scan before version 9: over batches
+ * ---------------------------------------------------------- */
+
+enum { MOST_SCAN_BATCHES = 64 };
+
+/* The scan of batch b of all inputs, as version 9 has it. */
+static Node *scan_of_batch(Call *c, int64_t b, Value *const *in, int n_in, int n_out) {
+    const int64_t *directions;
+    Value **own = arena_array(c->im->arena, Value *, n_in);
+    for (int i = 0; i < n_in; i++) own[i] = call_op(c, OP_Gather, 2, in[i], call_i64(c, b));
+    Node *n = call_node(c, OP_Scan, own, n_in, n_out);
+    if (!call_copy_attrs(c, n, "directions")) return NULL;
+    int count = call_ints(c, "directions", &directions);
+    if (count > 0) node_set_ints(n, "scan_input_directions", directions, count);
+    return n;
+}
+
+/* Input 0 are lengths, which have to be absent; the others, and the outputs, have a batch axis in
+ * front. */
+bool import_scan_8(Call *c) {
+    int64_t n_batches;
+    int n_in = c->n_in - 1, n_out = (int)call_attr(c, "body")->g->n_output;
+    if (!scan_fits(c, n_in)) return false;
+    bool is_known = shape_dim_int(c->in[1]->shape, 0, &n_batches);
+    if (call_in(c, 0) || !is_known || n_batches < 1 || n_batches > MOST_SCAN_BATCHES) {
+        diag_unsupported(c->im->d, c->loc,
+                         "before version 9 a Scan runs without sequence_lens and with a "
+                         "known number of batches, at most %d",
+                         MOST_SCAN_BATCHES);
         return false;
     }
-    return finish(c, c->n_in, n_out);
+    Value ***part = arena_array(c->im->arena, Value **, c->n_out ? c->n_out : 1);
+    for (int i = 0; i < c->n_out; i++) part[i] = arena_array(c->im->arena, Value *, n_batches);
+    for (int64_t b = 0; b < n_batches; b++) {
+        Node *n = scan_of_batch(c, b, c->in + 1, n_in, n_out);
+        for (int i = 0; n && i < c->n_out; i++)
+            part[i][b] = call_op(c, OP_Unsqueeze, 2, n->out[i], call_list(c, (int64_t[]){0}, 1));
+        for (int i = c->n_out; n && i < n_out; i++) n->out[i] = NULL;
+        if (!n) return false;
+    }
+    for (int i = 0; i < c->n_out; i++) {
+        Node *all = call_node(c, OP_Concat, part[i], (int)n_batches, 1);
+        node_set_int(all, "axis", 0);
+        c->out[i] = all->out[0];
+    }
+    return true;
 }

@@ -47,6 +47,10 @@ void *xmalloc(size_t n_bytes) {
     return p;
 }
 
+void *try_malloc(size_t n_bytes) {
+    return malloc(n_bytes);
+}
+
 void *xrealloc(void *p, size_t n_bytes) {
     p = realloc(p, n_bytes ? n_bytes : 1);
     if (!p) out_of_memory(n_bytes);

@@ -32,6 +32,8 @@ size_t arena_used_bytes(const Arena *a);
 
 /* The heap, for what outlives every arena: never returns NULL, memory is zeroed. */
 void *xmalloc(size_t n_bytes);
+/* Memory of a size that data asked for: NULL when there is none. */
+void *try_malloc(size_t n_bytes);
 void *xrealloc(void *p, size_t n_bytes);
 
 /* A growing array in an arena: VEC(int) v = {0}; vec_push(a, &v, 3); */

@@ -47,6 +47,10 @@ SUMMED = branch("ReduceSum", "u", keepdims=0)
 STEP = helper.make_graph([helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Relu", ["t"], ["o"])], "step",
                          [info("s"), info("e")], [info("t"), info("o")])
 
+# before version 9, a Scan ran over a batch axis in front of everything
+OLD_STEP = helper.make_graph([helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Relu", ["t"], ["o"])], "step",
+                             [info("s", FLOAT, [3]), info("e", FLOAT, [3])], [info("t", FLOAT, [3]), info("o", FLOAT, [3])])
+
 
 def if_node(then_branch, else_branch):
     return helper.make_node("If", ["c"], ["y"], "choice", then_branch=then_branch, else_branch=else_branch)
@@ -69,6 +73,13 @@ def good_models():
         yield f"if_sizes_{value}", model([if_node(branch("Relu", "t"), DOUBLED)], [X, FLAG], ["y"]), feeds
         yield (f"if_known_{value}", model([if_node(branch("Relu", "t"), SUMMED)], [X], ["y"], [("c", value)]),
                {"x": x})
+    for direction in (0, 1):
+        old = model([helper.make_node("Scan", ["", "x", "xs"], ["y", "z"], body=OLD_STEP, num_scan_inputs=1,
+                                      directions=[direction])], [info("x", FLOAT, [2, 3]), XS], ["y", "z"])
+        old.opset_import[0].version, old.ir_version = 8, 3
+        del old.graph.output[:]
+        old.graph.output.extend([info("y", FLOAT, [2, 3]), info("z", FLOAT, [2, 5, 3])])
+        yield f"scan_8_{direction}", old, {"x": x, "xs": xs}
     for n in (0, 1, 5):
         yield f"loop_{n}", model([loop_node(loop_body(GO_ON))], [X], ["y", "z"], [("n", n)]), {"x": x}
     yield ("loop_stops", model([loop_node(loop_body(STOP_EARLY))], [X], ["y", "z"],
