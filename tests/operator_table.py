@@ -35,6 +35,12 @@ interpreter is too slow for.
 * **llvm, c, interpret**: of ONNX's own backend cases for this operator, how many pass. `-`: it has none.
 * **own**: cases in `tests/ops/`, which run on all three.
 """
+# Why a case cannot pass, where the message of the run does not say it.
+REASONS = {
+    "test_dft_inverse": "the stored answer has numpy's f32 noise, 1.9e-7, where the exact value is 0 and ours is 0; the tolerance is 1e-7",
+    "test_dft_inverse_opset19": "as test_dft_inverse",
+    "test_attention_4d_causal_fp16_expanded": "the stored answer has numpy's f16 sums; ours, summed in f32, is nearer to the f64 value",
+}
 SHORT = {"float": "f32", "double": "f64", "float16": "f16", "bfloat16": "bf16", "int8": "i8", "int16": "i16",
          "int32": "i32", "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
          "float8e4m3fn": "f8e4m3fn", "float8e4m3fnuz": "f8e4m3fnuz", "float8e5m2": "f8e5m2",
@@ -204,7 +210,7 @@ def main():
             for line in f:
                 name, outcome, reason = line.rstrip("\n").split("\t")
                 if outcome != "passed":
-                    not_passing[name, backend] = outcome, reason
+                    not_passing[name, backend] = outcome, REASONS.get(name, reason)
     with open(DOCUMENT, "w", encoding="utf-8") as f:
         f.write(render(a.smelt, load_cases(os.path.abspath(a.cases)), not_passing))
     return 0
