@@ -32,4 +32,12 @@ if(NOT ZLIB_FOUND)
   smelt_missing("zlib" zlib1g-dev)
 endif()
 
+# The only one that smelt can do without: contractions are generated code. Looked for so that a build says
+# whether a backend of contractions that calls OpenBLAS could be had.
+find_path(OPENBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas openblas-pthread x86_64-linux-gnu)
+find_library(OPENBLAS_LIBRARY openblas)
+if(NOT OPENBLAS_INCLUDE OR NOT OPENBLAS_LIBRARY)
+  message(STATUS "OpenBLAS is not installed; nothing needs it yet. On Debian 12: apt-get install libopenblas-dev")
+endif()
+
 find_package(Threads REQUIRED)
