@@ -228,7 +228,8 @@ typedef enum {
     KS_EXTERN,  /* the C function `text` (bufs + offsets, scalars), which smelt did not make */
 } KStmtKind;
 
-enum { RETURN_BAD_DIM = 3 }; /* smelt_abi.def's BAD_DIM, for KS_RETURN (codegen asserts it) */
+/* smelt_abi.def's BAD_DIM and BAD_DATA, for KS_RETURN (codegen asserts them) */
+enum { RETURN_BAD_DIM = 3, RETURN_BAD_DATA = 10 };
 
 typedef enum {
     LOOP_SERIAL,

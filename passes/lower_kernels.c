@@ -35,7 +35,6 @@ typedef struct Lower {
 
 /* Calls of kernels in one model: a code generator takes some 100 KB for each, and no real model has
  * a tenth of this. */
-enum { BAD_DATA = 10 }; /* SMELT_BAD_DATA */
 enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 
 /* ---- calls
@@ -270,7 +269,7 @@ static void let_symbol(Lower *l, KVar *symbol) {
     const KExpr *low = k_lt(l->k, s->value, k_int(l->k, symbol->lo));
     kb_if(&l->entry, k_or(l->k, low, k_lt(l->k, k_int(l->k, symbol->hi), s->value)));
     kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
-        k_int(l->k, BAD_DATA);
+        k_int(l->k, RETURN_BAD_DATA);
     kb_end(&l->entry);
 }
 
@@ -489,7 +488,7 @@ static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice
         if (pass || k_is_value(differs, 0)) continue;
         kb_if(&l->entry, k_and(k, k_lt(k, k_int(k, 0), t), differs));
         kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_RETURN)->value =
-            k_int(k, BAD_DATA);
+            k_int(k, RETURN_BAD_DATA);
         kb_end(&l->entry);
     }
 }

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert((int)RETURN_BAD_DIM == (int)STATUS_BAD_DIM,
+_Static_assert((int)RETURN_BAD_DIM == (int)STATUS_BAD_DIM &&
+                   (int)RETURN_BAD_DATA == (int)STATUS_BAD_DATA,
                "lower_kernels returns a status of the interface");
 
 typedef enum { FIELD_U32, FIELD_U64, FIELD_I64, FIELD_SIZE, FIELD_PTR, FIELD_FN } FieldKind;

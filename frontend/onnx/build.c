@@ -35,14 +35,6 @@ Value *build_scaled(Call *c, Value *v, double factor) {
     return factor == 1 ? v : build_mul(c, v, call_scalar(c, call_float_type(v), factor));
 }
 
-Value *build_cast(Call *c, Value *v, DType t) {
-    if (v->dtype == t) return v;
-    Node *n = call_node(c, OP_Cast, &v, 1, 1);
-    node_set_int(n, "to", dtype_info[t].onnx);
-    n->out[0]->dtype = t;
-    return n->out[0];
-}
-
 Value *build_where(Call *c, Value *condition, Value *a, Value *b) {
     return call_op(c, OP_Where, 3, condition, a, b);
 }

@@ -16,8 +16,6 @@ Value *build_div(Call *c, Value *a, Value *b);
 Value *build_add_optional(Call *c, Value *v, Value *x);
 /* v * factor in v's float type; v itself for 1. */
 Value *build_scaled(Call *c, Value *v, double factor);
-/* v as t; v itself when it is known to be that. */
-Value *build_cast(Call *c, Value *v, DType t);
 /* i64[1] */
 Value *build_one(Call *c, int64_t v);
 /* A constant of dims [n] or, n < 0, a scalar, in any dtype. */

@@ -8,14 +8,6 @@
 
 #include "frontend/onnx/import.h"
 
-static Value *cast_to(Call *c, Value *v, DType t) {
-    if (v->dtype == t) return v;
-    Value *y = call_op(c, OP_Cast, 1, v);
-    node_set_int(y->def, "to", dtype_info[t].onnx);
-    y->dtype = t;
-    return y;
-}
-
 static Value *sum_all(Call *c, OpId op, Value *v) {
     Value *y = call_op(c, op, 1, v);
     node_set_int(y->def, "keepdims", 0);
@@ -28,7 +20,7 @@ static Value *weights_of(Call *c, Value *target, Value *ignored, DType t) {
     Value *weight = call_in(c, 2);
     if (!weight && !ignored) return NULL;
     Value *one = call_scalar(c, t, 1), *zero = call_scalar(c, t, 0);
-    Value *w = weight ? call_op(c, OP_Gather, 2, cast_to(c, weight, t), target) : one;
+    Value *w = weight ? call_op(c, OP_Gather, 2, call_cast(c, weight, t), target) : one;
     return ignored ? call_op(c, OP_Where, 3, ignored, zero, w) : w;
 }
 
@@ -46,13 +38,13 @@ static bool reduce_loss(Call *c, Value *loss, Value *weights, DType t) {
         diag_error(c->im->d, c->loc, "reduction is '%s'; mean, sum and none exist", how);
         return false;
     }
-    c->out[0] = cast_to(c, y, t);
+    c->out[0] = call_cast(c, y, t);
     return true;
 }
 
 /* From logarithms of probabilities, in dtype `as`, to the call's first output, of dtype t. */
 static bool nll(Call *c, Value *log_p, DType as, DType t) {
-    Value *target = cast_to(c, c->in[1], DT_I64), *ignored = NULL;
+    Value *target = call_cast(c, c->in[1], DT_I64), *ignored = NULL;
     Value *channel = call_list(c, (int64_t[]){1}, 1);
     if (call_attr(c, "ignore_index")) {
         ignored = call_op(c, OP_Equal, 2, target, call_i64(c, call_int(c, "ignore_index", 0)));
@@ -77,14 +69,14 @@ static DType sum_type(const Value *v) {
 
 bool import_nll_loss(Call *c) {
     DType as = sum_type(c->in[0]);
-    return nll(c, cast_to(c, c->in[0], as), as, call_float_type(c->in[0]));
+    return nll(c, call_cast(c, c->in[0], as), as, call_float_type(c->in[0]));
 }
 
 /* The logarithm of the softmax over axis 1 is the second output. */
 bool import_softmax_loss(Call *c) {
     DType t = call_float_type(c->in[0]), as = sum_type(c->in[0]);
-    Value *log_p = call_op(c, OP_LogSoftmax, 1, cast_to(c, c->in[0], as));
+    Value *log_p = call_op(c, OP_LogSoftmax, 1, call_cast(c, c->in[0], as));
     node_set_int(log_p->def, "axis", 1);
-    if (call_wants(c, 1)) c->out[1] = cast_to(c, log_p, t);
+    if (call_wants(c, 1)) c->out[1] = call_cast(c, log_p, t);
     return nll(c, log_p, as, t);
 }

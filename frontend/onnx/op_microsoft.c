@@ -219,7 +219,7 @@ bool import_ms_fused_matmul(Call *c) {
 
 /* 1 / sqrt(mean of x^2 over the last axis + epsilon) */
 static Value *root_spread(Call *c, Value *x, double epsilon) {
-    Value *square = build_cast(c, x, DT_F32);
+    Value *square = call_cast(c, x, DT_F32);
     square = build_mul(c, square, square);
     Value *mean = build_reduce(c, OP_ReduceMean, square, (int64_t[]){-1}, 1);
     mean = build_add(c, mean, call_scalar(c, DT_F32, epsilon));
@@ -301,7 +301,7 @@ bool import_ms_embed_layer_norm(Call *c) {
     if (!call_wants(c, 1)) return true;
     if (mask) { /* how many words there are */
         Value *one = call_scalar(c, DT_I32, 1);
-        Value *is_word = build_cast(c, call_op(c, OP_Equal, 2, mask, one), DT_I32);
+        Value *is_word = call_cast(c, call_op(c, OP_Equal, 2, mask, one), DT_I32);
         Value *count = build_reduce(c, OP_ReduceSum, is_word, (int64_t[]){1}, 1);
         c->out[1] = build_squeeze(c, count, 1);
     } else {
@@ -339,8 +339,8 @@ bool import_ms_group_norm(Call *c) {
             x = build_add(c, x, build_reshape(c, c->in[4], (int64_t[]){-1, 1, 1}, 3));
     }
     if (call_wants(c, 1)) c->out[1] = last ? ms_channels_last(c, x, rank) : x;
-    Value *y = call_op(c, OP_GroupNormalization, 3, x, build_cast(c, c->in[1], t),
-                       build_cast(c, c->in[2], t));
+    Value *y = call_op(c, OP_GroupNormalization, 3, x, call_cast(c, c->in[1], t),
+                       call_cast(c, c->in[2], t));
     node_set_int(y->def, "num_groups", call_int(c, "groups", 1));
     node_set_float(y->def, "epsilon", call_float(c, "epsilon", 1e-5));
     if (call_int(c, "activation", 0)) y = swish(c, y, 1);
@@ -381,14 +381,14 @@ bool import_ms_pad(Call *c) {
 }
 
 bool import_ms_expand_dims(Call *c) {
-    Value *axis = build_cast(c, build_reshape(c, c->in[1], (int64_t[]){1}, 1), DT_I64);
+    Value *axis = call_cast(c, build_reshape(c, c->in[1], (int64_t[]){1}, 1), DT_I64);
     return call_result(c, call_op(c, OP_Unsqueeze, 2, c->in[0], axis));
 }
 
 /* Sums of bytes in 32 bits, signed for signed ones. */
 bool import_ms_reduce_sum_integer(Call *c) {
     DType t = c->in[0]->dtype == DT_U8 ? DT_U32 : DT_I32;
-    Value *in[] = {build_cast(c, c->in[0], t), call_ints_input(c, "axes")};
+    Value *in[] = {call_cast(c, c->in[0], t), call_ints_input(c, "axes")};
     return build_same(c, OP_ReduceSum, in, 2, "axes");
 }
 

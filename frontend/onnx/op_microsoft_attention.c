@@ -40,8 +40,8 @@ static Value *score_scale(Call *c, Value *q) {
     double given = call_float(c, "scale", 0);
     DType t = call_float_type(q);
     if (given != 0) return call_scalar(c, t, given);
-    Value *size = build_squeeze(c, build_cast(c, build_dim(c, q, -1), DT_F32), 0);
-    return build_cast(c, call_op(c, OP_Reciprocal, 1, call_op(c, OP_Sqrt, 1, size)), t);
+    Value *size = build_squeeze(c, call_cast(c, build_dim(c, q, -1), DT_F32), 0);
+    return call_cast(c, call_op(c, OP_Reciprocal, 1, call_op(c, OP_Sqrt, 1, size)), t);
 }
 
 static bool check_heads(Call *c, const char *attr, int64_t *heads) {
@@ -95,7 +95,7 @@ static Value *kept_by_length(Call *c, Value *mask, Value *q, Value *n_keys) {
         return NULL;
     }
     Value *at = build_reshape(c, build_iota(c, n_keys), (int64_t[]){1, -1}, 2);
-    Value *wide = build_cast(c, mask, DT_I64);
+    Value *wide = call_cast(c, mask, DT_I64);
     Value *rows = build_reshape(c, wide, (int64_t[]){both ? 2 : 1, -1, 1}, 3);
     Value *kept = call_op(c, OP_Less, 2, at, build_gather(c, rows, call_i64(c, 0), 0));
     if (both) {
@@ -126,7 +126,7 @@ static Value *read_mask(Call *c, Value *mask, Value *q, Value *n_keys) {
         return NULL;
     }
     Value *zero = call_scalar(c, DT_I32, 0);
-    return mask_numbers(c, call_op(c, OP_Greater, 2, build_cast(c, mask, DT_I32), zero), t, filter);
+    return mask_numbers(c, call_op(c, OP_Greater, 2, call_cast(c, mask, DT_I32), zero), t, filter);
 }
 
 /* ---- the core --------------------------------------------------------------------------- */
@@ -359,8 +359,8 @@ static bool grouped_heads(Grouped *g) {
  * says where that is known while compiling; else past and new together. */
 static void grouped_lengths(Grouped *g) {
     Call *c = g->c;
-    Value *total = build_reshape(c, build_cast(c, c->in[6], DT_I64), (int64_t[]){1}, 1);
-    Value *lengths = build_cast(c, c->in[5], DT_I64);
+    Value *total = build_reshape(c, call_cast(c, c->in[6], DT_I64), (int64_t[]){1}, 1);
+    Value *lengths = call_cast(c, c->in[5], DT_I64);
     g->n_new = build_dim(c, g->v[0], 2);
     if (!g->past[1]) {
         g->n_all = g->n_new;
@@ -407,7 +407,7 @@ static Value *grouped_mask(Grouped *g) {
     Value *start = build_unsqueeze(c, g->before, 2);
     Value *kept;
     if (!call_int(c, "causal", 1)) {
-        Value *ends = build_reshape(c, build_cast(c, c->in[5], DT_I64), (int64_t[]){-1, 1, 1}, 3);
+        Value *ends = build_reshape(c, call_cast(c, c->in[5], DT_I64), (int64_t[]){-1, 1, 1}, 3);
         kept = call_op(c, OP_LessOrEqual, 2, keys, ends);
     } else {
         Value *query = build_add(c, column_of(c, g->n_new), start);

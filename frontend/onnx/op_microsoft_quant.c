@@ -165,8 +165,8 @@ bool import_ms_qlinear_conv(Call *c) {
 
 /* v - zero in 32 bits */
 static Value *centred(Call *c, Value *v, Value *zero) {
-    Value *wide = build_cast(c, v, DT_I32);
-    return zero ? build_sub(c, wide, build_cast(c, zero, DT_I32)) : wide;
+    Value *wide = call_cast(c, v, DT_I32);
+    return zero ? build_sub(c, wide, call_cast(c, zero, DT_I32)) : wide;
 }
 
 /* A zero point or scale for each row of the left operand stands in a column. */
@@ -184,7 +184,7 @@ static Value *integer_product(Call *c, Value *a, Value *za, Value *sa, Value *b,
                               Value *sb, Value *bias) {
     Value *sum = call_op(c, OP_MatMul, 2, centred(c, a, za), centred(c, b, zb));
     DType t = call_float_type(sa);
-    Value *y = build_mul(c, build_cast(c, sum, t), build_mul(c, sa, sb));
+    Value *y = build_mul(c, call_cast(c, sum, t), build_mul(c, sa, sb));
     return build_add_optional(c, y, bias);
 }
 
@@ -212,7 +212,7 @@ bool import_ms_qgemm(Call *c) {
     if (call_int(c, "transB", 0)) b = build_transpose(c, b, (int64_t[]){1, 0}, 2);
     if (call_int(c, "transA", 0)) a = build_transpose(c, a, (int64_t[]){1, 0}, 2);
     Value *sum = call_op(c, OP_MatMul, 2, a, centred(c, b, zb));
-    sum = build_cast(c, build_add_optional(c, sum, call_in(c, 6)), DT_F32);
+    sum = call_cast(c, build_add_optional(c, sum, call_in(c, 6)), DT_F32);
     Value *step = build_scaled(c, build_mul(c, c->in[1], c->in[4]), call_float(c, "alpha", 1));
     Value *y = build_mul(c, sum, step);
     if (!call_in(c, 7)) return call_result(c, y);
@@ -277,9 +277,9 @@ static Value *nbits_zeros(Call *c, const NBits *b, Value *zeros) {
     if (!zeros) return call_scalar(c, b->t, (double)(1 << (b->bits - 1)));
     if (zeros->dtype == DT_U8) {
         Value *rows = build_reshape(c, zeros, (int64_t[]){b->n, -1}, 2);
-        return build_cast(c, unpack(c, rows, 2, (int)b->bits, b->groups), b->t);
+        return call_cast(c, unpack(c, rows, 2, (int)b->bits, b->groups), b->t);
     }
-    return build_reshape(c, build_cast(c, zeros, b->t), (int64_t[]){b->n, b->groups}, 2);
+    return build_reshape(c, call_cast(c, zeros, b->t), (int64_t[]){b->n, b->groups}, 2);
 }
 
 /* A parameter of each group, for each of the K columns: g_idx names the group of a column. */
@@ -293,7 +293,7 @@ static Value *nbits_weight(Call *c, const NBits *b) {
     Value *q = build_reshape(c, c->in[1], (int64_t[]){b->n, b->groups, b->block * b->bits / 8}, 3);
     Value *scale = build_reshape(c, c->in[2], (int64_t[]){b->n, b->groups}, 2);
     Value *zero = nbits_zeros(c, b, call_in(c, 3)), *group_of = call_in(c, 4);
-    q = build_cast(c, build_reshape(c, unpack(c, q, 3, (int)b->bits, -1), padded, 3), b->t);
+    q = call_cast(c, build_reshape(c, unpack(c, q, 3, (int)b->bits, -1), padded, 3), b->t);
     if (group_of) {
         q = build_slice(c, build_reshape(c, q, flat, 2), 0, b->k, 1);
         q = build_sub(c, q, of_columns(c, zero, group_of));
@@ -342,7 +342,7 @@ bool import_ms_matmul_bnb4(Call *c) {
     code = call_op(c, OP_BitShift, 2, code, build_const(c, DT_U8, shifts, 2));
     node_set_string(code->def, "direction", "RIGHT");
     code = call_op(c, OP_BitwiseAnd, 2, code, call_scalar(c, DT_U8, 15));
-    code = build_cast(c, build_reshape(c, code, (int64_t[]){-1}, 1), DT_I32);
+    code = call_cast(c, build_reshape(c, code, (int64_t[]){-1}, 1), DT_I32);
     code = build_slice(c, code, 0, n * k, 0);
     Value *w = build_gather(c, build_const(c, t, bnb4_values[type], 16), code, 0);
     Value *scale = build_unsqueeze(c, c->in[2], 1);
@@ -378,10 +378,10 @@ bool import_ms_gather_block_quantized(Call *c) {
     int64_t groups = (columns + block - 1) / block;
     Value *group_of[2] = {build_iota(c, build_one(c, columns)), call_i64(c, block)};
     Value *group = build_div(c, group_of[0], group_of[1]);
-    Value *q = build_cast(c, unpack(c, c->in[0], 2, bits, -1), t), *zero = call_in(c, 3);
+    Value *q = call_cast(c, unpack(c, c->in[0], 2, bits, -1), t), *zero = call_in(c, 3);
     if (zero)
         q = build_sub(
-            c, q, build_gather(c, build_cast(c, unpack(c, zero, 2, bits, groups), t), group, 1));
+            c, q, build_gather(c, call_cast(c, unpack(c, zero, 2, bits, groups), t), group, 1));
     else
         q = build_sub(c, q, call_scalar(c, t, (double)(1 << (bits - 1))));
     q = build_mul(c, q, build_gather(c, c->in[2], group, 1));

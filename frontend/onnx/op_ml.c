@@ -53,14 +53,6 @@ static bool is_string(const Value *v) {
     return v->dtype == DT_STR;
 }
 
-static Value *cast_to(Call *c, Value *v, DType t) {
-    if (v->dtype == t) return v;
-    Node *n = call_node(c, OP_Cast, &v, 1, 1);
-    node_set_int(n, "to", dtype_info[t].onnx);
-    n->out[0]->dtype = t;
-    return n->out[0];
-}
-
 /* ---- looking up ------------------------------------------------------------------------- */
 
 static void set_tensor(Node *n, const char *name, Value *v) {
@@ -91,7 +83,7 @@ bool import_label_encoder_1(Call *c) {
         return call_result(c, look_up(c, x, classes, numbers, call_list(c, &other, 1)));
     }
     Value *other = one_string(c, "default_string", "_Unused");
-    return call_result(c, look_up(c, cast_to(c, x, DT_I64), numbers, classes, other));
+    return call_result(c, look_up(c, call_cast(c, x, DT_I64), numbers, classes, other));
 }
 
 bool import_category_mapper(Call *c) {
@@ -139,10 +131,10 @@ bool import_one_hot_encoder(Call *c) {
     if (!keys) return lacks(c, "categories of the input's type");
     Value *numbers = counting(c, keys->shape.dims[0]->u.i);
     int64_t none = -1;
-    if (!is_string(x)) x = cast_to(c, x, DT_I64);
+    if (!is_string(x)) x = call_cast(c, x, DT_I64);
     Value *found = look_up(c, x, keys, numbers, call_list(c, &none, 1));
     found = call_op(c, OP_Unsqueeze, 2, found, call_list(c, &none, 1));
-    return call_result(c, cast_to(c, call_op(c, OP_Equal, 2, found, numbers), DT_F32));
+    return call_result(c, call_cast(c, call_op(c, OP_Equal, 2, found, numbers), DT_F32));
 }
 
 /* Tokens become numbers: a pool of strings its distinct ones in order, other strings -1. */
@@ -150,7 +142,7 @@ bool import_tfidf(Call *c) {
     const Onnx__AttributeProto *pool = call_attr(c, "pool_strings");
     Value *x = c->in[0];
     if (!is_string(x)) {
-        x = cast_to(c, x, DT_I64);
+        x = call_cast(c, x, DT_I64);
         return call_same(c, &x, 1, "pool_strings");
     }
     if (!pool) return lacks(c, "pool_strings");
@@ -183,8 +175,8 @@ bool import_binarizer(Call *c) {
     Value *x = c->in[0];
     DType t = x->dtype, in = dtype_is_float(t) ? t : DT_F32;
     Value *threshold = call_scalar(c, in, call_float(c, "threshold", 0));
-    Value *above = call_op(c, OP_Greater, 2, cast_to(c, x, in), threshold);
-    return call_result(c, cast_to(c, above, t == DT_NONE ? DT_F32 : t));
+    Value *above = call_op(c, OP_Greater, 2, call_cast(c, x, in), threshold);
+    return call_result(c, call_cast(c, above, t == DT_NONE ? DT_F32 : t));
 }
 
 /* Elements that are the replaced value (or NaN, if that is) become their column's new value. */
@@ -199,10 +191,10 @@ bool import_imputer(Call *c) {
         hit = call_op(c, OP_IsNaN, 1, x);
     } else {
         Value *what = floats ? call_scalar(c, t == DT_NONE ? DT_F32 : t, replaced)
-                             : cast_to(c, call_i64(c, call_int(c, "replaced_value_int64", 0)), t);
+                             : call_cast(c, call_i64(c, call_int(c, "replaced_value_int64", 0)), t);
         hit = call_op(c, OP_Equal, 2, x, what);
     }
-    if (t != DT_NONE) by = cast_to(c, by, t);
+    if (t != DT_NONE) by = call_cast(c, by, t);
     return call_result(c, call_op(c, OP_Where, 3, hit, by, x));
 }
 
@@ -214,7 +206,7 @@ bool import_feature_vectorizer(Call *c) {
     if (n != c->n_in) return lacks(c, "an input dimension for each input");
     for (int i = 0; i < n; i++) {
         int64_t shape[2] = {-1, dims[i]};
-        part[i] = cast_to(c, c->in[i], DT_F32);
+        part[i] = call_cast(c, c->in[i], DT_F32);
         part[i] = call_op(c, OP_Reshape, 2, part[i], call_list(c, shape, 2));
     }
     Node *join = call_node(c, OP_Concat, part, n, 1);
@@ -263,7 +255,7 @@ bool import_cast_map(Call *c) {
     bool sparse = !strcmp(call_string(c, "map_form", "DENSE"), "SPARSE");
     DType t = !strcmp(to, "TO_STRING") ? DT_STR : !strcmp(to, "TO_INT64") ? DT_I64 : DT_F32;
     if (!values) return lacks(c, "a map as its input");
-    values = cast_to(c, values, t);
+    values = call_cast(c, values, t);
     if (!sparse) return call_result(c, as_row(c, values));
     int64_t n = call_int(c, "max_map", 1);
     if (n < 1 || n > 1 << 24) return lacks(c, "a max_map that is possible");

@@ -14,13 +14,6 @@ static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero, int64_t a
     return v;
 }
 
-static Value *cast_to(Call *c, Value *v, DType t) {
-    Node *n = call_node(c, OP_Cast, &v, 1, 1);
-    node_set_int(n, "to", dtype_info[t].onnx);
-    n->out[0]->dtype = t;
-    return n->out[0];
-}
-
 /* A list of more than one entry as a column: one for each row of a matrix. */
 static Value *as_rows(Call *c, Value *v) {
     int64_t n;
@@ -30,10 +23,10 @@ static Value *as_rows(Call *c, Value *v) {
 
 /* v - zero in i32; a zero point per row of v stands in a column. */
 static Value *less_zero(Call *c, Value *v, Value *zero, bool per_row) {
-    Value *wide = cast_to(c, v, DT_I32);
+    Value *wide = call_cast(c, v, DT_I32);
     if (!zero) return wide;
     if (per_row) zero = as_rows(c, zero);
-    return call_op(c, OP_Sub, 2, wide, cast_to(c, zero, DT_I32));
+    return call_op(c, OP_Sub, 2, wide, call_cast(c, zero, DT_I32));
 }
 
 bool import_matmul_integer(Call *c) {
@@ -56,9 +49,9 @@ static bool float_matmul(Call *c) {
 bool import_qlinear_matmul(Call *c) {
     if (dtype_is_code(c->in[0]->dtype) || dtype_is_code(c->in[3]->dtype)) return float_matmul(c);
     Value *a = less_zero(c, c->in[0], c->in[2], true), *b = less_zero(c, c->in[3], c->in[5], false);
-    Value *acc = cast_to(c, call_op(c, OP_MatMul, 2, a, b), DT_F32);
+    Value *acc = call_cast(c, call_op(c, OP_MatMul, 2, a, b), DT_F32);
     Value *steps = call_op(c, OP_Mul, 2, as_rows(c, c->in[1]), c->in[4]);
-    steps = cast_to(c, call_op(c, OP_Div, 2, steps, c->in[6]), DT_F32);
+    steps = call_cast(c, call_op(c, OP_Div, 2, steps, c->in[6]), DT_F32);
     Value *y = call_op(c, OP_Mul, 2, acc, steps), *zero = c->in[7], *one = call_scalar(c, DT_F32, 1);
     return call_result(c, call_op(c, OP_QuantizeLinear, 3, y, one, zero));
 }
@@ -78,7 +71,7 @@ void build_dynamic_quantize(Call *c, Value *x, Value *result[3]) {
     Value *offset = call_op(c, OP_Div, 2, call_op(c, OP_Sub, 2, nought, low), scale);
     Value *zero = call_op(c, OP_Round, 1, call_op(c, OP_Clip, 3, offset, nought, steps));
     result[1] = scale;
-    result[2] = cast_to(c, zero, DT_U8);
+    result[2] = call_cast(c, zero, DT_U8);
     result[0] = call_op(c, OP_QuantizeLinear, 3, x, scale, result[2]);
 }
 

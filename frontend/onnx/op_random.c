@@ -77,14 +77,6 @@ bool import_random_uniform(Call *c) {
     return like_or_shape(c, false);
 }
 
-static Value *cast_to(Call *c, Value *v, DType t) {
-    if (v->dtype == t) return v;
-    Value *y = call_op(c, OP_Cast, 1, v);
-    node_set_int(y->def, "to", dtype_info[t].onnx);
-    y->dtype = t;
-    return y;
-}
-
 /* Where probabilities are compared: f64 keeps its digits, everything else fits f32. */
 static DType draw_type(const Value *v) {
     return v->dtype == DT_F64 ? DT_F64 : DT_F32;
@@ -96,8 +88,8 @@ bool import_bernoulli(Call *c) {
     if (call_attr(c, "dtype")) t = import_dtype(c->im, call_int(c, "dtype", 0), c->loc, "dtype");
     if (t == DT_NONE) return false;
     Value *u = draw(c, OP_RandomUniformLike, c->in[0], as)->out[0];
-    Value *hit = call_op(c, OP_Less, 2, u, cast_to(c, c->in[0], as));
-    return call_result(c, cast_to(c, hit, t));
+    Value *hit = call_op(c, OP_Less, 2, u, call_cast(c, c->in[0], as));
+    return call_result(c, call_cast(c, hit, t));
 }
 
 /* Rows of logarithms of probabilities up to a factor. A draw is the number of classes whose
@@ -112,7 +104,7 @@ bool import_multinomial(Call *c) {
         return false;
     }
     Value *last = call_list(c, (int64_t[]){-1}, 1), *one = call_list(c, (int64_t[]){1}, 1);
-    Value *p = call_op(c, OP_Softmax, 1, cast_to(c, c->in[0], draw_type(c->in[0])));
+    Value *p = call_op(c, OP_Softmax, 1, call_cast(c, c->in[0], draw_type(c->in[0])));
     Value *sums = call_op(c, OP_CumSum, 2, p, call_i64(c, 1));
     Value *rows = call_op(c, OP_Shape, 1, c->in[0]);
     node_set_int(rows->def, "end", 1);
@@ -124,9 +116,9 @@ bool import_multinomial(Call *c) {
         call_op(c, OP_Slice, 4, sums, last, call_list(c, (int64_t[]){INT64_MAX}, 1), one);
     Value *bar = call_op(c, OP_Unsqueeze, 2, call_op(c, OP_Mul, 2, u, total), last);
     Value *below = call_op(c, OP_LessOrEqual, 2, call_op(c, OP_Unsqueeze, 2, sums, one), bar);
-    Value *count = call_op(c, OP_ReduceSum, 2, cast_to(c, below, DT_I32), last);
+    Value *count = call_op(c, OP_ReduceSum, 2, call_cast(c, below, DT_I32), last);
     node_set_int(count->def, "keepdims", 0);
-    return call_result(c, cast_to(c, count, t));
+    return call_result(c, call_cast(c, count, t));
 }
 
 /* ---- Dropout ----------------------------------------------------------------------------- */
@@ -146,7 +138,7 @@ static Value *full_like(Call *c, Value *x, DType t, double v) {
 static bool dropout_training(Call *c, Value *training, bool always) {
     Value *x = c->in[0], *ratio = call_in(c, 1);
     DType t = call_float_type(x), as = draw_type(x);
-    ratio = ratio ? cast_to(c, ratio, as) : call_scalar(c, as, 0.5);
+    ratio = ratio ? call_cast(c, ratio, as) : call_scalar(c, as, 0.5);
     Value *u = draw(c, OP_RandomUniformLike, x, as)->out[0], *one = call_scalar(c, as, 1);
     Value *keep = call_op(c, OP_GreaterOrEqual, 2, u, ratio);
     Value *factor = call_op(c, OP_Div, 2, one, call_op(c, OP_Sub, 2, one, ratio));
@@ -155,9 +147,9 @@ static bool dropout_training(Call *c, Value *training, bool always) {
         keep = call_op(c, OP_Or, 2, keep, is_off);
         factor = call_op(c, OP_Where, 3, is_off, one, factor);
     }
-    Value *scaled = call_op(c, OP_Mul, 2, cast_to(c, x, as), factor);
+    Value *scaled = call_op(c, OP_Mul, 2, call_cast(c, x, as), factor);
     Value *y = call_op(c, OP_Where, 3, keep, scaled, call_scalar(c, as, 0));
-    c->out[0] = cast_to(c, y, t);
+    c->out[0] = call_cast(c, y, t);
     if (call_wants(c, 1)) c->out[1] = keep;
     return true;
 }

@@ -24,7 +24,7 @@ static bool result(Call *c, Compound *k) {
 }
 
 static Value *scalar(Call *c, Value *v) {
-    return build_reshape(c, build_cast(c, v, DT_I64), NULL, 0);
+    return build_reshape(c, call_cast(c, v, DT_I64), NULL, 0);
 }
 
 /* A position among `count`, counted from the end where it is negative. */
@@ -108,7 +108,7 @@ static bool axis_dim(Call *c, Value *x, int64_t *axis, int64_t *dim) {
 /* Pieces whose sizes, i64[n], are found while running. */
 static bool split_while_running(Call *c, Value *x, Value *split, int n, int64_t axis) {
     Value **items = arena_array(c->im->arena, Value *, n);
-    Value *sizes = build_cast(c, split, DT_I64), *from = build_one(c, 0);
+    Value *sizes = call_cast(c, split, DT_I64), *from = build_one(c, 0);
     for (int i = 0; i < n; i++) {
         Value *to = build_add(c, from, build_slice(c, sizes, i, i + 1, 0));
         items[i] = build_slice_at(c, x, from, to, axis);

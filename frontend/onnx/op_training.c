@@ -30,21 +30,13 @@ static Value *binary(const Step *s, OpId op, Value *a, Value *b) {
     return call_op(s->c, op, 2, a, b);
 }
 
-static Value *cast_to(Call *c, Value *v, DType t) {
-    if (v->dtype == t) return v;
-    Value *y = call_op(c, OP_Cast, 1, v);
-    node_set_int(y->def, "to", dtype_info[t].onnx);
-    y->dtype = t;
-    return y;
-}
-
 /* by * v, by an attribute */
 static Value *times(const Step *s, double by, Value *v) {
     return by == 1 ? v : binary(s, OP_Mul, call_scalar(s->c, v->dtype, by), v);
 }
 
 static Value *scalar_f64(Call *c, Value *v) {
-    return call_op(c, OP_Reshape, 2, cast_to(c, v, DT_F64), call_list(c, NULL, 0));
+    return call_op(c, OP_Reshape, 2, call_cast(c, v, DT_F64), call_list(c, NULL, 0));
 }
 
 /* G, with the gradient of the norm of X when that is asked for. */
@@ -65,7 +57,7 @@ static Value *square(const Step *s, Value *v) {
 
 /* x - rate * direction */
 static Value *moved(const Step *s, Value *rate, Value *direction) {
-    return binary(s, OP_Sub, s->x, binary(s, OP_Mul, cast_to(s->c, rate, s->t), direction));
+    return binary(s, OP_Sub, s->x, binary(s, OP_Mul, call_cast(s->c, rate, s->t), direction));
 }
 
 static Value *one_f64(const Step *s) {
@@ -91,7 +83,7 @@ static void momentum(Step *s, Value **out) {
     double alpha = call_float(s->c, "alpha", 0), beta = call_float(s->c, "beta", 0);
     Value *g = regularized(s), *scale = call_scalar(s->c, DT_F64, beta);
     scale = call_op(s->c, OP_Where, 3, has_steps(s), scale, one_f64(s));
-    Value *scaled = binary(s, OP_Mul, cast_to(s->c, scale, s->t), g);
+    Value *scaled = binary(s, OP_Mul, call_cast(s->c, scale, s->t), g);
     out[1] = binary(s, OP_Add, times(s, alpha, s->state[0]), scaled);
     Value *direction = out[1];
     if (!strcmp(call_string(s->c, "mode", ""), "nesterov"))

@@ -14,21 +14,6 @@ typedef struct Columns {
     int64_t stride[MAX_RANK], dilation[MAX_RANK], pad[2 * MAX_RANK];
 } Columns;
 
-static bool read_ints(Module *m, const Node *n, const char *name, int count, int64_t lo,
-                      int64_t otherwise, int64_t *out) {
-    const int64_t *v;
-    int found = attr_ints(n, name, &v);
-    if (found && found != count) {
-        diag_error(m->diag, n->loc, "%s has %d values, must have %d", name, found, count);
-        return false;
-    }
-    for (int i = 0; i < count; i++) {
-        out[i] = found ? v[i] : otherwise;
-        if (!check_attr_int(m, n, name, out[i], lo, INT32_MAX)) return false;
-    }
-    return true;
-}
-
 static bool read_columns(Module *m, const Node *n, Columns *c) {
     KCtx *k = m->k;
     int count;
@@ -39,9 +24,9 @@ static bool read_columns(Module *m, const Node *n, Columns *c) {
         diag_error(m->diag, n->loc, "image_shape has %d elements and block_shape %d", c->n, count);
         return false;
     }
-    if (!read_ints(m, n, "strides", c->n, 1, 1, c->stride) ||
-        !read_ints(m, n, "dilations", c->n, 1, 1, c->dilation) ||
-        !read_ints(m, n, "pads", 2 * c->n, 0, 0, c->pad))
+    if (!window_list(m, n, "strides", c->n, 1, 1, c->stride) ||
+        !window_list(m, n, "dilations", c->n, 1, 1, c->dilation) ||
+        !window_list(m, n, "pads", 2 * c->n, 0, 0, c->pad))
         return false;
     for (int i = 0; i < c->n; i++) {
         const KExpr *reach = k_mul(k, k_sub(k, c->block[i], k_int(k, 1)), k_int(k, c->dilation[i]));

@@ -9,9 +9,8 @@ enum {
     WINDOW_LIMIT = INT32_MAX
 }; /* of one attribute: sums and products of two stay far below 2^63 */
 
-/* Attribute `name` as `count` integers in lo .. WINDOW_LIMIT; absent gives `otherwise`. */
-static bool read_list(Module *m, const Node *n, const char *name, int count, int64_t lo,
-                      int64_t otherwise, int64_t *out) {
+bool window_list(Module *m, const Node *n, const char *name, int count, int64_t lo,
+                 int64_t otherwise, int64_t *out) {
     const int64_t *v;
     int found = attr_ints(n, name, &v);
     if (found && found != count) {
@@ -72,12 +71,12 @@ bool window_check(Module *m, const Node *n, int n_spatial, const Value *weights,
     } else if (!node_attr(n, "kernel_shape")) {
         diag_error(m->diag, n->loc, "attribute kernel_shape is missing");
         return false;
-    } else if (!read_list(m, n, "kernel_shape", n_spatial, 1, 0, w->kernel)) {
+    } else if (!window_list(m, n, "kernel_shape", n_spatial, 1, 0, w->kernel)) {
         return false;
     }
-    if (!read_list(m, n, "strides", n_spatial, 1, 1, w->stride) ||
-        !read_list(m, n, "dilations", n_spatial, 1, 1, w->dilation) ||
-        !read_list(m, n, "pads", 2 * n_spatial, 0, 0, w->pad))
+    if (!window_list(m, n, "strides", n_spatial, 1, 1, w->stride) ||
+        !window_list(m, n, "dilations", n_spatial, 1, 1, w->dilation) ||
+        !window_list(m, n, "pads", 2 * n_spatial, 0, 0, w->pad))
         return false;
     for (int i = 0; i < n_spatial; i++) {
         if (window_extent(w, i) <= WINDOW_LIMIT) continue;

@@ -19,6 +19,10 @@ typedef struct Window {
     } same[MAX_RANK]; /* pad follows from the size */
 } Window;
 
+/* Attribute `name` as `count` integers in lo .. 2^31 - 1, each `otherwise` when it is absent; false
+ * after a message. */
+bool window_list(Module *m, const Node *n, const char *name, int count, int64_t lo,
+                 int64_t otherwise, int64_t *out);
 /* Reads and checks the attributes of a node whose input 0 has n spatial axes. With `weights` the
  * kernel is its dims 2 and up, otherwise kernel_shape. auto_pad is left to the caller. */
 bool window_check(Module *m, const Node *n, int n_spatial, const Value *weights, Window *w);
