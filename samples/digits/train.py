@@ -164,14 +164,14 @@ def write_model(p, path):
 
 
 def write_images(pixels, labels, path):
-    rows = [",".join(str(int(v)) for v in picture.reshape(-1)) for picture in pixels]
+    halves = [[",".join(str(int(v)) for v in half) for half in picture.reshape(2, -1)] for picture in pixels]
     truth = [",".join(str(int(v)) for v in labels[i:i + 30]) for i in range(0, len(labels), 30)]
     with open(path, "w", newline="\n") as f:
         f.write("/* The held-out pictures: 8 rows of 8 pixels, 0 (paper) to 16 (ink). Written by train.py. */\n"
                 "#ifndef IMAGES_H\n#define IMAGES_H\n\n"
-                f"#define N_IMAGES {len(rows)}\n\n"
+                f"#define N_IMAGES {len(halves)}\n\n"
                 "static const unsigned char image_pixels[N_IMAGES][64] = {\n")
-        f.writelines("    {" + row + "},\n" for row in rows)
+        f.writelines("    {" + upper + ",\n     " + lower + "},\n" for upper, lower in halves)
         f.write("};\n\nstatic const unsigned char image_truth[N_IMAGES] = {\n")
         f.writelines("    " + row + ",\n" for row in truth)
         f.write("};\n\n#endif\n")
