@@ -271,16 +271,15 @@ static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const 
     return tensor_flat_index(o->k, o->w->patches, index);
 }
 
-/* patches[slot, ., at, .] := B^T d B of the tile. */
-static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExpr *at) {
+/* patches[slot, ., at, .] := B^T d B of the tile, for a block of channels. */
+static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExpr *at,
+                       const KExpr *block) {
     KCtx *k = o->k;
     int m = o->w->m, n = m + 2;
-    const KExpr *d[LARGEST][LARGEST], *t[LARGEST][LARGEST];
+    const KExpr *d[LARGEST][LARGEST], *t[LARGEST][LARGEST], *size = k_int(k, m);
     Tile place = tile_place(o, tile);
-    int64_t n_blocks = (o->w->form.ic + o->lanes - 1) / o->lanes;
-    const KExpr *block = kb_for(o->b, LOOP_SERIAL, "c", k_int(k, n_blocks));
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
-    const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane), *size = k_int(k, m);
+    const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < n; i++) {
             ReadPatch r = {o, {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
@@ -292,7 +291,6 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++)
             kb_store(o->b, o->w->patches->buf, patch_index(o, slot, i, j, at, channel), t[i][j]);
-    kb_end(o->b);
     kb_end(o->b);
 }
 
@@ -379,17 +377,16 @@ static void store_result(Open *o, const KExpr *const *index, const KExpr *acc) {
     kb_store(o->b, root->buf, flat, expr_open(o->p, k_subst(k, s->finish, var, by, 5)));
 }
 
-/* The results of a tile, in vectors of output channels from `first` on. */
+/* The results of a tile for the lanes of output channels behind `first` + `in_block`. */
 static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KExpr *at,
-                        const KExpr *first, int n_vecs) {
+                        const KExpr *first, const KExpr *in_block) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     int m = w->m, n = m + 2;
     const KExpr *t[LARGEST][LARGEST], *y[LARGEST][LARGEST], *const *dims = o->s->out->dims;
     Tile place = tile_place(o, tile);
-    const KExpr *v = kb_for(o->b, LOOP_SERIAL, "v", k_int(k, n_vecs));
-    const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
-    const KExpr *in_block = k_add(k, k_mul(k, v, k_int(k, o->lanes)), lane), *size = k_int(k, m);
+    const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes)), *size = k_int(k, m);
+    in_block = k_add(k, in_block, lane);
     const KExpr *channel = k_add(k, first, in_block);
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++) {
@@ -414,7 +411,7 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
         }
         if (in_row) kb_end(o->b);
     }
-    for (int i = 0; i < n_open + 2; i++) kb_end(o->b);
+    for (int i = 0; i < n_open + 1; i++) kb_end(o->b);
 }
 
 /* ---- the nest
@@ -425,16 +422,23 @@ typedef struct Strip {
     const KExpr *first, *n_tiles, *n_full, *has_rest;
 } Strip;
 
+/* A loop over the strip's tiles; returns the tile, *at is its number in the strip. Neighbours in a
+ * row come one after the other, so memory is read and written in long streams. */
+static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
+    const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", strip->n_tiles);
+    *at = kb_let_within(o->b, "t", i, o->w->strip - 1);
+    return kb_let_within(o->b, "tile", k_add(o->k, strip->first, *at), o->w->n_tiles - 1);
+}
+
 static void open_block(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
                        int n_vecs) {
     KCtx *k = o->k;
     define_product(o, slot, first);
     open_products(o, slot, strip->n_full, strip->has_rest, n_vecs);
-    const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", strip->n_tiles);
-    i = kb_let_within(o->b, "t", i, o->w->strip - 1);
-    const KExpr *tile =
-        kb_let_within(o->b, "tile", k_add(k, strip->first, i), o->w->n_tiles - 1);
-    open_result(o, slot, tile, i, first, n_vecs);
+    const KExpr *v = kb_for(o->b, LOOP_SERIAL, "v", k_int(k, n_vecs)), *at;
+    const KExpr *tile = open_tiles(o, strip, &at);
+    open_result(o, slot, tile, at, first, k_mul(k, v, k_int(k, o->lanes)));
+    kb_end(o->b);
     kb_end(o->b);
 }
 
@@ -467,11 +471,24 @@ static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
                   .lanes = s->schedule->lanes};
 }
 
+static int64_t in_blocks_of(const Open *o) {
+    return (o->w->form.ic + o->lanes - 1) / o->lanes;
+}
+
 void schedule_open_patches(DefProgram *p, const Stage *s, KBuild *b) {
     Open o = opener(p, s, b);
-    const KExpr *zero = k_int(o.k, 0);
-    const KExpr *tile = kb_for(b, LOOP_PARALLEL, "tile", k_int(o.k, o.w->n_tiles));
-    open_patch(&o, zero, tile, tile);
+    KCtx *k = o.k;
+    int64_t n_rows = o.w->n_tiles / o.w->right;
+    const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), k_int(k, n_rows)}, *index[2];
+    const KExpr *all = kb_for(b, LOOP_PARALLEL, "row", k_mul(k, dims[0], dims[1]));
+    def_unflatten(k, all, dims, 2, index);
+    const KExpr *block = kb_let_within(b, "c", index[0], in_blocks_of(&o) - 1);
+    const KExpr *first = kb_let_within(b, "first", index[1], n_rows - 1);
+    first = k_mul(k, first, k_int(k, o.w->right));
+    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", k_int(k, o.w->right));
+    const KExpr *tile = kb_let_within(b, "tile", k_add(k, first, t), o.w->n_tiles - 1);
+    open_patch(&o, k_int(k, 0), tile, tile, block);
+    kb_end(b);
     kb_end(b);
 }
 
@@ -497,9 +514,10 @@ static void open_strips_by_slot(Open *o) {
     of.n_tiles = kb_let(o->b, "n", k_min(k, left, k_int(k, w->strip)));
     of.n_full = k_fdiv(k, of.n_tiles, k_int(k, w->rows));
     of.has_rest = k_lt(k, k_mul(k, of.n_full, k_int(k, w->rows)), of.n_tiles);
-    const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", of.n_tiles);
-    i = kb_let_within(o->b, "t", i, w->strip - 1);
-    open_patch(o, slot, kb_let_within(o->b, "tile", k_add(k, of.first, i), w->n_tiles - 1), i);
+    const KExpr *c = kb_for(o->b, LOOP_SERIAL, "c", k_int(k, in_blocks_of(o))), *at;
+    const KExpr *tile = open_tiles(o, &of, &at);
+    open_patch(o, slot, tile, at, c);
+    kb_end(o->b);
     kb_end(o->b);
     const KExpr *block = kb_for(o->b, LOOP_SERIAL, "o", k_int(k, n_blocks_of(w, o->lanes)));
     open_some_block(o, slot, &of, block);

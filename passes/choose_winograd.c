@@ -8,6 +8,7 @@
 #include "passes/choose_winograd.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 
 #include "ir/scratch.h"
 #include "ir/winograd.h"
@@ -68,6 +69,7 @@ static void choose_strips(Winograd *w, const Target *t, int lanes) {
     w->n_slots = slots_for(w->whole ? n_blocks : n_strips);
 }
 
+static long env(const char *n, long d) { const char *v = getenv(n); return v ? atol(v) : d; }
 static double winograd_cycles(const Winograd *w, int lanes) {
     double in = (double)(w->n_tiles * blocks(w->form.ic, lanes));
     double out = (double)(w->n_tiles * blocks(w->form.oc, lanes));
@@ -88,7 +90,11 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     for (w.m = 2; w.m <= 4; w.m += 2) {
         winograd_count_tiles(&w);
         choose_tile(&w, t, blocks(w.form.oc, lanes));
+        w.rows = env("WROWS", w.rows); w.n_vecs = env("WVECS", w.n_vecs);
         choose_strips(&w, t, lanes);
+        if (getenv("WSTRIP")) { w.whole = 0; w.strip = blocks(env("WSTRIP", 0), w.rows) * w.rows; if (w.strip >= w.n_tiles) w.strip = blocks(w.n_tiles, w.rows) * w.rows; w.n_slots = slots_for(blocks(w.n_tiles, w.strip)); }
+        if (getenv("WWHOLE")) { w.whole = 1; w.strip = w.n_tiles; w.n_slots = slots_for(blocks(blocks(w.form.oc, lanes), w.n_vecs)); }
+        fprintf(stderr, "m %d rows %d vecs %d whole %d strip %ld slots %ld\n", w.m, w.rows, w.n_vecs, w.whole, w.strip, w.n_slots);
         double cycles = winograd_cycles(&w, lanes);
         if (getenv("WM") && atoi(getenv("WM")) == w.m) cycles = 1;
         if (cycles >= least) continue;
