@@ -8,7 +8,6 @@
 #include "passes/choose_winograd.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 
 #include "ir/scratch.h"
 #include "ir/winograd.h"
@@ -24,7 +23,7 @@ static int64_t blocks(int64_t n, int64_t size) {
 /* Measured on the layers of ResNet-50 and VGG-16. What the first touch of weights costs is not
  * hidden behind arithmetic; a strip's second touch comes from the next cache. */
 static const double ARITHMETIC = 0.85; /* of the peak, in register tiles that are large enough */
-static const double FROM_MEMORY = 6, NEXT_CACHE = 12; /* bytes a cycle */
+static const double FROM_MEMORY = 6, NEXT_CACHE = 12, STREAMED = 8; /* bytes a cycle */
 static const double WEIGHTS_FROM_L2 = 0.25;           /* cycles for a vector of them */
 static const int64_t SMALL_MODEL = 24 << 20; /* bytes of weights that stay in a cache between runs */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
@@ -48,17 +47,18 @@ static double products_cycles(const Winograd *w, int64_t n_vecs) {
     return cycles * (double)w->form.ic * (w->m + 2) * (w->m + 2) / ARITHMETIC;
 }
 
-/* Bytes that come from beyond the L2 cache although they were touched before. */
-static double bytes_again(const Winograd *w, const Target *t, int lanes) {
+/* Cycles for bytes that come from beyond the L2 cache although they were touched before. Weights
+ * come in one long stream, which the machine foresees. */
+static double again_cycles(const Winograd *w, const Target *t, int lanes) {
     int64_t n_xi = (w->m + 2) * (w->m + 2), width = w->n_vecs * lanes;
     int64_t ic = blocks(w->form.ic, lanes) * lanes, oc = blocks(w->form.oc, lanes) * lanes;
     int64_t weights = n_xi * ic * oc * 4, patches = n_xi * ic * w->n_tiles * 4;
     int64_t in = n_xi * ic * w->strip * 4, out = n_xi * width * w->strip * 4, room = t->l2_bytes / 2;
-    double again = 0;
-    if (weights > room) again += (double)(weights * (blocks(w->n_tiles, w->strip) - 1));
+    double again = 0, stream = weights > SMALL_MODEL / 2 ? FROM_MEMORY : STREAMED;
+    double more = (double)((weights - room) * (blocks(w->n_tiles, w->strip) - 1));
     if (in + out > room) again += (double)(patches * (1 + blocks(oc, width)));
     if (out > room) again += 2 * (double)(n_xi * oc * w->n_tiles * 4);
-    return again;
+    return again / NEXT_CACHE + (more > 0 ? more / stream : 0);
 }
 
 /* The transforms take so many instructions, and more where few registers hold a patch. */
@@ -70,7 +70,7 @@ static double transform_cycles(const Winograd *w, const Target *t, int lanes) {
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
     double weights = (double)(w->m + 2) * (w->m + 2) * (double)(w->form.ic * w->form.oc) * 4;
     return products_cycles(w, blocks(w->form.oc, lanes)) + transform_cycles(w, t, lanes) +
-           weights / touch + bytes_again(w, t, lanes) / NEXT_CACHE;
+           weights / touch + again_cycles(w, t, lanes);
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
@@ -127,7 +127,6 @@ static void try_strips(Search *s, Winograd *w) {
 static void search(Search *s, Winograd *w) {
     int64_t n_vecs = blocks(w->form.oc, s->lanes);
     for (w->m = 2; w->m <= 4; w->m += 2) {
-        if (getenv("WM") && atoi(getenv("WM")) != w->m) continue;
         winograd_count_tiles(w);
         for (w->n_vecs = 1; w->n_vecs <= 4 && w->n_vecs <= n_vecs; w->n_vecs++)
             for (w->rows = 1; w->rows <= 16 && w->rows <= w->n_tiles; w->rows++)
@@ -142,7 +141,7 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     if (!p->m->winograd || !winograd_match(p, s, &w.form)) return false;
     if (!winograd_fits_layout(s, &w.form, lanes)) return false;
     double touch = first_touch(p), direct = direct_cycles(&w.form, lanes, touch);
-    Search found = {.t = t, .lanes = lanes, .touch = touch, .least = getenv("WM") ? 1e300 : direct * WORTH_IT};
+    Search found = {.t = t, .lanes = lanes, .touch = touch, .least = direct * WORTH_IT};
     search(&found, &w);
     if (!found.best.m) return false;
     const Winograd *best = &found.best;
