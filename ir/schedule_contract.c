@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+#include "ir/winograd.h"
+
 typedef struct Binding {
     KVar *var[MAX_RANK + MAX_RED];
     const KExpr *by[MAX_RANK + MAX_RED];
@@ -145,6 +147,7 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
 }
 
 const char *schedule_text(Arena *a, const Schedule *s) {
+    if (s->winograd) return winograd_text(a, s);
     return arena_printf(a, "t%dx%dx%d_v%d", s->rows[0], s->rows[1], s->n_vecs, s->lanes);
 }
 
@@ -270,6 +273,22 @@ static void emit_tile(Contract *c) {
     k_visit(k, c->s->rhs, note_block, &scan);
     emit_reduction(c, &scan, 0, &red);
     emit_store(c);
+}
+
+void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
+                        KBuild *b) {
+    Contract c = {.p = p, .k = p->m->k, .b = b, .s = s, .sch = sch, .n_vecs = sch->n_vecs,
+                  .rows = {sch->rows[0], sch->rows[1]}, .vec_start = at[sch->vec_axis]};
+    for (int i = 0; i < s->out->rank; i++) {
+        bool is_row = false;
+        for (int r = 0; r < 2; r++) {
+            if (sch->row_axis[r] != i) continue;
+            c.row_start[r] = at[i];
+            is_row = true;
+        }
+        if (!is_row && i != sch->vec_axis) bind(&c.outer, s->axis[i], at[i]);
+    }
+    emit_tile(&c);
 }
 
 /* ---- tiles and their remainders

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "passes/choose_winograd.h"
 #include "passes/pass.h"
 
 static void swap_factors(Stage *s) {
@@ -232,6 +233,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
+    if (reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
     if (is_swapped) {
         swap_factors(s);

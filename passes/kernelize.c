@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "ir/winograd.h"
 
 typedef struct Extract {
     KCtx *k;
@@ -144,6 +145,8 @@ void stage_open(DefProgram *p, Stage *s, KBlock *into) {
         kblock_rewrite(p->m->k, &s->program, open_read, &o);
         open_stores(&o, &s->program);
         *into = s->program;
+    } else if (s->schedule && s->schedule->winograd) {
+        schedule_open_winograd(p, s, &b);
     } else if (s->schedule) {
         schedule_open_contract(p, s, s->schedule, &b);
     } else {
