@@ -25,8 +25,8 @@ void kb_tile_zero(KBuild *b, KBuf *acc, int rows) {
     kb_end(b);
 }
 
-void kb_tile_dot(KBuild *b, KBuf *acc, int rows, KBuf *a, const KExpr *a_at, const KExpr *a_step, KBuf *by,
-                 const KExpr *by_at) {
+void kb_tile_dot(KBuild *b, KBuf *acc, int rows, KBuf *a, const KExpr *a_at, const KExpr *a_step,
+                 KBuf *by, const KExpr *by_at) {
     KCtx *k = b->k;
     const KExpr *r, *row = open_rows(b, rows, &r);
     const KExpr *w = kb_for(b, LOOP_SERIAL, "w", k_int(k, TILE_WORDS));
@@ -60,18 +60,22 @@ static const KStmt *only_loop(const KBlock *b, int64_t extent) {
     return s && k_is_value(s->extent, (double)extent) ? s : NULL;
 }
 
-/* Is e = *rest + coeff[0]*var[0] + ...? A NULL coefficient takes what there is. */
-static bool has_steps(KCtx *k, const KExpr *e, KVar *const *var, const int64_t *coeff, int n, const KExpr **rest) {
+/* Is e = *rest + coeff[0]*var[0] + ...? Variables that are always 0 may have gone from e. */
+static bool has_steps(KCtx *k, const KExpr *e, KVar *const *var, const int64_t *coeff, int n,
+                      const KExpr **rest) {
     const KExpr *c;
     for (int i = 0; i < n; i++)
-        if (!k_linear_in(k, e, var[i], &e, &c) || !k_is_value(c, (double)coeff[i])) return false;
+        if (!k_linear_in(k, e, var[i], &e, &c) ||
+            (var[i]->hi > 0 && !k_is_value(c, (double)coeff[i])))
+            return false;
     *rest = e;
     return true;
 }
 
 static bool is_element(KCtx *k, const KExpr *index, KVar *r, KVar *l) {
     const KExpr *rest;
-    return has_steps(k, index, (KVar *[]){r, l}, (int64_t[]){TILE_COLS, 1}, 2, &rest) && k_is_value(rest, 0);
+    return has_steps(k, index, (KVar *[]){r, l}, (int64_t[]){TILE_COLS, 1}, 2, &rest) &&
+           k_is_value(rest, 0);
 }
 
 static const KExpr *byte_load(const KExpr *e) {
@@ -81,12 +85,15 @@ static const KExpr *byte_load(const KExpr *e) {
 }
 
 static bool is_dot(KCtx *k, const KStmt *loop, const KStmt *w, TileOp *op) {
-    const KStmt *q = only_loop(&w->body, TILE_WORD_BYTES), *l = q ? only_loop(&q->body, TILE_COLS) : NULL;
+    const KStmt *q = only_loop(&w->body, TILE_WORD_BYTES),
+                *l = q ? only_loop(&q->body, TILE_COLS) : NULL;
     const KStmt *s = l && l->mark == LOOP_VECTOR ? only(&l->body, KS_STORE) : NULL;
     if (!s || s->value->op != KO_add) return false;
     const KExpr *old = s->value->arg[0], *product = s->value->arg[1], *rest;
     if (old->op != KO_load) old = s->value->arg[1], product = s->value->arg[0];
-    if (old->op != KO_load || old->u.buf != s->buf || old->arg[0] != s->index || product->op != KO_mul) return false;
+    if (old->op != KO_load || old->u.buf != s->buf || old->arg[0] != s->index ||
+        product->op != KO_mul)
+        return false;
     KVar *vars[] = {w->var, q->var, l->var};
     for (int swap = 0; swap < 2; swap++) {
         const KExpr *a = byte_load(product->arg[swap]), *b = byte_load(product->arg[!swap]), *step;
@@ -95,7 +102,8 @@ static bool is_dot(KCtx *k, const KStmt *loop, const KStmt *w, TileOp *op) {
         if (!has_steps(k, rest, vars, (int64_t[]){TILE_WORD_BYTES, 1}, 2, &rest)) continue;
         op->a = k_load(k, a->u.buf, rest);
         op->step = step;
-        if (!has_steps(k, b->arg[0], vars, (int64_t[]){TILE_COLS * TILE_WORD_BYTES, 1, TILE_WORD_BYTES}, 3, &rest))
+        if (!has_steps(k, b->arg[0], vars,
+                       (int64_t[]){TILE_COLS * TILE_WORD_BYTES, 1, TILE_WORD_BYTES}, 3, &rest))
             continue;
         op->b = k_load(k, b->u.buf, rest);
         op->kind = TILE_DOT;
@@ -112,7 +120,8 @@ bool tile_op(KCtx *k, const KStmt *loop, TileOp *op) {
     op->rows = (int)rows;
     const KStmt *inner = only(&loop->body, KS_FOR);
     if (inner && inner->mark == LOOP_SERIAL)
-        return only_loop(&loop->body, TILE_WORDS) && is_dot(k, loop, inner, op) && op->acc->mem == MEM_TILE;
+        return only_loop(&loop->body, TILE_WORDS) && is_dot(k, loop, inner, op) &&
+               op->acc->mem == MEM_TILE;
     const KStmt *l = only_loop(&loop->body, TILE_COLS), *s = l ? only(&l->body, KS_STORE) : NULL;
     if (!s || l->mark != LOOP_VECTOR) return false;
     if (s->buf->mem == MEM_TILE) {
@@ -125,13 +134,15 @@ bool tile_op(KCtx *k, const KStmt *loop, TileOp *op) {
     op->kind = TILE_STORE;
     op->acc = s->value->u.buf;
     op->to = s->buf;
-    return is_element(k, s->value->arg[0], loop->var, l->var) && k_linear_in(k, s->index, l->var, &rest, &one) &&
-           k_is_value(one, 1) && k_linear_in(k, rest, loop->var, &op->at, &op->step);
+    return is_element(k, s->value->arg[0], loop->var, l->var) &&
+           k_linear_in(k, s->index, l->var, &rest, &one) && k_is_value(one, 1) &&
+           k_linear_in(k, rest, loop->var, &op->at, &op->step);
 }
 
 bool kblock_has_tiles(const KBlock *b) {
     for (const KStmt *s = b->first; s; s = s->next)
-        if ((s->kind == KS_ALLOC && s->buf->mem == MEM_TILE) || kblock_has_tiles(&s->body) || kblock_has_tiles(&s->other))
+        if ((s->kind == KS_ALLOC && s->buf->mem == MEM_TILE) || kblock_has_tiles(&s->body) ||
+            kblock_has_tiles(&s->other))
             return true;
     return false;
 }

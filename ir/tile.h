@@ -1,21 +1,28 @@
 /* Matrix tiles: the loop nests that a matrix unit (AMX) runs as one instruction.
  *
- * A buffer in MEM_TILE is an accumulator of up to 16 rows of 16 words. Only loops marked `tile` touch it, and
- * they have one of three forms, in which r counts rows and l the 16 columns:
+ * A buffer in MEM_TILE is an accumulator of up to 16 rows of 16 words. Only loops marked `tile`
+ * touch it, and they have one of three forms, in which r counts rows and l the 16 columns:
  *
  *   zero    for r tile { for l vector { acc[r*16 + l] = 0 } }
  *   dot     for r tile { for w in 0..16 { for q in 0..4 { for l vector {
- *             acc[r*16 + l] = acc[r*16 + l] + i32(a[A + r*step + w*4 + q])*i32(b[B + w*64 + l*4 + q]) }}}}
- *   store   for r tile { for l vector { to[C + r*step + l] = acc[r*16 + l] } }
+ *             acc[r*16 + l] = acc[r*16 + l] + i32(a[A + r*step + w*4 + q])*i32(b[B + w*64 + l*4 +
+ * q]) }}}} store   for r tile { for l vector { to[C + r*step + l] = acc[r*16 + l] } }
  *
- * a and b hold bytes, each signed or not: row r of a is 64 neighbouring bytes, b is 16 groups of 4 bytes for each of 16
- * columns. Where there is no matrix unit these are loops like any others, and mean the same. */
+ * a and b hold bytes, each signed or not: row r of a is 64 neighbouring bytes, b is 16 groups of 4
+ * bytes for each of 16 columns. Where there is no matrix unit these are loops like any others, and
+ * mean the same. */
 #ifndef SMELT_IR_TILE_H
 #define SMELT_IR_TILE_H
 
 #include "ir/kernel.h"
 
-enum { TILE_ROWS = 16, TILE_COLS = 16, TILE_WORDS = 16, TILE_WORD_BYTES = 4, TILE_DEPTH = TILE_WORDS * TILE_WORD_BYTES };
+enum {
+    TILE_ROWS = 16,
+    TILE_COLS = 16,
+    TILE_WORDS = 16,
+    TILE_WORD_BYTES = 4,
+    TILE_DEPTH = TILE_WORDS * TILE_WORD_BYTES
+};
 
 typedef enum { TILE_NONE, TILE_ZERO, TILE_DOT, TILE_STORE } TileKind;
 
@@ -35,8 +42,8 @@ bool tile_op(KCtx *k, const KStmt *loop, TileOp *op);
 /* Appends such a loop. acc comes from kb_tile. */
 KBuf *kb_tile(KBuild *b, const char *name, int rows);
 void kb_tile_zero(KBuild *b, KBuf *acc, int rows);
-void kb_tile_dot(KBuild *b, KBuf *acc, int rows, KBuf *a, const KExpr *a_at, const KExpr *a_step, KBuf *by,
-                 const KExpr *by_at);
+void kb_tile_dot(KBuild *b, KBuf *acc, int rows, KBuf *a, const KExpr *a_at, const KExpr *a_step,
+                 KBuf *by, const KExpr *by_at);
 void kb_tile_store(KBuild *b, KBuf *acc, int rows, KBuf *to, const KExpr *at, const KExpr *step);
 
 /* Does anything in the block use a matrix unit? */

@@ -1,10 +1,11 @@
 /* Tile loops (ir/tile.h) as AMX instructions.
  *
- * The eight registers are dealt out by hand: accumulators in 0 to 3, in the order of their KS_ALLOC; rows of
- * the left operand in 4 and 5, blocks of the right one in 6 and 7. An operand that a neighbouring statement
- * loaded is not loaded again, so that 2 x 2 accumulators cost 4 loads. The shapes are set when a kernel begins,
- * or, where its tiles differ in height, whenever accumulators come to life; they are given back at its end, so that
- * threads do not carry 8 KiB of state into every switch. */
+ * The eight registers are dealt out by hand: accumulators in 0 to 3, in the order of their
+ * KS_ALLOC; rows of the left operand in 4 and 5, blocks of the right one in 6 and 7. An operand
+ * that a neighbouring statement loaded is not loaded again, so that 2 x 2 accumulators cost 4
+ * loads. The shapes are set when a kernel begins, or, where its tiles differ in height, whenever
+ * accumulators come to life; they are given back at its end, so that threads do not carry 8 KiB of
+ * state into every switch. */
 #include <string.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -69,7 +70,8 @@ bool llvm_tile_alloc(LlvmGen *g, const KBuf *b) {
     BUG_IF(fn->n_tiles == N_ACC, "no register is left for tile %s", b->name);
     k_is_int(b->n_elems, &n);
     if (fn->shapes_differ && !fn->n_tiles) set_shapes(g, (int)n / TILE_COLS);
-    BUG_IF(fn->tile_rows != (int)n / TILE_COLS, "tile %s lives beside one of another height", b->name);
+    BUG_IF(fn->tile_rows != (int)n / TILE_COLS, "tile %s lives beside one of another height",
+           b->name);
     llvm_buf(g, b)->tile = fn->n_tiles++;
     return true;
 }
@@ -109,7 +111,8 @@ void llvm_tile_loop(LlvmGen *g, const KStmt *loop) {
         unsigned a = operand(g, op.a, op.step, FIRST_LEFT), b = operand(g, op.b, NULL, FIRST_RIGHT);
         instruction(g, dot_name(&op), (LLVMValueRef[]){acc, number(g, a), number(g, b)}, 3);
     } else {
-        LLVMValueRef bytes = LLVMBuildMul(g->b, llvm_expr(g, op.step), LLVMConstInt(g->i64, 4, 0), "");
+        LLVMValueRef bytes =
+            LLVMBuildMul(g->b, llvm_expr(g, op.step), LLVMConstInt(g->i64, 4, 0), "");
         LLVMValueRef at = llvm_address(g, k_load(g->m->k, op.to, op.at), &depth);
         instruction(g, "llvm.x86.tilestored64", (LLVMValueRef[]){acc, at, bytes}, 3);
     }
