@@ -76,6 +76,11 @@ bool llvm_tile_alloc(LlvmGen *g, const KBuf *b) {
     return true;
 }
 
+static LLVMValueRef row_bytes(LlvmGen *g, const KExpr *step, DType t) {
+    LLVMValueRef size = LLVMConstInt(g->i64, (uint64_t)dtype_bytes(t), 0);
+    return LLVMBuildMul(g->b, llvm_expr(g, step), size, "");
+}
+
 /* The register that holds this operand, loaded unless it was a moment ago. */
 static unsigned operand(LlvmGen *g, const KExpr *first, const KExpr *step, unsigned base) {
     LlvmFn *fn = g->fn;
@@ -87,7 +92,8 @@ static unsigned operand(LlvmGen *g, const KExpr *first, const KExpr *step, unsig
     for (unsigned i = 0; i < 2; i++)
         if (o[i].first == first && o[i].step == step) return base + i;
     unsigned i = fn->operand_turn[base == FIRST_RIGHT]++ & 1;
-    LLVMValueRef bytes = step ? llvm_expr(g, step) : LLVMConstInt(g->i64, TILE_DEPTH, 0);
+    LLVMValueRef bytes =
+        step ? row_bytes(g, step, first->dtype) : LLVMConstInt(g->i64, TILE_DEPTH, 0);
     LLVMValueRef args[] = {number(g, base + i), llvm_address(g, first, &depth), bytes};
     instruction(g, "llvm.x86.tileloadd64", args, 3);
     o[i] = (TileOperand){first, step};
@@ -95,6 +101,7 @@ static unsigned operand(LlvmGen *g, const KExpr *first, const KExpr *step, unsig
 }
 
 static const char *dot_name(const TileOp *op) {
+    if (op->a->dtype == DT_BF16) return "llvm.x86.tdpbf16ps";
     static const char *const names[2][2] = {{"llvm.x86.tdpbuud", "llvm.x86.tdpbusd"},
                                             {"llvm.x86.tdpbsud", "llvm.x86.tdpbssd"}};
     return names[op->a->dtype == DT_I8][op->b->dtype == DT_I8];
@@ -111,8 +118,7 @@ void llvm_tile_loop(LlvmGen *g, const KStmt *loop) {
         unsigned a = operand(g, op.a, op.step, FIRST_LEFT), b = operand(g, op.b, NULL, FIRST_RIGHT);
         instruction(g, dot_name(&op), (LLVMValueRef[]){acc, number(g, a), number(g, b)}, 3);
     } else {
-        LLVMValueRef bytes =
-            LLVMBuildMul(g->b, llvm_expr(g, op.step), LLVMConstInt(g->i64, 4, 0), "");
+        LLVMValueRef bytes = row_bytes(g, op.step, op.to->dtype);
         LLVMValueRef at = llvm_address(g, k_load(g->m->k, op.to, op.at), &depth);
         instruction(g, "llvm.x86.tilestored64", (LLVMValueRef[]){acc, at, bytes}, 3);
     }
