@@ -14,6 +14,8 @@
 
 #include "ir/define.h"
 
+typedef struct Matrix Matrix; /* matrix.h */
+
 typedef struct Schedule {
     int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
     int lanes;       /* elements per vector */
@@ -21,6 +23,7 @@ typedef struct Schedule {
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int unroll;      /* copies of the innermost reduction loop's body */
+    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
 } Schedule;
 
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
