@@ -18,8 +18,8 @@
 enum {
     MAX_MEMBERS = 32,
     MAX_BETWEEN = 16,  /* stages between members that may move */
-    MOST_ROWS = 128,   /* of a block */
-    LEAST_ROWS = 8,    /* fewer read the other factors too often */
+    MOST_ROWS = 64,    /* of a block */
+    LEAST_ROWS = 28,   /* fewer read the other factors too often */
     N_SLOTS = 8,       /* as many threads find work */
     SYMBOLIC_DIM = 512 /* what an unknown extent is taken for */
 };
@@ -177,18 +177,6 @@ static double row_bytes(const Group *g, int m) {
     return n;
 }
 
-static void set_windows(const Group *g, const Blocks *blocks) {
-    for (int m = 0; m < g->n; m++) {
-        KTensor *t = g->stages[m]->out;
-        if (!is_private(g, t)) continue;
-        RowWindow *w = arena_new(g->p->arena, RowWindow);
-        w->of = blocks;
-        w->row_axis = g->axis[m][g->n_axes - 1];
-        for (int a = 0; a + 1 < g->n_axes; a++) w->fixed[g->axis[m][a]] = true;
-        t->window = w;
-    }
-}
-
 typedef struct InPlace {
     const Stage *s;
     const KTensor *t;
@@ -208,8 +196,8 @@ static void note_in_place(const KExpr *e, void *user) {
 static bool can_replace(const Group *g, int m, int of) {
     const Stage *s = g->stages[m];
     const KTensor *t = g->stages[of]->out, *out = s->out;
-    InPlace r = {s, t, s->form == FORM_MAP && t->window && out->window && t->rank == out->rank};
-    if (!r.ok || t->dtype != out->dtype || memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes))
+    InPlace r = {s, t, s->form == FORM_MAP && t->rank == out->rank};
+    if (!r.ok || !is_private(g, t) || !is_private(g, out) || t->dtype != out->dtype || memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes))
         return false;
     for (int i = 0; i < t->rank; i++) r.ok &= t->dims[i] == out->dims[i];
     for (uint32_t u = 0; u < t->users.n; u++) r.ok &= member_of(g, t->users.at[u]->out) <= m;
@@ -217,11 +205,32 @@ static bool can_replace(const Group *g, int m, int of) {
     return r.ok;
 }
 
-static void share_windows(const Group *g) {
-    for (int m = 1; m < g->n; m++)
-        for (int of = 0; of < m && !g->stages[m]->out->alias; of++)
-            if (!has_aliases(g->p, g->stages[of]->out) && can_replace(g, m, of))
-                g->stages[m]->out->alias = g->stages[of]->out;
+/* Which member's memory each member's tensor takes over; -1: it has its own, or no window. */
+static void find_replaced(const Group *g, int8_t *replaced) {
+    for (int m = 0; m < g->n; m++) {
+        replaced[m] = -1;
+        for (int of = 0; of < m && replaced[m] < 0; of++) {
+            bool taken = false;
+            for (int other = 0; other < m; other++) taken |= replaced[other] == of;
+            if (!taken && can_replace(g, m, of)) replaced[m] = (int8_t)of;
+        }
+    }
+}
+
+static void set_windows(const Group *g, const Blocks *blocks) {
+    int8_t replaced[MAX_MEMBERS];
+    find_replaced(g, replaced);
+    for (int m = 0; m < g->n; m++) {
+        KTensor *t = g->stages[m]->out;
+        if (!is_private(g, t)) continue;
+        RowWindow *w = arena_new(g->p->arena, RowWindow);
+        w->of = blocks;
+        w->row_axis = g->axis[m][g->n_axes - 1];
+        for (int a = 0; a + 1 < g->n_axes; a++) w->fixed[g->axis[m][a]] = true;
+        t->window = w;
+    }
+    for (int m = 0; m < g->n; m++)
+        if (replaced[m] >= 0) g->stages[m]->out->alias = g->stages[replaced[m]]->out;
 }
 
 /* ---- how many rows, and whether --------------------------------------------------------------- */
@@ -258,12 +267,14 @@ static double tiles_cost(const Group *g, int64_t rows) {
     return cost;
 }
 
-/* As many rows as a quarter of the L2 cache has room for, a little fewer where tiles then fit. */
+/* As many rows as half of the L2 cache has room for, a little fewer where tiles then fit. */
 static int64_t choose_rows(const Group *g) {
     double bytes = 0, best = 1e300, n = extent_estimate(g->extent[g->n_axes - 1]);
+    int8_t replaced[MAX_MEMBERS];
+    find_replaced(g, replaced);
     for (int m = 0; m < g->n; m++)
-        if (is_private(g, g->stages[m]->out)) bytes += row_bytes(g, m);
-    double room = g->p->m->target->l2_bytes / 4.0 / (bytes < 1 ? 1 : bytes);
+        if (is_private(g, g->stages[m]->out) && replaced[m] < 0) bytes += row_bytes(g, m);
+    double room = g->p->m->target->l2_bytes / 2.0 / (bytes < 1 ? 1 : bytes);
     int64_t most = room > MOST_ROWS ? MOST_ROWS : room < LEAST_ROWS ? LEAST_ROWS : (int64_t)room;
     if ((double)most > n) most = (int64_t)n;
     int64_t rows = most;
@@ -276,8 +287,8 @@ static int64_t choose_rows(const Group *g) {
     return rows;
 }
 
-/* Bytes that need not go through memory, against those that are read again. */
-static bool is_worth(const Group *g, int64_t rows) {
+/* Bytes that need not go through memory, less those that are read again. */
+static double bytes_saved(const Group *g, int64_t rows) {
     double saved = 0, again = 0, outer = 1, n = extent_estimate(g->extent[g->n_axes - 1]);
     for (int a = 0; a + 1 < g->n_axes; a++) outer *= extent_estimate(g->extent[a]);
     double n_blocks = (n + (double)rows - 1) / (double)rows;
@@ -288,7 +299,7 @@ static bool is_worth(const Group *g, int64_t rows) {
         double panel = panel_bytes(g, m);
         if (panel > g->p->m->target->l2_bytes / 4.0) again += panel * (n_blocks - 1) * outer;
     }
-    return saved > again;
+    return saved - again;
 }
 
 /* ---- the pass --------------------------------------------------------------------------------- */
@@ -331,7 +342,6 @@ static void make_blocks(Group *g, int64_t rows) {
     b->slot = b->first = k_int(g->k, 0);
     for (int i = 0; i < g->n_between; i++) move_before(p, g->between[i], g->stages[0]);
     set_windows(g, b);
-    share_windows(g);
     for (int m = 0; m < g->n; m++) {
         Stage *s = g->stages[m];
         s->blocks = b;
@@ -342,15 +352,35 @@ static void make_blocks(Group *g, int64_t rows) {
                (int)rows, b->n_slots);
 }
 
+/* The group that begins with s: how many rows its blocks have and what it saves; false for none. */
+static bool find_group(Group *g, DefProgram *p, Stage *s, int64_t *rows, double *saved) {
+    if (!start_group(g, p, s)) return false;
+    collect(g);
+    if (g->n < 2) return false;
+    *rows = choose_rows(g);
+    *saved = *rows < 1 ? 0 : bytes_saved(g, *rows);
+    return *saved > 0;
+}
+
+/* Would a group that begins with one of the later members, and perhaps shares more axes, save more?
+ */
+static bool is_best(const Group *g, double saved) {
+    Group other;
+    int64_t rows;
+    double others;
+    for (int m = 1; m < g->n; m++)
+        if (find_group(&other, g->p, g->stages[m], &rows, &others) && others > saved) return false;
+    return true;
+}
+
 static void block_program(DefProgram *p, void *user) {
     bool *changed = user;
     Group g;
+    int64_t rows;
+    double saved;
     for (Stage *s = p->first; s; s = s->next) {
-        if (!start_group(&g, p, s)) continue;
-        collect(&g);
-        if (g.n < 2) continue;
-        int64_t rows = choose_rows(&g);
-        if (rows < 1 || !is_worth(&g, rows) || !pass_may_rewrite()) continue;
+        if (!find_group(&g, p, s, &rows, &saved) || !is_best(&g, saved) || !pass_may_rewrite())
+            continue;
         pass_count_rewrite();
         make_blocks(&g, rows);
         s = g.stages[g.n - 1];
