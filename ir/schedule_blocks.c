@@ -12,6 +12,7 @@
  * thread runs a slot changes nothing. The last block may have fewer rows; it gets a copy of the
  * loops. */
 #include "ir/schedule.h"
+#include "ir/scratch.h"
 
 typedef struct BlockLoop {
     DefProgram *p;
@@ -100,6 +101,16 @@ static void open_split(BlockLoop *l, Blocks *g, const KExpr *block) {
     if (has_both) kb_end(l->b);
 }
 
+/* Opens the loops down to one block; its place in the list of all blocks. */
+static const KExpr *open_slots(KBuild *b, Blocks *g, const KExpr *n_blocks) {
+    const KExpr *item;
+    if (g->n_slots > 1)
+        kb_slots(b, g->n_slots, n_blocks, &g->slot, &item);
+    else
+        item = kb_for(b, LOOP_SERIAL, "item", n_blocks);
+    return item;
+}
+
 void schedule_open_blocks(DefProgram *p, Blocks *g, KBuild *b) {
     KCtx *k = p->m->k;
     BlockLoop l = {.p = p, .k = k, .b = b, .g = g};
@@ -108,21 +119,13 @@ void schedule_open_blocks(DefProgram *p, Blocks *g, KBuild *b) {
     for (int a = 0; a < last; a++) extent[a] = g->extent[a];
     extent[last] = k_fdiv(k, k_add(k, g->extent[last], k_int(k, g->rows - 1)), k_int(k, g->rows));
     for (int a = 0; a < g->n_axes; a++) total = k_mul(k, total, extent[a]);
-    const KExpr *n_slots = k_int(k, g->n_slots);
-    g->slot = kb_for(b, g->n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL, "slot", n_slots);
-    const KExpr *from = k_fdiv(k, k_mul(k, g->slot, total), n_slots);
-    const KExpr *next = k_add(k, g->slot, k_int(k, 1));
-    const KExpr *to = k_fdiv(k, k_mul(k, next, total), n_slots);
-    from = kb_let_within(b, "from", from, last_index(total));
-    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", k_sub(k, to, from));
-    const KExpr *item = kb_let_within(b, "item", k_add(k, from, i), last_index(total));
-    def_unflatten(k, item, extent, g->n_axes, index);
+    def_unflatten(k, open_slots(b, g, total), extent, g->n_axes, index);
     for (int a = 0; a < g->n_axes; a++)
         index[a] = k_is_value(extent[a], 1) ? k_int(k, 0)
                                             : kb_let_within(b, "b", index[a], last_index(extent[a]));
     for (int a = 0; a < last; a++) l.outer[a] = index[a];
     open_split(&l, g, index[last]);
-    kb_end(b);
+    if (g->n_slots > 1) kb_end(b);
     kb_end(b);
     g->slot = g->first = k_int(k, 0);
 }

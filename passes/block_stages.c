@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "ir/scratch.h"
 #include "passes/pass.h"
 
 enum {
@@ -20,7 +21,6 @@ enum {
     MAX_BETWEEN = 16,  /* stages between members that may move */
     MOST_ROWS = 64,    /* of a block */
     LEAST_ROWS = 28,   /* fewer read the other factors too often */
-    N_SLOTS = 8,       /* as many threads find work */
     SYMBOLIC_DIM = 512 /* what an unknown extent is taken for */
 };
 
@@ -322,11 +322,11 @@ static int count_slots(const Group *g, int64_t rows) {
     if (work < PARALLEL_GRAIN) return 1;
     for (int a = 0; a < g->n_axes; a++) {
         bool is_rows = a == g->n_axes - 1;
-        if (!k_is_int(g->extent[a], &dim)) return N_SLOTS;
+        if (!k_is_int(g->extent[a], &dim)) return MOST_SLOTS;
         total *= is_rows ? (dim + rows - 1) / rows : dim;
-        if (total >= N_SLOTS) return N_SLOTS;
+        if (total >= MOST_SLOTS) return MOST_SLOTS;
     }
-    return total < 1 ? 1 : (int)total;
+    return (int)slots_for(total);
 }
 
 static void make_blocks(Group *g, int64_t rows) {

@@ -36,6 +36,7 @@ static const char *kernel_name(Lower *l, const Stage *s, uint32_t id) {
     op[n] = 0;
     const char *dtype = s && s->out ? dtype_info[s->out->dtype].name : "any";
     const char *tile = s && s->schedule ? schedule_text(l->arena, s->schedule) : "rows";
+    if (s && s->blocks) tile = arena_printf(l->arena, "b%d_%s", (int)s->blocks->rows, tile);
     return arena_printf(l->arena, "k%u_%s_%s__%s_%s", id, op, dtype, l->m->target->name, tile);
 }
 
