@@ -144,6 +144,10 @@ static void flags_text(Text *t, const Stage *s) {
     if (s->blocks)
         strbuf_printf(t->out, " blocks of %" PRId64 " rows in %d slots", s->blocks->rows,
                       s->blocks->n_slots);
+    if (s->blocks && s->blocks->limit && s->blocks->stages[0] == s) {
+        strbuf_add(t->out, " up to ");
+        text_expr(t, s->blocks->limit);
+    }
     if (s->schedule) schedule_words(t, s->schedule);
     if (!s->node || !s->node->loc.node || !*s->node->loc.node) return;
     strbuf_add(t->out, " ");

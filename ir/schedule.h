@@ -28,6 +28,8 @@ typedef struct StagePart {
     const KExpr *at[MAX_RANK]; /* of a fixed axis: its index; NULL: all of the axis */
     int row_axis;              /* -1: none is cut */
     const KExpr *first, *rows; /* of row_axis: first .. first + rows - 1 */
+    int cut_axis, cut_red;     /* an axis and a reduction axis that end early; -1: none */
+    const KExpr *cut;          /* their extent here */
 } StagePart;
 
 /* Stages in blocks (schedule_blocks.c). They share some axes, the last of them the row axis, and
@@ -40,6 +42,11 @@ typedef struct Blocks {
     int n_slots, n;
     Stage **stages;
     int8_t (*axis)[MAX_RANK]; /* axis[m][a]: shared axis a in member m */
+    /* Causal masks: limit, over stages[0]'s axes, is how many elements of its vector axis count at a
+     * row; later rows have no fewer. cut_axis[m], cut_red[m]: that axis in member m, -1 for none.
+     * limit NULL: all of them count. */
+    const KExpr *limit;
+    int8_t *cut_axis, *cut_red;
     const KExpr *slot, *first; /* of the block, while the group is opened; 0 before */
 } Blocks;
 

@@ -20,13 +20,26 @@ typedef struct BlockLoop {
     KBuild *b;
     const Blocks *g;
     const KExpr *outer[MAX_RANK]; /* indices of the shared axes before the rows */
+    const KExpr *cut;             /* elements that count in this block, NULL: all */
 } BlockLoop;
 
 static StagePart member_part(const BlockLoop *l, int m, const KExpr *rows) {
     const Blocks *g = l->g;
     StagePart part = {.row_axis = g->axis[m][g->n_axes - 1], .first = g->first, .rows = rows};
     for (int a = 0; a + 1 < g->n_axes; a++) part.at[g->axis[m][a]] = l->outer[a];
+    part.cut = l->cut;
+    part.cut_axis = l->cut ? g->cut_axis[m] : -1;
+    part.cut_red = l->cut ? g->cut_red[m] : -1;
     return part;
+}
+
+/* Member m, with its reduction axes as far as they count here. */
+static const Stage *cut_member(const BlockLoop *l, int m) {
+    const Stage *s = l->g->stages[m];
+    if (!l->cut || l->g->cut_red[m] < 0) return s;
+    Stage *copy = arena_copy(l->p->arena, s, sizeof *s);
+    copy->red_extent[l->g->cut_red[m]] = l->cut;
+    return copy;
 }
 
 static bool is_tiled(const Stage *s) {
@@ -53,25 +66,48 @@ static void open_rows(BlockLoop *l, int from, int to, const KExpr *rows) {
     const Blocks *g = l->g;
     KTensor **local = arena_array(l->p->arena, KTensor *, to - from);
     StagePart *part = arena_array(l->p->arena, StagePart, to - from);
+    Stage **stages = arena_array(l->p->arena, Stage *, to - from);
     int n_local = 0;
     const KExpr *r = kb_for(l->b, LOOP_SERIAL, "row", rows);
     for (int m = from; m < to; m++) {
         part[m - from] = member_part(l, m, rows);
+        stages[m - from] = (Stage *)cut_member(l, m);
         part[m - from].at[part[m - from].row_axis] = k_add(l->k, g->first, r);
         if (is_row_scalar(g, g->stages[m]->out, from, to)) local[n_local++] = g->stages[m]->out;
     }
-    schedule_open_row(l->p, g->stages + from, part, to - from, local, n_local, l->b);
+    schedule_open_row(l->p, stages, part, to - from, local, n_local, l->b);
     kb_end(l->b);
+}
+
+/* Whole tiles of vectors up to the limit of the block's last row: there is one tile at least. */
+static const KExpr *block_cut(const BlockLoop *l, const KExpr *rows) {
+    const Blocks *g = l->g;
+    const Stage *s = g->stages[0];
+    const KExpr *at[MAX_RANK], *n = s->out->dims[s->schedule->vec_axis], *one = k_int(l->k, 1);
+    int64_t extent, width = (int64_t)s->schedule->n_vecs * s->schedule->lanes;
+    for (int i = 0; i < s->out->rank; i++) at[i] = k_int(l->k, 0);
+    for (int a = 0; a + 1 < g->n_axes; a++) at[g->axis[0][a]] = l->outer[a];
+    at[g->axis[0][g->n_axes - 1]] = k_sub(l->k, k_add(l->k, g->first, rows), one);
+    const KExpr *limit = k_subst(l->k, g->limit, s->axis, at, s->out->rank);
+    const KExpr *tile = k_int(l->k, width), *up = k_add(l->k, limit, k_int(l->k, width - 1));
+    const KExpr *n_tiles = k_max(l->k, k_fdiv(l->k, up, tile), one);
+    if (k_is_int(n, &extent) && extent % width == 0) {
+        const KExpr *most = k_fdiv(l->k, n, tile);
+        const KExpr *t = kb_let_within(l->b, "n", k_min(l->k, n_tiles, most), extent / width);
+        return k_mul(l->k, t, tile);
+    }
+    return kb_let_within(l->b, "n", k_min(l->k, k_mul(l->k, n_tiles, tile), n), n->hi);
 }
 
 /* All members, for `rows` rows from the block's first. */
 static void open_block(BlockLoop *l, const KExpr *rows) {
     const Blocks *g = l->g;
+    l->cut = g->limit ? block_cut(l, rows) : NULL;
     for (int m = 0, end; m < g->n; m = end) {
         end = m + 1;
         if (is_tiled(g->stages[m])) {
             StagePart part = member_part(l, m, rows);
-            schedule_open_contract(l->p, g->stages[m], g->stages[m]->schedule, &part, l->b);
+            schedule_open_contract(l->p, cut_member(l, m), g->stages[m]->schedule, &part, l->b);
             continue;
         }
         while (end < g->n && !is_tiled(g->stages[end])) end++;

@@ -437,7 +437,9 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     const KExpr *zero = k_int(k, 0), *extent[MAX_RANK + 3], *total = k_int(k, 1);
     TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
               vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
-                               s->out->dims[sch->vec_axis]);
+                               part && part->cut_axis == sch->vec_axis
+                                   ? part->cut
+                                   : s->out->dims[sch->vec_axis]);
     int batch[MAX_RANK], n_batch, n = tile_extents(&c, row, &vec, extent, batch, &n_batch);
     for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
     double work = 1;

@@ -41,25 +41,26 @@ static int element_lanes(const Rows *r, DType t) {
 /* ---- loops of a stage
  * --------------------------------------------------------------------------------- */
 
-/* The loops over the axes that have no index yet: at[i] NULL (all of them where at is NULL). */
-static RowNest nest_of(KCtx *k, const Stage *s, const KExpr *const *at) {
+/* The loops over the axes that have no index yet (all of them where part is NULL). */
+static RowNest nest_of(KCtx *k, const Stage *s, const StagePart *part) {
     RowNest nest = {.n = 0};
     const Layout *l = &s->out->layout;
     for (int i = 0; i < s->out->rank; i++) {
         int axis = l->permuted ? l->order[i] : i;
-        if (at && at[axis]) {
-            nest.index[axis] = at[axis];
+        if (part && part->at[axis]) {
+            nest.index[axis] = part->at[axis];
             continue;
         }
         if (s->form == FORM_SCAN && axis == s->scan_axis) continue;
         bool blocked = l->block > 1 && axis == l->block_axis;
-        const KExpr *extent = s->out->dims[axis];
+        const KExpr *extent =
+            part && part->cut && part->cut_axis == axis ? part->cut : s->out->dims[axis];
         if (blocked)
             extent = k_fdiv(k, k_add(k, extent, k_int(k, l->block - 1)), k_int(k, l->block));
         if (!k_is_value(extent, 1))
             nest.loop[nest.n++] = (RowLoop){axis, blocked ? l->block : 1, extent};
     }
-    if (l->block > 1 && !(at && at[l->block_axis]))
+    if (l->block > 1 && !(part && part->at[l->block_axis]))
         nest.loop[nest.n++] = (RowLoop){l->block_axis, 1, k_int(k, l->block)};
     return nest;
 }
@@ -485,7 +486,7 @@ void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *par
     r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
     for (int i = 0; i < n_local; i++)
         r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
-    for (int i = 0; i < n; i++) open_rest(&r, stages[i], nest_of(r.k, stages[i], part[i].at));
+    for (int i = 0; i < n; i++) open_rest(&r, stages[i], nest_of(r.k, stages[i], &part[i]));
 }
 
 void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,

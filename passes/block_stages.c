@@ -10,6 +10,7 @@
  * blocks. Stages between that read no member move in front of the group. Requires schedules. Leaves
  * Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the other axes
  * (keys), stages before the first contraction. */
+#include <math.h>
 #include <string.h>
 
 #include "ir/schedule.h"
@@ -21,6 +22,7 @@ enum {
     MAX_BETWEEN = 16,  /* stages between members that may move */
     MOST_ROWS = 64,    /* of a block */
     LEAST_ROWS = 28,   /* fewer read the other factors too often */
+    LEAST_BLOCKS = 4,  /* fewer leave threads without work, where there is much */
     SYMBOLIC_DIM = 512 /* what an unknown extent is taken for */
 };
 
@@ -233,6 +235,125 @@ static void set_windows(const Group *g, const Blocks *blocks) {
         if (replaced[m] >= 0) g->stages[m]->out->alias = g->stages[replaced[m]]->out;
 }
 
+/* ---- causal masks -----------------------------------------------------------------------------
+ *
+ *     s[i,j] = j <= i ? ... : -inf;  m[i] = max_j s[i,j];  e[i,j] = exp(s[i,j] - m[i])
+ *     z[i] = sum_j e[i,j];  o[i,d] = sum_j e[i,j] * v[j,d]
+ *
+ * From some j on, which depends on the row, s is -inf and e is 0: the folds need not see them. */
+
+typedef struct Cut {
+    const Group *g;
+    double fill[MAX_MEMBERS]; /* what a member's tensor holds beyond the limit, where axis >= 0 */
+    int8_t axis[MAX_MEMBERS], red[MAX_MEMBERS];
+} Cut;
+
+typedef struct CutRead {
+    const Cut *cut;
+    const Stage *s;
+    int m, axis, red; /* how s indexes the axis that is cut: its own axis or a reduction's */
+    int from;         /* the member read */
+    bool ok;
+} CutRead;
+
+static void note_cut_read(const KExpr *e, void *user) {
+    CutRead *r = user;
+    int of = e->op == KO_at ? member_of(r->cut->g, e->u.tensor) : -1;
+    if (of < 0 || r->cut->axis[of] < 0) return;
+    const KExpr *at = e->arg[r->cut->axis[of]];
+    int own = own_axis(r->s, at), red = -1;
+    for (int i = 0; i < r->s->n_red; i++)
+        if (at->op == KO_var && at->u.var == r->s->red[i]) red = i;
+    r->ok &= (own >= 0 || red >= 0) && !at_pred(e) && (r->from < 0 || r->from == of) &&
+             (r->axis < 0 || r->axis == own) && (r->red < 0 || r->red == red);
+    r->from = of;
+    r->axis = own;
+    r->red = red;
+}
+
+static bool is_number(const KExpr *e, double value) {
+    return e->op == KO_const_f && e->u.f == value;
+}
+
+/* Is it a read of member m? */
+static bool is_read_of(const Cut *c, const KExpr *e, int m) {
+    return e->op == KO_at && e->u.tensor == c->g->stages[m]->out;
+}
+
+/* What a map gives for the fill of the member that it reads. */
+static bool map_fill(const Cut *c, const Stage *s, int from, double *fill) {
+    const KExpr *e = s->body;
+    bool of_power = e->op == KO_exp && e->arg[0]->op == KO_sub;
+    *fill = 0;
+    if (of_power && is_read_of(c, e->arg[0]->arg[0], from))
+        return c->fill[from] == -__builtin_inf(); /* exp(-inf - m); with m = -inf all is NaN */
+    return e->op == KO_div && is_read_of(c, e->arg[0], from) && c->fill[from] == 0;
+}
+
+/* Does the fold need none of what lies beyond the limit? */
+static bool fold_ignores(const Cut *c, const Stage *s, int from) {
+    if (s->form == FORM_CONTRACT)
+        return (is_read_of(c, s->lhs, from) || is_read_of(c, s->rhs, from)) && c->fill[from] == 0;
+    if (!is_read_of(c, s->body, from)) return false;
+    return s->fold == KO_max ? c->fill[from] == -__builtin_inf()
+                             : s->fold == KO_add && c->fill[from] == 0;
+}
+
+static bool cut_member(Cut *c, int m) {
+    const Stage *s = c->g->stages[m];
+    CutRead r = {.cut = c, .s = s, .m = m, .axis = -1, .red = -1, .from = -1, .ok = true};
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    c->axis[m] = c->red[m] = -1;
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(c->g->k, parts[i], note_cut_read, &r);
+    if (!r.ok || r.from < 0) return r.ok;
+    c->axis[m] = (int8_t)r.axis;
+    c->red[m] = (int8_t)r.red;
+    if (r.red >= 0) return s->form != FORM_MAP && fold_ignores(c, s, r.from);
+    return s->form == FORM_MAP && is_private(c->g, s->out) && map_fill(c, s, r.from, &c->fill[m]);
+}
+
+/* The bound of j <= b or j < b + 1 among the conjuncts of e, exclusive; NULL when there is none. */
+static const KExpr *upper_limit(KCtx *k, const KExpr *e, const KVar *j) {
+    if (e->op == KO_and) {
+        const KExpr *a = upper_limit(k, e->arg[0], j);
+        return a ? a : upper_limit(k, e->arg[1], j);
+    }
+    bool is_bound = (e->op == KO_lt || e->op == KO_le) && e->arg[0]->dtype == DT_I64 &&
+                    e->arg[0]->op == KO_var && e->arg[0]->u.var == j &&
+                    !k_uses_var(k, e->arg[1], j);
+    if (!is_bound) return NULL;
+    return e->op == KO_le ? k_add(k, e->arg[1], k_int(k, 1)) : e->arg[1];
+}
+
+static void note_memory(const KExpr *e, void *user) {
+    if (e->op == KO_at || e->op == KO_load) *(bool *)user = true;
+}
+
+/* How many elements of the first member's vector axis count at a row, if that grows with the row
+ * and all members allow for it; NULL: all. Fills the axes to cut. */
+static const KExpr *find_limit(const Group *g, Cut *c) {
+    const Stage *s = g->stages[0];
+    const KExpr *e = s->finish, *base, *step;
+    int64_t by;
+    bool reads = false;
+    *c = (Cut){.g = g};
+    if (e->op != KO_select || !is_number(e->arg[2], -__builtin_inf()) || !is_private(g, s->out))
+        return NULL;
+    const KExpr *limit = upper_limit(g->k, e->arg[0], s->axis[s->schedule->vec_axis]);
+    if (!limit) return NULL;
+    k_visit(g->k, limit, note_memory, &reads);
+    KVar *row = s->axis[g->axis[0][g->n_axes - 1]];
+    if (reads || !k_linear_in(g->k, limit, row, &base, &step) || !k_is_int(step, &by) || by < 0)
+        return NULL;
+    c->axis[0] = (int8_t)s->schedule->vec_axis;
+    c->red[0] = -1;
+    c->fill[0] = -__builtin_inf();
+    for (int m = 1; m < g->n; m++)
+        if (!cut_member(c, m)) return NULL;
+    return limit;
+}
+
 /* ---- how many rows, and whether --------------------------------------------------------------- */
 
 /* Bytes of a contraction's other factor that every block reads again. */
@@ -267,9 +388,16 @@ static double tiles_cost(const Group *g, int64_t rows) {
     return cost;
 }
 
+static double outer_indices(const Group *g) {
+    double n = 1;
+    for (int a = 0; a + 1 < g->n_axes; a++) n *= extent_estimate(g->extent[a]);
+    return n;
+}
+
 /* As many rows as half of the L2 cache has room for, a little fewer where tiles then fit. */
 static int64_t choose_rows(const Group *g) {
     double bytes = 0, best = 1e300, n = extent_estimate(g->extent[g->n_axes - 1]);
+    double outer = outer_indices(g);
     int8_t replaced[MAX_MEMBERS];
     find_replaced(g, replaced);
     for (int m = 0; m < g->n; m++)
@@ -277,6 +405,10 @@ static int64_t choose_rows(const Group *g) {
     double room = g->p->m->target->l2_bytes / 2.0 / (bytes < 1 ? 1 : bytes);
     int64_t most = room > MOST_ROWS ? MOST_ROWS : room < LEAST_ROWS ? LEAST_ROWS : (int64_t)room;
     if ((double)most > n) most = (int64_t)n;
+    if (outer * ceil(n / (double)most) < MOST_SLOTS) {
+        int64_t fewer = (int64_t)ceil(outer * n / MOST_SLOTS);
+        most = most < LEAST_ROWS || fewer > most ? most : fewer > LEAST_ROWS ? fewer : LEAST_ROWS;
+    }
     int64_t rows = most;
     for (int64_t r = most; r >= 1 && r > most / 2; r--) {
         double cost = tiles_cost(g, r);
@@ -287,11 +419,13 @@ static int64_t choose_rows(const Group *g) {
     return rows;
 }
 
-/* Bytes that need not go through memory, less those that are read again. */
+/* Bytes that need not go through memory, less those that are read again. Nothing where the blocks
+ * would be too few for threads. */
 static double bytes_saved(const Group *g, int64_t rows) {
-    double saved = 0, again = 0, outer = 1, n = extent_estimate(g->extent[g->n_axes - 1]);
-    for (int a = 0; a + 1 < g->n_axes; a++) outer *= extent_estimate(g->extent[a]);
-    double n_blocks = (n + (double)rows - 1) / (double)rows;
+    double saved = 0, again = 0, work = 0, n = extent_estimate(g->extent[g->n_axes - 1]);
+    double n_blocks = ceil(n / (double)rows), outer = outer_indices(g);
+    for (int m = 0; m < g->n; m++) work += schedule_stage_work(g->stages[m]);
+    if (n_blocks * outer < LEAST_BLOCKS && work > MOST_SLOTS * PARALLEL_GRAIN) return 0;
     for (int m = 0; m < g->n; m++) {
         const KTensor *t = g->stages[m]->out;
         if (is_private(g, t)) saved += row_bytes(g, m) * n * outer * (1 + t->users.n);
@@ -340,6 +474,10 @@ static void make_blocks(Group *g, int64_t rows) {
     b->stages = arena_copy(p->arena, g->stages, sizeof *g->stages * (size_t)g->n);
     b->axis = arena_copy(p->arena, g->axis, sizeof *g->axis * (size_t)g->n);
     b->slot = b->first = k_int(g->k, 0);
+    Cut cut;
+    b->limit = find_limit(g, &cut);
+    b->cut_axis = arena_copy(p->arena, cut.axis, sizeof cut.axis);
+    b->cut_red = arena_copy(p->arena, cut.red, sizeof cut.red);
     for (int i = 0; i < g->n_between; i++) move_before(p, g->between[i], g->stages[0]);
     set_windows(g, b);
     for (int m = 0; m < g->n; m++) {
