@@ -44,6 +44,7 @@ static void layout_text(Text *t, const KTensor *x) {
             strbuf_printf(t->out, "%s%d+%d", i ? ", " : "", l->halo[i][0], l->halo[i][1]);
         strbuf_add(t->out, "]");
     }
+    if (x->window) strbuf_add(t->out, " window");
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
@@ -152,6 +153,13 @@ static void flags_text(Text *t, const Stage *s) {
     if (s->view) strbuf_add(t->out, " view");
     if (s->is_alias) strbuf_add(t->out, " shared");
     if (s->group) strbuf_printf(t->out, " group %" PRIu32, s->group);
+    if (s->blocks)
+        strbuf_printf(t->out, " blocks of %" PRId64 " rows in %d slots", s->blocks->rows,
+                      s->blocks->n_slots);
+    if (s->blocks && s->blocks->limit && s->blocks->stages[0] == s) {
+        strbuf_add(t->out, " up to ");
+        text_expr(t, s->blocks->limit);
+    }
     if (s->schedule) schedule_words(t, s->schedule);
     if (!s->node || !s->node->loc.node || !*s->node->loc.node) return;
     strbuf_add(t->out, " ");

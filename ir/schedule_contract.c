@@ -29,6 +29,7 @@ typedef struct Contract {
     KBuild *b;
     const Stage *s;
     const Schedule *sch;
+    const StagePart *part;     /* what is opened of the stage, or NULL: all of it */
     Binding outer;             /* axes that are not tiled, and row/vector tile starts */
     const KExpr *row_start[2]; /* first row of the tile */
     const KExpr *vec_start;    /* first element of the tile along vec_axis */
@@ -145,6 +146,21 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     bool is_const = s->n_red && k_is_int(s->red_extent[s->n_red - 1], &last);
     sch->unroll =
         is_const && last % 4 == 0 && sch->rows[0] * sch->rows[1] * sch->n_vecs <= 24 ? 2 : 1;
+}
+
+double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
+    double best = 1e300;
+    sch->row_axis[0] = -1;
+    sch->row_axis[1] = row_axis;
+    sch->rows[0] = 1;
+    for (int r = 1; r <= 14 && r <= n; r++) {
+        int used = r * sch->n_vecs + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2);
+        double cost = tile_cost(n, r, sch->n_vecs, sch->n_vecs);
+        if ((r > 1 && used > t->n_vector_regs) || cost >= best * 0.999) continue;
+        best = cost;
+        sch->rows[1] = r;
+    }
+    return best;
 }
 
 const char *schedule_text(Arena *a, const Schedule *s) {
@@ -319,10 +335,11 @@ typedef struct TiledAxis {
     const KExpr *extent, *n_tiles; /* remainder tile included */
     int64_t n_full, rest;          /* rest -1: the extent is symbolic, remainder rows are single */
     const KExpr *at;               /* index of this tile */
+    const KExpr *first;            /* element of the axis where the first tile begins */
 } TiledAxis;
 
 static TiledAxis tiled_axis(KCtx *k, int axis, int tile, const KExpr *extent) {
-    TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1};
+    TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1, .first = k_int(k, 0)};
     int64_t n;
     const KExpr *up = k_add(k, extent, k_int(k, tile - 1));
     t.n_tiles = k_fdiv(k, up, k_int(k, tile));
@@ -343,9 +360,10 @@ static void emit_row_part(Contract *c, TiledAxis *row, TiledAxis *vec, int level
         emit_split(c, row, vec, level);
 }
 
-static void set_tile(Contract *c, int which, const KExpr *start, int size) {
+/* The tile of `size` rows at `start` rows from where the tiles begin. */
+static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *start, int size) {
     if (which < 2) {
-        c->row_start[which] = start;
+        c->row_start[which] = k_add(c->k, row[which].first, start);
         c->rows[which] = size;
     }
 }
@@ -355,11 +373,11 @@ static void emit_symbolic_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int 
     TiledAxis *t = &row[level];
     const KExpr *tile = k_int(k, t->tile), *start = k_mul(k, t->at, tile);
     kb_if(c->b, k_le(k, k_add(k, start, tile), t->extent));
-    set_tile(c, level, start, t->tile);
+    set_tile(c, row, level, start, t->tile);
     emit_row_part(c, row, vec, level + 1);
     kb_else(c->b);
     const KExpr *r = kb_for(c->b, LOOP_SERIAL, "r", k_sub(k, t->extent, start));
-    set_tile(c, level, k_add(k, start, r), 1);
+    set_tile(c, row, level, k_add(k, start, r), 1);
     emit_row_part(c, row, vec, level + 1);
     kb_end(c->b);
     kb_end(c->b);
@@ -373,18 +391,18 @@ static void emit_split(Contract *c, TiledAxis *row, TiledAxis *vec, int level) {
         return;
     }
     if (t->rest <= 0) {
-        set_tile(c, level, k_mul(k, t->at, k_int(k, t->tile)), t->tile);
+        set_tile(c, row, level, k_mul(k, t->at, k_int(k, t->tile)), t->tile);
         emit_row_part(c, row, vec, level + 1);
         return;
     }
     if (t->n_full) {
         kb_if(c->b, k_lt(k, t->at, k_int(k, t->n_full)));
         const KExpr *at = kb_let_within(c->b, "t", t->at, t->n_full - 1);
-        set_tile(c, level, k_mul(k, at, k_int(k, t->tile)), t->tile);
+        set_tile(c, row, level, k_mul(k, at, k_int(k, t->tile)), t->tile);
         emit_row_part(c, row, vec, level + 1);
         kb_else(c->b);
     }
-    set_tile(c, level, k_int(k, t->n_full * t->tile), (int)t->rest);
+    set_tile(c, row, level, k_int(k, t->n_full * t->tile), (int)t->rest);
     emit_row_part(c, row, vec, level + 1);
     if (t->n_full) kb_end(c->b);
 }
@@ -420,31 +438,53 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     }
 }
 
-void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
-    KCtx *k = p->m->k;
-    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch};
-    const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
-    TiledAxis row[2],
-        vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes, s->out->dims[sch->vec_axis]);
-    for (int i = 0; i < 2; i++)
-        row[i] = tiled_axis(k, sch->row_axis[i], sch->rows[i],
-                            sch->row_axis[i] < 0 ? one : s->out->dims[sch->row_axis[i]]);
-    /* one parallel index over batch axes, vector tiles and row tiles, the last varying fastest */
-    const KExpr *extent[MAX_RANK + 3], *total = one;
-    int n = 0, batch[MAX_RANK], n_batch = 0;
+/* One index over the axes that are not tiled, vector tiles and row tiles, the last varying fastest:
+ * its extents. batch: the first of them. */
+static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis *vec,
+                        const KExpr **extent, int *batch, int *n_batch) {
+    const Stage *s = c->s;
+    const Schedule *sch = c->sch;
+    int n = 0;
+    *n_batch = 0;
     for (int i = 0; i < s->out->rank; i++) {
         if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
-        batch[n_batch++] = i;
+        if (c->part && c->part->at[i]) continue;
+        batch[(*n_batch)++] = i;
         extent[n++] = s->out->dims[i];
     }
-    extent[n++] = vec.n_tiles;
+    extent[n++] = vec->n_tiles;
     extent[n++] = row[0].n_tiles;
     extent[n++] = row[1].n_tiles;
+    return n;
+}
+
+/* The rows that the part has of a row axis. */
+static TiledAxis row_tiles(const Contract *c, int which) {
+    int axis = c->sch->row_axis[which];
+    bool is_cut = c->part && axis >= 0 && c->part->row_axis == axis;
+    const KExpr *extent = axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
+    TiledAxis row =
+        tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->part->rows : extent);
+    if (is_cut) row.first = c->part->first;
+    return row;
+}
+
+void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
+                            const StagePart *part, KBuild *b) {
+    KCtx *k = p->m->k;
+    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch, .part = part};
+    const KExpr *zero = k_int(k, 0), *extent[MAX_RANK + 3], *total = k_int(k, 1);
+    TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
+              vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
+                               part && part->cut_axis == sch->vec_axis
+                                   ? part->cut
+                                   : s->out->dims[sch->vec_axis]);
+    int batch[MAX_RANK], n_batch, n = tile_extents(&c, row, &vec, extent, batch, &n_batch);
     for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
     double work = 1;
     for (int i = 0; i < s->out->rank; i++) work *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) work *= (double)s->red_extent[i]->hi;
-    KLoopMark mark = work < PARALLEL_GRAIN ? LOOP_SERIAL : LOOP_PARALLEL;
+    KLoopMark mark = work < PARALLEL_GRAIN || part ? LOOP_SERIAL : LOOP_PARALLEL;
     const KExpr *t = kb_for(b, mark, "tile", total), *index[MAX_RANK + 3];
     def_unflatten(k, t, extent, n, index);
     for (int i = 0; i < n; i++) {
@@ -453,6 +493,8 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, 
             k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
     }
     for (int i = 0; i < n_batch; i++) bind(&c.outer, s->axis[batch[i]], index[i]);
+    for (int i = 0; part && i < s->out->rank; i++)
+        if (part->at[i]) bind(&c.outer, s->axis[i], part->at[i]);
     vec.at = index[n_batch];
     row[0].at = index[n_batch + 1];
     row[1].at = index[n_batch + 2];
