@@ -156,14 +156,21 @@ typedef struct BlockScan {
     int block[MAX_RED];
 } BlockScan;
 
+/* e as var * step; 0 when it is not. */
+static int multiple_of(const KExpr *e, const KVar *var) {
+    int64_t step = 1;
+    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
+    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+}
+
 static void note_block(const KExpr *e, void *user) {
     BlockScan *scan = user;
     if (e->op != KO_at) return;
     for (int a = 0; a < e->u.tensor->rank; a++)
-        for (int r = 0; r < scan->s->n_red; r++)
-            if (reads_blocked(e->u.tensor, a) && e->arg[a]->op == KO_var &&
-                e->arg[a]->u.var == scan->s->red[r])
-                scan->block[r] = e->u.tensor->layout.block;
+        for (int r = 0; r < scan->s->n_red; r++) {
+            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
+            if (step) scan->block[r] = e->u.tensor->layout.block / step;
+        }
 }
 
 static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
@@ -201,7 +208,10 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
-    kb_store(c->b, c->acc, at, fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
+    if (c->s->is_dot4)
+        kb_store(c->b, c->acc, at, k_dot4(k, old, lhs, rhs));
+    else
+        kb_store(c->b, c->acc, at, fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
     tile_end(c);
 }
 

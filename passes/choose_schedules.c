@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "passes/integers.h"
 #include "passes/pass.h"
 
 static void swap_factors(Stage *s) {
@@ -231,6 +232,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
+    if (s->acc->dtype == DT_I32 && !is_empty(s) && !use_dot_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
     if (is_swapped) {
