@@ -31,6 +31,7 @@ typedef struct Contract {
     const KExpr *vec_start;    /* first element of the tile along vec_axis */
     int rows[2], n_vecs;       /* of this tile */
     bool masked;               /* the last vector sticks out of the output's memory */
+    const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
     KBuf *acc;
 } Contract;
 
@@ -260,11 +261,59 @@ static void emit_store(Contract *c) {
         index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
     KTensor *root = tensor_root(k, s->out, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
-    const KExpr *finish = expr_open(c->p, k_subst(k, s->finish, bound.var, bound.by, bound.n));
+    const KExpr *finish = expr_open(c->p, k_subst(k, c->finish, bound.var, bound.by, bound.n));
     if (c->masked) kb_if(c->b, k_lt(k, index[c->sch->vec_axis], s->out->dims[c->sch->vec_axis]));
     kb_store(c->b, root->buf, flat, finish);
     if (c->masked) kb_end(c->b);
     tile_end(c);
+}
+
+typedef struct Offset {
+    const KExpr *acc, *sum; /* the one node that uses acc, if it is one; acc + table */
+    int n;
+} Offset;
+
+static void note_offset(const KExpr *e, void *user) {
+    Offset *o = user;
+    for (int i = 0; i < e->n_args; i++)
+        if (e->arg[i] == o->acc) {
+            o->sum = e;
+            o->n++;
+        }
+}
+
+static const KExpr *drop_offset(KCtx *k, const KExpr *e, void *user) {
+    const Offset *o = user;
+    (void)k;
+    return e == o->sum ? o->acc : e;
+}
+
+/* A sum of integers to which finish adds a constant table starts from the table. */
+static void start_from_offset(Contract *c) {
+    const Stage *s = c->s;
+    Offset o = {k_var(c->k, s->acc), NULL, 0};
+    c->init = s->init;
+    c->finish = s->finish;
+    k_visit(c->k, s->finish, note_offset, &o);
+    if (s->acc->dtype != DT_I32 || o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0)) return;
+    const KExpr *table = o.sum->arg[o.sum->arg[0] == o.acc];
+    if (table->op != KO_at || !table->u.tensor->data || at_pred(table)) return;
+    c->init = table;
+    c->finish = k_rewrite(c->k, s->finish, drop_offset, &o);
+}
+
+/* What the accumulators of this tile start from. A table ends with the output's axis. */
+static const KExpr *first_value(Contract *c, const Binding *bound) {
+    KCtx *k = c->k;
+    const KExpr *e = c->init, *arg[MAX_RANK + 1];
+    int axis = c->sch->vec_axis;
+    if (e->op == KO_at && c->masked) {
+        int n = e->u.tensor->rank;
+        for (int i = 0; i < n; i++) arg[i] = e->arg[i];
+        arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
+        e = k_at(k, e->u.tensor, arg, n + 1);
+    }
+    return k_subst(k, e, bound->var, bound->by, bound->n);
 }
 
 static void emit_tile(Contract *c) {
@@ -273,7 +322,7 @@ static void emit_tile(Contract *c) {
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
     Binding bound, red = {.n = 0};
     const KExpr *at = tile_begin(c, &bound);
-    kb_store(c->b, c->acc, at, c->s->init);
+    kb_store(c->b, c->acc, at, expr_open(c->p, first_value(c, &bound)));
     tile_end(c);
     BlockScan scan = {.s = c->s};
     k_visit(k, c->s->lhs, note_block, &scan);
@@ -394,6 +443,7 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
     KCtx *k = p->m->k;
     Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch};
+    start_from_offset(&c);
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
     TiledAxis row[2],
         vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes, s->out->dims[sch->vec_axis]);

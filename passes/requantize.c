@@ -291,6 +291,22 @@ static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
     return k_cast(k, DT_U8, k_min(k, sum, k_const_f(k, DT_F32, high + 128)));
 }
 
+/* ---- whole floats --------------------------------------------------------------------------- */
+
+/* f32(i32(u8(e))) is e where e is a whole number that u8 has. */
+static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
+    Quantized q;
+    (void)k;
+    (void)user;
+    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->op != KO_cast || e->arg[0]->dtype != DT_I32)
+        return e;
+    const KExpr *byte = e->arg[0]->arg[0];
+    if (!match_quantized(byte, &q)) return e;
+    double least = byte->dtype == DT_I8 ? -128 : 0;
+    bool whole = q.zero == rint(q.zero) && q.low == rint(q.low) && q.high == rint(q.high);
+    return whole && q.low >= least && q.high <= least + 255 ? byte->arg[0] : e;
+}
+
 /* ---- the pass ------------------------------------------------------------------------------- */
 
 typedef struct Requantize {
@@ -319,6 +335,7 @@ static void requantize_program(DefProgram *p, void *user) {
         *value = k_rewrite(k, *value, drop_bias, NULL);
         *value = k_rewrite(k, *value, rewrite_node, &r);
         *value = k_rewrite(k, *value, drop_bias, NULL);
+        *value = k_rewrite(k, *value, drop_conversions, NULL);
         if (*value == old) continue;
         pass_count_rewrite();
         *(bool *)user = true;
