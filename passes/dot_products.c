@@ -266,10 +266,20 @@ static bool find_factors(Dot *d) {
     return false;
 }
 
+/* Words are made of the right factor at compile time, or used more than once. */
+static bool is_worth_packing(const Dot *d) {
+    if (d->w.at->u.tensor->data) return true;
+    for (int i = 0; i < d->s->out->rank; i++)
+        if (!k_uses_var(d->k, d->s->rhs, d->s->axis[i]) && !k_is_value(d->s->out->dims[i], 1)) return true;
+    return false;
+}
+
 bool use_dot_products(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Dot d = {.p = p, .k = k, .s = s};
-    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) || !choose_axis(&d)) return false;
+    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) ||
+        !is_worth_packing(&d) || !choose_axis(&d))
+        return false;
     bool flip_x = d.x.at->dtype == DT_I8, flip_w = d.w.at->dtype == DT_U8;
     if (flip_x) d.x.zero = moved(&d, d.x.zero, 128);
     if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);
