@@ -200,6 +200,8 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 /* Fills `required` of p and of the programs below it: what must hold so that all reads stay inside
  * their tensors. Before anything is fused. */
 void program_require_bounds(DefProgram *p);
+/* Multiply-adds of p's contractions as they stand, and of the programs below it. */
+double program_macs(const DefProgram *p);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies. */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);

@@ -164,6 +164,7 @@ struct Module {
      * NULL. */
     void (*fold)(Module *m, Node *n);
     DefProgram *defs;               /* set by the define pass */
+    double macs;                    /* multiply-adds of the direct algorithms; likewise */
     KModule *kmod;                  /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */
     void *on_destroy_user;
