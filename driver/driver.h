@@ -126,6 +126,12 @@ bool fold_kernel(void *user, const Kernel *kn, void *const *bufs, const int64_t 
 /* Frees what it compiled. */
 void fold_end(Session *s);
 
+/* ---- machine.c
+ * ------------------------------------------------------------------------------------ */
+
+/* smelt bench --machine. */
+int machine_bench(const Options *o);
+
 /* ---- one file for each command
  * ------------------------------------------------------------------- */
 
