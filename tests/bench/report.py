@@ -172,7 +172,7 @@ def footprint_text(rows):
            "| model | weights, MB | arena, MB | most resident, MB | beyond both, MB | first answer, ms | code, kB "
            "| compile, s |", "|---|---|---|---|---|---|---|---|"]
     for name, r in sorted(rows.items()):
-        beyond = r["resident_mb"] - r["weights_mb"] - r["arena_mb"]
+        beyond = r["beyond_mb"]
         out.append(f"| {name} | {number(r['weights_mb'])} | {number(r['arena_mb'])} | {number(r['resident_mb'])} | "
                    f"{beyond:.1f} | {number(r['first_ms'])} | {number(r['code_kb'])} | {number(r['compile_s'])} |")
     return "\n".join(out) + "\n"

@@ -114,6 +114,13 @@ def engines(ctx):
     for n in (1, 2):
         picture = xml.dom.minidom.parse(os.path.join(folder, f"page-{n}.svg"))
         check(len(picture.getElementsByTagName("rect")) == 1, f"page-{n}.svg")
+    ctx.run(sys.executable, ctx.path("tests", "bench", "footprint.py"), "digits", "--models", folder, "--runs", "2",
+            "--smelt", ctx.smelt_path, "--results", results, "-o", out)
+    with open(results, encoding="utf-8") as f:
+        figures = json.load(f)["footprint"]["digits"]
+    check(figures["code_kb"] < 40 and figures["first_ms"] < 1000 and figures["beyond_mb"] < 5, str(figures))
+    with open(out, encoding="utf-8") as f:
+        check("## Memory, start and size" in f.read(), "the page lacks the footprint")
 
 
 def cases(ctx):
