@@ -112,6 +112,10 @@ bool foreign_object(Session *s);
 /* Loads them into this process and looks every called function up. */
 bool foreign_load(Session *s);
 
+/* --blas=openblas, and the linker's option for it. */
+bool uses_blas(const Session *s);
+#define BLAS_LINK_OPTION "-lopenblas"
+
 /* ---- bug.c
  * ---------------------------------------------------------------------------------------- */
 

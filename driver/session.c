@@ -219,6 +219,7 @@ bool session_open(Session *s, const Options *o) {
     if (s->m->kmod) s->m->kmod->name = s->m->name;
     s->m->opt = s->codegen.opt;
     s->m->fast_math = o->fast_math;
+    s->m->blas = uses_blas(s);
     s->m->run_kernel = fold_kernel;
     s->m->run_kernel_user = s;
     return true;

@@ -98,6 +98,7 @@ struct Stage {
     int n_outs;
     KVar *sizes[8]; /* computed symbols it finds; it stores them to size_buf[slot] */
     int n_sizes;
+    double macs; /* multiply-adds, where there are any to speak of */
     /* REGION */
     const Node *region;
     DefProgram *sub[2];

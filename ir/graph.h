@@ -152,6 +152,7 @@ struct Module {
     uint32_t facts;
     int opt; /* -O level */
     bool fast_math, winograd;
+    bool blas; /* contractions that are matrix products call a BLAS library */
     uint8_t model_hash[32];
     VEC(Value *) read_values; /* all that have reads */
     KBuf

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "passes/blas.h"
 #include "passes/pass.h"
 
 static void swap_factors(Stage *s) {
@@ -242,11 +243,13 @@ static void schedule_contract(DefProgram *p, Stage *s) {
 
 static void schedule_program(DefProgram *p, void *user) {
     bool *changed = user;
-    for (Stage *s = p->first; s; s = s->next)
-        if (s->form == FORM_CONTRACT) {
-            schedule_contract(p, s);
-            *changed |= s->schedule != NULL;
-        }
+    for (Stage *s = p->first, *next; s; s = next) {
+        next = s->next;
+        if (s->form != FORM_CONTRACT) continue;
+        bool is_taken = p->m->blas && !is_empty(s) && blas_take_contract(p, s);
+        if (!is_taken) schedule_contract(p, s);
+        *changed |= is_taken || s->schedule != NULL;
+    }
 }
 
 bool pass_choose_schedules(Module *m) {

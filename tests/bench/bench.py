@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times compiled models beside onnxruntime and OpenVINO, and writes docs/performance.md with its pictures.
 
-    bench.py [NAME ...] [--threads 1,2] [--engines onnxruntime,openvino_f32,openvino_default] [--seconds 8]
+    bench.py [NAME ...] [--threads 1,2] [--engines E,F] [--seconds 8]
              [--smelt PATH] [--models DIR] [--results FILE] [-o docs/performance.md] [--quick] [--page]
 
 Every engine runs in a process of its own (engines.py), pinned to the same processors, and waits on a pipe while
@@ -10,11 +10,15 @@ that all see the same clock and the same neighbours. A slice's figure is its med
 slices of one round; its median and quartiles are reported. Outputs are compared with the stored ones before anything
 is timed: an engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
 
+Engines: onnxruntime, openvino_f32, openvino_default (whatever precision it chooses), smelt_openblas (our library made
+with --blas=openblas, for models with a matrix product that it takes); all of them without --engines.
+
 Results are kept by model and number of threads in --results (default build/bench/results.json), so the table can be
 measured in pieces; --page writes the page from what is there. --quick prints only, and takes five rounds a model.
 The packages are those of tests/bench/requirements.txt; an engine whose package is absent is left out.
 """
 import argparse
+import ctypes.util
 import json
 import os
 import signal
@@ -38,7 +42,7 @@ from model_files import stored  # noqa: E402
 
 SLICE_SECONDS = 0.4
 PAUSE_SECONDS = 0.01      # after a slice, for threads that spin before they sleep
-PEERS = ("onnxruntime", "openvino_f32", "openvino_default")
+PEERS = ("onnxruntime", "openvino_f32", "openvino_default", "smelt_openblas")
 # What OpenVINO may use where its default ends with an illegal instruction: a virtual machine may show AMX and FP16
 # that its processor state does not have.
 OPENVINO_LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
@@ -110,12 +114,21 @@ class Bench:
     def start(self, name, words, n_threads):
         cpus = set(self.cpus[:n_threads])
         try:
-            return Engine(name, words, cpus, self.environment.get(name, {}))
+            return Engine(name, words, cpus, {"OPENBLAS_NUM_THREADS": str(n_threads), **self.environment.get(name, {})})
         except Died as e:
             if not (e.illegal and name.startswith("openvino")) or name in self.environment:
                 raise
             self.environment[name] = OPENVINO_LIMIT
-            return Engine(name, words, cpus, OPENVINO_LIMIT)
+            return self.start(name, words, n_threads)
+
+    def openblas_library(self, path):
+        """The library with calls of OpenBLAS in it; None where nothing is left to it."""
+        if not ctypes.util.find_library("openblas"):
+            return None
+        folder = self.ctx.new_dir()
+        trace = self.ctx.smelt("compile", path, "--blas=openblas", "--emit=shared", "--trace=choose_schedules",
+                               "-o", os.path.join(folder, "blas.so")).stderr
+        return os.path.join(folder, "blas.so") if "gemm_" in trace else None
 
     def model(self, name, n_threads):
         """The record of a model: see report.py."""
@@ -126,16 +139,22 @@ class Bench:
         info = json.loads(ctx.smelt("info", path, "--json").stdout)
         answers = os.path.join(ctx.new_dir(), "answers.npz")
         words = [path, path[:-len(".onnx")] + ".inputs.npz", answers, "--threads", str(n_threads)]
-        own = ["--library", library, "--runtime", self.runtime, "--include", ctx.include]
+        libraries = {"smelt": library}
+        if "smelt_openblas" in self.peers:
+            libraries["smelt_openblas"] = self.openblas_library(path)
         record = {"model": name, "threads": n_threads, "engines": {}, "date": time.strftime("%Y-%m-%d"),
                   "commit": commit(), "macs": info["direct_multiply-adds"], "weight_bytes": info["weight_bytes"],
                   "int8": any(o.endswith("QuantizeLinear") for o in info["operators"])}
         running = []
         try:
             for engine in ("smelt", *self.peers):
+                if engine in libraries and not libraries[engine]:
+                    continue
                 entry = record["engines"][engine] = {}
+                own = ["--library", libraries[engine], "--runtime", self.runtime, "--include", ctx.include] \
+                    if engine in libraries else []
                 try:
-                    child = self.start(engine, words + (own if engine == "smelt" else []), n_threads)
+                    child = self.start(engine, words + own, n_threads)
                 except Died as e:
                     entry["failure"] = f"did not run: {e}"
                     continue
@@ -190,7 +209,7 @@ def available(peers):
     kept = []
     for peer in peers:
         module = peer.split("_")[0]
-        if subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode:
+        if module != "smelt" and subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode:
             print(f"bench.py: {module} is not installed (tests/bench/requirements.txt); left out", file=sys.stderr)
         else:
             kept.append(peer)

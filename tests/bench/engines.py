@@ -117,7 +117,7 @@ class OpenVino:
         self.request.infer()
 
 
-ENGINES = {"smelt": Smelt, "onnxruntime": OnnxRuntime, "openvino_f32": OpenVino,
+ENGINES = {"smelt": Smelt, "smelt_openblas": Smelt, "onnxruntime": OnnxRuntime, "openvino_f32": OpenVino,
            "openvino_default": lambda a, inputs: OpenVino(a, inputs, None)}
 
 
