@@ -10,12 +10,13 @@
  * An operand fits when its elements lie at m*a + k*b with a or b equal to 1. Axes of the result that
  * both factors have, and those that do not fold into one with their neighbour, become loops around
  * the call. Left to our own kernels are convolutions, whose operands are not matrices in memory, and
- * products too small to be worth a call. */
+ * products too small to be worth a call, or with so few rows or columns that the library would copy
+ * the other factor for little use. */
 #include "passes/blas.h"
 
 #include "passes/pass.h"
 
-enum { LEAST_MACS = 32 * 32 * 32 };
+enum { LEAST_MACS = 32 * 32 * 32, LEAST_ROWS = 8 };
 
 /* A product in memory: c[m*cm + n*cn] = sum over k of a[m*am + k*ak] * b[k*bk + n*bn]. */
 typedef struct Product {
@@ -178,7 +179,7 @@ static bool match(Match *m) {
     return is_matrix(o->am, o->ak, o->m, o->k) && is_matrix(o->bk, o->bn, o->k, o->n) &&
            is_matrix(o->cm, o->cn, o->m, o->n) &&
            (double)o->m->hi * (double)o->n->hi * (double)o->k->hi >= LEAST_MACS &&
-           o->m->hi <= INT32_MAX && o->n->hi <= INT32_MAX && o->k->hi <= INT32_MAX;
+           o->m->hi >= LEAST_ROWS && o->n->hi >= LEAST_ROWS && o->m->hi <= INT32_MAX && o->n->hi <= INT32_MAX && o->k->hi <= INT32_MAX;
 }
 
 /* ---- the call
