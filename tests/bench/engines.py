@@ -36,6 +36,8 @@ class Smelt:
         in_names, self.names = interface(a.model)
         self.model = SharedModel(a.library, a.include, [inputs[n] for n in in_names], a.runtime, a.threads)
         self.about = {"version": self.model.compiler, "setup": f"cpu {self.model.cpu}"}
+        if a.engine == "smelt_openblas":
+            self.about["setup"] += f", OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', 'as found')}"
         self.call = self.model.function, (self.model.argument,)
         self.arena_bytes = self.model.arena_bytes
 
