@@ -132,7 +132,11 @@ static void schedule_words(Text *t, const Schedule *s) {
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)
             strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
-    strbuf_printf(t->out, ", unroll %d)", s->unroll);
+    strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
+    if (s->rows_outer) strbuf_add(t->out, ", rows outer");
+    if (s->prefetch) strbuf_add(t->out, ", prefetch");
+    strbuf_add(t->out, ")");
 }
 
 static void flags_text(Text *t, const Stage *s) {

@@ -21,12 +21,27 @@ typedef struct Schedule {
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int unroll;      /* copies of the innermost reduction loop's body */
+    int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
+                      * the other (1: it is not), */
+    int row_tiles;   /* each for so many tiles of rows */
+    bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
+    bool prefetch;   /* ask for the next panel of the right factor while one is used */
 } Schedule;
 
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
  * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
-/* Tile sizes by the cost model: vectors and rows that waste least within the register file. */
+/* The loops of the reduction: how each of its axes is blocked in memory (1: not). Returns the axis
+ * of the innermost loop that turns, whose body is copied. */
+int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks);
+/* What one core should need for the stage under sch, in cycles: a model, for comparisons. */
+double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
+                                const Schedule *sch);
+/* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
+ * how many there are. axes is what schedule_contract_axes gave. */
+int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
+                                 const Schedule *axes, Schedule *out, int max);
+/* The first of them. */
 void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
 /* Loops of a contraction. */
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);

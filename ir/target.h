@@ -22,6 +22,8 @@ typedef struct Target {
     bool dot4; /* four-way u8 x i8 dot product instruction */
     int pointer_bytes;
     int l1_bytes, l2_bytes;
+    int fma_ports, load_ports, issue; /* vector multiply-adds, loads, all instructions per cycle */
+    int fma_latency;                  /* cycles */
     double gflops;            /* one core's peak, for the cost model */
 } Target;
 

@@ -190,6 +190,14 @@ LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth) {
     return find_place(g, e->u.buf, e->arg[0]).ptr;
 }
 
+void llvm_prefetch(LlvmGen *g, const KExpr *e) {
+    enum { READ = 0, SECOND_LEVEL = 2, DATA = 1 };
+    Place p = find_place(g, e->u.buf, e->arg[0]);
+    LLVMValueRef args[] = {p.ptr, LLVMConstInt(g->i32, READ, 0),
+                           LLVMConstInt(g->i32, SECOND_LEVEL, 0), LLVMConstInt(g->i32, DATA, 0)};
+    llvm_call(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+}
+
 /* One element, or zero without touching its address when pred is false. */
 static LLVMValueRef load_one(LlvmGen *g, Place *p, LLVMValueRef pred) {
     if (!pred) return plain_load(g, p->type, p->ptr, p->align);
