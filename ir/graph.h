@@ -161,6 +161,7 @@ struct Module {
      * counts); the driver installs compiled code here for large ones. NULL, or false: interpret. */
     bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
     void *run_kernel_user;
+    const struct Tuner *tuner; /* schedules by measurement, see passes/tune.h; NULL: by the model */
     /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or
      * NULL. */
     void (*fold)(Module *m, Node *n);
