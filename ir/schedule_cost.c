@@ -16,9 +16,11 @@
 
 enum {
     MAX_VECS = 8,
-    MAX_ROWS = 14,       /* along the inner row axis */
-    MAX_OUTER_ROWS = 4,  /* along the other */
-    SUMS_BYTES = 32768,  /* of partial sums, on the stack */
+    MAX_ROWS = 14,           /* along the inner row axis */
+    MAX_OUTER_ROWS = 4,      /* along the other */
+    SUMS_BYTES = 32768,      /* of partial sums, on the stack */
+    SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
+    STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
 };
 
@@ -93,11 +95,20 @@ static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t
     double fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
     /* a broadcast that is used once is part of its multiply-add */
     double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / (double)unroll;
-    if (!t->fma) fmas *= 2;
+    double latency = t->fma_latency, line = (double)(vecs * t->vector_bytes);
+    if (!t->fma) { /* two instructions */
+        fmas *= 2;
+        latency *= 2;
+    }
     if (z->is_shared) loads = (double)(rows * vecs + vecs);
-    double cycles = largest(fmas / t->fma_ports, loads / t->load_ports);
-    cycles = largest(cycles, (fmas + others) / t->issue);
-    return largest(cycles, t->fma ? t->fma_latency : 2 * t->fma_latency);
+    /* load ports are never as full as multiply-add ports */
+    double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
+    cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
+    if ((double)z->steps * line <= t->l1_bytes / 2) return cycles;
+    /* a panel that each tile of rows reads from the second level again: at most at its rate, and
+     * some of that time shows in any case */
+    double second = line + (double)(rows * z->elem);
+    return largest(cycles, line / SECOND_LEVEL_BYTES) + 0.1 * second / SECOND_LEVEL_BYTES;
 }
 
 /* A tile: its steps, and around them a start, a store and a mispredicted branch for each part. */
@@ -120,7 +131,10 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
         }
         if (count) cycles += (double)count * tile_cycles(t, z, sch, size[0] * size[1], size[2]);
     }
-    return cycles * (double)z->batch;
+    /* a left factor that the second level does not keep is read again for each vector tile */
+    double passes = sch->rows_outer ? 1 : (double)((z->vecs + sch->n_vecs - 1) / sch->n_vecs);
+    double streamed = z->left_bytes > t->l2_bytes / 2 ? passes * (double)z->left_bytes : 0;
+    return cycles * (double)z->batch + streamed / STREAM_BYTES;
 }
 
 double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
