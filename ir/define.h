@@ -111,6 +111,7 @@ struct Stage {
     int n_outs;
     KVar *sizes[8]; /* computed symbols it finds; it stores them to size_buf[slot] */
     int n_sizes;
+    double macs; /* multiply-adds, where there are any to speak of */
     /* REGION */
     const Node *region;
     DefProgram *sub[2];
@@ -214,6 +215,8 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 /* Fills `required` of p and of the programs below it: what must hold so that all reads stay inside
  * their tensors. Before anything is fused. */
 void program_require_bounds(DefProgram *p);
+/* Multiply-adds of p's contractions as they stand, and of the programs below it. */
+double program_macs(const DefProgram *p);
 
 /* Elements in memory, padding of the blocked axis included, and where an element lies (of a tensor
  * with a window: while its rows exist). */

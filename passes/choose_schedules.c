@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "passes/blas.h"
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
+#include "passes/tune.h"
 
 static void swap_factors(Stage *s) {
     const KExpr *t = s->lhs;
@@ -173,6 +175,21 @@ static const KExpr *stored_factor(const KExpr *e) {
     return is_wide && (e->arg[0]->dtype == DT_BF16 || e->arg[0]->dtype == DT_F16) ? e->arg[0] : e;
 }
 
+KTensor *packed_tensor(DefProgram *p, const Stage *s, const Schedule *sch, KVar **var, int *n,
+                       const KExpr **extent) {
+    int vec_at;
+    *n = factor_vars(p->m->k, s, s->rhs, sch, var, extent, &vec_at);
+    if (*n > MAX_RANK) return NULL;
+    KTensor *packed = program_add_tensor(p, "packed", stored_factor(s->rhs)->dtype, *n, extent);
+    Layout *l = &packed->layout;
+    l->permuted = true;
+    /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
+    for (int i = 0; i < *n; i++) l->order[i] = (int8_t)i;
+    l->block_axis = (int8_t)vec_at;
+    l->block = (int16_t)(sch->lanes * sch->n_vecs);
+    return packed;
+}
+
 /* Materialises s->rhs as a tensor in the template's reading order. */
 static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     KCtx *k = p->m->k;
@@ -190,13 +207,7 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     if (is_const && keep_small(p, s, sch, n_elems)) return true;
     if (sch->lanes * sch->n_vecs <= 1) return false;
     const KExpr *stored = stored_factor(s->rhs);
-    KTensor *packed = program_add_tensor(p, "packed", stored->dtype, n, extent);
-    Layout *l = &packed->layout;
-    l->permuted = true;
-    /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
-    for (int i = 0; i < n; i++) l->order[i] = (int8_t)i;
-    l->block_axis = (int8_t)vec_at;
-    l->block = (int16_t)(sch->lanes * sch->n_vecs);
+    KTensor *packed = packed_tensor(p, s, sch, var, &n, extent);
     Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
     for (int i = 0; i < n; i++) index[i] = k_var(k, pack->axis[i]);
     pack->body = k_subst(k, stored, var, index, n);
@@ -222,6 +233,13 @@ static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
     return false;
 }
 
+/* How many contractions of the program are still to come. */
+static int count_left(const Stage *s) {
+    int n = 0;
+    while ((s = s->next)) n += s->form == FORM_CONTRACT;
+    return n;
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -229,10 +247,11 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     bool shared = k_uses_var(k, s->lhs, lane);
     if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
-    schedule_contract_tile(p, s, p->m->target, sch);
     bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, sch) &&
                     reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    if (!tune_contract(p, s, in_place, count_left(s), sch))
+        schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     s->schedule = arena_copy(p->arena, sch, sizeof *sch);
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch),
@@ -255,11 +274,13 @@ static void schedule_contract(DefProgram *p, Stage *s) {
 
 static void schedule_program(DefProgram *p, void *user) {
     bool *changed = user;
-    for (Stage *s = p->first; s; s = s->next)
-        if (s->form == FORM_CONTRACT) {
-            schedule_contract(p, s);
-            *changed |= s->schedule != NULL;
-        }
+    for (Stage *s = p->first, *next; s; s = next) {
+        next = s->next;
+        if (s->form != FORM_CONTRACT) continue;
+        bool is_taken = p->m->blas && !is_empty(s) && blas_take_contract(p, s);
+        if (!is_taken) schedule_contract(p, s);
+        *changed |= is_taken || s->schedule != NULL;
+    }
 }
 
 bool pass_choose_schedules(Module *m) {

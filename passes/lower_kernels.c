@@ -79,7 +79,8 @@ static void start_node(Lower *l, const Node *n) {
 
 static double stage_flops(const Stage *s) {
     double n = s->form == FORM_CONTRACT ? 2 : 1;
-    if (!s->out || s->form == FORM_PROGRAM) return 0;
+    if (s->form == FORM_PROGRAM) return 2 * s->macs;
+    if (!s->out) return 0;
     for (int i = 0; i < s->out->rank; i++) n *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) n *= (double)s->red_extent[i]->hi;
     return n;
