@@ -62,8 +62,7 @@ typedef struct Nms {
     bool centered;
 } Nms;
 
-static const KExpr *score_of(void *user, const KExpr *box) {
-    Nms *s = user;
+static const KExpr *score_of(const Nms *s, const KExpr *box) {
     const KExpr *at[3] = {s->batch, s->class, box};
     return def_at(s->d, s->scores, at, 3);
 }
@@ -154,8 +153,8 @@ static void gather_candidates(const Nms *s, const Heap *h, const KExpr *threshol
     const KExpr *zero = k_int(k, 0);
     kb_store(b, n_items, zero, zero);
     const KExpr *box = kb_for(b, LOOP_SERIAL, "box", s->scores->dims[2]);
-    if (threshold) kb_if(b, k_lt(k, threshold, score_of((void *)s, box)));
-    heap_set(h, k_load(k, n_items, zero), box);
+    if (threshold) kb_if(b, k_lt(k, threshold, score_of(s, box)));
+    heap_set(h, k_load(k, n_items, zero), box, score_of(s, box));
     kb_store(b, n_items, zero, k_add(k, k_load(k, n_items, zero), k_int(k, 1)));
     if (threshold) kb_end(b);
     kb_end(b);
@@ -214,7 +213,7 @@ static void select_boxes(const Nms *s, const Heap *h, KBuf *n_items, KBuf *n_row
     const KExpr *best = kb_let(b, "best", heap_item(h, zero));
     const KExpr *left = kb_let(b, "left", k_sub(k, items, one));
     kb_store(b, n_items, zero, left);
-    heap_sift(h, heap_item(h, left), zero, left);
+    heap_sift(h, heap_item(h, left), heap_key(h, left), zero, left);
     Box box = read_box(s, best);
     const KExpr *row = kb_let(b, "row", rows);
     compare_chosen(s, &box, k_sub(k, row, first), good);
@@ -241,8 +240,9 @@ void nms_lower(Def *d, const Node *n) {
     KTensor *items = def_temp(d, "candidates", DT_I64, 1, &nms.scores->dims[2]);
     const KExpr *room[2] = {k_int(k, BOX_ROWS), k_add(k, items->dims[0], k_int(k, CHUNK))};
     nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
-    KTensor *outs[3] = {nms.out, items, nms.chosen};
-    Stage *s = def_program(d, outs, 3);
+    KTensor *keys = def_temp(d, "keys", DT_F32, 1, &nms.scores->dims[2]);
+    KTensor *outs[4] = {nms.out, items, keys, nms.chosen};
+    Stage *s = def_program(d, outs, 4);
     nms.limit = limit ? kb_let(b, "limit", k_max(k, lower_scalar(d, limit), zero)) : zero;
     nms.iou = iou ? kb_let(b, "iou", lower_scalar(d, iou)) : k_const(k, DT_F32, 0);
     const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
@@ -250,10 +250,9 @@ void nms_lower(Def *d, const Node *n) {
     KBuf *n_items = kb_alloc(b, MEM_REG, DT_I64, "n_items", 1);
     Heap h = {.b = b,
               .items = items->buf,
+              .keys = keys->buf,
               .base = zero,
               .step = k_int(k, 1),
-              .key = score_of,
-              .user = &nms,
               .largest = true};
     kb_store(b, n_rows, zero, zero);
     nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);
