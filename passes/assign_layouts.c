@@ -59,8 +59,23 @@ static bool block_channels(DefProgram *p, Stage *s) {
 
 typedef struct Halo {
     DefProgram *p;
+    const Stage *s; /* that reads */
     bool changed;
 } Halo;
+
+/* How much further a read along t's last axis goes when the stage's last axis, read one by one, is
+ * filled up to whole vectors: dense rows whose last vector sticks out. */
+static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
+    KCtx *k = h->p->m->k;
+    const KTensor *out = h->s->out;
+    const KExpr *base, *coeff;
+    int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));
+    if (out->layout.block > 1 || lanes <= 1 || !k_is_int(out->dims[out->rank - 1], &n)) return 0;
+    if (n < lanes || !k_linear_in(k, index, h->s->axis[out->rank - 1], &base, &coeff) ||
+        !k_is_value(coeff, 1))
+        return 0;
+    return (n + lanes - 1) / lanes * lanes - n;
+}
 
 /* Widens the halo of a tensor that is read with a predicate beyond its border. */
 static void note_halo(const KExpr *e, void *user) {
@@ -73,6 +88,8 @@ static void note_halo(const KExpr *e, void *user) {
         if (e->arg[a]->lo == INT64_MIN || e->arg[a]->hi == INT64_MAX) return;
         if (e->arg[a]->lo < 0) before[a] = -e->arg[a]->lo;
         if (e->arg[a]->hi >= dim) after[a] = e->arg[a]->hi - dim + 1;
+        int64_t more = after[a] && a == t->rank - 1 ? lanes_beyond(h, e->arg[a]) : 0;
+        if (after[a] + more <= MAX_HALO && before[a] + after[a] + more <= dim) after[a] += more;
         if (before[a] > MAX_HALO || after[a] > MAX_HALO) return;
         if ((before[a] || after[a]) && (t->layout.block > 1 && t->layout.block_axis == a)) return;
         if (before[a] + after[a] > dim) return;
@@ -127,12 +144,13 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
 
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
-    Halo halo = {p, false};
+    Halo halo = {p, NULL, false};
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
         *changed |= copy_for_halo(p, s);
+        halo.s = s;
         k_visit(p->m->k, s->lhs, note_halo, &halo);
     }
     *changed |= halo.changed;
