@@ -46,6 +46,7 @@ typedef struct Contract {
     int rows[2], n_vecs;       /* of this tile */
     bool masked;               /* the last vector sticks out of the output's memory */
     const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
+    bool is_rolled;            /* loops over rows stay loops */
     KBuf *acc;
     int blocks[MAX_RED]; /* of reduction axes */
     int copies_axis;     /* the reduction axis whose loop's body is copied */
@@ -128,8 +129,9 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     *bound = c->outer;
-    const KExpr *r0 = kb_for(c->b, LOOP_UNROLL, "r", k_int(k, c->rows[0]));
-    const KExpr *r1 = kb_for(c->b, LOOP_UNROLL, "r", k_int(k, c->rows[1]));
+    KLoopMark mark = c->is_rolled ? LOOP_SERIAL : LOOP_UNROLL;
+    const KExpr *r0 = kb_for(c->b, mark, "r", k_int(k, c->rows[0]));
+    const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
     if (sch->row_axis[0] >= 0) bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
@@ -351,11 +353,36 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
     if (n % block) emit_span(c, r, red, k_int(k, n / block * block), n % block);
 }
 
+static void note_function(const KExpr *e, void *user) {
+    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
+}
+
+/* An epilogue with exponentials is some twenty operations a vector: written out for a whole tile it
+ * has too many values at once for the registers, and its constants are read again and again. Sums go
+ * to memory instead, and a loop over rows takes them from there. */
+static bool wants_rolled_store(Contract *c) {
+    bool has_function = false;
+    k_visit(c->k, c->s->finish, note_function, &has_function);
+    return has_function && c->rows[0] * c->rows[1] > 2;
+}
+
+static void roll_store(Contract *c) {
+    KBuf *sums = kb_alloc(c->b, MEM_STACK, c->acc->dtype, "sums",
+                          (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes);
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    kb_store(c->b, sums, at, k_load(c->k, c->acc, at));
+    tile_end(c);
+    c->acc = sums;
+    c->is_rolled = true;
+}
+
 static void emit_store(Contract *c) {
     KCtx *k = c->k;
     const Stage *s = c->s;
     const KExpr *index[MAX_RANK], *offset;
     Binding bound;
+    if (wants_rolled_store(c)) roll_store(c);
     const KExpr *at = tile_begin(c, &bound), *value = k_load(k, c->acc, at);
     bind(&bound, s->acc, value);
     for (int i = 0; i < s->out->rank; i++)
@@ -367,6 +394,7 @@ static void emit_store(Contract *c) {
     kb_store(c->b, root->buf, flat, finish);
     if (c->masked) kb_end(c->b);
     tile_end(c);
+    c->is_rolled = false;
 }
 
 /* A group of tiles on a matrix unit, where the template has a tile of vectors. */

@@ -45,9 +45,28 @@ typedef struct UnitReads {
     KCtx *k;
     KVar *var;
     int lanes;
-    bool fills; /* var's extent is a whole number of vectors */
+    bool fills;   /* var's extent is a whole number of vectors */
+    int64_t more; /* what is missing for that; -1: not known */
     bool ok;
 } UnitReads;
+
+/* Do reads beyond the extent of var, up to whole vectors, stay in the tensor's halo? */
+static bool halo_covers(const UnitReads *u, const KExpr *e) {
+    const KTensor *t = e->u.tensor;
+    const KExpr *base, *coeff;
+    int64_t dim;
+    int last = t->rank - 1;
+    if (u->more < 0 || !t->layout.has_halo || t->layout.permuted) return false;
+    for (int a = 0; a < t->rank; a++) {
+        bool by_lane = k_uses_var(u->k, e->arg[a], u->var);
+        if (by_lane != (a == last) || !k_is_int(t->dims[a], &dim)) return false;
+        int64_t hi = e->arg[a]->hi;
+        if (e->arg[a]->lo < -(int64_t)t->layout.halo[a][0] || hi == INT64_MAX ||
+            hi + (by_lane ? u->more : 0) >= dim + t->layout.halo[a][1])
+            return false;
+    }
+    return k_linear_in(u->k, e->arg[last], u->var, &base, &coeff) && k_is_value(coeff, 1);
+}
 
 static void note_unit_read(const KExpr *e, void *user) {
     UnitReads *u = user;
@@ -60,16 +79,14 @@ static void note_unit_read(const KExpr *e, void *user) {
         return;
     }
     const KExpr *flat = tensor_flat_index(u->k, t, e->arg);
-    u->ok = u->fills && k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
-}
-
-static bool fills_vectors(const Stage *s, const Schedule *sch) {
-    int64_t n;
-    return k_is_int(s->out->dims[sch->vec_axis], &n) && n % sch->lanes == 0;
+    u->ok = (u->fills || halo_covers(u, e)) && k_linear_in(u->k, flat, u->var, &base, &coeff) &&
+            k_is_value(coeff, 1);
 }
 
 static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
-    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, fills_vectors(s, sch), true};
+    int64_t n, more = -1;
+    if (k_is_int(s->out->dims[sch->vec_axis], &n)) more = (sch->lanes - n % sch->lanes) % sch->lanes;
+    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, more == 0, more, true};
     k_visit(k, e, note_unit_read, &u);
     return u.ok;
 }
@@ -247,8 +264,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     bool shared = k_uses_var(k, s->lhs, lane);
     if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
-    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, sch) &&
-                    reads_vectors(k, s, s->rhs, sch);
+    bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);

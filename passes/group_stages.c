@@ -8,7 +8,7 @@
  * earlier member is at the same leading index, and there are at least two of them with a reduction
  * among them. Requires layouts. Leaves Stage.group. Blocked tensors stay out: their reductions
  * vectorise across rows instead. */
-#include "passes/pass.h"
+#include "passes/group_rows.h"
 
 enum { MAX_GROUP = 64 }; /* stages of one kernel: lower_kernels has room for as many */
 
@@ -95,6 +95,7 @@ static void group_program(DefProgram *p, void *user) {
         if (n < 2 || !pass_may_rewrite()) continue;
         pass_count_rewrite();
         for (Stage *x = s; x != end; x = x->next) x->group = next_group;
+        group_rows_finish(p, &(RowGroup){s, end});
         next_group++;
         *changed = true;
         pass_trace("group_stages", s->node, "%d stages in one kernel over %d outer axes", n,

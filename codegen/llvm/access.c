@@ -4,7 +4,7 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast; the rest are gathers and scatters. */
+ * broadcast, with 2 half of two vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -222,6 +222,20 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
 }
 
+/* Every second element: two vectors that end with the first and the last lane's, and no element
+ * outside of that is read. */
+static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t, unsigned size) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    LLVMValueRef last = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, lanes - 1, 0));
+    LLVMValueRef low = plain_load(g, t, p->ptr, size), high = plain_load(g, t, last, size);
+    LLVMValueRef *at = xmalloc(sizeof *at * lanes);
+    for (unsigned i = 0; i < lanes; i++)
+        at[i] = LLVMConstInt(g->i32, 2 * i < lanes ? 2 * i : 2 * i + 1, 0);
+    LLVMValueRef order = LLVMConstVector(at, lanes);
+    free(at);
+    return LLVMBuildShuffleVector(g->b, low, high, order, "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -246,6 +260,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
+    if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
