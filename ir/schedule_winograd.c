@@ -153,7 +153,8 @@ typedef struct Open {
 static const KExpr *keep_fma(Open *o, double a, const KExpr *b, const KExpr *c) {
     KCtx *k = o->k;
     const KExpr *f = k_const_f(k, DT_F32, a);
-    return kb_let(o->b, "t", o->p->m->target->fma ? k_fma(k, f, b, c) : k_add(k, k_mul(k, f, b), c));
+    return kb_let(o->b, "t",
+                  o->p->m->target->fma ? k_fma(k, f, b, c) : k_add(k, k_mul(k, f, b), c));
 }
 
 static const KExpr *keep_add(Open *o, const KExpr *a, const KExpr *b) {
@@ -164,7 +165,8 @@ static const KExpr *keep_sub(Open *o, const KExpr *a, const KExpr *b) {
     return kb_let(o->b, "t", k_sub(o->k, a, b));
 }
 
-/* t = B^T d, n = m + 2 elements: values at the points of the polynomials that vanish in all others. */
+/* t = B^T d, n = m + 2 elements: values at the points of the polynomials that vanish in all others.
+ */
 static void patch_line(Open *o, const KExpr *const *d, const KExpr **t) {
     double at[2];
     int m = o->w->m;
@@ -203,8 +205,7 @@ static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
         y[i] = i == 0 ? t[0] : i == m - 1 ? t[m + 1] : NULL;
         for (int q = 0; q < n; q++) {
             const KExpr *part = i % 2 ? difference[q] : sum[q];
-            y[i] = !y[i]          ? kb_let(o->b, "t",
-                                           k_mul(o->k, k_const_f(o->k, DT_F32, power[q]), part))
+            y[i] = !y[i] ? kb_let(o->b, "t", k_mul(o->k, k_const_f(o->k, DT_F32, power[q]), part))
                    : power[q] == 1 ? keep_add(o, y[i], part)
                                    : keep_fma(o, power[q], part, y[i]);
             power[q] *= at[q];
@@ -215,8 +216,8 @@ static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
 /* lines[i][j] along j, then along i; n in, n_out out. */
 typedef void Line(Open *o, const KExpr *const *in, const KExpr **out);
 
-static void both_ways(Open *o, Line *line, int n, int n_out,
-                      const KExpr *in[LARGEST][LARGEST], const KExpr *out[LARGEST][LARGEST]) {
+static void both_ways(Open *o, Line *line, int n, int n_out, const KExpr *in[LARGEST][LARGEST],
+                      const KExpr *out[LARGEST][LARGEST]) {
     const KExpr *half[LARGEST][LARGEST], *column[LARGEST], *done[LARGEST];
     for (int j = 0; j < n; j++) {
         for (int i = 0; i < n; i++) column[i] = in[i][j];
@@ -255,8 +256,8 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = r->o->s;
     const WinogradForm *f = &r->o->w->form;
     if (e->op != KO_at) return e;
-    KVar *var[] = {s->axis[0], s->red[f->channel], s->axis[2], s->axis[3], s->red[f->ky],
-                   s->red[f->kx]};
+    KVar *var[] = {s->axis[0], s->red[f->channel], s->axis[2],
+                   s->axis[3], s->red[f->ky],      s->red[f->kx]};
     const KExpr *by[] = {r->at[0], r->at[1], r->at[2], r->at[3], k_int(k, 0), k_int(k, 0)};
     const KExpr *index[5], *zero = k_int(k, 0), *const *dims = e->u.tensor->dims;
     for (int i = 0; i < 4; i++) index[i] = k_subst(k, e->arg[i], var, by, 6);
@@ -282,8 +283,9 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < n; i++) {
-            ReadPatch r = {o, {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
-                               k_add(k, k_mul(k, place.column, size), k_int(k, j))}};
+            ReadPatch r = {o,
+                           {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
+                            k_add(k, k_mul(k, place.column, size), k_int(k, j))}};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
@@ -305,8 +307,14 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
     Stage *s = &o->product;
     int64_t extent[] = {w->n_slots, (w->m + 2) * (w->m + 2), w->strip, w->n_vecs * o->lanes};
     static const char *const names[] = {"slot", "xi", "tile", "o"};
-    *s = (Stage){.form = FORM_CONTRACT, .owner = o->p, .out = w->products, .n_red = 1,
-                 .fold = KO_add, .init = o->s->init, .acc = o->s->acc, .node = o->s->node};
+    *s = (Stage){.form = FORM_CONTRACT,
+                 .owner = o->p,
+                 .out = w->products,
+                 .n_red = 1,
+                 .fold = KO_add,
+                 .init = o->s->init,
+                 .acc = o->s->acc,
+                 .node = o->s->node};
     s->finish = k_var(k, s->acc);
     for (int i = 0; i < 4; i++)
         s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, extent[i] - 1);
@@ -323,8 +331,12 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
                       int n_vecs) {
     KCtx *k = o->k;
     const KExpr *at[] = {slot, xi, first, k_int(k, 0)};
-    Schedule sch = {.vec_axis = 3, .lanes = o->lanes, .n_vecs = n_vecs, .row_axis = {-1, 2},
-                    .rows = {1, rows}, .unroll = o->w->form.ic % 4 ? 1 : 2};
+    Schedule sch = {.vec_axis = 3,
+                    .lanes = o->lanes,
+                    .n_vecs = n_vecs,
+                    .row_axis = {-1, 2},
+                    .rows = {1, rows},
+                    .unroll = o->w->form.ic % 4 ? 1 : 2};
     schedule_open_tile(o->p, &o->product, &sch, at, o->b);
 }
 
@@ -467,7 +479,11 @@ static void open_some_block(Open *o, const KExpr *slot, const Strip *strip, cons
 }
 
 static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
-    return (Open){.p = p, .k = p->m->k, .b = b, .s = s, .w = s->schedule->winograd,
+    return (Open){.p = p,
+                  .k = p->m->k,
+                  .b = b,
+                  .s = s,
+                  .w = s->schedule->winograd,
                   .lanes = s->schedule->lanes};
 }
 
@@ -480,7 +496,8 @@ void schedule_open_patches(DefProgram *p, const Stage *s, KBuild *b) {
     KCtx *k = o.k;
     int64_t n_rows = o.w->n_tiles / o.w->right;
     const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), k_int(k, n_rows)}, *index[2];
-    const KExpr *all = kb_for(b, LOOP_PARALLEL, "row", k_mul(k, dims[0], dims[1]));
+    KLoopMark mark = o.w->n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL;
+    const KExpr *all = kb_for(b, mark, "row", k_mul(k, dims[0], dims[1]));
     def_unflatten(k, all, dims, 2, index);
     const KExpr *block = kb_let_within(b, "c", index[0], in_blocks_of(&o) - 1);
     const KExpr *first = kb_let_within(b, "first", index[1], n_rows - 1);
@@ -496,7 +513,8 @@ static void open_blocks_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     const KExpr *slot, *block;
-    Strip all = {k_int(k, 0), k_int(k, w->n_tiles), k_int(k, w->n_tiles / w->rows), k_bool(k, true)};
+    Strip all = {k_int(k, 0), k_int(k, w->n_tiles), k_int(k, w->n_tiles / w->rows),
+                 k_bool(k, true)};
     kb_slots(o->b, w->n_slots, k_int(k, n_blocks_of(w, o->lanes)), &slot, &block);
     open_some_block(o, slot, &all, block);
     kb_end(o->b);

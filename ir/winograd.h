@@ -15,8 +15,8 @@
 /* A contraction that is a 3x3 convolution of stride 1: lhs is x[n, c, h + ky + .., w + kx + ..] and
  * zero outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. */
 typedef struct WinogradForm {
-    const KExpr *read;     /* the at() in lhs */
-    int channel, ky, kx;   /* which reduction axes */
+    const KExpr *read;   /* the at() in lhs */
+    int channel, ky, kx; /* which reduction axes */
     int64_t n, ic, oc, h, w;
 } WinogradForm;
 
@@ -30,9 +30,9 @@ struct Winograd {
                           * channels. Else slots share the strips of tiles */
     int64_t strip;       /* tiles whose patches are in memory at a time; whole: n_tiles */
     int64_t n_slots;
-    KTensor *weights;    /* G g G^T: [xi, o, c], in the order in which it is read */
-    KTensor *patches;    /* scratch: B^T d B of a strip, [slot or 0, xi, tile, c] */
-    KTensor *products;   /* scratch: of a strip and n_vecs vectors, [slot, xi, tile, o] */
+    KTensor *weights;  /* G g G^T: [xi, o, c], in the order in which it is read */
+    KTensor *patches;  /* scratch: B^T d B of a strip, [slot or 0, xi, tile, c] */
+    KTensor *products; /* scratch: of a strip and n_vecs vectors, [slot, xi, tile, o] */
 };
 
 /* Is it one? Shapes must be known; says nothing about layouts. */

@@ -24,8 +24,11 @@ static int64_t blocks(int64_t n, int64_t size) {
  * hidden behind arithmetic; a strip's second touch comes from the next cache. */
 static const double ARITHMETIC = 0.85; /* of the peak, in register tiles that are large enough */
 static const double FROM_MEMORY = 6, NEXT_CACHE = 12, STREAMED = 8; /* bytes a cycle */
-static const double WEIGHTS_FROM_L2 = 0.25;           /* cycles for a vector of them */
-static const int64_t SMALL_MODEL = 24 << 20; /* bytes of weights that stay in a cache between runs */
+static const double WEIGHTS_FROM_L2 = 0.25; /* cycles for a vector of them */
+static const int64_t SMALL_MODEL = 24
+                                   << 20;  /* bytes of weights that stay in a cache between runs */
+static const double FOR_ONE_THREAD = 8192; /* cycles that are not worth dealing out */
+static const double IDLE_SLOT = 0.005;     /* what a slot without work counts for */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
 
 /* One step of the reduction in a register tile: two FMAs or two loads each cycle, and eight sums at
@@ -40,7 +43,8 @@ static double products_cycles(const Winograd *w, int64_t n_vecs) {
     double cycles = 0;
     for (int er = 0; er < 2; er++)
         for (int ev = 0; ev < 2; ev++) {
-            int64_t r = er ? w->n_tiles % w->rows : w->rows, v = ev ? n_vecs % w->n_vecs : w->n_vecs;
+            int64_t r = er ? w->n_tiles % w->rows : w->rows,
+                    v = ev ? n_vecs % w->n_vecs : w->n_vecs;
             int64_t count = (er ? r > 0 : w->n_tiles / w->rows) * (ev ? v > 0 : n_vecs / w->n_vecs);
             if (count && r && v) cycles += (double)count * step_cycles(r, v);
         }
@@ -53,7 +57,8 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
     int64_t n_xi = (w->m + 2) * (w->m + 2), width = w->n_vecs * lanes;
     int64_t ic = blocks(w->form.ic, lanes) * lanes, oc = blocks(w->form.oc, lanes) * lanes;
     int64_t weights = n_xi * ic * oc * 4, patches = n_xi * ic * w->n_tiles * 4;
-    int64_t in = n_xi * ic * w->strip * 4, out = n_xi * width * w->strip * 4, room = t->l2_bytes / 2;
+    int64_t in = n_xi * ic * w->strip * 4, out = n_xi * width * w->strip * 4,
+            room = t->l2_bytes / 2;
     double again = 0, stream = weights > SMALL_MODEL / 2 ? FROM_MEMORY : STREAMED;
     double more = (double)((weights - room) * (blocks(w->n_tiles, w->strip) - 1));
     if (in + out > room) again += (double)(patches * (1 + blocks(oc, width)));
@@ -104,8 +109,10 @@ typedef struct Search {
 
 static void consider(Search *s, Winograd *w) {
     int64_t n_blocks = blocks(blocks(w->form.oc, s->lanes), w->n_vecs);
-    w->n_slots = slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
+    w->n_slots = slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
+    if (cycles < FOR_ONE_THREAD) w->n_slots = 1;
+    cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
     if (cycles >= s->least * 0.999) return;
     s->least = cycles;
     s->best = *w;
@@ -146,16 +153,21 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     if (!found.best.m) return false;
     const Winograd *best = &found.best;
     Schedule *sch = arena_new(p->arena, Schedule);
-    *sch = (Schedule){.vec_axis = 1, .lanes = lanes, .n_vecs = best->n_vecs, .row_axis = {-1, -1},
-                      .rows = {1, best->rows}, .unroll = 1};
+    *sch = (Schedule){.vec_axis = 1,
+                      .lanes = lanes,
+                      .n_vecs = best->n_vecs,
+                      .row_axis = {-1, -1},
+                      .rows = {1, best->rows},
+                      .unroll = 1};
     sch->winograd = arena_copy(p->arena, best, sizeof *best);
     s->schedule = sch;
     Stage *g = winograd_define_weights(p, s, sch->winograd);
     if (!evaluate_stage(p, g)) BUG("weights could not be transformed");
     stage_remove(p, g);
     winograd_add_scratch(p, s, sch->winograd);
-    pass_trace("choose_schedules", s->node, "%s, %s of %" PRId64 " tiles, %.2f of the direct cycles",
-               schedule_text(p->m->scratch, sch), best->whole ? "one strip" : "strips",
-               best->strip, found.least / direct);
+    pass_trace("choose_schedules", s->node,
+               "%s, %s of %" PRId64 " tiles, %.2f of the direct cycles",
+               schedule_text(p->m->scratch, sch), best->whole ? "one strip" : "strips", best->strip,
+               found.least / direct);
     return true;
 }
