@@ -15,6 +15,7 @@
 #include "ir/define.h"
 
 typedef struct Winograd Winograd; /* winograd.h */
+typedef struct Matrix Matrix; /* matrix.h */
 
 typedef struct Schedule {
     int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
@@ -24,6 +25,7 @@ typedef struct Schedule {
     int rows[2];     /* their tile sizes */
     int unroll;      /* copies of the innermost reduction loop's body */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
+    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
 } Schedule;
 
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
