@@ -465,6 +465,11 @@ static double bytes_read_again(const Group *g, int m) {
     return row > cache / 2 || all < cache ? 0 : all * n_readers;
 }
 
+/* Does e, of member m, depend on the last shared axis? Then it is another in each block. */
+static bool uses_shared(const Group *g, int m, const KExpr *e) {
+    return k_uses_var(g->k, e, g->stages[m]->axis[g->axis[m][g->n_axes - 1]]);
+}
+
 /* Bytes that need not go through memory, less those that are read again. Nothing where the blocks
  * would be too few for threads. */
 static double bytes_saved(const Group *g, int64_t rows) {
@@ -478,7 +483,8 @@ static double bytes_saved(const Group *g, int64_t rows) {
             saved += row_bytes(g, m) * n * outer * (1 + t->users.n);
         else if (g->is_whole)
             saved += bytes_read_again(g, m);
-        if (g->stages[m]->form != FORM_CONTRACT) continue;
+        const Stage *s = g->stages[m];
+        if (s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs)) continue;
         double panel = panel_bytes(g, m);
         if (panel > g->p->m->target->l2_bytes / 4.0) again += panel * (n_blocks - 1) * outer;
     }
