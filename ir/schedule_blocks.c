@@ -8,10 +8,9 @@
  *       contraction
  *
  * What only the group reads has room for one block in each slot (KTensor.window), so that it stays
- * in the cache from one member to the next. A whole group has no rows to cut: a block is one index of
- * the shared axes. The slots, not the threads, own that memory: which
- * thread runs a slot changes nothing. The last block may have fewer rows; it gets a copy of the
- * loops. */
+ * in the cache from one member to the next. A whole group has no rows to cut: a block is one index
+ * of the shared axes. The slots, not the threads, own that memory: which thread runs a slot changes
+ * nothing. The last block may have fewer rows; it gets a copy of the loops. */
 #include "ir/schedule.h"
 #include "ir/scratch.h"
 
@@ -129,7 +128,8 @@ static void open_split(BlockLoop *l, Blocks *g, const KExpr *block) {
     KCtx *k = l->k;
     const KExpr *n = g->extent[g->n_axes - 1], *rows = k_int(k, g->rows);
     const KExpr *n_full = k_fdiv(k, n, rows), *rest = k_fmod(k, n, rows);
-    bool has_rest = !k_is_value(rest, 0), has_full = n_full->hi > 0, has_both = has_rest && has_full;
+    bool has_rest = !k_is_value(rest, 0), has_full = n_full->hi > 0,
+         has_both = has_rest && has_full;
     if (has_both) kb_if(l->b, k_lt(k, block, n_full));
     if (has_full) {
         const KExpr *at = has_both ? kb_let_within(l->b, "b", block, last_index(n_full)) : block;
@@ -162,8 +162,9 @@ void schedule_open_blocks(DefProgram *p, Blocks *g, KBuild *b) {
     for (int a = 0; a < g->n_axes; a++) total = k_mul(k, total, extent[a]);
     def_unflatten(k, open_slots(b, g, total), extent, g->n_axes, index);
     for (int a = 0; a < g->n_axes; a++)
-        index[a] = k_is_value(extent[a], 1) ? k_int(k, 0)
-                                            : kb_let_within(b, "b", index[a], last_index(extent[a]));
+        index[a] = k_is_value(extent[a], 1)
+                       ? k_int(k, 0)
+                       : kb_let_within(b, "b", index[a], last_index(extent[a]));
     for (int a = 0; a < last; a++) l.outer[a] = index[a];
     open_split(&l, g, index[last]);
     if (g->n_slots > 1) kb_end(b);

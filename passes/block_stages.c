@@ -1,4 +1,4 @@
-/* block_stages: contractions and row-wise stages that hand rows to each other run in blocks of rows.
+/* block_stages: contractions and row-wise stages that hand rows to each other run in blocks.
  *
  * Before:  s[h,i,j] = sum_d q[h,i,d] * k[h,j,d];  m, e, z = its softmax;  o[h,i,d] = sum_j
  * e[h,i,j] * v[h,j,d] / z[h,i]
@@ -6,10 +6,10 @@
  * z in memory for the rows of one block only
  *
  * A group begins with a contraction. Its axes but the vector axis are shared; a later stage joins
- * when it reads members at its own index of all of them. The last shared axis (the rows) is cut into
- * blocks. Stages between that read no member move in front of the group. Requires schedules. Leaves
- * Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the other axes
- * (keys), stages before the first contraction. */
+ * when it reads members at its own index of all of them. The last shared axis (the rows) is cut
+ * into blocks. Stages between that read no member move in front of the group. Requires schedules.
+ * Leaves Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the
+ * other axes (keys), stages before the first contraction, contractions on a matrix unit. */
 #include <math.h>
 #include <string.h>
 
@@ -52,7 +52,8 @@ static int member_of(const Group *g, const KTensor *t) {
     return -1;
 }
 
-/* ---- who joins -------------------------------------------------------------------------------- */
+/* ---- who joins --------------------------------------------------------------------------------
+ */
 
 typedef struct MemberReads {
     const Group *g;
@@ -99,11 +100,13 @@ static bool reads_member(const Group *g, const Stage *s) {
     return false;
 }
 
-/* A tiled contraction joins when its rows are the shared rows and its vectors lie in no shared axis; a
- * whole group when its tiles have one row. */
+/* A tiled contraction joins when its rows are the shared rows and its vectors lie in no shared
+ * axis; a whole group when its tiles have one row. */
 static bool can_tile(const Group *g, const Stage *s, const int8_t *axis) {
     KVar *row = s->axis[axis[g->n_axes - 1]];
     if (!s->schedule) return g->is_whole;
+    /* these have tiles of their own */
+    if (s->schedule->matrix || s->schedule->winograd) return false;
     if (!g->is_whole && (!k_uses_var(g->k, s->lhs, row) || k_uses_var(g->k, s->rhs, row)))
         return false;
     for (int a = 0; a < g->n_axes; a++)
@@ -157,9 +160,9 @@ static bool start_group(Group *g, DefProgram *p, Stage *s) {
     return can_tile(g, s, g->axis[0]);
 }
 
-/* A group that begins with a map that has to be in memory and that contractions read, and shares its
- * axes up to `last`: a decoder's keys, old and new, which one query then reads while they are still in
- * the processor's cache. */
+/* A group that begins with a map that has to be in memory and that contractions read, and shares
+ * its axes up to `last`: a decoder's keys, old and new, which one query then reads while they are
+ * still in the processor's cache. */
 static bool start_whole(Group *g, DefProgram *p, Stage *s, int last) {
     *g = (Group){.p = p, .k = p->m->k, .is_whole = true};
     if (s->form != FORM_MAP || s->blocks || s->is_alias || !s->out->dense_only) return false;
@@ -188,7 +191,8 @@ static void collect(Group *g) {
     }
 }
 
-/* ---- windows ---------------------------------------------------------------------------------- */
+/* ---- windows ----------------------------------------------------------------------------------
+ */
 
 /* Does another tensor lie in t's bytes? */
 static bool has_aliases(const DefProgram *p, const KTensor *t) {
@@ -227,14 +231,14 @@ static void note_in_place(const KExpr *e, void *user) {
                  (k_is_value(e->arg[i], 0) && k_is_value(r->t->dims[i], 1));
 }
 
-/* May member m, a map, write over member of's tensor: is it the last that reads it, each element for
- * its own? */
+/* May member m, a map, write over member of's tensor: is it the last that reads it, each element
+ * for its own? */
 static bool can_replace(const Group *g, int m, int of) {
     const Stage *s = g->stages[m];
     const KTensor *t = g->stages[of]->out, *out = s->out;
     InPlace r = {s, t, s->form == FORM_MAP && t->rank == out->rank};
-    if (!r.ok || !is_private(g, t) || !is_private(g, out) || t->dtype != out->dtype || memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes))
-        return false;
+    if (!r.ok || !is_private(g, t) || !is_private(g, out) || t->dtype != out->dtype) return false;
+    if (memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes)) return false;
     for (int i = 0; i < t->rank; i++) r.ok &= t->dims[i] == out->dims[i];
     for (uint32_t u = 0; u < t->users.n; u++) r.ok &= member_of(g, t->users.at[u]->out) <= m;
     k_visit(g->k, s->body, note_in_place, &r);
@@ -389,7 +393,8 @@ static const KExpr *find_limit(const Group *g, Cut *c) {
     return limit;
 }
 
-/* ---- how many rows, and whether --------------------------------------------------------------- */
+/* ---- how many rows, and whether ---------------------------------------------------------------
+ */
 
 /* Bytes of a contraction's other factor that every block reads again. */
 static double panel_bytes(const Group *g, int m) {
@@ -459,8 +464,7 @@ static double bytes_read_again(const Group *g, int m) {
     const KTensor *t = g->stages[m]->out;
     double row = row_bytes(g, m), all = row * outer_indices(g), cache = g->p->m->target->l2_bytes;
     int n_readers = 0;
-    for (uint32_t u = 0; u < t->users.n; u++)
-        n_readers += member_of(g, t->users.at[u]->out) >= 0;
+    for (uint32_t u = 0; u < t->users.n; u++) n_readers += member_of(g, t->users.at[u]->out) >= 0;
     all *= extent_estimate(g->extent[g->n_axes - 1]);
     return row > cache / 2 || all < cache ? 0 : all * n_readers;
 }
@@ -491,7 +495,8 @@ static double bytes_saved(const Group *g, int64_t rows) {
     return saved - again;
 }
 
-/* ---- the pass --------------------------------------------------------------------------------- */
+/* ---- the pass ---------------------------------------------------------------------------------
+ */
 
 static void move_before(DefProgram *p, Stage *s, Stage *at) {
     stage_remove(p, s);

@@ -5,9 +5,10 @@
  *
  * So the probabilities of an attention are never written, and a scale that an exporter multiplies q
  * and k by costs nothing. A sum that nothing else reads becomes its reciprocal: one division for a
- * row instead of one for each element. Called by fuse_stages for each contraction. The quotient of a softmax is
- * taken, whose terms are at most 1 and whose divisor is their sum, and constants of moderate size:
- * then no sum overflows that would not have before. The order of rounding changes. */
+ * row instead of one for each element. Called by fuse_stages for each contraction. The quotient of
+ * a softmax is taken, whose terms are at most 1 and whose divisor is their sum, and constants of
+ * moderate size: then no sum overflows that would not have before. The order of rounding changes.
+ */
 #include "passes/pull_factors.h"
 
 #include <math.h>
@@ -15,9 +16,9 @@
 typedef struct Pull {
     DefProgram *p;
     KCtx *k;
-    Stage *s;          /* the contraction */
+    Stage *s;           /* the contraction */
     const KExpr **side; /* its factor: &s->lhs or &s->rhs */
-    Stage *map;        /* what computes the factor, for s alone */
+    Stage *map;         /* what computes the factor, for s alone */
 } Pull;
 
 static bool is_moderate(const KExpr *e) {
@@ -88,7 +89,8 @@ static bool pull_from(Pull *u) {
 
 /* ---- one division for a row ----
  *
- *     z[i] = sum_j e[i,j];  finish = acc / z[i]      becomes    z[i] = 1 / sum_j e[i,j];  acc * z[i]
+ *     z[i] = sum_j e[i,j];  finish = acc / z[i]      becomes    z[i] = 1 / sum_j e[i,j];  acc *
+ * z[i]
  *
  * Sums of a softmax's powers only, which are 1 or more: no reciprocal overflows. */
 
