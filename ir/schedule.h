@@ -26,6 +26,11 @@ typedef struct Schedule {
     int unroll;      /* copies of the innermost reduction loop's body */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
+    int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
+                      * the other (1: it is not), */
+    int row_tiles;   /* each for so many tiles of rows */
+    bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
+    bool prefetch;   /* ask for the next panel of the right factor while one is used */
 } Schedule;
 
 /* The part of a stage that is opened: axes with one index, and one axis of which some rows are. */
@@ -59,7 +64,17 @@ typedef struct Blocks {
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
  * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
-/* Tile sizes by the cost model: vectors and rows that waste least within the register file. */
+/* The loops of the reduction: how each of its axes is blocked in memory (1: not). Returns the axis
+ * of the innermost loop that turns, whose body is copied. */
+int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks);
+/* What one core should need for the stage under sch, in cycles: a model, for comparisons. */
+double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
+                                const Schedule *sch);
+/* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
+ * how many there are. axes is what schedule_contract_axes gave. */
+int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
+                                 const Schedule *axes, Schedule *out, int max);
+/* The first of them. */
 void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
 /* Rows along row_axis alone, for n of them at a time; vectors stay as they are. The cost of one
  * step of the reduction over these rows and one tile of vectors, in cycles of the model. */
