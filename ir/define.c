@@ -478,8 +478,8 @@ static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
 
 static const KExpr *window_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
     const RowWindow *w = t->window;
-    const KExpr *row = k_sub(k, index[w->row_axis], w->of->first);
-    const KExpr *flat = k_add(k, k_mul(k, w->of->slot, k_int(k, w->of->rows)), row);
+    const KExpr *flat = k_mul(k, w->of->slot, k_int(k, w->of->rows));
+    if (w->row_axis >= 0) flat = k_add(k, flat, k_sub(k, index[w->row_axis], w->of->first));
     for (int i = 0; i < t->rank; i++)
         if (!w->fixed[i] && i != w->row_axis) flat = k_add(k, k_mul(k, flat, t->dims[i]), index[i]);
     return flat;

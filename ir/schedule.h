@@ -48,6 +48,7 @@ typedef struct StagePart {
 typedef struct Blocks {
     int n_axes;
     const KExpr *extent[MAX_RANK];
+    bool is_whole; /* nothing is cut: one index of the last shared axis, too, is a block (rows 1) */
     int64_t rows;
     int n_slots, n;
     Stage **stages;
