@@ -18,6 +18,7 @@
 
 #include "ir/print.h"
 #include "ir/print_text.h"
+#include "ir/winograd.h"
 
 /* ---- tensors
  * ------------------------------------------------------------------------------------------ */
@@ -128,7 +129,18 @@ static void axes_text(Text *t, const Stage *s) {
     strbuf_add(t->out, "]");
 }
 
+static void winograd_words(Text *t, const Schedule *s) {
+    const Winograd *w = s->winograd;
+    strbuf_printf(t->out, " winograd %s (%s, strips of %" PRId64 " tiles, %" PRId64 " slots)",
+                  schedule_text(t->a, s), w->whole ? "all patches first" : "patches by strips",
+                  w->strip, w->n_slots);
+}
+
 static void schedule_words(Text *t, const Schedule *s) {
+    if (s->winograd) {
+        winograd_words(t, s);
+        return;
+    }
     strbuf_printf(t->out, " tile %s (lanes along %d", schedule_text(t->a, s), s->vec_axis);
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)

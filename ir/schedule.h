@@ -14,6 +14,9 @@
 
 #include "ir/define.h"
 
+typedef struct Winograd Winograd; /* winograd.h */
+typedef struct Matrix Matrix; /* matrix.h */
+
 typedef struct Schedule {
     int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
     int lanes;       /* elements per vector */
@@ -21,6 +24,8 @@ typedef struct Schedule {
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int unroll;      /* copies of the innermost reduction loop's body */
+    Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
+    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
 } Schedule;
 
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
@@ -30,6 +35,10 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
 void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
 /* Loops of a contraction. */
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
+/* One register tile of it, of sch's size: at[i] is the index of axis i, or for the rows and the
+ * vector axis that of the tile's first element. All of the tile is stored. */
+void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
+                        KBuild *b);
 
 /* Loops of a group: stages (maps, reductions, scans) that share their n_outer leading axes and run
  * one after the other for each outer index. A single stage is a group with n_outer 0. A reduction's

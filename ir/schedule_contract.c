@@ -14,6 +14,9 @@
 
 #include <string.h>
 
+#include "ir/matrix.h"
+#include "ir/winograd.h"
+
 typedef struct Binding {
     KVar *var[MAX_RANK + MAX_RED];
     const KExpr *by[MAX_RANK + MAX_RED];
@@ -74,7 +77,7 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
         .vec_axis = -1, .lanes = 1, .n_vecs = 1, .row_axis = {-1, -1}, .rows = {1, 1}, .unroll = 1};
     if (axis < 0) return false;
     out->lanes = target_lanes(t, elem);
-    if (s->out->layout.block > 1 && s->out->layout.block != out->lanes) return false;
+    if (s->out->layout.block > 1 && s->out->layout.block % out->lanes) return false;
     if (!k_uses_var(k, s->rhs, s->axis[axis])) return false;
     out->vec_axis = axis;
     int n_rows = 0;
@@ -146,6 +149,8 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
 }
 
 const char *schedule_text(Arena *a, const Schedule *s) {
+    if (s->winograd) return winograd_text(a, s);
+    if (s->matrix) return arena_printf(a, "m%dx%dx%d", s->rows[0], s->rows[1], s->n_vecs);
     return arena_printf(a, "t%dx%dx%d_v%d", s->rows[0], s->rows[1], s->n_vecs, s->lanes);
 }
 
@@ -316,8 +321,26 @@ static const KExpr *first_value(Contract *c, const Binding *bound) {
     return k_subst(k, e, bound->var, bound->by, bound->n);
 }
 
+/* A group of tiles on a matrix unit, where the template has a tile of vectors. */
+static void emit_matrix(Contract *c) {
+    const Schedule *sch = c->sch;
+    MatrixGroup g = {.rows = {c->rows[0], c->rows[1]}, .n_vecs = c->n_vecs, .masked = c->masked};
+    for (int i = 0; i < c->s->out->rank; i++) {
+        for (int j = 0; j < c->outer.n; j++)
+            if (c->outer.var[j] == c->s->axis[i]) g.at[i] = c->outer.by[j];
+        for (int j = 0; j < 2; j++)
+            if (sch->row_axis[j] == i) g.at[i] = c->row_start[j];
+        if (sch->vec_axis == i) g.at[i] = c->vec_start;
+    }
+    matrix_open(c->p, c->s, sch, &g, c->b);
+}
+
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
+    if (c->sch->matrix) {
+        emit_matrix(c);
+        return;
+    }
     int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
     Binding bound, red = {.n = 0};
@@ -329,6 +352,22 @@ static void emit_tile(Contract *c) {
     k_visit(k, c->s->rhs, note_block, &scan);
     emit_reduction(c, &scan, 0, &red);
     emit_store(c);
+}
+
+void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
+                        KBuild *b) {
+    Contract c = {.p = p, .k = p->m->k, .b = b, .s = s, .sch = sch, .n_vecs = sch->n_vecs,
+                  .rows = {sch->rows[0], sch->rows[1]}, .vec_start = at[sch->vec_axis]};
+    for (int i = 0; i < s->out->rank; i++) {
+        bool is_row = false;
+        for (int r = 0; r < 2; r++) {
+            if (sch->row_axis[r] != i) continue;
+            c.row_start[r] = at[i];
+            is_row = true;
+        }
+        if (!is_row && i != sch->vec_axis) bind(&c.outer, s->axis[i], at[i]);
+    }
+    emit_tile(&c);
 }
 
 /* ---- tiles and their remainders

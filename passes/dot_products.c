@@ -299,3 +299,67 @@ bool use_dot_products(DefProgram *p, Stage *s) {
                d.in_place ? "" : ", in words of their own");
     return true;
 }
+
+/* ---- sums of whole floats ------------------------------------------------------------------- */
+
+enum { EXACT_IN_F32 = 1 << 24 };
+
+typedef struct Sum {
+    DefProgram *p;
+    Stage *s;
+    const KVar *old;
+    const KExpr *value; /* f32, a whole number */
+} Sum;
+
+/* Is every element a whole number that f32 has? */
+static bool is_small_constant(KCtx *k, const KExpr *e) {
+    int64_t n = 1;
+    if (e->op == KO_const_i) return e->u.i <= EXACT_IN_F32 && e->u.i >= -EXACT_IN_F32;
+    if (e->op != KO_at || !k_is_int(tensor_n_elems(k, e->u.tensor), &n)) return false;
+    const int32_t *v = e->u.tensor->data;
+    for (int64_t i = 0; i < n; i++)
+        if (v[i] > EXACT_IN_F32 || v[i] < -EXACT_IN_F32) return false;
+    return true;
+}
+
+/* f32(acc), and f32(acc + constant) as acc + f32(constant): rounded once, both of them */
+static const KExpr *read_sum(KCtx *k, const KExpr *e, void *user) {
+    const Sum *sum = user;
+    if (e->op == KO_var && e->u.var == sum->old) return k_cast(k, DT_I32, sum->value);
+    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->dtype != DT_I32) return e;
+    const KExpr *of = e->arg[0], *back = k_cast(k, DT_I32, sum->value);
+    if (of == back) return sum->value;
+    if (of->op != KO_add || (of->arg[0] != back && of->arg[1] != back)) return e;
+    const KExpr *other = tabulate_constant(sum->p, sum->s, "offsets", of->arg[of->arg[0] == back]);
+    if (!other || !is_small_constant(k, other)) return e;
+    other = tabulate_constant(sum->p, sum->s, "offsets", k_cast(k, DT_F32, other));
+    return other ? k_add(k, sum->value, other) : e;
+}
+
+/* A zero point that the whole halo has too: inside everywhere, it counts once for the whole sum. */
+static bool has_common_zero(const Dot *d) {
+    return d->x.zero && d->x.zero->op == KO_const_i && !d->x.inside && d->w.at->u.tensor->data;
+}
+
+bool sum_as_float(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Dot d = {.p = p, .k = k, .s = s};
+    if (s->is_dot4 || !match_int_factor(k, s->lhs, &d.x) || !match_int_factor(k, s->rhs, &d.w)) return false;
+    double largest = int_sum_bound(s, &d.x, &d.w);
+    if (has_common_zero(&d)) largest *= 2; /* of products without the zero point */
+    if (largest <= 0 || largest > EXACT_IN_F32 || !k_is_value(s->init, 0)) return false;
+    if (has_common_zero(&d)) {
+        const KExpr *minus = k_mul(k, d.x.zero, sums_of(&d, "sums", s->rhs));
+        minus = tabulate(&d, "offsets", minus);
+        s->lhs = k_cast(k, DT_I32, d.x.at);
+        if (minus) subtract_from_sum(p, s, minus);
+    }
+    KVar *acc = kvar_new(k, KV_AXIS, DT_F32, s->acc->name, INT64_MIN, INT64_MAX);
+    Sum sum = {p, s, s->acc, k_var(k, acc)};
+    s->finish = k_rewrite(k, s->finish, read_sum, &sum);
+    s->acc = acc;
+    s->init = k_const(k, DT_F32, 0);
+    s->lhs = k_cast(k, DT_F32, s->lhs);
+    s->rhs = k_cast(k, DT_F32, s->rhs);
+    return true;
+}

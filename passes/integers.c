@@ -204,32 +204,3 @@ double int_sum_bound(const Stage *s, const IntFactor *l, const IntFactor *r) {
     for (int i = 0; i < s->n_red; i++) n *= k_is_int(s->red_extent[i], &extent) ? (double)extent : 0;
     return n;
 }
-
-typedef struct Sum {
-    const KVar *old;
-    const KExpr *value; /* f32, a whole number */
-} Sum;
-
-static const KExpr *read_sum(KCtx *k, const KExpr *e, void *user) {
-    const Sum *sum = user;
-    if (e->op == KO_var && e->u.var == sum->old) return k_cast(k, DT_I32, sum->value);
-    bool back = e->op == KO_cast && e->dtype == DT_F32 && e->arg[0]->op == KO_cast;
-    return back && e->arg[0]->arg[0] == sum->value ? sum->value : e;
-}
-
-bool sum_as_float(DefProgram *p, Stage *s) {
-    enum { EXACT_IN_F32 = 1 << 24 };
-    KCtx *k = p->m->k;
-    IntFactor l, r;
-    if (s->is_dot4 || !match_int_factor(k, s->lhs, &l) || !match_int_factor(k, s->rhs, &r)) return false;
-    double largest = int_sum_bound(s, &l, &r);
-    if (largest <= 0 || largest > EXACT_IN_F32 || !k_is_value(s->init, 0)) return false;
-    KVar *acc = kvar_new(k, KV_AXIS, DT_F32, s->acc->name, INT64_MIN, INT64_MAX);
-    Sum sum = {s->acc, k_var(k, acc)};
-    s->finish = k_rewrite(k, s->finish, read_sum, &sum);
-    s->acc = acc;
-    s->init = k_const(k, DT_F32, 0);
-    s->lhs = k_cast(k, DT_F32, s->lhs);
-    s->rhs = k_cast(k, DT_F32, s->rhs);
-    return true;
-}

@@ -21,8 +21,6 @@ bool match_scaled_int(KCtx *k, const KExpr *e, const KExpr **factor, const KExpr
 int64_t int_factor_bound(const IntFactor *f);
 /* What a contract's sum of such products is at most in magnitude; 0 when its length is not known. */
 double int_sum_bound(const Stage *s, const IntFactor *l, const IntFactor *r);
-/* Sums an integer contract in f32, where that is exact. */
-bool sum_as_float(DefProgram *p, Stage *s);
 /* e with every predicate equal to `inside` taken off its reads. */
 const KExpr *drop_predicate(KCtx *k, const KExpr *e, const KExpr *inside);
 /* The axes of s's result that e uses, with their extents; returns how many. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "ir/winograd.h"
 #include "passes/kernelize.h"
 #include "passes/lower_kernels.h"
 
@@ -212,6 +213,15 @@ static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
     lower_call(l, body, stages[n - 1], flops);
 }
 
+/* The kernel in front of a convolution whose slots share all patches. */
+static void transform_patches(Lower *l, DefProgram *p, Stage *s) {
+    KBlock body = {0};
+    KBuild b;
+    kb_begin(&b, l->k, &body);
+    schedule_open_patches(p, s, &b);
+    lower_call(l, body, s, 0);
+}
+
 static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     if (s->form == FORM_REGION) {
         lower_region(l, p, s);
@@ -220,6 +230,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_outs; i++) lower_reserve(l, s->outs[i]);
     lower_reserve(l, s->out);
     if (s->out->layout.has_halo) fill_halo(l, s->out, s);
+    if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
     KBlock body = {0};
     stage_open(p, s, &body);
     lower_call(l, body, s, stage_flops(s));
