@@ -310,15 +310,14 @@ static void start_from_offset(Contract *c) {
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
     KCtx *k = c->k;
-    const KExpr *e = c->init, *arg[MAX_RANK + 1];
     int axis = c->sch->vec_axis;
-    if (e->op == KO_at && c->masked) {
-        int n = e->u.tensor->rank;
-        for (int i = 0; i < n; i++) arg[i] = e->arg[i];
-        arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
-        e = k_at(k, e->u.tensor, arg, n + 1);
-    }
-    return k_subst(k, e, bound->var, bound->by, bound->n);
+    const KExpr *e = k_subst(k, c->init, bound->var, bound->by, bound->n), *arg[MAX_RANK + 1];
+    if (e->op != KO_at || !c->masked) return e;
+    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+    int n = e->u.tensor->rank;
+    for (int i = 0; i < n; i++) arg[i] = e->arg[i];
+    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    return k_at(k, e->u.tensor, arg, n + 1);
 }
 
 /* A group of tiles on a matrix unit, where the template has a tile of vectors. */
@@ -337,6 +336,7 @@ static void emit_matrix(Contract *c) {
 
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
+    start_from_offset(c);
     if (c->sch->matrix) {
         emit_matrix(c);
         return;
@@ -482,7 +482,6 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
     KCtx *k = p->m->k;
     Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch};
-    start_from_offset(&c);
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
     TiledAxis row[2],
         vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes, s->out->dims[sch->vec_axis]);
