@@ -230,7 +230,7 @@ typedef struct Quantized {
 } Quantized;
 
 /* u8(min(max(rint(value / step) + zero, low), high)), or i8. */
-static bool match_quantized(const KExpr *e, Quantized *q) {
+static bool match_quantized(KCtx *k, const KExpr *e, Quantized *q) {
     if (e->op != KO_cast || (e->dtype != DT_U8 && e->dtype != DT_I8)) return false;
     e = e->arg[0];
     if (e->dtype != DT_F32 || e->op != KO_min || e->arg[1]->op != KO_const_f) return false;
@@ -248,9 +248,12 @@ static bool match_quantized(const KExpr *e, Quantized *q) {
     e = e->arg[0];
     q->value = e;
     q->step = NULL;
-    if (e->op != KO_div || e->arg[1]->op != KO_const_f || !(e->arg[1]->u.f > 0)) return true;
-    q->value = e->arg[0];
-    q->step = e->arg[1];
+    bool by_constant = (e->op == KO_div || e->op == KO_mul) && e->arg[1]->op == KO_const_f;
+    if (!by_constant || !(e->arg[1]->u.f > 0)) return true;
+    int exponent;
+    if (e->op == KO_mul && frexp(e->arg[1]->u.f, &exponent) != 0.5) return true;
+    q->value = e->arg[0]; /* a division by a power of two has become a multiplication */
+    q->step = e->op == KO_div ? e->arg[1] : k_const_f(k, DT_F32, 1 / e->arg[1]->u.f);
     return true;
 }
 
@@ -269,7 +272,7 @@ static const KExpr *scaled_once(DefProgram *p, Stage *s, const KExpr *e) {
     KCtx *k = p->m->k;
     Quantized q;
     Linear l = {.p = p, .s = s, .k = k, .low = -INFINITY, .high = INFINITY};
-    if (!match_quantized(e, &q)) return e;
+    if (!match_quantized(k, e, &q)) return e;
     if (!q.step) q.step = k_const_f(k, DT_F32, 1);
     if (!take_apart(&l, take_clamps(&l, q.value), NULL, 0) || !l.n) return e;
     join_bias(&l);
@@ -334,7 +337,7 @@ static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
         zero = k_cast(k, DT_F32, i->arg[1]);
         i = i->arg[0];
     }
-    if (i->op != KO_cast || !match_quantized(i->arg[0], &q)) return e;
+    if (i->op != KO_cast || !match_quantized(k, i->arg[0], &q)) return e;
     const KExpr *byte = i->arg[0];
     double least = byte->dtype == DT_I8 ? -128 : 0;
     bool whole = q.zero == rint(q.zero) && q.low == rint(q.low) && q.high == rint(q.high);
