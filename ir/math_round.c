@@ -1,11 +1,11 @@
 /* Rounding to whole numbers of a few digits, as quantization does it.
  *
- *     min(max(rint(x) + z, lo), hi)                 ->  (y + m) - (m - z),  y = min(max(x, lo - z), hi - z)
- *     u8(min(max(rint(x) + z, lo), hi)), or i8      ->  u8(bitcast(i32, y + m) + z)
+ *     min(max(rint(x) + z, lo), hi)                 ->  (y + m) - (m - z),  y = min(max(x, lo - z),
+ * hi - z) u8(min(max(rint(x) + z, lo), hi)), or i8      ->  u8(bitcast(i32, y + m) + z)
  *
- * with m = 1.5 * 2^23: its last place is 1, so that the sum rounds to the nearest even whole number and
- * has it in its low bits, and the difference is exact. Clamping to whole numbers first gives the same, and NaN ends at
- * lo either way. Half the operations, and no conversion. */
+ * with m = 1.5 * 2^23: its last place is 1, so that the sum rounds to the nearest even whole number
+ * and has it in its low bits, and the difference is exact. Clamping to whole numbers first gives
+ * the same, and NaN ends at lo either way. Half the operations, and no conversion. */
 #include <math.h>
 
 #include "ir/math.h"
@@ -35,25 +35,28 @@ static bool match_rounded(const KExpr *e, Rounded *r) {
     }
     if (sum->op != KO_rint) return false;
     r->x = sum->arg[0];
-    return is_small_whole(r->zero) && is_small_whole(r->low) && is_small_whole(r->high) && r->low <= r->high;
+    return is_small_whole(r->zero) && is_small_whole(r->low) && is_small_whole(r->high) &&
+           r->low <= r->high;
 }
 
-/* Can x / step be done with a reciprocal? A significand of ones is the exception in Markstein's theorem. */
+/* Can x / step be done with a reciprocal? A significand of ones is the exception in Markstein's
+ * theorem. */
 static bool has_reciprocal(double step) {
     int exponent;
     return step > 0x1p-60 && step < 0x1p60 && frexp(step, &exponent) < 1 - 0x1p-24;
 }
 
-/* y / step rounded as a division is, in three multiply-adds: a quotient, what it leaves, and the correction
- * (Markstein, "Computation of elementary functions on the IBM RISC System/6000", 1990). y is finite. */
+/* y / step rounded as a division is, in three multiply-adds: a quotient, what it leaves, and the
+ * correction (Markstein, "Computation of elementary functions on the IBM RISC System/6000", 1990).
+ * y is finite. */
 static const KExpr *quotient(KCtx *k, const KExpr *y, double step) {
     const KExpr *inverse = k_const_f(k, DT_F32, (double)(1 / (float)step));
     const KExpr *q = k_mul(k, y, inverse);
     return k_fma(k, k_fma(k, k_neg(k, q), k_const_f(k, DT_F32, step), y), inverse, q);
 }
 
-/* y + m. Of a quotient the dividend is clamped: at whole quotients, so that what lies beyond them still
- * rounds to them. */
+/* y + m. Of a quotient the dividend is clamped: at whole quotients, so that what lies beyond them
+ * still rounds to them. */
 static const KExpr *sum_with_magic(KCtx *k, const Rounded *r, bool fma) {
     double low = r->low - r->zero, high = r->high - r->zero;
     const KExpr *x = r->x, *step = x->op == KO_div ? x->arg[1] : NULL;

@@ -2,7 +2,8 @@
  * each other leave:
  *
  *     i32(x[..]) - zero          inside ? i32(x[.. if inside]) - zero : 0
- *     f32(that)*scale            i32(bitcast(i8, x[..] ^ 128u8))     a signed byte, stored biased */
+ *     f32(that)*scale            i32(bitcast(i8, x[..] ^ 128u8))     a signed byte, stored biased
+ */
 #include "passes/integers.h"
 
 #include <string.h>
@@ -103,7 +104,8 @@ static bool take_apart(KCtx *k, const KExpr *e, const KExpr **factor, const KExp
 
 bool match_scaled_int(KCtx *k, const KExpr *e, const KExpr **factor, const KExpr **scale) {
     IntFactor f;
-    return e->dtype == DT_F32 && take_apart(k, e, factor, scale) && match_int_factor(k, *factor, &f);
+    return e->dtype == DT_F32 && take_apart(k, e, factor, scale) &&
+           match_int_factor(k, *factor, &f);
 }
 
 /* ---- constants ------------------------------------------------------------------------------ */
@@ -173,7 +175,8 @@ static double constant_at(const KExpr *e, int64_t i) {
     if (e->op == KO_const_i) return (double)e->u.i;
     if (e->op == KO_const_f) return e->u.f;
     const void *data = e->u.tensor->data;
-    return e->dtype == DT_F32 ? (double)((const float *)data)[i] : (double)((const int32_t *)data)[i];
+    return e->dtype == DT_F32 ? (double)((const float *)data)[i]
+                              : (double)((const int32_t *)data)[i];
 }
 
 bool constant_is_zero(KCtx *k, const KExpr *e) {
@@ -201,6 +204,7 @@ bool constants_agree(KCtx *k, const KExpr *a, const KExpr *b) {
 double int_sum_bound(const Stage *s, const IntFactor *l, const IntFactor *r) {
     double n = (double)int_factor_bound(l) * (double)int_factor_bound(r);
     int64_t extent;
-    for (int i = 0; i < s->n_red; i++) n *= k_is_int(s->red_extent[i], &extent) ? (double)extent : 0;
+    for (int i = 0; i < s->n_red; i++)
+        n *= k_is_int(s->red_extent[i], &extent) ? (double)extent : 0;
     return n;
 }

@@ -1,20 +1,20 @@
 /* requantize: values that become integers again are scaled once, without division.
  *
  * Before:  u8(min(max(rint((f32(acc)*(sx*sw[j]) + f32(b[j])*sb[j]) / sy) + zy, 0.0), 255.0))
- * After:   u8(min(max(rint(f32(acc + b[j])*m[j]) + zy, 0.0), 255.0))            m[j] = sx*sw[j] / sy
+ * After:   u8(min(max(rint(f32(acc + b[j])*m[j]) + zy, 0.0), 255.0))            m[j] = sx*sw[j] /
+ * sy
  *
- * The argument of such a rounding is taken apart into whole numbers times constant scales, a constant,
- * and clamps around the sum. Then
- *   one whole number      rint(f32(i)*m) + zy; a bias that has the product's scale is added before
- *   several               rint(f32(a)*ma + (f32(b)*mb + c)), c with all zero points in it
- *   a product of two      rint(f32(a - za)*f32(b - zb)*m + zy)
- *   the same scale twice  dequantizing and quantizing again is nothing
- *   clamps                become bounds of the saturation, which mostly has them already
- * in the order of operations of ONNX Runtime's integer kernels, which are the judge. All constants are computed
- * at compile time. Signed bytes that are stored biased lose the two conversions around the bias.
+ * The argument of such a rounding is taken apart into whole numbers times constant scales, a
+ * constant, and clamps around the sum. Then one whole number      rint(f32(i)*m) + zy; a bias that
+ * has the product's scale is added before several               rint(f32(a)*ma + (f32(b)*mb + c)),
+ * c with all zero points in it a product of two      rint(f32(a - za)*f32(b - zb)*m + zy) the same
+ * scale twice  dequantizing and quantizing again is nothing clamps                become bounds of
+ * the saturation, which mostly has them already in the order of operations of ONNX Runtime's
+ * integer kernels, which are the judge. All constants are computed at compile time. Signed bytes
+ * that are stored biased lose the two conversions around the bias.
  *
- * Requires definitions after fusion; every stage is looked at. What does not have this form stays: scales found
- * while running, sums that are not of whole numbers. */
+ * Requires definitions after fusion; every stage is looked at. What does not have this form stays:
+ * scales found while running, sums that are not of whole numbers. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -47,7 +47,8 @@ static const KExpr *scaled(Linear *l, const KExpr *a, const KExpr *scale) {
 /* What a constant's map computes, for reads of stages that are not folded yet. */
 static const KExpr *behind_map(Linear *l, const KExpr *e) {
     const Stage *map = e->u.tensor->def;
-    bool is_small = map && map->form == FORM_MAP && map->owner == l->p && !e->u.tensor->data && !at_pred(e);
+    bool is_small =
+        map && map->form == FORM_MAP && map->owner == l->p && !e->u.tensor->data && !at_pred(e);
     return is_small ? stage_value_at(l->k, map, e) : NULL;
 }
 
@@ -73,7 +74,8 @@ static bool is_constant(Linear *l, const KExpr *e) {
 static bool is_byte_difference(const KExpr *e) {
     if (e->op != KO_cast) return false;
     const KExpr *i = e->arg[0];
-    if (i->op == KO_sub && i->arg[1]->op == KO_const_i && llabs(i->arg[1]->u.i) <= 255) i = i->arg[0];
+    if (i->op == KO_sub && i->arg[1]->op == KO_const_i && llabs(i->arg[1]->u.i) <= 255)
+        i = i->arg[0];
     return i->op == KO_cast && dtype_is_int(i->arg[0]->dtype) && dtype_bytes(i->arg[0]->dtype) == 1;
 }
 
@@ -83,11 +85,13 @@ static bool is_whole(const KExpr *e) {
 
 static bool take_apart(Linear *l, const KExpr *e, const KExpr *scale, int depth);
 
-/* (f32(a)*sa) * (f32(b)*sb), both bytes less a zero point: the product of whole numbers is exact. */
+/* (f32(a)*sa) * (f32(b)*sb), both bytes less a zero point: the product of whole numbers is exact.
+ */
 static bool take_product(Linear *l, const KExpr *e, const KExpr *scale, int depth) {
     Linear part = {.p = l->p, .s = l->s, .k = l->k};
     if (!take_apart(&part, e->arg[0], NULL, depth + 1) || part.n != 1) return false;
-    if (!take_apart(&part, e->arg[1], NULL, depth + 1) || part.n != 2 || part.constant) return false;
+    if (!take_apart(&part, e->arg[1], NULL, depth + 1) || part.n != 2 || part.constant)
+        return false;
     for (int i = 0; i < 2; i++)
         if (!is_byte_difference(part.term[i].whole)) return false;
     const KExpr *both = k_mul(l->k, part.term[0].scale, part.term[1].scale);
@@ -101,7 +105,8 @@ static bool take_apart(Linear *l, const KExpr *e, const KExpr *scale, int depth)
     if (e->dtype != DT_F32 || depth > 12) return false;
     switch ((int)e->op) {
     case KO_add:
-        return take_apart(l, e->arg[0], scale, depth + 1) && take_apart(l, e->arg[1], scale, depth + 1);
+        return take_apart(l, e->arg[0], scale, depth + 1) &&
+               take_apart(l, e->arg[1], scale, depth + 1);
     case KO_cast: return e->arg[0]->dtype == DT_I32 && add_term(l, e, scale);
     case KO_const_f: return add_constant(l, e, scale);
     case KO_at:
@@ -152,17 +157,21 @@ static int twin(const Linear *l, int i) {
     return -1;
 }
 
-/* A constant whole number joins a term that has its scale, as the bias of a product has; else the constant. */
+/* A constant whole number joins a term that has its scale, as the bias of a product has; else the
+ * constant. */
 static void join_bias(Linear *l) {
     KCtx *k = l->k;
     for (int i = 0; i < l->n; i++) {
         Term *t = &l->term[i];
-        const KExpr *bias = t->whole->op == KO_cast ? tabulate_constant(l->p, l->s, "bias", t->whole->arg[0]) : NULL;
+        const KExpr *bias = t->whole->op == KO_cast
+                                ? tabulate_constant(l->p, l->s, "bias", t->whole->arg[0])
+                                : NULL;
         int other = bias ? twin(l, i) : -1;
         if (!bias) continue;
         if (other >= 0 && l->term[other].whole->op != KO_cast) other = -1;
         const KExpr **sum = other >= 0 ? &l->term[other].whole : NULL;
-        if (sum && !constant_is_zero(k, bias)) *sum = k_cast(k, DT_F32, k_add(k, (*sum)->arg[0], bias));
+        if (sum && !constant_is_zero(k, bias))
+            *sum = k_cast(k, DT_F32, k_add(k, (*sum)->arg[0], bias));
         if (!sum) add_constant(l, k_mul(k, k_cast(k, DT_F32, bias), t->scale), NULL);
         for (int r = i--; r + 1 < l->n; r++) l->term[r] = l->term[r + 1];
         l->n--;
@@ -199,7 +208,8 @@ static const KExpr *rounded_sum(Linear *l, const KExpr *step, double zero) {
     if (l->n == 1) {
         bool is_product = l->term[0].whole->op == KO_mul;
         const KExpr *z = k_const_f(k, DT_F32, zero);
-        if (is_product && !l->constant) return k_rint(k, k_add(k, k_mul(k, l->term[0].whole, ratio[0]), z));
+        if (is_product && !l->constant)
+            return k_rint(k, k_add(k, k_mul(k, l->term[0].whole, ratio[0]), z));
         all = multiply_add(l, l->term[0].whole, ratio[0], l->constant);
         return k_add(k, k_rint(k, all), z);
     }
@@ -213,8 +223,7 @@ static const KExpr *rounded_sum(Linear *l, const KExpr *step, double zero) {
     if (l->constant) all = k_add(k, all, l->constant);
     all = tabulate_constant(l->p, l->s, "constant", all);
     if (!all) return NULL;
-    for (int i = l->n; i-- > 0;)
-        all = multiply_add(l, l->term[i].whole, ratio[i], all);
+    for (int i = l->n; i-- > 0;) all = multiply_add(l, l->term[i].whole, ratio[i], all);
     return k_rint(k, all);
 }
 
@@ -301,8 +310,8 @@ static bool is_flip(const KExpr *e, const KExpr **of) {
 static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
     const KExpr *x, *sum = NULL;
     (void)user;
-    if (e->op == KO_sub && e->dtype == DT_I32 && e->arg[1]->op == KO_const_i && e->arg[0]->op == KO_sub &&
-        e->arg[0]->arg[1]->op == KO_const_i)
+    if (e->op == KO_sub && e->dtype == DT_I32 && e->arg[1]->op == KO_const_i &&
+        e->arg[0]->op == KO_sub && e->arg[0]->arg[1]->op == KO_const_i)
         return k_sub(k, e->arg[0]->arg[0], k_add(k, e->arg[0]->arg[1], e->arg[1]));
     if (e->op == KO_cast && e->dtype == DT_I32 && e->arg[0]->op == KO_bitcast &&
         e->arg[0]->dtype == DT_I8 && is_flip(e->arg[0]->arg[0], &x))
@@ -312,7 +321,8 @@ static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
     if (v->op == KO_bitcast && is_flip(v->arg[0], &sum)) return e;
     if (v->op != KO_cast || v->arg[0]->dtype != DT_F32 || v->arg[0]->op != KO_min) return e;
     const KExpr *top = v->arg[0], *bottom = top->arg[0];
-    if (bottom->op != KO_max || top->arg[1]->op != KO_const_f || bottom->arg[1]->op != KO_const_f) return e;
+    if (bottom->op != KO_max || top->arg[1]->op != KO_const_f || bottom->arg[1]->op != KO_const_f)
+        return e;
     double low = bottom->arg[1]->u.f, high = top->arg[1]->u.f, zero = 128;
     sum = bottom->arg[0];
     if (sum->op == KO_add && sum->arg[1]->op == KO_const_f && sum->arg[0]->op == KO_rint) {
@@ -365,7 +375,7 @@ static void requantize_program(DefProgram *p, void *user) {
     KCtx *k = p->m->k;
     for (Stage *s = p->first; s; s = s->next) {
         Requantize r = {p, s, false};
-        const KExpr **value = s->form == FORM_MAP ? &s->body
+        const KExpr **value = s->form == FORM_MAP                                  ? &s->body
                               : s->form == FORM_REDUCE || s->form == FORM_CONTRACT ? &s->finish
                                                                                    : NULL;
         if (!value || !*value || !pass_may_rewrite()) continue;

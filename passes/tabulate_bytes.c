@@ -1,13 +1,14 @@
 /* tabulate_bytes: what is a costly function of one byte becomes a table of 256 entries.
  *
  * Before:  $1 = min(max(rint(..) + 128.0, 0.0), 255.0) - 128.0
- *          u8(min(max(rint($1*min(max(rint(sigmoid($1*0.0048) / 0.0025), 0.0), 255.0)*0.005 + 90.0), 0.0), 255.0))
- * After:   u8(table[u8(min(max(rint(..) + 128.0, 0.0), 255.0))])
+ *          u8(min(max(rint($1*min(max(rint(sigmoid($1*0.0048) / 0.0025), 0.0), 255.0)*0.005
+ * + 90.0), 0.0), 255.0)) After:   u8(table[u8(min(max(rint(..) + 128.0, 0.0), 255.0))])
  *
- * A byte is what is stored or read as one, or a number that rounding and clamping made one of 0 .. 255 or
- * -128 .. 127. The largest expressions over one byte and constants that hold a transcendental function are
- * replaced; the table is computed at compile time by the same expression, so results do not change. Its
- * entries have 32 bits, which vector code can gather. Requires definitions after requantize. */
+ * A byte is what is stored or read as one, or a number that rounding and clamping made one of 0 ..
+ * 255 or -128 .. 127. The largest expressions over one byte and constants that hold a
+ * transcendental function are replaced; the table is computed at compile time by the same
+ * expression, so results do not change. Its entries have 32 bits, which vector code can gather.
+ * Requires definitions after requantize. */
 #include <math.h>
 
 #include "passes/pass.h"
@@ -34,12 +35,14 @@ typedef struct Tables {
 /* Is e one of 256 whole numbers from *first on? */
 static bool is_byte(const KExpr *e, int *first) {
     *first = e->dtype == DT_I8 ? FIRST_SIGNED : 0;
-    if (e->dtype == DT_U8 || e->dtype == DT_I8) return e->op == KO_at || e->op == KO_cast || e->op == KO_var;
+    if (e->dtype == DT_U8 || e->dtype == DT_I8)
+        return e->op == KO_at || e->op == KO_cast || e->op == KO_var;
     if (e->dtype != DT_F32 || e->op != KO_min || e->arg[1]->op != KO_const_f) return false;
     const KExpr *low = e->arg[0], *sum;
     if (low->op != KO_max || low->arg[1]->op != KO_const_f) return false;
     sum = low->arg[0];
-    if (sum->op == KO_add && sum->arg[1]->op == KO_const_f && sum->arg[1]->u.f == rint(sum->arg[1]->u.f))
+    if (sum->op == KO_add && sum->arg[1]->op == KO_const_f &&
+        sum->arg[1]->u.f == rint(sum->arg[1]->u.f))
         sum = sum->arg[0];
     double from = low->arg[1]->u.f, to = e->arg[1]->u.f;
     if (sum->op != KO_rint || from != rint(from) || to != rint(to) || from > to) return false;
@@ -49,11 +52,13 @@ static bool is_byte(const KExpr *e, int *first) {
 
 static Source source_of(Tables *t, const KExpr *e) {
     if (e->id < t->n && t->source[e->id].kind != OF_UNSEEN) return t->source[e->id];
-    Source s = {e->op == KO_var || e->op == KO_load || e->op == KO_at ? OF_MORE : OF_CONSTANTS, false, NULL};
+    Source s = {e->op == KO_var || e->op == KO_load || e->op == KO_at ? OF_MORE : OF_CONSTANTS,
+                false, NULL};
     for (int i = 0; i < e->n_args && e->op != KO_at && e->op != KO_load; i++) {
         Source a = source_of(t, e->arg[i]);
         s.is_costly |= a.is_costly;
-        if (a.kind == OF_MORE || (a.kind == OF_BYTE && s.byte && s.byte != a.byte)) s.kind = OF_MORE;
+        if (a.kind == OF_MORE || (a.kind == OF_BYTE && s.byte && s.byte != a.byte))
+            s.kind = OF_MORE;
         if (a.kind == OF_BYTE) s.byte = a.byte;
         if (a.kind == OF_BYTE && s.kind == OF_CONSTANTS) s.kind = OF_BYTE;
     }
@@ -117,7 +122,7 @@ static const KExpr *tabulate(Tables *t, const KExpr *e, int depth) {
 
 static void tabulate_program(DefProgram *p, void *user) {
     for (Stage *s = p->first; s; s = s->next) {
-        const KExpr **value = s->form == FORM_MAP ? &s->body
+        const KExpr **value = s->form == FORM_MAP                                  ? &s->body
                               : s->form == FORM_REDUCE || s->form == FORM_CONTRACT ? &s->finish
                                                                                    : NULL;
         if (!value || !*value) continue;
