@@ -13,7 +13,7 @@
  * comes back as it is. fma: fused multiply-adds may be used (results differ in the last bit). */
 const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma);
 /* e, where it rounds to whole numbers between bounds, in cheaper operations (math_round.c). */
-const KExpr *math_expand_rounding(KCtx *k, const KExpr *e);
+const KExpr *math_expand_rounding(KCtx *k, const KExpr *e, bool fma);
 /* Rewrites every expression of the kernel so that no MATH node is left. */
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t);
 /* The same for a block, and for all kernels and the entry of a module. */

@@ -448,15 +448,14 @@ static void start_from_offset(Contract *c) {
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
     KCtx *k = c->k;
-    const KExpr *e = c->init, *arg[MAX_RANK + 1];
     int axis = c->sch->vec_axis;
-    if (e->op == KO_at && c->masked) {
-        int n = e->u.tensor->rank;
-        for (int i = 0; i < n; i++) arg[i] = e->arg[i];
-        arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
-        e = k_at(k, e->u.tensor, arg, n + 1);
-    }
-    return k_subst(k, e, bound->var, bound->by, bound->n);
+    const KExpr *e = k_subst(k, c->init, bound->var, bound->by, bound->n), *arg[MAX_RANK + 1];
+    if (e->op != KO_at || !c->masked) return e;
+    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+    int n = e->u.tensor->rank;
+    for (int i = 0; i < n; i++) arg[i] = e->arg[i];
+    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    return k_at(k, e->u.tensor, arg, n + 1);
 }
 
 /* acc := init, or the sums so far. */
@@ -479,6 +478,7 @@ static void emit_wait(Contract *c) {
 
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
+    start_from_offset(c);
     if (c->sch->matrix) {
         emit_matrix(c);
         return;

@@ -3,14 +3,15 @@
  * Before:  contract over [c < 64, ky, kx], acc i32     lhs = i32(x[0, c, ..]) - 3
  *                                                      rhs = i32(w[j, c, ky, kx])
  * After:   contract over [c < 16, ky, kx], dot4_us     lhs = word(x[0, c*4, ..])
- *                                                      rhs = byte 0 | byte 1 << 8 | ... of w[j, c*4 + b, ky, kx]
- *          finish: acc + table[j] where it said acc;   table[j] = -3 * sum of w[j, ...]
+ *                                                      rhs = byte 0 | byte 1 << 8 | ... of w[j, c*4
+ * + b, ky, kx] finish: acc + table[j] where it said acc;   table[j] = -3 * sum of w[j, ...]
  *
  * A word holds four neighbours along one axis of the sum. x is read in place where these are
- * neighbours in memory (channels in blocks; the last axis of a matrix), else through a tensor of words
- * that a stage of its own makes, with a halo of zero points. The other factor becomes one word like any operand
- * that is packed, at compile time if it is constant. The instruction multiplies unsigned by signed bytes: signed ones on the
- * left and unsigned ones on the right are moved by 128, and so is their zero point. From
+ * neighbours in memory (channels in blocks; the last axis of a matrix), else through a tensor of
+ * words that a stage of its own makes, with a halo of zero points. The other factor becomes one
+ * word like any operand that is packed, at compile time if it is constant. The instruction
+ * multiplies unsigned by signed bytes: signed ones on the left and unsigned ones on the right are
+ * moved by 128, and so is their zero point. From
  *
  *     sum (x - zx)(w - zw)  =  sum x w  -  zx sum w  -  zw sum (x - zx)
  *
@@ -25,12 +26,12 @@ typedef struct Dot {
     DefProgram *p;
     KCtx *k;
     Stage *s;
-    IntFactor x, w;      /* zeros of bytes moved into the instruction's ranges; NULL is 0 */
-    int red;             /* the axis that is taken in fours */
-    int64_t extent;      /* of it */
-    int axis;            /* of x that it runs along */
-    bool in_place;       /* words of x are read where they lie */
-    KVar *group;         /* what it becomes */
+    IntFactor x, w; /* zeros of bytes moved into the instruction's ranges; NULL is 0 */
+    int red;        /* the axis that is taken in fours */
+    int64_t extent; /* of it */
+    int axis;       /* of x that it runs along */
+    bool in_place;  /* words of x are read where they lie */
+    KVar *group;    /* what it becomes */
 } Dot;
 
 static const KExpr *const_i32(Dot *d, int64_t v) {
@@ -47,7 +48,8 @@ static bool fits_in_place(const Dot *d, int axis, const KExpr *base, int64_t ext
     return t->layout.block % 4 == 0 && t->layout.block_axis == axis && from_start;
 }
 
-/* The axis of x's read that red[r] runs along by itself: index = base + red[r]; -1 when there is none. */
+/* The axis of x's read that red[r] runs along by itself: index = base + red[r]; -1 when there is
+ * none. */
 static int axis_along(const Dot *d, int r, const KExpr **base) {
     const KExpr *at = d->x.at, *coeff;
     KVar *var = d->s->red[r];
@@ -88,8 +90,8 @@ static const KExpr *byte_index(const Dot *d, int byte) {
     return k_add(d->k, four, k_int(d->k, byte));
 }
 
-/* The factor's byte with the reduction axis at group * 4 + byte, as the low 8 bits of an i32; bytes beyond
- * the axis are 0. flip: the byte moves by 128. */
+/* The factor's byte with the reduction axis at group * 4 + byte, as the low 8 bits of an i32; bytes
+ * beyond the axis are 0. flip: the byte moves by 128. */
 static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
     KCtx *k = d->k;
     const KExpr *index = byte_index(d, byte), *inside = at_pred(at), *arg[MAX_RANK + 1];
@@ -129,8 +131,9 @@ static const KExpr *words_apart(Dot *d, bool flip) {
     KTensor *words = program_add_tensor(d->p, "words", DT_I32, x->rank, dims);
     Stage *make = program_add_stage(d->p, d->s, FORM_MAP, words, d->s->node);
     for (int i = 0; i < x->rank; i++)
-        index[i] = i == d->axis ? k_var(k, d->s->red[d->red])
-                   : k_is_value(x->dims[i], 1) ? k_int(k, 0) : k_var(k, make->axis[i]);
+        index[i] = i == d->axis                ? k_var(k, d->s->red[d->red])
+                   : k_is_value(x->dims[i], 1) ? k_int(k, 0)
+                                               : k_var(k, make->axis[i]);
     const KExpr *group = k_var(k, make->axis[d->axis]);
     make->body = k_subst(k, word_of(d, k_at(k, x, index, x->rank), flip), &d->group, &group, 1);
     for (int i = 0; i < x->rank; i++) index[i] = i == d->axis ? k_var(k, d->group) : at->arg[i];
@@ -154,7 +157,8 @@ static const KExpr *left_words(Dot *d, bool flip) {
         bool known = !zero || zero->op == KO_const_i;
         int32_t value = zero && known ? (int32_t)zero->u.i : 0;
         if (known) widen_halo(word, value, &changed);
-        if (d->x.inside && !at_pred_beyond_halo(k, word, value)) return drop_predicate(k, word, d->x.inside);
+        if (d->x.inside && !at_pred_beyond_halo(k, word, value))
+            return drop_predicate(k, word, d->x.inside);
     }
     if (!d->x.inside || (!zero && !(flip && d->in_place))) return word;
     return k_select(k, d->x.inside, word, zero ? zero : const_i32(d, 0));
@@ -162,8 +166,8 @@ static const KExpr *left_words(Dot *d, bool flip) {
 
 /* ---- corrections ---------------------------------------------------------------------------- */
 
-/* Sums of e over the reduction axes, as a tensor over the axes of the result that e uses, and a read of
- * it. Constant where e is. */
+/* Sums of e over the reduction axes, as a tensor over the axes of the result that e uses, and a
+ * read of it. Constant where e is. */
 static const KExpr *sums_of(Dot *d, const char *name, const KExpr *e) {
     KCtx *k = d->k;
     Stage *s = d->s;
@@ -200,8 +204,8 @@ static const KExpr *tabulate(Dot *d, const char *name, const KExpr *e) {
     return !t ? e : constant_is_zero(d->k, t) ? NULL : t;
 }
 
-/* What is to be subtracted from the dot products; NULL when nothing is. w: the right factor's bytes as
- * the instruction takes them. */
+/* What is to be subtracted from the dot products; NULL when nothing is. w: the right factor's bytes
+ * as the instruction takes them. */
 static const KExpr *correction(Dot *d, const KExpr *w) {
     KCtx *k = d->k;
     const KExpr *total = NULL;
@@ -251,8 +255,8 @@ static const KExpr *moved(Dot *d, const KExpr *zero, int by) {
     return k_add(d->k, zero ? zero : const_i32(d, 0), const_i32(d, by));
 }
 
-/* Are the factors bytes, of which the left one is the same for all lanes? Both parts of the template's
- * condition; swaps them if need be. */
+/* Are the factors bytes, of which the left one is the same for all lanes? Both parts of the
+ * template's condition; swaps them if need be. */
 static bool find_factors(Dot *d) {
     Schedule sch;
     for (int i = 0; i < 2; i++) {
@@ -270,7 +274,8 @@ static bool find_factors(Dot *d) {
 static bool is_worth_packing(const Dot *d) {
     if (d->w.at->u.tensor->data) return true;
     for (int i = 0; i < d->s->out->rank; i++)
-        if (!k_uses_var(d->k, d->s->rhs, d->s->axis[i]) && !k_is_value(d->s->out->dims[i], 1)) return true;
+        if (!k_uses_var(d->k, d->s->rhs, d->s->axis[i]) && !k_is_value(d->s->out->dims[i], 1))
+            return true;
     return false;
 }
 
@@ -295,7 +300,72 @@ bool use_dot_products(DefProgram *p, Stage *s) {
     s->red_extent[d.red] = k_int(k, (d.extent + 3) / 4);
     s->is_dot4 = true;
     if (minus) subtract_from_sum(p, s, minus);
-    pass_trace("choose_schedules", s->node, "dot products of 4 bytes along '%s'%s", s->red[d.red]->name,
-               d.in_place ? "" : ", in words of their own");
+    pass_trace("choose_schedules", s->node, "dot products of 4 bytes along '%s'%s",
+               s->red[d.red]->name, d.in_place ? "" : ", in words of their own");
+    return true;
+}
+
+/* ---- sums of whole floats ------------------------------------------------------------------- */
+
+enum { EXACT_IN_F32 = 1 << 24 };
+
+typedef struct Sum {
+    DefProgram *p;
+    Stage *s;
+    const KVar *old;
+    const KExpr *value; /* f32, a whole number */
+} Sum;
+
+/* Is every element a whole number that f32 has? */
+static bool is_small_constant(KCtx *k, const KExpr *e) {
+    int64_t n = 1;
+    if (e->op == KO_const_i) return e->u.i <= EXACT_IN_F32 && e->u.i >= -EXACT_IN_F32;
+    if (e->op != KO_at || !k_is_int(tensor_n_elems(k, e->u.tensor), &n)) return false;
+    const int32_t *v = e->u.tensor->data;
+    for (int64_t i = 0; i < n; i++)
+        if (v[i] > EXACT_IN_F32 || v[i] < -EXACT_IN_F32) return false;
+    return true;
+}
+
+/* f32(acc), and f32(acc + constant) as acc + f32(constant): rounded once, both of them */
+static const KExpr *read_sum(KCtx *k, const KExpr *e, void *user) {
+    const Sum *sum = user;
+    if (e->op == KO_var && e->u.var == sum->old) return k_cast(k, DT_I32, sum->value);
+    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->dtype != DT_I32) return e;
+    const KExpr *of = e->arg[0], *back = k_cast(k, DT_I32, sum->value);
+    if (of == back) return sum->value;
+    if (of->op != KO_add || (of->arg[0] != back && of->arg[1] != back)) return e;
+    const KExpr *other = tabulate_constant(sum->p, sum->s, "offsets", of->arg[of->arg[0] == back]);
+    if (!other || !is_small_constant(k, other)) return e;
+    other = tabulate_constant(sum->p, sum->s, "offsets", k_cast(k, DT_F32, other));
+    return other ? k_add(k, sum->value, other) : e;
+}
+
+/* A zero point that the whole halo has too: inside everywhere, it counts once for the whole sum. */
+static bool has_common_zero(const Dot *d) {
+    return d->x.zero && d->x.zero->op == KO_const_i && !d->x.inside && d->w.at->u.tensor->data;
+}
+
+bool sum_as_float(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Dot d = {.p = p, .k = k, .s = s};
+    if (s->is_dot4 || !match_int_factor(k, s->lhs, &d.x) || !match_int_factor(k, s->rhs, &d.w))
+        return false;
+    double largest = int_sum_bound(s, &d.x, &d.w);
+    if (has_common_zero(&d)) largest *= 2; /* of products without the zero point */
+    if (largest <= 0 || largest > EXACT_IN_F32 || !k_is_value(s->init, 0)) return false;
+    if (has_common_zero(&d)) {
+        const KExpr *minus = k_mul(k, d.x.zero, sums_of(&d, "sums", s->rhs));
+        minus = tabulate(&d, "offsets", minus);
+        s->lhs = k_cast(k, DT_I32, d.x.at);
+        if (minus) subtract_from_sum(p, s, minus);
+    }
+    KVar *acc = kvar_new(k, KV_AXIS, DT_F32, s->acc->name, INT64_MIN, INT64_MAX);
+    Sum sum = {p, s, s->acc, k_var(k, acc)};
+    s->finish = k_rewrite(k, s->finish, read_sum, &sum);
+    s->acc = acc;
+    s->init = k_const(k, DT_F32, 0);
+    s->lhs = k_cast(k, DT_F32, s->lhs);
+    s->rhs = k_cast(k, DT_F32, s->rhs);
     return true;
 }

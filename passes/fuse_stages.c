@@ -336,6 +336,14 @@ static bool widens_bytes(DefProgram *p, const Stage *map) {
     return n_bytes == 1 && !n_wide && dtype_bytes(map->out->dtype) > 1;
 }
 
+/* At once, so that what it read has one reader less. */
+static bool drop_if_unread(DefProgram *p, Stage *s) {
+    if (s->out->n_users || s->out->dense_only) return false;
+    stage_forget_reads(s);
+    stage_remove(p, s);
+    return true;
+}
+
 static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
@@ -348,11 +356,7 @@ static void fuse_program(DefProgram *p, void *user) {
         if (s->form != FORM_MAP) continue;
         if (!s->out->dense_only && widens_bytes(p, s)) {
             *changed |= inline_everywhere(p, s);
-            if (!s->out->n_users) { /* at once: what it read has one reader less */
-                stage_forget_reads(s);
-                stage_remove(p, s);
-                continue;
-            }
+            if (drop_if_unread(p, s)) continue;
         }
         if (fuse_into_store(p, s)) {
             *changed = true;
@@ -360,6 +364,7 @@ static void fuse_program(DefProgram *p, void *user) {
         }
         if (s->out->dense_only) continue; /* an output, or read by programs and regions */
         *changed |= inline_everywhere(p, s);
+        drop_if_unread(p, s);
     }
 }
 

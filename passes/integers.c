@@ -2,7 +2,8 @@
  * each other leave:
  *
  *     i32(x[..]) - zero          inside ? i32(x[.. if inside]) - zero : 0
- *     f32(that)*scale            i32(bitcast(i8, x[..] ^ 128u8))     a signed byte, stored biased */
+ *     f32(that)*scale            i32(bitcast(i8, x[..] ^ 128u8))     a signed byte, stored biased
+ */
 #include "passes/integers.h"
 
 #include <string.h>
@@ -103,7 +104,8 @@ static bool take_apart(KCtx *k, const KExpr *e, const KExpr **factor, const KExp
 
 bool match_scaled_int(KCtx *k, const KExpr *e, const KExpr **factor, const KExpr **scale) {
     IntFactor f;
-    return e->dtype == DT_F32 && take_apart(k, e, factor, scale) && match_int_factor(k, *factor, &f);
+    return e->dtype == DT_F32 && take_apart(k, e, factor, scale) &&
+           match_int_factor(k, *factor, &f);
 }
 
 /* ---- constants ------------------------------------------------------------------------------ */
@@ -173,7 +175,8 @@ static double constant_at(const KExpr *e, int64_t i) {
     if (e->op == KO_const_i) return (double)e->u.i;
     if (e->op == KO_const_f) return e->u.f;
     const void *data = e->u.tensor->data;
-    return e->dtype == DT_F32 ? (double)((const float *)data)[i] : (double)((const int32_t *)data)[i];
+    return e->dtype == DT_F32 ? (double)((const float *)data)[i]
+                              : (double)((const int32_t *)data)[i];
 }
 
 bool constant_is_zero(KCtx *k, const KExpr *e) {
@@ -201,35 +204,7 @@ bool constants_agree(KCtx *k, const KExpr *a, const KExpr *b) {
 double int_sum_bound(const Stage *s, const IntFactor *l, const IntFactor *r) {
     double n = (double)int_factor_bound(l) * (double)int_factor_bound(r);
     int64_t extent;
-    for (int i = 0; i < s->n_red; i++) n *= k_is_int(s->red_extent[i], &extent) ? (double)extent : 0;
+    for (int i = 0; i < s->n_red; i++)
+        n *= k_is_int(s->red_extent[i], &extent) ? (double)extent : 0;
     return n;
-}
-
-typedef struct Sum {
-    const KVar *old;
-    const KExpr *value; /* f32, a whole number */
-} Sum;
-
-static const KExpr *read_sum(KCtx *k, const KExpr *e, void *user) {
-    const Sum *sum = user;
-    if (e->op == KO_var && e->u.var == sum->old) return k_cast(k, DT_I32, sum->value);
-    bool back = e->op == KO_cast && e->dtype == DT_F32 && e->arg[0]->op == KO_cast;
-    return back && e->arg[0]->arg[0] == sum->value ? sum->value : e;
-}
-
-bool sum_as_float(DefProgram *p, Stage *s) {
-    enum { EXACT_IN_F32 = 1 << 24 };
-    KCtx *k = p->m->k;
-    IntFactor l, r;
-    if (s->is_dot4 || !match_int_factor(k, s->lhs, &l) || !match_int_factor(k, s->rhs, &r)) return false;
-    double largest = int_sum_bound(s, &l, &r);
-    if (largest <= 0 || largest > EXACT_IN_F32 || !k_is_value(s->init, 0)) return false;
-    KVar *acc = kvar_new(k, KV_AXIS, DT_F32, s->acc->name, INT64_MIN, INT64_MAX);
-    Sum sum = {s->acc, k_var(k, acc)};
-    s->finish = k_rewrite(k, s->finish, read_sum, &sum);
-    s->acc = acc;
-    s->init = k_const(k, DT_F32, 0);
-    s->lhs = k_cast(k, DT_F32, s->lhs);
-    s->rhs = k_cast(k, DT_F32, s->rhs);
-    return true;
 }

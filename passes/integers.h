@@ -19,16 +19,15 @@ bool match_int_factor(KCtx *k, const KExpr *e, IntFactor *f);
 bool match_scaled_int(KCtx *k, const KExpr *e, const KExpr **factor, const KExpr **scale);
 /* The largest magnitude of a factor. */
 int64_t int_factor_bound(const IntFactor *f);
-/* What a contract's sum of such products is at most in magnitude; 0 when its length is not known. */
+/* What a contract's sum of such products is at most in magnitude; 0 when its length is not known.
+ */
 double int_sum_bound(const Stage *s, const IntFactor *l, const IntFactor *r);
-/* Sums an integer contract in f32, where that is exact. */
-bool sum_as_float(DefProgram *p, Stage *s);
 /* e with every predicate equal to `inside` taken off its reads. */
 const KExpr *drop_predicate(KCtx *k, const KExpr *e, const KExpr *inside);
 /* The axes of s's result that e uses, with their extents; returns how many. */
 int stage_axes_of(KCtx *k, const Stage *s, const KExpr *e, KVar **axis, const KExpr **extent);
-/* e, over the axes of s, computed at compile time: a number, or a read of a new table over those axes
- * that e uses. NULL when something that e reads is no constant. */
+/* e, over the axes of s, computed at compile time: a number, or a read of a new table over those
+ * axes that e uses. NULL when something that e reads is no constant. */
 const KExpr *tabulate_constant(DefProgram *p, Stage *s, const char *name, const KExpr *e);
 /* Is every element of what tabulate_constant gave 0? */
 bool constant_is_zero(KCtx *k, const KExpr *e);

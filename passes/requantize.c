@@ -1,20 +1,22 @@
 /* requantize: values that become integers again are scaled once, without division.
  *
  * Before:  u8(min(max(rint((f32(acc)*(sx*sw[j]) + f32(b[j])*sb[j]) / sy) + zy, 0.0), 255.0))
- * After:   u8(min(max(rint(f32(acc + b[j])*m[j]) + zy, 0.0), 255.0))            m[j] = sx*sw[j] / sy
+ * After:   u8(min(max(rint(f32(acc + b[j])*m[j]) + zy, 0.0), 255.0))            m[j] = sx*sw[j] /
+ * sy
  *
- * The argument of such a rounding is taken apart into whole numbers times constant scales, a constant,
- * and clamps around the sum. Then
- *   one whole number      rint(f32(i)*m) + zy; a bias that has the product's scale is added before
- *   several               rint(f32(a)*ma + (f32(b)*mb + c)), c with all zero points in it
- *   the same scale twice  dequantizing and quantizing again is nothing
- *   clamps                become bounds of the saturation, which mostly has them already
- * in the order of operations of ONNX Runtime's integer kernels, which are the judge. All constants are computed
- * at compile time. Signed bytes that are stored biased lose the two conversions around the bias.
+ * The argument of such a rounding is taken apart into whole numbers times constant scales, a
+ * constant, and clamps around the sum. Then one whole number      rint(f32(i)*m) + zy; a bias that
+ * has the product's scale is added before several               rint(f32(a)*ma + (f32(b)*mb + c)),
+ * c with all zero points in it a product of two      rint(f32(a - za)*f32(b - zb)*m + zy) the same
+ * scale twice  dequantizing and quantizing again is nothing clamps                become bounds of
+ * the saturation, which mostly has them already in the order of operations of ONNX Runtime's
+ * integer kernels, which are the judge. All constants are computed at compile time. Signed bytes
+ * that are stored biased lose the two conversions around the bias.
  *
- * Requires definitions after fusion; every stage is looked at. What does not have this form stays: scales found
- * while running, sums that are not of whole numbers. */
+ * Requires definitions after fusion; every stage is looked at. What does not have this form stays:
+ * scales found while running, sums that are not of whole numbers. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "passes/integers.h"
 #include "passes/pass.h"
@@ -22,7 +24,7 @@
 enum { MAX_TERMS = 4 };
 
 typedef struct Term {
-    const KExpr *whole; /* i32 */
+    const KExpr *whole; /* f32: f32(i), or a product of such */
     const KExpr *scale; /* constant f32 */
 } Term;
 
@@ -45,7 +47,8 @@ static const KExpr *scaled(Linear *l, const KExpr *a, const KExpr *scale) {
 /* What a constant's map computes, for reads of stages that are not folded yet. */
 static const KExpr *behind_map(Linear *l, const KExpr *e) {
     const Stage *map = e->u.tensor->def;
-    bool is_small = map && map->form == FORM_MAP && map->owner == l->p && !e->u.tensor->data && !at_pred(e);
+    bool is_small =
+        map && map->form == FORM_MAP && map->owner == l->p && !e->u.tensor->data && !at_pred(e);
     return is_small ? stage_value_at(l->k, map, e) : NULL;
 }
 
@@ -67,8 +70,32 @@ static bool is_constant(Linear *l, const KExpr *e) {
     return tabulate_constant(l->p, l->s, "constant", e) != NULL;
 }
 
+/* f32(i32(byte) - constant) */
+static bool is_byte_difference(const KExpr *e) {
+    if (e->op != KO_cast) return false;
+    const KExpr *i = e->arg[0];
+    if (i->op == KO_sub && i->arg[1]->op == KO_const_i && llabs(i->arg[1]->u.i) <= 255)
+        i = i->arg[0];
+    return i->op == KO_cast && dtype_is_int(i->arg[0]->dtype) && dtype_bytes(i->arg[0]->dtype) == 1;
+}
+
 static bool is_whole(const KExpr *e) {
     return e->op == KO_cast && e->arg[0]->dtype == DT_I32;
+}
+
+static bool take_apart(Linear *l, const KExpr *e, const KExpr *scale, int depth);
+
+/* (f32(a)*sa) * (f32(b)*sb), both bytes less a zero point: the product of whole numbers is exact.
+ */
+static bool take_product(Linear *l, const KExpr *e, const KExpr *scale, int depth) {
+    Linear part = {.p = l->p, .s = l->s, .k = l->k};
+    if (!take_apart(&part, e->arg[0], NULL, depth + 1) || part.n != 1) return false;
+    if (!take_apart(&part, e->arg[1], NULL, depth + 1) || part.n != 2 || part.constant)
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (!is_byte_difference(part.term[i].whole)) return false;
+    const KExpr *both = k_mul(l->k, part.term[0].scale, part.term[1].scale);
+    return add_term(l, k_mul(l->k, part.term[0].whole, part.term[1].whole), scaled(l, both, scale));
 }
 
 /* Adds e * scale to the sum. */
@@ -78,8 +105,9 @@ static bool take_apart(Linear *l, const KExpr *e, const KExpr *scale, int depth)
     if (e->dtype != DT_F32 || depth > 12) return false;
     switch ((int)e->op) {
     case KO_add:
-        return take_apart(l, e->arg[0], scale, depth + 1) && take_apart(l, e->arg[1], scale, depth + 1);
-    case KO_cast: return e->arg[0]->dtype == DT_I32 && add_term(l, e->arg[0], scale);
+        return take_apart(l, e->arg[0], scale, depth + 1) &&
+               take_apart(l, e->arg[1], scale, depth + 1);
+    case KO_cast: return e->arg[0]->dtype == DT_I32 && add_term(l, e, scale);
     case KO_const_f: return add_constant(l, e, scale);
     case KO_at:
         behind = behind_map(l, e);
@@ -92,7 +120,7 @@ static bool take_apart(Linear *l, const KExpr *e, const KExpr *scale, int depth)
         for (int i = 0; i < 2; i++)
             if (is_constant(l, e->arg[i]))
                 return take_apart(l, e->arg[1 - i], scaled(l, e->arg[i], scale), depth + 1);
-        return false;
+        return take_product(l, e, scale, depth);
     case KO_div:
         if (!is_constant(l, e->arg[1])) return false;
         scale = k_div(k, scale ? scale : k_const(k, DT_F32, 1), e->arg[1]);
@@ -129,27 +157,35 @@ static int twin(const Linear *l, int i) {
     return -1;
 }
 
-/* A constant whole number joins a term that has its scale, as the bias of a product has; else the constant. */
+/* A constant whole number joins a term that has its scale, as the bias of a product has; else the
+ * constant. */
 static void join_bias(Linear *l) {
     KCtx *k = l->k;
     for (int i = 0; i < l->n; i++) {
-        const KExpr *bias = tabulate_constant(l->p, l->s, "bias", l->term[i].whole);
+        Term *t = &l->term[i];
+        const KExpr *bias = t->whole->op == KO_cast
+                                ? tabulate_constant(l->p, l->s, "bias", t->whole->arg[0])
+                                : NULL;
         int other = bias ? twin(l, i) : -1;
         if (!bias) continue;
-        if (other >= 0 && !constant_is_zero(k, bias))
-            l->term[other].whole = k_add(k, l->term[other].whole, bias);
-        if (other < 0) add_constant(l, k_mul(k, k_cast(k, DT_F32, bias), l->term[i].scale), NULL);
+        if (other >= 0 && l->term[other].whole->op != KO_cast) other = -1;
+        const KExpr **sum = other >= 0 ? &l->term[other].whole : NULL;
+        if (sum && !constant_is_zero(k, bias))
+            *sum = k_cast(k, DT_F32, k_add(k, (*sum)->arg[0], bias));
+        if (!sum) add_constant(l, k_mul(k, k_cast(k, DT_F32, bias), t->scale), NULL);
         for (int r = i--; r + 1 < l->n; r++) l->term[r] = l->term[r + 1];
         l->n--;
     }
 }
 
-/* v - zero, with zero a constant; v itself otherwise. */
-static const KExpr *without_zero(const KExpr *whole, int64_t *zero) {
+/* f32(v - zero), with zero a constant, as f32(v); anything else as it is, with zero 0. */
+static const KExpr *without_zero(KCtx *k, const KExpr *whole, int64_t *zero) {
     *zero = 0;
-    bool has_zero = whole->op == KO_sub && whole->arg[1]->op == KO_const_i;
-    if (has_zero) *zero = whole->arg[1]->u.i;
-    return has_zero ? whole->arg[0] : whole;
+    if (whole->op != KO_cast) return whole;
+    const KExpr *i = whole->arg[0];
+    if (i->op != KO_sub || i->arg[1]->op != KO_const_i) return whole;
+    *zero = i->arg[1]->u.i;
+    return k_cast(k, DT_F32, i->arg[0]);
 }
 
 static const KExpr *multiply_add(Linear *l, const KExpr *a, const KExpr *b, const KExpr *c) {
@@ -170,12 +206,16 @@ static const KExpr *rounded_sum(Linear *l, const KExpr *step, double zero) {
         if (!l->constant) return NULL;
     }
     if (l->n == 1) {
-        all = multiply_add(l, k_cast(k, DT_F32, l->term[0].whole), ratio[0], l->constant);
-        return k_add(k, k_rint(k, all), k_const_f(k, DT_F32, zero));
+        bool is_product = l->term[0].whole->op == KO_mul;
+        const KExpr *z = k_const_f(k, DT_F32, zero);
+        if (is_product && !l->constant)
+            return k_rint(k, k_add(k, k_mul(k, l->term[0].whole, ratio[0]), z));
+        all = multiply_add(l, l->term[0].whole, ratio[0], l->constant);
+        return k_add(k, k_rint(k, all), z);
     }
     for (int i = 0; i < l->n; i++) {
         int64_t z;
-        l->term[i].whole = without_zero(l->term[i].whole, &z);
+        l->term[i].whole = without_zero(k, l->term[i].whole, &z);
         const KExpr *part = k_mul(k, ratio[i], k_const_f(k, DT_F32, (double)z));
         zeros = zeros ? k_add(k, zeros, part) : part;
     }
@@ -183,8 +223,7 @@ static const KExpr *rounded_sum(Linear *l, const KExpr *step, double zero) {
     if (l->constant) all = k_add(k, all, l->constant);
     all = tabulate_constant(l->p, l->s, "constant", all);
     if (!all) return NULL;
-    for (int i = l->n; i-- > 0;)
-        all = multiply_add(l, k_cast(k, DT_F32, l->term[i].whole), ratio[i], all);
+    for (int i = l->n; i-- > 0;) all = multiply_add(l, l->term[i].whole, ratio[i], all);
     return k_rint(k, all);
 }
 
@@ -200,7 +239,7 @@ typedef struct Quantized {
 } Quantized;
 
 /* u8(min(max(rint(value / step) + zero, low), high)), or i8. */
-static bool match_quantized(const KExpr *e, Quantized *q) {
+static bool match_quantized(KCtx *k, const KExpr *e, Quantized *q) {
     if (e->op != KO_cast || (e->dtype != DT_U8 && e->dtype != DT_I8)) return false;
     e = e->arg[0];
     if (e->dtype != DT_F32 || e->op != KO_min || e->arg[1]->op != KO_const_f) return false;
@@ -218,9 +257,12 @@ static bool match_quantized(const KExpr *e, Quantized *q) {
     e = e->arg[0];
     q->value = e;
     q->step = NULL;
-    if (e->op != KO_div || e->arg[1]->op != KO_const_f || !(e->arg[1]->u.f > 0)) return true;
-    q->value = e->arg[0];
-    q->step = e->arg[1];
+    bool by_constant = (e->op == KO_div || e->op == KO_mul) && e->arg[1]->op == KO_const_f;
+    if (!by_constant || !(e->arg[1]->u.f > 0)) return true;
+    int exponent;
+    if (e->op == KO_mul && frexp(e->arg[1]->u.f, &exponent) != 0.5) return true;
+    q->value = e->arg[0]; /* a division by a power of two has become a multiplication */
+    q->step = e->op == KO_div ? e->arg[1] : k_const_f(k, DT_F32, 1 / e->arg[1]->u.f);
     return true;
 }
 
@@ -228,7 +270,8 @@ static bool match_quantized(const KExpr *e, Quantized *q) {
 static const KExpr *same_byte(const Linear *l, const Quantized *q, DType t) {
     int64_t zero;
     if (l->n != 1 || l->constant || !isinf(l->low) || !isinf(l->high)) return NULL;
-    const KExpr *v = without_zero(l->term[0].whole, &zero);
+    const KExpr *v = without_zero(l->k, l->term[0].whole, &zero);
+    v = v->op == KO_cast ? v->arg[0] : v;
     bool is_same = l->term[0].scale->op == KO_const_f && l->term[0].scale->u.f == q->step->u.f;
     bool is_byte = v->op == KO_cast && v->arg[0]->dtype == t;
     return is_same && is_byte && (double)zero == q->zero ? v->arg[0] : NULL;
@@ -238,7 +281,7 @@ static const KExpr *scaled_once(DefProgram *p, Stage *s, const KExpr *e) {
     KCtx *k = p->m->k;
     Quantized q;
     Linear l = {.p = p, .s = s, .k = k, .low = -INFINITY, .high = INFINITY};
-    if (!match_quantized(e, &q)) return e;
+    if (!match_quantized(k, e, &q)) return e;
     if (!q.step) q.step = k_const_f(k, DT_F32, 1);
     if (!take_apart(&l, take_clamps(&l, q.value), NULL, 0) || !l.n) return e;
     join_bias(&l);
@@ -267,8 +310,8 @@ static bool is_flip(const KExpr *e, const KExpr **of) {
 static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
     const KExpr *x, *sum = NULL;
     (void)user;
-    if (e->op == KO_sub && e->dtype == DT_I32 && e->arg[1]->op == KO_const_i && e->arg[0]->op == KO_sub &&
-        e->arg[0]->arg[1]->op == KO_const_i)
+    if (e->op == KO_sub && e->dtype == DT_I32 && e->arg[1]->op == KO_const_i &&
+        e->arg[0]->op == KO_sub && e->arg[0]->arg[1]->op == KO_const_i)
         return k_sub(k, e->arg[0]->arg[0], k_add(k, e->arg[0]->arg[1], e->arg[1]));
     if (e->op == KO_cast && e->dtype == DT_I32 && e->arg[0]->op == KO_bitcast &&
         e->arg[0]->dtype == DT_I8 && is_flip(e->arg[0]->arg[0], &x))
@@ -278,7 +321,8 @@ static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
     if (v->op == KO_bitcast && is_flip(v->arg[0], &sum)) return e;
     if (v->op != KO_cast || v->arg[0]->dtype != DT_F32 || v->arg[0]->op != KO_min) return e;
     const KExpr *top = v->arg[0], *bottom = top->arg[0];
-    if (bottom->op != KO_max || top->arg[1]->op != KO_const_f || bottom->arg[1]->op != KO_const_f) return e;
+    if (bottom->op != KO_max || top->arg[1]->op != KO_const_f || bottom->arg[1]->op != KO_const_f)
+        return e;
     double low = bottom->arg[1]->u.f, high = top->arg[1]->u.f, zero = 128;
     sum = bottom->arg[0];
     if (sum->op == KO_add && sum->arg[1]->op == KO_const_f && sum->arg[0]->op == KO_rint) {
@@ -293,18 +337,22 @@ static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
 
 /* ---- whole floats --------------------------------------------------------------------------- */
 
-/* f32(i32(u8(e))) is e where e is a whole number that u8 has. */
+/* f32(i32(u8(e)) - z) is e - z where e is a whole number that u8 has. */
 static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
     Quantized q;
-    (void)k;
     (void)user;
-    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->op != KO_cast || e->arg[0]->dtype != DT_I32)
-        return e;
-    const KExpr *byte = e->arg[0]->arg[0];
-    if (!match_quantized(byte, &q)) return e;
+    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->dtype != DT_I32) return e;
+    const KExpr *i = e->arg[0], *zero = NULL;
+    if (i->op == KO_sub && i->arg[1]->op == KO_const_i) {
+        zero = k_cast(k, DT_F32, i->arg[1]);
+        i = i->arg[0];
+    }
+    if (i->op != KO_cast || !match_quantized(k, i->arg[0], &q)) return e;
+    const KExpr *byte = i->arg[0];
     double least = byte->dtype == DT_I8 ? -128 : 0;
     bool whole = q.zero == rint(q.zero) && q.low == rint(q.low) && q.high == rint(q.high);
-    return whole && q.low >= least && q.high <= least + 255 ? byte->arg[0] : e;
+    if (!whole || q.low < least || q.high > least + 255) return e;
+    return zero ? k_sub(k, byte->arg[0], zero) : byte->arg[0];
 }
 
 /* ---- the pass ------------------------------------------------------------------------------- */
@@ -327,7 +375,7 @@ static void requantize_program(DefProgram *p, void *user) {
     KCtx *k = p->m->k;
     for (Stage *s = p->first; s; s = s->next) {
         Requantize r = {p, s, false};
-        const KExpr **value = s->form == FORM_MAP ? &s->body
+        const KExpr **value = s->form == FORM_MAP                                  ? &s->body
                               : s->form == FORM_REDUCE || s->form == FORM_CONTRACT ? &s->finish
                                                                                    : NULL;
         if (!value || !*value || !pass_may_rewrite()) continue;

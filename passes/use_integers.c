@@ -9,8 +9,8 @@
  * memory:
  *   contracts   as above, where scales depend on the result's axes only and the sum fits 32 bits
  *   maxima      of dequantized values are taken of the integers (the scale is positive)
- *   signs       an i8 tensor that such a contract reads is stored as u8, x ^ 128, since the dot product
- *               of bytes takes one operand unsigned; everybody who reads it takes the bias off
+ *   signs       an i8 tensor that such a contract reads is stored as u8, x ^ 128, since the dot
+ * product of bytes takes one operand unsigned; everybody who reads it takes the bias off
  *
  * Requires definitions in which every map stands alone. What stays as it is: factors of 16 bits,
  * sums of symbolic length, and scales that change within a sum (blocks). */
@@ -119,7 +119,8 @@ typedef struct MaxOf {
     bool fits;
 } MaxOf;
 
-/* The body over bytes: reads of the map become reads of its tensor, the least float the least byte. */
+/* The body over bytes: reads of the map become reads of its tensor, the least float the least byte.
+ */
 static const KExpr *of_bytes(KCtx *k, const KExpr *e, MaxOf *m) {
     if (e->op == KO_at && e->u.tensor == m->from && e->n_args >= m->from->rank) {
         const KExpr *x = k_subst(k, m->x, m->from->def->axis, e->arg, m->from->rank);
@@ -144,10 +145,12 @@ static bool use_integer_max(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     const KExpr *read = first_read(s->body), *whole, *scale;
     IntFactor f;
-    if (s->fold != KO_max || s->acc->dtype != DT_F32 || s->init->op != KO_const_f || !read) return false;
+    if (s->fold != KO_max || s->acc->dtype != DT_F32 || s->init->op != KO_const_f || !read)
+        return false;
     Stage *map = read->u.tensor->def;
     if (!map || map->form != FORM_MAP || map->owner != p) return false;
-    if (!match_scaled_int(k, map->body, &whole, &scale) || !match_int_factor(k, whole, &f)) return false;
+    if (!match_scaled_int(k, map->body, &whole, &scale) || !match_int_factor(k, whole, &f))
+        return false;
     if (f.inside || (scale && (scale->op != KO_const_f || !(scale->u.f > 0)))) return false;
     if (f.zero && f.zero->op != KO_const_i) return false;
     if (s->init->u.f != -__builtin_inf() || !pass_may_rewrite()) return false;
@@ -183,13 +186,16 @@ static const KExpr *read_biased(KCtx *k, const KExpr *e, void *user) {
     return at_pred(e) ? k_select(k, at_pred(e), v, k_const_i(k, DT_I8, 0)) : v;
 }
 
-/* i32(p ? v : 0) as p ? i32(v) : 0, which is how factors are written; within the same select it is i32(v). */
+/* i32(p ? v : 0) as p ? i32(v) : 0, which is how factors are written; within the same select it is
+ * i32(v). */
 static const KExpr *lift_select(KCtx *k, const KExpr *e, void *user) {
     const KExpr *zero = k_const_i(k, DT_I32, 0);
     (void)user;
-    if (e->op == KO_cast && e->dtype == DT_I32 && e->arg[0]->op == KO_select && k_is_value(e->arg[0]->arg[2], 0))
+    if (e->op == KO_cast && e->dtype == DT_I32 && e->arg[0]->op == KO_select &&
+        k_is_value(e->arg[0]->arg[2], 0))
         return k_select(k, e->arg[0]->arg[0], k_cast(k, DT_I32, e->arg[0]->arg[1]), zero);
-    if (e->op != KO_select || e->arg[1]->op != KO_sub || e->arg[1]->arg[0]->op != KO_select) return e;
+    if (e->op != KO_select || e->arg[1]->op != KO_sub || e->arg[1]->arg[0]->op != KO_select)
+        return e;
     const KExpr *inner = e->arg[1]->arg[0];
     if (inner->arg[0] != e->arg[0]) return e;
     return k_select(k, e->arg[0], k_sub(k, inner->arg[1], e->arg[1]->arg[1]), e->arg[2]);
@@ -197,7 +203,8 @@ static const KExpr *lift_select(KCtx *k, const KExpr *e, void *user) {
 
 static bool can_bias(const DefProgram *p, const KTensor *t) {
     const Stage *s = t->def;
-    if (!s || s->owner != p || t->dense_only || t->data || t->alias || t->dtype != DT_I8) return false;
+    if (!s || s->owner != p || t->dense_only || t->data || t->alias || t->dtype != DT_I8)
+        return false;
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT) return false;
     for (uint32_t i = 0; i < t->users.n; i++) {
         Form f = t->users.at[i]->form;

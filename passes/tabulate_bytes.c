@@ -1,0 +1,145 @@
+/* tabulate_bytes: what is a costly function of one byte becomes a table of 256 entries.
+ *
+ * Before:  $1 = min(max(rint(..) + 128.0, 0.0), 255.0) - 128.0
+ *          u8(min(max(rint($1*min(max(rint(sigmoid($1*0.0048) / 0.0025), 0.0), 255.0)*0.005
+ * + 90.0), 0.0), 255.0)) After:   u8(table[u8(min(max(rint(..) + 128.0, 0.0), 255.0))])
+ *
+ * A byte is what is stored or read as one, or a number that rounding and clamping made one of 0 ..
+ * 255 or -128 .. 127. The largest expressions over one byte and constants that hold a
+ * transcendental function are replaced; the table is computed at compile time by the same
+ * expression, so results do not change. Its entries have 32 bits, which vector code can gather.
+ * Requires definitions after requantize. */
+#include <math.h>
+
+#include "passes/pass.h"
+
+enum { FIRST_SIGNED = -128, N_BYTES = 256 };
+
+typedef enum { OF_UNSEEN, OF_CONSTANTS, OF_BYTE, OF_MORE } Kind;
+
+typedef struct Source {
+    Kind kind;
+    bool is_costly;    /* a transcendental function lies between here and the byte */
+    const KExpr *byte; /* OF_BYTE */
+} Source;
+
+typedef struct Tables {
+    DefProgram *p;
+    Stage *s;
+    KCtx *k;
+    Source *source; /* by expression id */
+    uint32_t n;
+    bool changed;
+} Tables;
+
+/* Is e one of 256 whole numbers from *first on? */
+static bool is_byte(const KExpr *e, int *first) {
+    *first = e->dtype == DT_I8 ? FIRST_SIGNED : 0;
+    if (e->dtype == DT_U8 || e->dtype == DT_I8)
+        return e->op == KO_at || e->op == KO_cast || e->op == KO_var;
+    if (e->dtype != DT_F32 || e->op != KO_min || e->arg[1]->op != KO_const_f) return false;
+    const KExpr *low = e->arg[0], *sum;
+    if (low->op != KO_max || low->arg[1]->op != KO_const_f) return false;
+    sum = low->arg[0];
+    if (sum->op == KO_add && sum->arg[1]->op == KO_const_f &&
+        sum->arg[1]->u.f == rint(sum->arg[1]->u.f))
+        sum = sum->arg[0];
+    double from = low->arg[1]->u.f, to = e->arg[1]->u.f;
+    if (sum->op != KO_rint || from != rint(from) || to != rint(to) || from > to) return false;
+    *first = from < 0 ? FIRST_SIGNED : 0;
+    return from >= *first && to <= *first + N_BYTES - 1;
+}
+
+static Source source_of(Tables *t, const KExpr *e) {
+    if (e->id < t->n && t->source[e->id].kind != OF_UNSEEN) return t->source[e->id];
+    Source s = {e->op == KO_var || e->op == KO_load || e->op == KO_at ? OF_MORE : OF_CONSTANTS,
+                false, NULL};
+    for (int i = 0; i < e->n_args && e->op != KO_at && e->op != KO_load; i++) {
+        Source a = source_of(t, e->arg[i]);
+        s.is_costly |= a.is_costly;
+        if (a.kind == OF_MORE || (a.kind == OF_BYTE && s.byte && s.byte != a.byte))
+            s.kind = OF_MORE;
+        if (a.kind == OF_BYTE) s.byte = a.byte;
+        if (a.kind == OF_BYTE && s.kind == OF_CONSTANTS) s.kind = OF_BYTE;
+    }
+    s.is_costly |= kop_info[e->op].class == KC_MATH;
+    int first;
+    if (s.kind == OF_MORE && is_byte(e, &first)) s = (Source){OF_BYTE, false, e};
+    if (e->id < t->n) t->source[e->id] = s;
+    return s;
+}
+
+typedef struct Swap {
+    const KExpr *from, *to;
+} Swap;
+
+static const KExpr *swap_byte(KCtx *k, const KExpr *e, void *user) {
+    const Swap *s = user;
+    (void)k;
+    return e == s->from ? s->to : e;
+}
+
+/* A read of the table of e, a function of the byte. */
+static const KExpr *look_up(Tables *t, const KExpr *e, const KExpr *byte) {
+    KCtx *k = t->k;
+    int first;
+    if (!is_byte(byte, &first)) return NULL;
+    DType entry = e->dtype == DT_F32 ? DT_F32 : DT_I32;
+    const KExpr *n = k_int(k, N_BYTES);
+    KTensor *table = program_add_tensor(t->p, "table", entry, 1, &n);
+    Stage *make = program_add_stage(t->p, t->s, FORM_MAP, table, t->s->node);
+    const KExpr *at = k_add(k, k_var(k, make->axis[0]), k_int(k, first));
+    KVar *stand_in = kvar_new(k, KV_AXIS, byte->dtype, "byte", INT64_MIN, INT64_MAX);
+    const KExpr *value = k_var(k, stand_in), *index;
+    Swap swap = {byte, value};
+    value = k_rewrite(k, e, swap_byte, &swap);
+    at = k_cast(k, byte->dtype, at);
+    make->body = k_cast(k, entry, k_subst(k, value, &stand_in, &at, 1));
+    bool good = evaluate_stage(t->p, make);
+    stage_remove(t->p, make);
+    table->def = NULL;
+    if (!good) return NULL;
+    index = byte->dtype == DT_F32 ? k_cast(k, first ? DT_I8 : DT_U8, byte) : byte;
+    index = k_sub(k, k_cast(k, DT_I64, k_cast(k, DT_I32, index)), k_int(k, first));
+    return k_cast(k, e->dtype, k_at(k, table, &index, 1));
+}
+
+/* The topmost expressions of one byte, in tables. */
+static const KExpr *tabulate(Tables *t, const KExpr *e, int depth) {
+    Source s = source_of(t, e);
+    bool fits = e->dtype == DT_F32 || e->dtype == DT_U8 || e->dtype == DT_I8;
+    if (s.kind == OF_BYTE && !s.is_costly) return e;
+    if (s.kind == OF_BYTE && fits && e != s.byte) {
+        const KExpr *by = look_up(t, e, s.byte);
+        t->changed |= by != NULL;
+        if (by) return by;
+    }
+    const KExpr *arg[MAX_RANK + 1];
+    if (!s.is_costly || !e->n_args || depth > 64 || e->op == KO_at || e->op == KO_load) return e;
+    for (int i = 0; i < e->n_args; i++) arg[i] = tabulate(t, e->arg[i], depth + 1);
+    return k_rebuild(t->k, e, arg);
+}
+
+static void tabulate_program(DefProgram *p, void *user) {
+    for (Stage *s = p->first; s; s = s->next) {
+        const KExpr **value = s->form == FORM_MAP                                  ? &s->body
+                              : s->form == FORM_REDUCE || s->form == FORM_CONTRACT ? &s->finish
+                                                                                   : NULL;
+        if (!value || !*value) continue;
+        Tables t = {.p = p, .s = s, .k = p->m->k, .n = kctx_n_exprs(p->m->k)};
+        t.source = arena_array(p->m->scratch, Source, t.n);
+        if (!source_of(&t, *value).is_costly || !pass_may_rewrite()) continue;
+        *value = tabulate(&t, *value, 0);
+        if (!t.changed) continue;
+        pass_count_rewrite();
+        pass_trace("tabulate_bytes", s->node, "a function of a byte in a table");
+        *(bool *)user = true;
+    }
+}
+
+bool pass_tabulate_bytes(Module *m) {
+    bool changed = false;
+    program_visit(m->defs, tabulate_program, &changed);
+    program_count_users(m->defs);
+    return changed;
+}

@@ -1,0 +1,225 @@
+"""Quantized networks: sums of bytes are exact, and what follows is rounded in the order that docs/design.md gives. The judge
+is numpy with 64-bit sums; every byte has to agree, on every backend, with and without dot-product instructions."""
+import os
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from harness import Case, check
+from model_files import call_program, smelt_run
+
+RANGE = {"u8": (0, 255), "i8": (-128, 127)}
+DTYPE = {"u8": np.uint8, "i8": np.int8}
+
+# name: x type, w type, weight zero points, per channel, channels in and out, window, stride, padding, group, activation
+CONVS = {
+    "pointwise": ("u8", "i8", 0, True, 32, 48, 1, 1, 0, 1, None),
+    "signed": ("i8", "i8", 0, True, 32, 32, 3, 1, 1, 1, "relu"),
+    "unsigned_weights": ("u8", "u8", 128, False, 16, 16, 3, 1, 1, 1, "relu"),
+    "asymmetric_weights": ("u8", "i8", 7, True, 16, 24, 3, 2, 1, 1, None),
+    "asymmetric_both": ("i8", "u8", 99, True, 20, 32, 1, 1, 0, 1, "clip"),
+    "odd_channels": ("u8", "i8", 0, True, 13, 17, 3, 1, 1, 1, "relu"),
+    "three_channels": ("u8", "i8", 0, True, 3, 32, 7, 2, 3, 1, "relu"),
+    "one_channel": ("i8", "i8", 0, False, 1, 8, 3, 1, 1, 1, "clip"),
+    "depthwise": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 32, "clip"),
+    "depthwise_signed": ("i8", "i8", 3, True, 16, 16, 3, 2, 1, 16, "relu"),
+    "groups": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 2, None),
+}
+
+# name: options of smelt, whether its schedules fuse multiply-adds
+TARGETS = {
+    "interpret": (("--backend=interpret",), None), "c": (("--backend=c",), None), "llvm": ((), None),
+    "llvm_O0": (("-O0",), None), "sse2": (("--cpu=x86-64",), False), "avx2": (("--cpu=x86-64-v3",), True),
+    "avx512": (("--cpu=x86-64-v4",), True),
+}
+
+
+class Net:
+    """A graph of quantized layers that grows node by node, and beside it the bytes that it has to give."""
+
+    def __init__(self, seed, fused):
+        self.random = np.random.default_rng(seed)
+        self.fused = fused
+        self.nodes, self.weights = [], []
+
+    def const(self, array):
+        name = f"c{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def node(self, op, inputs, **attributes):
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        return name
+
+    def quantizer(self, dtype, scale, zero):
+        return [self.const(np.float32(scale)), self.const(DTYPE[dtype](zero))]
+
+    def bytes_of(self, dtype, shape):
+        low, high = RANGE[dtype]
+        return self.random.integers(low, high + 1, shape, DTYPE[dtype])
+
+
+def saturated(v, dtype):
+    return np.clip(v, *RANGE[dtype]).astype(DTYPE[dtype])
+
+
+def convolve(x, w, stride, pad, group):
+    """The sum in 64 bits; x and w without their zero points."""
+    x = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    n, _, height, width = x.shape
+    out, per_group, k, _ = w.shape
+    rows, columns = (height - k) // stride + 1, (width - k) // stride + 1
+    y = np.zeros((n, out, rows, columns), np.int64)
+    for g in range(group):
+        o = slice(g * out // group, (g + 1) * out // group)
+        for i in range(k):
+            for j in range(k):
+                part = x[:, g * per_group:(g + 1) * per_group, i:i + stride * rows:stride, j:j + stride * columns:stride]
+                y[:, o] += np.einsum("nchw,oc->nohw", part, w[o, :, i, j].astype(np.int64))
+    return y
+
+
+def conv_layer(net, x, bytes_in, scale, zero, spec):
+    """DequantizeLinear, Conv, activation, QuantizeLinear. (name, bytes, scale, zero) of the result."""
+    dtype, w_dtype, w_zero, per_channel, c_in, c_out, k, stride, pad, group, activation = spec
+    w = net.bytes_of(w_dtype, (c_out, c_in // group, k, k))
+    w_scale = net.random.uniform(0.001, 0.01, c_out if per_channel else ()).astype(np.float32)
+    w_zeros = np.full(w_scale.shape, w_zero, DTYPE[w_dtype])
+    bias = net.random.integers(-9000, 9000, c_out).astype(np.int32)
+    b_scale = (np.float32(scale) * w_scale).astype(np.float32)
+    axis = {"axis": 0} if per_channel else {}
+    d = net.node("DequantizeLinear", [x] + net.quantizer(dtype, scale, zero))
+    dw = net.node("DequantizeLinear", [net.const(w), net.const(w_scale), net.const(w_zeros)], **axis)
+    db = net.node("DequantizeLinear", [net.const(bias), net.const(b_scale)], **axis)
+    y = net.node("Conv", [d, dw, db], strides=[stride] * 2, pads=[pad] * 4, group=group)
+    y_scale = np.float32(0.01 * np.sqrt(c_in // group * k * k) * 2)
+    y_zero = {"u8": 100, "i8": -20}[dtype]
+    low, high = -np.inf, np.inf
+    if activation == "relu":
+        y, low = net.node("Relu", [y]), y_zero
+    elif activation == "clip":
+        y = net.node("Clip", [y, net.const(np.float32(0)), net.const(np.float32(1))])
+        low, high = y_zero, np.rint(np.float32(1) / y_scale) + y_zero
+    y = net.node("QuantizeLinear", [y] + net.quantizer(dtype, y_scale, y_zero))
+    centred = w.astype(np.int64) - w_zero
+    total = convolve(bytes_in.astype(np.int64) - int(zero), centred, stride, pad, group)
+    total = total + bias.reshape(1, -1, 1, 1)
+    ratio = np.broadcast_to(b_scale / y_scale, c_out).astype(np.float32).reshape(1, -1, 1, 1)
+    v = np.rint(total.astype(np.float32) * ratio) + np.float32(y_zero)
+    return y, saturated(np.clip(v, low, high), dtype), y_scale, y_zero
+
+
+def input_bytes(net, dtype, shape):
+    """A float input and its quantization: (name of the bytes, bytes, scale, zero, the floats)."""
+    scale, zero = np.float32(0.02), {"u8": 77, "i8": -5}[dtype]
+    x = net.random.uniform(-2.5, 3.5, shape).astype(np.float32)
+    q = net.node("QuantizeLinear", ["x"] + net.quantizer(dtype, scale, zero))
+    return q, saturated(np.rint(x / scale) + np.float32(zero), dtype), scale, zero, x
+
+
+def conv_net(spec, fused):
+    net = Net(7, fused)
+    dtype, channels = spec[0], spec[4]
+    q, values, scale, zero, x = input_bytes(net, dtype, (1, channels, 11, 9))
+    first = (dtype, "i8", 0, True, channels, channels, 1, 1, 0, 1, None)  # so that the input of the layer is a result
+    q, values, scale, zero = conv_layer(net, q, values, scale, zero, first)
+    q, values, _, _ = conv_layer(net, q, values, scale, zero, spec)
+    return net, {"x": x}, q, values
+
+
+def residual_net(dtype, fused):
+    """Two branches added and quantized, between layers; the maximum and the product of bytes too."""
+    net = Net(11, fused)
+    spec = (dtype, "i8", 0, True, 16, 16, 3, 1, 1, 1, "relu")
+    q, values, scale, zero, x = input_bytes(net, dtype, (1, 16, 8, 8))
+    a = conv_layer(net, q, values, scale, zero, spec)
+    b = conv_layer(net, a[0], a[1], a[2], a[3], spec[:-1] + (None,))
+    d = [net.node("DequantizeLinear", [t[0]] + net.quantizer(dtype, t[2], t[3])) for t in (a, b)]
+    y_scale, y_zero = np.float32(1.1), {"u8": 3, "i8": -100}[dtype]
+    y = net.node("Relu", [net.node("Add", d)])
+    y = net.node("QuantizeLinear", [y] + net.quantizer(dtype, y_scale, y_zero))
+    ratio = [np.float32(t[2] / y_scale) for t in (a, b)]
+    zeros = np.float32(ratio[0] * np.float32(a[3])) + np.float32(ratio[1] * np.float32(b[3]))
+    total = np.float32(y_zero) - np.float32(zeros)
+    for t, r in ((b, ratio[1]), (a, ratio[0])):
+        product = t[1].astype(np.float64) * np.float64(r)
+        total = (product + total if fused else product.astype(np.float32) + total).astype(np.float32)
+    values = saturated(np.maximum(np.rint(total), y_zero), dtype)
+    p = net.node("MaxPool", [net.node("DequantizeLinear", [y] + net.quantizer(dtype, y_scale, y_zero))],
+                 kernel_shape=[2, 2], strides=[2, 2])
+    p = net.node("QuantizeLinear", [p] + net.quantizer(dtype, y_scale, y_zero))
+    pooled = values.reshape(1, 16, 4, 2, 4, 2).max((3, 5))
+    return net, {"x": x}, p, pooled
+
+
+def table_net(dtype, fused):
+    """x * sigmoid(x) with quantization at every step is a function of a byte: as long as it is written out it has the
+    same bits, so the judge is the same network on a model input of bytes, one for each value."""
+    net = Net(3, fused)
+    d = net.node("DequantizeLinear", ["x"] + net.quantizer(dtype, 0.05, 20))
+    s = net.node("QuantizeLinear", [net.node("Sigmoid", [d])] + net.quantizer(dtype, 0.003, 0))
+    s = net.node("DequantizeLinear", [s] + net.quantizer(dtype, 0.003, 0))
+    y = net.node("QuantizeLinear", [net.node("Mul", [d, s])] + net.quantizer(dtype, 0.04, -7 if dtype == "i8" else 9))
+    low, high = RANGE[dtype]
+    x = np.arange(low, high + 1).astype(DTYPE[dtype]).reshape(16, 16)
+    whole = x.astype(np.int32) - 20
+    d = (whole.astype(np.float32) * np.float32(0.05)).astype(np.float64)
+    q = saturated(np.rint((1 / (1 + np.exp(-d))).astype(np.float32) / np.float32(0.003)), dtype)
+    zero, ratio = (-7 if dtype == "i8" else 9), np.float32(np.float32(0.05) * np.float32(0.003)) / np.float32(0.04)
+    product = (whole * q.astype(np.int32)).astype(np.float32)
+    return net, {"x": x}, y, saturated(np.rint(product * np.float32(ratio) + np.float32(zero)), dtype)
+
+
+def save(ctx, net, inputs, output, values):
+    kinds = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8,
+             np.dtype(np.int8): TensorProto.INT8}
+    graph = helper.make_graph(
+        net.nodes, "quantized", [helper.make_tensor_value_info("x", kinds[inputs["x"].dtype], inputs["x"].shape)],
+        [helper.make_tensor_value_info(output, kinds[values.dtype], values.shape)], net.weights)
+    path = os.path.join(ctx.new_dir(), "net.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def makers():
+    for name, spec in CONVS.items():
+        yield name, lambda fused, spec=spec: conv_net(spec, fused)
+    for dtype in RANGE:
+        yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
+        yield f"table_{dtype}", lambda fused, dtype=dtype: table_net(dtype, fused)
+
+
+def judge(got, want):
+    differ = got.astype(int) != want.astype(int)
+    check(got.shape == want.shape and not differ.any(),
+          f"{differ.sum()} of {want.size} bytes differ, by {np.abs(got.astype(int) - want.astype(int)).max()} at most")
+    check(len(np.unique(want)) > 10, "the expected bytes say too little")
+
+
+def cases(ctx):
+    def here(make, target):
+        def run():
+            options, fused = TARGETS[target]
+            net, inputs, output, want = make(True if fused is None else fused)
+            path = save(ctx, net, inputs, output, want)
+            judge(smelt_run(ctx, path, inputs, *options)[output], want)
+        return run
+
+    def elsewhere(make):
+        def run():
+            ctx.tool("aarch64-linux-gnu-gcc")
+            ctx.tool("qemu-aarch64-static")
+            net, inputs, output, want = make(True)
+            path = save(ctx, net, inputs, output, want)
+            folder, archive = ctx.compile(path, "--target=aarch64-linux-gnu", "--features=+dotprod", "--name", "net")
+            program = os.path.join(folder, "call")
+            ctx.run("aarch64-linux-gnu-gcc", "-static", "-std=c11", "-O2", f"-I{ctx.include}", "-I", folder,
+                    "-DMODEL=net_model", ctx.path("tests", "library", "call.c"), archive, "-lm", "-o", program)
+            judge(call_program(ctx, program, path, inputs, {output: want},
+                               ("qemu-aarch64-static", "-cpu", "max"))[output], want)
+        return run
+
+    return [Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
+        Case(f"{name}_aarch64", elsewhere(make), "cpu") for name, make in makers()]
