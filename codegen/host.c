@@ -1,4 +1,7 @@
 /* Targets by name: this machine's, or what the command line asks for, checked against LLVM. */
+#if defined(__linux__)
+#include <unistd.h>
+#endif
 #include <llvm-c/Core.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
@@ -6,6 +9,7 @@
 
 #include "codegen/codegen.h"
 #include "codegen/llvm/llvm_gen.h"
+#include "runtime/include/smelt_cpu.def" /* its constants; no rows */
 
 /* Takes over a message of LLVM's as interned text. */
 static const char *take(char *message) {
@@ -42,8 +46,17 @@ static const char *baseline_features(const char *triple) {
     return "";
 }
 
-/* Does LLVM choose instructions of this x86 feature for ordinary code? The others (rtm, clwb, amx,
- * ...) would only narrow down the processors that a library runs on. */
+/* May this process, and so code that it runs, use AMX's tiles? */
+static bool tiles_granted(void) {
+#if defined(__linux__) && defined(__x86_64__)
+    return syscall(SMELT_AMX_CALL, SMELT_AMX_REQUEST, SMELT_AMX_TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+/* Is this an x86 feature that LLVM chooses instructions of for ordinary code, or that we use? The others (rtm, clwb,
+ * ...) would only narrow down the processors that a library runs on. AMX counts if the system lets this process have it. */
 static bool is_for_code(const char *name, size_t n) {
     static const char *const prefixes[] = {"sse", "ssse3", "avx",    "fma",   "f16c",
                                            "bmi", "lzcnt", "popcnt", "movbe", "gfni"};
@@ -51,7 +64,7 @@ static bool is_for_code(const char *name, size_t n) {
         size_t len = strlen(prefixes[i]);
         if (n >= len && !strncmp(name, prefixes[i], len) && strncmp(name, "fma4", 4)) return true;
     }
-    return false;
+    return n > 4 && !strncmp(name, "amx-", 4) && tiles_granted();
 }
 
 /* Features of this machine that code may use. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/support/map.h"
+#include "ir/tile.h"
 
 uint32_t api_element_bytes(DType t, const Target *target) {
     return t == DT_STR ? 2 * (uint32_t)target->pointer_bytes : (uint32_t)dtype_bytes(t);
@@ -205,12 +206,16 @@ static const struct {
 #include "runtime/include/smelt_cpu.def"
 };
 
-static const char *list_features(Arena *a, const Target *t) {
+bool api_needs_feature(const Api *api, const Target *t, const char *feature) {
+    return target_has(t, feature) && (api->has_tiles || strncmp(feature, "amx-", 4));
+}
+
+static const char *list_features(Arena *a, const Api *api, const Target *t) {
     static const char baseline[] = ",x87,cx8,cmov,mmx,fxsr,sse,sse2,";
     StrBuf b = {0};
     for (size_t i = 0; i < sizeof known_features / sizeof known_features[0]; i++) {
         const char *name = known_features[i].name;
-        if (strcmp(known_features[i].arch, t->arch) || !target_has(t, name)) continue;
+        if (strcmp(known_features[i].arch, t->arch) || !api_needs_feature(api, t, name)) continue;
         if (strstr(baseline, arena_printf(a, ",%s,", name))) continue;
         strbuf_printf(&b, "%s%s", b.n ? "," : "", name);
     }
@@ -248,7 +253,8 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
         api->weight_bytes += (uint64_t)n * (uint64_t)dtype_bytes(m->consts[i]->dtype);
     }
     for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
-    api->cpu_features = list_features(a, t);
+    for (uint32_t i = 0; i < m->n_kernels; i++) api->has_tiles |= t->amx && kblock_has_tiles(&m->kernels[i]->body);
+    api->cpu_features = list_features(a, api, t);
     api->cpu_check = choose_check(t, api, m);
     api->node_macs = count_macs(a, m);
     api->has_typed_call = !m->n_heap;

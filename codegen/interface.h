@@ -50,6 +50,7 @@ struct Api {
     uint64_t model_hash;      /* smelt_model's: of the model file */
     const char *cpu_features; /* "avx2,fma": what smelt_cpu.def knows of the target's features */
     CpuCheck cpu_check;
+    bool has_tiles;      /* kernels use a matrix unit */
     bool has_typed_call; /* nothing needs the allocation hook */
     uint64_t *node_macs; /* smelt_node.macs, one for each of KModule.nodes */
 };
@@ -60,6 +61,9 @@ Api *api_create(Arena *a, const KModule *m, const Target *t);
 /* The user's C functions that the kernels call, once each: statements KS_EXTERN. */
 const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n);
 bool api_check(const Api *api, const KModule *m, Diag *d);
+/* Does the compiled model use this feature of its target? All there are but a matrix unit, which few kernels use and
+ * few processors have. */
+bool api_needs_feature(const Api *api, const Target *t, const char *feature);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t, const Target *target);
 /* Number of floating-point operations of one run, as the kernels estimate it. */

@@ -219,6 +219,8 @@ bool session_open(Session *s, const Options *o) {
     if (s->m->kmod) s->m->kmod->name = s->m->name;
     s->m->opt = s->codegen.opt;
     s->m->fast_math = o->fast_math;
+    s->m->winograd = !o->no_winograd;
+    if (o->precision) s->m->precision = !strcmp(o->precision, "bf16") ? DT_BF16 : !strcmp(o->precision, "f16") ? DT_F16 : DT_NONE;
     s->m->run_kernel = fold_kernel;
     s->m->run_kernel_user = s;
     return true;

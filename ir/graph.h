@@ -152,6 +152,7 @@ struct Module {
     uint32_t facts;
     int opt; /* -O level */
     bool fast_math, winograd;
+    DType precision; /* of the factors of f32 contractions: DT_BF16, DT_F16; DT_NONE: as they are */
     uint8_t model_hash[32];
     VEC(Value *) read_values; /* all that have reads */
     KBuf

@@ -76,7 +76,13 @@ typedef enum {
     MEM_REG,    /* local, constant size, meant for registers; constant indices after unrolling */
     MEM_STACK,  /* local, constant size, small */
     MEM_SHARED, /* GPU shared memory */
+    MEM_TILE,   /* local, an accumulator of a matrix unit; only loops marked LOOP_TILE use it, see tile.h */
 } KMem;
+
+/* Made by KS_ALLOC, and gone with the block around it. */
+static inline bool kmem_is_local(KMem m) {
+    return m == MEM_REG || m == MEM_STACK || m == MEM_SHARED || m == MEM_TILE;
+}
 
 typedef struct KBuf {
     uint32_t id;
@@ -238,6 +244,7 @@ typedef enum {
     LOOP_PARALLEL, /* outermost loop of a kernel only; iterations independent */
     LOOP_VECTOR,   /* iterations are lanes in lockstep; constant extent */
     LOOP_UNROLL,   /* rendered as copies; constant extent */
+    LOOP_TILE,     /* one of the forms of tile.h: an instruction where there is a matrix unit */
     LOOP_GRID_X,
     LOOP_GRID_Y,
     LOOP_GRID_Z,

@@ -201,6 +201,24 @@ static bool split_multiple(KCtx *k, const KExpr *e, int64_t c, const KExpr **quo
            !kernel_is_unbounded((*rest)->lo) && !kernel_is_unbounded((*rest)->hi);
 }
 
+/* e = g * quotient + rest with 0 <= rest < g for a divisor g of c, 1 < g < c: what lies below g does not matter when e is
+ * divided by c. 0 when there is none. */
+static int64_t split_digit(KCtx *k, const KExpr *e, int64_t c, const KExpr **quotient, const KExpr **rest) {
+    Linear l = {.n = 0};
+    if (!linear_add(&l, e, 1)) return 0;
+    for (int i = 0; i < l.n; i++) {
+        int64_t g = c, coeff = l.term[i].coeff;
+        while (coeff) { /* Euclid's */
+            int64_t next = g % coeff;
+            g = coeff;
+            coeff = next;
+        }
+        if (g < 0) g = -g;
+        if (g > 1 && g < c && split_multiple(k, e, g, quotient, rest) && (*rest)->lo >= 0 && (*rest)->hi < g) return g;
+    }
+    return 0;
+}
+
 /* Removes factor d from the product e: e = d * result; NULL when it is not one. */
 static const KExpr *divide_product(KCtx *k, const KExpr *e, const KExpr *d) {
     int64_t fe = 1, fd = 1;
@@ -256,7 +274,8 @@ const KExpr *kernel_i64_fdiv(KCtx *k, const KExpr *a, const KExpr *b) {
             if (r->lo >= 0 && r->hi < c) return q;
             if (!k_is_value(q, 0)) return kernel_i64_sum(k, q, k_fdiv(k, r, b), 1);
         }
-        int64_t c2;
+        int64_t c2, g = c > 0 ? split_digit(k, a, c, &q, &r) : 0;
+        if (g) return k_fdiv(k, q, k_int(k, c / g));
         if (c > 0 && a->op == KO_fdiv && k_is_int(a->arg[1], &c2) && c2 > 0 &&
             kernel_sat_mul(c, c2) < INT64_MAX)
             return k_fdiv(k, a->arg[0], k_int(k, c * c2));
@@ -281,7 +300,8 @@ const KExpr *kernel_i64_fmod(KCtx *k, const KExpr *a, const KExpr *b) {
             if (r->lo >= 0 && r->hi < c) return r;
             if (r != a) return k_fmod(k, r, b);
         }
-        int64_t c2;
+        int64_t c2, g = c > 0 ? split_digit(k, a, c, &q, &r) : 0;
+        if (g) return kernel_i64_sum(k, r, k_fmod(k, q, k_int(k, c / g)), g);
         if (c > 0 && a->op == KO_fmod && k_is_int(a->arg[1], &c2) && c2 > 0 && c2 % c == 0)
             return k_fmod(k, a->arg[0], b);
     } else if (b->lo >= 1) {

@@ -5,6 +5,7 @@
 #include "ir/parse_text.h"
 #include "ir/print_text.h"
 #include "ir/support/map.h"
+#include "ir/tile.h"
 
 typedef struct KernelParse {
     KModule *km;
@@ -26,7 +27,7 @@ typedef struct KernelParse {
 
 static KMem parse_mem(Parse *p) {
     const char *word = parse_word(p, "a kind of memory");
-    for (int m = MEM_PARAM; m <= MEM_SHARED; m++)
+    for (int m = MEM_PARAM; m <= MEM_TILE; m++)
         if (!strcmp(word, kmem_word((KMem)m))) return (KMem)m;
     parse_fail(p, "there is no memory called '%s'", word);
     return MEM_NONE;
@@ -139,6 +140,9 @@ static void parse_for(Parse *p, KBlock *b) {
     parse_bind(p, name, s->var, false);
     parse_block(p, &s->body);
     parse_leave(p, scope);
+    TileOp op;
+    if (!p->failed && s->mark == LOOP_TILE && !tile_op(p->k, s, &op))
+        parse_fail(p, "a tile loop zeroes, multiplies into or stores a tile (see tile.h)");
 }
 
 static void parse_if(Parse *p, KBlock *b, KStmtKind kind) {
@@ -173,7 +177,7 @@ static void parse_alloc(Parse *p, KBlock *b) {
     int64_t n;
     KBuf *buf = parse_buffer(p);
     if (p->failed) return;
-    bool is_local = buf->mem == MEM_REG || buf->mem == MEM_STACK || buf->mem == MEM_SHARED;
+    bool is_local = kmem_is_local(buf->mem);
     if (!is_local || !buf->n_elems || !k_is_int(buf->n_elems, &n) || n < 0)
         parse_fail(p, "alloc makes local buffers of constant size");
     append(p, b, KS_ALLOC)->buf = buf;

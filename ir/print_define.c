@@ -18,6 +18,7 @@
 
 #include "ir/print.h"
 #include "ir/print_text.h"
+#include "ir/winograd.h"
 
 /* ---- tensors
  * ------------------------------------------------------------------------------------------ */
@@ -43,6 +44,7 @@ static void layout_text(Text *t, const KTensor *x) {
             strbuf_printf(t->out, "%s%d+%d", i ? ", " : "", l->halo[i][0], l->halo[i][1]);
         strbuf_add(t->out, "]");
     }
+    if (x->window) strbuf_add(t->out, " window");
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
@@ -127,7 +129,18 @@ static void axes_text(Text *t, const Stage *s) {
     strbuf_add(t->out, "]");
 }
 
+static void winograd_words(Text *t, const Schedule *s) {
+    const Winograd *w = s->winograd;
+    strbuf_printf(t->out, " winograd %s (%s, strips of %" PRId64 " tiles, %" PRId64 " slots)",
+                  schedule_text(t->a, s), w->whole ? "all patches first" : "patches by strips",
+                  w->strip, w->n_slots);
+}
+
 static void schedule_words(Text *t, const Schedule *s) {
+    if (s->winograd) {
+        winograd_words(t, s);
+        return;
+    }
     strbuf_printf(t->out, " tile %s (lanes along %d", schedule_text(t->a, s), s->vec_axis);
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)
@@ -144,6 +157,13 @@ static void flags_text(Text *t, const Stage *s) {
     if (s->view) strbuf_add(t->out, " view");
     if (s->is_alias) strbuf_add(t->out, " shared");
     if (s->group) strbuf_printf(t->out, " group %" PRIu32, s->group);
+    if (s->blocks)
+        strbuf_printf(t->out, " blocks of %" PRId64 " rows in %d slots", s->blocks->rows,
+                      s->blocks->n_slots);
+    if (s->blocks && s->blocks->limit && s->blocks->stages[0] == s) {
+        strbuf_add(t->out, " up to ");
+        text_expr(t, s->blocks->limit);
+    }
     if (s->schedule) schedule_words(t, s->schedule);
     if (!s->node || !s->node->loc.node || !*s->node->loc.node) return;
     strbuf_add(t->out, " ");

@@ -246,6 +246,7 @@ const char *kmem_word(KMem m) {
     case MEM_REG: return "reg";
     case MEM_STACK: return "stack";
     case MEM_SHARED: return "shared";
+    case MEM_TILE: return "tile";
     }
     BUG("memory %d has no name", (int)m);
 }
@@ -256,6 +257,7 @@ const char *kmark_word(KLoopMark m) {
     case LOOP_PARALLEL: return "parallel";
     case LOOP_VECTOR: return "vector";
     case LOOP_UNROLL: return "unroll";
+    case LOOP_TILE: return "tile";
     case LOOP_GRID_X: return "grid_x";
     case LOOP_GRID_Y: return "grid_y";
     case LOOP_GRID_Z: return "grid_z";

@@ -24,6 +24,9 @@
 
 #include <string.h>
 
+#include "ir/matrix.h"
+#include "ir/winograd.h"
+
 typedef struct Binding {
     KVar *var[MAX_RANK + MAX_RED];
     const KExpr *by[MAX_RANK + MAX_RED];
@@ -36,6 +39,7 @@ typedef struct Contract {
     KBuild *b;
     const Stage *s;
     const Schedule *sch;
+    const StagePart *cut;      /* what is opened of the stage, or NULL: all of it */
     Binding outer;             /* axes that are not tiled, and row/vector tile starts */
     const KExpr *row_start[2]; /* first row of the tile */
     const KExpr *vec_start;    /* first element of the tile along vec_axis */
@@ -47,7 +51,8 @@ typedef struct Contract {
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
-    const KExpr *part;                   /* of the reduction */
+    int n_parts;                         /* of the reduction */
+    const KExpr *part;                   /* which of them */
     KBuf *sums;                          /* of the group's tiles, when there are parts */
     const KExpr *sums_at;                /* where this tile's begin */
 } Contract;
@@ -92,7 +97,7 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
         .parts = 1, .row_tiles = 1};
     if (axis < 0) return false;
     out->lanes = target_lanes(t, elem);
-    if (s->out->layout.block > 1 && s->out->layout.block != out->lanes) return false;
+    if (s->out->layout.block > 1 && s->out->layout.block % out->lanes) return false;
     if (!k_uses_var(k, s->rhs, s->axis[axis])) return false;
     out->vec_axis = axis;
     int n_rows = 0;
@@ -105,6 +110,8 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
 }
 
 const char *schedule_text(Arena *a, const Schedule *s) {
+    if (s->winograd) return winograd_text(a, s);
+    if (s->matrix) return arena_printf(a, "m%dx%dx%d", s->rows[0], s->rows[1], s->n_vecs);
     return arena_printf(a, "t%dx%dx%d_v%d", s->rows[0], s->rows[1], s->n_vecs, s->lanes);
 }
 
@@ -220,7 +227,7 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
     Binding start = {.n = 0};
     for (int q = 0; q < s->n_red; q++) {
         k_is_int(s->red_extent[q], &n);
-        if (!q) n /= c->sch->parts;
+        if (!q) n /= c->n_parts;
         const KExpr *from = q ? zero : k_mul(k, c->part, k_int(k, n));
         const KExpr *now = q < r ? red->by[q] : q == r ? at : from;
         bind(&start, s->red[q], from);
@@ -315,7 +322,7 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
     }
     const KExpr *start = k_int(k, 0);
     if (!r) {
-        n /= c->sch->parts;
+        n /= c->n_parts;
         start = k_mul(k, c->part, k_int(k, n));
     }
     if (block <= 1) {
@@ -370,8 +377,26 @@ static void emit_wait(Contract *c) {
     tile_end(c);
 }
 
+/* A group of tiles on a matrix unit, where the template has a tile of vectors. */
+static void emit_matrix(Contract *c) {
+    const Schedule *sch = c->sch;
+    MatrixGroup g = {.rows = {c->rows[0], c->rows[1]}, .n_vecs = c->n_vecs, .masked = c->masked};
+    for (int i = 0; i < c->s->out->rank; i++) {
+        for (int j = 0; j < c->outer.n; j++)
+            if (c->outer.var[j] == c->s->axis[i]) g.at[i] = c->outer.by[j];
+        for (int j = 0; j < 2; j++)
+            if (sch->row_axis[j] == i) g.at[i] = c->row_start[j];
+        if (sch->vec_axis == i) g.at[i] = c->vec_start;
+    }
+    matrix_open(c->p, c->s, sch, &g, c->b);
+}
+
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
+    if (c->sch->matrix) {
+        emit_matrix(c);
+        return;
+    }
     int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
     Binding red = {.n = 0};
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
@@ -387,12 +412,41 @@ static void emit_tile(Contract *c) {
     }
     emit_reduction(c, 0, &red);
     if (c->sums) {
-        kb_if(c->b, k_lt(k, c->part, k_int(k, c->sch->parts - 1)));
+        kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
         emit_wait(c);
         kb_else(c->b);
     }
     emit_store(c);
     if (c->sums) kb_end(c->b);
+}
+
+static Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
+    KCtx *k = p->m->k;
+    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch, .part = k_int(k, 0)};
+    c.n_parts = sch->parts > 1 ? sch->parts : 1;
+    c.row_tile = c.part;
+    c.n_row_tiles = k_int(k, 1);
+    c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
+    return c;
+}
+
+void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
+                        KBuild *b) {
+    Contract c = contract_begin(p, s, sch, b);
+    c.n_vecs = sch->n_vecs;
+    c.n_parts = 1;
+    c.vec_start = at[sch->vec_axis];
+    for (int r = 0; r < 2; r++) c.rows[r] = sch->rows[r];
+    for (int i = 0; i < s->out->rank; i++) {
+        bool is_row = false;
+        for (int r = 0; r < 2; r++) {
+            if (sch->row_axis[r] != i) continue;
+            c.row_start[r] = at[i];
+            is_row = true;
+        }
+        if (!is_row && i != sch->vec_axis) bind(&c.outer, s->axis[i], at[i]);
+    }
+    emit_tile(&c);
 }
 
 /* ---- tiles and their remainders
@@ -403,10 +457,11 @@ typedef struct TiledAxis {
     const KExpr *extent, *n_tiles; /* remainder tile included */
     int64_t n_full, rest;          /* rest -1: the extent is symbolic */
     const KExpr *at;               /* index of this tile */
+    const KExpr *first;            /* element of the axis where the first tile begins */
 } TiledAxis;
 
 static TiledAxis tiled_axis(KCtx *k, int axis, int tile, const KExpr *extent) {
-    TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1};
+    TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1, .first = k_int(k, 0)};
     int64_t n;
     const KExpr *up = k_add(k, extent, k_int(k, tile - 1));
     t.n_tiles = k_fdiv(k, up, k_int(k, tile));
@@ -427,9 +482,10 @@ static void emit_row_part(Contract *c, TiledAxis *row, TiledAxis *vec, int level
         emit_split(c, row, vec, level);
 }
 
-static void set_tile(Contract *c, int which, const KExpr *start, int size) {
+/* The tile of `size` rows at `start` rows from where the tiles begin. */
+static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *start, int size) {
     if (which < 2) {
-        c->row_start[which] = start;
+        c->row_start[which] = k_add(c->k, row[which].first, start);
         c->rows[which] = size;
     }
 }
@@ -448,7 +504,7 @@ static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int leve
         const KExpr *n = k_int(k, size);
         const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", size > 1 ? k_fdiv(k, rest, n) : rest);
         const KExpr *done = k_mul(k, i, n);
-        set_tile(c, level, k_add(k, first, done), size);
+        set_tile(c, row, level, k_add(k, first, done), size);
         if (c->sums)
             c->sums_at = k_add(k, sums_at, k_mul(k, k_add(k, k_sub(k, first, start), done),
                                                  k_int(k, row_sums)));
@@ -465,7 +521,7 @@ static void emit_symbolic_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int 
     TiledAxis *t = &row[level];
     const KExpr *tile = k_int(k, t->tile), *start = k_mul(k, t->at, tile);
     kb_if(c->b, k_le(k, k_add(k, start, tile), t->extent));
-    set_tile(c, level, start, t->tile);
+    set_tile(c, row, level, start, t->tile);
     emit_row_part(c, row, vec, level + 1);
     kb_else(c->b);
     emit_rest_rows(c, row, vec, level, start);
@@ -480,18 +536,18 @@ static void emit_split(Contract *c, TiledAxis *row, TiledAxis *vec, int level) {
         return;
     }
     if (t->rest <= 0) {
-        set_tile(c, level, k_mul(k, t->at, k_int(k, t->tile)), t->tile);
+        set_tile(c, row, level, k_mul(k, t->at, k_int(k, t->tile)), t->tile);
         emit_row_part(c, row, vec, level + 1);
         return;
     }
     if (t->n_full) {
         kb_if(c->b, k_lt(k, t->at, k_int(k, t->n_full)));
         const KExpr *at = kb_let_within(c->b, "t", t->at, t->n_full - 1);
-        set_tile(c, level, k_mul(k, at, k_int(k, t->tile)), t->tile);
+        set_tile(c, row, level, k_mul(k, at, k_int(k, t->tile)), t->tile);
         emit_row_part(c, row, vec, level + 1);
         kb_else(c->b);
     }
-    set_tile(c, level, k_int(k, t->n_full * t->tile), (int)t->rest);
+    set_tile(c, row, level, k_int(k, t->n_full * t->tile), (int)t->rest);
     emit_row_part(c, row, vec, level + 1);
     if (t->n_full) kb_end(c->b);
 }
@@ -527,10 +583,15 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     }
 }
 
+/* The rows that the part has of a row axis. */
 static TiledAxis row_tiles(const Contract *c, int which) {
     int axis = c->sch->row_axis[which];
+    bool is_cut = c->cut && axis >= 0 && c->cut->row_axis == axis;
     const KExpr *extent = axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
-    return tiled_axis(c->k, axis, c->sch->rows[which], extent);
+    TiledAxis row =
+        tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->cut->rows : extent);
+    if (is_cut) row.first = c->cut->first;
+    return row;
 }
 
 /* The parts of the reduction, and in each the row tiles of group `group`. */
@@ -541,7 +602,7 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
     const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
     c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles);
-    c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, sch->parts));
+    c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
     c->n_row_tiles = most;
     c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
@@ -566,11 +627,12 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     *n_batch = 0;
     for (int i = 0; i < c->s->out->rank; i++) {
         if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
+        if (c->cut && c->cut->at[i]) continue;
         batch[(*n_batch)++] = i;
         extent[n++] = c->s->out->dims[i];
     }
     if (!sch->rows_outer) extent[n++] = vec->n_tiles;
-    if (sch->parts > 1) {
+    if (c->n_parts > 1) {
         const KExpr *tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
         const KExpr *up = k_add(k, tiles, k_int(k, sch->row_tiles - 1));
         extent[n++] = k_fdiv(k, up, k_int(k, sch->row_tiles));
@@ -582,20 +644,23 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     return n;
 }
 
-void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
+void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
+                            const StagePart *part, KBuild *b) {
+    Contract c = contract_begin(p, s, sch, b);
     KCtx *k = p->m->k;
-    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch, .part = k_int(k, 0)};
     const KExpr *zero = k_int(k, 0), *extent[MAX_RANK + 3], *total = k_int(k, 1);
-    c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
+    c.cut = part;
     TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
               vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
-                               s->out->dims[sch->vec_axis]);
+                               part && part->cut_axis == sch->vec_axis
+                                   ? part->cut
+                                   : s->out->dims[sch->vec_axis]);
     int batch[MAX_RANK], n_batch, n = tile_extents(&c, row, &vec, extent, batch, &n_batch);
     for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
     double work = 1;
     for (int i = 0; i < s->out->rank; i++) work *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) work *= (double)s->red_extent[i]->hi;
-    KLoopMark mark = work < PARALLEL_GRAIN ? LOOP_SERIAL : LOOP_PARALLEL;
+    KLoopMark mark = work < PARALLEL_GRAIN || part ? LOOP_SERIAL : LOOP_PARALLEL;
     const KExpr *t = kb_for(b, mark, "tile", total), *index[MAX_RANK + 3];
     def_unflatten(k, t, extent, n, index);
     for (int i = 0; i < n; i++) {
@@ -604,9 +669,11 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, 
             k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
     }
     for (int i = 0; i < n_batch; i++) bind(&c.outer, s->axis[batch[i]], index[i]);
+    for (int i = 0; part && i < s->out->rank; i++)
+        if (part->at[i]) bind(&c.outer, s->axis[i], part->at[i]);
     const KExpr **rows_at = &index[n_batch + !sch->rows_outer];
     vec.at = index[sch->rows_outer ? n - 1 : n_batch];
-    if (sch->parts > 1) {
+    if (c.n_parts > 1) {
         emit_parts(&c, row, &vec, rows_at[0]);
     } else {
         row[0].at = rows_at[0];

@@ -98,7 +98,8 @@ const Target *target_resolve(Arena *a, const char *triple, const char *cpu, cons
             cpu_features = cpus[i].features;
     const TargetRow *best = &rows[0];
     for (size_t i = 1; i < sizeof rows / sizeof rows[0]; i++)
-        if (!strcmp(rows[i].arch, arch) && has_all(features, cpu_features, rows[i].needs))
+        if (!strcmp(rows[i].arch, arch) && has_all(features, cpu_features, rows[i].needs) &&
+            (!rows[i].target.amx || strstr(triple, "linux")))
             best = &rows[i];
     Target *t = arena_new(a, Target);
     *t = best->target;

@@ -20,6 +20,7 @@ typedef struct Target {
     int n_vector_regs;
     bool fma;  /* fused multiply-add is fast: schedules may choose it */
     bool dot4; /* four-way u8 x i8 dot product instruction */
+    bool amx;  /* matrix unit for bytes and bf16, and a system that lets programs use it */
     int pointer_bytes;
     int l1_bytes, l2_bytes;
     int fma_ports, load_ports, issue; /* vector multiply-adds, loads, all instructions per cycle */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ir/print_text.h"
+#include "ir/tile.h"
 #include "ir/verify.h"
 
 typedef struct KernelCheck {
@@ -12,6 +13,7 @@ typedef struct KernelCheck {
     KCtx *k;
     bool is_expanded; /* MATH nodes are gone */
     bool is_entry;
+    bool in_tile; /* inside of a loop marked LOOP_TILE */
     unsigned char *bound; /* variables in scope, by id */
     TextMap declared;     /* buffers in scope, to this */
     VEC(const KVar *) vars;
@@ -27,6 +29,8 @@ static void check_buffer(const KernelCheck *c, const KBuf *b) {
                                                        : textmap_get(&c->declared, b) != NULL;
     BUG_IF(!is_known, "after %s: %s uses buffer '%s', which is not declared", c->after, c->name,
            b->name);
+    BUG_IF(b->mem == MEM_TILE && !c->in_tile, "after %s: %s uses the tile '%s' outside of tile loops",
+           c->after, c->name, b->name);
 }
 
 static void check_arith(const KernelCheck *c, const KExpr *e) {
@@ -120,8 +124,7 @@ static void declare(KernelCheck *c, const KBuf *b) {
 
 static void check_alloc(KernelCheck *c, const KStmt *s) {
     int64_t n;
-    bool is_local =
-        s->buf && (s->buf->mem == MEM_REG || s->buf->mem == MEM_STACK || s->buf->mem == MEM_SHARED);
+    bool is_local = s->buf && kmem_is_local(s->buf->mem);
     BUG_IF(!is_local, "after %s: %s allocates what is not local", c->after, c->name);
     BUG_IF(!k_is_int(s->buf->n_elems, &n) || n < 0, "after %s: '%s' in %s has no constant size",
            c->after, s->buf->name, c->name);
@@ -166,9 +169,15 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
            c->after, kmark_word(s->mark), c->name);
     BUG_IF(s->mark == LOOP_PARALLEL && (depth || c->is_entry),
            "after %s: %s has a parallel loop that is not outermost", c->after, c->name);
+    TileOp op;
+    BUG_IF(s->mark == LOOP_TILE && !tile_op(c->k, s, &op), "after %s: a tile loop of %s has none of the three forms",
+           c->after, c->name);
+    bool outside = !c->in_tile;
+    c->in_tile |= s->mark == LOOP_TILE;
     bind(c, s->var);
     check_block(c, &s->body, depth + 1);
     c->bound[s->var->id] = 0;
+    if (outside) c->in_tile = false;
 }
 
 static void check_place(const KernelCheck *c, const KStmt *s) {

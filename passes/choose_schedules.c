@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "passes/choose_matrix.h"
+#include "passes/choose_winograd.h"
 #include "passes/pass.h"
 
 static void swap_factors(Stage *s) {
@@ -164,6 +166,12 @@ static bool keep_small(DefProgram *p, Stage *s, const Schedule *sch, int64_t n_e
     return true;
 }
 
+/* What is packed of a factor: 16-bit floats stay such, and are widened where they are read. */
+static const KExpr *stored_factor(const KExpr *e) {
+    bool is_wide = e->op == KO_cast && e->dtype == DT_F32;
+    return is_wide && (e->arg[0]->dtype == DT_BF16 || e->arg[0]->dtype == DT_F16) ? e->arg[0] : e;
+}
+
 /* Materialises s->rhs as a tensor in the template's reading order. */
 static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     KCtx *k = p->m->k;
@@ -180,7 +188,8 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
             n_elems = 0;
     if (is_const && keep_small(p, s, sch, n_elems)) return true;
     if (sch->lanes * sch->n_vecs <= 1) return false;
-    KTensor *packed = program_add_tensor(p, "packed", s->rhs->dtype, n, extent);
+    const KExpr *stored = stored_factor(s->rhs);
+    KTensor *packed = program_add_tensor(p, "packed", stored->dtype, n, extent);
     Layout *l = &packed->layout;
     l->permuted = true;
     /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
@@ -189,11 +198,11 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     l->block = (int16_t)(sch->lanes * sch->n_vecs);
     Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
     for (int i = 0; i < n; i++) index[i] = k_var(k, pack->axis[i]);
-    pack->body = k_subst(k, s->rhs, var, index, n);
+    pack->body = k_subst(k, stored, var, index, n);
     if (is_const && !evaluate_stage(p, pack)) BUG("constant operand could not be packed");
     if (is_const) stage_remove(p, pack);
     for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
-    s->rhs = k_at(k, packed, index, n);
+    s->rhs = k_cast(k, s->rhs->dtype, k_at(k, packed, index, n));
     return true;
 }
 
@@ -218,6 +227,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KVar *lane = s->axis[sch->vec_axis];
     bool shared = k_uses_var(k, s->lhs, lane);
     if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
+    if (choose_matrix(p, s, sch)) return true;
     schedule_contract_tile(p, s, p->m->target, sch);
     bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, sch) &&
                     reads_vectors(k, s, s->rhs, sch);
@@ -232,6 +242,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
+    if (reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
     if (is_swapped) {
         swap_factors(s);

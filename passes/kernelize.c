@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "ir/winograd.h"
 
 typedef struct Extract {
     KCtx *k;
@@ -14,12 +15,8 @@ typedef struct Extract {
     VEC(KVar *) free;
 } Extract;
 
-static bool is_local(const KBuf *b) {
-    return b->mem == MEM_REG || b->mem == MEM_STACK || b->mem == MEM_SHARED;
-}
-
 static KBuf *param_of(Extract *x, KBuf *b) {
-    if (is_local(b)) return b;
+    if (kmem_is_local(b->mem)) return b;
     for (uint32_t i = 0; i < x->bufs.n; i++)
         if (x->bufs.at[i] == b) return x->params.at[i];
     KBuf *p = kbuf_new(x->k, MEM_PARAM, b->dtype, *b->name ? b->name : "t", b->n_elems);
@@ -40,7 +37,7 @@ static bool holds(KVar *const *v, uint32_t n, const KVar *var) {
 static const KExpr *extract_expr(KCtx *k, const KExpr *e, void *user) {
     Extract *x = user;
     BUG_IF(e->op == KO_at, "a tensor read was not opened");
-    if (e->op == KO_load && !is_local(e->u.buf) && e->u.buf->mem != MEM_PARAM) {
+    if (e->op == KO_load && !kmem_is_local(e->u.buf->mem) && e->u.buf->mem != MEM_PARAM) {
         KBuf *p = param_of(x, e->u.buf);
         return e->n_args == 2 ? k_load_if(k, p, e->arg[0], e->arg[1]) : k_load(k, p, e->arg[0]);
     }
@@ -60,7 +57,7 @@ static void extract_block(Extract *x, KBlock *b) {
         if (s->value) s->value = k_rewrite(x->k, s->value, extract_expr, x);
         if (s->kind == KS_STORE) {
             s->buf = param_of(x, s->buf);
-            if (!is_local(s->buf)) s->buf->written = true;
+            if (!kmem_is_local(s->buf->mem)) s->buf->written = true;
         }
         for (uint32_t i = 0; i < s->n_args; i++) {
             KArg *a = &s->args[i];
@@ -144,8 +141,10 @@ void stage_open(DefProgram *p, Stage *s, KBlock *into) {
         kblock_rewrite(p->m->k, &s->program, open_read, &o);
         open_stores(&o, &s->program);
         *into = s->program;
+    } else if (s->schedule && s->schedule->winograd) {
+        schedule_open_winograd(p, s, &b);
     } else if (s->schedule) {
-        schedule_open_contract(p, s, s->schedule, &b);
+        schedule_open_contract(p, s, s->schedule, NULL, &b);
     } else {
         schedule_open_rows(p, &s, 1, 0, NULL, 0, &b);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "ir/winograd.h"
 #include "passes/kernelize.h"
 #include "passes/lower_kernels.h"
 
@@ -36,6 +37,7 @@ static const char *kernel_name(Lower *l, const Stage *s, uint32_t id) {
     op[n] = 0;
     const char *dtype = s && s->out ? dtype_info[s->out->dtype].name : "any";
     const char *tile = s && s->schedule ? schedule_text(l->arena, s->schedule) : "rows";
+    if (s && s->blocks) tile = arena_printf(l->arena, "b%d_%s", (int)s->blocks->rows, tile);
     return arena_printf(l->arena, "k%u_%s_%s__%s_%s", id, op, dtype, l->m->target->name, tile);
 }
 
@@ -212,6 +214,30 @@ static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
     lower_call(l, body, stages[n - 1], flops);
 }
 
+/* The kernel in front of a convolution whose slots share all patches. */
+static void transform_patches(Lower *l, DefProgram *p, Stage *s) {
+    KBlock body = {0};
+    KBuild b;
+    kb_begin(&b, l->k, &body);
+    schedule_open_patches(p, s, &b);
+    lower_call(l, body, s, 0);
+}
+
+/* A group in blocks; the stage after it. */
+static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
+    double flops = 0;
+    KBlock body = {0};
+    KBuild b;
+    for (int i = 0; i < blocks->n; i++) {
+        flops += stage_flops(blocks->stages[i]);
+        lower_reserve(l, blocks->stages[i]->out);
+    }
+    kb_begin(&b, l->k, &body);
+    schedule_open_blocks(p, blocks, &b);
+    lower_call(l, body, blocks->stages[blocks->n - 1], flops);
+    return blocks->stages[blocks->n - 1]->next;
+}
+
 static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     if (s->form == FORM_REGION) {
         lower_region(l, p, s);
@@ -220,6 +246,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_outs; i++) lower_reserve(l, s->outs[i]);
     lower_reserve(l, s->out);
     if (s->out->layout.has_halo) zero_halo(l, s->out, s);
+    if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
     KBlock body = {0};
     stage_open(p, s, &body);
     lower_call(l, body, s, stage_flops(s));
@@ -260,7 +287,9 @@ void lower_program(Lower *l, DefProgram *p) {
         if (s->is_alias) continue;
         bug_context("lower_kernels", s->node ? s->node->loc : SRC_NOWHERE);
         start_node(l, s->node);
-        if (s->group) {
+        if (s->blocks) {
+            end = lower_blocks(l, p, s->blocks);
+        } else if (s->group) {
             while (end && end->group == s->group) end = end->next;
             lower_group(l, p, s, end);
         } else {

@@ -17,11 +17,24 @@ static int is_name(const char *name, const char *text, size_t n) {
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
+#include "smelt_cpu.def" /* its constants; no rows */
+
 static uint32_t x86_state(void) {
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1u << 27)) return 0;
     __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
     return a;
+}
+
+/* May this process use AMX's tiles? Linux gives them on request only; other systems do not. */
+static int tiles_granted(void) {
+#if defined(__linux__) && defined(__x86_64__)
+    long rc = SMELT_AMX_CALL;
+    __asm__ volatile("syscall" : "+a"(rc) : "D"(SMELT_AMX_REQUEST), "S"(SMELT_AMX_TILE_DATA) : "rcx", "r11", "memory");
+    return rc == 0;
+#else
+    return 0;
+#endif
 }
 
 static int x86_has(uint32_t leaf, uint32_t subleaf, int reg, int bit, uint32_t state) {
@@ -31,7 +44,8 @@ static int x86_has(uint32_t leaf, uint32_t subleaf, int reg, int bit, uint32_t s
         uint32_t top, b, c, d;
         if (!__get_cpuid_count(7, 0, &top, &b, &c, &d) || subleaf > top) return 0;
     }
-    return (r[reg] >> bit & 1) && (state == 0 || (x86_state() & state) == state);
+    if (!(r[reg] >> bit & 1) || (state && (x86_state() & state) != state)) return 0;
+    return !(state & SMELT_AMX_STATE) || tiles_granted();
 }
 
 static int feature_has(const char *name, size_t n) {

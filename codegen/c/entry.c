@@ -321,7 +321,7 @@ typedef struct BufList {
 } BufList;
 
 static void add_buf(BufList *l, const KBuf *b) {
-    if (b->mem == MEM_REG || b->mem == MEM_STACK || strmap_get_bytes(l->seen, (const char *)&b, sizeof b)) return;
+    if (kmem_is_local(b->mem) || strmap_get_bytes(l->seen, (const char *)&b, sizeof b)) return;
     const KBuf **key = arena_copy(l->a, &b, sizeof b);
     strmap_put_bytes(l->seen, (const char *)key, sizeof *key, (void *)(uintptr_t)1);
     vec_push(l->a, &l->list, b);

@@ -60,12 +60,12 @@ static void require(LlvmGen *g, LLVMValueRef fn, LLVMValueRef good) {
 }
 
 /* Wanted bits of one CPUID leaf's four registers; false when there are none. */
-static bool wanted_bits(const Target *t, uint32_t leaf, uint32_t subleaf, uint32_t want[4]) {
+static bool wanted_bits(const LlvmGen *g, uint32_t leaf, uint32_t subleaf, uint32_t want[4]) {
     bool any = false;
     memset(want, 0, 4 * sizeof *want);
     for (size_t i = 0; i < N_X86; i++) {
         const X86Row *r = &x86_rows[i];
-        if (!target_has(t, r->name)) continue;
+        if (!api_needs_feature(g->api, g->target, r->name)) continue;
         if (r->leaf != leaf || r->subleaf != subleaf) continue;
         want[r->reg] |= 1u << r->bit;
         any = true;
@@ -90,10 +90,10 @@ static void test_bmi(LlvmGen *g, LLVMValueRef fn) {
 }
 
 /* The union of what all wanted features need the system to save. */
-static uint32_t wanted_state(const Target *t) {
+static uint32_t wanted_state(const LlvmGen *g) {
     uint32_t state = 0;
     for (size_t i = 0; i < N_X86; i++)
-        if (target_has(t, x86_rows[i].name)) state |= x86_rows[i].state;
+        if (api_needs_feature(g->api, g->target, x86_rows[i].name)) state |= x86_rows[i].state;
     return state;
 }
 
@@ -104,9 +104,9 @@ static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
     static const uint32_t leaf[] = {1, 7, 7}, subleaf[] = {0, 0, 1};
     LLVMTypeRef four[] = {g->i32, g->i32, g->i32, g->i32};
     LLVMTypeRef result = LLVMStructTypeInContext(g->ctx, four, 4, 0);
-    uint32_t want[4], state = wanted_state(g->target);
+    uint32_t want[4], state = wanted_state(g);
     for (int i = 0; i < 3; i++) {
-        bool any = wanted_bits(g->target, leaf[i], subleaf[i], want);
+        bool any = wanted_bits(g, leaf[i], subleaf[i], want);
         if (i == 0 && state) want[2] |= 1u << 27 | 1u << 28; /* the system saves registers; AVX */
         if (!any && !(i == 0 && state)) continue;
         LLVMValueRef args[] = {word(g, leaf[i]), word(g, subleaf[i])};
@@ -122,6 +122,17 @@ static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
     }
 }
 
+/* AMX: asks Linux for the tiles, which takes 100 nanoseconds once they were granted. */
+static void request_tiles(LlvmGen *g, LLVMValueRef fn) {
+    LLVMValueRef args[] = {LLVMConstInt(g->i64, SMELT_AMX_CALL, 0), LLVMConstInt(g->i64, SMELT_AMX_REQUEST, 0),
+                           LLVMConstInt(g->i64, SMELT_AMX_TILE_DATA, 0)};
+    LLVMTypeRef t = LLVMFunctionType(g->i64, (LLVMTypeRef[]){g->i64, g->i64, g->i64}, 3, 0);
+    const char *how = "={ax},{ax},{di},{si},~{rcx},~{r11},~{memory},~{dirflag},~{fpsr},~{flags}";
+    LLVMValueRef code = LLVMGetInlineAsm(t, "syscall", 7, how, strlen(how), 1, 0, LLVMInlineAsmDialectATT, 0);
+    LLVMValueRef rc = LLVMBuildCall2(g->b, t, code, args, 3, "");
+    require(g, fn, LLVMBuildICmp(g->b, LLVMIntEQ, rc, LLVMConstInt(g->i64, 0, 0), ""));
+}
+
 LLVMValueRef llvm_emit_cpu_test(LlvmGen *g, const Api *api) {
     if (api->cpu_check == CPU_NO_CHECK) return NULL;
     LLVMValueRef fn = LLVMAddFunction(g->mod, "cpu_good", LLVMFunctionType(g->i1, NULL, 0, 0));
@@ -133,8 +144,9 @@ LLVMValueRef llvm_emit_cpu_test(LlvmGen *g, const Api *api) {
         test_leaves(g, fn);
     } else {
         test_bmi(g, fn);
-        test_state(g, fn, wanted_state(g->target));
+        test_state(g, fn, wanted_state(g));
     }
+    if (api->has_tiles) request_tiles(g, fn);
     LLVMBuildRet(g->b, LLVMConstInt(g->i1, 1, 0));
     return fn;
 }

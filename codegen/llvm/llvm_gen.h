@@ -6,6 +6,7 @@
  *   convert.c dtype conversions and the half-width floats
  *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks
+ *   tile.c    loops over matrix tiles to AMX
  *   abi.c     smelt.h's constants: tables and the smelt_model
  *   entry.c   the model's run functions
  *   cpu.c     their test of the processor
@@ -35,7 +36,7 @@ typedef struct CpuTraits {
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
     bool divides32; /* 32-bit integer division is an instruction */
     bool x86;
-    bool avx2, avx512, avx512bw, vnni512, vnni256; /* x86 */
+    bool avx2, avx512, avx512bw, vnni512, vnni256, amx; /* x86 */
     bool i8mm, dotprod;                            /* AArch64 */
 } CpuTraits;
 
@@ -49,6 +50,7 @@ typedef struct BufBind {
     LLVMValueRef base; /* address of element 0 */
     uint32_t align;    /* of base, in bytes */
     bool per_lane; /* allocated inside of a vector loop: element i of lane l is at i * lanes + l */
+    int tile;      /* MEM_TILE on a machine with AMX: its register */
 } BufBind;
 
 typedef struct Memo {
@@ -56,6 +58,11 @@ typedef struct Memo {
     int depth;
     bool loads; /* reads memory: valid within one statement only */
 } Memo;
+
+/* What a tile register holds: the bytes from an element on, with a step from row to row. */
+typedef struct TileOperand {
+    const KExpr *first, *step;
+} TileOperand;
 
 /* Tables that grow with the ids of the KCtx; heap memory, released with the LlvmGen. */
 typedef struct LlvmFn {
@@ -77,6 +84,11 @@ typedef struct LlvmFn {
     LLVMValueRef mask;       /* lanes that execute this statement; NULL: all */
     LLVMValueRef dummy;      /* where predicated-off loads read; NULL until needed */
     LLVMValueRef size_table; /* entry only: i64 slots of the computed symbols */
+    bool has_tiles, shapes_differ; /* tile.c */
+    int tile_rows, n_tiles;        /* height that the registers are set to; accumulators alive */
+    TileOperand operand[4];        /* in registers 4 to 7, as long as operand_block goes on */
+    LLVMBasicBlockRef operand_block;
+    unsigned operand_turn[2];
 } LlvmFn;
 
 typedef struct LlvmGen {
@@ -206,6 +218,12 @@ void llvm_block(LlvmGen *g, const KBlock *b);
 /* Rows begin .. end-1 of the kernel's parallel loop. */
 void llvm_parallel_loop(LlvmGen *g, const KStmt *s, LLVMValueRef begin, LLVMValueRef end);
 LLVMBasicBlockRef llvm_new_block(LlvmGen *g, const char *name);
+
+/* tile.c: around the body of a kernel; false for buffers that live in memory; a loop marked LOOP_TILE */
+void llvm_tiles_begin(LlvmGen *g, const KBlock *body);
+void llvm_tiles_end(LlvmGen *g);
+bool llvm_tile_alloc(LlvmGen *g, const KBuf *b);
+void llvm_tile_loop(LlvmGen *g, const KStmt *loop);
 
 /* entry.c */
 void llvm_emit_entry(LlvmGen *g);

@@ -59,6 +59,7 @@ static CpuTraits find_traits(const Target *t) {
     c.avx512bw = c.avx512 && target_has(t, "avx512bw");
     c.vnni512 = c.avx512 && target_has(t, "avx512vnni");
     c.vnni256 = (c.vnni512 && target_has(t, "avx512vl")) || (c.x86 && target_has(t, "avxvnni"));
+    c.amx = c.x86 && t->amx;
     c.i8mm = arm64 && target_has(t, "i8mm");
     c.dotprod = arm64 && target_has(t, "dotprod");
     c.round = arm64 || !strncmp(t->arch, "wasm", 4) || (c.x86 && target_has(t, "sse4.1"));
@@ -256,6 +257,7 @@ void llvm_emit_kernel(LlvmGen *g, const Kernel *kn) {
     const KStmt *loop = kernel_parallel_loop(kn);
     llvm_fn_begin(g, &fn, value);
     bind_parameters(g, kn, value);
+    llvm_tiles_begin(g, &kn->body);
     if (loop) {
         KBlock before = {.first = kn->body.first == loop ? NULL : kn->body.first,
                          .last = loop->prev};
@@ -269,6 +271,7 @@ void llvm_emit_kernel(LlvmGen *g, const Kernel *kn) {
     } else {
         llvm_block(g, &kn->body);
     }
+    llvm_tiles_end(g);
     LLVMBuildRetVoid(g->b);
     llvm_fn_end(g);
     if (loop) emit_thunk(g, kn, value);

@@ -202,6 +202,10 @@ static void emit_for(LlvmGen *g, const KStmt *s) {
         }
         break;
     case LOOP_VECTOR: vector_loop(g, s); return;
+    case LOOP_TILE:
+        if (!g->cpu.amx) break;
+        llvm_tile_loop(g, s);
+        return;
     case LOOP_SERIAL:
     case LOOP_PARALLEL: /* the outermost one was taken by the kernel */
     case LOOP_GRID_X:
@@ -279,6 +283,7 @@ static void emit_while(LlvmGen *g, const KStmt *s) {
 
 static void emit_alloc(LlvmGen *g, const KBuf *b) {
     int64_t n;
+    if (llvm_tile_alloc(g, b)) return;
     BUG_IF(!k_is_int(b->n_elems, &n), "local buffer %s has no constant size", b->name);
     BufBind *bind = llvm_buf(g, b);
     uint64_t lanes = bind->per_lane ? (uint64_t)g->fn->lanes : 1;
@@ -329,7 +334,10 @@ static void emit_statement(LlvmGen *g, const KStmt *s) {
     case KS_WHILE: emit_while(g, s); return;
     case KS_IF: emit_if(g, s); return;
     case KS_LET: emit_let(g, s); return;
-    case KS_STORE: llvm_store(g, s->buf, s->index, s->value); return;
+    case KS_STORE:
+        g->fn->operand_block = NULL; /* what tile registers hold may be of old */
+        llvm_store(g, s->buf, s->index, s->value);
+        return;
     case KS_ALLOC: emit_alloc(g, s->buf); return;
     case KS_EXTERN: emit_extern(g, s); return;
     case KS_PREFETCH: llvm_prefetch(g, s->value); return;
@@ -344,9 +352,11 @@ static void emit_statement(LlvmGen *g, const KStmt *s) {
 }
 
 void llvm_block(LlvmGen *g, const KBlock *b) {
+    int n_tiles = g->fn->n_tiles;
     for (const KStmt *s = b->first; s && !is_terminated(g); s = s->next) {
         uint32_t mark = llvm_memo_mark(g);
         emit_statement(g, s);
         llvm_memo_drop_loads(g, mark);
     }
+    g->fn->n_tiles = n_tiles;
 }

@@ -1,0 +1,140 @@
+"""Winograd's filtering: 3x3 convolutions between two pointwise ones, of sizes that make the compiler choose F(4x4) or
+F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
+onnxruntime judges; backends, -O and threads give the same bits; --no-winograd leaves the filtering out."""
+import os
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T
+from onnx import helper, numpy_helper
+
+from compare import relative_difference
+from harness import Case, check
+from model_files import call_program, smelt_run
+from suites.bits import RUNS, same_bytes
+from suites.cross import TARGETS
+
+BAR = 4e-6          # max difference over max reference: twice what was measured
+CPUS = ("x86-64", "x86-64-v3", "x86-64-v4")
+
+# name: expected filter, batch, channels in and out, height and width, pads, what follows the convolution
+NETS = {
+    "even": ("w4", 1, 64, 64, 16, 16, [1, 1, 1, 1], "relu"),
+    "ragged": ("w4", 2, 40, 56, 23, 18, [1, 1, 1, 1], "sum"),
+    "valid": ("w4", 1, 48, 32, 19, 21, [0, 0, 0, 0], "relu"),
+    "lopsided": ("w4", 1, 64, 96, 20, 17, [2, 0, 1, 2], "silu"),
+    "strips": ("w4", 1, 32, 32, 60, 61, [1, 1, 1, 1], "none"),
+    "small": ("w2", 1, 128, 128, 6, 6, [1, 1, 1, 1], "relu"),
+    "small_ragged": ("w2", 3, 104, 136, 5, 6, [1, 1, 1, 1], "sum"),
+}
+
+
+def after(nodes, how, of, beside):
+    """Appends what follows the convolution's result `of`; the name of the last value."""
+    if how == "sum":
+        nodes.append(helper.make_node("Add", [of, beside], ["added"]))
+        of = "added"
+    if how in ("sum", "relu"):
+        nodes.append(helper.make_node("Relu", [of], ["shown"]))
+        return "shown"
+    if how == "silu":
+        nodes.append(helper.make_node("Sigmoid", [of], ["gate"]))
+        nodes.append(helper.make_node("Mul", [of, "gate"], ["shown"]))
+        return "shown"
+    return of
+
+
+def save_net(path, net):
+    _, batch, n_in, n_out, height, width, pads, how = net
+    random = np.random.default_rng(7)
+    weights, nodes = [], []
+
+    def conv(x, y, c, o, size, **attributes):
+        w = random.standard_normal((o, c, size, size)) / np.sqrt(c * size * size)
+        weights.append(numpy_helper.from_array(w.astype(np.float32), y + "_w"))
+        weights.append(numpy_helper.from_array(random.standard_normal(o).astype(np.float32), y + "_b"))
+        nodes.append(helper.make_node("Conv", [x, y + "_w", y + "_b"], [y], name=y, **attributes))
+
+    conv("x", "first", 3, n_in, 1)
+    conv("first", "middle", n_in, n_out, 3, pads=pads)
+    if how == "sum":
+        conv("x", "beside", 3, n_out, 1)
+    conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, [batch, 3, height, width])],
+                              [onnx.ValueInfoProto(name="y")], weights)
+    # onnxruntime wants the type of an output
+    down, right = height + pads[0] + pads[2] - 2, width + pads[1] + pads[3] - 2
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("y", T.FLOAT, [batch, 4, down, right]))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return {"x": random.standard_normal((batch, 3, height, width)).astype(np.float32)}
+
+
+def judge(path, feeds):
+    import onnxruntime
+    onnxruntime.set_default_logger_severity(4)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return {"y": session.run(None, feeds)[0]}
+
+
+def is_chosen(ctx, path, what, *options):
+    done = ctx.smelt("compile", path, "--emit=program", "-o", os.devnull, "--trace=choose_schedules", *options)
+    line = next((s for s in done.stderr.splitlines() if "middle" in s), "")
+    return f" {what}_t" in line, line
+
+
+def near(got, want):
+    worst = relative_difference(got["y"], want["y"])
+    check(worst <= BAR, f"differs by {worst:.3g} of the largest value, the bar is {BAR:g}")
+    return f"{worst:.2g}"
+
+
+def cases(ctx):
+    def made(name):
+        path = os.path.join(ctx.new_dir(), "net.onnx")
+        return path, save_net(path, NETS[name])
+
+    def right(name, cpu):
+        def run():
+            path, feeds = made(name)
+            if cpu == CPUS[-1]:
+                chosen, line = is_chosen(ctx, path, NETS[name][0], f"--cpu={cpu}")
+                check(chosen, f"{NETS[name][0]} was not chosen: {line}")
+            return near(smelt_run(ctx, path, feeds, f"--cpu={cpu}"), judge(path, feeds))
+        return run
+
+    def same(name):
+        def run():
+            path, feeds = made(name)
+            want = smelt_run(ctx, path, feeds, "--backend=interpret")
+            for what, options, env in RUNS:
+                if "CC" in env:
+                    ctx.tool(env["CC"])
+                same_bytes(what, smelt_run(ctx, path, feeds, *options, env=env), want)
+            for threads in (1, 2, 7):
+                same_bytes(f"{threads} threads", smelt_run(ctx, path, feeds, f"--threads={threads}"), want)
+        return run
+
+    def foreign(name, target):
+        def run():
+            options, cc, emulator = TARGETS[target]
+            ctx.tool(cc[0])
+            ctx.tool(emulator[0])
+            path, feeds = made(name)
+            want = judge(path, feeds)
+            folder, archive = ctx.compile(path, *options, "--name", "net")
+            program = os.path.join(folder, "call")
+            ctx.run(*cc, "-static", "-std=c11", "-O2", f"-I{ctx.include}", "-I", folder, "-DMODEL=net_model",
+                    ctx.path("tests", "library", "call.c"), archive, "-lm", "-o", program)
+            return near(call_program(ctx, program, path, feeds, want, emulator), want)
+        return run
+
+    def switched_off():
+        path, feeds = made("even")
+        for what in ("w2", "w4"):
+            check(not is_chosen(ctx, path, what, "--cpu=x86-64-v4", "--no-winograd")[0], f"{what} in spite of the switch")
+        return near(smelt_run(ctx, path, feeds, "--no-winograd"), judge(path, feeds))
+
+    return ([Case(f"{n}.{c}", right(n, c), "cpu") for n in NETS for c in CPUS] +
+            [Case(f"same_bits_{n}", same(n), "cpu") for n in NETS] +
+            [Case(f"{t}_{n}", foreign(n, t), "cpu") for t in ("aarch64", "riscv64_v") for n in ("ragged", "small_ragged")] +
+            [Case("switched_off", switched_off, "cpu")])
