@@ -43,6 +43,7 @@ static void layout_text(Text *t, const KTensor *x) {
         for (int i = 0; i < x->rank; i++)
             strbuf_printf(t->out, "%s%d+%d", i ? ", " : "", l->halo[i][0], l->halo[i][1]);
         strbuf_add(t->out, "]");
+        if (l->halo_value) strbuf_printf(t->out, " of %d", (int)l->halo_value);
     }
     if (x->window) strbuf_add(t->out, " window");
     if (x->dense_only) strbuf_add(t->out, " dense");
@@ -183,7 +184,7 @@ static void equation(Text *t, const char *name, const KExpr *e) {
 static void fold_text(Text *t, const Stage *s) {
     text_share(t, &s->init, s->init ? 1 : 0);
     text_line(t);
-    strbuf_printf(t->out, "fold %s %s from ", kop_info[s->fold].name,
+    strbuf_printf(t->out, "fold %s %s from ", s->is_dot4 ? "dot4_us" : kop_info[s->fold].name,
                   s->acc ? dtype_info[s->acc->dtype].name : "?");
     text_expr(t, s->init);
     text_newline(t);

@@ -45,6 +45,7 @@ typedef struct Contract {
     const KExpr *vec_start;    /* first element of the tile along vec_axis */
     int rows[2], n_vecs;       /* of this tile */
     bool masked;               /* the last vector sticks out of the output's memory */
+    const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
     KBuf *acc;
     int blocks[MAX_RED]; /* of reduction axes */
     int copies_axis;     /* the reduction axis whose loop's body is copied */
@@ -153,7 +154,10 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
-    kb_store(c->b, c->acc, at, fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
+    if (c->s->is_dot4)
+        kb_store(c->b, c->acc, at, k_dot4(k, old, lhs, rhs));
+    else
+        kb_store(c->b, c->acc, at, fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
     tile_end(c);
 }
 
@@ -254,14 +258,21 @@ typedef struct BlockScan {
     int *blocks;
 } BlockScan;
 
+/* e as var * step; 0 when it is not. */
+static int multiple_of(const KExpr *e, const KVar *var) {
+    int64_t step = 1;
+    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
+    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+}
+
 static void note_block(const KExpr *e, void *user) {
     BlockScan *scan = user;
     if (e->op != KO_at) return;
     for (int a = 0; a < e->u.tensor->rank; a++)
-        for (int r = 0; r < scan->s->n_red; r++)
-            if (reads_blocked(e->u.tensor, a) && e->arg[a]->op == KO_var &&
-                e->arg[a]->u.var == scan->s->red[r])
-                scan->blocks[r] = e->u.tensor->layout.block;
+        for (int r = 0; r < scan->s->n_red; r++) {
+            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
+            if (step) scan->blocks[r] = e->u.tensor->layout.block / step;
+        }
 }
 
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
@@ -352,28 +363,10 @@ static void emit_store(Contract *c) {
         index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
     KTensor *root = tensor_root(k, s->out, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
-    const KExpr *finish = expr_open(c->p, k_subst(k, s->finish, bound.var, bound.by, bound.n));
+    const KExpr *finish = expr_open(c->p, k_subst(k, c->finish, bound.var, bound.by, bound.n));
     if (c->masked) kb_if(c->b, k_lt(k, index[c->sch->vec_axis], s->out->dims[c->sch->vec_axis]));
     kb_store(c->b, root->buf, flat, finish);
     if (c->masked) kb_end(c->b);
-    tile_end(c);
-}
-
-/* acc := init, or the sums so far. */
-static void emit_start(Contract *c, bool from_sums) {
-    Binding bound;
-    const KExpr *at = tile_begin(c, &bound);
-    const KExpr *value =
-        from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at)) : c->s->init;
-    kb_store(c->b, c->acc, at, value);
-    tile_end(c);
-}
-
-/* The sums wait for the next part. */
-static void emit_wait(Contract *c) {
-    Binding bound;
-    const KExpr *at = tile_begin(c, &bound);
-    kb_store(c->b, c->sums, k_add(c->k, c->sums_at, at), k_load(c->k, c->acc, at));
     tile_end(c);
 }
 
@@ -389,6 +382,72 @@ static void emit_matrix(Contract *c) {
         if (sch->vec_axis == i) g.at[i] = c->vec_start;
     }
     matrix_open(c->p, c->s, sch, &g, c->b);
+}
+
+typedef struct Offset {
+    const KExpr *acc, *sum; /* the one node that uses acc, if it is one; acc + table */
+    int n;
+} Offset;
+
+static void note_offset(const KExpr *e, void *user) {
+    Offset *o = user;
+    for (int i = 0; i < e->n_args; i++)
+        if (e->arg[i] == o->acc) {
+            o->sum = e;
+            o->n++;
+        }
+}
+
+static const KExpr *drop_offset(KCtx *k, const KExpr *e, void *user) {
+    const Offset *o = user;
+    (void)k;
+    return e == o->sum ? o->acc : e;
+}
+
+/* A sum of integers to which finish adds a constant table starts from the table. */
+static void start_from_offset(Contract *c) {
+    const Stage *s = c->s;
+    Offset o = {k_var(c->k, s->acc), NULL, 0};
+    c->init = s->init;
+    c->finish = s->finish;
+    k_visit(c->k, s->finish, note_offset, &o);
+    if (s->acc->dtype != DT_I32 || o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0)) return;
+    const KExpr *table = o.sum->arg[o.sum->arg[0] == o.acc];
+    if (table->op != KO_at || !table->u.tensor->data || at_pred(table)) return;
+    c->init = table;
+    c->finish = k_rewrite(c->k, s->finish, drop_offset, &o);
+}
+
+/* What the accumulators of this tile start from. A table ends with the output's axis. */
+static const KExpr *first_value(Contract *c, const Binding *bound) {
+    KCtx *k = c->k;
+    const KExpr *e = c->init, *arg[MAX_RANK + 1];
+    int axis = c->sch->vec_axis;
+    if (e->op == KO_at && c->masked) {
+        int n = e->u.tensor->rank;
+        for (int i = 0; i < n; i++) arg[i] = e->arg[i];
+        arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
+        e = k_at(k, e->u.tensor, arg, n + 1);
+    }
+    return k_subst(k, e, bound->var, bound->by, bound->n);
+}
+
+/* acc := init, or the sums so far. */
+static void emit_start(Contract *c, bool from_sums) {
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    const KExpr *value = from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at))
+                                   : expr_open(c->p, first_value(c, &bound));
+    kb_store(c->b, c->acc, at, value);
+    tile_end(c);
+}
+
+/* The sums wait for the next part. */
+static void emit_wait(Contract *c) {
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    kb_store(c->b, c->sums, k_add(c->k, c->sums_at, at), k_load(c->k, c->acc, at));
+    tile_end(c);
 }
 
 static void emit_tile(Contract *c) {
@@ -427,6 +486,7 @@ static Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sc
     c.row_tile = c.part;
     c.n_row_tiles = k_int(k, 1);
     c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
+    start_from_offset(&c);
     return c;
 }
 

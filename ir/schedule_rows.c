@@ -167,6 +167,7 @@ static const KExpr *subst_red(Rows *r, const Stage *s, const KExpr *e, const KEx
 }
 
 static const KExpr *fold_body(Rows *r, const Stage *s) {
+    if (s->is_dot4) return k_dot4(r->k, k_const_i(r->k, DT_I32, 0), s->lhs, s->rhs);
     return s->form == FORM_CONTRACT ? k_mul(r->k, s->lhs, s->rhs) : s->body;
 }
 

@@ -76,7 +76,7 @@ static void check_node(const KExpr *e, void *user) {
         break;
     case KC_MEM:
         check_buffer(c, e->u.buf);
-        BUG_IF(e->dtype != e->u.buf->dtype, "after %s: %s loads %s from '%s'", c->after, c->name,
+        BUG_IF(e->dtype != e->u.buf->dtype && !k_is_word(e), "after %s: %s loads %s from '%s'", c->after, c->name,
                dtype_info[e->dtype].name, e->u.buf->name);
         BUG_IF(e->arg[0]->dtype != DT_I64, "after %s: %s indexes '%s' with %s", c->after, c->name,
                e->u.buf->name, dtype_info[e->arg[0]->dtype].name);

@@ -143,9 +143,9 @@ void lower_let_symbol(Lower *l, KVar *symbol) {
 /* ---- halos
  * ---------------------------------------------------------------------------------------------- */
 
-/* Zeroes the halo slabs of t: for each axis with a halo, the rows before and after, over all of the
+/* Fills the halo slabs of t: for each axis with a halo, the rows before and after, over all of the
  * others. */
-static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
+static void fill_halo(Lower *l, KTensor *t, const Stage *s) {
     KCtx *k = l->k;
     const KExpr *offset;
     KTensor *root = tensor_root(k, t, &offset);
@@ -174,7 +174,7 @@ static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
                 const KExpr *lane = kb_for(&b, LOOP_VECTOR, "l", k_int(k, lay->block));
                 flat = k_add(k, k_mul(k, flat, k_int(k, lay->block)), lane);
             }
-            kb_store(&b, root->buf, k_add(k, flat, offset), k_const(k, t->dtype, 0));
+            kb_store(&b, root->buf, k_add(k, flat, offset), k_const(k, t->dtype, lay->halo_value));
             while (b.depth > 1) kb_end(&b);
         }
     lower_call(l, body, s, 0);
@@ -245,7 +245,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     }
     for (int i = 0; i < s->n_outs; i++) lower_reserve(l, s->outs[i]);
     lower_reserve(l, s->out);
-    if (s->out->layout.has_halo) zero_halo(l, s->out, s);
+    if (s->out->layout.has_halo) fill_halo(l, s->out, s);
     if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
     KBlock body = {0};
     stage_open(p, s, &body);
