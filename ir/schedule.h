@@ -24,13 +24,13 @@ typedef struct Schedule {
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int unroll;      /* copies of the innermost reduction loop's body */
-    Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
-    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
+    Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
+    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
 } Schedule;
 
 /* The part of a stage that is opened: axes with one index, and one axis of which some rows are. */

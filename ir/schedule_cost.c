@@ -282,3 +282,24 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     int n = schedule_contract_candidates(p, s, t, &axes, sch, 1);
     BUG_IF(!n, "no tile fits the registers");
 }
+
+double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
+    Sizes z = {.steps = 1, .elem = 4};
+    double best = 1e300;
+    sch->row_axis[0] = -1;
+    sch->row_axis[1] = row_axis;
+    sch->rows[0] = 1;
+    sch->parts = sch->row_tiles = 1;
+    sch->rows_outer = sch->prefetch = false;
+    for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
+        Schedule tried = *sch;
+        tried.rows[1] = r;
+        if (r > 1 && !fits(t, &tried)) continue;
+        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1) + 0.15);
+        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1) + 0.15;
+        if (cost >= best * 0.999) continue;
+        best = cost;
+        sch->rows[1] = r;
+    }
+    return best;
+}
