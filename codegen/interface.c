@@ -14,12 +14,14 @@ uint32_t api_element_bytes(DType t, const Target *target) {
 static const double cheap_flops = 1e8;
 
 /* The operations of the calls in b, and into by_node (unless NULL) those after each NODE; what is
- * in a loop counts once. */
+ * in a loop counts once, and of two branches the one with more. */
 static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
     double sum = 0;
     for (const KStmt *s = b->first; s; s = s->next) {
         if (s->kind == KS_NODE) *node = s->node;
-        sum += count_flops(&s->body, node, by_node) + count_flops(&s->other, node, by_node);
+        double then = count_flops(&s->body, node, by_node);
+        double otherwise = count_flops(&s->other, node, by_node);
+        sum += then > otherwise ? then : otherwise;
         if (s->kind != KS_CALL) continue;
         sum += s->callee->flops;
         if (by_node && *node != UINT32_MAX) by_node[*node] += s->callee->flops;
@@ -30,6 +32,14 @@ static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
 double api_flops(const KModule *m) {
     uint32_t node = UINT32_MAX;
     return count_flops(&m->entry, &node, NULL);
+}
+
+const char **api_versions(Arena *a, const KModule *m, uint32_t *n) {
+    const char **name = arena_array(a, const char *, m->n_nodes + 1);
+    *n = 0;
+    for (uint32_t i = 0; i < m->n_nodes; i++)
+        if (!strcmp(m->nodes[i].op, NODE_VERSION)) name[(*n)++] = m->nodes[i].name;
+    return name;
 }
 
 static uint64_t *count_macs(Arena *a, const KModule *m) {

@@ -62,6 +62,8 @@ const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n);
 bool api_check(const Api *api, const KModule *m, Diag *d);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t, const Target *target);
+/* For which sizes the model has code of its own, as text; n is 0 without versions. */
+const char **api_versions(Arena *a, const KModule *m, uint32_t *n);
 /* Number of floating-point operations of one run, as the kernels estimate it. */
 double api_flops(const KModule *m);
 

@@ -350,6 +350,14 @@ typedef struct KIo {
     KBuf *buf;          /* INPUT or OUTPUT */
 } KIo;
 
+/* What hooks are told of: a node of the graph, or that a version of the model starts. */
+typedef struct KNode {
+    const char *name, *op;
+} KNode;
+
+/* KNode.op where the code of a version starts; KNode.name is what it is for: batch=1, seq=128. */
+#define NODE_VERSION "version"
+
 typedef struct KModule {
     KCtx *k;
     Arena *arena;
@@ -370,9 +378,7 @@ typedef struct KModule {
     const KExpr *arena_bytes;  /* over given symbols */
     int64_t arena_lower_bound; /* largest live set in bytes, for the symbols' declared values; 0
                                   unknown */
-    struct {
-        const char *name, *op;
-    } * nodes; /* graph nodes for hooks, in order of execution */
+    KNode *nodes; /* graph nodes for hooks, in order of execution */
     uint32_t n_nodes;
     uint8_t model_hash[32]; /* of the model file's bytes */
 } KModule;
