@@ -87,16 +87,10 @@ static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
 
 /* ---- symbols --------------------------------------------------------------------------------- */
 
-static void see_computed(const KExpr *e, void *found) {
-    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
-}
-
 static int kind_of(const KModule *m, const KExpr *dim) {
-    bool computed = false;
     for (uint32_t i = 0; i < m->n_symbols; i++)
         if (dim->op == KO_var && dim->u.var == m->symbols[i]) return API_ARGUMENT;
-    k_visit(m->k, dim, see_computed, &computed);
-    return computed ? API_DATA : API_DERIVED;
+    return k_is_computed(m->k, dim) ? API_DATA : API_DERIVED;
 }
 
 typedef VEC(ApiSymbol) SymbolList;

@@ -92,7 +92,8 @@ struct Node {
     int32_t n_in, n_out;
     int32_t in_cap, *use_index; /* graph.c's own: place of input i in in[i]->users */
     VEC(Attr) attrs;            /* sorted by name */
-    VEC(const KExpr *) rules;   /* over symbols: BAD_DATA while running where one is false */
+    VEC(const KExpr *) rules;   /* over symbols: while running BAD_DATA or (over the
+                                   caller's alone) BAD_DIM where one is false */
     Node *prev, *next;
     SrcLoc loc; /* model node this came from; kept by every rewrite */
 };

@@ -194,6 +194,8 @@ const KExpr *k_upper_bound_given(KCtx *k, const KExpr *e,
                                  bool (*known)(const KVar *v, const void *user), const void *user);
 /* Is there no such bound: does e grow with a size found while running that has none? */
 bool k_is_unbounded(KCtx *k, const KExpr *e);
+/* Does e depend on what a run finds: on computed symbols or on memory? */
+bool k_is_computed(KCtx *k, const KExpr *e);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
 /* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */

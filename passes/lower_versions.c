@@ -93,16 +93,6 @@ static void join_interface(Lower *l, KTensor *const *tensors, const KIo *io, uin
 /* ---- dims of outputs
  * ---------------------------------------------------------------------------------- */
 
-static void note_computed(const KExpr *e, void *found) {
-    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
-}
-
-static bool is_computed(KCtx *k, const KExpr *dim) {
-    bool found = false;
-    k_visit(k, dim, note_computed, &found);
-    return found;
-}
-
 /* Dims that running finds become symbols of the size table. */
 static void name_dims(Lower *l) {
     Module *last = l->m->versions.at[l->m->versions.n - 1].m;
@@ -110,7 +100,7 @@ static void name_dims(Lower *l) {
         KIo *io = &l->km->outputs[i];
         io->dims = arena_copy(l->arena, io->dims, sizeof *io->dims * (size_t)(io->rank + 1));
         for (int d = 0; d < io->rank; d++)
-            if (is_computed(l->k, io->dims[d]) && io->dims[d]->op != KO_var)
+            if (k_is_computed(l->k, io->dims[d]) && io->dims[d]->op != KO_var)
                 io->dims[d] = k_var(l->k, module_computed_symbol(last, "dim", io->dims[d]));
     }
 }

@@ -341,18 +341,12 @@ static const KExpr *plan_block(Module *m, const KBlock *b, const KBuf *apart) {
     return plan_symbolic(&p, k_int(m->k, end));
 }
 
-static void note_unknown(const KExpr *e, void *user) {
-    bool *known = user;
-    *known &= e->op != KO_load && (e->op != KO_var || !e->u.var->computed);
-}
-
 /* The statement that decides by the caller's sizes alone what the block does, if that is all it has:
  * versions of a model, of which one runs. */
 static const KStmt *choice_of(KCtx *k, const KBlock *b) {
     const KStmt *s = b->first;
-    bool known = s && s == b->last && s->kind == KS_IF;
-    if (known) k_visit(k, s->value, note_unknown, &known);
-    return known ? s : NULL;
+    bool is_whole = s && s == b->last && s->kind == KS_IF;
+    return is_whole && !k_is_computed(k, s->value) ? s : NULL;
 }
 
 /* Arms of which one runs have an arena each, at the same place. */
