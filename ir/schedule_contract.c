@@ -749,7 +749,7 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     for (int i = 0; i < s->out->rank; i++) work *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) work *= (double)s->red_extent[i]->hi;
     bool is_small = work < PARALLEL_MACS * p->m->target->gflops;
-    KLoopMark mark = is_small || cut ? LOOP_SERIAL : LOOP_PARALLEL;
+    KLoopMark mark = is_small || part ? LOOP_SERIAL : LOOP_PARALLEL;
     const KExpr *t = kb_for(b, mark, "tile", total), *index[MAX_RANK + 3];
     def_unflatten(k, t, extent, n, index);
     for (int i = 0; i < n; i++) {

@@ -233,26 +233,6 @@ static bool fits(const Target *t, const Schedule *sch) {
     return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
 }
 
-double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
-    Sizes z = {.elem = 4};
-    double best = 1e300;
-    Schedule one = *sch;
-    one.row_axis[0] = -1;
-    one.row_axis[1] = row_axis;
-    one.rows[0] = one.parts = one.row_tiles = 1;
-    one.rows_outer = one.prefetch = false;
-    for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
-        one.rows[1] = r;
-        if (r > 1 && !fits(t, &one)) continue;
-        double cycles = (double)(n / r) * step_cycles(t, &z, r, one.n_vecs, one.unroll);
-        if (n % r) cycles += step_cycles(t, &z, n % r, one.n_vecs, one.unroll);
-        if (cycles >= best * 0.999) continue;
-        best = cycles;
-        *sch = one;
-    }
-    return best;
-}
-
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                                  const Schedule *axes, Schedule *out, int max) {
     Sizes z = sizes_of(p->m->k, s, axes);
