@@ -193,9 +193,8 @@ static const KExpr *store_node(KCtx *k, const KExpr *e, void *user) {
     DType t = e->dtype;
     if (e->op == KO_load) {
         store_buf(e->u.buf);
-        if (e->u.buf->dtype == t) return e;
-        return e->n_args == 2 ? k_load_if(k, e->u.buf, e->arg[0], e->arg[1])
-                              : k_load(k, e->u.buf, e->arg[0]);
+        if (e->u.buf->dtype == t || k_is_word(e)) return e;
+        return k_load_like(k, e, e->u.buf, e->arg);
     }
     if (dtype_stored(t) == t) return e;
     switch ((int)e->op) {

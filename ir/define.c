@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ir/schedule.h"
+
 DType ktensor_dtype(const KTensor *t) {
     return t->dtype;
 }
@@ -465,13 +467,33 @@ static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
                        : t->dims[axis];
 }
 
+/* Of a tensor in a window: [slot][row of the block][axes that are not shared]. */
+static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
+    const RowWindow *w = t->window;
+    const KExpr *n = k_int(k, w->of->n_slots * w->of->rows);
+    for (int i = 0; i < t->rank; i++)
+        if (!w->fixed[i] && i != w->row_axis) n = k_mul(k, n, t->dims[i]);
+    return n;
+}
+
+static const KExpr *window_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    const RowWindow *w = t->window;
+    const KExpr *row = k_sub(k, index[w->row_axis], w->of->first);
+    const KExpr *flat = k_add(k, k_mul(k, w->of->slot, k_int(k, w->of->rows)), row);
+    for (int i = 0; i < t->rank; i++)
+        if (!w->fixed[i] && i != w->row_axis) flat = k_add(k, k_mul(k, flat, t->dims[i]), index[i]);
+    return flat;
+}
+
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
+    if (t->window) return window_n_elems(k, t);
     const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
     for (int i = 0; i < t->rank; i++) n = k_mul(k, n, stored_dim(k, t, i));
     return n;
 }
 
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    if (t->window) return window_flat_index(k, t, index);
     const KExpr *flat = k_int(k, 0), *block = k_int(k, t->layout.block);
     for (int i = 0; i < t->rank; i++) {
         int axis = t->layout.permuted ? t->layout.order[i] : i;
@@ -516,18 +538,20 @@ static const KExpr *pred_beyond_halo(KCtx *k, const KExpr *at, const KExpr *pred
     return halo_covers(at, pred) ? NULL : pred;
 }
 
-const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at) {
+const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at, int32_t value) {
     const KExpr *pred = at_pred(at);
-    if (!pred || !at->u.tensor->layout.has_halo) return pred;
+    const Layout *l = &at->u.tensor->layout;
+    if (!pred || !l->has_halo || l->halo_value != value) return pred;
     return pred_beyond_halo(k, at, pred);
 }
 
 static const KExpr *open_at(KCtx *k, const KExpr *e, void *user) {
     (void)user;
     if (e->op != KO_at) return e;
-    const KExpr *offset, *pred = at_pred_beyond_halo(k, e);
+    const KExpr *offset, *pred = at_pred_beyond_halo(k, e, 0);
     KTensor *root = tensor_root(k, e->u.tensor, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, e->u.tensor, e->arg), offset);
+    if (k_is_word(e)) return k_load_word(k, root->buf, flat, pred);
     return pred ? k_load_if(k, root->buf, flat, pred) : k_load(k, root->buf, flat);
 }
 
@@ -560,15 +584,18 @@ static const KExpr *add_pred(KCtx *k, const KExpr *e, void *user) {
     return k_at(k, e->u.tensor, index, rank + 1);
 }
 
-static const KExpr *inline_at(KCtx *k, const KExpr *e, void *user) {
-    const Stage *map = user;
-    if (e->op != KO_at || e->u.tensor != map->out) return e;
+const KExpr *stage_value_at(KCtx *k, const Stage *map, const KExpr *e) {
     const KExpr *pred = at_pred(e);
     const KExpr *body = k_subst(k, map->body, map->axis, e->arg, map->out->rank);
     if (!pred) return body;
     body = k_rewrite(k, body, add_pred, (void *)pred);
     if (body->op == KO_at) return body; /* false gives zero already */
     return k_select(k, pred, body, k_const(k, body->dtype, 0));
+}
+
+static const KExpr *inline_at(KCtx *k, const KExpr *e, void *user) {
+    const Stage *map = user;
+    return e->op != KO_at || e->u.tensor != map->out ? e : stage_value_at(k, map, e);
 }
 
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map) {
@@ -698,6 +725,7 @@ void program_count_users(DefProgram *p) {
 
 bool tensor_is_dense(KCtx *k, const KTensor *t) {
     const Layout *l = &t->layout;
+    if (t->window) return false;
     if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < t->rank; i++)
@@ -733,6 +761,8 @@ static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var
     const KExpr *old = k_load(k, acc, zero);
     if (s->form != FORM_CONTRACT)
         kb_store(b, acc, zero, k_binary(k, s->fold, old, part[0]));
+    else if (s->is_dot4)
+        kb_store(b, acc, zero, k_dot4(k, old, part[0], part[1]));
     else if (p->m->target->fma && dtype_is_float(s->acc->dtype))
         kb_store(b, acc, zero, k_fma(k, part[0], part[1], old));
     else

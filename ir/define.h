@@ -27,12 +27,23 @@ typedef struct Layout {
     int8_t order[MAX_RANK]; /* valid when permuted: order[0] is the outermost axis */
     int8_t block_axis;
     int16_t block; /* 0 or 1: not blocked */
-    bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold zeros */
+    bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold halo_value */
     uint8_t halo[MAX_RANK][2];
+    int32_t halo_value; /* what they hold; only integers have other ones than 0 */
 } Layout;
 
 typedef struct Stage Stage;
 struct Schedule; /* schedule.h */
+struct Blocks;   /* schedule.h */
+
+/* Memory for some rows of a tensor only: those of the block that a group of stages works on (see
+ * Blocks in schedule.h), once for each slot. Shared axes before the rows have one index at a time
+ * and no room of their own. */
+typedef struct RowWindow {
+    const struct Blocks *of; /* knows the slot and the first row while the group is opened */
+    bool fixed[MAX_RANK];    /* axes that have one index at a time */
+    int row_axis;
+} RowWindow;
 
 struct KTensor {
     uint32_t id; /* dense in the program */
@@ -48,6 +59,7 @@ struct KTensor {
     bool is_input, is_output; /* of the model */
     uint32_t io_index;
     Stage *def;     /* stage that defines it; NULL for inputs, constants, region inputs */
+    const RowWindow *window; /* NULL: all of the tensor is in memory */
     KTensor *alias; /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
     VEC(Stage *) users;        /* stages that read it, each once; set by program_count_users */
@@ -85,6 +97,7 @@ struct Stage {
     KVar *acc; /* stands for the folded value in finish; its dtype is the accumulator's */
     const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
+    bool is_dot4;           /* CONTRACT in i32: a step is acc = dot4_us(acc, lhs, rhs), of words of bytes */
     /* SCAN */
     int scan_axis;
     bool scan_reverse;
@@ -107,6 +120,7 @@ struct Stage {
     uint32_t
         group; /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
     bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
+    struct Blocks *blocks; /* consecutive stages with the same one run block by block; see block_stages */
     struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
     struct {
@@ -201,20 +215,23 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
  * their tensors. Before anything is fused. */
 void program_require_bounds(DefProgram *p);
 
-/* Elements in memory, padding of the blocked axis included, and where an element lies. */
+/* Elements in memory, padding of the blocked axis included, and where an element lies (of a tensor
+ * with a window: while its rows exist). */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index);
 
+/* What the map computes where `at` reads it; 0 where the read's predicate is false. */
+const KExpr *stage_value_at(KCtx *k, const Stage *map, const KExpr *at);
 /* at(t; axes...) in consumer replaced by t's MAP body. */
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
 void stage_remove(DefProgram *p, Stage *s);
 /* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before
  * loops. */
 const KExpr *expr_open(DefProgram *p, const KExpr *e);
-/* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary; NULL when
- * nothing is left. Ranges decide: the index must stay inside the halo for all values of its
+/* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary, if `value` is
+ * what is to be read there; NULL when nothing is left. Ranges decide: the index must stay inside the halo for all values of its
  * variables. */
-const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at);
+const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at, int32_t value);
 /* The tensor whose bytes t shares (t itself mostly), and the element offset of t in it. */
 KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
 /* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate.

@@ -238,6 +238,19 @@ static int64_t run(Machine *m) {
     case IN_store_at_##T: STORE(T, ctype, field, to, r[p->a].u + r[p->c].u)
             FOR_STORED_TYPES(X)
 #undef X
+        case IN_word_if:
+            if (!r[p->c].u) {
+                r[p->d].u = 0;
+                break;
+            }
+            /* fall through */
+        case IN_word: {
+            uint64_t at = r[p->a].u, n = (uint64_t)slot[p->b].n;
+            if (at >= n || n - at < 4) out_of_bounds(m, p, "load", at);
+            const unsigned char *c = slot[p->b].base + at;
+            r[p->d].i = (int32_t)(c[0] | (uint32_t)c[1] << 8 | (uint32_t)c[2] << 16 | (uint32_t)c[3] << 24);
+            break;
+        }
         case IN_str_load_if:
             if (!r[p->c].u) {
                 r[p->d].u = r[p->d + 1].u = 0;

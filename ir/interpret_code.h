@@ -52,6 +52,8 @@ typedef enum InsOp {
     IN_move,     /* d = a */
     IN_select,   /* d = a ? b : c */
     IN_dot4,     /* d = a + dot(b, c) */
+    IN_word,     /* d = the four bytes of buffer b from a on; _if: 0 where c is false */
+    IN_word_if,
     IN_narrow_S, /* a cut to the low 64 - shift bits */
     IN_narrow_U,
     IN_int_bool, /* a != 0 */

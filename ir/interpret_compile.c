@@ -270,6 +270,8 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     uint32_t b = e->n_args > 1 ? arg[1] : 0, third = e->n_args > 2 ? arg[2] : 0;
     if (is_text(e) || kop_info[e->op].class == KC_TEXT) {
         emit_text(c, level, e, d, arg);
+    } else if (k_is_word(e)) {
+        emit(c, level, e->n_args == 2 ? IN_word_if : IN_word, d, arg[0], buffer_slot(c, e->u.buf), b);
     } else if (e->op == KO_load) {
         emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0],
              buffer_slot(c, e->u.buf), b);
@@ -350,7 +352,7 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
     }
     uint32_t arg[3];
     int deepest = 0;
-    if (e->op == KO_load && e->n_args == 1 && !is_text(e) && split_index(c, e->arg[0], &arg[0], &arg[1])) {
+    if (e->op == KO_load && e->n_args == 1 && !is_text(e) && !k_is_word(e) && split_index(c, e->arg[0], &arg[0], &arg[1])) {
         uint32_t at = new_reg(c);
         emit(c, c->depth - 1, load_op(e->dtype, ACCESS_AT), at, arg[0], buffer_slot(c, e->u.buf),
              arg[1]);
@@ -497,6 +499,7 @@ static void compile_block(Compiler *c, const KBlock *b) {
         case KS_EXTERN: /* callers look for them: kblock_extern() */
             BUG("kernel %s: the interpreter calls no C function, so not %s", c->out->name, s->text);
         case KS_BARRIER: BUG("kernel %s: the interpreter runs no barriers", c->out->name);
+        case KS_PREFETCH: /* memory is fast enough here */
         case KS_NODE:
         case KS_COMMENT:
         case KS_NONE: break;

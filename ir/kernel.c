@@ -466,6 +466,8 @@ static const KExpr *simplify_float(KCtx *k, KOp op, const KExpr *a, const KExpr 
     }
     if (op == KO_pow && b->op == KO_const_f && b->u.f == 2.0) return k_mul(k, a, a);
     if (op == KO_pow && b->op == KO_const_f && b->u.f == 1.0) return a;
+    if (op == KO_pow && b->op == KO_const_f && b->u.f == 3.0 && dtype_bytes(a->dtype) >= 4)
+        return k_mul(k, k_mul(k, a, a), a);
     return NULL;
 }
 
@@ -632,6 +634,29 @@ const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred) 
     return cons(k, KO_load, b->dtype, pointer_payload(b), arg, 2);
 }
 
+const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred) {
+    int64_t c = 1;
+    BUG_IF(b->dtype != DT_U8 && b->dtype != DT_I8, "a word of '%s', which has no bytes", b->name);
+    if (pred && k_is_int(pred, &c) && !c) return k_const(k, DT_I32, 0);
+    const KExpr *arg[2] = {index, pred};
+    return cons(k, KO_load, DT_I32, pointer_payload(b), arg, pred && !k_is_int(pred, &c) ? 2 : 1);
+}
+
+const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *args) {
+    const KExpr *pred = e->n_args == 2 ? args[1] : NULL;
+    if (k_is_word(e)) return k_load_word(k, b, args[0], pred);
+    return pred ? k_load_if(k, b, args[0], pred) : k_load(k, b, args[0]);
+}
+
+bool k_is_word(const KExpr *e) {
+    if (e->dtype != DT_I32 || (e->op != KO_load && e->op != KO_at)) return false;
+    return dtype_bytes(e->op == KO_load ? e->u.buf->dtype : ktensor_dtype(e->u.tensor)) == 1;
+}
+
+const KExpr *k_at_word(KCtx *k, KTensor *t, const KExpr *const *index, int rank) {
+    return cons(k, KO_at, DT_I32, pointer_payload(t), index, rank);
+}
+
 const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank) {
     return cons(k, KO_at, ktensor_dtype(t), pointer_payload(t), index, rank);
 }
@@ -639,9 +664,7 @@ const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank) {
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     if (e->n_args == 0) return e;
     switch ((int)e->op) {
-    case KO_load:
-        return e->n_args == 2 ? k_load_if(k, e->u.buf, args[0], args[1])
-                              : k_load(k, e->u.buf, args[0]);
+    case KO_load: return k_load_like(k, e, e->u.buf, args);
     case KO_at: return cons(k, KO_at, e->dtype, pointer_payload(e->u.tensor), args, e->n_args);
     case KO_cast: return k_cast(k, e->dtype, args[0]);
     case KO_bitcast: return k_bitcast(k, e->dtype, args[0]);

@@ -137,8 +137,17 @@ const KExpr *k_bool(KCtx *k, bool v);
 const KExpr *k_var(KCtx *k, KVar *v);
 const KExpr *k_load(KCtx *k, KBuf *b, const KExpr *index);
 const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
+/* The i32 word of the four bytes of a u8 or i8 buffer from element index on, the first one lowest; NULL or where pred
+ * holds, else 0. Any index will do. It is a load whose dtype is not its buffer's. */
+const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
+/* The load e from another place: of a word or of an element, predicated or not, like e. */
+const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *args);
+/* Is the load or at() e one of a word? */
+bool k_is_word(const KExpr *e);
 DType ktensor_dtype(const KTensor *t); /* in define.c: the struct belongs to that level */
 const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
+/* The word of four neighbours in t's memory, of which index names the first. */
+const KExpr *k_at_word(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
 /* The general constructors; they fold and simplify. */
 const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a);
 const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b);
@@ -180,6 +189,9 @@ static inline const KExpr *k_ge(KCtx *k, const KExpr *a, const KExpr *b) {
 }
 static inline const KExpr *k_fma(KCtx *k, const KExpr *a, const KExpr *b, const KExpr *c) {
     return k_ternary(k, KO_fma, a, b, c);
+}
+static inline const KExpr *k_dot4(KCtx *k, const KExpr *a, const KExpr *u, const KExpr *s) {
+    return k_ternary(k, KO_dot4_us, a, u, s);
 }
 static inline const KExpr *k_select(KCtx *k, const KExpr *c, const KExpr *a, const KExpr *b) {
     return k_ternary(k, KO_select, c, a, b);
@@ -226,6 +238,8 @@ typedef enum {
     KS_ALLOC,   /* buf (REG, STACK, SHARED) exists in the rest of the block; contents undefined */
     KS_CALL,    /* entry only: kernel(bufs + offsets, scalars), parallel over its top loop */
     KS_BARRIER, /* GPU: all threads of the block have arrived */
+    KS_PREFETCH, /* a hint: the element that `value` (a load) reads is wanted soon; no effect, and
+                  * its index need not lie in the buffer */
     KS_NODE,    /* entry only: graph node `index` starts; hooks and cancellation are polled here */
     KS_RETURN,  /* entry only: leave with status value (i64 of a smelt_status) */
     KS_RESERVE, /* entry only: heap buffer buf gets room for `value` elements and keeps its first
@@ -273,7 +287,7 @@ struct KStmt {
     const KExpr *extent; /* FOR */
     KBuf *buf;           /* STORE, ALLOC */
     const KExpr *index;  /* STORE */
-    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN */
+    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH */
     KBlock body, other;
     Kernel *callee;             /* CALL */
     KArg *args;                 /* CALL: one per callee parameter; EXTERN: n_args */
@@ -328,6 +342,7 @@ const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
 KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
 void kb_comment(KBuild *b, const char *text);
+void kb_prefetch(KBuild *b, KBuf *buf, const KExpr *index);
 /* Calls a C function with the first elements of buffers and i64 scalars; both lists are copied. */
 void kb_extern(KBuild *b, const char *symbol, const KArg *args, int n_args,
                const KExpr *const *scalars, int n_scalars);

@@ -336,7 +336,7 @@ static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
     if (e->op == KO_cast && (dtype_stored(e->dtype) != e->dtype ||
                              dtype_stored(e->arg[0]->dtype) != e->arg[0]->dtype))
         return code_cast(k, e->dtype, e->arg[0]);
-    return math_expand(k, e, x->fma);
+    return math_expand_rounding(k, math_expand(k, e, x->fma));
 }
 
 /* Has the block types that are stored as another one? */

@@ -12,6 +12,8 @@
 /* e, a MATH node with operands already expanded, in terms of the other classes; any other node
  * comes back as it is. fma: fused multiply-adds may be used (results differ in the last bit). */
 const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma);
+/* e, where it rounds to whole numbers between bounds, in cheaper operations (math_round.c). */
+const KExpr *math_expand_rounding(KCtx *k, const KExpr *e);
 /* Rewrites every expression of the kernel so that no MATH node is left. */
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t);
 /* The same for a block, and for all kernels and the entry of a module. */

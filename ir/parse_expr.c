@@ -126,6 +126,18 @@ static const KExpr *cast(Parse *p, DType t) {
     return p->exact ? k_exact(p->k, KO_cast, t, &a, 1) : k_cast(p->k, t, a);
 }
 
+/* word(b[i]), behind the parenthesis: four bytes in place of one. */
+static const KExpr *word(Parse *p) {
+    const KExpr *e = parse_expr(p);
+    parse_expect(p, ")");
+    if (p->failed) return nothing(p);
+    if (e->op != KO_load || (e->dtype != DT_U8 && e->dtype != DT_I8)) {
+        parse_fail(p, "word needs an element of bytes");
+        return nothing(p);
+    }
+    return k_load_word(p->k, e->u.buf, e->arg[0], e->n_args == 2 ? e->arg[1] : NULL);
+}
+
 /* str_sub(s, 1, n), behind the parenthesis. */
 static const KExpr *text_call(Parse *p, KOp op) {
     const KExpr *arg[3];
@@ -148,6 +160,7 @@ static const KExpr *call(Parse *p, const char *name) {
     DType t = dtype_from_name(name);
     const KExpr *arg[3];
     if (op == KO_bitcast) return bitcast(p);
+    if (!strcmp(name, "word")) return word(p);
     if (t != DT_NONE) return cast(p, t);
     const KOpInfo *o = &kop_info[op];
     if (o->class == KC_TEXT) return text_call(p, op);

@@ -43,7 +43,9 @@ static void layout_text(Text *t, const KTensor *x) {
         for (int i = 0; i < x->rank; i++)
             strbuf_printf(t->out, "%s%d+%d", i ? ", " : "", l->halo[i][0], l->halo[i][1]);
         strbuf_add(t->out, "]");
+        if (l->halo_value) strbuf_printf(t->out, " of %d", (int)l->halo_value);
     }
+    if (x->window) strbuf_add(t->out, " window");
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
@@ -144,7 +146,11 @@ static void schedule_words(Text *t, const Schedule *s) {
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)
             strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
-    strbuf_printf(t->out, ", unroll %d)", s->unroll);
+    strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
+    if (s->rows_outer) strbuf_add(t->out, ", rows outer");
+    if (s->prefetch) strbuf_add(t->out, ", prefetch");
+    strbuf_add(t->out, ")");
 }
 
 static void flags_text(Text *t, const Stage *s) {
@@ -152,6 +158,13 @@ static void flags_text(Text *t, const Stage *s) {
     if (s->view) strbuf_add(t->out, " view");
     if (s->is_alias) strbuf_add(t->out, " shared");
     if (s->group) strbuf_printf(t->out, " group %" PRIu32, s->group);
+    if (s->blocks)
+        strbuf_printf(t->out, " blocks of %" PRId64 " rows in %d slots", s->blocks->rows,
+                      s->blocks->n_slots);
+    if (s->blocks && s->blocks->limit && s->blocks->stages[0] == s) {
+        strbuf_add(t->out, " up to ");
+        text_expr(t, s->blocks->limit);
+    }
     if (s->schedule) schedule_words(t, s->schedule);
     if (!s->node || !s->node->loc.node || !*s->node->loc.node) return;
     strbuf_add(t->out, " ");
@@ -171,7 +184,7 @@ static void equation(Text *t, const char *name, const KExpr *e) {
 static void fold_text(Text *t, const Stage *s) {
     text_share(t, &s->init, s->init ? 1 : 0);
     text_line(t);
-    strbuf_printf(t->out, "fold %s %s from ", kop_info[s->fold].name,
+    strbuf_printf(t->out, "fold %s %s from ", s->is_dot4 ? "dot4_us" : kop_info[s->fold].name,
                   s->acc ? dtype_info[s->acc->dtype].name : "?");
     text_expr(t, s->init);
     text_newline(t);

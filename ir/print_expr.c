@@ -214,6 +214,7 @@ static void call(Text *t, const KExpr *e, const char *name) {
 static void element_read(Text *t, const KExpr *e) {
     const KTensor *tensor = e->u.tensor;
     int n_index = e->op == KO_at ? tensor->rank : 1;
+    if (k_is_word(e)) strbuf_add(t->out, "word(");
     if (e->op == KO_at) {
         strbuf_add(t->out, text_name(t, tensor, tensor->name));
     } else {
@@ -227,7 +228,7 @@ static void element_read(Text *t, const KExpr *e) {
         strbuf_add(t->out, " if ");
         text_expr(t, e->arg[n_index]);
     }
-    strbuf_add(t->out, "]");
+    strbuf_add(t->out, k_is_word(e) ? "])" : "]");
 }
 
 static int strength_of(const Text *t, const KExpr *e) {

@@ -57,7 +57,7 @@ bool matrix_match(DefProgram *p, const Stage *s, const Schedule *sch, Matrix *x)
     if (s->fold != KO_add || !k_is_value(s->init, 0) ||
         k_uses_var(k, s->lhs, s->axis[sch->vec_axis]))
         return false;
-    if (at_pred(x->left) && at_pred_beyond_halo(k, x->left)) return false;
+    if (at_pred(x->left) && at_pred_beyond_halo(k, x->left, 0)) return false;
     x->block = TILE_DEPTH / dtype_bytes(x->left->dtype);
     for (int r = 0; r < s->n_red; r++)
         if (k_is_int(s->red_extent[r], &extent) &&

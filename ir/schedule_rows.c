@@ -41,24 +41,26 @@ static int element_lanes(const Rows *r, DType t) {
 /* ---- loops of a stage
  * --------------------------------------------------------------------------------- */
 
-static RowNest nest_of(KCtx *k, const Stage *s, int n_outer, const KExpr *const *outer) {
+/* The loops over the axes that have no index yet (all of them where part is NULL). */
+static RowNest nest_of(KCtx *k, const Stage *s, const StagePart *part) {
     RowNest nest = {.n = 0};
     const Layout *l = &s->out->layout;
     for (int i = 0; i < s->out->rank; i++) {
         int axis = l->permuted ? l->order[i] : i;
-        if (axis < n_outer) {
-            nest.index[axis] = outer[axis];
+        if (part && part->at[axis]) {
+            nest.index[axis] = part->at[axis];
             continue;
         }
         if (s->form == FORM_SCAN && axis == s->scan_axis) continue;
         bool blocked = l->block > 1 && axis == l->block_axis;
-        const KExpr *extent = s->out->dims[axis];
+        const KExpr *extent =
+            part && part->cut && part->cut_axis == axis ? part->cut : s->out->dims[axis];
         if (blocked)
             extent = k_fdiv(k, k_add(k, extent, k_int(k, l->block - 1)), k_int(k, l->block));
         if (!k_is_value(extent, 1))
             nest.loop[nest.n++] = (RowLoop){axis, blocked ? l->block : 1, extent};
     }
-    if (l->block > 1 && l->block_axis >= n_outer)
+    if (l->block > 1 && !(part && part->at[l->block_axis]))
         nest.loop[nest.n++] = (RowLoop){l->block_axis, 1, k_int(k, l->block)};
     return nest;
 }
@@ -165,6 +167,7 @@ static const KExpr *subst_red(Rows *r, const Stage *s, const KExpr *e, const KEx
 }
 
 static const KExpr *fold_body(Rows *r, const Stage *s) {
+    if (s->is_dot4) return k_dot4(r->k, k_const_i(r->k, DT_I32, 0), s->lhs, s->rhs);
     return s->form == FORM_CONTRACT ? k_mul(r->k, s->lhs, s->rhs) : s->body;
 }
 
@@ -459,7 +462,7 @@ static void open_flat_map(Rows *r, const Stage *s) {
  * --------------------------------------------------------------------------------------------------------
  */
 
-static double stage_work(const Stage *s) {
+double schedule_stage_work(const Stage *s) {
     double work = 1;
     for (int i = 0; i < s->out->rank; i++) work *= extent_estimate(s->out->dims[i]);
     for (int i = 0; i < s->n_red; i++) work *= extent_estimate(s->red_extent[i]);
@@ -471,34 +474,42 @@ static void open_single(Rows *r, const Stage *s) {
         open_flat_map(r, s);
         return;
     }
-    RowNest nest = nest_of(r->k, s, 0, NULL);
+    RowNest nest = nest_of(r->k, s, NULL);
     int n_flat = flat_loops(&nest);
-    open_flat(r, &nest, n_flat, stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
+    open_flat(r, &nest, n_flat, schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
     open_rest(r, s, nest);
     if (n_flat) kb_end(r->b);
+}
+
+void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *part, int n,
+                       KTensor *const *local, int n_local, KBuild *b) {
+    Rows r = {.p = p, .k = p->m->k, .b = b, .local = local, .n_local = n_local};
+    r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
+    for (int i = 0; i < n_local; i++)
+        r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
+    for (int i = 0; i < n; i++) open_rest(&r, stages[i], nest_of(r.k, stages[i], &part[i]));
 }
 
 void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
                         KTensor *const *local, int n_local, KBuild *b) {
     KCtx *k = p->m->k;
-    Rows r = {.p = p, .k = k, .b = b, .local = local, .n_local = n_local};
     if (n == 1 && !n_local) {
+        Rows r = {.p = p, .k = k, .b = b};
         open_single(&r, stages[0]);
         return;
     }
     double work = 0;
+    StagePart *part = arena_array(p->arena, StagePart, n);
     const KExpr *outer[MAX_RANK], *total = k_int(k, 1);
-    for (int i = 0; i < n; i++) work += stage_work(stages[i]);
+    for (int i = 0; i < n; i++) work += schedule_stage_work(stages[i]);
     for (int i = 0; i < n_outer; i++) total = k_mul(k, total, stages[0]->out->dims[i]);
     const KExpr *t = kb_for(b, work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "row", total);
     def_unflatten(k, t, stages[0]->out->dims, n_outer, outer);
     for (int i = 0; i < n_outer; i++) {
         int64_t hi = stages[0]->out->dims[i]->hi;
         outer[i] = kb_let_within(b, "i", outer[i], hi == INT64_MAX ? hi : hi < 1 ? 0 : hi - 1);
+        for (int m = 0; m < n; m++) part[m].at[i] = outer[i];
     }
-    r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
-    for (int i = 0; i < n_local; i++)
-        r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
-    for (int i = 0; i < n; i++) open_rest(&r, stages[i], nest_of(k, stages[i], n_outer, outer));
+    schedule_open_row(p, stages, part, n, local, n_local, b);
     kb_end(b);
 }

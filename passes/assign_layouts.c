@@ -8,6 +8,7 @@
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
+#include "passes/integers.h"
 #include "passes/pass.h"
 
 enum { MAX_HALO = 16 };
@@ -42,9 +43,15 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
+/* Bytes are blocked like the i32 sums that they come from and go into. */
+static int channel_block(const Target *t, DType dtype) {
+    int bytes = dtype_bytes(dtype);
+    return target_lanes(t, bytes == 1 && dtype != DT_BOOL ? dtype_bytes(DT_I32) : bytes);
+}
+
 static bool block_channels(DefProgram *p, Stage *s) {
     int64_t channels;
-    int lanes = target_lanes(p->m->target, dtype_bytes(s->out->dtype));
+    int lanes = channel_block(p->m->target, s->out->dtype);
     if (!has_free_layout(s->out) || lanes <= 1) return false;
     if (!k_is_int(s->out->dims[1], &channels) || channels < lanes) return false;
     if (!is_windowed(s) && !passes_channels(p->m->k, s)) return false;
@@ -58,16 +65,14 @@ static bool block_channels(DefProgram *p, Stage *s) {
 }
 
 typedef struct Halo {
-    DefProgram *p;
+    int32_t value;
     bool changed;
 } Halo;
 
-/* Widens the halo of a tensor that is read with a predicate beyond its border. */
-static void note_halo(const KExpr *e, void *user) {
-    Halo *h = user;
-    if (e->op != KO_at || !at_pred(e) || !has_free_layout(e->u.tensor)) return;
+void widen_halo(const KExpr *e, int32_t value, bool *changed) {
     KTensor *t = e->u.tensor;
     int64_t dim, before[MAX_RANK] = {0}, after[MAX_RANK] = {0};
+    if (t->layout.has_halo && t->layout.halo_value != value) return;
     for (int a = 0; a < t->rank; a++) {
         if (!k_is_int(t->dims[a], &dim)) return;
         if (e->arg[a]->lo == INT64_MIN || e->arg[a]->hi == INT64_MAX) return;
@@ -82,8 +87,35 @@ static void note_halo(const KExpr *e, void *user) {
         if (before[a] > halo[0]) halo[0] = (uint8_t)before[a];
         if (after[a] > halo[1]) halo[1] = (uint8_t)after[a];
         t->layout.has_halo |= halo[0] || halo[1];
+        t->layout.halo_value = value;
     }
-    h->changed = true;
+    *changed = true;
+}
+
+/* Widens the halo of a tensor that is read with a predicate beyond its border. */
+static void note_halo(const KExpr *e, void *user) {
+    Halo *h = user;
+    if (e->op == KO_at && at_pred(e) && has_free_layout(e->u.tensor))
+        widen_halo(e, h->value, &h->changed);
+}
+
+/* Integers that count as 0 outside are their zero point there: inside ? i32(x[..]) - 3 : 0 is
+ * i32(x[..]) - 3 where x has a halo of threes. */
+static bool quantized_border(KCtx *k, const Stage *s, IntFactor *f) {
+    if (s->acc->dtype != DT_I32 || !match_int_factor(k, s->lhs, f) || !f->inside) return false;
+    return !f->zero || (f->zero->op == KO_const_i && f->at->dtype == DT_U8 && f->zero->u.i >= 0 &&
+                        f->zero->u.i <= 255);
+}
+
+static bool drop_border(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    IntFactor f;
+    if (!quantized_border(k, s, &f)) return false;
+    int32_t value = f.zero ? (int32_t)f.zero->u.i : 0;
+    if (f.inside != at_pred(f.at) || at_pred_beyond_halo(k, f.at, value)) return false;
+    s->lhs = k_cast(k, DT_I32, drop_predicate(k, f.at, f.inside));
+    if (f.zero) s->lhs = k_sub(k, s->lhs, f.zero);
+    return true;
 }
 
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
@@ -112,7 +144,7 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     BorderRead b = {NULL};
     k_visit(k, s->lhs, note_border_read, &b);
-    if (!b.t) return false;
+    if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
     KTensor *copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
     Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
     const KExpr *index[MAX_RANK];
@@ -127,14 +159,18 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
 
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
-    Halo halo = {p, false};
+    Halo halo = {0};
+    IntFactor f;
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
         *changed |= copy_for_halo(p, s);
+        halo.value = quantized_border(p->m->k, s, &f) && f.zero ? (int32_t)f.zero->u.i : 0;
         k_visit(p->m->k, s->lhs, note_halo, &halo);
     }
+    for (Stage *s = p->first; s; s = s->next)
+        if (is_windowed(s)) *changed |= drop_border(p, s);
     *changed |= halo.changed;
 }
 

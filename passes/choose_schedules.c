@@ -12,6 +12,7 @@
 #include "ir/schedule.h"
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
+#include "passes/integers.h"
 #include "passes/pass.h"
 
 static void swap_factors(Stage *s) {
@@ -241,6 +242,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
+    if (s->acc->dtype == DT_I32 && !is_empty(s) && !use_dot_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
     if (reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "passes/pass.h"
+#include "passes/pull_factors.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
@@ -324,11 +325,35 @@ static bool drop_unread(DefProgram *p) {
     return changed;
 }
 
+/* Does the map make wide elements of bytes? Then what is in memory should be the bytes. */
+static bool widens_bytes(DefProgram *p, const Stage *map) {
+    KTensor *read[256];
+    int n = stage_reads(p, map, read, 256), n_bytes = 0, n_wide = 0;
+    for (int i = 0; i < n; i++) {
+        if (read[i]->data || read[i]->rank == 0) continue;
+        *(dtype_bytes(read[i]->dtype) == 1 ? &n_bytes : &n_wide) += 1;
+    }
+    return n_bytes == 1 && !n_wide && dtype_bytes(map->out->dtype) > 1;
+}
+
 static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        if (s->form == FORM_CONTRACT && pass_may_rewrite() && pull_factors(p, s)) {
+            pass_count_rewrite();
+            pass_trace("fuse_stages", s->node, "a common factor goes into the store");
+            *changed = true;
+        }
         if (s->form != FORM_MAP) continue;
+        if (!s->out->dense_only && widens_bytes(p, s)) {
+            *changed |= inline_everywhere(p, s);
+            if (!s->out->n_users) { /* at once: what it read has one reader less */
+                stage_forget_reads(s);
+                stage_remove(p, s);
+                continue;
+            }
+        }
         if (fuse_into_store(p, s)) {
             *changed = true;
             continue;

@@ -39,7 +39,7 @@ static const KExpr *extract_expr(KCtx *k, const KExpr *e, void *user) {
     BUG_IF(e->op == KO_at, "a tensor read was not opened");
     if (e->op == KO_load && !kmem_is_local(e->u.buf->mem) && e->u.buf->mem != MEM_PARAM) {
         KBuf *p = param_of(x, e->u.buf);
-        return e->n_args == 2 ? k_load_if(k, p, e->arg[0], e->arg[1]) : k_load(k, p, e->arg[0]);
+        return k_load_like(k, e, p, e->arg);
     }
     if (e->op == KO_var) {
         KVar *v = e->u.var;
@@ -111,7 +111,8 @@ static const KExpr *open_read(KCtx *k, const KExpr *e, void *user) {
     KBuf *buf = e->u.buf;
     const KExpr *index = e->arg[0];
     if (!shared_place(o, &buf, &index)) return e;
-    return e->n_args == 2 ? k_load_if(k, buf, index, e->arg[1]) : k_load(k, buf, index);
+    const KExpr *args[2] = {index, e->n_args == 2 ? e->arg[1] : NULL};
+    return k_load_like(k, e, buf, args);
 }
 
 static void open_stores(const OpenProgram *o, KBlock *b) {
@@ -144,7 +145,7 @@ void stage_open(DefProgram *p, Stage *s, KBlock *into) {
     } else if (s->schedule && s->schedule->winograd) {
         schedule_open_winograd(p, s, &b);
     } else if (s->schedule) {
-        schedule_open_contract(p, s, s->schedule, &b);
+        schedule_open_contract(p, s, s->schedule, NULL, &b);
     } else {
         schedule_open_rows(p, &s, 1, 0, NULL, 0, &b);
     }

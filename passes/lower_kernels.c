@@ -37,6 +37,7 @@ static const char *kernel_name(Lower *l, const Stage *s, uint32_t id) {
     op[n] = 0;
     const char *dtype = s && s->out ? dtype_info[s->out->dtype].name : "any";
     const char *tile = s && s->schedule ? schedule_text(l->arena, s->schedule) : "rows";
+    if (s && s->blocks) tile = arena_printf(l->arena, "b%d_%s", (int)s->blocks->rows, tile);
     return arena_printf(l->arena, "k%u_%s_%s__%s_%s", id, op, dtype, l->m->target->name, tile);
 }
 
@@ -142,9 +143,9 @@ void lower_let_symbol(Lower *l, KVar *symbol) {
 /* ---- halos
  * ---------------------------------------------------------------------------------------------- */
 
-/* Zeroes the halo slabs of t: for each axis with a halo, the rows before and after, over all of the
+/* Fills the halo slabs of t: for each axis with a halo, the rows before and after, over all of the
  * others. */
-static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
+static void fill_halo(Lower *l, KTensor *t, const Stage *s) {
     KCtx *k = l->k;
     const KExpr *offset;
     KTensor *root = tensor_root(k, t, &offset);
@@ -173,7 +174,7 @@ static void zero_halo(Lower *l, KTensor *t, const Stage *s) {
                 const KExpr *lane = kb_for(&b, LOOP_VECTOR, "l", k_int(k, lay->block));
                 flat = k_add(k, k_mul(k, flat, k_int(k, lay->block)), lane);
             }
-            kb_store(&b, root->buf, k_add(k, flat, offset), k_const(k, t->dtype, 0));
+            kb_store(&b, root->buf, k_add(k, flat, offset), k_const(k, t->dtype, lay->halo_value));
             while (b.depth > 1) kb_end(&b);
         }
     lower_call(l, body, s, 0);
@@ -222,6 +223,21 @@ static void transform_patches(Lower *l, DefProgram *p, Stage *s) {
     lower_call(l, body, s, 0);
 }
 
+/* A group in blocks; the stage after it. */
+static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
+    double flops = 0;
+    KBlock body = {0};
+    KBuild b;
+    for (int i = 0; i < blocks->n; i++) {
+        flops += stage_flops(blocks->stages[i]);
+        lower_reserve(l, blocks->stages[i]->out);
+    }
+    kb_begin(&b, l->k, &body);
+    schedule_open_blocks(p, blocks, &b);
+    lower_call(l, body, blocks->stages[blocks->n - 1], flops);
+    return blocks->stages[blocks->n - 1]->next;
+}
+
 static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     if (s->form == FORM_REGION) {
         lower_region(l, p, s);
@@ -229,7 +245,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     }
     for (int i = 0; i < s->n_outs; i++) lower_reserve(l, s->outs[i]);
     lower_reserve(l, s->out);
-    if (s->out->layout.has_halo) zero_halo(l, s->out, s);
+    if (s->out->layout.has_halo) fill_halo(l, s->out, s);
     if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
     KBlock body = {0};
     stage_open(p, s, &body);
@@ -271,7 +287,9 @@ void lower_program(Lower *l, DefProgram *p) {
         if (s->is_alias) continue;
         bug_context("lower_kernels", s->node ? s->node->loc : SRC_NOWHERE);
         start_node(l, s->node);
-        if (s->group) {
+        if (s->blocks) {
+            end = lower_blocks(l, p, s->blocks);
+        } else if (s->group) {
             while (end && end->group == s->group) end = end->next;
             lower_group(l, p, s, end);
         } else {

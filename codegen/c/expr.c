@@ -433,9 +433,10 @@ static void print_load(CGen *g, StrBuf *b, const KExpr *e) {
         strbuf_printf(b, "%s(",
                       c_helper(g, e->dtype == DT_F16 ? "f16_value" : "bf16_value", e->dtype));
     if (e->dtype == DT_BOOL) strbuf_add(b, "(");
+    if (k_is_word(e)) strbuf_printf(b, "%s(&", c_helper(g, "word", DT_I32));
     strbuf_printf(b, "%s[", c_name_buf(g, e->u.buf));
     c_print(g, b, e->arg[0]);
-    strbuf_add(b, e->dtype == DT_BOOL ? "] != 0)" : "]");
+    strbuf_add(b, e->dtype == DT_BOOL ? "] != 0)" : k_is_word(e) ? "])" : "]");
     if (halves) strbuf_add(b, ")");
     if (predicated && e->dtype == DT_STR)
         strbuf_printf(b, " : %s)", c_helper(g, "no_string", DT_STR));

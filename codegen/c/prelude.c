@@ -43,6 +43,10 @@ static const Helper helpers[] = {
     {"shr", H_S, "", /* compilers shift arithmetically */
      "static inline $ @_shr($ a, $ b)\n{\n    return ($)(a >> ((#)b < % ? (int)b : % - 1));\n}\n"},
     {"shr", H_U, "", "static inline $ @_shr($ a, $ b)\n{\n    return b < % ? ($)(a >> b) : ($)0;\n}\n"},
+    {"word", H_ANY, "",
+     "/* four bytes as an integer, the first one lowest */\n"
+     "static inline int32_t i32_word(const void *p)\n{\n    const uint8_t *b = p;\n"
+     "    return (int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);\n}\n"},
     {"dot4", H_ANY, "",
      "/* a + four products of the bytes of b (unsigned) and c (signed) */\n"
      "static inline int32_t i32_dot4(int32_t a, int32_t b, int32_t c)\n{\n"
@@ -50,6 +54,10 @@ static const Helper helpers[] = {
      "    for (i = 0; i < 4; i++, x >>= 8, y >>= 8)\n"
      "        sum += (uint32_t)((int)(x & 255u) * (((int)(y & 255u) ^ 128) - 128));\n"
      "    return (int32_t)sum;\n}\n"},
+    {"prefetch", H_ANY, "",
+     "/* a hint that memory is wanted soon */\n#if defined(__GNUC__)\n"
+     "static inline void prefetch(uintptr_t at)\n{\n    __builtin_prefetch((const void *)at, 0, 2);\n}\n"
+     "#else\n#define prefetch(at) ((void)(at))\n#endif\n"},
     /* conversions to integers: toward zero, saturating, NaN to 0 */
     {"of_f32", H_S, "",
      "static inline $ @_of_f32(float a)\n{\n    if (a != a) return 0;\n    if (a <= -~f) return @_LOW;\n"
@@ -157,6 +165,7 @@ const char *c_helper(CGen *g, const char *name, DType t) {
     int i = find_helper(name, strlen(name), t);
     use_helper(g, i, t);
     if (!strcmp(name, "dot4")) return "i32_dot4";
+    if (!strcmp(name, "word")) return "i32_word";
     if (helpers[i].kinds & H_ANY) return helpers[i].name;
     return arena_printf(g->a, "%s_%s", dtype_info[t].name, name);
 }
@@ -193,7 +202,8 @@ bool c_is_helper(const char *name) {
                                        "call",
                                        "call_args",
                                        "nodes",
-                                       "leave"};
+                                       "leave",
+                                       "prefetch"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (!strcmp(name, more[i])) return true;
     if (!strcmp(name, "no_string")) return true;

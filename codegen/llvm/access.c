@@ -74,7 +74,8 @@ static void evaluate_terms(LlvmGen *g, Linear *l) {
 
 /* An address per lane or for all of them. */
 typedef struct Place {
-    LLVMTypeRef type;     /* of one element in memory */
+    LLVMTypeRef type;     /* of one element in memory, or of a word of four */
+    LLVMTypeRef unit;     /* of one element */
     LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
     int64_t lane;         /* step from lane to lane, in elements */
@@ -121,7 +122,8 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         l.lane = l.lane * (uint64_t)fn->lanes + 1;
         for (int i = 0; i < l.n; i++) l.term[i].coeff *= (uint64_t)fn->lanes;
     }
-    Place p = {.type = llvm_mem_type(g, b->dtype), .ptr = bind.base, .lane = (int64_t)l.lane};
+    LLVMTypeRef t = llvm_mem_type(g, b->dtype);
+    Place p = {.type = t, .unit = t, .ptr = bind.base, .lane = (int64_t)l.lane};
     unsigned size = element_bytes(g, b->dtype);
     p.align = bind.align > low_bit(l.constant * size) ? low_bit(l.constant * size) : bind.align;
     for (int i = 0; i < l.n;) {
@@ -151,7 +153,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
 static LLVMValueRef lane_addresses(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes;
     LLVMValueRef by = p->varying ? p->varying : scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
-    return step_ptr(g, p->type, p->ptr, by);
+    return step_ptr(g, p->unit, p->ptr, by);
 }
 
 static LLVMValueRef reversed(LlvmGen *g, LLVMValueRef v) {
@@ -190,6 +192,14 @@ LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth) {
     return find_place(g, e->u.buf, e->arg[0]).ptr;
 }
 
+void llvm_prefetch(LlvmGen *g, const KExpr *e) {
+    enum { READ = 0, SECOND_LEVEL = 2, DATA = 1 };
+    Place p = find_place(g, e->u.buf, e->arg[0]);
+    LLVMValueRef args[] = {p.ptr, LLVMConstInt(g->i32, READ, 0),
+                           LLVMConstInt(g->i32, SECOND_LEVEL, 0), LLVMConstInt(g->i32, DATA, 0)};
+    llvm_call(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+}
+
 /* One element, or zero without touching its address when pred is false. */
 static LLVMValueRef load_one(LlvmGen *g, Place *p, LLVMValueRef pred) {
     if (!pred) return plain_load(g, p->type, p->ptr, p->align);
@@ -207,15 +217,20 @@ static LLVMValueRef masked_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, uns
     return llvm_call(g, "llvm.masked.load", types, 2, args, 4);
 }
 
+/* How any element is aligned: by its size, and a word like the bytes that it is made of. */
+static unsigned lane_align(const LlvmGen *g, const Place *p) {
+    return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
-    unsigned lanes = (unsigned)g->fn->lanes, size = (unsigned)LLVMABISizeOfType(g->layout, p->type);
+    unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
     LLVMValueRef all = LLVMGetPoison(LLVMVectorType(p->type, lanes));
     for (unsigned i = 0; i < lanes; i++) {
         LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
         LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
                                      : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
-        LLVMValueRef v = plain_load(g, p->type, step_ptr(g, p->type, p->ptr, by), size);
+        LLVMValueRef v = plain_load(g, p->type, step_ptr(g, p->unit, p->ptr, by), size);
         all = LLVMBuildInsertElement(g->b, all, v, at, "");
     }
     return all;
@@ -223,14 +238,15 @@ static LLVMValueRef load_each(LlvmGen *g, Place *p) {
 
 static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
-    unsigned size = (unsigned)LLVMABISizeOfType(g->layout, p->type);
-    if (!p->varying && p->lane == 1) return masked_load(g, t, p->ptr, p->align, mask);
-    if (!p->varying && p->lane == -1) {
+    unsigned size = lane_align(g, p);
+    bool is_word = p->type != p->unit;
+    if (!p->varying && p->lane == (is_word ? 4 : 1)) return masked_load(g, t, p->ptr, p->align, mask);
+    if (!p->varying && p->lane == -1 && !is_word) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    if (!mask && (!g->cpu.gather || size < 4)) return load_each(g, p);
+    if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
     LLVMValueRef args[] = {lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask ? mask : all,
@@ -242,8 +258,14 @@ static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
     return a && b ? LLVMBuildAnd(g->b, a, b, "") : a ? a : b;
 }
 
+/* Memory's word as a number: its first byte is the lowest. */
+static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
+    return LLVMByteOrder(g->layout) == LLVMLittleEndian ? v : llvm_overloaded(g, "llvm.bswap", v);
+}
+
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     Place p = find_place(g, e->u.buf, e->arg[0]);
+    if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
     *depth = g->fn->depth;
     if (pred && llvm_known_int(g, e->arg[1], &(int64_t){0}) && LLVMIsAConstantInt(pred))
@@ -264,7 +286,7 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
         if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);
         v = load_one(g, &p, pred);
     }
-    return llvm_from_memory(g, e->u.buf->dtype, v);
+    return k_is_word(e) ? little_endian(g, v) : llvm_from_memory(g, e->u.buf->dtype, v);
 }
 
 /* ---- stores ---------------------------------------------------------------------------------- */

@@ -1,0 +1,301 @@
+/* Integer contracts as dot products of four bytes, for choose_schedules.
+ *
+ * Before:  contract over [c < 64, ky, kx], acc i32     lhs = i32(x[0, c, ..]) - 3
+ *                                                      rhs = i32(w[j, c, ky, kx])
+ * After:   contract over [c < 16, ky, kx], dot4_us     lhs = word(x[0, c*4, ..])
+ *                                                      rhs = byte 0 | byte 1 << 8 | ... of w[j, c*4 + b, ky, kx]
+ *          finish: acc + table[j] where it said acc;   table[j] = -3 * sum of w[j, ...]
+ *
+ * A word holds four neighbours along one axis of the sum. x is read in place where these are
+ * neighbours in memory (channels in blocks; the last axis of a matrix), else through a tensor of words
+ * that a stage of its own makes, with a halo of zero points. The other factor becomes one word like any operand
+ * that is packed, at compile time if it is constant. The instruction multiplies unsigned by signed bytes: signed ones on the
+ * left and unsigned ones on the right are moved by 128, and so is their zero point. From
+ *
+ *     sum (x - zx)(w - zw)  =  sum x w  -  zx sum w  -  zw sum (x - zx)
+ *
+ * the second term is a table, the third is there for asymmetric weights only. */
+#include <string.h>
+
+#include "ir/schedule.h"
+#include "passes/integers.h"
+#include "passes/pass.h"
+
+typedef struct Dot {
+    DefProgram *p;
+    KCtx *k;
+    Stage *s;
+    IntFactor x, w;      /* zeros of bytes moved into the instruction's ranges; NULL is 0 */
+    int red;             /* the axis that is taken in fours */
+    int64_t extent;      /* of it */
+    int axis;            /* of x that it runs along */
+    bool in_place;       /* words of x are read where they lie */
+    KVar *group;         /* what it becomes */
+} Dot;
+
+static const KExpr *const_i32(Dot *d, int64_t v) {
+    return k_const_i(d->k, DT_I32, v);
+}
+
+/* ---- which axis ----------------------------------------------------------------------------- */
+
+static bool fits_in_place(const Dot *d, int axis, const KExpr *base, int64_t extent) {
+    const KTensor *t = d->x.at->u.tensor;
+    bool whole = extent % 4 == 0, from_start = k_is_value(base, 0);
+    if (tensor_contiguous_axis(t) != axis) return false;
+    if (t->layout.block <= 1) return whole;
+    return t->layout.block % 4 == 0 && t->layout.block_axis == axis && from_start;
+}
+
+/* The axis of x's read that red[r] runs along by itself: index = base + red[r]; -1 when there is none. */
+static int axis_along(const Dot *d, int r, const KExpr **base) {
+    const KExpr *at = d->x.at, *coeff;
+    KVar *var = d->s->red[r];
+    int axis = -1;
+    for (int a = 0; a < at->u.tensor->rank; a++) {
+        if (!k_uses_var(d->k, at->arg[a], var)) continue;
+        if (axis >= 0 || !k_linear_in(d->k, at->arg[a], var, base, &coeff) || !k_is_value(coeff, 1))
+            return -1;
+        axis = a;
+    }
+    if (d->x.inside && k_uses_var(d->k, d->x.inside, var)) return -1;
+    return axis;
+}
+
+/* In place if that can be, else the longest axis that words can be made along. */
+static bool choose_axis(Dot *d) {
+    d->red = -1;
+    for (int r = 0; r < d->s->n_red; r++) {
+        const KExpr *base = NULL;
+        int64_t extent;
+        int axis = axis_along(d, r, &base);
+        if (axis < 0 || !k_is_int(d->s->red_extent[r], &extent) || extent < 2) continue;
+        bool in_place = fits_in_place(d, axis, base, extent);
+        if (!in_place && !k_is_value(base, 0)) continue;
+        if (d->red >= 0 && (in_place != d->in_place ? d->in_place : extent <= d->extent)) continue;
+        d->red = r;
+        d->extent = extent;
+        d->axis = axis;
+        d->in_place = in_place;
+    }
+    return d->red >= 0;
+}
+
+/* ---- words ---------------------------------------------------------------------------------- */
+
+static const KExpr *byte_index(const Dot *d, int byte) {
+    const KExpr *four = k_mul(d->k, k_var(d->k, d->group), k_int(d->k, 4));
+    return k_add(d->k, four, k_int(d->k, byte));
+}
+
+/* The factor's byte with the reduction axis at group * 4 + byte, as the low 8 bits of an i32; bytes beyond
+ * the axis are 0. flip: the byte moves by 128. */
+static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
+    KCtx *k = d->k;
+    const KExpr *index = byte_index(d, byte), *inside = at_pred(at), *arg[MAX_RANK + 1];
+    int rank = at->u.tensor->rank;
+    if (d->extent % 4) {
+        const KExpr *in = k_lt(k, index, k_int(k, d->extent));
+        inside = inside ? k_and(k, inside, in) : in;
+    }
+    for (int i = 0; i < rank; i++) arg[i] = k_subst(k, at->arg[i], &d->s->red[d->red], &index, 1);
+    if (inside) arg[rank] = inside;
+    const KExpr *v = k_at(k, at->u.tensor, arg, rank + (inside != NULL));
+    v = k_and(k, k_cast(k, DT_I32, v), const_i32(d, 255));
+    if (flip) v = k_xor(k, v, const_i32(d, 128));
+    return inside && flip ? k_select(k, inside, v, const_i32(d, 0)) : v;
+}
+
+static const KExpr *word_of(Dot *d, const KExpr *at, bool flip) {
+    KCtx *k = d->k;
+    const KExpr *word = byte_of(d, at, 0, flip);
+    for (int b = 1; b < 4; b++)
+        word = k_or(k, word, k_shl(k, byte_of(d, at, b, flip), const_i32(d, 8 * b)));
+    return word;
+}
+
+/* zero in all four bytes; NULL when it is 0 */
+static const KExpr *zero_word(Dot *d) {
+    return d->x.zero ? k_mul(d->k, d->x.zero, const_i32(d, 0x01010101)) : NULL;
+}
+
+/* A tensor of x's words along d->axis, and a read of it where x was read. */
+static const KExpr *words_apart(Dot *d, bool flip) {
+    KCtx *k = d->k;
+    const KExpr *at = d->x.at, *dims[MAX_RANK], *index[MAX_RANK + 1];
+    KTensor *x = at->u.tensor;
+    for (int i = 0; i < x->rank; i++)
+        dims[i] = i == d->axis ? k_int(k, (d->extent + 3) / 4) : x->dims[i];
+    KTensor *words = program_add_tensor(d->p, "words", DT_I32, x->rank, dims);
+    Stage *make = program_add_stage(d->p, d->s, FORM_MAP, words, d->s->node);
+    for (int i = 0; i < x->rank; i++)
+        index[i] = i == d->axis ? k_var(k, d->s->red[d->red])
+                   : k_is_value(x->dims[i], 1) ? k_int(k, 0) : k_var(k, make->axis[i]);
+    const KExpr *group = k_var(k, make->axis[d->axis]);
+    make->body = k_subst(k, word_of(d, k_at(k, x, index, x->rank), flip), &d->group, &group, 1);
+    for (int i = 0; i < x->rank; i++) index[i] = i == d->axis ? k_var(k, d->group) : at->arg[i];
+    if (d->x.inside) index[x->rank] = d->x.inside;
+    return k_at(k, words, index, x->rank + (d->x.inside != NULL));
+}
+
+/* The left factor: words of x, zero points outside. */
+static const KExpr *left_words(Dot *d, bool flip) {
+    KCtx *k = d->k;
+    const KExpr *zero = zero_word(d), *word;
+    if (d->in_place) {
+        const KExpr *first = byte_index(d, 0), *arg[MAX_RANK + 1];
+        for (int i = 0; i < d->x.at->n_args; i++)
+            arg[i] = k_subst(k, d->x.at->arg[i], &d->s->red[d->red], &first, 1);
+        word = k_at_word(k, d->x.at->u.tensor, arg, d->x.at->n_args);
+        if (flip) word = k_xor(k, word, const_i32(d, -0x7f7f7f80));
+    } else {
+        bool changed = false;
+        word = words_apart(d, flip);
+        bool known = !zero || zero->op == KO_const_i;
+        int32_t value = zero && known ? (int32_t)zero->u.i : 0;
+        if (known) widen_halo(word, value, &changed);
+        if (d->x.inside && !at_pred_beyond_halo(k, word, value)) return drop_predicate(k, word, d->x.inside);
+    }
+    if (!d->x.inside || (!zero && !(flip && d->in_place))) return word;
+    return k_select(k, d->x.inside, word, zero ? zero : const_i32(d, 0));
+}
+
+/* ---- corrections ---------------------------------------------------------------------------- */
+
+/* Sums of e over the reduction axes, as a tensor over the axes of the result that e uses, and a read of
+ * it. Constant where e is. */
+static const KExpr *sums_of(Dot *d, const char *name, const KExpr *e) {
+    KCtx *k = d->k;
+    Stage *s = d->s;
+    KVar *var[MAX_RANK];
+    const KExpr *extent[MAX_RANK] = {0}, *index[MAX_RANK];
+    int n = stage_axes_of(k, s, e, var, extent);
+    KTensor *t = program_add_tensor(d->p, name, DT_I32, n, extent);
+    Stage *sum = program_add_stage(d->p, s, FORM_REDUCE, t, s->node);
+    for (int i = 0; i < n; i++) index[i] = k_var(k, sum->axis[i]);
+    e = k_subst(k, e, var, index, n);
+    for (int r = 0; r < s->n_red; r++) {
+        sum->red[r] = kvar_new(k, KV_AXIS, DT_I64, s->red[r]->name, s->red[r]->lo, s->red[r]->hi);
+        sum->red_extent[r] = s->red_extent[r];
+        const KExpr *by = k_var(k, sum->red[r]);
+        e = k_subst(k, e, &s->red[r], &by, 1);
+    }
+    sum->n_red = s->n_red;
+    sum->body = e;
+    sum->fold = KO_add;
+    sum->init = const_i32(d, 0);
+    sum->acc = kvar_new(k, KV_AXIS, DT_I32, "acc", INT64_MIN, INT64_MAX);
+    sum->finish = k_var(k, sum->acc);
+    if (evaluate_stage(d->p, sum)) {
+        stage_remove(d->p, sum);
+        t->def = NULL;
+    }
+    for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
+    return k_at(k, t, index, n);
+}
+
+/* e as a table where it is constant; NULL when all its elements are 0. */
+static const KExpr *tabulate(Dot *d, const char *name, const KExpr *e) {
+    const KExpr *t = tabulate_constant(d->p, d->s, name, e);
+    return !t ? e : constant_is_zero(d->k, t) ? NULL : t;
+}
+
+/* What is to be subtracted from the dot products; NULL when nothing is. w: the right factor's bytes as
+ * the instruction takes them. */
+static const KExpr *correction(Dot *d, const KExpr *w) {
+    KCtx *k = d->k;
+    const KExpr *total = NULL;
+    if (d->x.zero) {
+        total = k_mul(k, d->x.zero, sums_of(d, "sums", w));
+        total = tabulate(d, "offsets", total);
+    }
+    if (d->w.zero) {
+        const KExpr *part = k_mul(k, d->w.zero, sums_of(d, "row_sums", d->s->lhs));
+        total = total ? k_add(k, total, part) : part;
+    }
+    return total;
+}
+
+typedef struct Less {
+    DefProgram *p;
+    Stage *s;
+    const KExpr *sum, *minus; /* the accumulator, and what it has too much */
+} Less;
+
+/* acc - minus; acc + bias[j] of constants as acc + table[j] */
+static const KExpr *read_less(KCtx *k, const KExpr *e, void *user) {
+    Less *l = user;
+    const KExpr *less = k_sub(k, l->sum, l->minus);
+    if (e == l->sum) return less;
+    if (e->op != KO_add || e->dtype != DT_I32 || (e->arg[0] != less && e->arg[1] != less)) return e;
+    const KExpr *other = e->arg[e->arg[0] == less];
+    const KExpr *t = tabulate_constant(l->p, l->s, "offsets", k_sub(k, other, l->minus));
+    return t ? k_add(k, l->sum, t) : e;
+}
+
+static void subtract_from_sum(DefProgram *p, Stage *s, const KExpr *minus) {
+    Less l = {p, s, k_var(p->m->k, s->acc), minus};
+    s->finish = k_rewrite(p->m->k, s->finish, read_less, &l);
+}
+
+/* ---- the rewrite ---------------------------------------------------------------------------- */
+
+static void swap_factors(Stage *s) {
+    const KExpr *t = s->lhs;
+    s->lhs = s->rhs;
+    s->rhs = t;
+}
+
+/* Moves a zero point by 128. */
+static const KExpr *moved(Dot *d, const KExpr *zero, int by) {
+    return k_add(d->k, zero ? zero : const_i32(d, 0), const_i32(d, by));
+}
+
+/* Are the factors bytes, of which the left one is the same for all lanes? Both parts of the template's
+ * condition; swaps them if need be. */
+static bool find_factors(Dot *d) {
+    Schedule sch;
+    for (int i = 0; i < 2; i++) {
+        bool fits = schedule_contract_axes(d->p, d->s, d->p->m->target, &sch) && sch.lanes > 1;
+        if (fits && !k_uses_var(d->k, d->s->lhs, d->s->axis[sch.vec_axis]) &&
+            match_int_factor(d->k, d->s->lhs, &d->x) && match_int_factor(d->k, d->s->rhs, &d->w) &&
+            !d->w.inside)
+            return true;
+        swap_factors(d->s);
+    }
+    return false;
+}
+
+/* Words are made of the right factor at compile time, or used more than once. */
+static bool is_worth_packing(const Dot *d) {
+    if (d->w.at->u.tensor->data) return true;
+    for (int i = 0; i < d->s->out->rank; i++)
+        if (!k_uses_var(d->k, d->s->rhs, d->s->axis[i]) && !k_is_value(d->s->out->dims[i], 1)) return true;
+    return false;
+}
+
+bool use_dot_products(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Dot d = {.p = p, .k = k, .s = s};
+    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) ||
+        !is_worth_packing(&d) || !choose_axis(&d))
+        return false;
+    bool flip_x = d.x.at->dtype == DT_I8, flip_w = d.w.at->dtype == DT_U8;
+    if (flip_x) d.x.zero = moved(&d, d.x.zero, 128);
+    if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);
+    if (d.w.zero) d.w.zero = tabulate(&d, "zero", d.w.zero);
+    if (d.x.zero && k_is_value(d.x.zero, 0)) d.x.zero = NULL;
+    const KExpr *byte = k_cast(k, DT_I32, d.w.at);
+    if (flip_w) byte = k_sub(k, byte, const_i32(&d, 128));
+    const KExpr *minus = correction(&d, byte);
+    d.group = kvar_new(k, KV_AXIS, DT_I64, s->red[d.red]->name, 0, (d.extent + 3) / 4 - 1);
+    s->rhs = word_of(&d, d.w.at, flip_w);
+    s->lhs = left_words(&d, flip_x);
+    s->red[d.red] = d.group;
+    s->red_extent[d.red] = k_int(k, (d.extent + 3) / 4);
+    s->is_dot4 = true;
+    if (minus) subtract_from_sum(p, s, minus);
+    pass_trace("choose_schedules", s->node, "dot products of 4 bytes along '%s'%s", s->red[d.red]->name,
+               d.in_place ? "" : ", in words of their own");
+    return true;
+}
