@@ -84,10 +84,11 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b);
 /* Loops of a group in blocks, and the part of member m in the block that is open. */
 void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
-/* One register tile of it, of sch's size: at[i] is the index of axis i, or for the rows and the
- * vector axis that of the tile's first element. All of the tile is stored. */
+/* One register tile of a contraction, of sch's size: at[i] is the index of axis i, or for the rows
+ * and the vector axis that of the tile's first element. All of the tile is stored. It is tile `which`
+ * of the sch->row_tiles that use a panel of the right factor one after the other. */
 void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
-                        KBuild *b);
+                        const KExpr *which, KBuild *b);
 
 /* Loops of a group: stages (maps, reductions, scans) that share their n_outer leading axes and run
  * one after the other for each outer index. A single stage is a group with n_outer 0. A reduction's

@@ -519,12 +519,14 @@ static Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sc
 }
 
 void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
-                        KBuild *b) {
+                        const KExpr *which, KBuild *b) {
     Contract c = contract_begin(p, s, sch, b);
     c.n_vecs = sch->n_vecs;
     c.n_parts = 1;
     c.vec_start = at[sch->vec_axis];
     for (int r = 0; r < 2; r++) c.rows[r] = sch->rows[r];
+    c.row_tile = which;
+    c.n_row_tiles = k_int(c.k, sch->row_tiles);
     for (int i = 0; i < s->out->rank; i++) {
         bool is_row = false;
         for (int r = 0; r < 2; r++) {

@@ -207,19 +207,22 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
     s->rhs = k_at(k, w->weights, rhs, 3);
 }
 
-static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *first, int rows,
+/* Tile `which` of the register tiles that use the same weights one after the other. */
+static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *which, int rows,
                       int n_vecs) {
     KCtx *k = o->k;
+    const KExpr *first = k_mul(k, which, k_int(k, o->w->rows));
     const KExpr *at[] = {slot, xi, first, k_int(k, 0)};
     Schedule sch = {.vec_axis = 3,
                     .lanes = o->lanes,
                     .n_vecs = n_vecs,
                     .row_axis = {-1, 2},
-                    .parts = 1,
-                    .row_tiles = 1,
                     .rows = {1, rows},
-                    .unroll = o->w->form.ic % 4 ? 1 : 2};
-    schedule_open_tile(o->p, &o->product, &sch, at, o->b);
+                    .unroll = o->w->form.ic % 4 ? 1 : 2,
+                    .parts = 1,
+                    .row_tiles = (int)((o->w->strip + o->w->rows - 1) / o->w->rows),
+                    .prefetch = o->w->prefetch};
+    schedule_open_tile(o->p, &o->product, &sch, at, which, o->b);
 }
 
 /* products[slot, xi, tiles, n_vecs vectors] of a strip that has n_full whole register tiles and, if
@@ -229,16 +232,15 @@ static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const
     KCtx *k = o->k;
     const Winograd *w = o->w;
     int rest = (int)(w->n_tiles % w->rows);
-    const KExpr *rows = k_int(k, w->rows);
     const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, w->patch * w->patch));
     if (!k_is_value(n_full, 0)) {
         const KExpr *t = kb_for(o->b, LOOP_SERIAL, "t", n_full);
-        open_tile(o, slot, xi, k_mul(k, t, rows), w->rows, n_vecs);
+        open_tile(o, slot, xi, t, w->rows, n_vecs);
         kb_end(o->b);
     }
     if (rest) {
         if (!k_is_value(has_rest, 1)) kb_if(o->b, has_rest);
-        open_tile(o, slot, xi, k_mul(k, n_full, rows), rest, n_vecs);
+        open_tile(o, slot, xi, n_full, rest, n_vecs);
         if (!k_is_value(has_rest, 1)) kb_end(o->b);
     }
     kb_end(o->b);

@@ -35,6 +35,7 @@ struct Winograd {
                           * channels. Else slots share the strips of tiles */
     int64_t strip;       /* tiles whose patches are in memory at a time; whole: n_tiles */
     int64_t n_slots;
+    bool prefetch; /* the weights are too large for the L2 cache: ask for them in time */
     KTensor *weights;  /* G g G^T: [xi, o, c], in the order in which it is read */
     KTensor *patches;  /* scratch: B^T d B of a strip, [slot or 0, xi, tile, c] */
     KTensor *products; /* scratch: of a strip and n_vecs vectors, [slot, xi, tile, o] */

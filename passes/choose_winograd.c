@@ -72,10 +72,13 @@ static double transform_cycles(const Winograd *w, const Target *t, int lanes) {
     return tiles * (w->patch == 6 ? 100 : 48) * (t->n_vector_regs < 32 ? 1.5 : 1);
 }
 
+static int64_t weight_bytes(const Winograd *w) {
+    return w->patch * w->patch * w->form.ic * w->form.oc * 4;
+}
+
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
-    double weights = (double)w->patch * w->patch * (double)(w->form.ic * w->form.oc) * 4;
     return products_cycles(w, blocks(w->form.oc, lanes)) + transform_cycles(w, t, lanes) +
-           weights / touch + again_cycles(w, t, lanes);
+           (double)weight_bytes(w) / touch + again_cycles(w, t, lanes);
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
@@ -114,6 +117,7 @@ typedef struct Search {
 static void consider(Search *s, Winograd *w) {
     int64_t n_blocks = blocks(blocks(w->form.oc, s->lanes), w->n_vecs);
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
+    w->prefetch = weight_bytes(w) > s->t->l2_bytes / 2;
     w->n_slots = slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
     if (cycles < FOR_ONE_THREAD) w->n_slots = 1;
     cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
