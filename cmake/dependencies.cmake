@@ -37,7 +37,7 @@ endif()
 find_path(OPENBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas openblas-pthread x86_64-linux-gnu)
 find_library(OPENBLAS_LIBRARY openblas)
 if(NOT OPENBLAS_INCLUDE OR NOT OPENBLAS_LIBRARY)
-  message(STATUS "OpenBLAS is not installed; nothing needs it yet. On Debian 12: apt-get install libopenblas-dev")
+  message(STATUS "OpenBLAS is not installed; only --blas=openblas needs it. On Debian 12: apt-get install libopenblas-dev")
 endif()
 
 find_package(Threads REQUIRED)

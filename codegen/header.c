@@ -184,8 +184,12 @@ static void print_foreign(StrBuf *out, Arena *a, const KModule *m, const Codegen
     size_t n;
     const KStmt **call = api_foreign_calls(a, m, &n);
     if (!n) return;
-    strbuf_printf(out, "/* Functions that the model calls, %s. */\n",
-                  o->foreign ? "which are in its library" : "to be linked with it");
+    bool blas = false;
+    for (size_t i = 0; i < n; i++)
+        blas |= !strcmp(call[i]->text, "sgemm_") || !strcmp(call[i]->text, "dgemm_");
+    strbuf_printf(out, "/* Functions that the model calls, %s%s. */\n",
+                  o->foreign ? "which are in its library" : "to be linked with it",
+                  blas ? "; sgemm_ and dgemm_ are BLAS's (-lopenblas)" : "");
     for (size_t i = 0; i < n; i++) {
         strbuf_printf(out, "void %s(", call[i]->text);
         for (uint32_t k = 0; k < call[i]->n_args; k++)

@@ -99,6 +99,7 @@ static bool emit_shared(Session *s) {
         arena_printf(s->arena, "-Wl,-soname,%s",
                      strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
         arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name),
+        uses_blas(s) ? BLAS_LINK_OPTION : NULL,
         NULL};
     bool good = foreign_object(s) &&
                 codegen_llvm_library(s->m->kmod, s->target, &s->codegen,

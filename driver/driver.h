@@ -72,6 +72,7 @@ typedef struct Session {
     CodegenOptions codegen;
     const Target *fold_target; /* this machine, once something was folded */
     StrMap *folds;             /* signature to CodegenJit */
+    struct Tuning *tuning;     /* with --tune or --tune-cache */
     OpFile ops;                /* operators of the user's own */
     MappedFile file;           /* the model, when it is IR text or comes from standard input */
 } Session;
@@ -112,6 +113,10 @@ bool foreign_object(Session *s);
 /* Loads them into this process and looks every called function up. */
 bool foreign_load(Session *s);
 
+/* --blas=openblas, and the linker's option for it. */
+bool uses_blas(const Session *s);
+#define BLAS_LINK_OPTION "-lopenblas"
+
 /* ---- bug.c
  * ---------------------------------------------------------------------------------------- */
 
@@ -125,6 +130,21 @@ void bug_report_command(int argc, char **argv);
 bool fold_kernel(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
 /* Frees what it compiled. */
 void fold_end(Session *s);
+
+/* ---- tune.c
+ * --------------------------------------------------------------------------------------- */
+
+/* Reads --tune-cache and makes the passes ask it, and measure under --tune. False after messages. */
+bool tune_open(Session *s);
+/* Writes what was measured into the cache. False after messages. */
+bool tune_save(Session *s);
+void tune_end(Session *s);
+
+/* ---- machine.c
+ * ------------------------------------------------------------------------------------ */
+
+/* smelt bench --machine. */
+int machine_bench(const Options *o);
 
 /* ---- one file for each command
  * ------------------------------------------------------------------- */

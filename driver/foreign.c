@@ -97,6 +97,23 @@ static bool load(Session *s, const char *path) {
     return false;
 }
 
+bool uses_blas(const Session *s) {
+    return s->o->blas && !strcmp(s->o->blas, "openblas");
+}
+
+/* The library by its names as a package of the run time and of development. */
+static bool load_blas(Session *s) {
+    if (dlopen("libopenblas.so.0", RTLD_NOW | RTLD_GLOBAL)) return true;
+    if (dlopen("libopenblas.so", RTLD_NOW | RTLD_GLOBAL)) return true;
+    diag_error(s->d, SRC_NOWHERE, "--blas=openblas: %s", dlerror());
+    return false;
+}
+
+/* What --blas calls; see passes/blas.c. */
+static bool is_blas_function(const char *name) {
+    return !strcmp(name, "sgemm_") || !strcmp(name, "dgemm_");
+}
+
 static bool load_static_files(Session *s) {
     static const char *const options[] = {"-shared", "-O2", "-fPIC"};
     if (!has_static_files(s)) return true;
@@ -112,7 +129,8 @@ static bool check_loaded(Session *s, const KBlock *b) {
     for (const KStmt *st = b->first; st; st = st->next) {
         if (!check_loaded(s, &st->body) || !check_loaded(s, &st->other)) return false;
         if (st->kind != KS_EXTERN) continue;
-        bool declared = op_file_declares(&s->ops, st->text);
+        bool declared = op_file_declares(&s->ops, st->text) ||
+                        (uses_blas(s) && is_blas_function(st->text));
         if (declared && dlsym(RTLD_DEFAULT, st->text)) continue;
         diag_error(s->d, SRC_NOWHERE,
                    declared
@@ -126,7 +144,7 @@ static bool check_loaded(Session *s, const KBlock *b) {
 
 bool foreign_load(Session *s) {
     if (!foreign_function(s)) return true;
-    if (!load_static_files(s)) return false;
+    if (!load_static_files(s) || (uses_blas(s) && !load_blas(s))) return false;
     for (uint32_t i = 0; i < s->ops.links.n; i++)
         if (ends_with(s->ops.links.at[i], ".so") && !load(s, s->ops.links.at[i])) return false;
     for (uint32_t i = 0; i < s->m->kmod->n_kernels; i++)

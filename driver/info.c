@@ -89,6 +89,7 @@ static void print_compiled(const Session *s) {
     const Api *api = api_create(s->arena, km, s->target);
     print_number("packed weight bytes", (double)api->weight_bytes, json);
     print_number("multiply-adds", api_flops(km) / 2, json);
+    print_number("direct multiply-adds", s->m->macs, json);
     print_number("kernels", km->n_kernels, json);
     int64_t arena;
     if (k_is_int(km->arena_bytes, &arena)) print_number("arena bytes", (double)arena, json);

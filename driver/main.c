@@ -22,6 +22,7 @@ static int run_command(const Options *o) {
         return STATUS_GOOD;
     }
     if (o->list) return command_list(o);
+    if (o->machine) return machine_bench(o);
     if (!o->model) return usage_error("which model? (smelt --help)");
     return command_fn[o->command](o);
 }

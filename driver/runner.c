@@ -72,6 +72,7 @@ static bool build_c(Runner *r, const char *folder, const CodegenCPaths *paths) {
                                 "-lm",
                                 "-o",
                                 library,
+                                uses_blas(s) ? BLAS_LINK_OPTION : NULL,
                                 NULL};
     if (!codegen_c_library(r->km, s->target, &o, *paths, s->d) || !run_compiler(s, argv))
         return false;

@@ -221,9 +221,10 @@ bool session_open(Session *s, const Options *o) {
     s->m->fast_math = o->fast_math;
     s->m->winograd = !o->no_winograd;
     if (o->precision) s->m->precision = !strcmp(o->precision, "bf16") ? DT_BF16 : !strcmp(o->precision, "f16") ? DT_F16 : DT_NONE;
+    s->m->blas = uses_blas(s);
     s->m->run_kernel = fold_kernel;
     s->m->run_kernel_user = s;
-    return true;
+    return tune_open(s);
 }
 
 bool session_compile(Session *s, const char *stop_after) {
@@ -240,7 +241,7 @@ bool session_compile(Session *s, const char *stop_after) {
                      .verify = o->verify.given ? (int)o->verify.value : SMELT_VERIFY_DEFAULT};
     if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
     progress(s, "compiling %s", s->m->name);
-    return run_passes(s->m, &p);
+    return run_passes(s->m, &p) && tune_save(s);
 }
 
 bool session_is_complete(Session *s) {
@@ -255,6 +256,7 @@ int session_close(Session *s, int otherwise) {
     int status = diag_exit_code(s->d);
     diag_print(s->d);
     fold_end(s);
+    tune_end(s);
     if (s->m) module_destroy(s->m);
     mapped_close(&s->file);
     arena_destroy(s->arena);

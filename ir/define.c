@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ir/schedule.h"
+
 DType ktensor_dtype(const KTensor *t) {
     return t->dtype;
 }
@@ -465,13 +467,33 @@ static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
                        : t->dims[axis];
 }
 
+/* Of a tensor in a window: [slot][row of the block][axes that are not shared]. */
+static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
+    const RowWindow *w = t->window;
+    const KExpr *n = k_int(k, w->of->n_slots * w->of->rows);
+    for (int i = 0; i < t->rank; i++)
+        if (!w->fixed[i] && i != w->row_axis) n = k_mul(k, n, t->dims[i]);
+    return n;
+}
+
+static const KExpr *window_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    const RowWindow *w = t->window;
+    const KExpr *row = k_sub(k, index[w->row_axis], w->of->first);
+    const KExpr *flat = k_add(k, k_mul(k, w->of->slot, k_int(k, w->of->rows)), row);
+    for (int i = 0; i < t->rank; i++)
+        if (!w->fixed[i] && i != w->row_axis) flat = k_add(k, k_mul(k, flat, t->dims[i]), index[i]);
+    return flat;
+}
+
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
+    if (t->window) return window_n_elems(k, t);
     const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
     for (int i = 0; i < t->rank; i++) n = k_mul(k, n, stored_dim(k, t, i));
     return n;
 }
 
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    if (t->window) return window_flat_index(k, t, index);
     const KExpr *flat = k_int(k, 0), *block = k_int(k, t->layout.block);
     for (int i = 0; i < t->rank; i++) {
         int axis = t->layout.permuted ? t->layout.order[i] : i;
@@ -703,6 +725,7 @@ void program_count_users(DefProgram *p) {
 
 bool tensor_is_dense(KCtx *k, const KTensor *t) {
     const Layout *l = &t->layout;
+    if (t->window) return false;
     if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < t->rank; i++)

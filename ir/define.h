@@ -34,6 +34,16 @@ typedef struct Layout {
 
 typedef struct Stage Stage;
 struct Schedule; /* schedule.h */
+struct Blocks;   /* schedule.h */
+
+/* Memory for some rows of a tensor only: those of the block that a group of stages works on (see
+ * Blocks in schedule.h), once for each slot. Shared axes before the rows have one index at a time
+ * and no room of their own. */
+typedef struct RowWindow {
+    const struct Blocks *of; /* knows the slot and the first row while the group is opened */
+    bool fixed[MAX_RANK];    /* axes that have one index at a time */
+    int row_axis;
+} RowWindow;
 
 struct KTensor {
     uint32_t id; /* dense in the program */
@@ -49,6 +59,7 @@ struct KTensor {
     bool is_input, is_output; /* of the model */
     uint32_t io_index;
     Stage *def;     /* stage that defines it; NULL for inputs, constants, region inputs */
+    const RowWindow *window; /* NULL: all of the tensor is in memory */
     KTensor *alias; /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
     VEC(Stage *) users;        /* stages that read it, each once; set by program_count_users */
@@ -100,6 +111,7 @@ struct Stage {
     int n_outs;
     KVar *sizes[8]; /* computed symbols it finds; it stores them to size_buf[slot] */
     int n_sizes;
+    double macs; /* multiply-adds, where there are any to speak of */
     /* REGION */
     const Node *region;
     DefProgram *sub[2];
@@ -109,6 +121,7 @@ struct Stage {
     uint32_t
         group; /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
     bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
+    struct Blocks *blocks; /* consecutive stages with the same one run block by block; see block_stages */
     struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
     struct {
@@ -202,8 +215,11 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 /* Fills `required` of p and of the programs below it: what must hold so that all reads stay inside
  * their tensors. Before anything is fused. */
 void program_require_bounds(DefProgram *p);
+/* Multiply-adds of p's contractions as they stand, and of the programs below it. */
+double program_macs(const DefProgram *p);
 
-/* Elements in memory, padding of the blocked axis included, and where an element lies. */
+/* Elements in memory, padding of the blocked axis included, and where an element lies (of a tensor
+ * with a window: while its rows exist). */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index);
 

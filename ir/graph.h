@@ -153,6 +153,7 @@ struct Module {
     int opt; /* -O level */
     bool fast_math, winograd;
     DType precision; /* of the factors of f32 contractions: DT_BF16, DT_F16; DT_NONE: as they are */
+    bool blas; /* contractions that are matrix products call a BLAS library */
     uint8_t model_hash[32];
     VEC(Value *) read_values; /* all that have reads */
     KBuf
@@ -161,10 +162,12 @@ struct Module {
      * counts); the driver installs compiled code here for large ones. NULL, or false: interpret. */
     bool (*run_kernel)(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
     void *run_kernel_user;
+    const struct Tuner *tuner; /* schedules by measurement, see passes/tune.h; NULL: by the model */
     /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or
      * NULL. */
     void (*fold)(Module *m, Node *n);
     DefProgram *defs;               /* set by the define pass */
+    double macs;                    /* multiply-adds of the direct algorithms; likewise */
     KModule *kmod;                  /* set by the lower pass */
     void (*on_destroy)(void *user); /* gives back what constants view (the mapped model), or NULL */
     void *on_destroy_user;

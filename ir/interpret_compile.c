@@ -499,6 +499,7 @@ static void compile_block(Compiler *c, const KBlock *b) {
         case KS_EXTERN: /* callers look for them: kblock_extern() */
             BUG("kernel %s: the interpreter calls no C function, so not %s", c->out->name, s->text);
         case KS_BARRIER: BUG("kernel %s: the interpreter runs no barriers", c->out->name);
+        case KS_PREFETCH: /* memory is fast enough here */
         case KS_NODE:
         case KS_COMMENT:
         case KS_NONE: break;

@@ -466,6 +466,8 @@ static const KExpr *simplify_float(KCtx *k, KOp op, const KExpr *a, const KExpr 
     }
     if (op == KO_pow && b->op == KO_const_f && b->u.f == 2.0) return k_mul(k, a, a);
     if (op == KO_pow && b->op == KO_const_f && b->u.f == 1.0) return a;
+    if (op == KO_pow && b->op == KO_const_f && b->u.f == 3.0 && dtype_bytes(a->dtype) >= 4)
+        return k_mul(k, k_mul(k, a, a), a);
     return NULL;
 }
 

@@ -238,6 +238,8 @@ typedef enum {
     KS_ALLOC,   /* buf (REG, STACK, SHARED) exists in the rest of the block; contents undefined */
     KS_CALL,    /* entry only: kernel(bufs + offsets, scalars), parallel over its top loop */
     KS_BARRIER, /* GPU: all threads of the block have arrived */
+    KS_PREFETCH, /* a hint: the element that `value` (a load) reads is wanted soon; no effect, and
+                  * its index need not lie in the buffer */
     KS_NODE,    /* entry only: graph node `index` starts; hooks and cancellation are polled here */
     KS_RETURN,  /* entry only: leave with status value (i64 of a smelt_status) */
     KS_RESERVE, /* entry only: heap buffer buf gets room for `value` elements and keeps its first
@@ -285,7 +287,7 @@ struct KStmt {
     const KExpr *extent; /* FOR */
     KBuf *buf;           /* STORE, ALLOC */
     const KExpr *index;  /* STORE */
-    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN */
+    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH */
     KBlock body, other;
     Kernel *callee;             /* CALL */
     KArg *args;                 /* CALL: one per callee parameter; EXTERN: n_args */
@@ -340,6 +342,7 @@ const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
 KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
 void kb_comment(KBuild *b, const char *text);
+void kb_prefetch(KBuild *b, KBuf *buf, const KExpr *index);
 /* Calls a C function with the first elements of buffers and i64 scalars; both lists are copied. */
 void kb_extern(KBuild *b, const char *symbol, const KArg *args, int n_args,
                const KExpr *const *scalars, int n_scalars);

@@ -44,6 +44,18 @@ static Split split_exp(const MathGen *m, E x, E tail, int64_t offset) {
     return split_exp_how(m, x, tail, offset, !m->fma);
 }
 
+/* e^-x with FMA: the bits of split_exp(-x), without a sign to change. All is computed for -r. */
+static Split split_exp_minus(const MathGen *m, E x, int64_t offset) {
+    const double *table = is_f32(m) ? EXP_F32 : EXP_F64;
+    int n_terms = is_f32(m) ? TABLE_LENGTH(EXP_F32) : TABLE_LENGTH(EXP_F64);
+    double magic = m->magic + (double)offset, signs[MAX_TERMS];
+    for (int i = 0; i < n_terms; i++) signs[i] = i % 2 ? -table[i] : table[i];
+    E t = mad(m, x, lit(m, -0x1.71547652b82fep0), lit(m, magic));
+    E n = sub(m, t, lit(m, magic));
+    E r = mad(m, n, lit(m, m->ln2_lo), mad(m, n, lit(m, m->ln2_hi), x)), z = mul(m, r, r);
+    return (Split){mad(m, z, poly(m, signs, n_terms, r), k_neg(m->k, r)), bits(m, t)};
+}
+
 /* 2^x, the same way */
 static Split split_exp2(const MathGen *m, E x, int64_t offset) {
     double magic = m->magic + (double)offset;
@@ -76,7 +88,7 @@ static E expand_exp(const MathGen *m, E x) {
 
 /* e^-|x| */
 static E exp_of_minus(const MathGen *m, E x) {
-    return bounded_exp(m, k_neg(m->k, at_most(m, mag(m, x), is_f32(m) ? 176 : 1418)));
+    return bounded_exp(m, at_least(m, k_neg(m->k, mag(m, x)), is_f32(m) ? -176 : -1418));
 }
 
 static E expand_exp2(const MathGen *m, E x) {
@@ -141,8 +153,9 @@ static E expand_tanh(const MathGen *m, E x) {
 static E expand_sigmoid(const MathGen *m, E x) {
     int shift = is_f32(m) ? 24 : 53;
     E h = lit(m, ldexp(1, -shift));
-    E y = k_neg(m->k, at_least(m, at_most(m, x, is_f32(m) ? 20 : 40), is_f32(m) ? -104 : -745.5));
-    Split s = split_exp(m, y, NULL, m->bias - shift);
+    x = at_least(m, at_most(m, x, is_f32(m) ? 20 : 40), is_f32(m) ? -104 : -745.5);
+    Split s = m->fma ? split_exp_minus(m, x, m->bias - shift)
+                     : split_exp(m, k_neg(m->k, x), NULL, m->bias - shift);
     E scale = scale_of(m, s.n_bits);
     return quot(m, h, add(m, mad(m, s.p, scale, h), scale));
 }

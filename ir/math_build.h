@@ -88,7 +88,9 @@ static inline E poly(const MathGen *m, const double *p, int n, E x) {
     for (int i = n - 2; i >= 0; i--) r = mad(m, r, x, lit(m, p[i]));
     return r;
 }
-#define POLY(m, table, x) poly((m), (table), (int)(sizeof(table) / sizeof *(table)), (x))
+#define TABLE_LENGTH(table) ((int)(sizeof(table) / sizeof *(table)))
+#define POLY(m, table, x) poly((m), (table), TABLE_LENGTH(table), (x))
+enum { MAX_TERMS = 16 };
 
 /* math_trig.c; x and the result are f32 or f64 */
 E math_sin(const MathGen *m, E x);

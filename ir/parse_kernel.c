@@ -259,6 +259,15 @@ static void parse_store(Parse *p, KBlock *b) {
     s->value = parse_typed(p, buf->dtype);
 }
 
+static void parse_prefetch(Parse *p, KBlock *b) {
+    KBuf *buf = known_buffer(p);
+    if (p->failed) return;
+    parse_expect(p, "[");
+    const KExpr *index = parse_typed(p, DT_I64);
+    parse_expect(p, "]");
+    if (!p->failed) append(p, b, KS_PREFETCH)->value = k_load(p->m->k, buf, index);
+}
+
 static void entry_statement(Parse *p, KBlock *b, KStmtKind kind) {
     KStmt *s = append(p, b, kind);
     if (!p->kernel->in_entry) parse_fail(p, "this statement stands in the entry only");
@@ -301,6 +310,8 @@ static void parse_statement(Parse *p, KBlock *b) {
         parse_extern(p, b);
     else if (parse_accept(p, "barrier"))
         append(p, b, KS_BARRIER);
+    else if (parse_accept(p, "prefetch"))
+        parse_prefetch(p, b);
     else if (parse_accept(p, "node"))
         entry_statement(p, b, KS_NODE);
     else if (parse_accept(p, "return"))

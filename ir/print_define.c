@@ -45,6 +45,7 @@ static void layout_text(Text *t, const KTensor *x) {
         strbuf_add(t->out, "]");
         if (l->halo_value) strbuf_printf(t->out, " of %d", (int)l->halo_value);
     }
+    if (x->window) strbuf_add(t->out, " window");
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
@@ -145,7 +146,11 @@ static void schedule_words(Text *t, const Schedule *s) {
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)
             strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
-    strbuf_printf(t->out, ", unroll %d)", s->unroll);
+    strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
+    if (s->rows_outer) strbuf_add(t->out, ", rows outer");
+    if (s->prefetch) strbuf_add(t->out, ", prefetch");
+    strbuf_add(t->out, ")");
 }
 
 static void flags_text(Text *t, const Stage *s) {
@@ -153,6 +158,13 @@ static void flags_text(Text *t, const Stage *s) {
     if (s->view) strbuf_add(t->out, " view");
     if (s->is_alias) strbuf_add(t->out, " shared");
     if (s->group) strbuf_printf(t->out, " group %" PRIu32, s->group);
+    if (s->blocks)
+        strbuf_printf(t->out, " blocks of %" PRId64 " rows in %d slots", s->blocks->rows,
+                      s->blocks->n_slots);
+    if (s->blocks && s->blocks->limit && s->blocks->stages[0] == s) {
+        strbuf_add(t->out, " up to ");
+        text_expr(t, s->blocks->limit);
+    }
     if (s->schedule) schedule_words(t, s->schedule);
     if (!s->node || !s->node->loc.node || !*s->node->loc.node) return;
     strbuf_add(t->out, " ");

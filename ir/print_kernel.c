@@ -149,6 +149,10 @@ static void statement(Text *t, const KStmt *s) {
     case KS_CALL: call_text(t, s); break;
     case KS_EXTERN: extern_text(t, s); break;
     case KS_BARRIER: strbuf_add(out, "barrier"); break;
+    case KS_PREFETCH:
+        strbuf_add(out, "prefetch ");
+        text_expr(t, s->value);
+        break;
     case KS_NODE: strbuf_printf(out, "node %" PRIu32, s->node); break;
     case KS_RETURN:
         strbuf_add(out, "return ");

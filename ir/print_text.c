@@ -90,7 +90,8 @@ void text_quoted(Text *t, const char *s) {
 static bool is_reserved(const char *s) {
     static const char *const words[] = {"true", "false",   "inf",   "nan",    "if",
                                         "else", "for",     "while", "let",    "alloc",
-                                        "call", "barrier", "node",  "return", "comment"};
+                                        "call", "barrier", "node",  "return", "comment",
+                                        "prefetch"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strcmp(s, words[i])) return true;
     return false;

@@ -26,15 +26,63 @@ typedef struct Schedule {
     int unroll;      /* copies of the innermost reduction loop's body */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
+    int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
+                      * the other (1: it is not), */
+    int row_tiles;   /* each for so many tiles of rows */
+    bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
+    bool prefetch;   /* ask for the next panel of the right factor while one is used */
 } Schedule;
+
+/* The part of a stage that is opened: axes with one index, and one axis of which some rows are. */
+typedef struct StagePart {
+    const KExpr *at[MAX_RANK]; /* of a fixed axis: its index; NULL: all of the axis */
+    int row_axis;              /* -1: none is cut */
+    const KExpr *first, *rows; /* of row_axis: first .. first + rows - 1 */
+    int cut_axis, cut_red;     /* an axis and a reduction axis that end early; -1: none */
+    const KExpr *cut;          /* their extent here */
+} StagePart;
+
+/* Stages in blocks (schedule_blocks.c). They share some axes, the last of them the row axis, and
+ * run one after the other on `rows` rows at one index of the others. The blocks are divided among
+ * n_slots slots; each slot has a window of its own of the tensors that only the group reads. */
+typedef struct Blocks {
+    int n_axes;
+    const KExpr *extent[MAX_RANK];
+    int64_t rows;
+    int n_slots, n;
+    Stage **stages;
+    int8_t (*axis)[MAX_RANK]; /* axis[m][a]: shared axis a in member m */
+    /* Causal masks: limit, over stages[0]'s axes, is how many elements of its vector axis count at a
+     * row; later rows have no fewer. cut_axis[m], cut_red[m]: that axis in member m, -1 for none.
+     * limit NULL: all of them count. */
+    const KExpr *limit;
+    int8_t *cut_axis, *cut_red;
+    const KExpr *slot, *first; /* of the block, while the group is opened; 0 before */
+} Blocks;
 
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
  * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
-/* Tile sizes by the cost model: vectors and rows that waste least within the register file. */
+/* The loops of the reduction: how each of its axes is blocked in memory (1: not). Returns the axis
+ * of the innermost loop that turns, whose body is copied. */
+int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks);
+/* What one core should need for the stage under sch, in cycles: a model, for comparisons. */
+double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
+                                const Schedule *sch);
+/* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
+ * how many there are. axes is what schedule_contract_axes gave. */
+int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
+                                 const Schedule *axes, Schedule *out, int max);
+/* The first of them. */
 void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
-/* Loops of a contraction. */
-void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
+/* Rows along row_axis alone, for n of them at a time; vectors stay as they are. The cost of one
+ * step of the reduction over these rows and one tile of vectors, in cycles of the model. */
+double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n);
+/* Loops of a contraction: all of it in parallel (part NULL), or a part of it, serially. */
+void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
+                            const StagePart *part, KBuild *b);
+/* Loops of a group in blocks, and the part of member m in the block that is open. */
+void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
 /* One register tile of it, of sch's size: at[i] is the index of axis i, or for the rows and the
  * vector axis that of the tile's first element. All of the tile is stored. */
 void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
@@ -46,13 +94,19 @@ void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, cons
  * those are listed in `local`. */
 void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
                         KTensor *const *local, int n_local, KBuild *b);
+/* One index of such a group: stages[i] at part[i]'s fixed axes, with a register for each local. */
+void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *part, int n,
+                       KTensor *const *local, int n_local, KBuild *b);
+/* Elementary steps of a stage, an estimate where sizes are symbolic. */
+double schedule_stage_work(const Stage *s);
 
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
 /* A let whose value is known to lie in [0, hi] here, which lets predicates in its scope resolve. */
 const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi);
-/* Work below this many elementary steps is not worth a parallel region. */
-enum { PARALLEL_GRAIN = 32768 };
+/* Work below this many elementary steps is not worth a parallel region; nor is a contraction of
+ * fewer multiply-adds than this for each GFLOP/s of the machine, two microseconds of work. */
+enum { PARALLEL_GRAIN = 32768, PARALLEL_MACS = 1000 };
 
 /* "t6x4" and the like, for kernel names and traces. */
 const char *schedule_text(Arena *a, const Schedule *s);

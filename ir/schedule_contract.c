@@ -3,13 +3,23 @@
  *   parallel for tile                     batch axes, vector tiles, row tiles; rows innermost
  *     acc[rows][vecs][lanes] := init      registers
  *     for reduction axes                  order of the stage; blocked axes split by their block
+ *       prefetch                          a line of the next panel of a large right factor
  *       for rows, vecs (unrolled), lanes (vector)
  *         acc := fma(lhs, rhs, acc)
  *     for rows, vecs (unrolled), lanes (vector)
  *       out := finish(acc)
  *
+ * A reduction whose panel outgrows the caches is cut into parts; the sums of a group of row tiles
+ * wait in memory from part to part, so the order of additions is that of the whole:
+ *
+ *   parallel for tile                     batch axes, vector tiles, groups of row tiles
+ *     for part, row tile of the group
+ *       acc := part == 0 ? init : sums    ... the loops above over this part ...
+ *       sums, or in the last part out, := acc
+ *
  * Remainders of the tiled axes get their own copy of the inner loops. When lhs does not depend on
- * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. */
+ * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. Sizes of
+ * tiles and parts come from schedule_cost.c. */
 #include "ir/schedule.h"
 
 #include <string.h>
@@ -29,13 +39,23 @@ typedef struct Contract {
     KBuild *b;
     const Stage *s;
     const Schedule *sch;
+    const StagePart *piece;    /* what is opened of the stage, or NULL: all of it */
     Binding outer;             /* axes that are not tiled, and row/vector tile starts */
     const KExpr *row_start[2]; /* first row of the tile */
     const KExpr *vec_start;    /* first element of the tile along vec_axis */
     int rows[2], n_vecs;       /* of this tile */
     bool masked;               /* the last vector sticks out of the output's memory */
     const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
+    bool is_rolled;            /* loops over rows stay loops */
     KBuf *acc;
+    int blocks[MAX_RED]; /* of reduction axes */
+    int copies_axis;     /* the reduction axis whose loop's body is copied */
+    int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
+    bool has_asked;      /* here: the loops around have */
+    const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
+    const KExpr *part;                   /* of the reduction */
+    KBuf *sums;                          /* of the group's tiles, when there are parts */
+    const KExpr *sums_at;                /* where this tile's begin */
 } Contract;
 
 static void bind(Binding *b, KVar *var, const KExpr *by) {
@@ -74,7 +94,8 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     int elem = dtype_bytes(s->acc->dtype),
         axis = s->form == FORM_CONTRACT ? tensor_contiguous_axis(s->out) : -1;
     *out = (Schedule){
-        .vec_axis = -1, .lanes = 1, .n_vecs = 1, .row_axis = {-1, -1}, .rows = {1, 1}, .unroll = 1};
+        .vec_axis = -1, .lanes = 1, .n_vecs = 1, .row_axis = {-1, -1}, .rows = {1, 1}, .unroll = 1,
+        .parts = 1, .row_tiles = 1};
     if (axis < 0) return false;
     out->lanes = target_lanes(t, elem);
     if (s->out->layout.block > 1 && s->out->layout.block % out->lanes) return false;
@@ -89,95 +110,14 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     return true;
 }
 
-/* ---- tile sizes
- * ------------------------------------------------------------------------------------ */
-
-/* Cost of covering n with tiles of `tile`: full tiles and a remainder, per element, given a
- * per-tile cost that models loads against multiply-adds. Lower is better. */
-static double tile_cost(int64_t n_rows, int rows, int64_t n_vecs, int vecs) {
-    double cost = 0;
-    for (int er = 0; er < 2; er++)
-        for (int ev = 0; ev < 2; ev++) {
-            int64_t r = er ? n_rows % rows : rows, v = ev ? n_vecs % vecs : vecs;
-            int64_t count = (er ? r > 0 : n_rows / rows) * (ev ? v > 0 : n_vecs / vecs);
-            if (!count || !r || !v) continue;
-            /* two FMA ports, two load ports (broadcasts fold into the FMA for one use), and
-             * latency: 4 cycles x 2 ports need 8 independent accumulators */
-            double fma = (double)(r * v) / 2, load = (double)(v + r) / 2, latency = 4;
-            double cycles = fma > load ? fma : load;
-            if (cycles < latency) cycles = latency;
-            cost += (double)count * (cycles + 0.15);
-        }
-    return cost;
-}
-
-static int64_t known_dim(const Stage *s, int axis, int64_t otherwise) {
-    int64_t n;
-    return axis >= 0 && shape_dim_int((Shape){s->out->rank, s->out->dims}, axis, &n) ? n
-                                                                                     : otherwise;
-}
-
-void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch) {
-    KCtx *k = p->m->k;
-    int64_t n_vec_elems = known_dim(s, sch->vec_axis, 1 << 20);
-    int64_t n_vecs = (n_vec_elems + sch->lanes - 1) / sch->lanes;
-    int64_t inner = known_dim(s, sch->row_axis[1], sch->row_axis[1] < 0 ? 1 : 1 << 20);
-    int64_t outer = known_dim(s, sch->row_axis[0], 1);
-    bool shared = k_uses_var(k, s->lhs, s->axis[sch->vec_axis]);
-    double best = 1e300;
-    int limit = t->n_vector_regs;
-    for (int v = 1; v <= 8 && v <= n_vecs && (!shared || v == 1); v++)
-        for (int r1 = 1; r1 <= 14 && r1 <= inner; r1++)
-            for (int r0 = 1; r0 <= 4 && r0 <= outer; r0++) {
-                int acc = r0 * r1 * v, used = acc + v + (t->n_vector_regs <= 16 ? 1 : 2);
-                if (used > limit || (r0 > 1 && r1 < inner)) continue;
-                double cost = tile_cost(inner, r1, n_vecs, v);
-                /* several outer rows at once only where the inner axis is short */
-                cost =
-                    r0 == 1 ? cost * (double)outer : tile_cost(outer * inner, r0 * r1, n_vecs, v);
-                if (cost < best * 0.999) {
-                    best = cost;
-                    sch->n_vecs = v;
-                    sch->rows[0] = r0;
-                    sch->rows[1] = r1;
-                }
-            }
-    int64_t last = 0;
-    bool is_const = s->n_red && k_is_int(s->red_extent[s->n_red - 1], &last);
-    sch->unroll =
-        is_const && last % 4 == 0 && sch->rows[0] * sch->rows[1] * sch->n_vecs <= 24 ? 2 : 1;
-}
-
 const char *schedule_text(Arena *a, const Schedule *s) {
     if (s->winograd) return winograd_text(a, s);
     if (s->matrix) return arena_printf(a, "m%dx%dx%d", s->rows[0], s->rows[1], s->n_vecs);
     return arena_printf(a, "t%dx%dx%d_v%d", s->rows[0], s->rows[1], s->n_vecs, s->lanes);
 }
 
-/* ---- the reduction
+/* ---- the tile
  * --------------------------------------------------------------------------------- */
-
-typedef struct BlockScan {
-    const Stage *s;
-    int block[MAX_RED];
-} BlockScan;
-
-/* e as var * step; 0 when it is not. */
-static int multiple_of(const KExpr *e, const KVar *var) {
-    int64_t step = 1;
-    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
-    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
-}
-
-static void note_block(const KExpr *e, void *user) {
-    BlockScan *scan = user;
-    if (e->op != KO_at) return;
-    for (int a = 0; a < e->u.tensor->rank; a++)
-        for (int r = 0; r < scan->s->n_red; r++) {
-            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
-            if (step) scan->block[r] = e->u.tensor->layout.block / step;
-        }
-}
 
 static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
     return k_add(c->k, c->row_start[which], step);
@@ -189,8 +129,9 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     *bound = c->outer;
-    const KExpr *r0 = kb_for(c->b, LOOP_UNROLL, "r", k_int(k, c->rows[0]));
-    const KExpr *r1 = kb_for(c->b, LOOP_UNROLL, "r", k_int(k, c->rows[1]));
+    KLoopMark mark = c->is_rolled ? LOOP_SERIAL : LOOP_UNROLL;
+    const KExpr *r0 = kb_for(c->b, mark, "r", k_int(k, c->rows[0]));
+    const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
     if (sch->row_axis[0] >= 0) bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
@@ -221,38 +162,219 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     tile_end(c);
 }
 
-/* Loops over reduction axes r, r+1, ...; `red` holds the axes bound so far. */
-static void emit_reduction(Contract *c, const BlockScan *scan, int r, const Binding *red) {
+/* ---- the next panel
+ *
+ * A panel is what a vector tile reads of the packed right factor: all of the reduction (or the part
+ * that is being summed), one block of the vector axis. The row tiles that use it ask for the lines
+ * behind it, each for an equal share, spread over the places where some loop of its reduction
+ * begins an iteration:
+ *
+ *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share] */
+
+enum { LINE_BYTES = 64 };
+
+/* Lines of the right factor in so many steps of the reduction, and what each tile asks of them. */
+static int64_t lines_of(const Contract *c, int64_t steps) {
+    int64_t bytes = c->s->rhs->u.tensor->layout.block * dtype_bytes(c->s->rhs->dtype);
+    return (steps * bytes + LINE_BYTES - 1) / LINE_BYTES;
+}
+
+static int64_t lines_share(const Contract *c, int64_t steps) {
+    int64_t n_tiles = 1;
+    k_is_int(c->n_row_tiles, &n_tiles);
+    return (lines_of(c, steps) + n_tiles - 1) / n_tiles;
+}
+
+/* Steps of the reduction in an iteration of axis r, the axes behind it included. */
+static int64_t steps_of(const Contract *c, int r) {
+    int64_t n, steps = 1;
+    for (r++; r < c->s->n_red; r++)
+        if (k_is_int(c->s->red_extent[r], &n)) steps *= n;
+    return steps;
+}
+
+/* The innermost loop whose share is at least half a line, so that not much more is asked for than
+ * the panel has. */
+static void choose_place(Contract *c) {
+    int64_t n, n_tiles = 1;
+    const KExpr *rhs = c->s->rhs;
+    c->ask_steps = 0;
+    if (!c->sch->prefetch || rhs->op != KO_at || rhs->u.tensor->layout.block <= 1) return;
+    for (int r = 0; r < c->s->n_red; r++)
+        if (!k_is_int(c->s->red_extent[r], &n)) return;
+    k_is_int(c->n_row_tiles, &n_tiles);
+    for (int r = c->s->n_red - 1; r >= 0; r--) {
+        int64_t each = steps_of(c, r), places[] = {each, each * c->blocks[r]};
+        if (r == c->copies_axis) places[0] *= c->sch->unroll;
+        for (int i = 0; i < 2; i++) {
+            if (places[i] > c->ask_steps) c->ask_steps = places[i];
+            if (2 * lines_of(c, c->ask_steps) >= n_tiles) return;
+        }
+    }
+}
+
+/* The right factor at a step of the reduction, for the first element of the vector tile. */
+static const KExpr *panel_element(Contract *c, const Binding *red) {
+    Binding bound = c->outer;
+    bind(&bound, c->s->axis[c->sch->vec_axis], c->vec_start);
+    for (int i = 0; i < red->n; i++) bind(&bound, red->var[i], red->by[i]);
+    return expr_open(c->p, k_subst(c->k, c->s->rhs, bound.var, bound.by, bound.n));
+}
+
+/* Asks for the lines of this place, if it is where they are asked for: axis r is at `at`, those in
+ * front of it are bound in `red`, and `steps` steps follow. Returns whether it did. */
+static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, int64_t steps) {
     KCtx *k = c->k;
     const Stage *s = c->s;
+    const KExpr *step = k_int(k, 0), *zero = step;
+    int64_t n_steps = 1, n;
+    if (c->has_asked || steps != c->ask_steps) return false;
+    Binding start = {.n = 0};
+    for (int q = 0; q < s->n_red; q++) {
+        k_is_int(s->red_extent[q], &n);
+        if (!q) n /= c->sch->parts;
+        const KExpr *from = q ? zero : k_mul(k, c->part, k_int(k, n));
+        const KExpr *now = q < r ? red->by[q] : q == r ? at : from;
+        bind(&start, s->red[q], from);
+        step = k_add(k, k_mul(k, step, k_int(k, n)), k_sub(k, now, from));
+        n_steps *= n;
+    }
+    const KExpr *panel = panel_element(c, &start);
+    int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), share = lines_share(c, steps);
+    const KExpr *place = k_add(k, k_mul(k, c->row_tile, k_int(k, (n_steps + steps - 1) / steps)),
+                               k_fdiv(k, step, k_int(k, steps)));
+    const KExpr *next = k_int(k, n_steps * s->rhs->u.tensor->layout.block);
+    const KExpr *first = k_add(k, k_add(k, panel->arg[0], next),
+                               k_mul(k, place, k_int(k, share * line)));
+    for (int64_t i = 0; i < share; i++)
+        kb_prefetch(c->b, panel->u.buf, k_add(k, first, k_int(k, i * line)));
+    return true;
+}
+
+/* ---- the reduction
+ * --------------------------------------------------------------------------------- */
+
+typedef struct BlockScan {
+    const Stage *s;
+    int *blocks;
+} BlockScan;
+
+/* e as var * step; 0 when it is not. */
+static int multiple_of(const KExpr *e, const KVar *var) {
+    int64_t step = 1;
+    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
+    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+}
+
+static void note_block(const KExpr *e, void *user) {
+    BlockScan *scan = user;
+    if (e->op != KO_at) return;
+    for (int a = 0; a < e->u.tensor->rank; a++)
+        for (int r = 0; r < scan->s->n_red; r++) {
+            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
+            if (step) scan->blocks[r] = e->u.tensor->layout.block / step;
+        }
+}
+
+int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
+    BlockScan scan = {s, blocks};
+    int last = s->n_red - 1;
+    for (int r = 0; r < s->n_red; r++) blocks[r] = 1;
+    k_visit(k, s->lhs, note_block, &scan);
+    k_visit(k, s->rhs, note_block, &scan);
+    while (last > 0 && k_is_value(s->red_extent[last], 1)) last--;
+    return last;
+}
+
+static void emit_reduction(Contract *c, int r, const Binding *red);
+
+/* Axis r at `at` and the axes behind it. */
+static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) {
+    Binding next = *red;
+    bind(&next, c->s->red[r], at);
+    emit_reduction(c, r + 1, &next);
+}
+
+/* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
+static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start, int64_t n) {
+    KCtx *k = c->k;
+    const char *name = c->s->red[r]->name;
+    int64_t copies = r == c->copies_axis && c->sch->unroll <= n ? c->sch->unroll : 1;
+    const KExpr *i = kb_for(c->b, LOOP_SERIAL, name, k_int(k, n / copies));
+    const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
+    bool asks = emit_prefetch(c, r, red, at, copies * steps_of(c, r));
+    c->has_asked |= asks;
+    if (copies > 1)
+        at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, copies)));
+    emit_inner(c, r, red, at);
+    if (copies > 1) kb_end(c->b);
+    kb_end(c->b);
+    if (n % copies) {
+        at = k_add(k, start, k_int(k, n / copies * copies));
+        at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, n % copies)));
+        emit_inner(c, r, red, at);
+        kb_end(c->b);
+    }
+    if (asks) c->has_asked = false;
+}
+
+/* Loops over reduction axes r, r+1, ...; `red` holds the axes bound so far. */
+static void emit_reduction(Contract *c, int r, const Binding *red) {
+    KCtx *k = c->k;
+    const Stage *s = c->s;
+    int64_t n, block = r < s->n_red ? c->blocks[r] : 1;
     if (r == s->n_red) {
         emit_multiply_add(c, red);
         return;
     }
-    int64_t n, split = scan->block[r] > 1 ? scan->block[r] : r == s->n_red - 1 ? c->sch->unroll : 1;
-    bool is_const = k_is_int(s->red_extent[r], &n);
-    KLoopMark inner_mark = scan->block[r] > 1 ? LOOP_SERIAL : LOOP_UNROLL;
-    if (!is_const || split == 1 || n < split) {
-        Binding next = *red;
-        bind(&next, s->red[r], kb_for(c->b, LOOP_SERIAL, s->red[r]->name, s->red_extent[r]));
-        emit_reduction(c, scan, r + 1, &next);
+    if (!k_is_int(s->red_extent[r], &n)) {
+        emit_inner(c, r, red, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, s->red_extent[r]));
         kb_end(c->b);
         return;
     }
-    for (int part = 0; part < 2; part++) {
-        int64_t count = part ? n % split : n / split;
-        if (!count) continue;
-        Binding next = *red;
-        const KExpr *start = k_int(k, n / split * split), *step;
-        if (!part)
-            start = k_mul(k, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, k_int(k, count)),
-                          k_int(k, split));
-        step = kb_for(c->b, inner_mark, s->red[r]->name, k_int(k, part ? count : split));
-        bind(&next, s->red[r], k_add(k, start, step));
-        emit_reduction(c, scan, r + 1, &next);
-        kb_end(c->b);
-        if (!part) kb_end(c->b);
+    const KExpr *start = k_int(k, 0);
+    if (!r) {
+        n /= c->sch->parts;
+        start = k_mul(k, c->part, k_int(k, n));
     }
+    if (block <= 1) {
+        emit_span(c, r, red, start, n);
+        return;
+    }
+    if (n >= block) {
+        const KExpr *i = kb_for(c->b, LOOP_SERIAL, s->red[r]->name, k_int(k, n / block));
+        const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, block)));
+        bool asks = emit_prefetch(c, r, red, at, block * steps_of(c, r));
+        c->has_asked |= asks;
+        emit_span(c, r, red, at, block);
+        if (asks) c->has_asked = false;
+        kb_end(c->b);
+    }
+    if (n % block) emit_span(c, r, red, k_int(k, n / block * block), n % block);
+}
+
+static void note_function(const KExpr *e, void *user) {
+    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
+}
+
+/* An epilogue with exponentials is some twenty operations a vector: written out for a whole tile it
+ * has too many values at once for the registers, and its constants are read again and again. Sums go
+ * to memory instead, and a loop over rows takes them from there. */
+static bool wants_rolled_store(Contract *c) {
+    bool has_function = false;
+    k_visit(c->k, c->s->finish, note_function, &has_function);
+    return has_function && c->rows[0] * c->rows[1] > 2;
+}
+
+static void roll_store(Contract *c) {
+    KBuf *sums = kb_alloc(c->b, MEM_STACK, c->acc->dtype, "sums",
+                          (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes);
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    kb_store(c->b, sums, at, k_load(c->k, c->acc, at));
+    tile_end(c);
+    c->acc = sums;
+    c->is_rolled = true;
 }
 
 static void emit_store(Contract *c) {
@@ -260,6 +382,7 @@ static void emit_store(Contract *c) {
     const Stage *s = c->s;
     const KExpr *index[MAX_RANK], *offset;
     Binding bound;
+    if (wants_rolled_store(c)) roll_store(c);
     const KExpr *at = tile_begin(c, &bound), *value = k_load(k, c->acc, at);
     bind(&bound, s->acc, value);
     for (int i = 0; i < s->out->rank; i++)
@@ -271,6 +394,21 @@ static void emit_store(Contract *c) {
     kb_store(c->b, root->buf, flat, finish);
     if (c->masked) kb_end(c->b);
     tile_end(c);
+    c->is_rolled = false;
+}
+
+/* A group of tiles on a matrix unit, where the template has a tile of vectors. */
+static void emit_matrix(Contract *c) {
+    const Schedule *sch = c->sch;
+    MatrixGroup g = {.rows = {c->rows[0], c->rows[1]}, .n_vecs = c->n_vecs, .masked = c->masked};
+    for (int i = 0; i < c->s->out->rank; i++) {
+        for (int j = 0; j < c->outer.n; j++)
+            if (c->outer.var[j] == c->s->axis[i]) g.at[i] = c->outer.by[j];
+        for (int j = 0; j < 2; j++)
+            if (sch->row_axis[j] == i) g.at[i] = c->row_start[j];
+        if (sch->vec_axis == i) g.at[i] = c->vec_start;
+    }
+    matrix_open(c->p, c->s, sch, &g, c->b);
 }
 
 typedef struct Offset {
@@ -320,44 +458,60 @@ static const KExpr *first_value(Contract *c, const Binding *bound) {
     return k_at(k, e->u.tensor, arg, n + 1);
 }
 
-/* A group of tiles on a matrix unit, where the template has a tile of vectors. */
-static void emit_matrix(Contract *c) {
-    const Schedule *sch = c->sch;
-    MatrixGroup g = {.rows = {c->rows[0], c->rows[1]}, .n_vecs = c->n_vecs, .masked = c->masked};
-    for (int i = 0; i < c->s->out->rank; i++) {
-        for (int j = 0; j < c->outer.n; j++)
-            if (c->outer.var[j] == c->s->axis[i]) g.at[i] = c->outer.by[j];
-        for (int j = 0; j < 2; j++)
-            if (sch->row_axis[j] == i) g.at[i] = c->row_start[j];
-        if (sch->vec_axis == i) g.at[i] = c->vec_start;
-    }
-    matrix_open(c->p, c->s, sch, &g, c->b);
+/* acc := init, or the sums so far. */
+static void emit_start(Contract *c, bool from_sums) {
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    const KExpr *value =
+        from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at)) : expr_open(c->p, first_value(c, &bound));
+    kb_store(c->b, c->acc, at, value);
+    tile_end(c);
+}
+
+/* The sums wait for the next part. */
+static void emit_wait(Contract *c) {
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    kb_store(c->b, c->sums, k_add(c->k, c->sums_at, at), k_load(c->k, c->acc, at));
+    tile_end(c);
 }
 
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
-    start_from_offset(c);
     if (c->sch->matrix) {
         emit_matrix(c);
         return;
     }
     int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
+    Binding red = {.n = 0};
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
-    Binding bound, red = {.n = 0};
-    const KExpr *at = tile_begin(c, &bound);
-    kb_store(c->b, c->acc, at, expr_open(c->p, first_value(c, &bound)));
-    tile_end(c);
-    BlockScan scan = {.s = c->s};
-    k_visit(k, c->s->lhs, note_block, &scan);
-    k_visit(k, c->s->rhs, note_block, &scan);
-    emit_reduction(c, &scan, 0, &red);
+    choose_place(c);
+    if (c->sums) {
+        kb_if(c->b, k_lt(k, k_int(k, 0), c->part));
+        emit_start(c, true);
+        kb_else(c->b);
+        emit_start(c, false);
+        kb_end(c->b);
+    } else {
+        emit_start(c, false);
+    }
+    emit_reduction(c, 0, &red);
+    if (c->sums) {
+        kb_if(c->b, k_lt(k, c->part, k_int(k, c->sch->parts - 1)));
+        emit_wait(c);
+        kb_else(c->b);
+    }
     emit_store(c);
+    if (c->sums) kb_end(c->b);
 }
 
 void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
                         KBuild *b) {
     Contract c = {.p = p, .k = p->m->k, .b = b, .s = s, .sch = sch, .n_vecs = sch->n_vecs,
-                  .rows = {sch->rows[0], sch->rows[1]}, .vec_start = at[sch->vec_axis]};
+                  .rows = {sch->rows[0], sch->rows[1]}, .vec_start = at[sch->vec_axis],
+                  .part = k_int(p->m->k, 0)};
+    c.copies_axis = schedule_contract_blocks(c.k, s, c.blocks);
+    start_from_offset(&c);
     for (int i = 0; i < s->out->rank; i++) {
         bool is_row = false;
         for (int r = 0; r < 2; r++) {
@@ -376,12 +530,13 @@ void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, cons
 typedef struct TiledAxis {
     int axis, tile;
     const KExpr *extent, *n_tiles; /* remainder tile included */
-    int64_t n_full, rest;          /* rest -1: the extent is symbolic, remainder rows are single */
+    int64_t n_full, rest;          /* rest -1: the extent is symbolic */
     const KExpr *at;               /* index of this tile */
+    const KExpr *first;            /* element of the axis where the first tile begins */
 } TiledAxis;
 
 static TiledAxis tiled_axis(KCtx *k, int axis, int tile, const KExpr *extent) {
-    TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1};
+    TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1, .first = k_int(k, 0)};
     int64_t n;
     const KExpr *up = k_add(k, extent, k_int(k, tile - 1));
     t.n_tiles = k_fdiv(k, up, k_int(k, tile));
@@ -402,11 +557,38 @@ static void emit_row_part(Contract *c, TiledAxis *row, TiledAxis *vec, int level
         emit_split(c, row, vec, level);
 }
 
-static void set_tile(Contract *c, int which, const KExpr *start, int size) {
+/* The tile of `size` rows at `start` rows from where the tiles begin. */
+static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *start, int size) {
     if (which < 2) {
-        c->row_start[which] = start;
+        c->row_start[which] = k_add(c->k, row[which].first, start);
         c->rows[which] = size;
     }
+}
+
+enum { FEW_ROWS = 4 };
+
+/* Rows of a symbolic extent beyond the last whole tile, from `first` on: in tiles of a few, then
+ * one by one. */
+static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level,
+                           const KExpr *start) {
+    KCtx *k = c->k;
+    TiledAxis *t = &row[level];
+    const KExpr *rest = k_sub(k, t->extent, start), *first = start, *sums_at = c->sums_at;
+    int64_t row_sums = (int64_t)(level ? 1 : row[1].tile) * c->n_vecs * c->sch->lanes;
+    for (int size = t->tile > FEW_ROWS ? FEW_ROWS : 1; size; size = size > 1 ? 1 : 0) {
+        const KExpr *n = k_int(k, size);
+        const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", size > 1 ? k_fdiv(k, rest, n) : rest);
+        const KExpr *done = k_mul(k, i, n);
+        set_tile(c, row, level, k_add(k, first, done), size);
+        if (c->sums)
+            c->sums_at = k_add(k, sums_at, k_mul(k, k_add(k, k_sub(k, first, start), done),
+                                                 k_int(k, row_sums)));
+        emit_row_part(c, row, vec, level + 1);
+        kb_end(c->b);
+        first = k_add(k, first, k_sub(k, rest, k_fmod(k, rest, n)));
+        rest = k_fmod(k, rest, n);
+    }
+    c->sums_at = sums_at;
 }
 
 static void emit_symbolic_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level) {
@@ -414,13 +596,10 @@ static void emit_symbolic_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int 
     TiledAxis *t = &row[level];
     const KExpr *tile = k_int(k, t->tile), *start = k_mul(k, t->at, tile);
     kb_if(c->b, k_le(k, k_add(k, start, tile), t->extent));
-    set_tile(c, level, start, t->tile);
+    set_tile(c, row, level, start, t->tile);
     emit_row_part(c, row, vec, level + 1);
     kb_else(c->b);
-    const KExpr *r = kb_for(c->b, LOOP_SERIAL, "r", k_sub(k, t->extent, start));
-    set_tile(c, level, k_add(k, start, r), 1);
-    emit_row_part(c, row, vec, level + 1);
-    kb_end(c->b);
+    emit_rest_rows(c, row, vec, level, start);
     kb_end(c->b);
 }
 
@@ -432,18 +611,18 @@ static void emit_split(Contract *c, TiledAxis *row, TiledAxis *vec, int level) {
         return;
     }
     if (t->rest <= 0) {
-        set_tile(c, level, k_mul(k, t->at, k_int(k, t->tile)), t->tile);
+        set_tile(c, row, level, k_mul(k, t->at, k_int(k, t->tile)), t->tile);
         emit_row_part(c, row, vec, level + 1);
         return;
     }
     if (t->n_full) {
         kb_if(c->b, k_lt(k, t->at, k_int(k, t->n_full)));
         const KExpr *at = kb_let_within(c->b, "t", t->at, t->n_full - 1);
-        set_tile(c, level, k_mul(k, at, k_int(k, t->tile)), t->tile);
+        set_tile(c, row, level, k_mul(k, at, k_int(k, t->tile)), t->tile);
         emit_row_part(c, row, vec, level + 1);
         kb_else(c->b);
     }
-    set_tile(c, level, k_int(k, t->n_full * t->tile), (int)t->rest);
+    set_tile(c, row, level, k_int(k, t->n_full * t->tile), (int)t->rest);
     emit_row_part(c, row, vec, level + 1);
     if (t->n_full) kb_end(c->b);
 }
@@ -479,31 +658,87 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     }
 }
 
-void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
-    KCtx *k = p->m->k;
-    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch};
-    const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
-    TiledAxis row[2],
-        vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes, s->out->dims[sch->vec_axis]);
-    for (int i = 0; i < 2; i++)
-        row[i] = tiled_axis(k, sch->row_axis[i], sch->rows[i],
-                            sch->row_axis[i] < 0 ? one : s->out->dims[sch->row_axis[i]]);
-    /* one parallel index over batch axes, vector tiles and row tiles, the last varying fastest */
-    const KExpr *extent[MAX_RANK + 3], *total = one;
-    int n = 0, batch[MAX_RANK], n_batch = 0;
-    for (int i = 0; i < s->out->rank; i++) {
-        if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
-        batch[n_batch++] = i;
-        extent[n++] = s->out->dims[i];
+/* The rows that the piece has of a row axis. */
+static TiledAxis row_tiles(const Contract *c, int which) {
+    int axis = c->sch->row_axis[which];
+    bool is_cut = c->piece && axis >= 0 && c->piece->row_axis == axis;
+    const KExpr *extent = axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
+    TiledAxis row =
+        tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->piece->rows : extent);
+    if (is_cut) row.first = c->piece->first;
+    return row;
+}
+
+/* The parts of the reduction, and in each the row tiles of group `group`. */
+static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *group) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    int64_t tile = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes;
+    const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
+    const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
+    c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles);
+    c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, sch->parts));
+    c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
+    c->n_row_tiles = most;
+    c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
+    const KExpr *extent[] = {row[0].n_tiles, row[1].n_tiles}, *at[2];
+    def_unflatten(k, k_add(k, first, c->row_tile), extent, 2, at);
+    for (int i = 0; i < 2; i++) {
+        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
+        row[i].at = kb_let_within(c->b, "t", at[i], hi < 0 ? 0 : hi);
     }
-    extent[n++] = vec.n_tiles;
-    extent[n++] = row[0].n_tiles;
-    extent[n++] = row[1].n_tiles;
+    emit_vector_part(c, row, vec);
+    kb_end(c->b);
+    kb_end(c->b);
+}
+
+/* Extents of the parallel index: axes that are not tiled (listed in batch), then vector tiles and
+ * row tiles or groups of them, the last varying fastest. Returns how many. */
+static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis *vec,
+                        const KExpr **extent, int *batch, int *n_batch) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    int n = 0;
+    *n_batch = 0;
+    for (int i = 0; i < c->s->out->rank; i++) {
+        if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
+        if (c->piece && c->piece->at[i]) continue;
+        batch[(*n_batch)++] = i;
+        extent[n++] = c->s->out->dims[i];
+    }
+    if (!sch->rows_outer) extent[n++] = vec->n_tiles;
+    if (sch->parts > 1) {
+        const KExpr *tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
+        const KExpr *up = k_add(k, tiles, k_int(k, sch->row_tiles - 1));
+        extent[n++] = k_fdiv(k, up, k_int(k, sch->row_tiles));
+    } else {
+        extent[n++] = row[0].n_tiles;
+        extent[n++] = row[1].n_tiles;
+    }
+    if (sch->rows_outer) extent[n++] = vec->n_tiles;
+    return n;
+}
+
+void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
+                            const StagePart *piece, KBuild *b) {
+    KCtx *k = p->m->k;
+    Contract c = {
+        .p = p, .k = k, .b = b, .s = s, .sch = sch, .piece = piece, .part = k_int(k, 0)};
+    start_from_offset(&c);
+    const KExpr *zero = k_int(k, 0), *extent[MAX_RANK + 3], *total = k_int(k, 1);
+    c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
+    TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
+              vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
+                               piece && piece->cut_axis == sch->vec_axis
+                                   ? piece->cut
+                                   : s->out->dims[sch->vec_axis]);
+    int batch[MAX_RANK], n_batch, n = tile_extents(&c, row, &vec, extent, batch, &n_batch);
     for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
     double work = 1;
     for (int i = 0; i < s->out->rank; i++) work *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) work *= (double)s->red_extent[i]->hi;
-    KLoopMark mark = work < PARALLEL_GRAIN ? LOOP_SERIAL : LOOP_PARALLEL;
+    bool is_small = work < PARALLEL_MACS * p->m->target->gflops;
+    KLoopMark mark = is_small || piece ? LOOP_SERIAL : LOOP_PARALLEL;
     const KExpr *t = kb_for(b, mark, "tile", total), *index[MAX_RANK + 3];
     def_unflatten(k, t, extent, n, index);
     for (int i = 0; i < n; i++) {
@@ -512,9 +747,18 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch, 
             k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
     }
     for (int i = 0; i < n_batch; i++) bind(&c.outer, s->axis[batch[i]], index[i]);
-    vec.at = index[n_batch];
-    row[0].at = index[n_batch + 1];
-    row[1].at = index[n_batch + 2];
-    emit_vector_part(&c, row, &vec);
+    for (int i = 0; piece && i < s->out->rank; i++)
+        if (piece->at[i]) bind(&c.outer, s->axis[i], piece->at[i]);
+    const KExpr **rows_at = &index[n_batch + !sch->rows_outer];
+    vec.at = index[sch->rows_outer ? n - 1 : n_batch];
+    if (sch->parts > 1) {
+        emit_parts(&c, row, &vec, rows_at[0]);
+    } else {
+        row[0].at = rows_at[0];
+        row[1].at = rows_at[1];
+        c.row_tile = k_add(k, k_mul(k, row[0].at, row[1].n_tiles), row[1].at);
+        c.n_row_tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
+        emit_vector_part(&c, row, &vec);
+    }
     kb_end(b);
 }

@@ -7,31 +7,9 @@
  * several vectors of partial results and folds them by halves at the end. */
 #include <string.h>
 
-#include "ir/schedule.h"
+#include "ir/schedule_rows.h"
 
 enum { INNER_ELEMS = 4096, PARTIAL_VECTORS = 4 };
-
-typedef struct Rows {
-    DefProgram *p;
-    KCtx *k;
-    KBuild *b;
-    KTensor *const *local; /* tensors in registers */
-    KBuf **local_buf;
-    int n_local;
-} Rows;
-
-/* One loop of a stage: the axis it walks and the step of the axis per iteration. */
-typedef struct RowLoop {
-    int axis;
-    int64_t step; /* block size for the loop over blocks, else 1 */
-    const KExpr *extent;
-} RowLoop;
-
-typedef struct RowNest {
-    RowLoop loop[MAX_RANK + 1];
-    int n;
-    const KExpr *index[MAX_RANK]; /* of each axis, as bound so far; NULL: zero so far */
-} RowNest;
 
 /* Lanes of one vector; strings are never widened. */
 static int element_lanes(const Rows *r, DType t) {
@@ -41,29 +19,30 @@ static int element_lanes(const Rows *r, DType t) {
 /* ---- loops of a stage
  * --------------------------------------------------------------------------------- */
 
-static RowNest nest_of(KCtx *k, const Stage *s, int n_outer, const KExpr *const *outer) {
+RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part) {
     RowNest nest = {.n = 0};
     const Layout *l = &s->out->layout;
     for (int i = 0; i < s->out->rank; i++) {
         int axis = l->permuted ? l->order[i] : i;
-        if (axis < n_outer) {
-            nest.index[axis] = outer[axis];
+        if (part && part->at[axis]) {
+            nest.index[axis] = part->at[axis];
             continue;
         }
         if (s->form == FORM_SCAN && axis == s->scan_axis) continue;
         bool blocked = l->block > 1 && axis == l->block_axis;
-        const KExpr *extent = s->out->dims[axis];
+        const KExpr *extent =
+            part && part->cut && part->cut_axis == axis ? part->cut : s->out->dims[axis];
         if (blocked)
             extent = k_fdiv(k, k_add(k, extent, k_int(k, l->block - 1)), k_int(k, l->block));
         if (!k_is_value(extent, 1))
             nest.loop[nest.n++] = (RowLoop){axis, blocked ? l->block : 1, extent};
     }
-    if (l->block > 1 && l->block_axis >= n_outer)
+    if (l->block > 1 && !(part && part->at[l->block_axis]))
         nest.loop[nest.n++] = (RowLoop){l->block_axis, 1, k_int(k, l->block)};
     return nest;
 }
 
-static void nest_bind(KCtx *k, RowNest *nest, const RowLoop *loop, const KExpr *at) {
+void rows_bind(KCtx *k, RowNest *nest, const RowLoop *loop, const KExpr *at) {
     const KExpr *part = k_mul(k, at, k_int(k, loop->step));
     const KExpr *old = nest->index[loop->axis];
     nest->index[loop->axis] = old ? k_add(k, old, part) : part;
@@ -87,7 +66,7 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
         int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX
                      : extent[i]->hi < 1        ? 0
                                                 : extent[i]->hi - 1;
-        nest_bind(r->k, nest, &nest->loop[i], kb_let_within(r->b, "i", index[i], hi));
+        rows_bind(r->k, nest, &nest->loop[i], kb_let_within(r->b, "i", index[i], hi));
     }
     memmove(nest->loop, nest->loop + n_flat, sizeof nest->loop[0] * (size_t)(nest->n - n_flat));
     nest->n -= n_flat;
@@ -118,7 +97,7 @@ static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
     return e;
 }
 
-static const KExpr *open_expr(Rows *r, const Stage *s, const RowNest *nest, const KExpr *e) {
+const KExpr *rows_expr(Rows *r, const Stage *s, const RowNest *nest, const KExpr *e) {
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < s->out->rank; i++)
         index[i] = nest->index[i] ? nest->index[i] : k_int(r->k, 0);
@@ -127,7 +106,7 @@ static const KExpr *open_expr(Rows *r, const Stage *s, const RowNest *nest, cons
     return expr_open(r->p, e);
 }
 
-static void store_out(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value) {
+void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value) {
     const KExpr *index[MAX_RANK], *offset;
     for (int i = 0; i < r->n_local; i++)
         if (s->out == r->local[i]) {
@@ -140,110 +119,8 @@ static void store_out(Rows *r, const Stage *s, const RowNest *nest, const KExpr 
     kb_store(r->b, root->buf, k_add(r->k, tensor_flat_index(r->k, s->out, index), offset), value);
 }
 
-/* ---- reductions
- * --------------------------------------------------------------------------------------------- */
-
-static const KExpr *neutral(KCtx *k, KOp fold, DType t) {
-    int64_t lo = dtype_is_signed(t) ? INT64_MIN >> (64 - dtype_info[t].bits) : 0;
-    int64_t hi = dtype_is_signed(t) ? INT64_MAX >> (64 - dtype_info[t].bits) : -1;
-    switch ((int)fold) {
-    case KO_mul: return k_const(k, t, 1);
-    case KO_min: return dtype_is_float(t) ? k_const(k, t, __builtin_inf()) : k_const_i(k, t, hi);
-    case KO_max: return dtype_is_float(t) ? k_const(k, t, -__builtin_inf()) : k_const_i(k, t, lo);
-    case KO_and: return k_const_i(k, t, t == DT_BOOL ? 1 : -1);
-    default: return k_const(k, t, 0);
-    }
-}
-
-static void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
-    const KExpr *old = k_load(r->k, acc, at);
-    kb_store(r->b, acc, at, k_binary(r->k, s->fold, old, value));
-}
-
-static const KExpr *subst_red(Rows *r, const Stage *s, const KExpr *e, const KExpr *const *red) {
-    return k_subst(r->k, e, s->red, red, s->n_red);
-}
-
-static const KExpr *fold_body(Rows *r, const Stage *s) {
-    if (s->is_dot4) return k_dot4(r->k, k_const_i(r->k, DT_I32, 0), s->lhs, s->rhs);
-    return s->form == FORM_CONTRACT ? k_mul(r->k, s->lhs, s->rhs) : s->body;
-}
-
-typedef struct Unit {
-    KCtx *k;
-    KVar *var;
-    bool found;
-} Unit;
-
-/* Does some read walk memory one element at a time as var advances? */
-static void note_unit_stride(const KExpr *e, void *user) {
-    Unit *u = user;
-    const KExpr *base, *coeff;
-    if (e->op != KO_at || u->found) return;
-    const KExpr *flat = tensor_flat_index(u->k, e->u.tensor, e->arg);
-    u->found = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
-}
-
-static bool walks_memory(Rows *r, const KExpr *e, KVar *var) {
-    Unit u = {r->k, var, false};
-    k_visit(r->k, e, note_unit_stride, &u);
-    return u.found;
-}
-
-/* Folds acc[0..n) by halves into acc[0]; n is a power of two. */
-static void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n) {
-    for (int width = n / 2; width >= 1; width /= 2) {
-        const KExpr *i = kb_for(r->b, LOOP_VECTOR, "l", k_int(r->k, width));
-        fold_into(r, s, acc, i, k_load(r->k, acc, k_add(r->k, i, k_int(r->k, width))));
-        kb_end(r->b);
-    }
-}
-
-/* Reduction with lanes along the last reduced axis; the others are serial around it. */
-static KBuf *open_fold_lanes(Rows *r, const Stage *s, const RowNest *nest, int lanes) {
-    KCtx *k = r->k;
-    int last = s->n_red - 1, n_acc = lanes * PARTIAL_VECTORS;
-    const KExpr *red[MAX_RED], *extent = s->red_extent[last], *chunk = k_int(k, n_acc);
-    KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", n_acc);
-    const KExpr *body = open_expr(r, s, nest, fold_body(r, s));
-    for (int v = 0; v < PARTIAL_VECTORS; v++) {
-        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), neutral(k, s->fold, s->acc->dtype));
-        kb_end(r->b);
-    }
-    for (int i = 0; i < last; i++)
-        red[i] = kb_for(r->b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
-    const KExpr *n_chunks = k_fdiv(k, extent, chunk), *rest = k_fmod(k, extent, chunk);
-    if (!k_is_value(n_chunks, 0)) {
-        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_chunks);
-        const KExpr *v = kb_for(r->b, LOOP_UNROLL, "v", k_int(k, PARTIAL_VECTORS));
-        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        const KExpr *at = k_add(k, k_mul(k, v, k_int(k, lanes)), l);
-        red[last] = k_add(k, k_mul(k, c, chunk), at);
-        fold_into(r, s, acc, at, subst_red(r, s, body, red));
-        for (int i = 0; i < 3; i++) kb_end(r->b);
-    }
-    const KExpr *start = k_mul(k, n_chunks, chunk);
-    const KExpr *n_single = k_fdiv(k, rest, k_int(k, lanes));
-    if (!k_is_value(n_single, 0)) {
-        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_single);
-        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        red[last] = k_add(k, start, k_add(k, k_mul(k, c, k_int(k, lanes)), l));
-        fold_into(r, s, acc, l, subst_red(r, s, body, red));
-        for (int i = 0; i < 2; i++) kb_end(r->b);
-    }
-    const KExpr *tail = k_fmod(k, extent, k_int(k, lanes));
-    if (!k_is_value(tail, 0)) {
-        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", tail);
-        red[last] = k_add(k, k_sub(k, extent, tail), c);
-        fold_into(r, s, acc, k_int(k, 0), subst_red(r, s, body, red));
-        kb_end(r->b);
-    }
-    for (int i = 0; i < last; i++) kb_end(r->b);
-    fold_halves(r, s, acc, n_acc);
-    if (s->init != neutral(k, s->fold, s->acc->dtype)) fold_into(r, s, acc, k_int(k, 0), s->init);
-    return acc;
-}
+/* ---- one element
+ * --------------------------------------------------------------------------------- */
 
 static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     KCtx *k = r->k;
@@ -255,11 +132,12 @@ static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
         bool small = k_is_int(s->red_extent[i], &n) && n <= 4 && s->n_red <= 3;
         red[i] = kb_for(r->b, small ? LOOP_UNROLL : LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
     }
-    const KExpr *body = open_expr(r, s, nest, fold_body(r, s));
-    fold_into(r, s, acc, zero, subst_red(r, s, body, red));
+    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
+    body = k_subst(k, rows_expr(r, s, nest, body), s->red, red, s->n_red);
+    kb_store(r->b, acc, zero, k_binary(k, s->fold, k_load(k, acc, zero), body));
     for (int i = 0; i < s->n_red; i++) kb_end(r->b);
     const KExpr *value = k_load(k, acc, zero);
-    store_out(r, s, nest, open_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
+    rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
 }
 
 static void open_scan_element(Rows *r, const Stage *s, RowNest *nest) {
@@ -268,32 +146,32 @@ static void open_scan_element(Rows *r, const Stage *s, RowNest *nest) {
     KBuf *state[MAX_STATES];
     for (int i = 0; i < s->n_states; i++) {
         state[i] = kb_alloc(r->b, MEM_REG, s->state[i]->dtype, s->state[i]->name, 1);
-        kb_store(r->b, state[i], zero, open_expr(r, s, nest, s->state_init[i]));
+        kb_store(r->b, state[i], zero, rows_expr(r, s, nest, s->state_init[i]));
         now[i] = k_load(k, state[i], zero);
     }
     const KExpr *extent = s->out->dims[s->scan_axis], *t = kb_for(r->b, LOOP_SERIAL, "t", extent);
     nest->index[s->scan_axis] = s->scan_reverse ? k_sub(k, k_sub(k, extent, k_int(k, 1)), t) : t;
     for (int i = 0; i < s->n_states; i++)
         next[i] = kb_let(r->b, "next",
-                         open_expr(r, s, nest, k_subst(k, s->step[i], s->state, now, s->n_states)));
+                         rows_expr(r, s, nest, k_subst(k, s->step[i], s->state, now, s->n_states)));
     for (int i = 0; i < s->n_states; i++) kb_store(r->b, state[i], zero, next[i]);
-    store_out(r, s, nest, open_expr(r, s, nest, k_subst(k, s->body, s->state, next, s->n_states)));
+    rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->body, s->state, next, s->n_states)));
     kb_end(r->b);
 }
 
 /* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
-static const KExpr *inside_dim(Rows *r, const Stage *s, const RowNest *nest) {
+const KExpr *rows_inside(Rows *r, const Stage *s, const RowNest *nest) {
     int axis = s->out->layout.block_axis;
     if (s->out->layout.block <= 1 || !nest->index[axis]) return k_bool(r->k, true);
     return k_lt(r->k, nest->index[axis], s->out->dims[axis]);
 }
 
 static void open_element(Rows *r, const Stage *s, RowNest *nest) {
-    const KExpr *inside = inside_dim(r, s, nest);
+    const KExpr *inside = rows_inside(r, s, nest);
     bool guarded = !k_is_value(inside, 1);
     if (guarded) kb_if(r->b, inside);
     if (s->form == FORM_MAP)
-        store_out(r, s, nest, open_expr(r, s, nest, s->body));
+        rows_store(r, s, nest, rows_expr(r, s, nest, s->body));
     else if (s->form == FORM_SCAN)
         open_scan_element(r, s, nest);
     else
@@ -316,7 +194,7 @@ static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const
         RowNest inner = *nest;
         const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full),
                     *l = kb_for(r->b, LOOP_VECTOR, "l", width);
-        nest_bind(k, &inner, loop, k_add(k, k_mul(k, c, width), l));
+        rows_bind(k, &inner, loop, k_add(k, k_mul(k, c, width), l));
         open_element(r, s, &inner);
         kb_end(r->b);
         kb_end(r->b);
@@ -326,7 +204,7 @@ static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const
     RowNest inner = *nest;
     bool is_const = k_is_int(tail, &rest);
     const KExpr *c = kb_for(r->b, is_const && rest > 1 ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-    nest_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), c));
+    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), c));
     open_element(r, s, &inner);
     kb_end(r->b);
 }
@@ -339,31 +217,36 @@ static bool can_vectorise(const Stage *s, const RowNest *nest) {
            (nest->loop[nest->n - 1].extent->hi > 1);
 }
 
+static void open_fold_along(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
+    KCtx *k = r->k;
+    const Stage *s = f->s;
+    const KExpr *inside = rows_inside(r, s, nest);
+    bool guarded = !k_is_value(inside, 1);
+    if (guarded) kb_if(r->b, inside);
+    const KExpr *value = k_load(k, fold_lanes(r, f, nest, lanes), k_int(k, 0));
+    rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
+    if (guarded) kb_end(r->b);
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
-    int lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
+    int lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype), n_loops = 0;
     bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
-    int n_loops = 0;
-    if (folds && s->n_red && lanes > 1 && s->red_extent[s->n_red - 1]->hi >= lanes &&
-        walks_memory(r, fold_body(r, s), s->red[s->n_red - 1])) {
-        for (int i = 0; i < nest.n; i++, n_loops++)
-            nest_bind(k, &nest, &nest.loop[i], kb_for(r->b, LOOP_SERIAL, "i", nest.loop[i].extent));
-        const KExpr *inside = inside_dim(r, s, &nest);
-        bool guarded = !k_is_value(inside, 1);
-        if (guarded) kb_if(r->b, inside);
-        KBuf *acc = open_fold_lanes(r, s, &nest, lanes);
-        const KExpr *value = k_load(k, acc, k_int(k, 0));
-        store_out(r, s, &nest, open_expr(r, s, &nest, k_subst(k, s->finish, &s->acc, &value, 1)));
-        if (guarded) kb_end(r->b);
-    } else {
-        bool vector = lanes > 1 && can_vectorise(s, &nest);
-        for (int i = 0; i < nest.n - vector; i++, n_loops++)
-            nest_bind(k, &nest, &nest.loop[i], kb_for(r->b, LOOP_SERIAL, "i", nest.loop[i].extent));
-        if (vector)
-            open_vector_loop(r, s, &nest, &nest.loop[nest.n - 1], lanes);
-        else
-            open_element(r, s, &nest);
-    }
+    Fold fold = {.n = 0};
+    if (folds) fold = fold_of(k, s);
+    bool along = folds && fold_fits_lanes(k, &fold, lanes);
+    bool vector = !along && lanes > 1 && can_vectorise(s, &nest);
+    const RowLoop *inner = vector ? &nest.loop[nest.n - 1] : NULL;
+    for (int i = 0; i < nest.n - vector; i++, n_loops++)
+        rows_bind(k, &nest, &nest.loop[i], kb_for(r->b, LOOP_SERIAL, "i", nest.loop[i].extent));
+    if (along)
+        open_fold_along(r, &fold, &nest, lanes);
+    else if (vector && folds && fold_fits_columns(&fold, inner))
+        fold_columns(r, &fold, &nest, inner, lanes);
+    else if (vector)
+        open_vector_loop(r, s, &nest, inner, lanes);
+    else
+        open_element(r, s, &nest);
     while (n_loops--) kb_end(r->b);
 }
 
@@ -460,7 +343,7 @@ static void open_flat_map(Rows *r, const Stage *s) {
  * --------------------------------------------------------------------------------------------------------
  */
 
-static double stage_work(const Stage *s) {
+double schedule_stage_work(const Stage *s) {
     double work = 1;
     for (int i = 0; i < s->out->rank; i++) work *= extent_estimate(s->out->dims[i]);
     for (int i = 0; i < s->n_red; i++) work *= extent_estimate(s->red_extent[i]);
@@ -472,34 +355,43 @@ static void open_single(Rows *r, const Stage *s) {
         open_flat_map(r, s);
         return;
     }
-    RowNest nest = nest_of(r->k, s, 0, NULL);
+    if (open_transposed(r, s)) return;
+    RowNest nest = rows_nest(r->k, s, NULL);
     int n_flat = flat_loops(&nest);
-    open_flat(r, &nest, n_flat, stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
+    open_flat(r, &nest, n_flat, schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
     open_rest(r, s, nest);
     if (n_flat) kb_end(r->b);
+}
+
+void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *part, int n,
+                       KTensor *const *local, int n_local, KBuild *b) {
+    Rows r = {.p = p, .k = p->m->k, .b = b, .local = local, .n_local = n_local};
+    r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
+    for (int i = 0; i < n_local; i++)
+        r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
+    for (int i = 0; i < n; i++) open_rest(&r, stages[i], rows_nest(r.k, stages[i], &part[i]));
 }
 
 void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
                         KTensor *const *local, int n_local, KBuild *b) {
     KCtx *k = p->m->k;
-    Rows r = {.p = p, .k = k, .b = b, .local = local, .n_local = n_local};
     if (n == 1 && !n_local) {
+        Rows r = {.p = p, .k = k, .b = b};
         open_single(&r, stages[0]);
         return;
     }
     double work = 0;
+    StagePart *part = arena_array(p->arena, StagePart, n);
     const KExpr *outer[MAX_RANK], *total = k_int(k, 1);
-    for (int i = 0; i < n; i++) work += stage_work(stages[i]);
+    for (int i = 0; i < n; i++) work += schedule_stage_work(stages[i]);
     for (int i = 0; i < n_outer; i++) total = k_mul(k, total, stages[0]->out->dims[i]);
     const KExpr *t = kb_for(b, work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "row", total);
     def_unflatten(k, t, stages[0]->out->dims, n_outer, outer);
     for (int i = 0; i < n_outer; i++) {
         int64_t hi = stages[0]->out->dims[i]->hi;
         outer[i] = kb_let_within(b, "i", outer[i], hi == INT64_MAX ? hi : hi < 1 ? 0 : hi - 1);
+        for (int m = 0; m < n; m++) part[m].at[i] = outer[i];
     }
-    r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
-    for (int i = 0; i < n_local; i++)
-        r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
-    for (int i = 0; i < n; i++) open_rest(&r, stages[i], nest_of(k, stages[i], n_outer, outer));
+    schedule_open_row(p, stages, part, n, local, n_local, b);
     kb_end(b);
 }

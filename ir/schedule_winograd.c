@@ -323,7 +323,7 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
                       int n_vecs) {
     KCtx *k = o->k;
     const KExpr *at[] = {slot, xi, first, k_int(k, 0)};
-    Schedule sch = {.vec_axis = 3, .lanes = o->lanes, .n_vecs = n_vecs, .row_axis = {-1, 2},
+    Schedule sch = {.vec_axis = 3, .lanes = o->lanes, .n_vecs = n_vecs, .row_axis = {-1, 2}, .parts = 1, .row_tiles = 1,
                     .rows = {1, rows}, .unroll = o->w->form.ic % 4 ? 1 : 2};
     schedule_open_tile(o->p, &o->product, &sch, at, o->b);
 }

@@ -118,6 +118,10 @@ void kb_comment(KBuild *b, const char *text) {
     append(b, KS_COMMENT)->text = text;
 }
 
+void kb_prefetch(KBuild *b, KBuf *buf, const KExpr *index) {
+    append(b, KS_PREFETCH)->value = k_load(b->k, buf, index);
+}
+
 void kb_extern(KBuild *b, const char *symbol, const KArg *args, int n_args,
                const KExpr *const *scalars, int n_scalars) {
     KStmt *s = append(b, KS_EXTERN);

@@ -23,6 +23,8 @@ typedef struct Target {
     bool amx;  /* matrix unit for bytes and bf16, and a system that lets programs use it */
     int pointer_bytes;
     int l1_bytes, l2_bytes;
+    int fma_ports, load_ports, issue; /* vector multiply-adds, loads, all instructions per cycle */
+    int fma_latency;                  /* cycles */
     double gflops;            /* one core's peak, for the cost model */
 } Target;
 

@@ -216,6 +216,11 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
     case KS_CALL: check_call(c, s); break;
     case KS_EXTERN: check_extern(c, s); break;
     case KS_RETURN: check_expr(c, s->value, DT_I64, "status"); break;
+    case KS_PREFETCH:
+        BUG_IF(!s->value || s->value->op != KO_load || s->value->n_args != 1,
+               "after %s: %s prefetches what is no element of a buffer", c->after, c->name);
+        check_expr(c, s->value, s->value->dtype, "element");
+        break;
     case KS_RESERVE:
         BUG_IF(!s->buf || s->buf->mem != MEM_HEAP, "after %s: memory is reserved for no heap buffer",
                c->after);

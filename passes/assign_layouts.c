@@ -65,11 +65,28 @@ static bool block_channels(DefProgram *p, Stage *s) {
 }
 
 typedef struct Halo {
-    int32_t value;
+    DefProgram *p;
+    const Stage *s; /* that reads */
+    int32_t value;  /* of what is read there */
     bool changed;
 } Halo;
 
-void widen_halo(const KExpr *e, int32_t value, bool *changed) {
+/* How much further a read along t's last axis goes when the stage's last axis, read one by one, is
+ * filled up to whole vectors: dense rows whose last vector sticks out. */
+static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
+    KCtx *k = h->p->m->k;
+    const KTensor *out = h->s->out;
+    const KExpr *base, *coeff;
+    int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));
+    if (out->layout.block > 1 || lanes <= 1 || !k_is_int(out->dims[out->rank - 1], &n)) return 0;
+    if (n < lanes || !k_linear_in(k, index, h->s->axis[out->rank - 1], &base, &coeff) ||
+        !k_is_value(coeff, 1))
+        return 0;
+    return (n + lanes - 1) / lanes * lanes - n;
+}
+
+/* A halo of this value as wide as e reads, and `more` elements wider at the end of the last axis if that fits. */
+static void grow_halo(const KExpr *e, int32_t value, int64_t more, bool *changed) {
     KTensor *t = e->u.tensor;
     int64_t dim, before[MAX_RANK] = {0}, after[MAX_RANK] = {0};
     if (t->layout.has_halo && t->layout.halo_value != value) return;
@@ -78,6 +95,8 @@ void widen_halo(const KExpr *e, int32_t value, bool *changed) {
         if (e->arg[a]->lo == INT64_MIN || e->arg[a]->hi == INT64_MAX) return;
         if (e->arg[a]->lo < 0) before[a] = -e->arg[a]->lo;
         if (e->arg[a]->hi >= dim) after[a] = e->arg[a]->hi - dim + 1;
+        bool is_last = after[a] && a == t->rank - 1;
+        if (is_last && after[a] + more <= MAX_HALO && before[a] + after[a] + more <= dim) after[a] += more;
         if (before[a] > MAX_HALO || after[a] > MAX_HALO) return;
         if ((before[a] || after[a]) && (t->layout.block > 1 && t->layout.block_axis == a)) return;
         if (before[a] + after[a] > dim) return;
@@ -92,11 +111,15 @@ void widen_halo(const KExpr *e, int32_t value, bool *changed) {
     *changed = true;
 }
 
+void widen_halo(const KExpr *e, int32_t value, bool *changed) {
+    grow_halo(e, value, 0, changed);
+}
+
 /* Widens the halo of a tensor that is read with a predicate beyond its border. */
 static void note_halo(const KExpr *e, void *user) {
     Halo *h = user;
     if (e->op == KO_at && at_pred(e) && has_free_layout(e->u.tensor))
-        widen_halo(e, h->value, &h->changed);
+        grow_halo(e, h->value, lanes_beyond(h, e->arg[e->u.tensor->rank - 1]), &h->changed);
 }
 
 /* Integers that count as 0 outside are their zero point there: inside ? i32(x[..]) - 3 : 0 is
@@ -159,13 +182,14 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
 
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
-    Halo halo = {0};
+    Halo halo = {.p = p};
     IntFactor f;
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
         *changed |= copy_for_halo(p, s);
+        halo.s = s;
         halo.value = quantized_border(p->m->k, s, &f) && f.zero ? (int32_t)f.zero->u.i : 0;
         k_visit(p->m->k, s->lhs, note_halo, &halo);
     }

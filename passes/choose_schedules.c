@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "ir/schedule.h"
+#include "passes/blas.h"
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
+#include "passes/tune.h"
 
 static void swap_factors(Stage *s) {
     const KExpr *t = s->lhs;
@@ -43,9 +45,28 @@ typedef struct UnitReads {
     KCtx *k;
     KVar *var;
     int lanes;
-    bool fills; /* var's extent is a whole number of vectors */
+    bool fills;   /* var's extent is a whole number of vectors */
+    int64_t more; /* what is missing for that; -1: not known */
     bool ok;
 } UnitReads;
+
+/* Do reads beyond the extent of var, up to whole vectors, stay in the tensor's halo? */
+static bool halo_covers(const UnitReads *u, const KExpr *e) {
+    const KTensor *t = e->u.tensor;
+    const KExpr *base, *coeff;
+    int64_t dim;
+    int last = t->rank - 1;
+    if (u->more < 0 || !t->layout.has_halo || t->layout.permuted) return false;
+    for (int a = 0; a < t->rank; a++) {
+        bool by_lane = k_uses_var(u->k, e->arg[a], u->var);
+        if (by_lane != (a == last) || !k_is_int(t->dims[a], &dim)) return false;
+        int64_t hi = e->arg[a]->hi;
+        if (e->arg[a]->lo < -(int64_t)t->layout.halo[a][0] || hi == INT64_MAX ||
+            hi + (by_lane ? u->more : 0) >= dim + t->layout.halo[a][1])
+            return false;
+    }
+    return k_linear_in(u->k, e->arg[last], u->var, &base, &coeff) && k_is_value(coeff, 1);
+}
 
 static void note_unit_read(const KExpr *e, void *user) {
     UnitReads *u = user;
@@ -58,16 +79,14 @@ static void note_unit_read(const KExpr *e, void *user) {
         return;
     }
     const KExpr *flat = tensor_flat_index(u->k, t, e->arg);
-    u->ok = u->fills && k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
-}
-
-static bool fills_vectors(const Stage *s, const Schedule *sch) {
-    int64_t n;
-    return k_is_int(s->out->dims[sch->vec_axis], &n) && n % sch->lanes == 0;
+    u->ok = (u->fills || halo_covers(u, e)) && k_linear_in(u->k, flat, u->var, &base, &coeff) &&
+            k_is_value(coeff, 1);
 }
 
 static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
-    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, fills_vectors(s, sch), true};
+    int64_t n, more = -1;
+    if (k_is_int(s->out->dims[sch->vec_axis], &n)) more = (sch->lanes - n % sch->lanes) % sch->lanes;
+    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, more == 0, more, true};
     k_visit(k, e, note_unit_read, &u);
     return u.ok;
 }
@@ -173,6 +192,21 @@ static const KExpr *stored_factor(const KExpr *e) {
     return is_wide && (e->arg[0]->dtype == DT_BF16 || e->arg[0]->dtype == DT_F16) ? e->arg[0] : e;
 }
 
+KTensor *packed_tensor(DefProgram *p, const Stage *s, const Schedule *sch, KVar **var, int *n,
+                       const KExpr **extent) {
+    int vec_at;
+    *n = factor_vars(p->m->k, s, s->rhs, sch, var, extent, &vec_at);
+    if (*n > MAX_RANK) return NULL;
+    KTensor *packed = program_add_tensor(p, "packed", stored_factor(s->rhs)->dtype, *n, extent);
+    Layout *l = &packed->layout;
+    l->permuted = true;
+    /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
+    for (int i = 0; i < *n; i++) l->order[i] = (int8_t)i;
+    l->block_axis = (int8_t)vec_at;
+    l->block = (int16_t)(sch->lanes * sch->n_vecs);
+    return packed;
+}
+
 /* Materialises s->rhs as a tensor in the template's reading order. */
 static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     KCtx *k = p->m->k;
@@ -190,13 +224,7 @@ static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
     if (is_const && keep_small(p, s, sch, n_elems)) return true;
     if (sch->lanes * sch->n_vecs <= 1) return false;
     const KExpr *stored = stored_factor(s->rhs);
-    KTensor *packed = program_add_tensor(p, "packed", stored->dtype, n, extent);
-    Layout *l = &packed->layout;
-    l->permuted = true;
-    /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
-    for (int i = 0; i < n; i++) l->order[i] = (int8_t)i;
-    l->block_axis = (int8_t)vec_at;
-    l->block = (int16_t)(sch->lanes * sch->n_vecs);
+    KTensor *packed = packed_tensor(p, s, sch, var, &n, extent);
     Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
     for (int i = 0; i < n; i++) index[i] = k_var(k, pack->axis[i]);
     pack->body = k_subst(k, stored, var, index, n);
@@ -222,6 +250,13 @@ static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
     return false;
 }
 
+/* How many contractions of the program are still to come. */
+static int count_left(const Stage *s) {
+    int n = 0;
+    while ((s = s->next)) n += s->form == FORM_CONTRACT;
+    return n;
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -229,10 +264,10 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     bool shared = k_uses_var(k, s->lhs, lane);
     if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
-    schedule_contract_tile(p, s, p->m->target, sch);
-    bool in_place = !reads_only_constants(k, s->rhs) && fills_vectors(s, sch) &&
-                    reads_vectors(k, s, s->rhs, sch);
+    bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    if (!tune_contract(p, s, in_place, count_left(s), sch))
+        schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     s->schedule = arena_copy(p->arena, sch, sizeof *sch);
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch),
@@ -256,11 +291,13 @@ static void schedule_contract(DefProgram *p, Stage *s) {
 
 static void schedule_program(DefProgram *p, void *user) {
     bool *changed = user;
-    for (Stage *s = p->first; s; s = s->next)
-        if (s->form == FORM_CONTRACT) {
-            schedule_contract(p, s);
-            *changed |= s->schedule != NULL;
-        }
+    for (Stage *s = p->first, *next; s; s = next) {
+        next = s->next;
+        if (s->form != FORM_CONTRACT) continue;
+        bool is_taken = p->m->blas && !is_empty(s) && blas_take_contract(p, s);
+        if (!is_taken) schedule_contract(p, s);
+        *changed |= is_taken || s->schedule != NULL;
+    }
 }
 
 bool pass_choose_schedules(Module *m) {

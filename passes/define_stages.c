@@ -48,6 +48,7 @@ static void own_outputs(DefProgram *p, void *user) {
 bool pass_define_stages(Module *m) {
     m->defs = program_create(m, NULL, m->main);
     program_require_bounds(m->defs);
+    m->macs = program_macs(m->defs);
     program_visit(m->defs, own_outputs, NULL);
     program_count_users(m->defs); /* what regions take from outside is there from now on */
     return true;

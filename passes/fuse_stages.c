@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "passes/pass.h"
+#include "passes/pull_factors.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
@@ -347,6 +348,11 @@ static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        if (s->form == FORM_CONTRACT && pass_may_rewrite() && pull_factors(p, s)) {
+            pass_count_rewrite();
+            pass_trace("fuse_stages", s->node, "a common factor goes into the store");
+            *changed = true;
+        }
         if (s->form != FORM_MAP) continue;
         if (!s->out->dense_only && widens_bytes(p, s)) {
             *changed |= inline_everywhere(p, s);

@@ -8,7 +8,7 @@
  * earlier member is at the same leading index, and there are at least two of them with a reduction
  * among them. Requires layouts. Leaves Stage.group. Blocked tensors stay out: their reductions
  * vectorise across rows instead. */
-#include "passes/pass.h"
+#include "passes/group_rows.h"
 
 enum { MAX_GROUP = 64 }; /* stages of one kernel: lower_kernels has room for as many */
 
@@ -42,7 +42,7 @@ static bool is_plain_layout(const KTensor *t) {
 
 static bool can_join(DefProgram *p, const Stage *first, const Stage *s, int n_outer) {
     KCtx *k = p->m->k;
-    if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->is_alias || !is_plain_layout(s->out))
+    if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->is_alias || s->blocks || !is_plain_layout(s->out))
         return false;
     if (s->out->rank < n_outer || s->out->alias) return false;
     for (int i = 0; i < n_outer; i++)
@@ -87,7 +87,7 @@ static void group_program(DefProgram *p, void *user) {
     bool *changed = user;
     uint32_t next_group = 1;
     for (Stage *s = p->first; s; s = s->next) {
-        if (s->group || s->is_alias || s->out == NULL || s->out->alias || !reduces_rows(p, s))
+        if (s->group || s->blocks || s->is_alias || s->out == NULL || s->out->alias || !reduces_rows(p, s))
             continue;
         int n_outer = outer_axes(s), n = 1;
         Stage *end = s->next;
@@ -95,6 +95,7 @@ static void group_program(DefProgram *p, void *user) {
         if (n < 2 || !pass_may_rewrite()) continue;
         pass_count_rewrite();
         for (Stage *x = s; x != end; x = x->next) x->group = next_group;
+        group_rows_finish(p, &(RowGroup){s, end});
         next_group++;
         *changed = true;
         pass_trace("group_stages", s->node, "%d stages in one kernel over %d outer axes", n,

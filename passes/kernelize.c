@@ -145,7 +145,7 @@ void stage_open(DefProgram *p, Stage *s, KBlock *into) {
     } else if (s->schedule && s->schedule->winograd) {
         schedule_open_winograd(p, s, &b);
     } else if (s->schedule) {
-        schedule_open_contract(p, s, s->schedule, &b);
+        schedule_open_contract(p, s, s->schedule, NULL, &b);
     } else {
         schedule_open_rows(p, &s, 1, 0, NULL, 0, &b);
     }

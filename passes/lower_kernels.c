@@ -37,6 +37,7 @@ static const char *kernel_name(Lower *l, const Stage *s, uint32_t id) {
     op[n] = 0;
     const char *dtype = s && s->out ? dtype_info[s->out->dtype].name : "any";
     const char *tile = s && s->schedule ? schedule_text(l->arena, s->schedule) : "rows";
+    if (s && s->blocks) tile = arena_printf(l->arena, "b%d_%s", (int)s->blocks->rows, tile);
     return arena_printf(l->arena, "k%u_%s_%s__%s_%s", id, op, dtype, l->m->target->name, tile);
 }
 
@@ -78,7 +79,8 @@ static void start_node(Lower *l, const Node *n) {
 
 static double stage_flops(const Stage *s) {
     double n = s->form == FORM_CONTRACT ? 2 : 1;
-    if (!s->out || s->form == FORM_PROGRAM) return 0;
+    if (s->form == FORM_PROGRAM) return 2 * s->macs;
+    if (!s->out) return 0;
     for (int i = 0; i < s->out->rank; i++) n *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) n *= (double)s->red_extent[i]->hi;
     return n;
@@ -222,6 +224,21 @@ static void transform_patches(Lower *l, DefProgram *p, Stage *s) {
     lower_call(l, body, s, 0);
 }
 
+/* A group in blocks; the stage after it. */
+static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
+    double flops = 0;
+    KBlock body = {0};
+    KBuild b;
+    for (int i = 0; i < blocks->n; i++) {
+        flops += stage_flops(blocks->stages[i]);
+        lower_reserve(l, blocks->stages[i]->out);
+    }
+    kb_begin(&b, l->k, &body);
+    schedule_open_blocks(p, blocks, &b);
+    lower_call(l, body, blocks->stages[blocks->n - 1], flops);
+    return blocks->stages[blocks->n - 1]->next;
+}
+
 static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     if (s->form == FORM_REGION) {
         lower_region(l, p, s);
@@ -271,7 +288,9 @@ void lower_program(Lower *l, DefProgram *p) {
         if (s->is_alias) continue;
         bug_context("lower_kernels", s->node ? s->node->loc : SRC_NOWHERE);
         start_node(l, s->node);
-        if (s->group) {
+        if (s->blocks) {
+            end = lower_blocks(l, p, s->blocks);
+        } else if (s->group) {
             while (end && end->group == s->group) end = end->next;
             lower_group(l, p, s, end);
         } else {

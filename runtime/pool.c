@@ -1,11 +1,16 @@
 /* The thread pool behind smelt_hooks.parallel_for.
  *
  * A pool of T threads is the caller and T-1 workers. A loop of n tiles is cut into at most T ranges
- * of equal length (the first n % T one longer); worker i always gets range i, the caller range 0,
- * so which thread does what never depends on timing. The caller publishes the job, then raises the
- * ticket of each worker it needs; the others are not touched. Each side spins before it sleeps:
+ * of equal length (the first n % T one longer). Worker i begins with range i, the caller with range
+ * 0, so a thread finds in its cache what it left there; each takes pieces off the front of its
+ * range, a quarter of what is left, and then off the others' ranges. So a thread that is held up
+ * costs the time of one piece, and tiles need not be equally expensive. Which thread does a tile
+ * does not change what the tile computes.
  *
- *   caller: ticket = k, then reads `asleep`  |  worker: asleep = 1, then reads `ticket`
+ * The caller offers the job to the workers it needs, works, and takes back what nobody has taken
+ * yet: it never waits for a thread that is still waking. Each side spins before it sleeps:
+ *
+ *   caller: offer = OFFERED, then reads `asleep`  |  worker: asleep = 1, then reads `offer`
  *
  * Both are sequentially consistent, so one of them sees the other: no wake-up is lost, and nobody
  * takes a lock or a system call while loops follow each other closely. `busy` marks a running loop:
@@ -17,17 +22,26 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { CACHE_LINE = 64, SPINS = 1000, MAX_THREADS = 1024 };
+enum { CACHE_LINE = 64, SPINS_PER_LOOK = 32, MAX_THREADS = 1024 };
+enum { SPIN_NANOSECONDS = 300000 }; /* longer than a serial step between two loops mostly takes */
+enum { IDLE, OFFERED, TAKEN };      /* what a worker's `word` says */
 
-/* One who waits for a number to change, and may sleep meanwhile. */
+/* One who waits for a word to get a value, and may sleep meanwhile. */
 typedef struct Waiter {
-    _Alignas(CACHE_LINE) atomic_uint ticket; /* worker: last job; caller: workers that are done */
+    _Alignas(CACHE_LINE) atomic_uint word; /* worker: its offer; caller: workers that are done */
     atomic_int asleep;
     pthread_mutex_t lock;
     pthread_cond_t wake;
 } Waiter;
+
+/* The tiles next..end-1 that nobody has begun. */
+typedef struct Range {
+    _Alignas(CACHE_LINE) atomic_int_fast64_t next;
+    int64_t end;
+} Range;
 
 typedef struct Worker {
     Waiter go;
@@ -38,17 +52,17 @@ typedef struct Worker {
 
 struct smelt_pool {
     Waiter done;
-    smelt_range_fn *fn; /* the job; changed only while no worker has an unfinished ticket */
+    smelt_range_fn *fn; /* the job; changed only while no worker has taken it */
     void *ctx;
-    int64_t n;
     uint32_t n_ranges;
     uint32_t n_threads;
     uint32_t n_started;
-    int spins;
+    int64_t spin_nanoseconds;
     int stop;
     pid_t owner;
     atomic_int busy;
     Worker *workers; /* n_threads - 1 */
+    Range *ranges;   /* n_threads */
 };
 
 static void relax(void) {
@@ -62,7 +76,7 @@ static void relax(void) {
 }
 
 static void waiter_init(Waiter *w) {
-    atomic_init(&w->ticket, 0);
+    atomic_init(&w->word, 0);
     atomic_init(&w->asleep, 0);
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
@@ -80,33 +94,55 @@ static void waiter_notify(Waiter *w) {
     pthread_mutex_unlock(&w->lock);
 }
 
-/* Returns when (ticket == value) == wanted. */
-static void waiter_wait(Waiter *w, unsigned value, int wanted, int spins) {
-    for (int i = 0; i < spins; i++) {
-        if ((atomic_load(&w->ticket) == value) == wanted) return;
-        relax();
-    }
+static int64_t nanoseconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Returns when word == value; it becomes that only once before it is reset. */
+static void waiter_wait(Waiter *w, unsigned value, int64_t spin_nanoseconds) {
+    int64_t end = 0;
+    do {
+        for (int i = 0; i < SPINS_PER_LOOK; i++) {
+            if (atomic_load(&w->word) == value) return;
+            relax();
+        }
+        if (!end && spin_nanoseconds) end = nanoseconds_now() + spin_nanoseconds;
+    } while (spin_nanoseconds && nanoseconds_now() < end);
     pthread_mutex_lock(&w->lock);
     atomic_store(&w->asleep, 1);
-    while ((atomic_load(&w->ticket) == value) != wanted) pthread_cond_wait(&w->wake, &w->lock);
+    while (atomic_load(&w->word) != value) pthread_cond_wait(&w->wake, &w->lock);
     atomic_store(&w->asleep, 0);
     pthread_mutex_unlock(&w->lock);
 }
 
-static void run_range(const smelt_pool *p, uint32_t index) {
-    int64_t each = p->n / p->n_ranges, longer = p->n % p->n_ranges;
-    int64_t begin = index * each + (index < longer ? index : longer);
-    p->fn(p->ctx, begin, begin + each + (index < longer));
+/* Does pieces of a range until none is left. */
+static void run_range(const smelt_pool *p, Range *r) {
+    int_fast64_t begin = atomic_load(&r->next);
+    while (begin < r->end) {
+        int64_t piece = (r->end - begin + 3) / 4;
+        if (!atomic_compare_exchange_weak(&r->next, &begin, begin + piece)) continue;
+        p->fn(p->ctx, begin, begin + piece);
+        begin = atomic_load(&r->next);
+    }
+}
+
+static void run_ranges(const smelt_pool *p, uint32_t first) {
+    for (uint32_t i = 0; i < p->n_ranges; i++) run_range(p, &p->ranges[(first + i) % p->n_ranges]);
 }
 
 static void *work(void *arg) {
     Worker *w = arg;
     smelt_pool *p = w->pool;
-    for (unsigned seen = 0;; seen++) {
-        waiter_wait(&w->go, seen, 0, p->spins);
+    for (;;) {
+        waiter_wait(&w->go, OFFERED, p->spin_nanoseconds);
         if (p->stop) return NULL;
-        run_range(p, w->index);
-        atomic_fetch_add(&p->done.ticket, 1);
+        unsigned offered = OFFERED;
+        if (!atomic_compare_exchange_strong(&w->go.word, &offered, TAKEN)) continue;
+        run_ranges(p, w->index);
+        atomic_store(&w->go.word, IDLE);
+        atomic_fetch_add(&p->done.word, 1);
         waiter_notify(&p->done);
     }
 }
@@ -157,13 +193,14 @@ int smelt_pool_create(uint32_t n_threads, smelt_pool **pool) {
     smelt_pool *p = aligned_zeros(1, sizeof *p);
     if (!p) return SMELT_NO_MEMORY;
     p->n_threads = n_threads;
-    p->spins = n_threads <= n_processors ? SPINS : 0; /* spinning would only delay the others */
+    if (n_threads <= n_processors) p->spin_nanoseconds = SPIN_NANOSECONDS; /* else only delay */
     p->owner = getpid();
     waiter_init(&p->done);
     if (n_threads > 1) {
         p->workers = aligned_zeros(n_threads - 1, sizeof *p->workers);
-        if (!p->workers || !start_workers(p)) {
-            int status = p->workers ? SMELT_NO_THREADS : SMELT_NO_MEMORY;
+        p->ranges = aligned_zeros(n_threads, sizeof *p->ranges);
+        if (!p->workers || !p->ranges || !start_workers(p)) {
+            int status = p->workers && p->ranges ? SMELT_NO_THREADS : SMELT_NO_MEMORY;
             smelt_pool_destroy(p);
             return status;
         }
@@ -177,7 +214,7 @@ void smelt_pool_destroy(smelt_pool *p) {
     if (p->owner == getpid()) { /* a forked child has the memory but not the threads */
         p->stop = 1;
         for (uint32_t i = 0; i < p->n_started; i++) {
-            atomic_fetch_add(&p->workers[i].go.ticket, 1);
+            atomic_store(&p->workers[i].go.word, OFFERED);
             waiter_notify(&p->workers[i].go);
         }
         for (uint32_t i = 0; i < p->n_started; i++) {
@@ -187,11 +224,28 @@ void smelt_pool_destroy(smelt_pool *p) {
         waiter_free(&p->done);
     }
     free(p->workers);
+    free(p->ranges);
     free(p);
 }
 
 uint32_t smelt_pool_threads(const smelt_pool *p) {
     return p ? p->n_threads : 1;
+}
+
+static void cut(smelt_pool *p, int64_t n) {
+    p->n_ranges = n < p->n_threads ? (uint32_t)n : p->n_threads;
+    int64_t each = n / p->n_ranges, longer = n % p->n_ranges, begin = 0;
+    for (uint32_t i = 0; i < p->n_ranges; i++) {
+        atomic_store(&p->ranges[i].next, begin);
+        begin += each + (i < longer);
+        p->ranges[i].end = begin;
+    }
+}
+
+/* Is the worker kept from the job, which has nothing left to do for it? */
+static int take_back(Worker *w) {
+    unsigned offered = OFFERED;
+    return atomic_compare_exchange_strong(&w->go.word, &offered, IDLE);
 }
 
 void smelt_pool_parallel_for(void *pool, smelt_range_fn *fn, void *ctx, int64_t n) {
@@ -205,14 +259,15 @@ void smelt_pool_parallel_for(void *pool, smelt_range_fn *fn, void *ctx, int64_t 
     }
     p->fn = fn;
     p->ctx = ctx;
-    p->n = n;
-    p->n_ranges = n < p->n_threads ? (uint32_t)n : p->n_threads;
-    atomic_store(&p->done.ticket, 0);
+    cut(p, n);
+    atomic_store(&p->done.word, 0);
     for (uint32_t i = 0; i + 1 < p->n_ranges; i++) {
-        atomic_fetch_add(&p->workers[i].go.ticket, 1);
+        atomic_store(&p->workers[i].go.word, OFFERED);
         waiter_notify(&p->workers[i].go);
     }
-    run_range(p, 0);
-    waiter_wait(&p->done, p->n_ranges - 1, 1, p->spins);
+    run_ranges(p, 0);
+    unsigned n_taken = 0;
+    for (uint32_t i = 0; i + 1 < p->n_ranges; i++) n_taken += !take_back(&p->workers[i]);
+    waiter_wait(&p->done, n_taken, p->spin_nanoseconds);
     atomic_store(&p->busy, 0);
 }

@@ -33,9 +33,10 @@ def aligned(n_bytes, alignment=ARENA_ALIGN):
 
 
 class SharedModel:
-    """One model, one set of inputs, ready to run again and again on the calling thread."""
+    """One model, one set of inputs, ready to run again and again: on the calling thread, or on a pool of `threads`
+    from `runtime`, libsmelt_runtime as a shared library. `function(argument)` is a run without any check around it."""
 
-    def __init__(self, path, include, inputs):
+    def __init__(self, path, include, inputs, runtime=None, threads=1):
         types = structures(include)
         self.library = ctypes.CDLL(path)
         self.model = types["model"].in_dll(self.library, SHARED_SYMBOL)
@@ -57,9 +58,22 @@ class SharedModel:
         self.call = types["call"](
             struct_size=ctypes.sizeof(types["call"]), n_inputs=m.n_inputs, n_outputs=m.n_outputs,
             n_symbols=m.n_symbols, inputs=ctypes.addressof(self._in), outputs=ctypes.addressof(self._out),
-            symbols=ctypes.addressof(self.symbols), arena=self.arena[0], arena_bytes=self.arena_bytes)
-        self._call = ctypes.addressof(self.call)
-        self._run = RUN_FN(m.run)
+            symbols=ctypes.addressof(self.symbols), arena=self.arena[0], arena_bytes=self.arena_bytes,
+            hooks=self._pool_hooks(types["hooks"], runtime, threads))
+        self.argument = ctypes.c_void_p(ctypes.addressof(self.call))
+        self.function = RUN_FN(m.run)
+        self.compiler, self.cpu = (ctypes.string_at(p).decode() for p in (m.compiler, m.cpu))
+
+    def _pool_hooks(self, hooks, runtime, threads):
+        """The address of hooks with a pool that lives as long as the process, or None."""
+        if threads == 1:
+            return None
+        self._runtime = ctypes.CDLL(runtime)
+        pool = ctypes.c_void_p()
+        self._ok(self._runtime.smelt_pool_create(ctypes.c_uint32(threads), ctypes.byref(pool)), "smelt_pool_create")
+        self._hooks = hooks(struct_size=ctypes.sizeof(hooks), pool=pool,
+                            parallel_for=ctypes.cast(self._runtime.smelt_pool_parallel_for, ctypes.c_void_p))
+        return ctypes.addressof(self._hooks)
 
     @staticmethod
     def _ok(status, what):
@@ -88,7 +102,7 @@ class SharedModel:
             yield min(t.max_bytes, 16 * count)
 
     def run(self):
-        self._ok(self._run(self._call), "run")
+        self._ok(self.function(self.argument), "run")
 
     def output(self, i, dtype, n_elements):
         """The first elements of output i, copied."""

@@ -54,6 +54,10 @@ static const Helper helpers[] = {
      "    for (i = 0; i < 4; i++, x >>= 8, y >>= 8)\n"
      "        sum += (uint32_t)((int)(x & 255u) * (((int)(y & 255u) ^ 128) - 128));\n"
      "    return (int32_t)sum;\n}\n"},
+    {"prefetch", H_ANY, "",
+     "/* a hint that memory is wanted soon */\n#if defined(__GNUC__)\n"
+     "static inline void prefetch(uintptr_t at)\n{\n    __builtin_prefetch((const void *)at, 0, 2);\n}\n"
+     "#else\n#define prefetch(at) ((void)(at))\n#endif\n"},
     /* conversions to integers: toward zero, saturating, NaN to 0 */
     {"of_f32", H_S, "",
      "static inline $ @_of_f32(float a)\n{\n    if (a != a) return 0;\n    if (a <= -~f) return @_LOW;\n"
@@ -198,7 +202,8 @@ bool c_is_helper(const char *name) {
                                        "call",
                                        "call_args",
                                        "nodes",
-                                       "leave"};
+                                       "leave",
+                                       "prefetch"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         if (!strcmp(name, more[i])) return true;
     if (!strcmp(name, "no_string")) return true;

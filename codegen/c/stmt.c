@@ -173,6 +173,13 @@ static void emit_extern(CGen *g, const KStmt *s) {
     strbuf_free(&call);
 }
 
+/* By the address as a number: the element need not exist. */
+static void emit_prefetch(CGen *g, const KExpr *load) {
+    const char *name = c_helper(g, "prefetch", DT_NONE), *index = c_expr(g, load->arg[0], false);
+    const char *buf = c_name_buf(g, load->u.buf);
+    c_line(g, "%s((uintptr_t)%s + (uintptr_t)(%s) * sizeof *%s);", name, buf, index, buf);
+}
+
 void c_block(CGen *g, const KBlock *b) {
     for (const KStmt *s = b->first; s; s = s->next) {
         c_begin_statement(g);
@@ -189,6 +196,7 @@ void c_block(CGen *g, const KBlock *b) {
         case KS_RETURN: c_entry_statement(g, s); break;
         case KS_EXTERN: emit_extern(g, s); break;
         case KS_COMMENT: c_comment(g, s->text ? s->text : ""); break;
+        case KS_PREFETCH: emit_prefetch(g, s->value); break;
         case KS_BARRIER: BUG("a barrier reached the C renderer");
         case KS_NONE: break;
         }

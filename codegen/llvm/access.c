@@ -4,7 +4,7 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast; the rest are gathers and scatters. */
+ * broadcast, with 2 half of two vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -192,6 +192,14 @@ LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth) {
     return find_place(g, e->u.buf, e->arg[0]).ptr;
 }
 
+void llvm_prefetch(LlvmGen *g, const KExpr *e) {
+    enum { READ = 0, SECOND_LEVEL = 2, DATA = 1 };
+    Place p = find_place(g, e->u.buf, e->arg[0]);
+    LLVMValueRef args[] = {p.ptr, LLVMConstInt(g->i32, READ, 0),
+                           LLVMConstInt(g->i32, SECOND_LEVEL, 0), LLVMConstInt(g->i32, DATA, 0)};
+    llvm_call(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+}
+
 /* One element, or zero without touching its address when pred is false. */
 static LLVMValueRef load_one(LlvmGen *g, Place *p, LLVMValueRef pred) {
     if (!pred) return plain_load(g, p->type, p->ptr, p->align);
@@ -212,6 +220,20 @@ static LLVMValueRef masked_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, uns
 /* How any element is aligned: by its size, and a word like the bytes that it is made of. */
 static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
+}
+
+/* Every second element: two vectors that end with the first and the last lane's, and no element
+ * outside of that is read. */
+static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t, unsigned size) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    LLVMValueRef last = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, lanes - 1, 0));
+    LLVMValueRef low = plain_load(g, t, p->ptr, size), high = plain_load(g, t, last, size);
+    LLVMValueRef *at = xmalloc(sizeof *at * lanes);
+    for (unsigned i = 0; i < lanes; i++)
+        at[i] = LLVMConstInt(g->i32, 2 * i < lanes ? 2 * i : 2 * i + 1, 0);
+    LLVMValueRef order = LLVMConstVector(at, lanes);
+    free(at);
+    return LLVMBuildShuffleVector(g->b, low, high, order, "");
 }
 
 /* Lane by lane: what a gather would be without the instruction. */
@@ -238,6 +260,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
+    if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);

@@ -206,6 +206,8 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
 unsigned llvm_element_align(const LlvmGen *g, DType t);
 /* The address of the element that e would load. */
 LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth);
+/* Asks for what the load e would read, into the second level of cache. */
+void llvm_prefetch(LlvmGen *g, const KExpr *e);
 /* Memory that may be read where a predicated read reads nothing. */
 LLVMValueRef llvm_nowhere(LlvmGen *g);
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value);

@@ -128,6 +128,7 @@ static bool can_widen_stmt(LlvmGen *g, const KStmt *s) {
         g->fn->any_per_lane = true;
         return true;
     case KS_STORE: return llvm_buf(g, s->buf)->per_lane || llvm_varies(g, s->index);
+    case KS_PREFETCH:
     case KS_COMMENT: return true;
     case KS_NONE:
     case KS_WHILE:
@@ -339,6 +340,7 @@ static void emit_statement(LlvmGen *g, const KStmt *s) {
         return;
     case KS_ALLOC: emit_alloc(g, s->buf); return;
     case KS_EXTERN: emit_extern(g, s); return;
+    case KS_PREFETCH: llvm_prefetch(g, s->value); return;
     case KS_CALL:
     case KS_NODE:
     case KS_RESERVE:

@@ -30,17 +30,24 @@ const KExpr *heap_item(const Heap *h, const KExpr *i) {
     return k_load(h->b->k, h->items, place(h, i));
 }
 
-void heap_set(const Heap *h, const KExpr *i, const KExpr *item) {
-    kb_store(h->b, h->items, place(h, i), item);
+const KExpr *heap_key(const Heap *h, const KExpr *i) {
+    return k_load(h->b->k, h->keys, place(h, i));
 }
 
-void heap_sift(const Heap *h, const KExpr *item, const KExpr *from, const KExpr *count) {
+void heap_set(const Heap *h, const KExpr *i, const KExpr *item, const KExpr *key) {
+    kb_store(h->b, h->items, place(h, i), item);
+    kb_store(h->b, h->keys, place(h, i), key);
+}
+
+void heap_sift(const Heap *h, const KExpr *item, const KExpr *key, const KExpr *from,
+               const KExpr *count) {
     KBuild *b = h->b;
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
     KBuf *at = kb_alloc(b, MEM_REG, DT_I64, "at", 1);
     item = kb_let(b, "item", item);
-    const KExpr *key = kb_let(b, "key", h->key(h->user, item)), *hole = k_load(k, at, zero);
+    key = kb_let(b, "key", key);
+    const KExpr *hole = k_load(k, at, zero);
     kb_store(b, at, zero, from);
     kb_while(b, k_lt(k, k_add(k, k_mul(k, hole, k_int(k, 2)), one), count));
     const KExpr *p = kb_let(b, "p", hole);
@@ -48,21 +55,21 @@ void heap_sift(const Heap *h, const KExpr *item, const KExpr *from, const KExpr 
     const KExpr *r = kb_let(b, "r", k_min(k, k_add(k, l, one), k_sub(k, count, one)));
     const KExpr *l_item = kb_let(b, "l_item", heap_item(h, l));
     const KExpr *r_item = kb_let(b, "r_item", heap_item(h, r));
-    const KExpr *l_key = kb_let(b, "l_key", h->key(h->user, l_item));
-    const KExpr *r_key = kb_let(b, "r_key", h->key(h->user, r_item));
+    const KExpr *l_key = kb_let(b, "l_key", heap_key(h, l));
+    const KExpr *r_key = kb_let(b, "r_key", heap_key(h, r));
     const KExpr *right = kb_let(b, "right", is_above(h, r_key, r_item, l_key, l_item));
     const KExpr *c_item = kb_let(b, "c_item", k_select(k, right, r_item, l_item));
     const KExpr *c_key = kb_let(b, "c_key", k_select(k, right, r_key, l_key));
     kb_if(b, is_above(h, c_key, c_item, key, item));
-    heap_set(h, p, c_item);
+    heap_set(h, p, c_item, c_key);
     kb_store(b, at, zero, k_select(k, right, r, l));
     kb_else(b);
-    heap_set(h, p, item);
+    heap_set(h, p, item, key);
     kb_store(b, at, zero, count); /* ends the loop */
     kb_end(b);
     kb_end(b);
     kb_if(b, k_lt(k, hole, count)); /* the hole reached a leaf */
-    heap_set(h, hole, item);
+    heap_set(h, hole, item, key);
     kb_end(b);
 }
 
@@ -72,6 +79,6 @@ void heap_build(const Heap *h, const KExpr *count) {
     const KExpr *half = kb_let(b, "half", k_fdiv(k, count, k_int(k, 2)));
     const KExpr *t = kb_for(b, LOOP_SERIAL, "t", half);
     const KExpr *i = kb_let(b, "i", k_sub(k, k_sub(k, half, k_int(k, 1)), t));
-    heap_sift(h, heap_item(h, i), i, count);
+    heap_sift(h, heap_item(h, i), heap_key(h, i), i, count);
     kb_end(b);
 }

@@ -2,9 +2,10 @@
  *
  * A program. The candidates of one class (score above the threshold) form a heap with the best at
  * the root, so that only as many are sorted as are looked at; each is compared with those of its
- * class that were selected before, which stand in the output already. Order of the output: batch,
- * class, selection. Equal scores: the lower box number first. The number of rows is a computed
- * symbol. */
+ * class that were selected before, CHUNK of them at a time in lanes: their ends and areas lie in a
+ * temporary, one row for each number of a box, filled up with empty boxes, which overlap nothing.
+ * Order of the output: batch, class, selection. Equal scores: the lower box number first. The
+ * number of rows is a computed symbol. */
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
 
@@ -46,20 +47,22 @@ bool nms_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, DT_I64, out);
 }
 
+enum { LANES = 16, CHUNK = 4 * LANES, BOX_ROWS = 5 };
+
 /* A box as low and high ends on two axes. */
 typedef struct Box {
-    const KExpr *lo[2], *hi[2];
+    const KExpr *lo[2], *hi[2], *area;
 } Box;
 
 typedef struct Nms {
     Def *d;
     KTensor *boxes, *scores, *out;
+    KTensor *chosen; /* [BOX_ROWS, room]: the class's selected boxes */
     const KExpr *batch, *class, *iou, *limit;
     bool centered;
 } Nms;
 
-static const KExpr *score_of(void *user, const KExpr *box) {
-    Nms *s = user;
+static const KExpr *score_of(const Nms *s, const KExpr *box) {
     const KExpr *at[3] = {s->batch, s->class, box};
     return def_at(s->d, s->scores, at, 3);
 }
@@ -67,6 +70,10 @@ static const KExpr *score_of(void *user, const KExpr *box) {
 static const KExpr *box_value(const Nms *s, const KExpr *box, int i) {
     const KExpr *at[3] = {s->batch, box, k_int(s->d->k, i)};
     return kb_let(&s->d->b, "corner", def_at(s->d, s->boxes, at, 3));
+}
+
+static const KExpr *area(KCtx *k, const Box *b) {
+    return k_mul(k, k_sub(k, b->hi[0], b->lo[0]), k_sub(k, b->hi[1], b->lo[1]));
 }
 
 /* Corners in any order, or center and size: the latter's axes are (x, y), the former's (y, x). */
@@ -86,11 +93,36 @@ static Box read_box(const Nms *s, const KExpr *box) {
         r.lo[a] = kb_let(&s->d->b, "lo", r.lo[a]);
         r.hi[a] = kb_let(&s->d->b, "hi", r.hi[a]);
     }
+    r.area = kb_let(&s->d->b, "area", area(k, &r));
     return r;
 }
 
-static const KExpr *area(KCtx *k, const Box *b) {
-    return k_mul(k, k_sub(k, b->hi[0], b->lo[0]), k_sub(k, b->hi[1], b->lo[1]));
+static const KExpr *chosen_place(const Nms *s, int row, const KExpr *i) {
+    KCtx *k = s->d->k;
+    return k_add(k, k_mul(k, s->chosen->dims[1], k_int(k, row)), i);
+}
+
+static Box chosen_box(const Nms *s, const KExpr *i) {
+    const KExpr *part[BOX_ROWS];
+    for (int r = 0; r < BOX_ROWS; r++)
+        part[r] = k_load(s->d->k, s->chosen->buf, chosen_place(s, r, i));
+    return (Box){.lo = {part[0], part[1]}, .hi = {part[2], part[3]}, .area = part[4]};
+}
+
+/* Stores the box as number i of those selected; the first of a chunk empties the rest of it. */
+static void append_chosen(const Nms *s, const Box *box, const KExpr *i) {
+    KBuild *b = &s->d->b;
+    KCtx *k = b->k;
+    const KExpr *part[BOX_ROWS] = {box->lo[0], box->lo[1], box->hi[0], box->hi[1], box->area};
+    kb_if(b, k_eq(k, k_fmod(k, i, k_int(k, CHUNK)), k_int(k, 0)));
+    for (int r = 0; r < BOX_ROWS; r++) {
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, CHUNK));
+        kb_store(b, s->chosen->buf, chosen_place(s, r, k_add(k, i, l)), k_const(k, DT_F32, 0));
+        kb_end(b);
+    }
+    kb_end(b);
+    for (int r = 0; r < BOX_ROWS; r++)
+        kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
 }
 
 /* Is intersection over union above the threshold? Empty boxes and intersections never are. */
@@ -103,10 +135,10 @@ static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b) {
         both.hi[i] = k_min(k, a->hi[i], b->hi[i]);
     }
     const KExpr *meets = k_and(k, k_lt(k, both.lo[0], both.hi[0]), k_lt(k, both.lo[1], both.hi[1]));
-    const KExpr *shared = area(k, &both), *a_area = area(k, a), *b_area = area(k, b);
-    const KExpr *all = k_sub(k, k_add(k, a_area, b_area), shared);
+    const KExpr *shared = area(k, &both);
+    const KExpr *all = k_sub(k, k_add(k, a->area, b->area), shared);
     meets = k_and(k, meets, k_and(k, k_lt(k, zero, shared), k_lt(k, zero, all)));
-    meets = k_and(k, meets, k_and(k, k_lt(k, zero, a_area), k_lt(k, zero, b_area)));
+    meets = k_and(k, meets, k_and(k, k_lt(k, zero, a->area), k_lt(k, zero, b->area)));
     return k_and(k, meets, k_lt(k, s->iou, k_div(k, shared, all)));
 }
 
@@ -121,12 +153,52 @@ static void gather_candidates(const Nms *s, const Heap *h, const KExpr *threshol
     const KExpr *zero = k_int(k, 0);
     kb_store(b, n_items, zero, zero);
     const KExpr *box = kb_for(b, LOOP_SERIAL, "box", s->scores->dims[2]);
-    if (threshold) kb_if(b, k_lt(k, threshold, score_of((void *)s, box)));
-    heap_set(h, k_load(k, n_items, zero), box);
+    if (threshold) kb_if(b, k_lt(k, threshold, score_of(s, box)));
+    heap_set(h, k_load(k, n_items, zero), box, score_of(s, box));
     kb_store(b, n_items, zero, k_add(k, k_load(k, n_items, zero), k_int(k, 1)));
     if (threshold) kb_end(b);
     kb_end(b);
     heap_build(h, k_load(k, n_items, zero));
+}
+
+/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box. */
+static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf *good) {
+    KBuild *b = &s->d->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1);
+    KBuf *hit = kb_alloc(b, MEM_REG, DT_I32, "hit", LANES);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    kb_store(b, hit, l, k_const_i(k, DT_I32, 0));
+    kb_end(b);
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, CHUNK / LANES));
+    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l);
+    Box other = chosen_box(s, k_add(k, from, at));
+    kb_store(b, hit, l, k_select(k, overlaps(s, box, &other), one, k_load(k, hit, l)));
+    kb_end(b);
+    kb_end(b);
+    for (int width = LANES / 2; width >= 1; width /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, width));
+        kb_store(b, hit, l, k_or(k, k_load(k, hit, l), k_load(k, hit, k_add(k, l, k_int(k, width)))));
+        kb_end(b);
+    }
+    kb_store(b, good, zero, k_eq(k, k_load(k, hit, zero), k_const_i(k, DT_I32, 0)));
+}
+
+/* Sets good[0] to: the box overlaps none of the n_chosen ones selected before. */
+static void compare_chosen(const Nms *s, const Box *box, const KExpr *n_chosen, KBuf *good) {
+    KBuild *b = &s->d->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0);
+    KBuf *from = kb_alloc(b, MEM_REG, DT_I64, "from", 1);
+    kb_store(b, good, zero, k_bool(k, true));
+    kb_store(b, from, zero, zero);
+    const KExpr *at = k_load(k, from, zero);
+    kb_while(b, k_and(k, k_load(k, good, zero), k_lt(k, at, n_chosen)));
+    const KExpr *chunk = kb_let(b, "chunk", at);
+    compare_chunk(s, box, chunk, good);
+    kb_store(b, from, zero, k_add(k, chunk, k_int(k, CHUNK)));
+    kb_end(b);
 }
 
 /* Takes candidates from the heap until it is empty or the class has `limit` rows. */
@@ -136,28 +208,21 @@ static void select_boxes(const Nms *s, const Heap *h, KBuf *n_items, KBuf *n_row
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
     const KExpr *rows = k_load(k, n_rows, zero), *items = k_load(k, n_items, zero);
     const KExpr *first = kb_let(b, "first", rows);
-    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1),
-         *other = kb_alloc(b, MEM_REG, DT_I64, "other", 1);
+    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1);
     kb_while(b, k_and(k, k_lt(k, zero, items), k_lt(k, k_sub(k, rows, first), s->limit)));
     const KExpr *best = kb_let(b, "best", heap_item(h, zero));
     const KExpr *left = kb_let(b, "left", k_sub(k, items, one));
     kb_store(b, n_items, zero, left);
-    heap_sift(h, heap_item(h, left), zero, left);
+    heap_sift(h, heap_item(h, left), heap_key(h, left), zero, left);
     Box box = read_box(s, best);
-    kb_store(b, good, zero, k_bool(k, true));
-    kb_store(b, other, zero, first);
-    const KExpr *row = k_load(k, other, zero);
-    kb_while(b, k_and(k, k_load(k, good, zero), k_lt(k, row, rows)));
-    const KExpr *chosen = k_load(k, s->out->buf, out_place(k, row, 2));
-    Box before = read_box(s, kb_let(b, "chosen", chosen));
-    kb_store(b, good, zero, k_not(k, overlaps(s, &box, &before)));
-    kb_store(b, other, zero, k_add(k, row, one));
-    kb_end(b);
+    const KExpr *row = kb_let(b, "row", rows);
+    compare_chosen(s, &box, k_sub(k, row, first), good);
     kb_if(b, k_load(k, good, zero));
-    kb_store(b, s->out->buf, out_place(k, rows, 0), s->batch);
-    kb_store(b, s->out->buf, out_place(k, rows, 1), s->class);
-    kb_store(b, s->out->buf, out_place(k, rows, 2), best);
-    kb_store(b, n_rows, zero, k_add(k, rows, one));
+    append_chosen(s, &box, kb_let(b, "place", k_sub(k, row, first)));
+    kb_store(b, s->out->buf, out_place(k, row, 0), s->batch);
+    kb_store(b, s->out->buf, out_place(k, row, 1), s->class);
+    kb_store(b, s->out->buf, out_place(k, row, 2), best);
+    kb_store(b, n_rows, zero, k_add(k, row, one));
     kb_end(b);
     kb_end(b);
 }
@@ -173,8 +238,11 @@ void nms_lower(Def *d, const Node *n) {
                .centered = attr_int(n, "center_point_box", 0) != 0};
     KTensor *limit = def_in(d, 2), *iou = def_in(d, 3), *least = def_in(d, 4);
     KTensor *items = def_temp(d, "candidates", DT_I64, 1, &nms.scores->dims[2]);
-    KTensor *outs[2] = {nms.out, items};
-    Stage *s = def_program(d, outs, 2);
+    const KExpr *room[2] = {k_int(k, BOX_ROWS), k_add(k, items->dims[0], k_int(k, CHUNK))};
+    nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
+    KTensor *keys = def_temp(d, "keys", DT_F32, 1, &nms.scores->dims[2]);
+    KTensor *outs[4] = {nms.out, items, keys, nms.chosen};
+    Stage *s = def_program(d, outs, 4);
     nms.limit = limit ? kb_let(b, "limit", k_max(k, lower_scalar(d, limit), zero)) : zero;
     nms.iou = iou ? kb_let(b, "iou", lower_scalar(d, iou)) : k_const(k, DT_F32, 0);
     const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
@@ -182,10 +250,9 @@ void nms_lower(Def *d, const Node *n) {
     KBuf *n_items = kb_alloc(b, MEM_REG, DT_I64, "n_items", 1);
     Heap h = {.b = b,
               .items = items->buf,
+              .keys = keys->buf,
               .base = zero,
               .step = k_int(k, 1),
-              .key = score_of,
-              .user = &nms,
               .largest = true};
     kb_store(b, n_rows, zero, zero);
     nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);

@@ -1,8 +1,9 @@
 /* TopK: the k largest (or smallest) elements along an axis, best first, and where they were.
  *
- * A program: for each row a heap of the k best so far, worst at the root, lies in the row of the
- * indices' output itself; every further element that beats the root replaces it: O(n log k). Then
- * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
+ * A program: for each row a heap of the k best so far, worst at the root, lies in the rows of the
+ * outputs themselves; every further element that beats the root replaces it: O(n log k). Elements
+ * are compared with the root in lanes, and only a chunk that has a better one is looked at. Then the
+ * heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
  * one). Equal elements: the lower index first. NaN is worse than every number. */
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
@@ -54,8 +55,9 @@ typedef struct Row {
     int axis;
 } Row;
 
-static const KExpr *row_key(void *user, const KExpr *item) {
-    Row *r = user;
+enum { LANES = 16, CHUNK = 2 * LANES };
+
+static const KExpr *row_key(Row *r, const KExpr *item) {
     r->at[r->axis] = item;
     return def_at(r->d, r->x, r->at, r->x->rank);
 }
@@ -83,29 +85,86 @@ static void open_rows(Def *d, Row *r, KLoopMark mark, const KExpr *count, const 
     *base = kb_let(&d->b, "base", *base);
 }
 
-static void select_row(const Heap *h, const KExpr *n_elems, const KExpr *count) {
+/* Does this key, of an element behind all of the heap, beat the root's? A tie does not. */
+static const KExpr *beats(const Heap *h, const KExpr *key, const KExpr *root_key) {
+    KCtx *k = h->b->k;
+    return heap_before(k, h->largest, key, k_int(k, 1), root_key, k_int(k, 0));
+}
+
+/* Puts the element into the heap if it beats the root. */
+static void offer(const Heap *h, Row *r, const KExpr *item, const KExpr *count) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0);
+    const KExpr *root_key = kb_let(b, "root_key", heap_key(h, zero));
+    const KExpr *key = kb_let(b, "next_key", row_key(r, item));
+    kb_if(b, beats(h, key, root_key));
+    heap_sift(h, item, key, zero, count);
+    kb_end(b);
+}
+
+/* Sets any[0] to whether one of the chunk of elements from `from` on beats the root. */
+static void compare_chunk(const Heap *h, Row *r, const KExpr *from, KBuf *any) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0), *none = k_const_i(k, DT_I32, 0), *one = k_const_i(k, DT_I32, 1);
+    const KExpr *root_key = kb_let(b, "root_key", heap_key(h, zero));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    kb_store(b, any, l, none);
+    kb_end(b);
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, CHUNK / LANES));
+    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *item = k_add(k, from, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
+    const KExpr *better = beats(h, row_key(r, item), root_key);
+    kb_store(b, any, l, k_select(k, better, one, k_load(k, any, l)));
+    kb_end(b);
+    kb_end(b);
+    for (int width = LANES / 2; width >= 1; width /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, width));
+        const KExpr *other = k_load(k, any, k_add(k, l, k_int(k, width)));
+        kb_store(b, any, l, k_or(k, k_load(k, any, l), other));
+        kb_end(b);
+    }
+}
+
+/* Offers elements count .. n_elems-1: whole chunks first, then single ones. */
+static void offer_rest(const Heap *h, Row *r, const KExpr *n_elems, const KExpr *count) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *chunk = k_int(k, CHUNK), *left = k_sub(k, n_elems, count);
+    KBuf *any = kb_alloc(b, MEM_REG, DT_I32, "any", LANES);
+    const KExpr *n_chunks = k_max(k, k_fdiv(k, left, chunk), k_int(k, 0));
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "chunk", n_chunks);
+    const KExpr *from = kb_let(b, "from", k_add(k, count, k_mul(k, c, chunk)));
+    compare_chunk(h, r, from, any);
+    kb_if(b, k_ne(k, k_load(k, any, k_int(k, 0)), k_const_i(k, DT_I32, 0)));
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", chunk);
+    offer(h, r, kb_let(b, "next", k_add(k, from, i)), count);
+    kb_end(b);
+    kb_end(b);
+    kb_end(b);
+    const KExpr *done = k_add(k, count, k_mul(k, n_chunks, chunk));
+    i = kb_for(b, LOOP_SERIAL, "i", k_sub(k, n_elems, done));
+    offer(h, r, kb_let(b, "next", k_add(k, done, i)), count);
+    kb_end(b);
+}
+
+static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr *count) {
     KBuild *b = h->b;
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0);
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", count);
-    heap_set(h, i, i);
+    heap_set(h, i, i, row_key(r, i));
     kb_end(b);
     heap_build(h, count);
-    const KExpr *item = k_add(k, kb_for(b, LOOP_SERIAL, "i", k_sub(k, n_elems, count)), count);
-    item = kb_let(b, "next", item);
-    const KExpr *root = kb_let(b, "root", heap_item(h, zero));
-    const KExpr *root_key = kb_let(b, "root_key", h->key(h->user, root));
-    const KExpr *key = kb_let(b, "next_key", h->key(h->user, item));
-    kb_if(b, heap_before(k, h->largest, key, item, root_key, root));
-    heap_sift(h, item, zero, count);
-    kb_end(b);
-    kb_end(b);
+    offer_rest(h, r, n_elems, count);
     const KExpr *last = k_sub(k, count, k_int(k, 1)); /* count is at least 1 here */
     const KExpr *end = k_sub(k, last, kb_for(b, LOOP_SERIAL, "i", last));
     end = kb_let(b, "end", end);
-    item = kb_let(b, "moved", heap_item(h, end));
-    heap_set(h, end, heap_item(h, zero));
-    heap_sift(h, item, zero, end);
+    const KExpr *item = kb_let(b, "moved", heap_item(h, end));
+    const KExpr *key = kb_let(b, "moved_key", heap_key(h, end));
+    heap_set(h, end, heap_item(h, zero), heap_key(h, zero));
+    heap_sift(h, item, key, zero, end);
     kb_end(b);
 }
 
@@ -115,28 +174,22 @@ void top_k_lower(Def *d, const Node *n) {
     Row r = {.d = d, .x = x, .axis = shape_axis(attr_int(n, "axis", -1), x->rank)};
     const Value *like = n->out[0] ? n->out[0] : n->out[1];
     const KExpr *count = like->shape.dims[r.axis], *n_elems = x->dims[r.axis];
-    KTensor *values = n->out[0] ? def_out(d, 0) : NULL;
+    KTensor *values =
+        n->out[0] ? def_out(d, 0) : def_temp(d, "values", x->dtype, x->rank, like->shape.dims);
     KTensor *indices =
         has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
-    KTensor *outs[2] = {values ? values : indices, indices};
-    Stage *s = def_program(d, outs, values ? 2 : 1);
+    KTensor *outs[2] = {values, indices};
+    Stage *s = def_program(d, outs, 2);
     KBuild *b = &d->b;
     Heap h = {.b = b,
               .items = indices->buf,
-              .key = row_key,
-              .user = &r,
+              .keys = values->buf,
               .last_at_root = true,
               .largest = attr_int(n, "largest", 1) != 0};
     bool guarded = count->lo < 1; /* rows of no elements have no root */
     if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
     open_rows(d, &r, guarded ? LOOP_SERIAL : LOOP_PARALLEL, count, &h.base, &h.step);
-    select_row(&h, n_elems, count);
-    if (values) {
-        const KExpr *i = kb_for(b, LOOP_SERIAL, "i", count);
-        const KExpr *item = kb_let(b, "item", heap_item(&h, i));
-        kb_store(b, values->buf, k_add(k, h.base, k_mul(k, i, h.step)), row_key(&r, item));
-        kb_end(b);
-    }
+    select_row(&h, &r, n_elems, count);
     kb_end(b);
     if (guarded) kb_end(b);
     def_end_program(d, s);

@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ir/ops/tree.h"
+#include "ir/ops/tree_lanes.h"
 
 typedef enum { AGG_SUM, AGG_AVERAGE, AGG_MIN, AGG_MAX } Aggregate;
 
@@ -39,7 +39,7 @@ static const KExpr *index_entry(const Walk *w, KTensor *table, const KExpr *i) {
     return k_cast(w->d->k, DT_I64, entry(w, table, i));
 }
 
-static const KExpr *compare(KCtx *k, TreeMode mode, const KExpr *x, const KExpr *to) {
+const KExpr *tree_compare(KCtx *k, TreeMode mode, const KExpr *x, const KExpr *to) {
     switch (mode) {
     case TREE_LEQ: return k_le(k, x, to);
     case TREE_LT: return k_lt(k, x, to);
@@ -62,7 +62,7 @@ static const KExpr *takes_true(const Walk *w, const KExpr *node, const KExpr *x)
         branches & (branches - 1) ? kb_let(&w->d->b, "mode", index_entry(w, w->mode, node)) : NULL;
     for (int i = TREE_LEQ; i < TREE_MODES; i++) {
         if (!(branches >> i & 1)) continue;
-        const KExpr *here = compare(k, (TreeMode)i, x, to);
+        const KExpr *here = tree_compare(k, (TreeMode)i, x, to);
         result = result ? k_select(k, k_eq(k, mode, k_int(k, i)), here, result) : here;
     }
     if (!w->e->any_missing) return result;
@@ -110,6 +110,22 @@ static void fold_weights(const Walk *w, Aggregate how, const KExpr *row, const K
     kb_end(b);
 }
 
+/* All trees of a row, groups of them in lockstep, folded in their order. */
+static void fold_lanes(const Walk *w, const LaneTrees *lanes, Aggregate how, const KExpr *row) {
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    KBuf *result = kb_alloc(b, MEM_STACK, lanes->value ? w->t : DT_I32, "leaves", TREE_LANES);
+    const KExpr *group = kb_for(b, LOOP_SERIAL, "group", k_int(k, lanes->n_groups));
+    const KExpr *n = lane_trees_walk(w->d, lanes, row, group, result);
+    const KExpr *l = kb_for(b, LOOP_SERIAL, "tree", n), *leaf = k_load(k, result, l);
+    if (lanes->value)
+        kb_store(b, w->raw->buf, row, k_add(k, k_load(k, w->raw->buf, row), leaf));
+    else
+        fold_weights(w, how, row, kb_let(b, "leaf", k_cast(k, DT_I64, leaf)));
+    kb_end(b);
+    kb_end(b);
+}
+
 static void make_tables(Walk *w) {
     Def *d = w->d;
     const Ensemble *e = w->e;
@@ -143,9 +159,15 @@ static Walk lower_walk(Def *d, const Ensemble *e, Aggregate how, int64_t n_targe
     kb_store(b, w.raw->buf, to, k_const(k, w.t, 0));
     if (w.has) kb_store(b, w.has->buf, to, k_bool(k, false));
     kb_end(b);
-    const KExpr *tree = kb_for(b, LOOP_SERIAL, "tree", k_int(k, e->n_trees));
-    fold_weights(&w, how, row, walk_tree(&w, row, index_entry(&w, w.root, tree)));
-    kb_end(b);
+    bool plain_sum = how != AGG_MIN && how != AGG_MAX && !w.has; /* no number of the leaf needed */
+    LaneTrees lanes;
+    if (lane_trees_make(d, e, w.t, plain_sum ? n_targets : 0, &lanes)) {
+        fold_lanes(&w, &lanes, how, row);
+    } else {
+        const KExpr *tree = kb_for(b, LOOP_SERIAL, "tree", k_int(k, e->n_trees));
+        fold_weights(&w, how, row, walk_tree(&w, row, index_entry(&w, w.root, tree)));
+        kb_end(b);
+    }
     kb_end(b);
     def_end_program(d, s);
     return w;

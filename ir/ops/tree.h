@@ -31,6 +31,9 @@ typedef struct Ensemble {
     double *base;
 } Ensemble;
 
+/* The condition of a branch's mode. */
+const KExpr *tree_compare(KCtx *k, TreeMode mode, const KExpr *x, const KExpr *to);
+
 /* Reads and checks the attributes; prefix is "target" or "class", targets are below n_targets. */
 bool ensemble_read(Module *m, const Node *n, const char *prefix, int64_t n_targets, Ensemble *e);
 

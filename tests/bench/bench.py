@@ -1,16 +1,27 @@
 #!/usr/bin/env python3
-"""Times compiled models against onnxruntime, in one process, in turns.
+"""Times compiled models beside onnxruntime and OpenVINO, and writes docs/performance.md with its pictures.
 
-    bench.py [NAME ...] [--seconds 6] [--smelt PATH] [--models DIR] [-o docs/performance.md]
+    bench.py [NAME ...] [--threads 1,2] [--engines E,F] [--seconds 8]
+             [--smelt PATH] [--models DIR] [--results FILE] [-o docs/performance.md] [--quick] [--page]
 
-Both sides use one thread, pinned to one processor. Time is cut into slices of less than half a second that alternate
-(A B A B ...), so that both see the same clock and the same neighbours; a slice's figure is its median run. The ratio
-is taken between neighbouring slices; its median and its quartiles are reported. The answers are compared before
-anything is timed: a model that answers wrongly is not timed. --quick prints only and takes a second a model.
+Every engine runs in a process of its own (engines.py), pinned to the same processors, and waits on a pipe while
+another one is measured. Time is cut into slices of less than half a second that take turns (A B C, B C A, ...), so
+that all see the same clock and the same neighbours. A slice's figure is its median run; a ratio is taken between
+slices of one round; its median and quartiles are reported. Outputs are compared with the stored ones before anything
+is timed: an engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
+
+Engines: onnxruntime, openvino_f32, openvino_default (whatever precision it chooses), smelt_openblas (our library made
+with --blas=openblas, for models with a matrix product that it takes); all of them without --engines.
+
+Results are kept by model and number of threads in --results (default build/bench/results.json), so the table can be
+measured in pieces; --page writes the page from what is there. --quick prints only, and takes five rounds a model.
+The packages are those of tests/bench/requirements.txt; an engine whose package is absent is left out.
 """
 import argparse
+import ctypes.util
+import json
 import os
-import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,127 +30,260 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = os.path.dirname(HERE)
 ROOT = os.path.dirname(TESTS)
-sys.path.insert(0, TESTS)
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[variable] = "1"
+sys.path[:0] = [TESTS, HERE]
+sys.dont_write_bytecode = True
 
 import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
 
-from compare import DETECTORS, compare  # noqa: E402
+import report  # noqa: E402
+from compare import compare  # noqa: E402
 from harness import Context  # noqa: E402
-from model_files import interface, stored  # noqa: E402
-from smelt_abi import SharedModel  # noqa: E402
+from model_files import stored  # noqa: E402
 
 SLICE_SECONDS = 0.4
+PAUSE_SECONDS = 0.01      # after a slice, for threads that spin before they sleep
+PEERS = ("onnxruntime", "openvino_f32", "openvino_default", "smelt_openblas")
+# What OpenVINO may use where its default ends with an illegal instruction: a virtual machine may show AMX and FP16
+# that its processor state does not have.
+OPENVINO_LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
 
 
-def run_slice(run, seconds):
-    """Median seconds of one run, over runs that fill `seconds` (at least one)."""
-    times = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
+class Died(Exception):
+    """The engine's process ended; the text says how, illegal whether it was by an illegal instruction."""
+
+    def __init__(self, text, illegal):
+        super().__init__(text)
+        self.illegal = illegal
+
+
+class Engine:
+    """A child process that runs one model in one engine."""
+
+    def __init__(self, name, words, cpus, environment):
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "engines.py"), name, *words], env={**os.environ, **environment},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+        try:
+            self.about = self._answer()
+        except Died:
+            self.close()
+            raise
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self.process.stdin.close()
+        text = self.process.stderr.read().strip().splitlines()
+        status = self.process.wait()
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else (text[-1] if text else f"exit status {status}")
+        raise Died(how, status == -signal.SIGILL)
+
+    def slice(self, seconds):
+        time.sleep(PAUSE_SECONDS)
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self):
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Bench:
+    """What is the same for all models of a run: the compiler, the pool's library, the processors."""
+
+    def __init__(self, ctx, peers, seconds):
+        self.ctx, self.peers, self.seconds = ctx, peers, seconds
+        self.environment = {}       # engine to what it needs to survive here
+        self.cpus = sorted(os.sched_getaffinity(0), reverse=True)
+        self.runtime = os.path.join(ctx.new_dir(), "libsmelt_runtime.so")
+        sources = [ctx.path("runtime", f) for f in sorted(os.listdir(ctx.path("runtime"))) if f.endswith(".c")]
+        ctx.run(os.environ.get("CC", "cc"), "-O2", "-std=gnu11", "-shared", "-fPIC", "-pthread", "-I", ctx.include,
+                *sources, "-o", self.runtime)
+
+    def start(self, name, words, n_threads):
+        cpus = set(self.cpus[:n_threads])
+        try:
+            return Engine(name, words, cpus, {**openblas_settings(n_threads), **self.environment.get(name, {})})
+        except Died as e:
+            if not (e.illegal and name.startswith("openvino")) or name in self.environment:
+                raise
+            self.environment[name] = OPENVINO_LIMIT
+            return self.start(name, words, n_threads)
+
+    def openblas_library(self, path):
+        """The library with calls of OpenBLAS in it; None where nothing is left to it."""
+        if not ctypes.util.find_library("openblas"):
+            return None
+        folder = self.ctx.new_dir()
+        trace = self.ctx.smelt("compile", path, "--blas=openblas", "--emit=shared", "--trace=choose_schedules",
+                               "-o", os.path.join(folder, "blas.so")).stderr
+        return os.path.join(folder, "blas.so") if "gemm_" in trace else None
+
+    def model(self, name, n_threads):
+        """The record of a model: see report.py."""
+        ctx = self.ctx
+        path = ctx.model(name)
+        _, want = stored(ctx, name)
+        _, library = ctx.compile(path, "--emit=shared", suffix=".so")
+        info = json.loads(ctx.smelt("info", path, "--json").stdout)
+        answers = os.path.join(ctx.new_dir(), "answers.npz")
+        words = [path, path[:-len(".onnx")] + ".inputs.npz", answers, "--threads", str(n_threads)]
+        libraries = {"smelt": library}
+        if "smelt_openblas" in self.peers:
+            libraries["smelt_openblas"] = self.openblas_library(path)
+        record = {"model": name, "threads": n_threads, "engines": {}, "date": time.strftime("%Y-%m-%d"),
+                  "commit": commit(), "macs": info["direct_multiply-adds"], "weight_bytes": info["weight_bytes"],
+                  "int8": any(o.endswith("QuantizeLinear") for o in info["operators"])}
+        running = []
+        try:
+            for engine in ("smelt", *self.peers):
+                if engine in libraries and not libraries[engine]:
+                    continue
+                entry = record["engines"][engine] = {}
+                own = ["--library", libraries[engine], "--runtime", self.runtime, "--include", ctx.include] \
+                    if engine in libraries else []
+                try:
+                    child = self.start(engine, words + own, n_threads)
+                except Died as e:
+                    entry["failure"] = f"did not run: {e}"
+                    continue
+                running.append(child)
+                entry.update(child.about)
+                with np.load(answers) as z:
+                    verdict = compare(name, {n: z[n] for n in z.files}, want)
+                entry["difference"], entry["failure"] = verdict.worst, verdict.failure
+            self.measure(running, record)
+        finally:
+            for child in running:
+                child.close()
+        return record
+
+    def measure(self, running, record):
+        n = len(running)
+        if not n or running[0].name != "smelt":
+            return
+        times, idle = {e.name: [] for e in running}, {e.name: 0.0 for e in running}
         start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+        for i in range(1000):
+            if i >= 5 and time.perf_counter() - start > self.seconds:
+                break
+            for j in range(n):
+                engine = running[(i + j) % n]
+                answer = engine.slice(SLICE_SECONDS)
+                times[engine.name].append(answer["median"])
+                idle[engine.name] += answer["idle_cpu"]
+        wall = time.perf_counter() - start
+        ours = np.array(times["smelt"])
+        for name, t in times.items():
+            entry, t = record["engines"][name], np.array(t)
+            entry["ms"] = float(1e3 * np.median(t))
+            entry["slices"] = len(t)
+            entry["idle_share"] = idle[name] / wall
+            entry["ratio"] = [float(q) for q in np.percentile(t / ours, (25, 50, 75))]
 
 
-def interleave(ours, theirs, seconds):
-    """(our medians, their medians), a figure a slice, after a warm-up slice of each."""
-    a, b = [], []
-    run_slice(ours, SLICE_SECONDS)
-    run_slice(theirs, SLICE_SECONDS)
-    end = time.perf_counter() + seconds
-    while len(a) < 3 or time.perf_counter() < end:
-        a.append(run_slice(ours, SLICE_SECONDS))
-        b.append(run_slice(theirs, SLICE_SECONDS))
-    return np.array(a), np.array(b)
-
-
-def onnxruntime_session(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def bench_model(ctx, name, seconds):
-    """A row of the table."""
-    path = ctx.model(name)
-    inputs, want = stored(ctx, name)
-    in_names, out_names = interface(path)
-    session = onnxruntime_session(path)
-    _, library = ctx.compile(path, "--emit=shared", suffix=".so")
-    model = SharedModel(library, ctx.include, [inputs[n] for n in in_names])
-    model.run()
-    got = {n: model.output(i, want[n].dtype, want[n].size).reshape(want[n].shape) for i, n in enumerate(out_names)}
-    verdict = compare(name, got, want)
-    if verdict.failure:
-        return f"| {name} | - | - | wrong answer: {verdict.failure} |"
-    ours, theirs = interleave(model.run, lambda: session.run(None, inputs), seconds)
-    low, middle, high = np.percentile(theirs / ours, (25, 50, 75))
-    return (f"| {name} | {1e3 * np.median(ours):.3f} | {1e3 * np.median(theirs):.3f} | "
-            f"**{middle:.2f}** ({low:.2f} to {high:.2f}) |")
-
-
-def machine():
+def openblas_settings(n_threads):
+    """OpenBLAS knows processors by their number and takes the oldest for those it does not know: told by their
+    instructions."""
+    settings = {"OPENBLAS_NUM_THREADS": str(n_threads)}
     with open("/proc/cpuinfo", encoding="utf-8") as f:
-        cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
-    return f"{cpu}, {os.cpu_count()} processors, Linux {platform.release()}"
+        flags = set(next((line for line in f if line.startswith("flags")), "").split())
+    core = "SkylakeX" if "avx512bw" in flags else "Haswell" if {"avx2", "fma"} <= flags else None
+    if core:
+        settings["OPENBLAS_CORETYPE"] = os.environ.get("OPENBLAS_CORETYPE", core)
+    return settings
 
 
-def write_page(ctx, rows, path):
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
-    text = f"""# Performance
+def commit():
+    done = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
-One thread each, in one process, in alternating slices of {SLICE_SECONDS} s. Milliseconds are medians; the ratio is
-onnxruntime's time over ours in neighbouring slices (median, quartiles): above 1 smelt is faster.
-Written by `tests/bench/bench.py`.
 
-Machine: {machine()}.
-Versions: smelt at {commit.strip() or 'an unknown commit'}, onnxruntime {onnxruntime.__version__}, \
-numpy {np.__version__}, Python {platform.python_version()}.
+def machine_peaks(ctx):
+    """What `smelt bench --machine --json` measures; nothing is divided by a data sheet's figure."""
+    done = ctx.smelt("bench", "--machine", "--json", "--threads=2")
+    return json.loads(done.stdout)
 
-| model | smelt, ms | onnxruntime, ms | onnxruntime / smelt |
-|---|---|---|---|
-""" + "\n".join(rows) + "\n"
+
+def available(peers):
+    """The peers whose packages are installed, with a line for each that is not."""
+    kept = []
+    for peer in peers:
+        module = peer.split("_")[0]
+        if module != "smelt" and subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode:
+            print(f"bench.py: {module} is not installed (tests/bench/requirements.txt); left out", file=sys.stderr)
+        else:
+            kept.append(peer)
+    return kept
+
+
+def load(path):
+    if not os.path.exists(path):
+        return {"records": []}
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def keep(results, record, path):
+    same = [r for r in results["records"] if (r["model"], r["threads"]) != (record["model"], record["threads"])]
+    results["records"] = sorted(same + [record], key=lambda r: (r["threads"], r["model"]))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".tmp", "w", encoding="utf-8") as f:
-        f.write(text)
+        json.dump(results, f, indent=1)
     os.replace(path + ".tmp", path)
-    print(f"wrote {path}")
+
+
+def parse_arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*")
+    p.add_argument("--threads", default="1,2")
+    p.add_argument("--engines", default=",".join(PEERS))
+    p.add_argument("--seconds", type=float, default=8.0)
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--page", action="store_true")
+    p.add_argument("--smelt", default=os.path.join(ROOT, "build", "release", "driver", "smelt"))
+    p.add_argument("--models", default=os.path.join(ROOT, "build", "models"))
+    p.add_argument("--results", default=os.path.join(ROOT, "build", "bench", "results.json"))
+    p.add_argument("-o", "--out", default=os.path.join(ROOT, "docs", "performance.md"))
+    a = p.parse_args()
+    unknown = [e for e in a.engines.split(",") if e and e not in PEERS]
+    if unknown:
+        p.error(f"engines are {', '.join(PEERS)}; not {', '.join(unknown)}")
+    return a
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("names", nargs="*")
-    p.add_argument("--seconds", type=float, default=6.0)
-    p.add_argument("--quick", action="store_true")
-    p.add_argument("--smelt", default=os.path.join(ROOT, "build", "release", "driver", "smelt"))
-    p.add_argument("--models", default=os.path.join(ROOT, "build", "models"))
-    p.add_argument("-o", "--out", default=os.path.join(ROOT, "docs", "performance.md"))
-    a = p.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    rows, n_failed = [], 0
+    a = parse_arguments()
+    results, n_failed = load(a.results), 0
     with tempfile.TemporaryDirectory(prefix="smelt-bench-") as scratch:
         ctx = Context(root=ROOT, smelt_path=os.path.abspath(a.smelt), models=os.path.abspath(a.models), scratch=scratch)
-        names = a.names or [n for n in ctx.model_names() if n not in DETECTORS]
-        if not names:
-            sys.exit(f"bench.py: no models in {ctx.models}")
-        for name in names:
-            try:
-                row = bench_model(ctx, name, 1.0 if a.quick else a.seconds)
-            except Exception as e:
-                row = f"| {name} | - | - | did not run: {str(e).splitlines()[0]} |"
-            n_failed += "| - | - |" in row
-            rows.append(row)
-            print(row, flush=True)
+        if not a.page:
+            if not a.quick:
+                results["machine"] = machine_peaks(ctx)
+            bench = Bench(ctx, available([e for e in a.engines.split(",") if e]), 0.0 if a.quick else a.seconds)
+            names = a.names or ctx.model_names()
+            if not names:
+                sys.exit(f"bench.py: no models in {ctx.models}")
+            for name in names:
+                for n_threads in (int(n) for n in a.threads.split(",")):
+                    record = bench.model(name, n_threads)
+                    n_failed += bool(record["engines"]["smelt"].get("failure"))
+                    print(report.line(record), flush=True)
+                    if not a.quick:
+                        keep(results, record, a.results)
         if not a.quick:
-            write_page(ctx, rows, a.out)
+            report.write_page(results, a.out)
     return 1 if n_failed else 0
 
 

@@ -7,7 +7,7 @@ from harness import Case, Failed, Skip, check
 
 MEMORY_FACTOR = 1.5          # peak memory over the model's size ...
 MEMORY_BASE = 250e6          # ... beyond what LLVM and the compiler themselves take
-CPU_SECONDS = {"resnet50": 15.0, "bert_base_128": 30.0}
+CPU_SECONDS = {"resnet50": 10.0, "bert_base_128": 20.0}
 CPU_SECONDS_OTHERS = 60.0
 ARENA_SLACK = 1.10
 

@@ -1,0 +1,254 @@
+/* smelt bench --profile: what each step of a model takes, and how much of the machine that is.
+ *
+ * Hooks take the time before and after every node; a step's figure is the median of its runs. Its
+ * kernels, operations and bytes are those of the calls that follow the node in the entry, so a
+ * Winograd convolution counts the operations that it does, not those it stands for. Bytes are the
+ * sizes of the buffers that a call is given, each once: what has to move at least, unless a kernel
+ * reads only parts of one (a Gather from a large table). */
+#include "driver/profile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "driver/machine.h"
+
+enum { MOST_TIMES = 1 << 22 }; /* numbers kept: later runs are measured, but not by step */
+
+typedef struct Step {
+    const char *name, *op;
+    StrBuf kernels; /* their names, with commas */
+    double flops, bytes, seconds, start;
+    bool uses_dot; /* dot products of bytes have a peak of their own */
+    double median;
+} Step;
+
+struct Profile {
+    Session *s;
+    Step *step;
+    uint32_t n_steps, n_runs, cap_runs;
+    double *times;             /* n_steps for each run */
+    double peak_f32, peak_dot; /* 1e9 a second */
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- what the calls of a node do
+ * ----------------------------------------------------------------- */
+
+static void note_dot(const KExpr *e, void *user) {
+    if (e->op == KO_dot4_us) *(bool *)user = true;
+}
+
+static void add_call(Profile *p, const KStmt *call, Step *step) {
+    const Kernel *kn = call->callee;
+    step->flops += kn->flops;
+    kblock_visit(p->s->m->k, &kn->body, note_dot, &step->uses_dot);
+    for (uint32_t i = 0; i < kn->n_params; i++) {
+        int64_t lo, hi;
+        k_range(kn->params[i]->n_elems, &lo, &hi);
+        if (lo == hi) step->bytes += (double)hi * dtype_bytes(kn->params[i]->dtype);
+    }
+    if (step->kernels.n && strstr(strbuf_text(&step->kernels), kn->name)) return;
+    strbuf_add(&step->kernels, step->kernels.n ? ", " : "");
+    strbuf_add(&step->kernels, kn->name);
+}
+
+static void add_calls(Profile *p, const KBlock *b, Step **step) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        if (s->kind == KS_NODE) *step = s->node < p->n_steps ? &p->step[s->node] : NULL;
+        if (s->kind == KS_CALL && *step) add_call(p, s, *step);
+        add_calls(p, &s->body, step);
+        add_calls(p, &s->other, step);
+    }
+}
+
+Profile *profile_create(Session *s, const smelt_model *model) {
+    Profile *p = arena_new(s->arena, Profile);
+    *p = (Profile){.s = s, .n_steps = model->n_nodes};
+    p->step = arena_array(s->arena, Step, model->n_nodes + 1);
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        p->step[i].name = model->nodes[i].name;
+        p->step[i].op = model->nodes[i].op;
+    }
+    Step *step = NULL;
+    add_calls(p, &s->m->kmod->entry, &step);
+    return p;
+}
+
+void profile_destroy(Profile *p) {
+    if (!p) return;
+    for (uint32_t i = 0; i < p->n_steps; i++) strbuf_free(&p->step[i].kernels);
+    free(p->times);
+}
+
+/* ---- measuring
+ * ------------------------------------------------------------------------------------- */
+
+static void before_node(void *user, uint32_t node) {
+    ((Profile *)user)->step[node].start = now();
+}
+
+static void after_node(void *user, uint32_t node) {
+    Step *s = &((Profile *)user)->step[node];
+    s->seconds += now() - s->start;
+}
+
+void profile_hook(Profile *p, smelt_hooks *hooks) {
+    hooks->user = p;
+    hooks->before_node = before_node;
+    hooks->after_node = after_node;
+}
+
+void profile_end_run(Profile *p) {
+    if (p->n_runs == p->cap_runs && (uint64_t)p->n_steps * p->cap_runs * 2 < MOST_TIMES) {
+        p->cap_runs = p->cap_runs ? 2 * p->cap_runs : 64;
+        p->times = xrealloc(p->times, sizeof *p->times * p->cap_runs * (p->n_steps + 1));
+    }
+    bool keep = p->n_runs < p->cap_runs;
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        if (keep) p->times[(size_t)p->n_runs * p->n_steps + i] = p->step[i].seconds;
+        p->step[i].seconds = 0;
+    }
+    p->n_runs += keep;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void find_medians(Profile *p) {
+    double *column = xmalloc(sizeof *column * (p->n_runs + 1));
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        for (uint32_t r = 0; r < p->n_runs; r++) column[r] = p->times[(size_t)r * p->n_steps + i];
+        qsort(column, p->n_runs, sizeof *column, by_value);
+        p->step[i].median = p->n_runs ? column[p->n_runs / 2] : 0;
+    }
+    free(column);
+}
+
+void profile_find_peaks(Profile *p, uint32_t n_threads) {
+    Session *s = p->s;
+    bool any_dot = false;
+    for (uint32_t i = 0; i < p->n_steps; i++) any_dot |= p->step[i].uses_dot;
+    p->peak_f32 = machine_peak(s->arena, s->target, PEAK_f32, n_threads, s->d);
+    if (any_dot) p->peak_dot = machine_peak(s->arena, s->target, PEAK_i8, n_threads, s->d);
+    find_medians(p);
+}
+
+/* ---- telling
+ * --------------------------------------------------------------------------------------- */
+
+static double total_of(const Profile *p) {
+    double total = 0;
+    for (uint32_t i = 0; i < p->n_steps; i++) total += p->step[i].median;
+    return total > 0 ? total : 1;
+}
+
+/* 1e9 a second, and per cent of the peak; 0 where there is nothing to tell. */
+static double rate(double amount, const Step *s) {
+    return s->median > 0 ? amount / s->median / 1e9 : 0;
+}
+
+static double of_peak(const Profile *p, const Step *s) {
+    double peak = s->uses_dot ? p->peak_dot : p->peak_f32;
+    return peak > 0 ? 100 * rate(s->flops, s) / peak : 0;
+}
+
+void profile_print(const Profile *p) {
+    printf("peak, measured: %.1f GFLOP/s", p->peak_f32);
+    if (p->peak_dot > 0) printf(", dot products of bytes %.1f GOP/s", p->peak_dot);
+    printf("\n%10s %6s %9s %8s %7s  %s\n", "us", "%", "GFLOP/s", "GB/s", "% peak", "step: kernels");
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        const Step *s = &p->step[i];
+        StrBuf line = {0};
+        strbuf_escaped(&line, s->name, ESC_TERMINAL);
+        strbuf_add(&line, " (");
+        strbuf_escaped(&line, s->op, ESC_TERMINAL);
+        printf("%10.2f %6.1f %9.1f %8.1f %7.1f  %s): %s\n", 1e6 * s->median,
+               100 * s->median / total_of(p), rate(s->flops, s), rate(s->bytes, s), of_peak(p, s),
+               strbuf_text(&line), strbuf_text(&s->kernels));
+        strbuf_free(&line);
+    }
+}
+
+static void add_string(StrBuf *out, const char *key, const char *value) {
+    strbuf_printf(out, "\"%s\": \"", key);
+    strbuf_escaped(out, value, ESC_JSON);
+    strbuf_add(out, "\", ");
+}
+
+void profile_json(const Profile *p, StrBuf *out) {
+    strbuf_printf(out, ", \"peak_gflops\": %.5g, \"peak_dot_gops\": %.5g, \"steps\": [",
+                  p->peak_f32, p->peak_dot);
+    for (uint32_t i = 0; i < p->n_steps; i++) {
+        const Step *s = &p->step[i];
+        strbuf_add(out, i ? ",\n{" : "\n{");
+        add_string(out, "name", s->name);
+        add_string(out, "op", s->op);
+        add_string(out, "kernels", strbuf_text(&s->kernels));
+        strbuf_printf(out,
+                      "\"us\": %.6g, \"share\": %.4g, \"gflops\": %.5g, \"gbs\": %.5g, "
+                      "\"of_peak\": %.4g, \"flops\": %.0f, \"bytes\": %.0f}",
+                      1e6 * s->median, 100 * s->median / total_of(p), rate(s->flops, s),
+                      rate(s->bytes, s), of_peak(p, s), s->flops, s->bytes);
+    }
+    strbuf_add(out, "]");
+}
+
+/* The page shows the JSON by a few lines of script; a click on a heading sorts by it. */
+static const char page_head[] =
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>smelt profile</title>\n"
+    "<style>\nbody { font: 14px sans-serif; margin: 2em; color: #222; background: #fff }\n"
+    "table { border-collapse: collapse } th { cursor: pointer; text-align: left }\n"
+    "td, th { padding: 2px 10px; border-bottom: 1px solid #ddd } td.n { text-align: right; "
+    "font-variant-numeric: tabular-nums }\n"
+    ".bar { display: inline-block; height: 10px; background: #3a7ca5 } code { font-size: 12px }\n"
+    "@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } td, th { "
+    "border-color: #444 } }\n</style></head><body>\n<h1></h1><p></p><table></table>\n<script>\n"
+    "const data = ";
+static const char page_tail[] =
+    ";\n"
+    "const columns = [['us', '\\u00b5s'], ['share', '%'], ['gflops', 'GFLOP/s'], ['gbs', 'GB/s'], "
+    "['of_peak', '% of peak'], ['name', 'step'], ['op', 'operators'], ['kernels', 'kernels']];\n"
+    "const table = document.querySelector('table');\n"
+    "document.querySelector('h1').textContent = data.model;\n"
+    "document.querySelector('p').textContent = data.median_ms + ' ms on ' + data.threads + "
+    "' threads, ' + data.gflops + ' GFLOP/s of a measured peak of ' + data.peak_gflops;\n"
+    "const order = data.steps.map((step, i) => ({...step, i}));\n"
+    "let sorted = 'i', up = true;\n"
+    "function cell(row, tag, text) {\n"
+    "  const c = row.appendChild(document.createElement(tag));\n  c.textContent = text;\n"
+    "  return c;\n}\n"
+    "function show() {\n  table.replaceChildren();\n  const head = table.insertRow();\n"
+    "  for (const [key, title] of columns)\n    cell(head, 'th', title).onclick = () => {\n"
+    "      up = sorted === key ? !up : typeof data.steps[0][key] === 'string';\n"
+    "      sorted = key;\n      show();\n    };\n"
+    "  order.sort((a, b) => (a[sorted] < b[sorted] ? -1 : a[sorted] > b[sorted] ? 1 : a.i - b.i) * "
+    "(up ? 1 : -1));\n"
+    "  for (const step of order) {\n    const row = table.insertRow();\n"
+    "    for (const [key] of columns) {\n"
+    "      const number = typeof step[key] === 'number';\n"
+    "      const c = cell(row, 'td', number ? step[key].toFixed(1) : step[key]);\n"
+    "      if (number) c.className = 'n';\n"
+    "      if (key === 'share') {\n        const bar = c.appendChild(document.createElement("
+    "'span'));\n        bar.className = 'bar';\n        bar.style.width = 3 * step.share + 'px';\n"
+    "        bar.style.marginLeft = '6px';\n      }\n    }\n  }\n}\nshow();\n"
+    "</script></body></html>\n";
+
+/* In JSON a < stands in strings only; there it is written so that no tag can end the script. */
+void profile_html(const char *json, StrBuf *out) {
+    strbuf_add(out, page_head);
+    for (const char *c = json; *c; c++)
+        if (*c == '<')
+            strbuf_add(out, "\\u003c");
+        else
+            strbuf_add_bytes(out, c, 1);
+    strbuf_add(out, page_tail);
+}

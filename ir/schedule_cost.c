@@ -1,0 +1,284 @@
+/* What a contraction costs under a schedule, and which schedule costs least.
+ *
+ * A tile of rows x vectors does, in each step of its reduction, rows*vectors multiply-adds, loads
+ * `vectors` vectors of the right factor and broadcasts `rows` elements of the left one. The step takes
+ * as long as the busiest of: multiply-add ports, load ports, the front end, and the latency of one
+ * accumulator. A tile costs its steps and what surrounds them (init, store, a mispredicted end of
+ * the loop); a stage costs its tiles, those of the remainders included. All in cycles of one core,
+ * from the numbers of ir/targets.def.
+ *
+ * Memory decides what is not in the tile: a panel of the right factor that outgrows a share of the
+ * second level of cache is cut into parts; one that comes from beyond it is prefetched; and where
+ * the right factor stays in that cache while the left one does not, rows become the outer loop. */
+#include "ir/schedule.h"
+
+#include <stdlib.h>
+
+enum {
+    MAX_VECS = 8,
+    MAX_ROWS = 14,           /* along the inner row axis */
+    MAX_OUTER_ROWS = 4,      /* along the other */
+    SUMS_BYTES = 32768,      /* of partial sums, on the stack */
+    SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
+    STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
+    MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
+};
+
+/* Sizes of a stage as the model sees them; what is symbolic counts as large. */
+typedef struct Sizes {
+    int64_t vecs, rows[2], batch, steps;
+    int64_t right_bytes, left_bytes;
+    bool is_shared; /* both factors are vectors */
+    bool is_const;  /* the right factor is made of constants */
+    int elem;
+} Sizes;
+
+typedef struct Reads {
+    int64_t bytes;
+    bool is_const;
+} Reads;
+
+static int64_t product(int64_t a, int64_t b) {
+    int64_t c;
+    return __builtin_mul_overflow(a, b, &c) ? INT64_MAX : c;
+}
+
+static int64_t known(const KExpr *e, int64_t otherwise) {
+    int64_t n;
+    return k_is_int(e, &n) ? n : otherwise;
+}
+
+static void note_read(const KExpr *e, void *user) {
+    Reads *r = user;
+    if (e->op == KO_var && e->u.var->kind == KV_SYMBOL) r->is_const = false;
+    if (e->op != KO_at) return;
+    int64_t bytes = dtype_bytes(e->u.tensor->dtype);
+    for (int i = 0; i < e->u.tensor->rank; i++)
+        bytes = product(bytes, known(e->u.tensor->dims[i], 256));
+    r->bytes = r->bytes > INT64_MAX - bytes ? INT64_MAX : r->bytes + bytes;
+    r->is_const &= e->u.tensor->data != NULL;
+}
+
+static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
+    enum { LARGE = 1 << 20, SOME = 256 };
+    Sizes z = {.batch = 1, .steps = 1, .elem = dtype_bytes(s->acc->dtype), .rows = {1, 1}};
+    Reads left = {0, true}, right = {0, true};
+    for (int i = 0; i < s->out->rank; i++) {
+        int64_t n = known(s->out->dims[i], LARGE);
+        if (i == sch->vec_axis)
+            z.vecs = (n + sch->lanes - 1) / sch->lanes;
+        else if (i == sch->row_axis[0] || i == sch->row_axis[1])
+            z.rows[i == sch->row_axis[1]] = n;
+        else
+            z.batch = product(z.batch, known(s->out->dims[i], 1));
+    }
+    for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, known(s->red_extent[r], SOME));
+    k_visit(k, s->lhs, note_read, &left);
+    k_visit(k, s->rhs, note_read, &right);
+    z.is_shared = k_uses_var(k, s->lhs, s->axis[sch->vec_axis]);
+    z.is_const = right.is_const;
+    z.left_bytes = left.bytes;
+    z.right_bytes = right.bytes;
+    return z;
+}
+
+/* ---- cycles
+ * ------------------------------------------------------------------------------------------ */
+
+static double largest(double a, double b) {
+    return a > b ? a : b;
+}
+
+/* One step of the reduction of a tile. */
+static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t vecs,
+                          int64_t unroll) {
+    double fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
+    /* a broadcast that is used once is part of its multiply-add */
+    double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / (double)unroll;
+    double latency = t->fma_latency, line = (double)(vecs * t->vector_bytes);
+    if (!t->fma) { /* two instructions */
+        fmas *= 2;
+        latency *= 2;
+    }
+    if (z->is_shared) loads = (double)(rows * vecs + vecs);
+    /* load ports are never as full as multiply-add ports */
+    double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
+    cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
+    if ((double)z->steps * line <= t->l1_bytes / 2) return cycles;
+    /* a panel that each tile of rows reads from the second level again: at most at its rate, and
+     * some of that time shows in any case */
+    double second = line + (double)(rows * z->elem);
+    return largest(cycles, line / SECOND_LEVEL_BYTES) + 0.1 * second / SECOND_LEVEL_BYTES;
+}
+
+/* A tile: its steps, and around them a start, a store and a mispredicted branch for each part. */
+static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
+                          int64_t vecs) {
+    double around = 20 + 1.5 * (double)(rows * vecs);
+    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll) + sch->parts * around;
+}
+
+static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
+    double cycles = 0;
+    for (int which = 0; which < 8; which++) { /* whole tiles and the rests of three axes */
+        int64_t size[3], count = 1;
+        const int64_t all[] = {z->rows[0], z->rows[1], z->vecs};
+        const int64_t tile[] = {sch->rows[0], sch->rows[1], sch->n_vecs};
+        for (int i = 0; i < 3; i++) {
+            bool is_rest = which >> i & 1;
+            size[i] = is_rest ? all[i] % tile[i] : tile[i];
+            count = product(count, is_rest ? size[i] > 0 : all[i] / tile[i]);
+        }
+        if (count) cycles += (double)count * tile_cycles(t, z, sch, size[0] * size[1], size[2]);
+    }
+    /* a left factor that the second level does not keep is read again for each vector tile */
+    double passes = sch->rows_outer ? 1 : (double)((z->vecs + sch->n_vecs - 1) / sch->n_vecs);
+    double streamed = z->left_bytes > t->l2_bytes / 2 ? passes * (double)z->left_bytes : 0;
+    return cycles * (double)z->batch + streamed / STREAM_BYTES;
+}
+
+double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
+                                const Schedule *sch) {
+    Sizes z = sizes_of(p->m->k, s, sch);
+    return stage_cycles(t, &z, sch);
+}
+
+/* ---- loops around the tile
+ * --------------------------------------------------------------------------- */
+
+typedef struct Window {
+    KCtx *k;
+    const KVar *red;
+    const Stage *s;
+    const Schedule *sch;
+    bool slides;
+} Window;
+
+static void note_window(const KExpr *e, void *user) {
+    Window *w = user;
+    for (int i = 0; e->op == KO_at && i < e->n_args; i++)
+        for (int r = 0; r < 2; r++)
+            w->slides |= w->sch->row_axis[r] >= 0 && k_uses_var(w->k, e->arg[i], w->red) &&
+                         k_uses_var(w->k, e->arg[i], w->s->axis[w->sch->row_axis[r]]);
+}
+
+/* Copies of the innermost body: a divisor of its extent. None for the taps of a window that slides
+ * along the rows: the copies would read the same elements, and keep them in registers for that. */
+static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_t extent) {
+    Window w = {k, s->red[axis], s, sch, false};
+    k_visit(k, s->lhs, note_window, &w);
+    for (int n = 4; n > 1 && !w.slides; n--)
+        if (extent % n == 0) return n;
+    return 1;
+}
+
+static int64_t row_tiles(const Sizes *z, const Schedule *sch) {
+    int64_t n = 1;
+    for (int i = 0; i < 2; i++)
+        n = product(n, (z->rows[i] + sch->rows[i] - 1) / sch->rows[i]);
+    return n;
+}
+
+/* Into how many equal parts to cut `units` steps of the outermost reduction loop so that a panel of
+ * this many bytes fits; 1 when that is not possible. */
+static int find_parts(int64_t units, int64_t panel_bytes, int64_t fit) {
+    int64_t least = (panel_bytes + fit - 1) / fit;
+    for (int64_t n = least; n <= 2 * least && n <= units; n++)
+        if (units % n == 0) return (int)n;
+    return 1;
+}
+
+/* Everything but the tile. */
+static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, Schedule *sch) {
+    int blocks[MAX_RED], last = schedule_contract_blocks(k, s, blocks);
+    int64_t extent = known(s->red_extent[last], 0), first = known(s->red_extent[0], 0);
+    int64_t tiles = row_tiles(z, sch), fit = t->l2_bytes / 8;
+    int64_t tile_bytes = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes * z->elem;
+    int64_t panel = product(z->steps, (int64_t)sch->n_vecs * sch->lanes * z->elem);
+    int64_t turns = blocks[last] > 1 && extent > blocks[last] ? blocks[last] : extent;
+    sch->unroll = extent ? copies(k, s, sch, last, turns) : 1;
+    sch->parts = sch->row_tiles = 1;
+    int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
+    if (tiles > 1 && first && first % unit == 0 && panel > fit + fit / 2)
+        sch->parts = find_parts(first / unit, panel, fit);
+    if (sch->parts > 1) {
+        int64_t most = SUMS_BYTES / tile_bytes > 1 ? SUMS_BYTES / tile_bytes : 1;
+        int64_t groups = (tiles + most - 1) / most;
+        sch->row_tiles = (int)((tiles + groups - 1) / groups);
+    }
+    sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && z->left_bytes > t->l2_bytes / 2 &&
+                      z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
+    sch->prefetch = z->is_const && !sch->rows_outer && tiles > 1 &&
+                    z->right_bytes > t->l2_bytes / 4;
+}
+
+/* ---- candidates
+ * -------------------------------------------------------------------------------------- */
+
+typedef struct Candidate {
+    Schedule sch;
+    double cycles;
+    int at; /* in order of making: sorting is stable */
+} Candidate;
+
+static int by_cycles(const void *a, const void *b) {
+    const Candidate *x = a, *y = b;
+    if (x->cycles != y->cycles) return x->cycles < y->cycles ? -1 : 1;
+    return x->at - y->at;
+}
+
+/* Do accumulators, a step's vectors and a broadcast fit the register file? */
+static bool fits(const Target *t, const Schedule *sch) {
+    int sums = sch->rows[0] * sch->rows[1] * sch->n_vecs;
+    return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
+}
+
+double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
+    Sizes z = {.elem = 4};
+    double best = 1e300;
+    Schedule one = *sch;
+    one.row_axis[0] = -1;
+    one.row_axis[1] = row_axis;
+    one.rows[0] = one.parts = one.row_tiles = 1;
+    one.rows_outer = one.prefetch = false;
+    for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
+        one.rows[1] = r;
+        if (r > 1 && !fits(t, &one)) continue;
+        double cycles = (double)(n / r) * step_cycles(t, &z, r, one.n_vecs, one.unroll);
+        if (n % r) cycles += step_cycles(t, &z, n % r, one.n_vecs, one.unroll);
+        if (cycles >= best * 0.999) continue;
+        best = cycles;
+        *sch = one;
+    }
+    return best;
+}
+
+int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
+                                 const Schedule *axes, Schedule *out, int max) {
+    Sizes z = sizes_of(p->m->k, s, axes);
+    Candidate *all = xmalloc(MAX_CANDIDATES * sizeof *all);
+    int n = 0;
+    for (int v = 1; v <= MAX_VECS && v <= z.vecs && (!z.is_shared || v == 1); v++)
+        for (int r1 = 1; r1 <= MAX_ROWS && r1 <= z.rows[1]; r1++)
+            for (int r0 = 1; r0 <= MAX_OUTER_ROWS && r0 <= z.rows[0]; r0++) {
+                Schedule sch = *axes;
+                sch.n_vecs = v;
+                sch.rows[0] = r0;
+                sch.rows[1] = r1;
+                /* several outer rows only where the inner axis is short */
+                if (!fits(t, &sch) || (r0 > 1 && r1 < z.rows[1])) continue;
+                set_loops(p->m->k, s, t, &z, &sch);
+                all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
+                n++;
+            }
+    qsort(all, (size_t)n, sizeof *all, by_cycles);
+    for (int i = 0; i < n && i < max; i++) out[i] = all[i].sch;
+    free(all);
+    return n;
+}
+
+void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Schedule *sch) {
+    Schedule axes = *sch;
+    int n = schedule_contract_candidates(p, s, t, &axes, sch, 1);
+    BUG_IF(!n, "no tile fits the registers");
+}

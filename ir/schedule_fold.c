@@ -1,0 +1,312 @@
+/* Reductions of stages that are opened by rows.
+ *
+ * Along memory (sums of rows): lanes run along the last reduced axis, in several vectors of partial
+ * results, which hides the latency of the fold; they are folded by halves at the end, and what does
+ * not fill a vector is a narrower one. Reduced axes that follow each other in memory count as one.
+ *
+ * Across memory (sums of columns, pools of blocked channels): lanes run along the output. Several
+ * vectors of it are folded at once, or, where there are few, several steps of the innermost reduced
+ * axis into partial results.
+ *
+ * All of it decides the order of a sum by sizes and the machine's vectors only. */
+#include "ir/schedule_rows.h"
+
+enum {
+    MOST_PARTIALS = 8,  /* vectors of partial results along memory */
+    COLUMN_VECTORS = 16, /* of the output at once; no more than half of the registers */
+    FEW_VECTORS = 4,     /* below, COLUMN_PARTIALS steps of the reduction are taken at once */
+    COLUMN_PARTIALS = 4,
+    SMALL_WINDOW = 32 /* as many steps are written out by the plain loops */
+};
+
+static const KExpr *neutral(KCtx *k, KOp fold, DType t) {
+    int64_t lo = dtype_is_signed(t) ? INT64_MIN >> (64 - dtype_info[t].bits) : 0;
+    int64_t hi = dtype_is_signed(t) ? INT64_MAX >> (64 - dtype_info[t].bits) : -1;
+    switch ((int)fold) {
+    case KO_mul: return k_const(k, t, 1);
+    case KO_min: return dtype_is_float(t) ? k_const(k, t, __builtin_inf()) : k_const_i(k, t, hi);
+    case KO_max: return dtype_is_float(t) ? k_const(k, t, -__builtin_inf()) : k_const_i(k, t, lo);
+    case KO_and: return k_const_i(k, t, t == DT_BOOL ? 1 : -1);
+    default: return k_const(k, t, 0);
+    }
+}
+
+static void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
+    const KExpr *old = k_load(r->k, acc, at);
+    kb_store(r->b, acc, at, k_binary(r->k, s->fold, old, value));
+}
+
+/* ---- axes that are one ------------------------------------------------------------------------ */
+
+typedef struct Joint {
+    KCtx *k;
+    KVar *outer, *inner;
+    const KExpr *extent; /* of inner */
+    bool ok;
+} Joint;
+
+/* Does this read step over inner's whole extent when outer advances by one? */
+static void note_joint(const KExpr *e, void *user) {
+    Joint *j = user;
+    const KExpr *base, *by_inner, *by_outer;
+    if (e->op != KO_at || !j->ok) return;
+    if (!k_uses_var(j->k, e, j->outer) && !k_uses_var(j->k, e, j->inner)) return;
+    const KExpr *flat = tensor_flat_index(j->k, e->u.tensor, e->arg);
+    j->ok = !at_pred(e) && k_linear_in(j->k, flat, j->inner, &base, &by_inner) &&
+            k_linear_in(j->k, flat, j->outer, &base, &by_outer) &&
+            by_outer == k_mul(j->k, by_inner, j->extent);
+}
+
+static const KExpr *without_reads(KCtx *k, const KExpr *e, void *user) {
+    (void)user;
+    return e->op == KO_at ? k_const(k, e->dtype, 0) : e;
+}
+
+/* The last two axes become one, if nothing but reads uses them and all reads agree. */
+static bool join_last(KCtx *k, Fold *f) {
+    KVar *outer = f->red[f->n - 2], *inner = f->red[f->n - 1];
+    Joint j = {k, outer, inner, f->extent[f->n - 1], true};
+    const KExpr *rest = k_rewrite(k, f->body, without_reads, NULL);
+    if (k_uses_var(k, rest, outer) || k_uses_var(k, rest, inner)) return false;
+    k_visit(k, f->body, note_joint, &j);
+    if (!j.ok) return false;
+    const KExpr *extent = k_mul(k, f->extent[f->n - 2], f->extent[f->n - 1]);
+    int64_t hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
+    KVar *both = kvar_new(k, KV_AXIS, DT_I64, inner->name, 0, hi), *from[] = {outer, inner};
+    const KExpr *to[] = {k_int(k, 0), k_var(k, both)};
+    f->body = k_subst(k, f->body, from, to, 2);
+    f->n--;
+    f->red[f->n - 1] = both;
+    f->extent[f->n - 1] = extent;
+    return true;
+}
+
+Fold fold_of(KCtx *k, const Stage *s) {
+    Fold f = {.s = s, .n = s->n_red};
+    f.body = s->is_dot4                  ? k_dot4(k, k_const_i(k, DT_I32, 0), s->lhs, s->rhs)
+             : s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs)
+                                        : s->body;
+    for (int i = 0; i < s->n_red; i++) {
+        f.red[i] = s->red[i];
+        f.extent[i] = s->red_extent[i];
+    }
+    while (f.n > 1 && join_last(k, &f)) continue;
+    return f;
+}
+
+typedef struct Unit {
+    KCtx *k;
+    KVar *var;
+    bool found;
+} Unit;
+
+/* Does some read walk memory one element at a time as var advances? */
+static void note_unit_stride(const KExpr *e, void *user) {
+    Unit *u = user;
+    const KExpr *base, *coeff;
+    if (e->op != KO_at || u->found) return;
+    const KExpr *flat = tensor_flat_index(u->k, e->u.tensor, e->arg);
+    u->found = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
+}
+
+bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes) {
+    if (!f->n || lanes <= 1 || f->extent[f->n - 1]->hi < lanes) return false;
+    Unit u = {k, f->red[f->n - 1], false};
+    k_visit(k, f->body, note_unit_stride, &u);
+    return u.found;
+}
+
+/* ---- along memory ----------------------------------------------------------------------------- */
+
+/* Folds acc[0..n) by halves into acc[0]; n is a power of two. */
+static void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n) {
+    for (int width = n / 2; width >= 1; width /= 2) {
+        const KExpr *i = kb_for(r->b, LOOP_VECTOR, "l", k_int(r->k, width));
+        fold_into(r, s, acc, i, k_load(r->k, acc, k_add(r->k, i, k_int(r->k, width))));
+        kb_end(r->b);
+    }
+}
+
+/* As many as the axis fills, a power of two. */
+static int count_partials(const KExpr *extent, int lanes) {
+    int n = 1;
+    while (n < MOST_PARTIALS && extent->hi / lanes >= 2 * n) n *= 2;
+    return n;
+}
+
+KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
+    KCtx *k = r->k;
+    const Stage *s = f->s;
+    int last = f->n - 1, n_partials = count_partials(f->extent[last], lanes);
+    int n_acc = lanes * n_partials;
+    const KExpr *red[MAX_RED], *extent = f->extent[last], *chunk = k_int(k, n_acc);
+    KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", n_acc);
+    const KExpr *body = rows_expr(r, s, nest, f->body);
+    for (int v = 0; v < n_partials; v++) {
+        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
+        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), neutral(k, s->fold, s->acc->dtype));
+        kb_end(r->b);
+    }
+    for (int i = 0; i < last; i++)
+        red[i] = kb_for(r->b, LOOP_SERIAL, f->red[i]->name, f->extent[i]);
+    const KExpr *n_chunks = k_fdiv(k, extent, chunk), *rest = k_fmod(k, extent, chunk);
+    if (!k_is_value(n_chunks, 0)) {
+        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_chunks);
+        const KExpr *v = kb_for(r->b, LOOP_UNROLL, "v", k_int(k, n_partials));
+        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
+        const KExpr *at = k_add(k, k_mul(k, v, k_int(k, lanes)), l);
+        red[last] = k_add(k, k_mul(k, c, chunk), at);
+        fold_into(r, s, acc, at, k_subst(k, body, f->red, red, f->n));
+        for (int i = 0; i < 3; i++) kb_end(r->b);
+    }
+    const KExpr *start = k_mul(k, n_chunks, chunk);
+    const KExpr *n_single = k_fdiv(k, rest, k_int(k, lanes));
+    if (!k_is_value(n_single, 0)) {
+        int64_t n;
+        bool few = k_is_int(n_single, &n) && n < n_partials;
+        const KExpr *c = kb_for(r->b, few ? LOOP_UNROLL : LOOP_SERIAL, "c", n_single);
+        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
+        const KExpr *at = k_add(k, k_mul(k, c, k_int(k, lanes)), l);
+        red[last] = k_add(k, start, at);
+        fold_into(r, s, acc, few ? at : l, k_subst(k, body, f->red, red, f->n));
+        for (int i = 0; i < 2; i++) kb_end(r->b);
+    }
+    const KExpr *tail = k_fmod(k, extent, k_int(k, lanes));
+    if (!k_is_value(tail, 0)) {
+        int64_t n;
+        bool is_vector = k_is_int(tail, &n) && n > 1;
+        const KExpr *c = kb_for(r->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
+        red[last] = k_add(k, k_sub(k, extent, tail), c);
+        fold_into(r, s, acc, is_vector ? c : k_int(k, 0), k_subst(k, body, f->red, red, f->n));
+        kb_end(r->b);
+    }
+    for (int i = 0; i < last; i++) kb_end(r->b);
+    fold_halves(r, s, acc, n_acc);
+    if (s->init != neutral(k, s->fold, s->acc->dtype)) fold_into(r, s, acc, k_int(k, 0), s->init);
+    return acc;
+}
+
+/* ---- across memory ---------------------------------------------------------------------------- */
+
+/* A tile of the output: n_vecs vectors of `lanes`, from `start` on along the loop `inner`. */
+typedef struct Columns {
+    Rows *r;
+    const Fold *f;
+    const RowNest *nest;
+    const RowLoop *inner;
+    const KExpr *start;
+    int n_vecs, lanes, n_partials;
+    KBuf *acc;
+    RowNest at; /* the nest inside of the tile's loops */
+    bool is_guarded;
+} Columns;
+
+/* Opens the tile's loops and returns the element's number in it. */
+static const KExpr *columns_begin(Columns *c) {
+    KCtx *k = c->r->k;
+    const KExpr *v = kb_for(c->r->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
+    const KExpr *l = kb_for(c->r->b, LOOP_VECTOR, "l", k_int(k, c->lanes));
+    const KExpr *at = k_add(k, k_mul(k, v, k_int(k, c->lanes)), l);
+    c->at = *c->nest;
+    rows_bind(k, &c->at, c->inner, k_add(k, c->start, at));
+    const KExpr *inside = rows_inside(c->r, c->f->s, &c->at);
+    c->is_guarded = !k_is_value(inside, 1);
+    if (c->is_guarded) kb_if(c->r->b, inside);
+    return at;
+}
+
+static void columns_end(Columns *c) {
+    for (int i = c->is_guarded ? 0 : 1; i < 3; i++) kb_end(c->r->b);
+}
+
+static const KExpr *in_partial(Columns *c, const KExpr *partial, const KExpr *at) {
+    KCtx *k = c->r->k;
+    return k_add(k, k_mul(k, partial, k_int(k, c->n_vecs * c->lanes)), at);
+}
+
+static void columns_step(Columns *c, const KExpr *const *red, const KExpr *partial) {
+    const KExpr *at = columns_begin(c);
+    const KExpr *body = rows_expr(c->r, c->f->s, &c->at, c->f->body);
+    body = k_subst(c->r->k, body, c->f->red, red, c->f->n);
+    fold_into(c->r, c->f->s, c->acc, in_partial(c, partial, at), body);
+    columns_end(c);
+}
+
+static void columns_fold(Columns *c) {
+    KCtx *k = c->r->k;
+    const Fold *f = c->f;
+    int last = f->n - 1;
+    const KExpr *red[MAX_RED], *step = k_int(k, c->n_partials), *zero = k_int(k, 0);
+    for (int i = 0; i < last; i++)
+        red[i] = kb_for(c->r->b, LOOP_SERIAL, f->red[i]->name, f->extent[i]);
+    const KExpr *n_chunks = k_fdiv(k, f->extent[last], step), *start = k_mul(k, n_chunks, step);
+    const KExpr *rest = k_fmod(k, f->extent[last], step);
+    if (!k_is_value(n_chunks, 0)) {
+        const KExpr *chunk = kb_for(c->r->b, LOOP_SERIAL, f->red[last]->name, n_chunks);
+        const KExpr *p = kb_for(c->r->b, LOOP_UNROLL, "p", step);
+        red[last] = k_add(k, k_mul(k, chunk, step), p);
+        columns_step(c, red, p);
+        kb_end(c->r->b);
+        kb_end(c->r->b);
+    }
+    if (!k_is_value(rest, 0)) {
+        red[last] = k_add(k, start, kb_for(c->r->b, LOOP_SERIAL, f->red[last]->name, rest));
+        columns_step(c, red, zero);
+        kb_end(c->r->b);
+    }
+    for (int i = 0; i < last; i++) kb_end(c->r->b);
+}
+
+/* One tile: from the start values to the store. */
+static void open_columns(Columns *c) {
+    KCtx *k = c->r->k;
+    const Stage *s = c->f->s;
+    c->acc = kb_alloc(c->r->b, MEM_REG, s->acc->dtype, "acc",
+                      (int64_t)c->n_partials * c->n_vecs * c->lanes);
+    for (int p = 0; p < c->n_partials; p++) {
+        const KExpr *at = columns_begin(c);
+        kb_store(c->r->b, c->acc, in_partial(c, k_int(k, p), at),
+                 p ? neutral(k, s->fold, s->acc->dtype) : s->init);
+        columns_end(c);
+    }
+    columns_fold(c);
+    for (int p = 1; p < c->n_partials; p++) {
+        const KExpr *at = columns_begin(c);
+        fold_into(c->r, s, c->acc, at, k_load(k, c->acc, in_partial(c, k_int(k, p), at)));
+        columns_end(c);
+    }
+    const KExpr *value = k_load(k, c->acc, columns_begin(c));
+    rows_store(c->r, s, &c->at,
+               rows_expr(c->r, s, &c->at, k_subst(k, s->finish, &s->acc, &value, 1)));
+    columns_end(c);
+}
+
+bool fold_fits_columns(const Fold *f, const RowLoop *inner) {
+    double steps = 1;
+    int64_t n;
+    for (int i = 0; i < f->n; i++) steps *= (double)f->extent[i]->hi;
+    return f->n && steps > SMALL_WINDOW && k_is_int(inner->extent, &n);
+}
+
+void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *inner, int lanes) {
+    KCtx *k = r->k;
+    int64_t n = 0;
+    int most = r->p->m->target->n_vector_regs / 2;
+    if (most > COLUMN_VECTORS) most = COLUMN_VECTORS;
+    k_is_int(inner->extent, &n);
+    Columns c = {.r = r, .f = f, .nest = nest, .inner = inner, .lanes = lanes};
+    int64_t n_vecs = n / lanes, size = most < n_vecs ? most : n_vecs, done = 0;
+    while (done < n) {
+        int64_t left = (n - done) / lanes, tiles = size ? left / size : 0;
+        c.n_vecs = (int)(tiles ? size : left ? left : 1);
+        c.lanes = left ? lanes : (int)(n - done);
+        c.n_partials = c.n_vecs < FEW_VECTORS ? COLUMN_PARTIALS : 1;
+        int64_t width = (int64_t)c.n_vecs * c.lanes;
+        if (tiles < 1) tiles = 1;
+        const KExpr *t = kb_for(r->b, LOOP_SERIAL, "c", k_int(k, tiles));
+        c.start = k_add(k, k_mul(k, t, k_int(k, width)), k_int(k, done));
+        open_columns(&c);
+        kb_end(r->b);
+        done += tiles * width;
+    }
+}

@@ -1,0 +1,65 @@
+/* Internal to schedule_rows.c and schedule_fold.c: the loops of a stage that is opened by rows. */
+#ifndef SMELT_IR_SCHEDULE_ROWS_H
+#define SMELT_IR_SCHEDULE_ROWS_H
+
+#include "ir/schedule.h"
+
+typedef struct Rows {
+    DefProgram *p;
+    KCtx *k;
+    KBuild *b;
+    KTensor *const *local; /* tensors in registers */
+    KBuf **local_buf;
+    int n_local;
+} Rows;
+
+/* One loop of a stage: the axis it walks and the step of the axis per iteration. */
+typedef struct RowLoop {
+    int axis;
+    int64_t step; /* block size for the loop over blocks, else 1 */
+    const KExpr *extent;
+} RowLoop;
+
+typedef struct RowNest {
+    RowLoop loop[MAX_RANK + 1];
+    int n;
+    const KExpr *index[MAX_RANK]; /* of each axis, as bound so far; NULL: zero so far */
+} RowNest;
+
+/* The axis's index grows by this iteration's step of its loop. */
+void rows_bind(KCtx *k, RowNest *nest, const RowLoop *loop, const KExpr *at);
+/* An expression of the stage's elements at the nest's index, ready for loops. */
+const KExpr *rows_expr(Rows *r, const Stage *s, const RowNest *nest, const KExpr *e);
+void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value);
+/* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
+const KExpr *rows_inside(Rows *r, const Stage *s, const RowNest *nest);
+
+/* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order of its
+ * memory. */
+RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
+
+/* Opens a map that turns memory around, by tiles (schedule_transpose.c); false when it is none. */
+bool open_transposed(Rows *r, const Stage *s);
+
+/* What a reduction adds up, and over which axes: those of the stage, but axes that together walk
+ * memory in one stride are one. */
+typedef struct Fold {
+    const Stage *s;
+    const KExpr *body;
+    int n;
+    KVar *red[MAX_RED];
+    const KExpr *extent[MAX_RED];
+} Fold;
+
+Fold fold_of(KCtx *k, const Stage *s);
+/* Is it worth it to have lanes along the last of these axes: is it long, and does it walk memory? */
+bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes);
+/* With lanes along the last axis, the others serial around it: the result is element 0. */
+KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);
+/* Is it worth it to fold several vectors of the loop `inner` (the innermost, contiguous in the
+ * output) at once? */
+bool fold_fits_columns(const Fold *f, const RowLoop *inner);
+/* With lanes along `inner`: everything from there to the store. */
+void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *inner, int lanes);
+
+#endif
