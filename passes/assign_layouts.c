@@ -8,6 +8,7 @@
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
+#include "ir/tile.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
 
@@ -43,17 +44,28 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
-/* Bytes are blocked like the i32 sums that they come from and go into. */
-static int channel_block(const Target *t, DType dtype) {
+/* Does a convolution of the program multiply channels one by one? Then lanes are channels of both factors, and blocks
+ * have to be vectors. */
+static bool has_depthwise(DefProgram *p) {
+    for (const Stage *s = p->first; s; s = s->next)
+        if (is_windowed(s) && k_uses_var(p->m->k, s->lhs, s->axis[1]) && k_uses_var(p->m->k, s->rhs, s->axis[1]))
+            return true;
+    return false;
+}
+
+/* Bytes are blocked like the i32 sums that they come from and go into, or by what a matrix unit takes at once. */
+static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
+    const Target *t = p->m->target;
     int bytes = dtype_bytes(dtype);
-    return target_lanes(t, bytes == 1 && dtype != DT_BOOL ? dtype_bytes(DT_I32) : bytes);
+    if (bytes > 1 || dtype == DT_BOOL) return target_lanes(t, bytes);
+    return t->amx && channels % TILE_DEPTH == 0 && !has_depthwise(p) ? TILE_DEPTH : target_lanes(t, dtype_bytes(DT_I32));
 }
 
 static bool block_channels(DefProgram *p, Stage *s) {
     int64_t channels;
-    int lanes = channel_block(p->m->target, s->out->dtype);
-    if (!has_free_layout(s->out) || lanes <= 1) return false;
-    if (!k_is_int(s->out->dims[1], &channels) || channels < lanes) return false;
+    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return false;
+    int lanes = channel_block(p, s->out->dtype, channels);
+    if (lanes <= 1 || channels < lanes) return false;
     if (!is_windowed(s) && !passes_channels(p->m->k, s)) return false;
     if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return false;
     if (!pass_may_rewrite()) return false;

@@ -18,7 +18,7 @@
  * the second term is a table, the third is there for asymmetric weights only. */
 #include <string.h>
 
-#include "ir/schedule.h"
+#include "ir/matrix.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
 
@@ -279,12 +279,33 @@ static bool is_worth_packing(const Dot *d) {
     return false;
 }
 
+/* The same with the bytes themselves as factors, of any signs, where a matrix unit takes them. */
+static bool use_byte_products(Dot *d) {
+    KCtx *k = d->k;
+    Stage *s = d->s, tried = *s;
+    Schedule sch;
+    Matrix x;
+    tried.lhs = k_cast(k, DT_I32, d->x.at);
+    tried.rhs = k_cast(k, DT_I32, d->w.at);
+    if (d->x.inside || !schedule_contract_axes(d->p, &tried, d->p->m->target, &sch) ||
+        !matrix_match(d->p, &tried, &sch, &x))
+        return false;
+    if (d->w.zero) d->w.zero = tabulate(d, "zero", d->w.zero);
+    if (d->x.zero && k_is_value(d->x.zero, 0)) d->x.zero = NULL;
+    const KExpr *minus = correction(d, tried.rhs);
+    s->lhs = tried.lhs;
+    s->rhs = tried.rhs;
+    if (minus) subtract_from_sum(d->p, s, minus);
+    return true;
+}
+
 bool use_dot_products(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Dot d = {.p = p, .k = k, .s = s};
-    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) ||
-        !is_worth_packing(&d) || !choose_axis(&d))
+    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) || !is_worth_packing(&d))
         return false;
+    if (use_byte_products(&d)) return true;
+    if (!choose_axis(&d)) return false;
     bool flip_x = d.x.at->dtype == DT_I8, flip_w = d.w.at->dtype == DT_U8;
     if (flip_x) d.x.zero = moved(&d, d.x.zero, 128);
     if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);
