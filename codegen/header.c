@@ -108,6 +108,16 @@ static void describe_symbols(StrBuf *out, const Api *api) {
     }
 }
 
+static void describe_versions(StrBuf *out, Arena *a, const KModule *m) {
+    uint32_t n;
+    const char **name = api_versions(a, m, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        strbuf_add(out, " *   code   for ");
+        strbuf_escaped(out, name[i], ESC_C_COMMENT);
+        strbuf_add(out, "\n");
+    }
+}
+
 void header_parameters(StrBuf *out, const KModule *m, const Api *api, const CodegenOptions *o) {
     const char *next = "";
     for (uint32_t i = 0; i < api->n_arguments; i++, next = ", ")
@@ -149,7 +159,7 @@ static bool has_strings(const KModule *m) {
     return false;
 }
 
-static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Api *api,
+static void print_intro(StrBuf *out, Arena *a, const KModule *m, const Target *t, const Api *api,
                         const CodegenOptions *o) {
     strbuf_printf(out, "/* %s.h: written by smelt " SMELT_VERSION " for ", m->name);
     strbuf_escaped(out, t->triple, ESC_C_COMMENT);
@@ -157,6 +167,7 @@ static void print_intro(StrBuf *out, const KModule *m, const Target *t, const Ap
     strbuf_escaped(out, t->cpu, ESC_C_COMMENT);
     strbuf_add(out, ").\n *\n");
     describe_symbols(out, api);
+    describe_versions(out, a, m);
     for (uint32_t i = 0; i < m->n_inputs; i++) describe_tensor(out, api, &api->inputs[i], "input");
     for (uint32_t i = 0; i < m->n_outputs; i++)
         describe_tensor(out, api, &api->outputs[i], "output");
@@ -207,7 +218,7 @@ void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,
     Api *api = api_create(a, m, t);
     char *upper = arena_strdup(a, m->name);
     for (char *s = upper; *s; s++) *s = (char)toupper((unsigned char)*s);
-    print_intro(out, m, t, api, o);
+    print_intro(out, a, m, t, api, o);
     strbuf_printf(out,
                   "#ifndef %s_H\n#define %s_H\n\n#include <stddef.h>\n#include <stdint.h>\n%s\n",
                   upper, upper, has_strings(m) ? "#include \"smelt.h\" /* smelt_string */\n" : "");

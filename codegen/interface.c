@@ -15,12 +15,14 @@ uint32_t api_element_bytes(DType t, const Target *target) {
 static const double cheap_flops = 1e8;
 
 /* The operations of the calls in b, and into by_node (unless NULL) those after each NODE; what is
- * in a loop counts once. */
+ * in a loop counts once, and of two branches the one with more. */
 static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
     double sum = 0;
     for (const KStmt *s = b->first; s; s = s->next) {
         if (s->kind == KS_NODE) *node = s->node;
-        sum += count_flops(&s->body, node, by_node) + count_flops(&s->other, node, by_node);
+        double then = count_flops(&s->body, node, by_node);
+        double otherwise = count_flops(&s->other, node, by_node);
+        sum += then > otherwise ? then : otherwise;
         if (s->kind != KS_CALL) continue;
         sum += s->callee->flops;
         if (by_node && *node != UINT32_MAX) by_node[*node] += s->callee->flops;
@@ -31,6 +33,14 @@ static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
 double api_flops(const KModule *m) {
     uint32_t node = UINT32_MAX;
     return count_flops(&m->entry, &node, NULL);
+}
+
+const char **api_versions(Arena *a, const KModule *m, uint32_t *n) {
+    const char **name = arena_array(a, const char *, m->n_nodes + 1);
+    *n = 0;
+    for (uint32_t i = 0; i < m->n_nodes; i++)
+        if (!strcmp(m->nodes[i].op, NODE_VERSION)) name[(*n)++] = m->nodes[i].name;
+    return name;
 }
 
 static uint64_t *count_macs(Arena *a, const KModule *m) {
@@ -78,16 +88,10 @@ static void print_dim(StrBuf *b, const KExpr *e, bool inside) {
 
 /* ---- symbols --------------------------------------------------------------------------------- */
 
-static void see_computed(const KExpr *e, void *found) {
-    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
-}
-
 static int kind_of(const KModule *m, const KExpr *dim) {
-    bool computed = false;
     for (uint32_t i = 0; i < m->n_symbols; i++)
         if (dim->op == KO_var && dim->u.var == m->symbols[i]) return API_ARGUMENT;
-    k_visit(m->k, dim, see_computed, &computed);
-    return computed ? API_DATA : API_DERIVED;
+    return k_is_computed(m->k, dim) ? API_DATA : API_DERIVED;
 }
 
 typedef VEC(ApiSymbol) SymbolList;

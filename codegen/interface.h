@@ -66,6 +66,8 @@ bool api_check(const Api *api, const KModule *m, Diag *d);
 bool api_needs_feature(const Api *api, const Target *t, const char *feature);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t, const Target *target);
+/* For which sizes the model has code of its own, as text; n is 0 without versions. */
+const char **api_versions(Arena *a, const KModule *m, uint32_t *n);
 /* Number of floating-point operations of one run, as the kernels estimate it. */
 double api_flops(const KModule *m);
 

@@ -90,6 +90,27 @@ int session_close(Session *s, int otherwise);
 void progress(const Session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void progress_end(void);
 
+/* ---- versions.c
+ * ----------------------------------------------------------------------------------- */
+
+typedef struct DimList {
+    const char *name;
+    VEC(int64_t) values;
+    const KExpr *dim; /* what the model has there, once it is read */
+} DimList;
+
+/* What all --dim say. */
+typedef struct DimLists {
+    VEC(DimList) at;
+    DimOverride *general; /* one for each: fixed where there is one value */
+} DimLists;
+
+/* Reads --dim; false after messages. */
+bool dims_parse(Session *s, DimLists *lists);
+/* Adds a version to the module for each combination of values, if some --dim has several; import is
+ * how the module itself was read. */
+bool dims_add_versions(Session *s, DimLists *lists, const ImportOptions *import);
+
 /* ---- c_compiler.c
  * --------------------------------------------------------------------------------- */
 

@@ -83,10 +83,25 @@ static void print_ops(const Census *c, bool json) {
     if (json) printf("}\n");
 }
 
+static void print_versions(const Session *s) {
+    uint32_t n;
+    const char **name = api_versions(s->arena, s->m->kmod, &n);
+    bool json = s->o->json;
+    if (!n) return;
+    if (json) printf("  \"versions\": [");
+    for (uint32_t i = 0; i < n; i++) {
+        printf(json ? (i ? ", " : "") : "version: ");
+        print_quoted(name[i], json);
+        if (!json) printf("\n");
+    }
+    if (json) printf("],\n");
+}
+
 static void print_compiled(const Session *s) {
     const KModule *km = s->m->kmod;
     bool json = s->o->json;
     const Api *api = api_create(s->arena, km, s->target);
+    print_versions(s);
     print_number("packed weight bytes", (double)api->weight_bytes, json);
     print_number("multiply-adds", api_flops(km) / 2, json);
     print_number("direct multiply-adds", s->m->macs, json);

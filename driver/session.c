@@ -46,23 +46,6 @@ static const char *default_name(Arena *a, const char *path) {
     return c_identifier(a, strcmp(path, "-") ? name : "model");
 }
 
-/* NAME=N of --dim. */
-static bool parse_dims(Session *s, DimOverride **dims) {
-    const OptionList *list = &s->o->dims;
-    *dims = arena_array(s->arena, DimOverride, list->n ? list->n : 1);
-    for (uint32_t i = 0; i < list->n; i++) {
-        char *text = arena_strdup(s->arena, list->at[i]), *equals = strrchr(text, '='), *end;
-        long long v = equals ? strtoll(equals + 1, &end, 10) : 0;
-        if (!equals || end == equals + 1 || *end || v < 0 || v > INT32_MAX) {
-            diag_error(s->d, SRC_NOWHERE, "--dim takes NAME=N, not '%s'", list->at[i]);
-            return false;
-        }
-        *equals = 0;
-        (*dims)[i] = (DimOverride){text, v};
-    }
-    return true;
-}
-
 /* NAME=2,3 of --shape; "NAME=" is a scalar. */
 static bool parse_shapes(Session *s, ShapeOverride **shapes) {
     const OptionList *list = &s->o->shapes;
@@ -183,6 +166,20 @@ static Module *read_model(Session *s, const ImportOptions *import) {
     return frontend_import_onnx(path, import, s->target, s->d);
 }
 
+static DType asked_precision(const char *word) {
+    return !word ? DT_NONE : !strcmp(word, "bf16") ? DT_BF16 : !strcmp(word, "f16") ? DT_F16 : DT_NONE;
+}
+
+static void set_options(Session *s, Module *m) {
+    m->opt = s->codegen.opt;
+    m->fast_math = s->o->fast_math;
+    m->winograd = !s->o->no_winograd;
+    m->precision = asked_precision(s->o->precision);
+    m->blas = uses_blas(s);
+    m->run_kernel = fold_kernel;
+    m->run_kernel_user = s;
+}
+
 bool session_open(Session *s, const Options *o) {
     *s = (Session){.o = o, .d = diag_create(), .arena = arena_create()};
     s->codegen.opt = o->opt.given ? (int)o->opt.value : 3;
@@ -195,10 +192,10 @@ bool session_open(Session *s, const Options *o) {
     if (!s->target) return false;
     if (o->fast_math) s->target = target_relax(s->arena, s->target);
     ImportOptions import = {.n_dims = (int)o->dims.n};
-    DimOverride *dims;
+    DimLists lists;
     ShapeOverride *shapes;
-    if (!parse_dims(s, &dims) || !parse_shapes(s, &shapes)) return false;
-    import.dims = dims;
+    if (!dims_parse(s, &lists) || !parse_shapes(s, &shapes)) return false;
+    import.dims = lists.general;
     import.shapes = shapes;
     import.n_shapes = (int)o->shapes.n;
     if (o->command == COMMAND_run) {
@@ -217,13 +214,9 @@ bool session_open(Session *s, const Options *o) {
     const char *name = o->name ? o->name : s->m->name; /* IR text has one of its own */
     s->m->name = *name ? c_identifier(s->arena, name) : default_name(s->arena, o->model);
     if (s->m->kmod) s->m->kmod->name = s->m->name;
-    s->m->opt = s->codegen.opt;
-    s->m->fast_math = o->fast_math;
-    s->m->winograd = !o->no_winograd;
-    if (o->precision) s->m->precision = !strcmp(o->precision, "bf16") ? DT_BF16 : !strcmp(o->precision, "f16") ? DT_F16 : DT_NONE;
-    s->m->blas = uses_blas(s);
-    s->m->run_kernel = fold_kernel;
-    s->m->run_kernel_user = s;
+    set_options(s, s->m);
+    if (!dims_add_versions(s, &lists, &import)) return false;
+    for (uint32_t i = 0; i < s->m->versions.n; i++) set_options(s, s->m->versions.at[i].m);
     return tune_open(s);
 }
 

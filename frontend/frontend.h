@@ -16,10 +16,13 @@
 #include "frontend/op_file.h"
 #include "ir/graph.h"
 
-/* --dim NAME=V fixes a named dim, --dim INPUT:AXIS=V an axis of an input. */
+/* --dim NAME=V fixes a named dim, --dim INPUT:AXIS=V an axis of an input. With `found` it stays as
+ * the model has it (one of several values, for which there are versions), and *found says what it
+ * is: NULL when no input has it. */
 typedef struct DimOverride {
     const char *name;
     int64_t value;
+    const KExpr **found;
 } DimOverride;
 
 /* --shape INPUT=2,3 */
@@ -61,6 +64,10 @@ Module *frontend_import_onnx(const char *path, const ImportOptions *o, const Tar
 /* The same for bytes in memory, which must outlive the module; `name` is used in messages. */
 Module *frontend_import_onnx_bytes(const char *name, const void *bytes, size_t n_bytes,
                                    const ImportOptions *o, const Target *t, Diag *d);
+/* Reads the model that `general` was imported from once more, as another version of it
+ * (module_add_version), for the calls of which `when` holds. NULL after messages. */
+Module *frontend_import_version(Module *general, const char *name, const KExpr *when,
+                                const ImportOptions *o);
 /* False, with a message, when the model's file changed its size while it was in use. */
 bool frontend_is_intact(const Module *m, Diag *d);
 /* The operators that models may have, a line each: domain, name, and every opset since which it has

@@ -318,12 +318,25 @@ static void define_reads(DefProgram *p, Value *v) {
     }
 }
 
-/* The rules of n become symbols that are 1 or end the run. */
+static void require_rule(DefProgram *p, const KExpr *rule) {
+    for (uint32_t i = 0; i < p->required.n; i++)
+        if (p->required.at[i] == rule) return;
+    vec_push(p->arena, &p->required, rule);
+}
+
+/* The rules of n: over the caller's symbols alone they are required of the call, the others become
+ * one symbol that is 1 or ends the run. */
 static void define_rules(DefProgram *p, const Node *n) {
     KCtx *k = p->m->k;
     const KExpr *all = k_bool(k, true);
     if (!n->rules.n) return;
-    for (uint32_t i = 0; i < n->rules.n; i++) all = k_and(k, all, n->rules.at[i]);
+    for (uint32_t i = 0; i < n->rules.n; i++) {
+        if (k_is_computed(k, n->rules.at[i]))
+            all = k_and(k, all, n->rules.at[i]);
+        else
+            require_rule(p, n->rules.at[i]);
+    }
+    if (k_is_value(all, 1)) return;
     KVar *symbol = module_computed_symbol(p->m, "rule", k_int(k, 1));
     symbol->lo = 1;
     symbol->checked = true;
@@ -478,8 +491,8 @@ static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
 
 static const KExpr *window_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
     const RowWindow *w = t->window;
-    const KExpr *row = k_sub(k, index[w->row_axis], w->of->first);
-    const KExpr *flat = k_add(k, k_mul(k, w->of->slot, k_int(k, w->of->rows)), row);
+    const KExpr *flat = k_mul(k, w->of->slot, k_int(k, w->of->rows));
+    if (w->row_axis >= 0) flat = k_add(k, flat, k_sub(k, index[w->row_axis], w->of->first));
     for (int i = 0; i < t->rank; i++)
         if (!w->fixed[i] && i != w->row_axis) flat = k_add(k, k_mul(k, flat, t->dims[i]), index[i]);
     return flat;

@@ -42,7 +42,7 @@ struct Blocks;   /* schedule.h */
 typedef struct RowWindow {
     const struct Blocks *of; /* knows the slot and the first row while the group is opened */
     bool fixed[MAX_RANK];    /* axes that have one index at a time */
-    int row_axis;
+    int row_axis; /* -1: there is one row at a time, too */
 } RowWindow;
 
 struct KTensor {

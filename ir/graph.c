@@ -18,11 +18,11 @@
 
 /* ---- modules and symbols ---------------------------------------------------------------- */
 
-Module *module_create(Diag *diag, const Target *target) {
+static Module *create_within(Arena *a, KCtx *k, Diag *diag, const Target *target) {
     Module *m = xmalloc(sizeof *m);
-    m->arena = arena_create();
+    m->arena = a;
     m->scratch = arena_create();
-    m->k = kctx_create(m->arena);
+    m->k = k;
     m->diag = diag;
     m->target = target;
     m->name = m->file = "";
@@ -31,32 +31,61 @@ Module *module_create(Diag *diag, const Target *target) {
     return m;
 }
 
+Module *module_create(Diag *diag, const Target *target) {
+    Arena *a = arena_create();
+    return create_within(a, kctx_create(a), diag, target);
+}
+
 void module_destroy(Module *m) {
     if (!m) return;
+    for (uint32_t i = 0; i < m->versions.n; i++) module_destroy(m->versions.at[i].m);
     if (m->on_destroy) m->on_destroy(m->on_destroy_user);
     arena_destroy(m->scratch);
-    arena_destroy(m->arena);
+    if (!m->general) arena_destroy(m->arena);
     free(m);
+}
+
+Module *module_add_version(Module *general, const char *name, const KExpr *when) {
+    Module *m = create_within(general->arena, general->k, general->diag, general->target);
+    m->general = general;
+    vec_push(general->arena, &general->versions, ((Version){name, when, m}));
+    return m;
 }
 
 /* Puts each symbol's position among its own kind into slot, the caller's symbols first. */
 static void number_symbols(Module *m) {
-    uint32_t n_given = 0, n_computed = 0;
+    uint32_t n_given = 0, n_computed = m->first_slot;
     for (uint32_t i = 0; i < m->symbols.n; i++) {
         KVar *s = m->symbols.at[i];
-        s->slot = s->computed ? n_computed++ : n_given++;
+        if (s->computed)
+            s->slot = n_computed++;
+        else if (!m->general) /* which places them for all versions */
+            s->slot = n_given++;
     }
+}
+
+uint32_t module_place_sizes(Module *m, uint32_t first) {
+    m->first_slot = first;
+    number_symbols(m);
+    return module_end_of_sizes(m);
+}
+
+uint32_t module_end_of_sizes(const Module *m) {
+    uint32_t n = m->first_slot;
+    for (uint32_t i = 0; i < m->symbols.n; i++) n += m->symbols.at[i]->computed;
+    return n;
 }
 
 KVar *module_symbol(Module *m, const char *name) {
     KVar *s = strmap_get(m->symbol_by_name, name);
     if (s) return s;
-    s = kvar_new(m->k, KV_SYMBOL, DT_I64, intern(name), 1, INT32_MAX);
+    s = m->general ? module_symbol(m->general, name)
+                   : kvar_new(m->k, KV_SYMBOL, DT_I64, intern(name), 1, INT32_MAX);
     strmap_put(m->symbol_by_name, s->name, s);
     uint32_t at = strmap_count(m->symbol_by_name), n = m->symbols.n;
     vec_push(m->arena, &m->symbols, s);
     if (n == 0 || !m->symbols.at[n - 1]->computed) {
-        s->slot = n;
+        if (!m->general) s->slot = n;
         return s;
     }
     for (at = n; at > 0 && m->symbols.at[at - 1]->computed; at--)
@@ -72,6 +101,7 @@ KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound) {
     KVar *s = kvar_new(m->k, KV_SYMBOL, DT_I64, intern(name), 0, hi < 0 ? 0 : hi);
     s->computed = true;
     s->bound = k_max(m->k, bound, k_int(m->k, 0));
+    s->slot = m->first_slot;
     for (uint32_t i = m->symbols.n; i-- > 0;) /* the caller's symbols may lie in between */
         if (m->symbols.at[i]->computed) {
             s->slot = m->symbols.at[i]->slot + 1;

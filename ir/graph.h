@@ -92,7 +92,8 @@ struct Node {
     int32_t n_in, n_out;
     int32_t in_cap, *use_index; /* graph.c's own: place of input i in in[i]->users */
     VEC(Attr) attrs;            /* sorted by name */
-    VEC(const KExpr *) rules;   /* over symbols: BAD_DATA while running where one is false */
+    VEC(const KExpr *) rules;   /* over symbols: while running BAD_DATA or (over the
+                                   caller's alone) BAD_DIM where one is false */
     Node *prev, *next;
     SrcLoc loc; /* model node this came from; kept by every rewrite */
 };
@@ -137,6 +138,15 @@ typedef struct IoGroup {
     uint32_t first, n;      /* of main's inputs or outputs */
 } IoGroup;
 
+/* A version of the model for sizes that callers may ask for (--dim batch=1,8): a module of its own,
+ * made of the same file with these dims fixed, in the memory and over the expressions and symbols
+ * of the general module. lower_kernels makes one program of all of them. */
+typedef struct Version {
+    const char *name;  /* batch=1, seq=128 */
+    const KExpr *when; /* over the general module's symbols: a call is for it */
+    Module *m;
+} Version;
+
 struct Module {
     Arena *arena, *scratch;
     KCtx *k;
@@ -155,6 +165,10 @@ struct Module {
     DType precision; /* of the factors of f32 contractions: DT_BF16, DT_F16; DT_NONE: as they are */
     bool blas; /* contractions that are matrix products call a BLAS library */
     uint8_t model_hash[32];
+    Module *general;        /* of a version: the module for all sizes; else NULL */
+    VEC(Version) versions;  /* of the general one */
+    bool only_versions;     /* other sizes than those of the versions are refused */
+    uint32_t first_slot;    /* slots of the size table before it are other versions' */
     VEC(Value *) read_values; /* all that have reads */
     KBuf
         *size_table; /* i64[]: sizes found while running, by slot; created with the first of them */
@@ -177,6 +191,13 @@ struct Module {
 
 Module *module_create(Diag *diag, const Target *target);
 void module_destroy(Module *m);
+/* Another version of the general module, empty; it lives as long as that one. */
+Module *module_add_version(Module *general, const char *name, const KExpr *when);
+/* The version's computed symbols get the slots of the size table from `first` on; returns the first
+ * free one behind them. To be called before they are in definitions. */
+uint32_t module_place_sizes(Module *m, uint32_t first);
+/* How many slots of the size table are before the end of m's. */
+uint32_t module_end_of_sizes(const Module *m);
 
 /* The symbol of this name (the caller's, created with range [1, 2^31-1] when new). */
 KVar *module_symbol(Module *m, const char *name);

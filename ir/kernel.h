@@ -212,6 +212,8 @@ const KExpr *k_upper_bound_given(KCtx *k, const KExpr *e,
                                  bool (*known)(const KVar *v, const void *user), const void *user);
 /* Is there no such bound: does e grow with a size found while running that has none? */
 bool k_is_unbounded(KCtx *k, const KExpr *e);
+/* Does e depend on what a run finds: on computed symbols or on memory? */
+bool k_is_computed(KCtx *k, const KExpr *e);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
 /* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */
@@ -372,6 +374,14 @@ typedef struct KIo {
     KBuf *buf;          /* INPUT or OUTPUT */
 } KIo;
 
+/* What hooks are told of: a node of the graph, or that a version of the model starts. */
+typedef struct KNode {
+    const char *name, *op;
+} KNode;
+
+/* KNode.op where the code of a version starts; KNode.name is what it is for: batch=1, seq=128. */
+#define NODE_VERSION "version"
+
 typedef struct KModule {
     KCtx *k;
     Arena *arena;
@@ -392,9 +402,7 @@ typedef struct KModule {
     const KExpr *arena_bytes;  /* over given symbols */
     int64_t arena_lower_bound; /* largest live set in bytes, for the symbols' declared values; 0
                                   unknown */
-    struct {
-        const char *name, *op;
-    } * nodes; /* graph nodes for hooks, in order of execution */
+    KNode *nodes; /* graph nodes for hooks, in order of execution */
     uint32_t n_nodes;
     uint8_t model_hash[32]; /* of the model file's bytes */
 } KModule;

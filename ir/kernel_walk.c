@@ -130,6 +130,16 @@ static bool finds_var(Memo *m, const KExpr *e, const KVar *v) {
     return false;
 }
 
+static void see_computed(const KExpr *e, void *found) {
+    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
+}
+
+bool k_is_computed(KCtx *k, const KExpr *e) {
+    bool found = false;
+    k_visit(k, e, see_computed, &found);
+    return found;
+}
+
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v) {
     (void)k;
     Memo m = {0};

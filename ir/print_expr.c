@@ -114,6 +114,40 @@ static void float_literal(Text *t, const KExpr *e) {
 /* ---- sums of the graph level
  * --------------------------------------------------------------------------- */
 
+enum { MAX_CHAIN = 72 };
+
+static int compare_exprs(const KExpr *a, const KExpr *b);
+
+static void sort_operands(const KExpr **operand, int n) {
+    for (int i = 1; i < n; i++)
+        for (int j = i; j > 0 && compare_exprs(operand[j], operand[j - 1]) < 0; j--) {
+            const KExpr *swap = operand[j];
+            operand[j] = operand[j - 1];
+            operand[j - 1] = swap;
+        }
+}
+
+/* The operands by which e is compared: of what may be exchanged in structural order, sums and
+ * products with all of their terms. */
+static const KExpr *const *compared_operands(const KExpr *e, const KExpr **list, int *n) {
+    const KExpr *first = e;
+    *n = 0;
+    if (e->op == KO_add || e->op == KO_mul) {
+        for (; first->op == e->op && *n < MAX_CHAIN - 1; first = first->arg[0])
+            list[(*n)++] = first->arg[1];
+        list[(*n)++] = first;
+    } else if (e->op == KO_min || e->op == KO_max || e->op == KO_and || e->op == KO_or ||
+               e->op == KO_eq || e->op == KO_ne) {
+        list[(*n)++] = e->arg[0];
+        list[(*n)++] = e->arg[1];
+    } else {
+        *n = e->n_args;
+        return e->arg;
+    }
+    sort_operands(list, *n);
+    return list;
+}
+
 /* Structural order, the same in every module: expressions of dims have no other lasting order. */
 static int compare_exprs(const KExpr *a, const KExpr *b) {
     if (a == b) return 0;
@@ -126,9 +160,12 @@ static int compare_exprs(const KExpr *a, const KExpr *b) {
         if (x->computed != y->computed) return x->computed ? 1 : -1;
         return x->slot < y->slot ? -1 : x->slot > y->slot;
     }
-    if (a->n_args != b->n_args) return a->n_args < b->n_args ? -1 : 1;
-    for (int i = 0; i < a->n_args; i++) {
-        int c = compare_exprs(a->arg[i], b->arg[i]);
+    const KExpr *of_a[MAX_CHAIN], *of_b[MAX_CHAIN];
+    int n_a, n_b;
+    const KExpr *const *x = compared_operands(a, of_a, &n_a), *const *y = compared_operands(b, of_b, &n_b);
+    if (n_a != n_b) return n_a < n_b ? -1 : 1;
+    for (int i = 0; i < n_a; i++) {
+        int c = compare_exprs(x[i], y[i]);
         if (c) return c;
     }
     return 0;
@@ -139,8 +176,6 @@ static bool is_lined(const Text *t, const KExpr *e) {
     return u && u->number;
 }
 
-enum { MAX_CHAIN = 72 };
-
 /* Operands of a left-leaning chain of one operator, in structural order; 0 when it is too long. */
 static int sorted_chain(const Text *t, const KExpr *e, const KExpr **operand) {
     KOp op = e->op;
@@ -150,12 +185,7 @@ static int sorted_chain(const Text *t, const KExpr *e, const KExpr **operand) {
         operand[n++] = e->arg[1];
     }
     operand[n++] = e;
-    for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && compare_exprs(operand[j], operand[j - 1]) < 0; j--) {
-            const KExpr *swap = operand[j];
-            operand[j] = operand[j - 1];
-            operand[j - 1] = swap;
-        }
+    sort_operands(operand, n);
     return n;
 }
 

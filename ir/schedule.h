@@ -24,13 +24,13 @@ typedef struct Schedule {
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int unroll;      /* copies of the innermost reduction loop's body */
-    Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
-    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
+    Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
+    Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
 } Schedule;
 
 /* The part of a stage that is opened: axes with one index, and one axis of which some rows are. */
@@ -48,6 +48,7 @@ typedef struct StagePart {
 typedef struct Blocks {
     int n_axes;
     const KExpr *extent[MAX_RANK];
+    bool is_whole; /* nothing is cut: one index of the last shared axis, too, is a block (rows 1) */
     int64_t rows;
     int n_slots, n;
     Stage **stages;
@@ -83,10 +84,11 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b);
 /* Loops of a group in blocks, and the part of member m in the block that is open. */
 void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
-/* One register tile of it, of sch's size: at[i] is the index of axis i, or for the rows and the
- * vector axis that of the tile's first element. All of the tile is stored. */
+/* One register tile of a contraction, of sch's size: at[i] is the index of axis i, or for the rows
+ * and the vector axis that of the tile's first element. All of the tile is stored. It is tile `which`
+ * of the sch->row_tiles that use a panel of the right factor one after the other. */
 void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
-                        KBuild *b);
+                        const KExpr *which, KBuild *b);
 
 /* Loops of a group: stages (maps, reductions, scans) that share their n_outer leading axes and run
  * one after the other for each outer index. A single stage is a group with n_outer 0. A reduction's

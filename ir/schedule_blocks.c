@@ -8,9 +8,9 @@
  *       contraction
  *
  * What only the group reads has room for one block in each slot (KTensor.window), so that it stays
- * in the cache from one member to the next. The slots, not the threads, own that memory: which
- * thread runs a slot changes nothing. The last block may have fewer rows; it gets a copy of the
- * loops. */
+ * in the cache from one member to the next. A whole group has no rows to cut: a block is one index
+ * of the shared axes. The slots, not the threads, own that memory: which thread runs a slot changes
+ * nothing. The last block may have fewer rows; it gets a copy of the loops. */
 #include "ir/schedule.h"
 #include "ir/scratch.h"
 
@@ -27,6 +27,10 @@ static StagePart member_part(const BlockLoop *l, int m, const KExpr *rows) {
     const Blocks *g = l->g;
     StagePart part = {.row_axis = g->axis[m][g->n_axes - 1], .first = g->first, .rows = rows};
     for (int a = 0; a + 1 < g->n_axes; a++) part.at[g->axis[m][a]] = l->outer[a];
+    if (g->is_whole) {
+        part.at[part.row_axis] = g->first;
+        part.row_axis = -1;
+    }
     part.cut = l->cut;
     part.cut_axis = l->cut ? g->cut_axis[m] : -1;
     part.cut_red = l->cut ? g->cut_red[m] : -1;
@@ -68,15 +72,15 @@ static void open_rows(BlockLoop *l, int from, int to, const KExpr *rows) {
     StagePart *part = arena_array(l->p->arena, StagePart, to - from);
     Stage **stages = arena_array(l->p->arena, Stage *, to - from);
     int n_local = 0;
-    const KExpr *r = kb_for(l->b, LOOP_SERIAL, "row", rows);
+    const KExpr *r = g->is_whole ? k_int(l->k, 0) : kb_for(l->b, LOOP_SERIAL, "row", rows);
     for (int m = from; m < to; m++) {
         part[m - from] = member_part(l, m, rows);
         stages[m - from] = (Stage *)cut_member(l, m);
-        part[m - from].at[part[m - from].row_axis] = k_add(l->k, g->first, r);
+        if (!g->is_whole) part[m - from].at[part[m - from].row_axis] = k_add(l->k, g->first, r);
         if (is_row_scalar(g, g->stages[m]->out, from, to)) local[n_local++] = g->stages[m]->out;
     }
     schedule_open_row(l->p, stages, part, to - from, local, n_local, l->b);
-    kb_end(l->b);
+    if (!g->is_whole) kb_end(l->b);
 }
 
 /* Whole tiles of vectors up to the limit of the block's last row: there is one tile at least. */
@@ -124,7 +128,8 @@ static void open_split(BlockLoop *l, Blocks *g, const KExpr *block) {
     KCtx *k = l->k;
     const KExpr *n = g->extent[g->n_axes - 1], *rows = k_int(k, g->rows);
     const KExpr *n_full = k_fdiv(k, n, rows), *rest = k_fmod(k, n, rows);
-    bool has_rest = !k_is_value(rest, 0), has_full = n_full->hi > 0, has_both = has_rest && has_full;
+    bool has_rest = !k_is_value(rest, 0), has_full = n_full->hi > 0,
+         has_both = has_rest && has_full;
     if (has_both) kb_if(l->b, k_lt(k, block, n_full));
     if (has_full) {
         const KExpr *at = has_both ? kb_let_within(l->b, "b", block, last_index(n_full)) : block;
@@ -157,8 +162,9 @@ void schedule_open_blocks(DefProgram *p, Blocks *g, KBuild *b) {
     for (int a = 0; a < g->n_axes; a++) total = k_mul(k, total, extent[a]);
     def_unflatten(k, open_slots(b, g, total), extent, g->n_axes, index);
     for (int a = 0; a < g->n_axes; a++)
-        index[a] = k_is_value(extent[a], 1) ? k_int(k, 0)
-                                            : kb_let_within(b, "b", index[a], last_index(extent[a]));
+        index[a] = k_is_value(extent[a], 1)
+                       ? k_int(k, 0)
+                       : kb_let_within(b, "b", index[a], last_index(extent[a]));
     for (int a = 0; a < last; a++) l.outer[a] = index[a];
     open_split(&l, g, index[last]);
     if (g->n_slots > 1) kb_end(b);

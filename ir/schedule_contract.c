@@ -39,7 +39,7 @@ typedef struct Contract {
     KBuild *b;
     const Stage *s;
     const Schedule *sch;
-    const StagePart *piece;    /* what is opened of the stage, or NULL: all of it */
+    const StagePart *cut;      /* what is opened of the stage, or NULL: all of it */
     Binding outer;             /* axes that are not tiled, and row/vector tile starts */
     const KExpr *row_start[2]; /* first row of the tile */
     const KExpr *vec_start;    /* first element of the tile along vec_axis */
@@ -53,7 +53,8 @@ typedef struct Contract {
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
-    const KExpr *part;                   /* of the reduction */
+    int n_parts;                         /* of the reduction */
+    const KExpr *part;                   /* which of them */
     KBuf *sums;                          /* of the group's tiles, when there are parts */
     const KExpr *sums_at;                /* where this tile's begin */
 } Contract;
@@ -232,7 +233,7 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
     Binding start = {.n = 0};
     for (int q = 0; q < s->n_red; q++) {
         k_is_int(s->red_extent[q], &n);
-        if (!q) n /= c->sch->parts;
+        if (!q) n /= c->n_parts;
         const KExpr *from = q ? zero : k_mul(k, c->part, k_int(k, n));
         const KExpr *now = q < r ? red->by[q] : q == r ? at : from;
         bind(&start, s->red[q], from);
@@ -334,7 +335,7 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
     }
     const KExpr *start = k_int(k, 0);
     if (!r) {
-        n /= c->sch->parts;
+        n /= c->n_parts;
         start = k_mul(k, c->part, k_int(k, n));
     }
     if (block <= 1) {
@@ -462,8 +463,8 @@ static const KExpr *first_value(Contract *c, const Binding *bound) {
 static void emit_start(Contract *c, bool from_sums) {
     Binding bound;
     const KExpr *at = tile_begin(c, &bound);
-    const KExpr *value =
-        from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at)) : expr_open(c->p, first_value(c, &bound));
+    const KExpr *value = from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at))
+                                   : expr_open(c->p, first_value(c, &bound));
     kb_store(c->b, c->acc, at, value);
     tile_end(c);
 }
@@ -478,6 +479,7 @@ static void emit_wait(Contract *c) {
 
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
+    start_from_offset(c);
     if (c->sch->matrix) {
         emit_matrix(c);
         return;
@@ -497,7 +499,7 @@ static void emit_tile(Contract *c) {
     }
     emit_reduction(c, 0, &red);
     if (c->sums) {
-        kb_if(c->b, k_lt(k, c->part, k_int(k, c->sch->parts - 1)));
+        kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
         emit_wait(c);
         kb_else(c->b);
     }
@@ -505,13 +507,26 @@ static void emit_tile(Contract *c) {
     if (c->sums) kb_end(c->b);
 }
 
-void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
-                        KBuild *b) {
-    Contract c = {.p = p, .k = p->m->k, .b = b, .s = s, .sch = sch, .n_vecs = sch->n_vecs,
-                  .rows = {sch->rows[0], sch->rows[1]}, .vec_start = at[sch->vec_axis],
-                  .part = k_int(p->m->k, 0)};
-    c.copies_axis = schedule_contract_blocks(c.k, s, c.blocks);
+static Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
+    KCtx *k = p->m->k;
+    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch, .part = k_int(k, 0)};
+    c.n_parts = sch->parts > 1 ? sch->parts : 1;
+    c.row_tile = c.part;
+    c.n_row_tiles = k_int(k, 1);
+    c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
     start_from_offset(&c);
+    return c;
+}
+
+void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
+                        const KExpr *which, KBuild *b) {
+    Contract c = contract_begin(p, s, sch, b);
+    c.n_vecs = sch->n_vecs;
+    c.n_parts = 1;
+    c.vec_start = at[sch->vec_axis];
+    for (int r = 0; r < 2; r++) c.rows[r] = sch->rows[r];
+    c.row_tile = which;
+    c.n_row_tiles = k_int(c.k, sch->row_tiles);
     for (int i = 0; i < s->out->rank; i++) {
         bool is_row = false;
         for (int r = 0; r < 2; r++) {
@@ -658,14 +673,14 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     }
 }
 
-/* The rows that the piece has of a row axis. */
+/* The rows that the part has of a row axis. */
 static TiledAxis row_tiles(const Contract *c, int which) {
     int axis = c->sch->row_axis[which];
-    bool is_cut = c->piece && axis >= 0 && c->piece->row_axis == axis;
+    bool is_cut = c->cut && axis >= 0 && c->cut->row_axis == axis;
     const KExpr *extent = axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
     TiledAxis row =
-        tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->piece->rows : extent);
-    if (is_cut) row.first = c->piece->first;
+        tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->cut->rows : extent);
+    if (is_cut) row.first = c->cut->first;
     return row;
 }
 
@@ -677,7 +692,7 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
     const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
     c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles);
-    c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, sch->parts));
+    c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
     c->n_row_tiles = most;
     c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
@@ -702,12 +717,12 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     *n_batch = 0;
     for (int i = 0; i < c->s->out->rank; i++) {
         if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
-        if (c->piece && c->piece->at[i]) continue;
+        if (c->cut && c->cut->at[i]) continue;
         batch[(*n_batch)++] = i;
         extent[n++] = c->s->out->dims[i];
     }
     if (!sch->rows_outer) extent[n++] = vec->n_tiles;
-    if (sch->parts > 1) {
+    if (c->n_parts > 1) {
         const KExpr *tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
         const KExpr *up = k_add(k, tiles, k_int(k, sch->row_tiles - 1));
         extent[n++] = k_fdiv(k, up, k_int(k, sch->row_tiles));
@@ -720,17 +735,15 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
 }
 
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
-                            const StagePart *piece, KBuild *b) {
+                            const StagePart *part, KBuild *b) {
+    Contract c = contract_begin(p, s, sch, b);
     KCtx *k = p->m->k;
-    Contract c = {
-        .p = p, .k = k, .b = b, .s = s, .sch = sch, .piece = piece, .part = k_int(k, 0)};
-    start_from_offset(&c);
     const KExpr *zero = k_int(k, 0), *extent[MAX_RANK + 3], *total = k_int(k, 1);
-    c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
+    c.cut = part;
     TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
               vec = tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
-                               piece && piece->cut_axis == sch->vec_axis
-                                   ? piece->cut
+                               part && part->cut_axis == sch->vec_axis
+                                   ? part->cut
                                    : s->out->dims[sch->vec_axis]);
     int batch[MAX_RANK], n_batch, n = tile_extents(&c, row, &vec, extent, batch, &n_batch);
     for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
@@ -738,7 +751,7 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     for (int i = 0; i < s->out->rank; i++) work *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) work *= (double)s->red_extent[i]->hi;
     bool is_small = work < PARALLEL_MACS * p->m->target->gflops;
-    KLoopMark mark = is_small || piece ? LOOP_SERIAL : LOOP_PARALLEL;
+    KLoopMark mark = is_small || part ? LOOP_SERIAL : LOOP_PARALLEL;
     const KExpr *t = kb_for(b, mark, "tile", total), *index[MAX_RANK + 3];
     def_unflatten(k, t, extent, n, index);
     for (int i = 0; i < n; i++) {
@@ -747,11 +760,11 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
             k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
     }
     for (int i = 0; i < n_batch; i++) bind(&c.outer, s->axis[batch[i]], index[i]);
-    for (int i = 0; piece && i < s->out->rank; i++)
-        if (piece->at[i]) bind(&c.outer, s->axis[i], piece->at[i]);
+    for (int i = 0; part && i < s->out->rank; i++)
+        if (part->at[i]) bind(&c.outer, s->axis[i], part->at[i]);
     const KExpr **rows_at = &index[n_batch + !sch->rows_outer];
     vec.at = index[sch->rows_outer ? n - 1 : n_batch];
-    if (sch->parts > 1) {
+    if (c.n_parts > 1) {
         emit_parts(&c, row, &vec, rows_at[0]);
     } else {
         row[0].at = rows_at[0];

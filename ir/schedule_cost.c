@@ -233,26 +233,6 @@ static bool fits(const Target *t, const Schedule *sch) {
     return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
 }
 
-double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
-    Sizes z = {.elem = 4};
-    double best = 1e300;
-    Schedule one = *sch;
-    one.row_axis[0] = -1;
-    one.row_axis[1] = row_axis;
-    one.rows[0] = one.parts = one.row_tiles = 1;
-    one.rows_outer = one.prefetch = false;
-    for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
-        one.rows[1] = r;
-        if (r > 1 && !fits(t, &one)) continue;
-        double cycles = (double)(n / r) * step_cycles(t, &z, r, one.n_vecs, one.unroll);
-        if (n % r) cycles += step_cycles(t, &z, n % r, one.n_vecs, one.unroll);
-        if (cycles >= best * 0.999) continue;
-        best = cycles;
-        *sch = one;
-    }
-    return best;
-}
-
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                                  const Schedule *axes, Schedule *out, int max) {
     Sizes z = sizes_of(p->m->k, s, axes);
@@ -281,4 +261,25 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     Schedule axes = *sch;
     int n = schedule_contract_candidates(p, s, t, &axes, sch, 1);
     BUG_IF(!n, "no tile fits the registers");
+}
+
+double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
+    Sizes z = {.steps = 1, .elem = 4};
+    double best = 1e300;
+    sch->row_axis[0] = -1;
+    sch->row_axis[1] = row_axis;
+    sch->rows[0] = 1;
+    sch->parts = sch->row_tiles = 1;
+    sch->rows_outer = sch->prefetch = false;
+    for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
+        Schedule tried = *sch;
+        tried.rows[1] = r;
+        if (r > 1 && !fits(t, &tried)) continue;
+        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1) + 0.15);
+        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1) + 0.15;
+        if (cost >= best * 0.999) continue;
+        best = cost;
+        sch->rows[1] = r;
+    }
+    return best;
 }

@@ -6,138 +6,18 @@
  *       for xi: products[xi] := patches[xi] x weights[xi]    register tiles of the contraction
  *       for tiles, vectors: out := finish(A^T products A)
  *
- * The points of interpolation are 0, infinity, +-1 for m = 2, and +-5/8, +-3/2 for m = 4: all
- * factors of A and B are exact in f32, and the rounding error is half of what +-1, +-2 give. What
- * lies outside of the input counts as zero, as the definition says: the patch of an edge's tile is
- * read with a predicate unless the halo covers it, and only results inside are stored. Scratch rows
- * come in odd numbers so that the planes xi do not meet in the same sets of a cache. */
+ * What lies outside of the input counts as zero, as the definition says: the patch of an edge's
+ * tile is read with a predicate unless the halo covers it, and only results inside are stored.
+ * Scratch rows come in odd numbers so that the planes xi do not meet in the same sets of a cache.
+ */
 #include "ir/winograd.h"
 
 #include <string.h>
 
 #include "ir/scratch.h"
 
-/* ---- which contractions
- * --------------------------------------------------------------------------------- */
-
-typedef struct FindRead {
-    const KExpr *at;
-    int n;
-} FindRead;
-
-static void note_only_read(const KExpr *e, void *user) {
-    FindRead *f = user;
-    if (e->op != KO_at) return;
-    f->at = e;
-    f->n++;
-}
-
-/* Is e = axis + red + a constant? */
-static bool is_sum(KCtx *k, const KExpr *e, KVar *axis, KVar *red) {
-    const KExpr *rest, *coeff, *base;
-    int64_t c;
-    return k_linear_in(k, e, axis, &rest, &coeff) && k_is_value(coeff, 1) &&
-           k_linear_in(k, rest, red, &base, &coeff) && k_is_value(coeff, 1) && k_is_int(base, &c);
-}
-
-/* The reduction axis of three elements that index e beside `axis`; -1 when there is none. */
-static int tap_axis(KCtx *k, const Stage *s, const KExpr *e, KVar *axis) {
-    for (int r = 0; r < s->n_red; r++)
-        if (k_is_value(s->red_extent[r], 3) && is_sum(k, e, axis, s->red[r])) return r;
-    return -1;
-}
-
-/* Does the predicate say no more than that the index is inside of the tensor? */
-static bool is_bounds(const KExpr *at, const KExpr *pred) {
-    const KTensor *t = at->u.tensor;
-    if (pred->op == KO_and) return is_bounds(at, pred->arg[0]) && is_bounds(at, pred->arg[1]);
-    for (int a = 2; a < t->rank; a++) {
-        if (pred->op == KO_le && k_is_value(pred->arg[0], 0) && pred->arg[1] == at->arg[a])
-            return true;
-        if (pred->op == KO_lt && pred->arg[0] == at->arg[a] && pred->arg[1] == t->dims[a])
-            return true;
-    }
-    return false;
-}
-
-static bool uses_only_batch(KCtx *k, const Stage *s, const KExpr *e) {
-    for (int i = 1; i < 4; i++)
-        if (k_uses_var(k, e, s->axis[i])) return false;
-    for (int r = 0; r < s->n_red; r++)
-        if (k_uses_var(k, e, s->red[r])) return false;
-    return true;
-}
-
-bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f) {
-    KCtx *k = p->m->k;
-    FindRead only = {NULL, 0};
-    if (s->form != FORM_CONTRACT || s->n_red != 3 || s->out->rank != 4) return false;
-    if (s->acc->dtype != DT_F32 || s->fold != KO_add || !k_is_value(s->init, 0)) return false;
-    k_visit(k, s->lhs, note_only_read, &only);
-    const KExpr *at = only.at;
-    if (only.n != 1 || at->u.tensor->rank != 4 || at->u.tensor->data) return false;
-    if (at_pred(at) && !is_bounds(at, at_pred(at))) return false;
-    f->read = at;
-    f->ky = tap_axis(k, s, at->arg[2], s->axis[2]);
-    f->kx = tap_axis(k, s, at->arg[3], s->axis[3]);
-    if (f->ky < 0 || f->kx < 0 || f->ky == f->kx) return false;
-    f->channel = 3 - f->ky - f->kx;
-    if (at->arg[1]->op != KO_var || at->arg[1]->u.var != s->red[f->channel]) return false;
-    if (!uses_only_batch(k, s, at->arg[0])) return false;
-    for (int i = 2; i < 4; i++)
-        if (k_uses_var(k, s->rhs, s->axis[i])) return false;
-    if (k_uses_var(k, s->rhs, s->axis[0]) || !k_uses_var(k, s->rhs, s->axis[1])) return false;
-    const KExpr *const *dims = s->out->dims;
-    int64_t of_x[4];
-    for (int i = 0; i < 4; i++)
-        if (!k_is_int(at->u.tensor->dims[i], &of_x[i])) return false;
-    /* every element of x is in some window: beyond the last one there is nothing but zeros */
-    if (at->arg[2]->hi < of_x[2] - 1 || at->arg[3]->hi < of_x[3] - 1) return false;
-    return k_is_int(dims[0], &f->n) && k_is_int(dims[1], &f->oc) && k_is_int(dims[2], &f->h) &&
-           k_is_int(dims[3], &f->w) && k_is_int(s->red_extent[f->channel], &f->ic);
-}
-
-static bool in_blocks(const KTensor *t, int lanes) {
-    return t->layout.block == lanes && t->layout.block_axis == 1 && t->dtype == DT_F32;
-}
-
-bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes) {
-    return lanes > 1 && in_blocks(s->out, lanes) && in_blocks(f->read->u.tensor, lanes);
-}
-
-void winograd_count_tiles(Winograd *w) {
-    w->down = (w->form.h + w->m - 1) / w->m;
-    w->right = (w->form.w + w->m - 1) / w->m;
-    w->n_tiles = w->form.n * w->down * w->right;
-}
-
 /* ---- the three transforms
  * ------------------------------------------------------------------------------- */
-
-enum { LARGEST = 6 }; /* patch of m = 4 */
-
-/* Points of interpolation beside 0 and infinity: +-at[0], +-at[1]. */
-static int points(int m, double at[2]) {
-    at[0] = m == 2 ? 1 : 0.625;
-    at[1] = 1.5;
-    return m / 2;
-}
-
-double winograd_weight_factor(int m, int i, int j) {
-    double at[2], by = 1;
-    int n = points(m, at);
-    if (i == m + 1) return j == 2;
-    if (i == 0) {
-        for (int q = 0; q < n; q++) by *= -at[q] * at[q];
-        return j == 0 ? 1 / by : 0;
-    }
-    int own = (i - 1) / 2;
-    double p = i % 2 ? at[own] : -at[own];
-    by = 2 * p * p;
-    for (int q = 0; q < n; q++)
-        if (q != own) by *= p * p - at[q] * at[q];
-    return (j == 0 ? 1 : j == 1 ? p : p * p) / by;
-}
 
 typedef struct Open {
     DefProgram *p;
@@ -153,7 +33,8 @@ typedef struct Open {
 static const KExpr *keep_fma(Open *o, double a, const KExpr *b, const KExpr *c) {
     KCtx *k = o->k;
     const KExpr *f = k_const_f(k, DT_F32, a);
-    return kb_let(o->b, "t", o->p->m->target->fma ? k_fma(k, f, b, c) : k_add(k, k_mul(k, f, b), c));
+    return kb_let(o->b, "t",
+                  o->p->m->target->fma ? k_fma(k, f, b, c) : k_add(k, k_mul(k, f, b), c));
 }
 
 static const KExpr *keep_add(Open *o, const KExpr *a, const KExpr *b) {
@@ -164,13 +45,13 @@ static const KExpr *keep_sub(Open *o, const KExpr *a, const KExpr *b) {
     return kb_let(o->b, "t", k_sub(o->k, a, b));
 }
 
-/* t = B^T d, n = m + 2 elements: values at the points of the polynomials that vanish in all others. */
+/* t = B^T d, n elements: values at the points of the polynomials that vanish in all others.
+ */
 static void patch_line(Open *o, const KExpr *const *d, const KExpr **t) {
     double at[2];
-    int m = o->w->m;
-    points(m, at);
+    winograd_points(o->w->patch, at);
     double a = at[0], b = at[1];
-    if (m == 2) {
+    if (o->w->patch == 4) {
         t[0] = keep_fma(o, -a * a, d[0], d[2]);
         t[1] = keep_fma(o, a, d[1], d[2]);
         t[2] = keep_fma(o, -a, d[1], d[2]);
@@ -193,18 +74,17 @@ static void patch_line(Open *o, const KExpr *const *d, const KExpr **t) {
 /* y = A^T t: m values of the polynomial's coefficients. */
 static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
     double at[2], power[2] = {1, 1};
-    int m = o->w->m, n = points(m, at);
+    int m = o->w->m, n = winograd_points(o->w->patch, at);
     const KExpr *sum[2], *difference[2];
     for (int q = 0; q < n; q++) {
         sum[q] = keep_add(o, t[1 + 2 * q], t[2 + 2 * q]);
         difference[q] = keep_sub(o, t[1 + 2 * q], t[2 + 2 * q]);
     }
     for (int i = 0; i < m; i++) {
-        y[i] = i == 0 ? t[0] : i == m - 1 ? t[m + 1] : NULL;
+        y[i] = i == 0 ? t[0] : i == m - 1 ? t[o->w->patch - 1] : NULL;
         for (int q = 0; q < n; q++) {
             const KExpr *part = i % 2 ? difference[q] : sum[q];
-            y[i] = !y[i]          ? kb_let(o->b, "t",
-                                           k_mul(o->k, k_const_f(o->k, DT_F32, power[q]), part))
+            y[i] = !y[i] ? kb_let(o->b, "t", k_mul(o->k, k_const_f(o->k, DT_F32, power[q]), part))
                    : power[q] == 1 ? keep_add(o, y[i], part)
                                    : keep_fma(o, power[q], part, y[i]);
             power[q] *= at[q];
@@ -216,8 +96,9 @@ static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
 typedef void Line(Open *o, const KExpr *const *in, const KExpr **out);
 
 static void both_ways(Open *o, Line *line, int n, int n_out,
-                      const KExpr *in[LARGEST][LARGEST], const KExpr *out[LARGEST][LARGEST]) {
-    const KExpr *half[LARGEST][LARGEST], *column[LARGEST], *done[LARGEST];
+                      const KExpr *in[MOST_PATCH][MOST_PATCH],
+                      const KExpr *out[MOST_PATCH][MOST_PATCH]) {
+    const KExpr *half[MOST_PATCH][MOST_PATCH], *column[MOST_PATCH], *done[MOST_PATCH];
     for (int j = 0; j < n; j++) {
         for (int i = 0; i < n; i++) column[i] = in[i][j];
         line(o, column, done);
@@ -255,8 +136,8 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = r->o->s;
     const WinogradForm *f = &r->o->w->form;
     if (e->op != KO_at) return e;
-    KVar *var[] = {s->axis[0], s->red[f->channel], s->axis[2], s->axis[3], s->red[f->ky],
-                   s->red[f->kx]};
+    KVar *var[] = {s->axis[0], s->red[f->channel], s->axis[2],
+                   s->axis[3], s->red[f->ky],      s->red[f->kx]};
     const KExpr *by[] = {r->at[0], r->at[1], r->at[2], r->at[3], k_int(k, 0), k_int(k, 0)};
     const KExpr *index[5], *zero = k_int(k, 0), *const *dims = e->u.tensor->dims;
     for (int i = 0; i < 4; i++) index[i] = k_subst(k, e->arg[i], var, by, 6);
@@ -267,7 +148,7 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
 
 static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const KExpr *tile,
                                 const KExpr *channel) {
-    const KExpr *index[] = {slot, k_int(o->k, i * (o->w->m + 2) + j), tile, channel};
+    const KExpr *index[] = {slot, k_int(o->k, i * o->w->patch + j), tile, channel};
     return tensor_flat_index(o->k, o->w->patches, index);
 }
 
@@ -275,15 +156,16 @@ static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const 
 static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExpr *at,
                        const KExpr *block) {
     KCtx *k = o->k;
-    int m = o->w->m, n = m + 2;
-    const KExpr *d[LARGEST][LARGEST], *t[LARGEST][LARGEST], *size = k_int(k, m);
+    int m = o->w->m, n = o->w->patch;
+    const KExpr *d[MOST_PATCH][MOST_PATCH], *t[MOST_PATCH][MOST_PATCH], *size = k_int(k, m);
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < n; i++) {
-            ReadPatch r = {o, {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
-                               k_add(k, k_mul(k, place.column, size), k_int(k, j))}};
+            ReadPatch r = {o,
+                           {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
+                            k_add(k, k_mul(k, place.column, size), k_int(k, j))}};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
@@ -303,10 +185,16 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
     const Winograd *w = o->w;
     const KExpr *zero = k_int(k, 0), *from = w->whole ? zero : slot;
     Stage *s = &o->product;
-    int64_t extent[] = {w->n_slots, (w->m + 2) * (w->m + 2), w->strip, w->n_vecs * o->lanes};
+    int64_t extent[] = {w->n_slots, w->patch * w->patch, w->strip, w->n_vecs * o->lanes};
     static const char *const names[] = {"slot", "xi", "tile", "o"};
-    *s = (Stage){.form = FORM_CONTRACT, .owner = o->p, .out = w->products, .n_red = 1,
-                 .fold = KO_add, .init = o->s->init, .acc = o->s->acc, .node = o->s->node};
+    *s = (Stage){.form = FORM_CONTRACT,
+                 .owner = o->p,
+                 .out = w->products,
+                 .n_red = 1,
+                 .fold = KO_add,
+                 .init = o->s->init,
+                 .acc = o->s->acc,
+                 .node = o->s->node};
     s->finish = k_var(k, s->acc);
     for (int i = 0; i < 4; i++)
         s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, extent[i] - 1);
@@ -319,13 +207,22 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
     s->rhs = k_at(k, w->weights, rhs, 3);
 }
 
-static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *first, int rows,
+/* Tile `which` of the register tiles that use the same weights one after the other. */
+static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *which, int rows,
                       int n_vecs) {
     KCtx *k = o->k;
+    const KExpr *first = k_mul(k, which, k_int(k, o->w->rows));
     const KExpr *at[] = {slot, xi, first, k_int(k, 0)};
-    Schedule sch = {.vec_axis = 3, .lanes = o->lanes, .n_vecs = n_vecs, .row_axis = {-1, 2}, .parts = 1, .row_tiles = 1,
-                    .rows = {1, rows}, .unroll = o->w->form.ic % 4 ? 1 : 2};
-    schedule_open_tile(o->p, &o->product, &sch, at, o->b);
+    Schedule sch = {.vec_axis = 3,
+                    .lanes = o->lanes,
+                    .n_vecs = n_vecs,
+                    .row_axis = {-1, 2},
+                    .rows = {1, rows},
+                    .unroll = o->w->form.ic % 4 ? 1 : 2,
+                    .parts = 1,
+                    .row_tiles = (int)((o->w->strip + o->w->rows - 1) / o->w->rows),
+                    .prefetch = o->w->prefetch};
+    schedule_open_tile(o->p, &o->product, &sch, at, which, o->b);
 }
 
 /* products[slot, xi, tiles, n_vecs vectors] of a strip that has n_full whole register tiles and, if
@@ -335,16 +232,15 @@ static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const
     KCtx *k = o->k;
     const Winograd *w = o->w;
     int rest = (int)(w->n_tiles % w->rows);
-    const KExpr *rows = k_int(k, w->rows);
-    const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, (w->m + 2) * (w->m + 2)));
+    const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, w->patch * w->patch));
     if (!k_is_value(n_full, 0)) {
         const KExpr *t = kb_for(o->b, LOOP_SERIAL, "t", n_full);
-        open_tile(o, slot, xi, k_mul(k, t, rows), w->rows, n_vecs);
+        open_tile(o, slot, xi, t, w->rows, n_vecs);
         kb_end(o->b);
     }
     if (rest) {
         if (!k_is_value(has_rest, 1)) kb_if(o->b, has_rest);
-        open_tile(o, slot, xi, k_mul(k, n_full, rows), rest, n_vecs);
+        open_tile(o, slot, xi, n_full, rest, n_vecs);
         if (!k_is_value(has_rest, 1)) kb_end(o->b);
     }
     kb_end(o->b);
@@ -382,8 +278,9 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
                         const KExpr *first, const KExpr *in_block) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    int m = w->m, n = m + 2;
-    const KExpr *t[LARGEST][LARGEST], *y[LARGEST][LARGEST], *const *dims = o->s->out->dims;
+    int m = w->m, n = w->patch;
+    const KExpr *t[MOST_PATCH][MOST_PATCH],
+        *y[MOST_PATCH][MOST_PATCH], *const *dims = o->s->out->dims;
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes)), *size = k_int(k, m);
     in_block = k_add(k, in_block, lane);
@@ -467,7 +364,11 @@ static void open_some_block(Open *o, const KExpr *slot, const Strip *strip, cons
 }
 
 static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
-    return (Open){.p = p, .k = p->m->k, .b = b, .s = s, .w = s->schedule->winograd,
+    return (Open){.p = p,
+                  .k = p->m->k,
+                  .b = b,
+                  .s = s,
+                  .w = s->schedule->winograd,
                   .lanes = s->schedule->lanes};
 }
 
@@ -480,7 +381,8 @@ void schedule_open_patches(DefProgram *p, const Stage *s, KBuild *b) {
     KCtx *k = o.k;
     int64_t n_rows = o.w->n_tiles / o.w->right;
     const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), k_int(k, n_rows)}, *index[2];
-    const KExpr *all = kb_for(b, LOOP_PARALLEL, "row", k_mul(k, dims[0], dims[1]));
+    KLoopMark mark = o.w->n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL;
+    const KExpr *all = kb_for(b, mark, "row", k_mul(k, dims[0], dims[1]));
     def_unflatten(k, all, dims, 2, index);
     const KExpr *block = kb_let_within(b, "c", index[0], in_blocks_of(&o) - 1);
     const KExpr *first = kb_let_within(b, "first", index[1], n_rows - 1);
@@ -496,7 +398,8 @@ static void open_blocks_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     const KExpr *slot, *block;
-    Strip all = {k_int(k, 0), k_int(k, w->n_tiles), k_int(k, w->n_tiles / w->rows), k_bool(k, true)};
+    Strip all = {k_int(k, 0), k_int(k, w->n_tiles), k_int(k, w->n_tiles / w->rows),
+                 k_bool(k, true)};
     kb_slots(o->b, w->n_slots, k_int(k, n_blocks_of(w, o->lanes)), &slot, &block);
     open_some_block(o, slot, &all, block);
     kb_end(o->b);
@@ -532,52 +435,4 @@ void schedule_open_winograd(DefProgram *p, const Stage *s, KBuild *b) {
         open_blocks_by_slot(&o);
     else
         open_strips_by_slot(&o);
-}
-
-/* ---- tensors
- * ------------------------------------------------------------------------------------------ */
-
-Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w) {
-    KCtx *k = p->m->k;
-    Def d = {.p = p, .m = p->m, .k = k, .arena = p->arena, .node = s->node};
-    int n = w->m + 2;
-    double factor[LARGEST * LARGEST * 9];
-    for (int i = 0; i < n * n * 9; i++) {
-        int xi = i / 9, q = i % 9;
-        factor[i] = winograd_weight_factor(w->m, xi / n, q / 3) *
-                    winograd_weight_factor(w->m, xi % n, q % 3);
-    }
-    KTensor *table = def_table_floats(&d, "factors", DT_F64, factor, n * n * 9);
-    const KExpr *dims[] = {k_int(k, n * n), k_int(k, w->form.oc), k_int(k, w->form.ic)};
-    KTensor *out = program_add_tensor(p, "weights", DT_F32, 3, dims);
-    out->layout = (Layout){.permuted = true, .order = {1, 0, 2}, .block_axis = 1};
-    out->layout.block = (int16_t)(w->n_vecs * s->schedule->lanes);
-    Stage *g = program_add_stage(p, s, FORM_MAP, out, s->node);
-    KVar *var[] = {s->axis[1], s->red[w->form.channel], s->red[w->form.ky], s->red[w->form.kx]};
-    const KExpr *sum = k_const_f(k, DT_F64, 0);
-    for (int q = 0; q < 9; q++) {
-        const KExpr *by[] = {k_var(k, g->axis[1]), k_var(k, g->axis[2]), k_int(k, q / 3),
-                             k_int(k, q % 3)};
-        const KExpr *at = k_add(k, k_mul(k, k_var(k, g->axis[0]), k_int(k, 9)), k_int(k, q));
-        const KExpr *tap = k_cast(k, DT_F64, k_subst(k, s->rhs, var, by, 4));
-        sum = k_add(k, sum, k_mul(k, k_at(k, table, &at, 1), tap));
-    }
-    g->body = k_cast(k, DT_F32, sum);
-    w->weights = out;
-    return g;
-}
-
-void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w) {
-    KCtx *k = p->m->k;
-    int64_t lanes = s->schedule->lanes, ic = (w->form.ic + lanes - 1) / lanes * lanes;
-    const KExpr *xi = k_int(k, (w->m + 2) * (w->m + 2)), *rows = k_int(k, w->strip | 1);
-    const KExpr *in[] = {k_int(k, w->whole ? 1 : w->n_slots), xi, rows, k_int(k, ic)};
-    const KExpr *out[] = {k_int(k, w->n_slots), xi, rows, k_int(k, w->n_vecs * lanes)};
-    w->patches = scratch_tensor(p, "patches", DT_F32, 4, in);
-    w->products = scratch_tensor(p, "products", DT_F32, 4, out);
-}
-
-const char *winograd_text(Arena *a, const Schedule *s) {
-    const Winograd *w = s->winograd;
-    return arena_printf(a, "w%d_t%dx%d_v%d", w->m, w->rows, w->n_vecs, s->lanes);
 }

@@ -1,5 +1,5 @@
-/* Scratch memory of kernels: tensors that only one call's kernel knows, and the loop over slots that
- * deals the work out. scratch.h has the idea. */
+/* Scratch memory of kernels: tensors that only one call's kernel knows, and the loop over slots
+ * that deals the work out. scratch.h has the idea. */
 #include "ir/scratch.h"
 
 #include "ir/schedule.h"
@@ -24,7 +24,7 @@ void kb_slots(KBuild *b, int64_t n_slots, const KExpr *n_items, const KExpr **sl
               const KExpr **item) {
     KCtx *k = b->k;
     const KExpr *count = k_int(k, n_slots);
-    *slot = kb_for(b, LOOP_PARALLEL, "slot", count);
+    *slot = kb_for(b, n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL, "slot", count);
     int64_t most = n_items->hi == INT64_MAX ? INT64_MAX : n_items->hi - 1;
     const KExpr *from = k_fdiv(k, k_mul(k, *slot, n_items), count);
     const KExpr *to = k_fdiv(k, k_mul(k, k_add(k, *slot, k_int(k, 1)), n_items), count);

@@ -34,7 +34,8 @@ int64_t slots_for(int64_t n_items);
  * slots by custom. */
 KTensor *scratch_tensor(DefProgram *p, const char *name, DType t, int rank,
                         const KExpr *const *dims);
-/* Opens the parallel loop over slots and the serial one over the slot's items. */
+/* Opens the parallel loop over slots (serial when there is one) and the serial one over the slot's
+ * items. */
 void kb_slots(KBuild *b, int64_t n_slots, const KExpr *n_items, const KExpr **slot,
               const KExpr **item);
 

@@ -231,14 +231,15 @@ void verify_graph(const Graph *g, bool has_shapes, const char *after) {
 }
 
 static void check_symbols(const Module *m, const char *after) {
-    uint32_t n_given = 0, n_computed = 0;
+    uint32_t n_given = 0, n_computed = 0, slot;
     for (uint32_t i = 0; i < m->symbols.n; i++) {
         const KVar *v = m->symbols.at[i];
         BUG_IF(v->kind != KV_SYMBOL || v->dtype != DT_I64, "after %s: '%s' is no symbol", after,
                v->name);
         BUG_IF(!v->computed && n_computed, "after %s: symbol '%s' comes after computed ones", after,
                v->name);
-        BUG_IF(v->slot != (v->computed ? n_computed++ : n_given++),
+        slot = v->computed ? m->first_slot + n_computed++ : n_given++;
+        BUG_IF(v->slot != slot && (v->computed || !m->general),
                "after %s: symbol '%s' has slot %u", after, v->name, v->slot);
     }
 }

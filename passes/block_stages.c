@@ -1,4 +1,4 @@
-/* block_stages: contractions and row-wise stages that hand rows to each other run in blocks of rows.
+/* block_stages: contractions and row-wise stages that hand rows to each other run in blocks.
  *
  * Before:  s[h,i,j] = sum_d q[h,i,d] * k[h,j,d];  m, e, z = its softmax;  o[h,i,d] = sum_j
  * e[h,i,j] * v[h,j,d] / z[h,i]
@@ -6,10 +6,10 @@
  * z in memory for the rows of one block only
  *
  * A group begins with a contraction. Its axes but the vector axis are shared; a later stage joins
- * when it reads members at its own index of all of them. The last shared axis (the rows) is cut into
- * blocks. Stages between that read no member move in front of the group. Requires schedules. Leaves
- * Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the other axes
- * (keys), stages before the first contraction. */
+ * when it reads members at its own index of all of them. The last shared axis (the rows) is cut
+ * into blocks. Stages between that read no member move in front of the group. Requires schedules.
+ * Leaves Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the
+ * other axes (keys), stages before the first contraction, contractions on a matrix unit. */
 #include <math.h>
 #include <string.h>
 
@@ -29,6 +29,7 @@ enum {
 typedef struct Group {
     DefProgram *p;
     KCtx *k;
+    bool is_whole; /* see Blocks */
     int n, n_axes, n_between;
     const KExpr *extent[MAX_RANK];
     Stage *stages[MAX_MEMBERS];
@@ -51,7 +52,8 @@ static int member_of(const Group *g, const KTensor *t) {
     return -1;
 }
 
-/* ---- who joins -------------------------------------------------------------------------------- */
+/* ---- who joins --------------------------------------------------------------------------------
+ */
 
 typedef struct MemberReads {
     const Group *g;
@@ -98,22 +100,40 @@ static bool reads_member(const Group *g, const Stage *s) {
     return false;
 }
 
-/* A tiled contraction joins when its rows are the shared rows and its vectors lie in no shared axis.
- */
+/* A tiled contraction joins when its rows are the shared rows and its vectors lie in no shared
+ * axis; a whole group when its tiles have one row. */
 static bool can_tile(const Group *g, const Stage *s, const int8_t *axis) {
     KVar *row = s->axis[axis[g->n_axes - 1]];
-    if (!s->schedule || !k_uses_var(g->k, s->lhs, row) || k_uses_var(g->k, s->rhs, row))
+    if (!s->schedule) return g->is_whole;
+    /* these have tiles of their own */
+    if (s->schedule->matrix || s->schedule->winograd) return false;
+    if (!g->is_whole && (!k_uses_var(g->k, s->lhs, row) || k_uses_var(g->k, s->rhs, row)))
         return false;
     for (int a = 0; a < g->n_axes; a++)
         if (axis[a] == s->schedule->vec_axis) return false;
-    return true;
+    return !g->is_whole || s->schedule->rows[0] * s->schedule->rows[1] == 1;
+}
+
+/* Has t a reader that is a contraction? */
+static bool feeds_contraction(const KTensor *t) {
+    for (uint32_t u = 0; u < t->users.n; u++)
+        if (t->users.at[u]->form == FORM_CONTRACT) return true;
+    return false;
+}
+
+/* Does s, which reads no member, belong into a whole group: a copy like the first member? */
+static bool is_source(const Group *g, const Stage *s) {
+    const KTensor *first = g->stages[0]->out;
+    return g->is_whole && s->form == FORM_MAP && s->out->rank == first->rank &&
+           feeds_contraction(s->out);
 }
 
 static bool try_join(Group *g, Stage *s) {
     if (g->n == MAX_MEMBERS || !is_plain(s->out)) return false;
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT) return false;
     MemberReads r = find_member_reads(g, s);
-    if (!r.ok || !r.any) return false;
+    if (!r.any && is_source(g, s)) memcpy(r.axis, g->axis[0], sizeof r.axis);
+    if (!r.ok || (!r.any && !is_source(g, s))) return false;
     for (int a = 0; a < g->n_axes; a++) {
         if (s->out->dims[r.axis[a]] != g->extent[a]) return false;
         for (int b = 0; b < a; b++)
@@ -140,6 +160,23 @@ static bool start_group(Group *g, DefProgram *p, Stage *s) {
     return can_tile(g, s, g->axis[0]);
 }
 
+/* A group that begins with a map that has to be in memory and that contractions read, and shares
+ * its axes up to `last`: a decoder's keys, old and new, which one query then reads while they are
+ * still in the processor's cache. */
+static bool start_whole(Group *g, DefProgram *p, Stage *s, int last) {
+    *g = (Group){.p = p, .k = p->m->k, .is_whole = true};
+    if (s->form != FORM_MAP || s->blocks || s->is_alias || !s->out->dense_only) return false;
+    if (!is_plain(s->out)) return false;
+    if (!feeds_contraction(s->out) || k_is_value(s->out->dims[last], 1)) return false;
+    for (int i = 0; i <= last; i++) {
+        if (k_is_value(s->out->dims[i], 1)) continue;
+        g->extent[g->n_axes] = s->out->dims[i];
+        g->axis[0][g->n_axes++] = (int8_t)i;
+    }
+    g->stages[g->n++] = s;
+    return true;
+}
+
 /* Members after the first, up to the first stage that needs one and cannot join. */
 static void collect(Group *g) {
     int n_between = 0;
@@ -154,7 +191,8 @@ static void collect(Group *g) {
     }
 }
 
-/* ---- windows ---------------------------------------------------------------------------------- */
+/* ---- windows ----------------------------------------------------------------------------------
+ */
 
 /* Does another tensor lie in t's bytes? */
 static bool has_aliases(const DefProgram *p, const KTensor *t) {
@@ -193,14 +231,14 @@ static void note_in_place(const KExpr *e, void *user) {
                  (k_is_value(e->arg[i], 0) && k_is_value(r->t->dims[i], 1));
 }
 
-/* May member m, a map, write over member of's tensor: is it the last that reads it, each element for
- * its own? */
+/* May member m, a map, write over member of's tensor: is it the last that reads it, each element
+ * for its own? */
 static bool can_replace(const Group *g, int m, int of) {
     const Stage *s = g->stages[m];
     const KTensor *t = g->stages[of]->out, *out = s->out;
     InPlace r = {s, t, s->form == FORM_MAP && t->rank == out->rank};
-    if (!r.ok || !is_private(g, t) || !is_private(g, out) || t->dtype != out->dtype || memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes))
-        return false;
+    if (!r.ok || !is_private(g, t) || !is_private(g, out) || t->dtype != out->dtype) return false;
+    if (memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes)) return false;
     for (int i = 0; i < t->rank; i++) r.ok &= t->dims[i] == out->dims[i];
     for (uint32_t u = 0; u < t->users.n; u++) r.ok &= member_of(g, t->users.at[u]->out) <= m;
     k_visit(g->k, s->body, note_in_place, &r);
@@ -227,8 +265,9 @@ static void set_windows(const Group *g, const Blocks *blocks) {
         if (!is_private(g, t)) continue;
         RowWindow *w = arena_new(g->p->arena, RowWindow);
         w->of = blocks;
-        w->row_axis = g->axis[m][g->n_axes - 1];
-        for (int a = 0; a + 1 < g->n_axes; a++) w->fixed[g->axis[m][a]] = true;
+        w->row_axis = g->is_whole ? -1 : g->axis[m][g->n_axes - 1];
+        for (int a = 0; a < g->n_axes; a++)
+            if (g->axis[m][a] != w->row_axis) w->fixed[g->axis[m][a]] = true;
         t->window = w;
     }
     for (int m = 0; m < g->n; m++)
@@ -354,7 +393,8 @@ static const KExpr *find_limit(const Group *g, Cut *c) {
     return limit;
 }
 
-/* ---- how many rows, and whether --------------------------------------------------------------- */
+/* ---- how many rows, and whether ---------------------------------------------------------------
+ */
 
 /* Bytes of a contraction's other factor that every block reads again. */
 static double panel_bytes(const Group *g, int m) {
@@ -419,6 +459,21 @@ static int64_t choose_rows(const Group *g) {
     return rows;
 }
 
+/* Of a tensor that others need, too: what members read of it while it is in the cache. */
+static double bytes_read_again(const Group *g, int m) {
+    const KTensor *t = g->stages[m]->out;
+    double row = row_bytes(g, m), all = row * outer_indices(g), cache = g->p->m->target->l2_bytes;
+    int n_readers = 0;
+    for (uint32_t u = 0; u < t->users.n; u++) n_readers += member_of(g, t->users.at[u]->out) >= 0;
+    all *= extent_estimate(g->extent[g->n_axes - 1]);
+    return row > cache / 2 || all < cache ? 0 : all * n_readers;
+}
+
+/* Does e, of member m, depend on the last shared axis? Then it is another in each block. */
+static bool uses_shared(const Group *g, int m, const KExpr *e) {
+    return k_uses_var(g->k, e, g->stages[m]->axis[g->axis[m][g->n_axes - 1]]);
+}
+
 /* Bytes that need not go through memory, less those that are read again. Nothing where the blocks
  * would be too few for threads. */
 static double bytes_saved(const Group *g, int64_t rows) {
@@ -428,15 +483,20 @@ static double bytes_saved(const Group *g, int64_t rows) {
     if (n_blocks * outer < LEAST_BLOCKS && work > MOST_SLOTS * PARALLEL_GRAIN) return 0;
     for (int m = 0; m < g->n; m++) {
         const KTensor *t = g->stages[m]->out;
-        if (is_private(g, t)) saved += row_bytes(g, m) * n * outer * (1 + t->users.n);
-        if (g->stages[m]->form != FORM_CONTRACT) continue;
+        if (is_private(g, t))
+            saved += row_bytes(g, m) * n * outer * (1 + t->users.n);
+        else if (g->is_whole)
+            saved += bytes_read_again(g, m);
+        const Stage *s = g->stages[m];
+        if (s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs)) continue;
         double panel = panel_bytes(g, m);
         if (panel > g->p->m->target->l2_bytes / 4.0) again += panel * (n_blocks - 1) * outer;
     }
     return saved - again;
 }
 
-/* ---- the pass --------------------------------------------------------------------------------- */
+/* ---- the pass ---------------------------------------------------------------------------------
+ */
 
 static void move_before(DefProgram *p, Stage *s, Stage *at) {
     stage_remove(p, s);
@@ -474,8 +534,9 @@ static void make_blocks(Group *g, int64_t rows) {
     b->stages = arena_copy(p->arena, g->stages, sizeof *g->stages * (size_t)g->n);
     b->axis = arena_copy(p->arena, g->axis, sizeof *g->axis * (size_t)g->n);
     b->slot = b->first = k_int(g->k, 0);
-    Cut cut;
-    b->limit = find_limit(g, &cut);
+    b->is_whole = g->is_whole;
+    Cut cut = {.g = g};
+    b->limit = g->is_whole ? NULL : find_limit(g, &cut);
     b->cut_axis = arena_copy(p->arena, cut.axis, sizeof cut.axis);
     b->cut_red = arena_copy(p->arena, cut.red, sizeof cut.red);
     for (int i = 0; i < g->n_between; i++) move_before(p, g->between[i], g->stages[0]);
@@ -483,7 +544,7 @@ static void make_blocks(Group *g, int64_t rows) {
     for (int m = 0; m < g->n; m++) {
         Stage *s = g->stages[m];
         s->blocks = b;
-        if (s->form == FORM_CONTRACT)
+        if (s->form == FORM_CONTRACT && !g->is_whole)
             schedule_contract_rows(p->m->target, s->schedule, g->axis[m][g->n_axes - 1], rows);
     }
     pass_trace("block_stages", g->stages[0]->node, "%d stages in blocks of %d rows, %d slots", g->n,
@@ -511,14 +572,49 @@ static bool is_best(const Group *g, double saved) {
     return true;
 }
 
+static bool has_contraction(const Group *g) {
+    for (int m = 0; m < g->n; m++)
+        if (g->stages[m]->form == FORM_CONTRACT) return true;
+    return false;
+}
+
+/* Has none of the contractions rows to cut? Blocks of rows are better. */
+static bool must_be_whole(const Group *g) {
+    Group other;
+    int64_t rows;
+    double saved;
+    for (int m = 1; m < g->n; m++)
+        if (find_group(&other, g->p, g->stages[m], &rows, &saved)) return false;
+    return has_contraction(g);
+}
+
+/* The whole group that begins with s and saves most. */
+static bool find_whole_group(Group *g, DefProgram *p, Stage *s) {
+    Group other;
+    double most = 0, saved;
+    for (int last = s->out ? s->out->rank - 2 : -1; last >= 0; last--) {
+        if (!start_whole(&other, p, s, last)) continue;
+        collect(&other);
+        if (other.n < 2 || (saved = bytes_saved(&other, 1)) <= most || !must_be_whole(&other))
+            continue;
+        most = saved;
+        *g = other;
+    }
+    return most > 0;
+}
+
 static void block_program(DefProgram *p, void *user) {
     bool *changed = user;
     Group g;
     int64_t rows;
     double saved;
     for (Stage *s = p->first; s; s = s->next) {
-        if (!find_group(&g, p, s, &rows, &saved) || !is_best(&g, saved) || !pass_may_rewrite())
-            continue;
+        bool found = find_group(&g, p, s, &rows, &saved) && is_best(&g, saved);
+        if (!found) {
+            found = find_whole_group(&g, p, s);
+            rows = 1;
+        }
+        if (!found || !pass_may_rewrite()) continue;
         pass_count_rewrite();
         make_blocks(&g, rows);
         s = g.stages[g.n - 1];

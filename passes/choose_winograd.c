@@ -21,11 +21,14 @@ static int64_t blocks(int64_t n, int64_t size) {
  * ----------------------------------------------------------------- */
 
 /* Measured on the layers of ResNet-50 and VGG-16. What the first touch of weights costs is not
- * hidden behind arithmetic; a strip's second touch comes from the next cache. */
+ * hidden behind arithmetic; a strip's second touch comes from the next cache. Rates are bytes a
+ * cycle. */
+static const double FROM_MEMORY = 6, NEXT_CACHE = 12, STREAMED = 8, FROM_L2 = 48;
+static const double WEIGHTS_FROM_L2 = 0.25; /* cycles for a vector of them */
 static const double ARITHMETIC = 0.85; /* of the peak, in register tiles that are large enough */
-static const double FROM_MEMORY = 6, NEXT_CACHE = 12, STREAMED = 8; /* bytes a cycle */
-static const double WEIGHTS_FROM_L2 = 0.25;           /* cycles for a vector of them */
-static const int64_t SMALL_MODEL = 24 << 20; /* bytes of weights that stay in a cache between runs */
+static const int64_t SMALL_MODEL = 25000000; /* bytes of weights that a cache keeps between runs */
+static const double FOR_ONE_THREAD = 8192;   /* cycles that are not worth dealing out */
+static const double IDLE_SLOT = 0.005;       /* what a slot without work counts for */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
 
 /* One step of the reduction in a register tile: two FMAs or two loads each cycle, and eight sums at
@@ -40,20 +43,22 @@ static double products_cycles(const Winograd *w, int64_t n_vecs) {
     double cycles = 0;
     for (int er = 0; er < 2; er++)
         for (int ev = 0; ev < 2; ev++) {
-            int64_t r = er ? w->n_tiles % w->rows : w->rows, v = ev ? n_vecs % w->n_vecs : w->n_vecs;
+            int64_t r = er ? w->n_tiles % w->rows : w->rows,
+                    v = ev ? n_vecs % w->n_vecs : w->n_vecs;
             int64_t count = (er ? r > 0 : w->n_tiles / w->rows) * (ev ? v > 0 : n_vecs / w->n_vecs);
             if (count && r && v) cycles += (double)count * step_cycles(r, v);
         }
-    return cycles * (double)w->form.ic * (w->m + 2) * (w->m + 2) / ARITHMETIC;
+    return cycles * (double)w->form.ic * w->patch * w->patch / ARITHMETIC;
 }
 
 /* Cycles for bytes that come from beyond the L2 cache although they were touched before. Weights
  * come in one long stream, which the machine foresees. */
 static double again_cycles(const Winograd *w, const Target *t, int lanes) {
-    int64_t n_xi = (w->m + 2) * (w->m + 2), width = w->n_vecs * lanes;
+    int64_t n_xi = w->patch * w->patch, width = w->n_vecs * lanes;
     int64_t ic = blocks(w->form.ic, lanes) * lanes, oc = blocks(w->form.oc, lanes) * lanes;
     int64_t weights = n_xi * ic * oc * 4, patches = n_xi * ic * w->n_tiles * 4;
-    int64_t in = n_xi * ic * w->strip * 4, out = n_xi * width * w->strip * 4, room = t->l2_bytes / 2;
+    int64_t in = n_xi * ic * w->strip * 4, out = n_xi * width * w->strip * 4,
+            room = t->l2_bytes / 2;
     double again = 0, stream = weights > SMALL_MODEL / 2 ? FROM_MEMORY : STREAMED;
     double more = (double)((weights - room) * (blocks(w->n_tiles, w->strip) - 1));
     if (in + out > room) again += (double)(patches * (1 + blocks(oc, width)));
@@ -64,26 +69,33 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
 /* The transforms take so many instructions, and more where few registers hold a patch. */
 static double transform_cycles(const Winograd *w, const Target *t, int lanes) {
     double tiles = (double)(w->n_tiles * (blocks(w->form.ic, lanes) + blocks(w->form.oc, lanes)));
-    return tiles * (w->m == 4 ? 100 : 48) * (t->n_vector_regs < 32 ? 1.5 : 1);
+    return tiles * (w->patch == 6 ? 100 : 48) * (t->n_vector_regs < 32 ? 1.5 : 1);
+}
+
+static int64_t weight_bytes(const Winograd *w) {
+    return w->patch * w->patch * w->form.ic * w->form.oc * 4;
 }
 
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
-    double weights = (double)(w->m + 2) * (w->m + 2) * (double)(w->form.ic * w->form.oc) * 4;
     return products_cycles(w, blocks(w->form.oc, lanes)) + transform_cycles(w, t, lanes) +
-           weights / touch + again_cycles(w, t, lanes);
+           (double)weight_bytes(w) / touch + again_cycles(w, t, lanes);
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
-    double sums = (double)(f->n * f->h * f->w * blocks(f->oc, lanes)) * (double)(9 * f->ic) / 2;
-    return sums / ARITHMETIC + (double)(9 * f->ic * f->oc * 4) / touch;
+    int64_t n_taps = f->taps * f->taps;
+    double sums =
+        (double)(f->n * f->h * f->w * blocks(f->oc, lanes)) * (double)(n_taps * f->ic) / 2;
+    return sums / ARITHMETIC + (double)(n_taps * f->ic * f->oc * 4) / touch;
 }
 
 /* Bytes a cycle at which weights come the first time. */
-static double first_touch(const DefProgram *p) {
+static double first_touch(const DefProgram *p, const Target *t) {
     int64_t n_bytes = 0;
     while (p->parent) p = p->parent;
     for (uint32_t i = 0; i < p->tensors.n; i++)
         if (p->tensors.at[i]->value) n_bytes += (int64_t)p->tensors.at[i]->data_bytes;
+    if (n_bytes < t->l2_bytes / 4)
+        return FROM_L2; /* transformed weights take some four times that */
     return n_bytes > SMALL_MODEL ? FROM_MEMORY : NEXT_CACHE;
 }
 
@@ -104,8 +116,11 @@ typedef struct Search {
 
 static void consider(Search *s, Winograd *w) {
     int64_t n_blocks = blocks(blocks(w->form.oc, s->lanes), w->n_vecs);
-    w->n_slots = slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
+    w->prefetch = weight_bytes(w) > s->t->l2_bytes / 2;
+    w->n_slots = slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
+    if (cycles < FOR_ONE_THREAD) w->n_slots = 1;
+    cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
     if (cycles >= s->least * 0.999) return;
     s->least = cycles;
     s->best = *w;
@@ -128,6 +143,7 @@ static void search(Search *s, Winograd *w) {
     int64_t n_vecs = blocks(w->form.oc, s->lanes);
     for (w->m = 2; w->m <= 4; w->m += 2) {
         winograd_count_tiles(w);
+        if (w->patch > MOST_PATCH) continue;
         for (w->n_vecs = 1; w->n_vecs <= 4 && w->n_vecs <= n_vecs; w->n_vecs++)
             for (w->rows = 1; w->rows <= 16 && w->rows <= w->n_tiles; w->rows++)
                 if (fits_registers(w, s->t)) try_strips(s, w);
@@ -140,22 +156,27 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     Winograd w = {.m = 0};
     if (!p->m->winograd || !winograd_match(p, s, &w.form)) return false;
     if (!winograd_fits_layout(s, &w.form, lanes)) return false;
-    double touch = first_touch(p), direct = direct_cycles(&w.form, lanes, touch);
+    double touch = first_touch(p, t), direct = direct_cycles(&w.form, lanes, touch);
     Search found = {.t = t, .lanes = lanes, .touch = touch, .least = direct * WORTH_IT};
     search(&found, &w);
     if (!found.best.m) return false;
     const Winograd *best = &found.best;
     Schedule *sch = arena_new(p->arena, Schedule);
-    *sch = (Schedule){.vec_axis = 1, .lanes = lanes, .n_vecs = best->n_vecs, .row_axis = {-1, -1},
-                      .rows = {1, best->rows}, .unroll = 1};
+    *sch = (Schedule){.vec_axis = 1,
+                      .lanes = lanes,
+                      .n_vecs = best->n_vecs,
+                      .row_axis = {-1, -1},
+                      .rows = {1, best->rows},
+                      .unroll = 1};
     sch->winograd = arena_copy(p->arena, best, sizeof *best);
     s->schedule = sch;
     Stage *g = winograd_define_weights(p, s, sch->winograd);
     if (!evaluate_stage(p, g)) BUG("weights could not be transformed");
     stage_remove(p, g);
     winograd_add_scratch(p, s, sch->winograd);
-    pass_trace("choose_schedules", s->node, "%s, %s of %" PRId64 " tiles, %.2f of the direct cycles",
-               schedule_text(p->m->scratch, sch), best->whole ? "one strip" : "strips",
-               best->strip, found.least / direct);
+    pass_trace("choose_schedules", s->node,
+               "%s, %s of %" PRId64 " tiles, %.2f of the direct cycles",
+               schedule_text(p->m->scratch, sch), best->whole ? "one strip" : "strips", best->strip,
+               found.least / direct);
     return true;
 }

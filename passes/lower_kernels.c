@@ -4,8 +4,8 @@
  * After:   Module.kmod: kernels with parameters, equal ones shared, and an entry of calls, branches
  * and loops over the tensors' buffers
  *
- * Requires everything before it. Control flow becomes entry statements, in lower_regions.c. Arena
- * offsets are left to plan_memory. */
+ * Requires everything before it. Control flow becomes entry statements, in lower_regions.c, and the
+ * choice between versions in lower_versions.c. Arena offsets are left to plan_memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +24,7 @@ enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 void lower_note_const(Lower *l, KBuf *b) {
     if (b->mem != MEM_CONST) return;
     if (b->index < l->consts.n && l->consts.at[b->index] == b) return;
+    if (lower_join_const(l, b)) return;
     b->index = l->consts.n;
     vec_push(l->arena, &l->consts, b);
 }
@@ -73,8 +74,8 @@ static void start_node(Lower *l, const Node *n) {
     if (!n || n == l->current) return;
     l->current = n;
     KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_NODE);
-    s->node = l->nodes.at.n;
-    vec_push(l->arena, &l->nodes.at, n);
+    s->node = l->nodes.n;
+    vec_push(l->arena, &l->nodes, ((KNode){n->loc.node ? n->loc.node : "", op_info[n->op].name}));
 }
 
 static double stage_flops(const Stage *s) {
@@ -303,10 +304,6 @@ void lower_program(Lower *l, DefProgram *p) {
 /* ---- the module
  * -------------------------------------------------------------------------------------------- */
 
-static void ensure_size_table(Lower *l) {
-    if (!l->m->size_table) l->m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
-}
-
 /* Sizes without a bound, or with one that no arena has, go to the heap. */
 static bool is_heap(const Lower *l, const KBuf *b) {
     static const int64_t most = INT64_C(1) << 32;
@@ -345,18 +342,34 @@ static void describe_symbols(Lower *l) {
     Module *m = l->m;
     KModule *km = l->km;
     km->symbols = arena_array(l->arena, KVar *, m->symbols.n + 1);
-    km->sizes = arena_array(l->arena, KVar *, m->symbols.n + 1);
-    for (uint32_t i = 0; i < m->symbols.n; i++) {
-        KVar *v = m->symbols.at[i];
-        if (v->computed) {
-            BUG_IF(v->slot != km->n_sizes, "size slots are out of order");
-            km->sizes[km->n_sizes++] = v;
-        } else {
-            km->symbols[km->n_symbols++] = v;
+    for (uint32_t i = 0; i < m->symbols.n; i++)
+        if (!m->symbols.at[i]->computed) km->symbols[km->n_symbols++] = m->symbols.at[i];
+}
+
+static void describe_sizes(Lower *l) {
+    Module *m = l->m;
+    KModule *km = l->km;
+    uint32_t n = module_end_of_sizes(m->versions.n ? m->versions.at[m->versions.n - 1].m : m);
+    if (!n) return;
+    km->sizes = arena_array(l->arena, KVar *, n);
+    km->size_table = m->size_table;
+    km->size_table->n_elems = k_int(l->k, n);
+    for (uint32_t v = 0; v <= m->versions.n; v++) {
+        const Module *of = v ? m->versions.at[v - 1].m : m;
+        for (uint32_t i = 0; i < of->symbols.n; i++) {
+            if (!of->symbols.at[i]->computed) continue;
+            BUG_IF(of->symbols.at[i]->slot != km->n_sizes, "size slots are out of order");
+            km->sizes[km->n_sizes++] = of->symbols.at[i];
         }
     }
-    km->size_table = m->size_table;
-    if (km->size_table) km->size_table->n_elems = k_int(l->k, km->n_sizes);
+}
+
+/* Every module's tensors get their memory, and all modules the one size table. */
+static void place_module(Lower *l, Module *m) {
+    bool finds_sizes = module_end_of_sizes(m) > m->first_slot;
+    if (!m->size_table && finds_sizes) m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
+    program_count_users(m->defs);
+    program_visit(m->defs, place_buffers, l);
 }
 
 /* Code generators take time and memory for each call, and for each parameter more than that. */
@@ -378,28 +391,26 @@ bool pass_lower_kernels(Module *m) {
         .m = m, .km = km, .k = m->k, .arena = m->arena, .by_signature = strmap_create(m->arena)};
     *km = (KModule){.k = m->k, .arena = m->arena, .name = m->name};
     memcpy(km->model_hash, m->model_hash, sizeof km->model_hash);
-    for (uint32_t i = 0; i < m->symbols.n; i++)
-        if (m->symbols.at[i]->computed) ensure_size_table(&l);
-    program_count_users(m->defs);
-    program_visit(m->defs, place_buffers, &l);
+    place_module(&l, m);
+    for (uint32_t i = 0; i < m->versions.n; i++) place_module(&l, m->versions.at[i].m);
     describe_symbols(&l);
-    kb_begin(&l.entry, m->k, &km->entry);
-    lower_program(&l, m->defs);
-    check_limits(&l);
     km->n_inputs = m->defs->inputs.n;
     km->n_outputs = m->defs->outputs.n;
     km->inputs = describe_io(&l, m->defs->inputs.at, km->n_inputs, m->main->inputs.at);
     km->outputs = describe_io(&l, m->defs->outputs.at, km->n_outputs, m->main->outputs.at);
+    kb_begin(&l.entry, m->k, &km->entry);
+    if (m->versions.n)
+        lower_versions(&l);
+    else
+        lower_program(&l, m->defs);
+    describe_sizes(&l);
+    check_limits(&l);
     km->kernels = l.kernels.at;
     km->n_kernels = l.kernels.n;
     km->consts = l.consts.at;
     km->n_consts = l.consts.n;
-    km->n_nodes = l.nodes.at.n;
-    km->nodes = arena_alloc_array(m->arena, km->n_nodes ? km->n_nodes : 1, sizeof *km->nodes);
-    for (uint32_t i = 0; i < km->n_nodes; i++) {
-        km->nodes[i].name = l.nodes.at.at[i]->loc.node ? l.nodes.at.at[i]->loc.node : "";
-        km->nodes[i].op = op_info[l.nodes.at.at[i]->op].name;
-    }
+    km->n_nodes = l.nodes.n;
+    km->nodes = l.nodes.at;
     m->kmod = km;
     return true;
 }

@@ -16,19 +16,24 @@ typedef struct Lower {
     StrMap *by_signature;
     VEC(Kernel *) kernels;
     VEC(KBuf *) consts;
-    struct {
-        VEC(const Node *) at;
-    } nodes;
+    VEC(KNode) nodes;
     const Node *current;
     VEC(KVar *) bound;    /* computed symbols that have their value at this place of the entry */
     VEC(KBuf *) reserved; /* heap buffers that have their memory at this place of the entry */
     uint32_t n_calls;
+    /* with versions: constants by a hash of their bytes, and what buffers stand for; else NULL */
+    StrMap *by_bytes, *joined;
 } Lower;
 
 /* Opens the stages of a program, in order, at this place of the entry. */
 void lower_program(Lower *l, DefProgram *p);
 /* A region's stage: If, Loop or Scan. */
 void lower_region(Lower *l, DefProgram *p, Stage *s);
+
+/* The programs of all versions, in an entry that chooses; the interface is described already. */
+void lower_versions(Lower *l);
+/* Is there a constant of these bytes already, which will be used instead? */
+bool lower_join_const(Lower *l, KBuf *b);
 
 /* The kernel of this block, or an equal one made before; appends its call. s names it, or NULL. */
 void lower_call(Lower *l, KBlock body, const Stage *s, double flops);

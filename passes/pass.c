@@ -183,10 +183,10 @@ static void run_one(Module *m, const PassOptions *o, int number) {
                 changed ? "" : "  (unchanged)");
 }
 
-bool run_passes(Module *m, const PassOptions *o) {
-    traced = o->trace;
-    rewrites_left = o->limit_rewrites ? o->max_rewrites : -1;
-    for (int i = 0; i < PASS_COUNT; i++) {
+/* The rows from `first` to before `end`; false after messages. *ends: --stop-after was reached. */
+static bool run_rows(Module *m, const PassOptions *o, int first, int end, bool *ends) {
+    *ends = false;
+    for (int i = first; i < end && !*ends; i++) {
         const PassInfo *p = &pass_info[i];
         if (is_wanted(m, o, p)) {
             if (p->needs & ~m->facts) {
@@ -197,7 +197,43 @@ bool run_passes(Module *m, const PassOptions *o) {
             run_one(m, o, i);
             if (diag_n_errors(m->diag)) return false;
         }
-        if (o->stop_after && !strcmp(o->stop_after, p->name)) break;
+        *ends = o->stop_after && !strcmp(o->stop_after, p->name);
     }
     return true;
+}
+
+/* Where the modules of all versions become one. */
+static int first_joint_pass(void) {
+    int i = 0;
+    while (i < PASS_COUNT && pass_info[i].level != LEVEL_LOWER) i++;
+    return i;
+}
+
+/* The same rows for every version, each after the other: its places in the size table come after
+ * those of the modules before it. */
+static bool run_versions(Module *m, const PassOptions *o, int end) {
+    bool ends, speaks = o->trace || o->dump || o->time;
+    uint32_t n_sizes = module_end_of_sizes(m);
+    for (uint32_t i = 0; i < m->versions.n; i++) {
+        Module *version = m->versions.at[i].m;
+        module_place_sizes(version, n_sizes);
+        if (!m->size_table) m->size_table = kbuf_new(m->k, MEM_ARENA, DT_I64, "sizes", NULL);
+        version->size_table = m->size_table;
+        if (speaks) fprintf(stderr, "# version %s\n", m->versions.at[i].name);
+        if (!run_rows(version, o, 0, end, &ends)) {
+            diag_error(m->diag, SRC_NOWHERE, "this was found for %s", m->versions.at[i].name);
+            return false;
+        }
+        n_sizes = module_end_of_sizes(version);
+    }
+    return true;
+}
+
+bool run_passes(Module *m, const PassOptions *o) {
+    bool ends;
+    int joint = first_joint_pass();
+    traced = o->trace;
+    rewrites_left = o->limit_rewrites ? o->max_rewrites : -1;
+    if (!run_rows(m, o, 0, joint, &ends) || !run_versions(m, o, joint)) return false;
+    return ends || run_rows(m, o, joint, PASS_COUNT, &ends);
 }

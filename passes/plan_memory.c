@@ -11,7 +11,7 @@
  * buffers they are placed in the order of time instead, which takes time proportional to their
  * number. Sizes found while running count with their bounds (k_upper_bound); those that depend on
  * the caller's symbols share slots behind the planned part, with symbolic offsets (plan_symbolic.c).
- */
+ * Versions of a model, of which a call runs one, are planned one by one, over the same bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +24,7 @@ static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
  * -------------------------------------------------------------------------------------------- */
 
 static void touch(Plan *p, KBuf *b) {
-    if (b->mem != MEM_ARENA) return;
+    if (b->mem != MEM_ARENA || b == p->apart) return;
     if (b->id >= p->n_ids) {
         uint32_t n = b->id * 2 + 64;
         uint32_t *wider = arena_array(p->arena, uint32_t, n);
@@ -318,19 +318,50 @@ static int64_t search(Plan *p, int64_t bound) {
     return n ? best : 0;
 }
 
-bool pass_plan_memory(Module *m) {
-    Plan p = {.km = m->kmod, .k = m->k, .arena = m->scratch};
-    if (m->kmod->size_table) touch(&p, m->kmod->size_table);
-    walk(&p, &m->kmod->entry);
+/* Gives the buffers that this block touches their places; returns the arena's size. What `apart`
+ * names has its place already, in front of everything. */
+static const KExpr *plan_block(Module *m, const KBlock *b, const KBuf *apart) {
+    KModule *km = m->kmod;
+    Plan p = {.km = km, .k = m->k, .arena = m->scratch, .apart = apart};
+    int64_t n_apart = 0;
+    if (apart && k_is_int(apart->n_elems, &n_apart))
+        n_apart = (n_apart * dtype_bytes(apart->dtype) + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
+    if (km->size_table) touch(&p, km->size_table);
+    walk(&p, b);
     p.now++;
     for (uint32_t i = 0; i < p.lives.n; i++)
         if (p.lives.at[i].is_text) p.lives.at[i].last = p.now;
-    if (m->kmod->size_table) touch(&p, m->kmod->size_table);
+    if (km->size_table) touch(&p, km->size_table);
     measure(&p, m->diag);
-    m->kmod->arena_lower_bound = largest_live_set(&p);
-    const KExpr *end = k_int(m->k, search(&p, m->kmod->arena_lower_bound));
+    int64_t bound = largest_live_set(&p), end = n_apart + search(&p, bound);
+    if (n_apart + bound > km->arena_lower_bound) km->arena_lower_bound = n_apart + bound;
     for (uint32_t i = 0; i < p.lives.n; i++)
-        if (!p.lives.at[i].symbolic) p.lives.at[i].buf->offset = k_int(m->k, p.lives.at[i].offset);
-    m->kmod->arena_bytes = plan_symbolic(&p, end);
+        if (!p.lives.at[i].symbolic)
+            p.lives.at[i].buf->offset = k_int(m->k, n_apart + p.lives.at[i].offset);
+    return plan_symbolic(&p, k_int(m->k, end));
+}
+
+/* The statement that decides by the caller's sizes alone what the block does, if that is all it has:
+ * versions of a model, of which one runs. */
+static const KStmt *choice_of(KCtx *k, const KBlock *b) {
+    const KStmt *s = b->first;
+    bool is_whole = s && s == b->last && s->kind == KS_IF;
+    return is_whole && !k_is_computed(k, s->value) ? s : NULL;
+}
+
+/* Arms of which one runs have an arena each, at the same place. */
+static const KExpr *plan_arms(Module *m, const KBlock *b, KBuf *apart) {
+    const KStmt *s = choice_of(m->k, b);
+    if (!s) return plan_block(m, b, apart);
+    const KExpr *then = plan_arms(m, &s->body, apart), *otherwise = plan_arms(m, &s->other, apart);
+    return k_select(m->k, s->value, then, otherwise);
+}
+
+bool pass_plan_memory(Module *m) {
+    KModule *km = m->kmod;
+    km->arena_lower_bound = 0;
+    KBuf *apart = choice_of(m->k, &km->entry) ? km->size_table : NULL;
+    if (apart) apart->offset = k_int(m->k, 0);
+    km->arena_bytes = plan_arms(m, &km->entry, apart);
     return true;
 }

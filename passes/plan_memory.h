@@ -25,6 +25,7 @@ typedef struct Plan {
     VEC(Life) lives;
     uint32_t *position_of;
     uint32_t n_ids, now;
+    const KBuf *apart; /* a buffer that has its place and is none of this plan's, or NULL */
 } Plan;
 
 /* Gives every symbolic life its offset, at or after `end`; returns the arena's size. */

@@ -4,9 +4,11 @@
  * After:   o[i,d] = (sum_j e[i,j] * v[j,d]) / z[i]
  *
  * So the probabilities of an attention are never written, and a scale that an exporter multiplies q
- * and k by costs nothing. Called by fuse_stages for each contraction. The quotient of a softmax is
- * taken, whose terms are at most 1 and whose divisor is their sum, and constants of moderate size:
- * then no sum overflows that would not have before. The order of rounding changes. */
+ * and k by costs nothing. A sum that nothing else reads becomes its reciprocal: one division for a
+ * row instead of one for each element. Called by fuse_stages for each contraction. The quotient of
+ * a softmax is taken, whose terms are at most 1 and whose divisor is their sum, and constants of
+ * moderate size: then no sum overflows that would not have before. The order of rounding changes.
+ */
 #include "passes/pull_factors.h"
 
 #include <math.h>
@@ -14,9 +16,9 @@
 typedef struct Pull {
     DefProgram *p;
     KCtx *k;
-    Stage *s;          /* the contraction */
+    Stage *s;           /* the contraction */
     const KExpr **side; /* its factor: &s->lhs or &s->rhs */
-    Stage *map;        /* what computes the factor, for s alone */
+    Stage *map;         /* what computes the factor, for s alone */
 } Pull;
 
 static bool is_moderate(const KExpr *e) {
@@ -85,6 +87,55 @@ static bool pull_from(Pull *u) {
     return true;
 }
 
+/* ---- one division for a row ----
+ *
+ *     z[i] = sum_j e[i,j];  finish = acc / z[i]      becomes    z[i] = 1 / sum_j e[i,j];  acc *
+ * z[i]
+ *
+ * Sums of a softmax's powers only, which are 1 or more: no reciprocal overflows. */
+
+typedef struct Divisor {
+    const KExpr *read; /* at(z) */
+    bool other_use;    /* z is read in another way than to divide by it */
+} Divisor;
+
+static bool divides_by_sum(const KExpr *e) {
+    const KExpr *terms = e->op == KO_div ? folded_by(e->arg[1], KO_add) : NULL;
+    if (!terms || terms->op != KO_at || e->arg[1]->u.tensor->dtype != e->dtype) return false;
+    const Stage *powers = terms->u.tensor->def;
+    return powers && powers->form == FORM_MAP && is_power_below_peak(powers->body);
+}
+
+static void note_divisor(const KExpr *e, void *user) {
+    Divisor *d = user;
+    if (divides_by_sum(e) && !d->read) d->read = e->arg[1];
+}
+
+static const KExpr *multiply_instead(KCtx *k, const KExpr *e, void *user) {
+    const Divisor *d = user;
+    return e->op == KO_div && e->arg[1] == d->read ? k_mul(k, e->arg[0], d->read) : e;
+}
+
+static void note_other_use(const KExpr *e, void *user) {
+    Divisor *d = user;
+    for (int i = 0; i < e->n_args; i++)
+        if (e->arg[i]->op == KO_at && e->arg[i]->u.tensor == d->read->u.tensor)
+            d->other_use |= e->arg[i] != d->read || e->op != KO_div || i != 1;
+}
+
+static bool divide_once(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Divisor d = {0};
+    k_visit(k, s->finish, note_divisor, &d);
+    if (!d.read) return false;
+    KTensor *z = d.read->u.tensor;
+    k_visit(k, s->finish, note_other_use, &d);
+    if (d.other_use || z->n_users != 1 || z->dense_only || z->def->owner != p) return false;
+    s->finish = k_rewrite(k, s->finish, multiply_instead, &d);
+    z->def->finish = k_div(k, k_const(k, z->dtype, 1), z->def->finish);
+    return true;
+}
+
 bool pull_factors(DefProgram *p, Stage *s) {
     Pull u = {.p = p, .k = p->m->k, .s = s};
     bool changed = false;
@@ -93,5 +144,6 @@ bool pull_factors(DefProgram *p, Stage *s) {
     changed |= pull_from(&u);
     u.side = &s->rhs;
     changed |= pull_from(&u);
+    changed |= divide_once(p, s);
     return changed;
 }

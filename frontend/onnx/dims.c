@@ -13,20 +13,32 @@
 
 enum { EXPR_DEPTH = 16 };
 
-static bool find_override(Import *im, const char *name, int64_t *value) {
+static const DimOverride *find_row(Import *im, const char *name) {
     for (int i = 0; i < im->o->n_dims; i++)
         if (!strcmp(im->o->dims[i].name, name)) {
             im->dim_used[i] = true;
-            *value = im->o->dims[i].value;
-            return true;
+            return &im->o->dims[i];
         }
-    return false;
+    return NULL;
+}
+
+static bool find_override(Import *im, const char *name, int64_t *value) {
+    const DimOverride *o = find_row(im, name);
+    if (o) *value = o->value;
+    return o && !o->found;
+}
+
+/* Tells who asks for versions of this dim what it is. */
+static const KExpr *note_dim(Import *im, const char *name, const KExpr *dim) {
+    const DimOverride *o = find_row(im, name);
+    if (o && o->found && !*o->found) *o->found = dim;
+    return dim;
 }
 
 static const KExpr *named_dim(Import *im, const char *name) {
     int64_t value;
     if (find_override(im, name, &value)) return k_int(im->m->k, value);
-    return k_var(im->m->k, module_symbol(im->m, name));
+    return note_dim(im, name, k_var(im->m->k, module_symbol(im->m, name)));
 }
 
 /* ---- expressions ------------------------------------------------------------------------ */
@@ -126,7 +138,7 @@ static const KExpr *text_dim(Import *im, const char *text) {
     if (strpbrk(text, "+-*/") && names_are_bare(im, text)) {
         DimParser p = {.im = im, .at = text};
         const KExpr *e = parse_sum(&p);
-        if (!p.bad && !next_char(&p)) return e;
+        if (!p.bad && !next_char(&p)) return note_dim(im, text, e);
     }
     return named_dim(im, text);
 }
@@ -161,12 +173,12 @@ static SrcLoc file_loc(const Import *im) {
     return loc;
 }
 
-static const KExpr *input_dim(Import *im, const char *input, int axis,
+static const KExpr *input_dim(Import *im, const char *input, int axis, const char *by_place,
                               const Onnx__TensorShapeProto__Dimension *d) {
     int64_t value;
     bool is_number =
         d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0;
-    if (find_override(im, arena_printf(im->arena, "%s:%d", input, axis), &value)) {
+    if (find_override(im, by_place, &value)) {
         if (is_number && d->dim_value && d->dim_value != value)
             diag_error(im->d, file_loc(im), "--dim %s:%d=%lld: the model fixes this dim to %lld",
                        input, axis, (long long)value, (long long)d->dim_value);
@@ -179,7 +191,7 @@ static const KExpr *input_dim(Import *im, const char *input, int axis,
     KVar *symbol = module_symbol(im->m, name);
     bool is_zero = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
     if (is_zero) symbol->lo = 0; /* it may be meant as it stands */
-    return k_var(im->m->k, symbol);
+    return note_dim(im, name, k_var(im->m->k, symbol));
 }
 
 bool import_given_shape(const Import *im, const char *input, int *rank, int64_t *dims) {
@@ -256,7 +268,10 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
         return false;
     }
     *out = shape_make(im->m->arena, (int)p->n_dim);
-    for (int i = 0; i < out->rank; i++) out->dims[i] = input_dim(im, input, i, p->dim[i]);
+    for (int i = 0; i < out->rank; i++) {
+        const char *by_place = arena_printf(im->arena, "%s:%d", input, i);
+        out->dims[i] = note_dim(im, by_place, input_dim(im, input, i, by_place, p->dim[i]));
+    }
     allow_empty(im, index, input, *out);
     return true;
 }

@@ -357,8 +357,27 @@ static void release_bytes(const Module *m, const void *bytes, uint64_t n_bytes) 
     onnx_model_release(m->on_destroy_user, bytes, n_bytes);
 }
 
-static Module *import_model(OnnxModel *model, const ImportOptions *o, const Target *t, Diag *d) {
+/* Fills m, whose arena is there; false after messages. */
+static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o) {
     static const ImportOptions as_is = {0};
+    int n_before = diag_n_errors(m->diag);
+    m->file = onnx_model_path(model);
+    m->on_destroy_user = model;
+    m->release = release_bytes;
+    Import im = {.model = model, .m = m, .d = m->diag, .o = o ? o : &as_is, .arena = arena_create()};
+    im.poison = arena_new(im.arena, Value);
+    im.rows = strmap_create(im.arena);
+    im.unsupported = strmap_create(im.arena);
+    im.map_values = strmap_create(im.arena);
+    im.bare_dims = strmap_create(im.arena);
+    im.dim_used = arena_array(im.arena, bool, im.o->n_dims);
+    index_rows(&im);
+    import_main(&im);
+    arena_destroy(im.arena);
+    return diag_n_errors(m->diag) == n_before;
+}
+
+static Module *import_model(OnnxModel *model, const ImportOptions *o, const Target *t, Diag *d) {
     if (!model) return NULL;
     int n_before = diag_n_errors(d);
     for (uint32_t i = 0; o && o->ops && i < o->ops->functions.n; i++) {
@@ -370,23 +389,16 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
         return NULL;
     }
     Module *m = module_create(d, t);
-    m->file = onnx_model_path(model);
     m->on_destroy = close_model;
-    m->on_destroy_user = model;
-    m->release = release_bytes;
-    Import im = {.model = model, .m = m, .d = d, .o = o ? o : &as_is, .arena = arena_create()};
-    im.poison = arena_new(im.arena, Value);
-    im.rows = strmap_create(im.arena);
-    im.unsupported = strmap_create(im.arena);
-    im.map_values = strmap_create(im.arena);
-    im.bare_dims = strmap_create(im.arena);
-    im.dim_used = arena_array(im.arena, bool, im.o->n_dims);
-    index_rows(&im);
-    import_main(&im);
-    arena_destroy(im.arena);
-    if (diag_n_errors(d) == n_before) return m;
+    if (import_into(m, model, o)) return m;
     module_destroy(m);
     return NULL;
+}
+
+Module *frontend_import_version(Module *general, const char *name, const KExpr *when,
+                                const ImportOptions *o) {
+    Module *m = module_add_version(general, name, when);
+    return import_into(m, general->on_destroy_user, o) ? m : NULL;
 }
 
 Module *frontend_import_onnx(const char *path, const ImportOptions *o, const Target *t, Diag *d) {

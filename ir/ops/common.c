@@ -203,31 +203,54 @@ bool infer_const_length(Module *m, const Node *n, int i, int64_t *length) {
     return false;
 }
 
-static void see_computed(const KExpr *e, void *found) {
-    if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
-}
-
 bool is_computed(Module *m, const KExpr *e) {
-    bool found = false;
-    k_visit(m->k, e, see_computed, &found);
-    return found;
+    return k_is_computed(m->k, e);
 }
 
 void infer_rule(Module *m, const Node *n, const KExpr *condition) {
-    if (!is_computed(m, condition)) return;
+    if (condition->op == KO_const_i) return;
     for (uint32_t i = 0; i < n->rules.n; i++)
         if (n->rules.at[i] == condition) return;
     vec_push(m->arena, &((Node *)(uintptr_t)n)->rules, condition); /* verbs see nodes as const */
 }
 
-/* Dims found while running may turn out to be 1 or equal. */
+/* Is the dim 1 where the caller's symbols are large? Such a length, x[:, 2:3], is shorter only where
+ * the input is. */
+static bool is_one_of_many(Module *m, const KExpr *dim) {
+    enum { LARGE = 1000 };
+    uint32_t n = m->symbols.n;
+    const KExpr **by = arena_array(m->scratch, const KExpr *, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        const KVar *s = m->symbols.at[i];
+        by[i] = k_int(m->k, s->hi < LARGE ? s->hi : s->lo > LARGE ? s->lo : LARGE);
+    }
+    return k_is_value(k_subst(m->k, dim, m->symbols.at, by, (int)n), 1);
+}
+
+/* Is the dim one that a broadcast looks at while running? */
+static bool may_become_one(Module *m, const KExpr *dim) {
+    if (dim->op == KO_const_i || dim->op == KO_var) return is_computed(m, dim);
+    return is_computed(m, dim) || dim->hi <= 1 || is_one_of_many(m, dim);
+}
+
+bool infer_same_dim(Module *m, const Node *n, const KExpr *a, const KExpr *b) {
+    if (dims_known_differ(a, b)) return false;
+    infer_rule(m, n, k_eq(m->k, a, b));
+    return true;
+}
+
+/* Dims found while running, and those that are at most 1, may turn out to be 1 or equal; the
+ * caller's are equal. */
 static void broadcast_rules(Module *m, const Node *n, Shape a, Shape b, Shape *both) {
     KCtx *k = m->k;
     int shared = a.rank < b.rank ? a.rank : b.rank;
     for (int i = 1; i <= shared; i++) {
         const KExpr *x = a.dims[a.rank - i], *y = b.dims[b.rank - i], *one = k_int(k, 1);
         if (x == y || k_is_value(x, 1) || k_is_value(y, 1)) continue;
-        if (!is_computed(m, x) && !is_computed(m, y)) continue;
+        if (!may_become_one(m, x) && !may_become_one(m, y)) {
+            infer_same_dim(m, n, x, y);
+            continue;
+        }
         const KExpr *fits = k_or(k, k_eq(k, x, one), k_eq(k, y, one));
         infer_rule(m, n, k_or(k, fits, k_eq(k, x, y)));
         const KExpr **out = &both->dims[both->rank - i];
@@ -366,11 +389,12 @@ void lower_axes(Def *d, const Stage *s, const KExpr **index) {
 const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as) {
     const KExpr *index[MAX_RANK];
     lower_axes(d, s, index);
-    /* a dim found while running may be 1 and broadcast */
     for (int i = 0; i < t->rank; i++) {
-        const KExpr *dim = t->dims[i], **at = &index[s->out->rank - t->rank + i];
-        if (dim != s->out->dims[s->out->rank - t->rank + i] && (is_computed(d->m, dim) || is_computed(d->m, s->out->dims[s->out->rank - t->rank + i])))
-            *at = k_select(d->k, k_eq(d->k, dim, k_int(d->k, 1)), k_int(d->k, 0), *at);
+        int axis = s->out->rank - t->rank + i;
+        const KExpr *dim = t->dims[i], *out = s->out->dims[axis];
+        if (dim == out || (!may_become_one(d->m, dim) && !may_become_one(d->m, out))) continue;
+        const KExpr *broadcasts = k_eq(d->k, dim, k_int(d->k, 1));
+        index[axis] = k_select(d->k, broadcasts, k_int(d->k, 0), index[axis]);
     }
     return k_cast(d->k, as, def_at(d, t, index, s->out->rank));
 }

@@ -67,9 +67,11 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
 bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
 /* Input i, when it is there, has one element. */
 bool infer_is_scalar(Module *m, const Node *n, int i);
-/* Where the condition over symbols depends on sizes found while running, the run ends with BAD_DATA
- * unless it holds; other conditions are not looked at. */
+/* The run ends unless the condition over symbols holds: with BAD_DATA where it depends on sizes
+ * found while running, with BAD_DIM otherwise. */
 void infer_rule(Module *m, const Node *n, const KExpr *condition);
+/* The two have to be equal: false when they are known to differ. */
+bool infer_same_dim(Module *m, const Node *n, const KExpr *a, const KExpr *b);
 /* The shape that all present inputs broadcast to. */
 bool infer_broadcast(Module *m, const Node *n, Shape *out);
 /* The same for two shapes; false when they do not broadcast. */

@@ -74,7 +74,7 @@ static bool merge_extent(Module *m, const Node *n, const KExpr **extent, const K
                          int operand) {
     if (!*extent || k_is_value(*extent, 1)) {
         *extent = dim;
-    } else if (dims_known_differ(*extent, dim) && !k_is_value(dim, 1)) {
+    } else if (!k_is_value(dim, 1) && !infer_same_dim(m, n, *extent, dim)) {
         diag_error(m->diag, n->loc, "a letter is %lld in one place and %lld in operand %d",
                    (long long)(*extent)->u.i, (long long)dim->u.i, operand);
         return false;

@@ -148,7 +148,7 @@ bool gather_nd_infer(Module *m, Node *n) {
     }
     Shape out = shape_make(m->arena, rank);
     for (int i = 0; i < batch; i++)
-        if (dims_known_differ(x.dims[i], index.dims[i])) {
+        if (!infer_same_dim(m, n, x.dims[i], index.dims[i])) {
             diag_error(m->diag, n->loc, "batch dim %d differs between data and indices", i);
             return false;
         }

@@ -17,14 +17,23 @@ static bool check_factors(Module *m, const Node *n) {
 /* The summed axes of both factors have one length. */
 static bool check_inner(Module *m, const Node *n, int a_axis, int b_axis) {
     Shape a = n->in[0]->shape, b = n->in[1]->shape;
-    int64_t x, y;
-    if (!shape_dim_int(a, a_axis, &x) || !shape_dim_int(b, b_axis, &y) || x == y) return true;
+    if (infer_same_dim(m, n, a.dims[a_axis], b.dims[b_axis])) return true;
     diag_error(
         m->diag, n->loc,
         "shapes %s and %s do not multiply: axis %d of input 0 is %lld, axis %d of input 1 is %lld",
-        shape_text(m->scratch, a), shape_text(m->scratch, b), a_axis, (long long)x, b_axis,
-        (long long)y);
+        shape_text(m->scratch, a), shape_text(m->scratch, b), a_axis,
+        (long long)a.dims[a_axis]->u.i, b_axis, (long long)b.dims[b_axis]->u.i);
     return false;
+}
+
+/* The batch axes broadcast; two that are not 1 are equal. */
+static bool infer_batch(Module *m, const Node *n, Shape a, Shape b, Shape *batch) {
+    if (!shape_broadcast(m->k, a, b, batch)) return false;
+    for (int i = 1; i <= a.rank && i <= b.rank; i++) {
+        const KExpr *x = a.dims[a.rank - i], *y = b.dims[b.rank - i];
+        if (!k_is_value(x, 1) && !k_is_value(y, 1)) infer_same_dim(m, n, x, y);
+    }
+    return true;
 }
 
 bool matmul_infer(Module *m, Node *n) {
@@ -35,7 +44,7 @@ bool matmul_infer(Module *m, Node *n) {
     if (!check_inner(m, n, a.rank - 1, b.rank > 1 ? b.rank - 2 : 0)) return false;
     Shape a_batch = {a.rank > 2 ? a.rank - 2 : 0, a.dims},
           b_batch = {b.rank > 2 ? b.rank - 2 : 0, b.dims};
-    if (!shape_broadcast(m->k, a_batch, b_batch, &batch)) {
+    if (!infer_batch(m, n, a_batch, b_batch, &batch)) {
         diag_error(m->diag, n->loc, "the batch axes of shapes %s and %s do not broadcast",
                    shape_text(m->scratch, a), shape_text(m->scratch, b));
         return false;

@@ -55,15 +55,19 @@ static const KExpr *open_trailing(Def *d, Stage *s, const KTensor *x, int axis, 
     return count;
 }
 
-/* out = sum x / n over the axes from `axis` on. */
+/* out = sum x / n over the axes from `axis` on, taken as first + sum (x - first) / n: where all are
+ * equal or nearly so, the mean of x itself is off by more than x varies. */
 static void lower_mean(Def *d, KTensor *x, int axis, KTensor *out) {
     KCtx *k = d->k;
-    const KExpr *xi[MAX_RANK];
+    const KExpr *xi[MAX_RANK], *at[MAX_RANK];
     Stage *s = def_begin(d, FORM_REDUCE, out);
     const KExpr *count = open_trailing(d, s, x, axis, xi);
     DType acc = out->dtype;
-    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), def_at_as(d, acc, x, xi, x->rank));
-    def_finish(d, s, k_div(k, def_acc(d, s), k_cast(k, acc, count)));
+    for (int i = 0; i < x->rank; i++) at[i] = i < axis ? xi[i] : k_int(k, 0);
+    const KExpr *first = def_at_as(d, acc, x, at, x->rank);
+    const KExpr *off = k_sub(k, def_at_as(d, acc, x, xi, x->rank), first);
+    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), off);
+    def_finish(d, s, k_add(k, first, k_div(k, def_acc(d, s), k_cast(k, acc, count))));
 }
 
 /* out = 1 / sqrt(sum (x - mean)^2 / n + epsilon); mean may be NULL for 0. */

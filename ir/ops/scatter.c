@@ -89,7 +89,7 @@ static bool updates_fit(Module *m, const Node *n, int depth) {
     for (int i = 0; fits && i < updates.rank; i++) {
         const KExpr *dim =
             i < index.rank - 1 ? index.dims[i] : data.dims[depth + i - (index.rank - 1)];
-        fits = !dims_known_differ(dim, updates.dims[i]);
+        fits = infer_same_dim(m, n, dim, updates.dims[i]);
     }
     if (!fits)
         diag_error(m->diag, n->loc, "updates of shape %s do not fit indices %s and data %s",
@@ -141,7 +141,8 @@ bool scatter_elements_infer(Module *m, Node *n) {
     bool fits = index.rank == data.rank && updates.rank == data.rank;
     for (int i = 0; fits && i < data.rank; i++) {
         int64_t wanted, had;
-        fits = !dims_known_differ(index.dims[i], updates.dims[i]);
+        fits = infer_same_dim(m, n, index.dims[i], updates.dims[i]);
+        if (i != axis) infer_rule(m, n, k_le(m->k, index.dims[i], data.dims[i]));
         if (i != axis && k_is_int(index.dims[i], &wanted) && k_is_int(data.dims[i], &had))
             fits &= wanted <= had;
     }

@@ -278,7 +278,7 @@ static bool concat_shape(Module *m, const Node *n, int i, int axis, Shape *out) 
     bool same = next.rank == out->rank;
     for (int a = 0; same && a < out->rank; a++) {
         if (a == axis) continue;
-        same = !dims_known_differ(out->dims[a], next.dims[a]);
+        same = infer_same_dim(m, n, out->dims[a], next.dims[a]);
         if (!k_is_int(out->dims[a], &dim)) out->dims[a] = next.dims[a];
     }
     if (!same) {

@@ -62,6 +62,13 @@ MODELS = {
     "normalized": ("(float[150,24] x, float[24,40] w, float[40] g, float[40] c) => (float[150,40] y)", """
     h = MatMul (x, w)
     y = LayerNormalization <axis = -1> (h, g, c)""", [((150, 24), (24, 40), (40,), (40,))]),
+    "decoder": ("(float[1,24,1,64] q, float[1,24,p,64] old, float[1,24,1,64] now) => "
+                "(float[1,24,1,64] y, float[1,24,r,64] k)", """
+    k = Concat <axis = 2> (old, now)
+    kt = Transpose <perm = [0, 1, 3, 2]> (k)
+    s = MatMul (q, kt)
+    p = Softmax <axis = -1> (s)
+    y = MatMul (p, k)""", [((1, 24, 1, 64), (1, 24, 37, 64), (1, 24, 1, 64)), ((1, 24, 1, 64), (1, 24, 1, 64), (1, 24, 1, 64))]),
     "three": ("(float[150,24] x, float[24,16] u, float[16,32] v, float[32,8] w) => (float[150,8] y)", """
     a = MatMul (x, u)
     b = Softmax <axis = -1> (a)

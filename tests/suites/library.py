@@ -8,6 +8,23 @@ import shutil
 
 from harness import Case, Skip, check
 
+# For tests/library/heap.c.
+HEAP = """graph "net" {
+  main {
+    input %x: f32[4]
+    input %shape: i64[2]
+    const %two: i64[2] = {1, 1}
+    %total: f32[] = ReduceSum(%x, _) {keepdims = 0}
+    %wide = Expand(%total, %shape)
+    %double = Add(%wide, %wide)
+    %tiled = Tile(%double, %two)
+    %again = Neg(%tiled)
+    %sum = ReduceSum(%wide, _) {keepdims = 0}
+    return %wide, %sum, %again
+  }
+}
+"""
+
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g")
 
 
@@ -66,6 +83,22 @@ def cases(ctx):
     def stack():
         folder, archive = ctx.compile(model)
         return ctx.run(build(folder, "stack.c", archive, "-Wl,-z,now")).stdout.strip() + " bytes"
+
+    def heap(backend, *sanitizer):
+        """What the hooks give comes back to them, whichever request they refuse."""
+        def run():
+            folder = ctx.new_dir()
+            source = os.path.join(folder, "net.ir")
+            with open(source, "w", encoding="utf-8") as f:
+                f.write(HEAP)
+            made, text = ctx.compile(source, f"--emit={backend}", "--name=net", suffix=".a" if backend == "lib" else ".c")
+            if backend == "c":
+                instrumented = os.path.join(made, "net.o")
+                ctx.run(ctx.tool("gcc"), "-std=c99", "-O1", "-g", "-ffp-contract=off", *sanitizer, *flags(made), "-c", text,
+                        "-o", instrumented)
+                text = instrumented
+            ctx.run(build(made, "heap.c", text, *sanitizer))
+        return run
 
     def shared():
         folder, archive = ctx.compile(model)
@@ -202,6 +235,8 @@ def cases(ctx):
         Case("wrong_dims_are_statuses", dims, "cpu"),
         Case("hooks", hooks("digits", 300000), "cpu"),
         Case("hooks_of_large_model", hooks("mobilenet_v2", 300000000), "cpu"),
+        Case("heap", heap("lib"), "cpu"),
+        Case("heap_c_under_asan", heap("c", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"), "cpu"),
         Case("stack_bound", stack, "cpu"),
         Case("shared_library", shared, "cpu"),
         Case("weights_file", weights_file, "cpu"),

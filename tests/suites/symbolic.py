@@ -163,7 +163,71 @@ def run_tied(ctx, backend):
             check(not fits and "a dimension is not one that the model accepts" in str(e), str(e))
 
 
+# Sizes of two inputs that have to be equal, or not to be larger: whichever is, nothing is cut off in silence.
+PAIRS = (
+    ("add", "float[n] x, float[m] w", "y = Add (x, w)", "n == m"),
+    ("less", "float[2,n] x, float[2,m] w", "y = Less (w, x)", "n == m"),
+    ("where", "float[n] x, float[m] w", "c = Greater (x, x)  y = Where (c, x, w)", "n == m"),
+    ("concat", "float[n,2] x, float[m,3] w", "y = Concat <axis = 1> (x, w)", "n == m"),
+    ("matmul", "float[3,n] x, float[m,4] w", "y = MatMul (x, w)", "n == m"),
+    ("batches", "float[n,3,2] x, float[m,2,4] w", "y = MatMul (x, w)", "n == m"),
+    ("einsum", "float[n,3] x, float[m,3] w", 'y = Einsum <equation = "ij,ij->j"> (x, w)', "n == m"),
+    ("scatter", "float[9] x, float[n] u, int64[m] i", "y = ScatterElements (x, i, u)", "n == m"),
+    ("scatter_rows", "float[n,9] x, float[m,2] u, int64[m,2] i", "y = ScatterElements <axis = 1> (x, i, u)", "m <= n"),
+    ("scatter_nd", "float[9] x, float[n] u, int64[m,1] i", "y = ScatterND (x, i, u)", "n == m"),
+)
+PAIR_SIZES = ((4, 4), (4, 5), (5, 4), (2, 7))
+
+
+def run_pair(ctx, inputs, body, fits, backend):
+    import onnxruntime
+    m = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> pair ({inputs}) => (y) {{ {body} }}')
+    path = f"{ctx.new_dir()}/pair.onnx"
+    onnx.save(m, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for n, other in PAIR_SIZES:
+        given = {"n": n, "m": other}
+        feeds = {}
+        for i in m.graph.input:
+            shape = [given.get(d.dim_param, d.dim_value) for d in i.type.tensor_type.shape.dim]
+            kind = np.int64 if i.type.tensor_type.elem_type == TensorProto.INT64 else np.float32
+            feeds[i.name] = (np.arange(np.prod(shape)) % 7).reshape(shape).astype(kind)
+        good = eval(fits, {}, given)
+        try:
+            got = smelt_run(ctx, path, feeds, f"--backend={backend}")
+        except Failed as e:
+            check(not good and "a dimension is not one that the model accepts" in str(e), f"{given}: {e}")
+            continue
+        check(good, f"{given} fit, it seems: {got}")
+        want = session.run(None, feeds)[0]
+        check(got["y"].shape == want.shape and np.array_equal(got["y"], want), f"{given}: {got}, expected {want}")
+
+
+# A length that is 0 or 1, whatever the input's: it broadcasts where it is 1.
+AT_MOST_ONE = """
+most (float[2,n] x) => (y) {
+    two = Constant <value = int64[1] {2}> ()
+    three = Constant <value = int64[1] {3}> ()
+    one = Constant <value = int64[1] {1}> ()
+    part = Slice (x, two, three, one)
+    y = Add (part, x)
+}"""
+
+
+def most_feeds(n, _):
+    return {"x": np.arange(2 * n, dtype=np.float32).reshape(2, n)}
+
+
 def cases(ctx):
+    most = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + AT_MOST_ONE)
+    return sized_cases(ctx) + [
+        Case(f"pair_{name}.{backend}", lambda i=i, t=t, f=f, b=backend: run_pair(ctx, i, t, f, b), label)
+        for name, i, t, f in PAIRS for backend, label in BACKENDS.items()] + [
+        Case(f"at_most_one.{backend}", lambda b=backend: run(ctx, most, most_feeds, ((3, 0), (4, 0), (9, 0), (1, 0)), b), label)
+        for backend, label in BACKENDS.items()]
+
+
+def sized_cases(ctx):
     found_sizes = SIZES + ((7, 300),)
     tied = [Case(f"tied.{backend}", lambda b=backend: run_tied(ctx, b), label) for backend, label in BACKENDS.items()]
     return tied + [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)

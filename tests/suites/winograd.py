@@ -1,5 +1,5 @@
-"""Winograd's filtering: 3x3 convolutions between two pointwise ones, of sizes that make the compiler choose F(4x4) or
-F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
+"""Winograd's filtering: convolutions of 3x3 or 5x5 taps between two pointwise ones, of sizes that make the compiler choose
+F(4x4) or F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
 onnxruntime judges; backends, -O and threads give the same bits; --no-winograd leaves the filtering out."""
 import os
 
@@ -26,6 +26,7 @@ NETS = {
     "strips": ("w4", 1, 32, 32, 60, 61, [1, 1, 1, 1], "none"),
     "small": ("w2", 1, 128, 128, 6, 6, [1, 1, 1, 1], "relu"),
     "small_ragged": ("w2", 3, 104, 136, 5, 6, [1, 1, 1, 1], "sum"),
+    "five_taps": ("w2k5", 1, 40, 56, 15, 17, [2, 2, 2, 2], "sum"),
 }
 
 
@@ -45,7 +46,8 @@ def after(nodes, how, of, beside):
 
 
 def save_net(path, net):
-    _, batch, n_in, n_out, height, width, pads, how = net
+    filter_name, batch, n_in, n_out, height, width, pads, how = net
+    taps = 5 if filter_name.endswith("k5") else 3
     random = np.random.default_rng(7)
     weights, nodes = [], []
 
@@ -56,14 +58,14 @@ def save_net(path, net):
         nodes.append(helper.make_node("Conv", [x, y + "_w", y + "_b"], [y], name=y, **attributes))
 
     conv("x", "first", 3, n_in, 1)
-    conv("first", "middle", n_in, n_out, 3, pads=pads)
+    conv("first", "middle", n_in, n_out, taps, pads=pads)
     if how == "sum":
         conv("x", "beside", 3, n_out, 1)
     conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, [batch, 3, height, width])],
                               [onnx.ValueInfoProto(name="y")], weights)
     # onnxruntime wants the type of an output
-    down, right = height + pads[0] + pads[2] - 2, width + pads[1] + pads[3] - 2
+    down, right = height + pads[0] + pads[2] - taps + 1, width + pads[1] + pads[3] - taps + 1
     graph.output[0].CopyFrom(helper.make_tensor_value_info("y", T.FLOAT, [batch, 4, down, right]))
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return {"x": random.standard_normal((batch, 3, height, width)).astype(np.float32)}

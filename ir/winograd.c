@@ -1,0 +1,185 @@
+/* Winograd's filtering (winograd.h): which contractions are such convolutions, the points of
+ * interpolation and what follows from them for the weights, and the tensors that the loops need.
+ *
+ * The points beside infinity are 0, +-1 for patches of 4 and 0, +-5/8, +-3/2 for patches of 6: all
+ * factors of A and B are exact in f32, and the rounding error is half of what 0, +-1, +-2 give. */
+#include "ir/winograd.h"
+
+#include "ir/scratch.h"
+
+/* ---- which contractions
+ * --------------------------------------------------------------------------------- */
+
+typedef struct FindRead {
+    const KExpr *at;
+    int n;
+} FindRead;
+
+static void note_only_read(const KExpr *e, void *user) {
+    FindRead *f = user;
+    if (e->op != KO_at) return;
+    f->at = e;
+    f->n++;
+}
+
+/* Is e = axis + red + a constant? */
+static bool is_sum(KCtx *k, const KExpr *e, KVar *axis, KVar *red) {
+    const KExpr *rest, *coeff, *base;
+    int64_t c;
+    return k_linear_in(k, e, axis, &rest, &coeff) && k_is_value(coeff, 1) &&
+           k_linear_in(k, rest, red, &base, &coeff) && k_is_value(coeff, 1) && k_is_int(base, &c);
+}
+
+/* The reduction axis of `taps` elements that index e beside `axis`; -1 when there is none. */
+static int tap_axis(KCtx *k, const Stage *s, const KExpr *e, KVar *axis, int taps) {
+    for (int r = 0; r < s->n_red; r++)
+        if (k_is_value(s->red_extent[r], taps) && is_sum(k, e, axis, s->red[r])) return r;
+    return -1;
+}
+
+/* Both axes of taps, which have one length. */
+static bool find_taps(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {
+    for (f->taps = 3; f->taps <= MOST_TAPS; f->taps += 2) {
+        f->ky = tap_axis(k, s, at->arg[2], s->axis[2], f->taps);
+        f->kx = tap_axis(k, s, at->arg[3], s->axis[3], f->taps);
+        if (f->ky >= 0 && f->kx >= 0 && f->ky != f->kx) return true;
+    }
+    return false;
+}
+
+/* Does the predicate say no more than that the index is inside of the tensor? */
+static bool is_bounds(const KExpr *at, const KExpr *pred) {
+    const KTensor *t = at->u.tensor;
+    if (pred->op == KO_and) return is_bounds(at, pred->arg[0]) && is_bounds(at, pred->arg[1]);
+    for (int a = 2; a < t->rank; a++) {
+        if (pred->op == KO_le && k_is_value(pred->arg[0], 0) && pred->arg[1] == at->arg[a])
+            return true;
+        if (pred->op == KO_lt && pred->arg[0] == at->arg[a] && pred->arg[1] == t->dims[a])
+            return true;
+    }
+    return false;
+}
+
+static bool uses_only_batch(KCtx *k, const Stage *s, const KExpr *e) {
+    for (int i = 1; i < 4; i++)
+        if (k_uses_var(k, e, s->axis[i])) return false;
+    for (int r = 0; r < s->n_red; r++)
+        if (k_uses_var(k, e, s->red[r])) return false;
+    return true;
+}
+
+bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f) {
+    KCtx *k = p->m->k;
+    FindRead only = {NULL, 0};
+    if (s->form != FORM_CONTRACT || s->n_red != 3 || s->out->rank != 4) return false;
+    if (s->acc->dtype != DT_F32 || s->fold != KO_add || !k_is_value(s->init, 0)) return false;
+    k_visit(k, s->lhs, note_only_read, &only);
+    const KExpr *at = only.at;
+    if (only.n != 1 || at->u.tensor->rank != 4 || at->u.tensor->data) return false;
+    if (at_pred(at) && !is_bounds(at, at_pred(at))) return false;
+    f->read = at;
+    if (!find_taps(k, s, at, f)) return false;
+    f->channel = 3 - f->ky - f->kx;
+    if (at->arg[1]->op != KO_var || at->arg[1]->u.var != s->red[f->channel]) return false;
+    if (!uses_only_batch(k, s, at->arg[0])) return false;
+    for (int i = 2; i < 4; i++)
+        if (k_uses_var(k, s->rhs, s->axis[i])) return false;
+    if (k_uses_var(k, s->rhs, s->axis[0]) || !k_uses_var(k, s->rhs, s->axis[1])) return false;
+    const KExpr *const *dims = s->out->dims;
+    int64_t of_x[4];
+    for (int i = 0; i < 4; i++)
+        if (!k_is_int(at->u.tensor->dims[i], &of_x[i])) return false;
+    /* every element of x is in some window: beyond the last one there is nothing but zeros */
+    if (at->arg[2]->hi < of_x[2] - 1 || at->arg[3]->hi < of_x[3] - 1) return false;
+    return k_is_int(dims[0], &f->n) && k_is_int(dims[1], &f->oc) && k_is_int(dims[2], &f->h) &&
+           k_is_int(dims[3], &f->w) && k_is_int(s->red_extent[f->channel], &f->ic);
+}
+
+static bool in_blocks(const KTensor *t, int lanes) {
+    return t->layout.block == lanes && t->layout.block_axis == 1 && t->dtype == DT_F32;
+}
+
+bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes) {
+    return lanes > 1 && in_blocks(s->out, lanes) && in_blocks(f->read->u.tensor, lanes);
+}
+
+void winograd_count_tiles(Winograd *w) {
+    w->patch = w->m + w->form.taps - 1;
+    w->down = (w->form.h + w->m - 1) / w->m;
+    w->right = (w->form.w + w->m - 1) / w->m;
+    w->n_tiles = w->form.n * w->down * w->right;
+}
+
+/* ---- weights
+ * -------------------------------------------------------------------------------------------- */
+
+int winograd_points(int n, double at[2]) {
+    at[0] = n == 4 ? 1 : 0.625;
+    at[1] = 1.5;
+    return n / 2 - 1;
+}
+
+/* G: element [i][j] of n x taps. Row i has the powers of its point, over the product of its
+ * distances to the other points. */
+static double weight_factor(int n, int taps, int i, int j) {
+    double at[2], by = 1, power = 1;
+    int n_pairs = winograd_points(n, at);
+    if (i == n - 1) return j == taps - 1;
+    if (i == 0) {
+        for (int q = 0; q < n_pairs; q++) by *= -at[q] * at[q];
+        return j == 0 ? 1 / by : 0;
+    }
+    int own = (i - 1) / 2;
+    double p = i % 2 ? at[own] : -at[own];
+    by = 2 * p * p;
+    for (int q = 0; q < n_pairs; q++)
+        if (q != own) by *= p * p - at[q] * at[q];
+    for (int q = 0; q < j; q++) power *= p;
+    return power / by;
+}
+
+Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w) {
+    KCtx *k = p->m->k;
+    Def d = {.p = p, .m = p->m, .k = k, .arena = p->arena, .node = s->node};
+    int n = w->patch, taps = w->form.taps, n_taps = taps * taps;
+    double factor[MOST_PATCH * MOST_PATCH * MOST_TAPS * MOST_TAPS];
+    for (int i = 0; i < n * n * n_taps; i++) {
+        int xi = i / n_taps, q = i % n_taps;
+        factor[i] =
+            weight_factor(n, taps, xi / n, q / taps) * weight_factor(n, taps, xi % n, q % taps);
+    }
+    KTensor *table = def_table_floats(&d, "factors", DT_F64, factor, n * n * n_taps);
+    const KExpr *dims[] = {k_int(k, n * n), k_int(k, w->form.oc), k_int(k, w->form.ic)};
+    KTensor *out = program_add_tensor(p, "weights", DT_F32, 3, dims);
+    out->layout = (Layout){.permuted = true, .order = {1, 0, 2}, .block_axis = 1};
+    out->layout.block = (int16_t)(w->n_vecs * s->schedule->lanes);
+    Stage *g = program_add_stage(p, s, FORM_MAP, out, s->node);
+    KVar *var[] = {s->axis[1], s->red[w->form.channel], s->red[w->form.ky], s->red[w->form.kx]};
+    const KExpr *sum = k_const_f(k, DT_F64, 0);
+    for (int q = 0; q < n_taps; q++) {
+        const KExpr *by[] = {k_var(k, g->axis[1]), k_var(k, g->axis[2]), k_int(k, q / taps),
+                             k_int(k, q % taps)};
+        const KExpr *at = k_add(k, k_mul(k, k_var(k, g->axis[0]), k_int(k, n_taps)), k_int(k, q));
+        const KExpr *tap = k_cast(k, DT_F64, k_subst(k, s->rhs, var, by, 4));
+        sum = k_add(k, sum, k_mul(k, k_at(k, table, &at, 1), tap));
+    }
+    g->body = k_cast(k, DT_F32, sum);
+    w->weights = out;
+    return g;
+}
+
+void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w) {
+    KCtx *k = p->m->k;
+    int64_t lanes = s->schedule->lanes, ic = (w->form.ic + lanes - 1) / lanes * lanes;
+    const KExpr *xi = k_int(k, w->patch * w->patch), *rows = k_int(k, w->strip | 1);
+    const KExpr *in[] = {k_int(k, w->whole ? 1 : w->n_slots), xi, rows, k_int(k, ic)};
+    const KExpr *out[] = {k_int(k, w->n_slots), xi, rows, k_int(k, w->n_vecs * lanes)};
+    w->patches = scratch_tensor(p, "patches", DT_F32, 4, in);
+    w->products = scratch_tensor(p, "products", DT_F32, 4, out);
+}
+
+const char *winograd_text(Arena *a, const Schedule *s) {
+    const Winograd *w = s->winograd;
+    const char *taps = w->form.taps == 3 ? "" : arena_printf(a, "k%d", w->form.taps);
+    return arena_printf(a, "w%d%s_t%dx%d_v%d", w->m, taps, w->rows, w->n_vecs, s->lanes);
+}
