@@ -296,11 +296,12 @@ void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *in
     k_is_int(inner->extent, &n);
     Columns c = {.r = r, .f = f, .nest = nest, .inner = inner, .lanes = lanes};
     int64_t n_vecs = n / lanes, size = most < n_vecs ? most : n_vecs, done = 0;
+    /* one number for all tiles: equal columns have equal sums, wherever they are */
+    c.n_partials = size < FEW_VECTORS ? COLUMN_PARTIALS : 1;
     while (done < n) {
         int64_t left = (n - done) / lanes, tiles = size ? left / size : 0;
         c.n_vecs = (int)(tiles ? size : left ? left : 1);
         c.lanes = left ? lanes : (int)(n - done);
-        c.n_partials = c.n_vecs < FEW_VECTORS ? COLUMN_PARTIALS : 1;
         int64_t width = (int64_t)c.n_vecs * c.lanes;
         if (tiles < 1) tiles = 1;
         const KExpr *t = kb_for(r->b, LOOP_SERIAL, "c", k_int(k, tiles));

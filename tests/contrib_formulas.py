@@ -58,6 +58,39 @@ def nhwc_conv(inputs, attributes):
     return [y + inputs[2] if len(inputs) > 2 else y]
 
 
+ACTIVATIONS = {"Relu": lambda x, _: np.maximum(x, 0), "Tanh": lambda x, _: np.tanh(x),
+               "Sigmoid": lambda x, _: 1 / (1 + np.exp(-x)),
+               "LeakyRelu": lambda x, p: np.where(x < 0, p[0] * x, x),
+               "HardSigmoid": lambda x, p: np.clip(p[0] * x + p[1], 0, 1),
+               "Clip": lambda x, p: np.clip(x, p[0], p[1])}
+
+
+def nhwc_fused_conv(inputs, attributes):
+    y = nhwc_conv([v for v in inputs[:3] if v is not None], attributes)[0]
+    if len(inputs) > 3:
+        y = y + inputs[3]
+    return [ACTIVATIONS[attributes["activation"]](y, attributes.get("activation_params"))]
+
+
+def fused_matmul_activation(inputs, attributes):
+    a, b = inputs
+    a = np.swapaxes(a, -1, -2) if attributes.get("transA", 0) else a
+    b = np.swapaxes(b, -1, -2) if attributes.get("transB", 0) else b
+    y = attributes.get("alpha", 1) * (a @ b)
+    if attributes["activation"] == "Softmax":
+        e = np.exp(y - y.max(attributes["activation_axis"], keepdims=True))
+        return [e / e.sum(attributes["activation_axis"], keepdims=True)]
+    return [ACTIVATIONS[attributes["activation"]](y, [attributes.get("activation_" + n) for n in ("alpha", "beta")])]
+
+
+def bias_softmax(inputs, attributes):
+    """The bias has x's rank, with 1 where it is broadcast."""
+    y = inputs[0] + inputs[1]
+    flat = y.reshape(int(np.prod(y.shape[:attributes["axis"] % y.ndim])), -1)
+    e = np.exp(flat - flat.max(1, keepdims=True))
+    return [(e / e.sum(1, keepdims=True)).reshape(y.shape)]
+
+
 def multi_head_attention(inputs, attributes):
     """A query [B, S, N * H] and packed keys and values [B, T, N, 2, H], or all of them packed [B, S, N, 3, H]."""
     if len(inputs) == 1:
@@ -71,11 +104,16 @@ def multi_head_attention(inputs, attributes):
     return [y.reshape(*y.shape[:2], -1)]
 
 
-FORMULAS = {"BiasAdd": bias_add, "BiasSplitGelu": bias_split_gelu, "GroupNorm": group_norm,
-            "MultiHeadAttention": multi_head_attention, "NhwcConv": nhwc_conv, "SkipGroupNorm": group_norm}
+FORMULAS = {"BiasAdd": bias_add, "BiasSoftmax": bias_softmax, "BiasSplitGelu": bias_split_gelu,
+            "FusedMatMulActivation": fused_matmul_activation, "GroupNorm": group_norm,
+            "MultiHeadAttention": multi_head_attention, "NhwcConv": nhwc_conv, "NhwcFusedConv": nhwc_fused_conv,
+            "SkipGroupNorm": group_norm}
 
 
 def answer(op, inputs, attributes, n_out):
-    """The first n_out outputs in the first input's dtype."""
+    """The first n_out outputs in the first input's dtype, sums of bytes in 32 bits."""
+    if op == "ReduceSumInteger":
+        wide = inputs[0].astype(np.uint32 if inputs[0].dtype == np.uint8 else np.int32)
+        return [wide.sum(tuple(attributes["axes"]), dtype=wide.dtype, keepdims=bool(attributes["keepdims"]))]
     wide = [None if v is None else v.astype(np.float64) for v in inputs]
     return [v.astype(inputs[0].dtype) for v in FORMULAS[op](wide, attributes)[:n_out]]

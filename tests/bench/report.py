@@ -65,7 +65,14 @@ def engine_cell(entry, notes):
         return "-"
     if "ms" not in entry:
         return "-" + notes(entry.get("failure") or "was not timed")
-    return number(entry["ms"]) + (notes("beyond the bar: " + entry["failure"]) if entry["failure"] else "")
+    text = number(entry["ms"])
+    if entry["failure"]:
+        text += notes("beyond the bar: " + entry["failure"])
+    if "from_c_ms" in entry:
+        text += notes(f"called from C instead of Python: {1e6 * entry['from_c_ms']:.0f} ns")
+    if "ONEDNN_MAX_CPU_ISA" in entry["setup"]:
+        text += notes("without the limit in ONEDNN_MAX_CPU_ISA it ends with an illegal instruction on this machine")
+    return text
 
 
 def table(records, machine, notes):

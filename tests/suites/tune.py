@@ -15,7 +15,8 @@ def digits(ctx):
 def compile_digits(ctx, *options, expect=0):
     """(bytes of the library, trace)"""
     out = os.path.join(ctx.new_dir(), "libnet.a")
-    done = ctx.smelt("compile", digits(ctx), "--name=net", "-o", out, "--trace=choose_schedules", *options, expect=expect)
+    done = ctx.smelt("compile", digits(ctx), "--name=net", "--no-winograd", "-o", out, "--trace=choose_schedules", *options,
+                     expect=expect)
     if expect:
         check(not os.path.exists(out), "a library was written in spite of the error")
         return b"", done.stderr
@@ -82,7 +83,7 @@ def other_choice(ctx):
         for flags in ("rows_outer 0 prefetch 0", "rows_outer 0 prefetch 1", "rows_outer 1 prefetch 0"):
             changed = re.sub(r"rows_2 \d+ unroll \d+", f"rows_2 1 unroll {unroll}", row)
             other = file_with(ctx, text.replace(row, re.sub(r"rows_outer \d prefetch \d", flags, changed)))
-            done = ctx.smelt("compile", digits(ctx), f"--tune-cache={other}", "-o", os.path.join(ctx.new_dir(), "l.a"), expect=None)
+            done = ctx.smelt("compile", digits(ctx), "--no-winograd", f"--tune-cache={other}", "-o", os.path.join(ctx.new_dir(), "l.a"), expect=None)
             found = found or (other if done.returncode == 0 else None)
     check(found, f"no schedule with one row was accepted for {row}")
     name, dims = re.search(r"input (\S+): f32\[([\d, ]+)\]", ctx.smelt("info", digits(ctx)).stdout).groups()
@@ -90,7 +91,7 @@ def other_choice(ctx):
     x = {name: np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)}
     want = smelt_run(ctx, digits(ctx), x)
     for options in ([f"--tune-cache={found}"], [f"--tune-cache={path}"], [f"--tune-cache={found}", "--backend=interpret"]):
-        got = smelt_run(ctx, digits(ctx), x, *options)
+        got = smelt_run(ctx, digits(ctx), x, "--no-winograd", *options)
         for key, reference in want.items():
             check(np.allclose(got[key], reference, rtol=1e-5, atol=1e-6), f"{options}: {key} differs")
 
