@@ -479,6 +479,7 @@ static void emit_wait(Contract *c) {
 
 static void emit_tile(Contract *c) {
     KCtx *k = c->k;
+    start_from_offset(c);
     if (c->sch->matrix) {
         emit_matrix(c);
         return;
