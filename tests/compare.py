@@ -14,6 +14,11 @@ DETECTORS = {"yolo_like_nms_320": 320, "ssdlite320_mobilenet_v3": 320}
 DETECTION_SCORE = 1e-5   # scores this close are the same; detections this close to the last one kept may drop out
 DETECTION_BOX = 1e-3     # of the image's side
 DETECTION_SHARE = 0.95
+# Random weights give 3,234 anchors scores of 0.01 to 0.02: which box is kept hangs on their last bits. onnxruntime with
+# and without optimizations disagrees with itself in 3 %, other orders of our sums moved 3 to 11 %. Its two halves are
+# judged apart (tests/suites/models.py): the tensors before the suppression by FLOAT_BAR, and all detections that
+# come of onnxruntime's own tensors.
+CHAOTIC = {"ssdlite320_mobilenet_v3": 0.85}
 
 
 @dataclass
@@ -67,12 +72,13 @@ def detections(arrays):
     return boxes, scores, labels
 
 
-def compare_detections(name, got, want):
+def compare_detections(name, got, want, share=None):
     """The share of onnxruntime's detections, without those that tie with the last one kept, that have a twin of
     their own among ours."""
     boxes, scores, labels = detections(list(got.values()))
     want_boxes, want_scores, want_labels = detections(list(want.values()))
-    verdict = Verdict("detections without a twin", 0.0, 1 - DETECTION_SHARE)
+    share = share or CHAOTIC.get(name, DETECTION_SHARE)
+    verdict = Verdict("detections without a twin", 0.0, 1 - share)
     if not len(boxes) == len(scores) == len(labels) or boxes.shape[1:] != (4,):
         verdict.worst, verdict.failure = 1.0, f"boxes {boxes.shape}, scores {scores.shape}, labels {labels.shape}"
         return verdict
@@ -87,8 +93,8 @@ def compare_detections(name, got, want):
             free[np.flatnonzero(twin)[0]] = False
             n_found += 1
     verdict.worst = 1 - n_found / len(sure)
-    if n_found < DETECTION_SHARE * len(sure):
-        verdict.failure = f"{n_found} of {len(sure)} detections have a twin, the bar is {DETECTION_SHARE:.0%}"
+    if n_found < share * len(sure):
+        verdict.failure = f"{n_found} of {len(sure)} detections have a twin, the bar is {share:.0%}"
     return verdict
 
 
