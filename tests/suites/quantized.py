@@ -24,6 +24,9 @@ CONVS = {
     "one_channel": ("i8", "i8", 0, False, 1, 8, 3, 1, 1, 1, "clip"),
     "depthwise": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 32, "clip"),
     "depthwise_signed": ("i8", "i8", 3, True, 16, 16, 3, 2, 1, 16, "relu"),
+    "tiles": ("u8", "i8", 0, True, 64, 64, 3, 1, 1, 1, "relu"),
+    "tiles_signed": ("i8", "i8", 0, True, 64, 80, 3, 2, 1, 1, None),
+    "tiles_asymmetric": ("u8", "u8", 131, False, 128, 64, 1, 1, 0, 1, "relu"),
     "groups": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 2, None),
 }
 
@@ -31,7 +34,7 @@ CONVS = {
 TARGETS = {
     "interpret": (("--backend=interpret",), None), "c": (("--backend=c",), None), "llvm": ((), None),
     "llvm_O0": (("-O0",), None), "sse2": (("--cpu=x86-64",), False), "avx2": (("--cpu=x86-64-v3",), True),
-    "avx512": (("--cpu=x86-64-v4",), True),
+    "avx512": (("--cpu=x86-64-v4",), True), "amx_loops": (("--cpu=sapphirerapids", "--backend=interpret"), True),
 }
 
 
@@ -119,13 +122,16 @@ def input_bytes(net, dtype, shape):
     return q, saturated(np.rint(x / scale) + np.float32(zero), dtype), scale, zero, x
 
 
-def conv_net(spec, fused):
+def conv_net(spec, fused, is_inner=False):
+    """The layer behind one and, if it is to be inner, in front of one: an output of the model is not blocked."""
     net = Net(7, fused)
     dtype, channels = spec[0], spec[4]
     q, values, scale, zero, x = input_bytes(net, dtype, (1, channels, 11, 9))
     first = (dtype, "i8", 0, True, channels, channels, 1, 1, 0, 1, None)  # so that the input of the layer is a result
     q, values, scale, zero = conv_layer(net, q, values, scale, zero, first)
-    q, values, _, _ = conv_layer(net, q, values, scale, zero, spec)
+    q, values, scale, zero = conv_layer(net, q, values, scale, zero, spec)
+    if is_inner:
+        q, values, _, _ = conv_layer(net, q, values, scale, zero, (dtype, "i8", 0, True, spec[5], 24, 1, 1, 0, 1, None))
     return net, {"x": x}, q, values
 
 
@@ -185,7 +191,7 @@ def save(ctx, net, inputs, output, values):
 
 def makers():
     for name, spec in CONVS.items():
-        yield name, lambda fused, spec=spec: conv_net(spec, fused)
+        yield name, lambda fused, spec=spec, is_inner=name.startswith("tiles"): conv_net(spec, fused, is_inner)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
         yield f"table_{dtype}", lambda fused, dtype=dtype: table_net(dtype, fused)
@@ -221,5 +227,14 @@ def cases(ctx):
                                ("qemu-aarch64-static", "-cpu", "max"))[output], want)
         return run
 
-    return [Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
+    def tiles(name):
+        def run():
+            net, inputs, output, want = conv_net(CONVS[name], True, True)
+            path = save(ctx, net, inputs, output, want)
+            asm = ctx.smelt("compile", path, "--emit=asm", "--target=x86_64-linux-gnu", "--cpu=sapphirerapids", "-o", "-").stdout
+            check("tdpb" in asm, "no product of tiles")
+        return run
+
+    return [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+        Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
         Case(f"{name}_aarch64", elsewhere(make), "cpu") for name, make in makers()]
