@@ -201,9 +201,10 @@ static bool split_multiple(KCtx *k, const KExpr *e, int64_t c, const KExpr **quo
            !kernel_is_unbounded((*rest)->lo) && !kernel_is_unbounded((*rest)->hi);
 }
 
-/* e = g * quotient + rest with 0 <= rest < g for a divisor g of c, 1 < g < c: what lies below g does not matter when e is
- * divided by c. 0 when there is none. */
-static int64_t split_digit(KCtx *k, const KExpr *e, int64_t c, const KExpr **quotient, const KExpr **rest) {
+/* e = g * quotient + rest with 0 <= rest < g for a divisor g of c, 1 < g < c: what lies below g
+ * does not matter when e is divided by c. 0 when there is none. */
+static int64_t split_digit(KCtx *k, const KExpr *e, int64_t c, const KExpr **quotient,
+                           const KExpr **rest) {
     Linear l = {.n = 0};
     if (!linear_add(&l, e, 1)) return 0;
     for (int i = 0; i < l.n; i++) {
@@ -214,7 +215,9 @@ static int64_t split_digit(KCtx *k, const KExpr *e, int64_t c, const KExpr **quo
             coeff = next;
         }
         if (g < 0) g = -g;
-        if (g > 1 && g < c && split_multiple(k, e, g, quotient, rest) && (*rest)->lo >= 0 && (*rest)->hi < g) return g;
+        if (g > 1 && g < c && split_multiple(k, e, g, quotient, rest) && (*rest)->lo >= 0 &&
+            (*rest)->hi < g)
+            return g;
     }
     return 0;
 }

@@ -358,7 +358,8 @@ static void open_single(Rows *r, const Stage *s) {
     if (open_transposed(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
     int n_flat = flat_loops(&nest);
-    open_flat(r, &nest, n_flat, schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
+    open_flat(r, &nest, n_flat,
+              schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
     open_rest(r, s, nest);
     if (n_flat) kb_end(r->b);
 }

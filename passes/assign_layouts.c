@@ -44,21 +44,25 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
-/* Does a convolution of the program multiply channels one by one? Then lanes are channels of both factors, and blocks
- * have to be vectors. */
+/* Does a convolution of the program multiply channels one by one? Then lanes are channels of both
+ * factors, and blocks have to be vectors. */
 static bool has_depthwise(DefProgram *p) {
     for (const Stage *s = p->first; s; s = s->next)
-        if (is_windowed(s) && k_uses_var(p->m->k, s->lhs, s->axis[1]) && k_uses_var(p->m->k, s->rhs, s->axis[1]))
+        if (is_windowed(s) && k_uses_var(p->m->k, s->lhs, s->axis[1]) &&
+            k_uses_var(p->m->k, s->rhs, s->axis[1]))
             return true;
     return false;
 }
 
-/* Bytes are blocked like the i32 sums that they come from and go into, or by what a matrix unit takes at once. */
+/* Bytes are blocked like the i32 sums that they come from and go into, or by what a matrix unit
+ * takes at once. */
 static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
     const Target *t = p->m->target;
     int bytes = dtype_bytes(dtype);
     if (bytes > 1 || dtype == DT_BOOL) return target_lanes(t, bytes);
-    return t->amx && channels % TILE_DEPTH == 0 && !has_depthwise(p) ? TILE_DEPTH : target_lanes(t, dtype_bytes(DT_I32));
+    return t->amx && channels % TILE_DEPTH == 0 && !has_depthwise(p)
+               ? TILE_DEPTH
+               : target_lanes(t, dtype_bytes(DT_I32));
 }
 
 static bool block_channels(DefProgram *p, Stage *s) {
@@ -97,7 +101,8 @@ static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     return (n + lanes - 1) / lanes * lanes - n;
 }
 
-/* A halo of this value as wide as e reads, and `more` elements wider at the end of the last axis if that fits. */
+/* A halo of this value as wide as e reads, and `more` elements wider at the end of the last axis if
+ * that fits. */
 static void grow_halo(const KExpr *e, int32_t value, int64_t more, bool *changed) {
     KTensor *t = e->u.tensor;
     int64_t dim, before[MAX_RANK] = {0}, after[MAX_RANK] = {0};
@@ -108,7 +113,8 @@ static void grow_halo(const KExpr *e, int32_t value, int64_t more, bool *changed
         if (e->arg[a]->lo < 0) before[a] = -e->arg[a]->lo;
         if (e->arg[a]->hi >= dim) after[a] = e->arg[a]->hi - dim + 1;
         bool is_last = after[a] && a == t->rank - 1;
-        if (is_last && after[a] + more <= MAX_HALO && before[a] + after[a] + more <= dim) after[a] += more;
+        if (is_last && after[a] + more <= MAX_HALO && before[a] + after[a] + more <= dim)
+            after[a] += more;
         if (before[a] > MAX_HALO || after[a] > MAX_HALO) return;
         if ((before[a] || after[a]) && (t->layout.block > 1 && t->layout.block_axis == a)) return;
         if (before[a] + after[a] > dim) return;

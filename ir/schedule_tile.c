@@ -1,0 +1,442 @@
+/* One tile of the contraction template (schedule_contract.c): accumulators, the reduction, the
+ * store.
+ *
+ *   acc := init, or the sums of the parts before
+ *   for reduction axes           order of the stage; blocked axes split by their block
+ *     prefetch                   a line of the next panel of a large right factor
+ *     for rows, vecs (unrolled), lanes (vector)
+ *       acc := fma(lhs, rhs, acc)
+ *   sums := acc, or, in the last part,
+ *   for rows, vecs (unrolled), lanes (vector)
+ *     out := finish(acc)
+ */
+#include "ir/matrix.h"
+#include "ir/schedule_contract.h"
+
+static bool reads_blocked(const KTensor *t, int axis) {
+    return t->layout.block > 1 && t->layout.block_axis == axis;
+}
+/* ---- the tile
+ * --------------------------------------------------------------------------------- */
+
+static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
+    return k_add(c->k, c->row_start[which], step);
+}
+
+/* Opens the tile's loops (rows, vectors, lanes), binding the tiled axes; returns the accumulator's
+ * index. tile_end closes them. */
+static const KExpr *tile_begin(Contract *c, Binding *bound) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    *bound = c->outer;
+    KLoopMark mark = c->is_rolled ? LOOP_SERIAL : LOOP_UNROLL;
+    const KExpr *r0 = kb_for(c->b, mark, "r", k_int(k, c->rows[0]));
+    const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
+    const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
+    const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
+    if (sch->row_axis[0] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
+    if (sch->row_axis[1] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
+    const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
+    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+    const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
+    return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
+}
+
+static void tile_end(Contract *c) {
+    for (int i = 0; i < 4; i++) kb_end(c->b);
+}
+
+static void emit_multiply_add(Contract *c, const Binding *red) {
+    KCtx *k = c->k;
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
+    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, bound.var, bound.by, bound.n));
+    const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
+    const KExpr *old = k_load(k, c->acc, at);
+    bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
+    if (c->s->is_dot4)
+        kb_store(c->b, c->acc, at, k_dot4(k, old, lhs, rhs));
+    else
+        kb_store(c->b, c->acc, at,
+                 fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
+    tile_end(c);
+}
+
+/* ---- the next panel
+ *
+ * A panel is what a vector tile reads of the packed right factor: all of the reduction (or the part
+ * that is being summed), one block of the vector axis. The row tiles that use it ask for the lines
+ * behind it, each for an equal share, spread over the places where some loop of its reduction
+ * begins an iteration:
+ *
+ *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share] */
+
+enum { LINE_BYTES = 64 };
+
+/* Lines of the right factor in so many steps of the reduction, and what each tile asks of them. */
+static int64_t lines_of(const Contract *c, int64_t steps) {
+    int64_t bytes = c->s->rhs->u.tensor->layout.block * dtype_bytes(c->s->rhs->dtype);
+    return (steps * bytes + LINE_BYTES - 1) / LINE_BYTES;
+}
+
+static int64_t lines_share(const Contract *c, int64_t steps) {
+    int64_t n_tiles = 1;
+    k_is_int(c->n_row_tiles, &n_tiles);
+    return (lines_of(c, steps) + n_tiles - 1) / n_tiles;
+}
+
+/* Steps of the reduction in an iteration of axis r, the axes behind it included. */
+static int64_t steps_of(const Contract *c, int r) {
+    int64_t n, steps = 1;
+    for (r++; r < c->s->n_red; r++)
+        if (k_is_int(c->s->red_extent[r], &n)) steps *= n;
+    return steps;
+}
+
+/* The innermost loop whose share is at least half a line, so that not much more is asked for than
+ * the panel has. */
+static void choose_place(Contract *c) {
+    int64_t n, n_tiles = 1;
+    const KExpr *rhs = c->s->rhs;
+    c->ask_steps = 0;
+    if (!c->sch->prefetch || rhs->op != KO_at || rhs->u.tensor->layout.block <= 1) return;
+    for (int r = 0; r < c->s->n_red; r++)
+        if (!k_is_int(c->s->red_extent[r], &n)) return;
+    k_is_int(c->n_row_tiles, &n_tiles);
+    for (int r = c->s->n_red - 1; r >= 0; r--) {
+        int64_t each = steps_of(c, r), places[] = {each, each * c->blocks[r]};
+        if (r == c->copies_axis) places[0] *= c->sch->unroll;
+        for (int i = 0; i < 2; i++) {
+            if (places[i] > c->ask_steps) c->ask_steps = places[i];
+            if (2 * lines_of(c, c->ask_steps) >= n_tiles) return;
+        }
+    }
+}
+
+/* The right factor at a step of the reduction, for the first element of the vector tile. */
+static const KExpr *panel_element(Contract *c, const Binding *red) {
+    Binding bound = c->outer;
+    contract_bind(&bound, c->s->axis[c->sch->vec_axis], c->vec_start);
+    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
+    return expr_open(c->p, k_subst(c->k, c->s->rhs, bound.var, bound.by, bound.n));
+}
+
+/* Asks for the lines of this place, if it is where they are asked for: axis r is at `at`, those in
+ * front of it are bound in `red`, and `steps` steps follow. Returns whether it did. */
+static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, int64_t steps) {
+    KCtx *k = c->k;
+    const Stage *s = c->s;
+    const KExpr *step = k_int(k, 0), *zero = step;
+    int64_t n_steps = 1, n;
+    if (c->has_asked || steps != c->ask_steps) return false;
+    Binding start = {.n = 0};
+    for (int q = 0; q < s->n_red; q++) {
+        k_is_int(s->red_extent[q], &n);
+        if (!q) n /= c->n_parts;
+        const KExpr *from = q ? zero : k_mul(k, c->part, k_int(k, n));
+        const KExpr *now = q < r ? red->by[q] : q == r ? at : from;
+        contract_bind(&start, s->red[q], from);
+        step = k_add(k, k_mul(k, step, k_int(k, n)), k_sub(k, now, from));
+        n_steps *= n;
+    }
+    const KExpr *panel = panel_element(c, &start);
+    int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), share = lines_share(c, steps);
+    const KExpr *place = k_add(k, k_mul(k, c->row_tile, k_int(k, (n_steps + steps - 1) / steps)),
+                               k_fdiv(k, step, k_int(k, steps)));
+    const KExpr *next = k_int(k, n_steps * s->rhs->u.tensor->layout.block);
+    const KExpr *first =
+        k_add(k, k_add(k, panel->arg[0], next), k_mul(k, place, k_int(k, share * line)));
+    for (int64_t i = 0; i < share; i++)
+        kb_prefetch(c->b, panel->u.buf, k_add(k, first, k_int(k, i * line)));
+    return true;
+}
+
+/* ---- the reduction
+ * --------------------------------------------------------------------------------- */
+
+typedef struct BlockScan {
+    const Stage *s;
+    int *blocks;
+} BlockScan;
+
+/* e as var * step; 0 when it is not. */
+static int multiple_of(const KExpr *e, const KVar *var) {
+    int64_t step = 1;
+    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
+    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+}
+
+static void note_block(const KExpr *e, void *user) {
+    BlockScan *scan = user;
+    if (e->op != KO_at) return;
+    for (int a = 0; a < e->u.tensor->rank; a++)
+        for (int r = 0; r < scan->s->n_red; r++) {
+            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
+            if (step) scan->blocks[r] = e->u.tensor->layout.block / step;
+        }
+}
+
+int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
+    BlockScan scan = {s, blocks};
+    int last = s->n_red - 1;
+    for (int r = 0; r < s->n_red; r++) blocks[r] = 1;
+    k_visit(k, s->lhs, note_block, &scan);
+    k_visit(k, s->rhs, note_block, &scan);
+    while (last > 0 && k_is_value(s->red_extent[last], 1)) last--;
+    return last;
+}
+
+static void emit_reduction(Contract *c, int r, const Binding *red);
+
+/* Axis r at `at` and the axes behind it. */
+static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) {
+    Binding next = *red;
+    contract_bind(&next, c->s->red[r], at);
+    emit_reduction(c, r + 1, &next);
+}
+
+/* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
+static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start, int64_t n) {
+    KCtx *k = c->k;
+    const char *name = c->s->red[r]->name;
+    int64_t copies = r == c->copies_axis && c->sch->unroll <= n ? c->sch->unroll : 1;
+    const KExpr *i = kb_for(c->b, LOOP_SERIAL, name, k_int(k, n / copies));
+    const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
+    bool asks = emit_prefetch(c, r, red, at, copies * steps_of(c, r));
+    c->has_asked |= asks;
+    if (copies > 1) at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, copies)));
+    emit_inner(c, r, red, at);
+    if (copies > 1) kb_end(c->b);
+    kb_end(c->b);
+    if (n % copies) {
+        at = k_add(k, start, k_int(k, n / copies * copies));
+        at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, n % copies)));
+        emit_inner(c, r, red, at);
+        kb_end(c->b);
+    }
+    if (asks) c->has_asked = false;
+}
+
+/* Loops over reduction axes r, r+1, ...; `red` holds the axes bound so far. */
+static void emit_reduction(Contract *c, int r, const Binding *red) {
+    KCtx *k = c->k;
+    const Stage *s = c->s;
+    int64_t n, block = r < s->n_red ? c->blocks[r] : 1;
+    if (r == s->n_red) {
+        emit_multiply_add(c, red);
+        return;
+    }
+    if (!k_is_int(s->red_extent[r], &n)) {
+        emit_inner(c, r, red, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, s->red_extent[r]));
+        kb_end(c->b);
+        return;
+    }
+    const KExpr *start = k_int(k, 0);
+    if (!r) {
+        n /= c->n_parts;
+        start = k_mul(k, c->part, k_int(k, n));
+    }
+    if (block <= 1) {
+        emit_span(c, r, red, start, n);
+        return;
+    }
+    if (n >= block) {
+        const KExpr *i = kb_for(c->b, LOOP_SERIAL, s->red[r]->name, k_int(k, n / block));
+        const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, block)));
+        bool asks = emit_prefetch(c, r, red, at, block * steps_of(c, r));
+        c->has_asked |= asks;
+        emit_span(c, r, red, at, block);
+        if (asks) c->has_asked = false;
+        kb_end(c->b);
+    }
+    if (n % block) emit_span(c, r, red, k_int(k, n / block * block), n % block);
+}
+
+static void note_function(const KExpr *e, void *user) {
+    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
+}
+
+/* An epilogue with exponentials is some twenty operations a vector: written out for a whole tile it
+ * has too many values at once for the registers, and its constants are read again and again. Sums
+ * go to memory instead, and a loop over rows takes them from there. */
+static bool wants_rolled_store(Contract *c) {
+    bool has_function = false;
+    k_visit(c->k, c->s->finish, note_function, &has_function);
+    return has_function && c->rows[0] * c->rows[1] > 2;
+}
+
+static void roll_store(Contract *c) {
+    KBuf *sums = kb_alloc(c->b, MEM_STACK, c->acc->dtype, "sums",
+                          (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes);
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    kb_store(c->b, sums, at, k_load(c->k, c->acc, at));
+    tile_end(c);
+    c->acc = sums;
+    c->is_rolled = true;
+}
+
+static void emit_store(Contract *c) {
+    KCtx *k = c->k;
+    const Stage *s = c->s;
+    const KExpr *index[MAX_RANK], *offset;
+    Binding bound;
+    if (wants_rolled_store(c)) roll_store(c);
+    const KExpr *at = tile_begin(c, &bound), *value = k_load(k, c->acc, at);
+    contract_bind(&bound, s->acc, value);
+    for (int i = 0; i < s->out->rank; i++)
+        index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
+    KTensor *root = tensor_root(k, s->out, &offset);
+    const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
+    const KExpr *finish = expr_open(c->p, k_subst(k, c->finish, bound.var, bound.by, bound.n));
+    if (c->masked) kb_if(c->b, k_lt(k, index[c->sch->vec_axis], s->out->dims[c->sch->vec_axis]));
+    kb_store(c->b, root->buf, flat, finish);
+    if (c->masked) kb_end(c->b);
+    tile_end(c);
+    c->is_rolled = false;
+}
+
+/* A group of tiles on a matrix unit, where the template has a tile of vectors. */
+static void emit_matrix(Contract *c) {
+    const Schedule *sch = c->sch;
+    MatrixGroup g = {.rows = {c->rows[0], c->rows[1]}, .n_vecs = c->n_vecs, .masked = c->masked};
+    for (int i = 0; i < c->s->out->rank; i++) {
+        for (int j = 0; j < c->outer.n; j++)
+            if (c->outer.var[j] == c->s->axis[i]) g.at[i] = c->outer.by[j];
+        for (int j = 0; j < 2; j++)
+            if (sch->row_axis[j] == i) g.at[i] = c->row_start[j];
+        if (sch->vec_axis == i) g.at[i] = c->vec_start;
+    }
+    matrix_open(c->p, c->s, sch, &g, c->b);
+}
+
+typedef struct Offset {
+    const KExpr *acc, *sum; /* the one node that uses acc, if it is one; acc + table */
+    int n;
+} Offset;
+
+static void note_offset(const KExpr *e, void *user) {
+    Offset *o = user;
+    for (int i = 0; i < e->n_args; i++)
+        if (e->arg[i] == o->acc) {
+            o->sum = e;
+            o->n++;
+        }
+}
+
+static const KExpr *drop_offset(KCtx *k, const KExpr *e, void *user) {
+    const Offset *o = user;
+    (void)k;
+    return e == o->sum ? o->acc : e;
+}
+
+/* A sum of integers to which finish adds a constant table starts from the table. */
+static void start_from_offset(Contract *c) {
+    const Stage *s = c->s;
+    Offset o = {k_var(c->k, s->acc), NULL, 0};
+    c->init = s->init;
+    c->finish = s->finish;
+    k_visit(c->k, s->finish, note_offset, &o);
+    if (s->acc->dtype != DT_I32 || o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0))
+        return;
+    const KExpr *table = o.sum->arg[o.sum->arg[0] == o.acc];
+    if (table->op != KO_at || !table->u.tensor->data || at_pred(table)) return;
+    c->init = table;
+    c->finish = k_rewrite(c->k, s->finish, drop_offset, &o);
+}
+
+/* What the accumulators of this tile start from. A table ends with the output's axis. */
+static const KExpr *first_value(Contract *c, const Binding *bound) {
+    KCtx *k = c->k;
+    int axis = c->sch->vec_axis;
+    const KExpr *e = k_subst(k, c->init, bound->var, bound->by, bound->n), *arg[MAX_RANK + 1];
+    if (e->op != KO_at || !c->masked) return e;
+    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+    int n = e->u.tensor->rank;
+    for (int i = 0; i < n; i++) arg[i] = e->arg[i];
+    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    return k_at(k, e->u.tensor, arg, n + 1);
+}
+
+/* acc := init, or the sums so far. */
+static void emit_start(Contract *c, bool from_sums) {
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    const KExpr *value = from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at))
+                                   : expr_open(c->p, first_value(c, &bound));
+    kb_store(c->b, c->acc, at, value);
+    tile_end(c);
+}
+
+/* The sums wait for the next part. */
+static void emit_wait(Contract *c) {
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound);
+    kb_store(c->b, c->sums, k_add(c->k, c->sums_at, at), k_load(c->k, c->acc, at));
+    tile_end(c);
+}
+
+void contract_tile(Contract *c) {
+    KCtx *k = c->k;
+    start_from_offset(c);
+    if (c->sch->matrix) {
+        emit_matrix(c);
+        return;
+    }
+    int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
+    Binding red = {.n = 0};
+    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
+    choose_place(c);
+    if (c->sums) {
+        kb_if(c->b, k_lt(k, k_int(k, 0), c->part));
+        emit_start(c, true);
+        kb_else(c->b);
+        emit_start(c, false);
+        kb_end(c->b);
+    } else {
+        emit_start(c, false);
+    }
+    emit_reduction(c, 0, &red);
+    if (c->sums) {
+        kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
+        emit_wait(c);
+        kb_else(c->b);
+    }
+    emit_store(c);
+    if (c->sums) kb_end(c->b);
+}
+
+Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
+    KCtx *k = p->m->k;
+    Contract c = {.p = p, .k = k, .b = b, .s = s, .sch = sch, .part = k_int(k, 0)};
+    c.n_parts = sch->parts > 1 ? sch->parts : 1;
+    c.row_tile = c.part;
+    c.n_row_tiles = k_int(k, 1);
+    c.copies_axis = schedule_contract_blocks(k, s, c.blocks);
+    start_from_offset(&c);
+    return c;
+}
+
+void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
+                        const KExpr *which, KBuild *b) {
+    Contract c = contract_begin(p, s, sch, b);
+    c.n_vecs = sch->n_vecs;
+    c.n_parts = 1;
+    c.vec_start = at[sch->vec_axis];
+    for (int r = 0; r < 2; r++) c.rows[r] = sch->rows[r];
+    c.row_tile = which;
+    c.n_row_tiles = k_int(c.k, sch->row_tiles);
+    for (int i = 0; i < s->out->rank; i++) {
+        bool is_row = false;
+        for (int r = 0; r < 2; r++) {
+            if (sch->row_axis[r] != i) continue;
+            c.row_start[r] = at[i];
+            is_row = true;
+        }
+        if (!is_row && i != sch->vec_axis) contract_bind(&c.outer, s->axis[i], at[i]);
+    }
+    contract_tile(&c);
+}

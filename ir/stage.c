@@ -1,0 +1,250 @@
+/* Stages as wholes: rewriting and substitution, what they read, and their plain loops. */
+#include "ir/define.h"
+
+#include <string.h>
+
+/* ---- rewriting stages
+ * ---------------------------------------------------------------------------------- */
+
+void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
+    KCtx *k = p->m->k;
+    const KExpr **parts[] = {&s->body, &s->lhs, &s->rhs, &s->finish};
+    s->reads.known = false;
+    for (int i = 0; i < 4; i++)
+        if (*parts[i]) *parts[i] = k_rewrite(k, *parts[i], fn, user);
+    for (int i = 0; i < s->n_states; i++) {
+        s->state_init[i] = k_rewrite(k, s->state_init[i], fn, user);
+        s->step[i] = k_rewrite(k, s->step[i], fn, user);
+    }
+    if (s->form == FORM_PROGRAM) kblock_rewrite(k, &s->program, fn, user);
+}
+
+static const KExpr *add_pred(KCtx *k, const KExpr *e, void *user) {
+    const KExpr *pred = user, *index[MAX_RANK + 1];
+    if (e->op != KO_at) return e;
+    int rank = e->u.tensor->rank;
+    for (int i = 0; i < rank; i++) index[i] = e->arg[i];
+    index[rank] = at_pred(e) ? k_and(k, at_pred(e), pred) : pred;
+    return k_at(k, e->u.tensor, index, rank + 1);
+}
+
+const KExpr *stage_value_at(KCtx *k, const Stage *map, const KExpr *e) {
+    const KExpr *pred = at_pred(e);
+    const KExpr *body = k_subst(k, map->body, map->axis, e->arg, map->out->rank);
+    if (!pred) return body;
+    body = k_rewrite(k, body, add_pred, (void *)pred);
+    if (body->op == KO_at) return body; /* false gives zero already */
+    return k_select(k, pred, body, k_const(k, body->dtype, 0));
+}
+
+static const KExpr *inline_at(KCtx *k, const KExpr *e, void *user) {
+    const Stage *map = user;
+    return e->op != KO_at || e->u.tensor != map->out ? e : stage_value_at(k, map, e);
+}
+
+void stage_inline(DefProgram *p, Stage *consumer, Stage *map) {
+    BUG_IF(map->form != FORM_MAP, "only maps are substituted");
+    stage_rewrite(p, consumer, inline_at, map);
+}
+
+void stage_remove(DefProgram *p, Stage *s) {
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        p->first = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    else
+        p->last = s->prev;
+    s->prev = s->next = NULL;
+}
+
+typedef struct Reads {
+    KTensor **out;
+    int n, cap;
+} Reads;
+
+static void note_read(const KExpr *e, void *user) {
+    Reads *r = user;
+    if (e->op != KO_at) return;
+    for (int i = 0; i < r->n; i++)
+        if (r->out[i] == e->u.tensor) return;
+    BUG_IF(r->n == r->cap, "a stage reads more than %d tensors", r->cap);
+    r->out[r->n++] = e->u.tensor;
+}
+
+/* Expressions never change, so the answer holds for the same ones; stage_rewrite forgets it for the
+ * parts that are not compared. */
+static void find_reads(KCtx *k, Arena *a, Stage *s, const KExpr *const *parts) {
+    KTensor *found[256];
+    Reads r = {found, 0, 256};
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(k, parts[i], note_read, &r);
+    for (int i = 0; i < s->n_states; i++) {
+        k_visit(k, s->state_init[i], note_read, &r);
+        k_visit(k, s->step[i], note_read, &r);
+    }
+    if (s->form == FORM_PROGRAM) kblock_visit(k, &s->program, note_read, &r);
+    s->reads.known = true;
+    s->reads.n = r.n;
+    s->reads.tensors = arena_copy(a, found, sizeof *found * (size_t)r.n);
+    memcpy(s->reads.of, parts, sizeof s->reads.of);
+}
+
+int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    if (!s->reads.known || memcmp(s->reads.of, parts, sizeof parts))
+        find_reads(p->m->k, p->arena, (Stage *)s, parts);
+    BUG_IF(s->reads.n > cap, "a stage reads more than %d tensors", cap);
+    if (s->reads.n) memcpy(out, s->reads.tensors, sizeof *out * (size_t)s->reads.n);
+    return s->reads.n;
+}
+
+void stage_note_reads(Stage *s) {
+    KTensor *read[256];
+    int n = stage_reads(s->owner, s, read, 256);
+    for (int i = 0; i < n; i++) {
+        vec_push(s->owner->arena, &read[i]->users, s);
+        read[i]->n_users++;
+    }
+}
+
+void stage_forget_reads(Stage *s) {
+    KTensor *read[256];
+    int n = stage_reads(s->owner, s, read, 256);
+    for (int i = 0; i < n; i++) {
+        KTensor *t = read[i];
+        for (uint32_t u = 0; u < t->users.n; u++) {
+            if (t->users.at[u] != s) continue;
+            memmove(&t->users.at[u], &t->users.at[u + 1], sizeof(Stage *) * (t->users.n - u - 1));
+            t->users.n--;
+            t->n_users--;
+            break;
+        }
+    }
+}
+
+/* What a control-flow node takes from outside is read as dense memory. */
+static void note_region_inputs(DefProgram *p, Stage *s) {
+    for (int i = 0; i < s->region->n_in; i++) {
+        KTensor *t = s->region->in[i] ? program_tensor(p, s->region->in[i]) : NULL;
+        if (!t) continue;
+        vec_push(p->arena, &t->users, s);
+        t->n_users++;
+        t->dense_only = true;
+    }
+}
+
+static void count_in(DefProgram *p, void *user) {
+    (void)user;
+    for (Stage *s = p->first; s; s = s->next) {
+        stage_note_reads(s);
+        if (s->region) note_region_inputs(p, s);
+    }
+    for (uint32_t i = 0; i < p->outputs.n; i++) {
+        p->outputs.at[i]->n_users++;
+        p->outputs.at[i]->dense_only = true;
+    }
+}
+
+static void reset_users(DefProgram *p, void *user) {
+    (void)user;
+    for (uint32_t i = 0; i < p->tensors.n; i++) {
+        p->tensors.at[i]->n_users = 0;
+        p->tensors.at[i]->users.n = 0;
+    }
+}
+
+void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user) {
+    fn(p, user);
+    for (Stage *s = p->first; s; s = s->next)
+        for (int i = 0; i < 2; i++)
+            if (s->sub[i]) program_visit(s->sub[i], fn, user);
+}
+
+void program_count_users(DefProgram *p) {
+    program_visit(p, reset_users, NULL);
+    program_visit(p, count_in, NULL);
+}
+/* ---- plain loops
+ * ------------------------------------------------------------------------------------------ */
+
+static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index,
+                          const KExpr *v) {
+    const KExpr *offset;
+    KTensor *root = tensor_root(p->m->k, s->out, &offset);
+    kb_store(b, root->buf, k_add(p->m->k, tensor_flat_index(p->m->k, s->out, index), offset), v);
+}
+
+static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
+                      const KExpr *const *by) {
+    KCtx *k = p->m->k;
+    KBuf *acc = kb_alloc(b, MEM_REG, s->acc->dtype, "acc", 1);
+    const KExpr *zero = k_int(k, 0), *red[MAX_RED];
+    kb_store(b, acc, zero, s->init);
+    for (int i = 0; i < s->n_red; i++)
+        red[i] = kb_for(b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+    const KExpr *part[2] = {s->form == FORM_CONTRACT ? s->lhs : s->body, s->rhs};
+    for (int i = 0; i < 2; i++) {
+        if (!part[i]) continue;
+        part[i] = k_subst(k, part[i], var, by, s->out->rank);
+        part[i] = expr_open(p, k_subst(k, part[i], s->red, red, s->n_red));
+    }
+    const KExpr *old = k_load(k, acc, zero);
+    if (s->form != FORM_CONTRACT)
+        kb_store(b, acc, zero, k_binary(k, s->fold, old, part[0]));
+    else if (s->is_dot4)
+        kb_store(b, acc, zero, k_dot4(k, old, part[0], part[1]));
+    else if (p->m->target->fma && dtype_is_float(s->acc->dtype))
+        kb_store(b, acc, zero, k_fma(k, part[0], part[1], old));
+    else
+        kb_store(b, acc, zero, k_add(k, old, k_mul(k, part[0], part[1])));
+    for (int i = 0; i < s->n_red; i++) kb_end(b);
+    const KExpr *finish = k_subst(k, s->finish, var, by, s->out->rank);
+    const KExpr *value = k_load(k, acc, zero);
+    finish = k_subst(k, finish, &s->acc, &value, 1);
+    store_element(p, s, b, by, expr_open(p, finish));
+}
+
+static void open_scan(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
+                      const KExpr **by) {
+    KCtx *k = p->m->k;
+    const KExpr *zero = k_int(k, 0), *now[MAX_STATES], *next[MAX_STATES];
+    KBuf *state[MAX_STATES];
+    int rank = s->out->rank;
+    for (int i = 0; i < s->n_states; i++) {
+        state[i] = kb_alloc(b, MEM_REG, s->state[i]->dtype, s->state[i]->name, 1);
+        kb_store(b, state[i], zero, expr_open(p, k_subst(k, s->state_init[i], var, by, rank)));
+    }
+    const KExpr *extent = s->out->dims[s->scan_axis];
+    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", extent);
+    by[s->scan_axis] = s->scan_reverse ? k_sub(k, k_sub(k, extent, k_int(k, 1)), t) : t;
+    for (int i = 0; i < s->n_states; i++) now[i] = k_load(k, state[i], zero);
+    for (int i = 0; i < s->n_states; i++) {
+        const KExpr *e = k_subst(k, s->step[i], var, by, rank);
+        next[i] = kb_let(b, "next", expr_open(p, k_subst(k, e, s->state, now, s->n_states)));
+    }
+    for (int i = 0; i < s->n_states; i++) kb_store(b, state[i], zero, next[i]);
+    const KExpr *body = k_subst(k, s->body, var, by, rank);
+    store_element(p, s, b, by, expr_open(p, k_subst(k, body, s->state, next, s->n_states)));
+    kb_end(b);
+}
+
+void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b) {
+    const KExpr *by[MAX_RANK];
+    int n_loops = 0;
+    BUG_IF(s->form == FORM_PROGRAM || s->form == FORM_REGION, "programs have no plain loops");
+    for (int i = 0; i < s->out->rank; i++) {
+        if (s->form == FORM_SCAN && i == s->scan_axis) continue;
+        by[i] = kb_for(b, LOOP_SERIAL, s->axis[i]->name, s->out->dims[i]);
+        n_loops++;
+    }
+    if (s->form == FORM_MAP)
+        store_element(p, s, b, by,
+                      expr_open(p, k_subst(p->m->k, s->body, s->axis, by, s->out->rank)));
+    else if (s->form == FORM_SCAN)
+        open_scan(p, s, b, s->axis, by);
+    else
+        open_fold(p, s, b, s->axis, by);
+    for (int i = 0; i < n_loops; i++) kb_end(b);
+}
