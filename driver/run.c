@@ -136,7 +136,7 @@ int command_run(const Options *o) {
     if (!session_open(&s, o) || !session_compile(&s, NULL) || !session_is_complete(&s))
         return session_close(&s, STATUS_MODEL);
     Runner *r = runner_create(&s);
-    bool good = r && run(&s, r);
+    bool good = r && run(&s, r) && (!o->report_error || report_error(o, r));
     runner_destroy(r);
     return session_close(&s, good ? STATUS_GOOD : STATUS_MODEL);
 }

@@ -122,7 +122,17 @@ def cases(ctx):
         for precision in ("f16", "bf16"):
             check(sizes[precision] < 0.51 * sizes["f32"], f"weights files: {sizes}")
 
-    made = [Case("half_the_weights", half_the_weights)]
+    def report():
+        nodes, weights, x, want = product_net((64, 256, (256,)), np.random.default_rng(1))
+        path = save(ctx, nodes, weights, x, want)
+        shares = []
+        for options in (["--precision=bf16"], ["--precision=f16"], []):
+            text = ctx.smelt("run", path, "--report-error", *options).stdout.splitlines()[-1]
+            check("by root mean square" in text, f"no report: {text}")
+            shares.append(float(text.split("; ")[1].split(" by")[0]))
+        check(1e-4 < shares[0] < 1e-2 and 1e-5 < shares[1] < shares[0] and shares[2] == 0, f"reported {shares}")
+
+    made = [Case("half_the_weights", half_the_weights), Case("report_of_the_error", report, "cpu")]
     for cpu in ("", "x86-64-v3", "sapphirerapids"):
         where = cpu or "here"
         for precision in STEP:
