@@ -29,11 +29,6 @@ static bool same_bits(const HostTensor *a, const HostTensor *b) {
     return a->n_bytes == b->n_bytes && !memcmp(a->data, b->data, a->n_bytes);
 }
 
-static double number(const HostTensor *t, uint64_t i) {
-    Value v = {.dtype = t->dtype, .data = t->data, .data_bytes = t->n_bytes};
-    return value_const_float(&v, (int64_t)i);
-}
-
 /* The largest difference over the largest value; infinite where shapes differ, or a NaN meets a
  * number. */
 static double difference(const HostTensor *got, const HostTensor *want) {
@@ -41,7 +36,7 @@ static double difference(const HostTensor *got, const HostTensor *want) {
     if (got->n_bytes != want->n_bytes || got->dtype == DT_STR) return INFINITY;
     double most = 0, scale = 0;
     for (uint64_t i = 0; i < want->n_bytes / (uint64_t)dtype_bytes(want->dtype); i++) {
-        double g = number(got, i), w = number(want, i);
+        double g = host_element(got, i), w = host_element(want, i);
         if (isnan(g) != isnan(w)) return INFINITY;
         if (isnan(g) || g == w) continue;
         if (fabs(g - w) > most) most = fabs(g - w);

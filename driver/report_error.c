@@ -16,16 +16,11 @@ typedef struct Difference {
     double largest, largest_value, squares, value_squares;
 } Difference;
 
-static double element(const HostTensor *t, uint64_t i) {
-    Value v = {.dtype = t->dtype, .data = t->data, .data_bytes = t->n_bytes};
-    return value_const_float(&v, (int64_t)i);
-}
-
 /* NaN beside NaN is no difference, and beside a number an infinite one. */
 static Difference compare(const HostTensor *a, const HostTensor *b) {
     Difference d = {.n = b->n_bytes / (uint64_t)dtype_bytes(b->dtype)};
     for (uint64_t i = 0; i < d.n; i++) {
-        double x = element(a, i), y = element(b, i),
+        double x = host_element(a, i), y = host_element(b, i),
                by = x == y || (isnan(x) && isnan(y)) ? 0 : fabs(x - y);
         if (isnan(by)) by = INFINITY;
         d.n_differ += by != 0;

@@ -10,11 +10,6 @@
 
 enum { SHOWN = 8 };
 
-static double element(const HostTensor *t, uint64_t i) {
-    Value v = {.dtype = t->dtype, .data = t->data, .data_bytes = t->n_bytes};
-    return value_const_float(&v, (int64_t)i);
-}
-
 /* ONE, "two", ... */
 static void show_strings(StrBuf *line, const HostTensor *t) {
     const HostString *s = t->data;
@@ -46,12 +41,12 @@ static void show(const HostTensor *t) {
     }
     uint64_t n = t->n_bytes / (uint64_t)dtype_bytes(t->dtype);
     for (uint64_t i = 0; i < n && i < SHOWN; i++)
-        strbuf_printf(&line, "%s%.6g", i ? ", " : "", element(t, i));
+        strbuf_printf(&line, "%s%.6g", i ? ", " : "", host_element(t, i));
     strbuf_add(&line, n > SHOWN ? ", ...}" : "}");
     if (n > SHOWN) {
         double least = INFINITY, most = -INFINITY;
         for (uint64_t i = 0; i < n; i++) {
-            double v = element(t, i);
+            double v = host_element(t, i);
             if (v < least) least = v;
             if (v > most) most = v;
         }

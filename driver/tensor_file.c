@@ -187,6 +187,11 @@ static void write_packed(Output *o, Packed *p) {
     free(p->own);
 }
 
+double host_element(const HostTensor *t, uint64_t i) {
+    Value v = {.dtype = t->dtype, .data = t->data, .data_bytes = t->n_bytes};
+    return value_const_float(&v, (int64_t)i);
+}
+
 void pb_write(Output *o, const HostTensor *t) {
     Packed p = pack(t);
     write_packed(o, &p);
