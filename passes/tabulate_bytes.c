@@ -10,6 +10,7 @@
  * expression, so results do not change. Its entries have 32 bits, which vector code can gather.
  * Requires definitions after requantize. */
 #include <math.h>
+#include <string.h>
 
 #include "passes/pass.h"
 
@@ -23,14 +24,29 @@ typedef struct Source {
     const KExpr *byte; /* OF_BYTE */
 } Source;
 
+/* What is known of expressions, by id: the same in all stages. */
 typedef struct Tables {
     DefProgram *p;
     Stage *s;
     KCtx *k;
-    Source *source; /* by expression id */
+    Source *source;
+    const KExpr **result; /* of tabulate; NULL: not looked at */
     uint32_t n;
-    bool changed;
 } Tables;
+
+/* Makes room for the expressions there are; what is made later has no row until the next stage. */
+static void make_room(Tables *t) {
+    uint32_t n = kctx_n_exprs(t->k), old = t->n;
+    if (n <= old) return;
+    Source *source = t->source;
+    const KExpr **result = t->result;
+    t->n = n < 2 * old ? 2 * old : n;
+    t->source = arena_array(t->p->m->scratch, Source, t->n);
+    t->result = arena_array(t->p->m->scratch, const KExpr *, t->n);
+    if (!old) return;
+    memcpy(t->source, source, old * sizeof *source);
+    memcpy(t->result, result, old * sizeof *result);
+}
 
 /* Is e one of 256 whole numbers from *first on? */
 static bool is_byte(const KExpr *e, int *first) {
@@ -104,14 +120,15 @@ static const KExpr *look_up(Tables *t, const KExpr *e, const KExpr *byte) {
     return k_cast(k, e->dtype, k_at(k, table, &index, 1));
 }
 
-/* The topmost expressions of one byte, in tables. */
-static const KExpr *tabulate(Tables *t, const KExpr *e, int depth) {
+static const KExpr *tabulate(Tables *t, const KExpr *e, int depth);
+
+/* e with the topmost expressions of one byte in tables. */
+static const KExpr *tabulate_new(Tables *t, const KExpr *e, int depth) {
     Source s = source_of(t, e);
     bool fits = e->dtype == DT_F32 || e->dtype == DT_U8 || e->dtype == DT_I8;
     if (s.kind == OF_BYTE && !s.is_costly) return e;
     if (s.kind == OF_BYTE && fits && e != s.byte) {
         const KExpr *by = look_up(t, e, s.byte);
-        t->changed |= by != NULL;
         if (by) return by;
     }
     const KExpr *arg[MAX_RANK + 1];
@@ -120,20 +137,30 @@ static const KExpr *tabulate(Tables *t, const KExpr *e, int depth) {
     return k_rebuild(t->k, e, arg);
 }
 
+static const KExpr *tabulate(Tables *t, const KExpr *e, int depth) {
+    if (e->id < t->n && t->result[e->id]) return t->result[e->id];
+    const KExpr *r = tabulate_new(t, e, depth);
+    if (e->id < t->n) t->result[e->id] = r;
+    return r;
+}
+
 static void tabulate_program(DefProgram *p, void *user) {
+    bool *changed = user;
+    Tables t = {.p = p, .k = p->m->k};
     for (Stage *s = p->first; s; s = s->next) {
         const KExpr **value = s->form == FORM_MAP                                  ? &s->body
                               : s->form == FORM_REDUCE || s->form == FORM_CONTRACT ? &s->finish
                                                                                    : NULL;
         if (!value || !*value) continue;
-        Tables t = {.p = p, .s = s, .k = p->m->k, .n = kctx_n_exprs(p->m->k)};
-        t.source = arena_array(p->m->scratch, Source, t.n);
+        t.s = s;
+        make_room(&t);
         if (!source_of(&t, *value).is_costly || !pass_may_rewrite()) continue;
-        *value = tabulate(&t, *value, 0);
-        if (!t.changed) continue;
+        const KExpr *old = *value;
+        *value = tabulate(&t, old, 0);
+        if (*value == old) continue;
         pass_count_rewrite();
         pass_trace("tabulate_bytes", s->node, "a function of a byte in a table");
-        *(bool *)user = true;
+        *changed = true;
     }
 }
 

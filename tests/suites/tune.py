@@ -1,5 +1,6 @@
 """--tune and --tune-cache: what is measured is written down, a cache gives the same bytes without measuring, results stay
 right, and cache files from elsewhere are believed in nothing that would not fit."""
+import itertools
 import os
 import re
 
@@ -77,15 +78,23 @@ def other_choice(ctx):
     from model_files import smelt_run
     path = tuned(ctx)
     text = read(path)
-    row = next(line for line in text.splitlines() if re.search(r"n_vecs [2-9]", line) and " parts 1 " in line)
-    found = None
-    for unroll in (1, 2, 3, 4):
-        for flags in ("rows_outer 0 prefetch 0", "rows_outer 0 prefetch 1", "rows_outer 1 prefetch 0"):
-            changed = re.sub(r"rows_2 \d+ unroll \d+", f"rows_2 1 unroll {unroll}", row)
-            other = file_with(ctx, text.replace(row, re.sub(r"rows_outer \d prefetch \d", flags, changed)))
-            done = ctx.smelt("compile", digits(ctx), "--no-winograd", f"--tune-cache={other}", "-o", os.path.join(ctx.new_dir(), "l.a"), expect=None)
-            found = found or (other if done.returncode == 0 else None)
-    check(found, f"no schedule with one row was accepted for {row}")
+    rows = [line for line in text.splitlines() if re.search(r" parts 1 ", line)]
+
+    def accepted(row, n_vecs, unroll, flags):
+        changed = re.sub(r"n_vecs \d+", f"n_vecs {n_vecs}", row)
+        changed = re.sub(r"rows \d+ rows_2 \d+ unroll \d+", f"rows 1 rows_2 1 unroll {unroll}", changed)
+        changed = re.sub(r"rows_outer \d prefetch \d", flags, changed)
+        if changed == row:
+            return None
+        other = file_with(ctx, text.replace(row, changed))
+        done = ctx.smelt("compile", digits(ctx), "--no-winograd", f"--tune-cache={other}", "-o",
+                         os.path.join(ctx.new_dir(), "l.a"), expect=None)
+        return other if done.returncode == 0 else None
+
+    choices = itertools.product(rows, (2, 1), (1, 2, 3, 4),
+                                ("rows_outer 0 prefetch 0", "rows_outer 0 prefetch 1", "rows_outer 1 prefetch 0"))
+    found = next(filter(None, (accepted(*c) for c in choices)), None)
+    check(found, f"no schedule with one row was accepted for {rows}")
     name, dims = re.search(r"input (\S+): f32\[([\d, ]+)\]", ctx.smelt("info", digits(ctx)).stdout).groups()
     shape = [int(n) for n in dims.split(",")]
     x = {name: np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)}
