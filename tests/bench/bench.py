@@ -21,6 +21,7 @@ import argparse
 import ctypes.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,12 +140,14 @@ class Bench:
         _, library = ctx.compile(path, "--emit=shared", suffix=".so")
         info = json.loads(ctx.smelt("info", path, "--json").stdout)
         answers = os.path.join(ctx.new_dir(), "answers.npz")
+        is_fixed = all(re.fullmatch(r"\[[\d, ]*\]", i["shape"]) for i in info["inputs"])    # else the count is a bound
         words = [path, path[:-len(".onnx")] + ".inputs.npz", answers, "--threads", str(n_threads)]
         libraries = {"smelt": library}
         if "smelt_openblas" in self.peers:
             libraries["smelt_openblas"] = self.openblas_library(path)
         record = {"model": name, "threads": n_threads, "engines": {}, "date": time.strftime("%Y-%m-%d"),
-                  "commit": commit(), "macs": info["direct_multiply-adds"], "weight_bytes": info["weight_bytes"],
+                  "commit": commit(), "macs": info["direct_multiply-adds"] if is_fixed else 0,
+                  "weight_bytes": info["weight_bytes"],
                   "int8": any(o.endswith("QuantizeLinear") for o in info["operators"])}
         running = []
         try:
