@@ -1,4 +1,4 @@
-"""Grows one random graph, every value of it computed while it grows. The operators are in graph_ops.py.
+"""Grows one random graph, every value of it computed while it grows. The operators are in graph_ops.
 
 A Graph keeps for each value four arrays: two runs (RUN_A, RUN_B: other data, and other sizes of the symbolic dims) and of
 each a twin, which is the same run with every float result off by some roundings. So the builder knows what it needs to

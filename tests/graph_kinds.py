@@ -1,6 +1,6 @@
 """What random graphs are made of: rows mixed by family, and the shapes of real networks. See graph_build.py.
 
-grow(seed) gives a finished Graph. Its kind (KINDS) says how often each family of graph_ops.py is drawn, with what it
+grow(seed) gives a finished Graph. Its kind (KINDS) says how often each family of graph_ops is drawn, with what it
 begins, and how large it gets. Bodies of If, Loop and Scan are graphs that are grown by the same rows.
 """
 import numpy as np

@@ -24,7 +24,9 @@ import sys
 import tempfile
 
 import make_fixtures
-import names  # noqa: F401  each adds its fixtures to the table
+import external_data  # noqa: F401  each adds its fixtures to the table
+import structure  # noqa: F401
+import names  # noqa: F401
 import shapes  # noqa: F401
 from encode import FIXTURES, make, small_model
 

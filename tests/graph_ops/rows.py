@@ -1,0 +1,33 @@
+"""What the rows share: the list of them, and drawing types and axes."""
+import onnx
+
+from graph_build import FLOATS, SCHEMA_TYPES, Reject
+
+ROWS = []      # (family, weight, function)
+
+
+def row(family, weight=1.0):
+    def add(function):
+        ROWS.append((family, weight, function))
+        return function
+    return add
+
+
+def types_of(g, op, which=0):
+    """dtypes that the schema allows for input `which`."""
+    try:
+        schema = onnx.defs.get_schema(op, g.opset)
+    except onnx.defs.SchemaError:
+        raise Reject(f"no {op} in opset {g.opset}") from None
+    text = schema.inputs[min(which, len(schema.inputs) - 1)].type_str
+    allowed = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == text), [text])
+    return [SCHEMA_TYPES[t] for t in allowed if t in SCHEMA_TYPES]
+
+
+def floats_of(g, op):
+    return [d for d in types_of(g, op) if d in FLOATS]
+
+
+def axis_of(g, rank):
+    axis = g.rng.randrange(rank)
+    return axis - rank if g.chance(0.3) else axis
