@@ -110,8 +110,11 @@ static void emit_call(CGen *g, const KStmt *s) {
         for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    call_args.a%u = %s;", i, args[i]);
         for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
         if (!all.n) c_line(g, "    call_args.none = 0;");
-        if (k_is_int(loop->extent, &n)) c_line(g, "    run_parallel(hooks, %s_range, &call_args, %" PRId64 ");", name, n);
-        else c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s_extent(%s));", name, name, strbuf_text(&all));
+        if (k_is_int(loop->extent, &n))
+            c_line(g, "    run_parallel(hooks, %s_range, &call_args, %" PRId64 ");", name, n);
+        else
+            c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s_extent(%s));", name, name,
+                   strbuf_text(&all));
         c_line(g, "}");
     }
     strbuf_free(&all);
@@ -122,8 +125,14 @@ static void emit_node(CGen *g, uint32_t i) {
     const char *op = i < g->m->n_nodes && g->m->nodes[i].op ? g->m->nodes[i].op : "";
     strbuf_add(&g->out, "\n");
     c_comment(g, arena_printf(g->a, "%s (%s)", name, op));
-    if (g->m->n_heap) c_line(g, "if (start_node(hooks, &node, %u)) {", i), c_line(g, "    status = SMELT_CANCELLED;"), c_line(g, "    goto leave;"), c_line(g, "}");
-    else c_line(g, "if (start_node(hooks, &node, %u)) return SMELT_CANCELLED;", i);
+    if (!g->m->n_heap) {
+        c_line(g, "if (start_node(hooks, &node, %u)) return SMELT_CANCELLED;", i);
+        return;
+    }
+    c_line(g, "if (start_node(hooks, &node, %u)) {", i);
+    c_line(g, "    status = SMELT_CANCELLED;");
+    c_line(g, "    goto leave;");
+    c_line(g, "}");
 }
 
 /* n elements in bytes; what does not fit becomes -1, which no allocation accepts. */
@@ -208,7 +217,8 @@ static void emit_symbol_functions(CGen *g) {
         lo.n = hi.n = 0;
         c_print_int(&lo, DT_I64, api->symbols[i].min);
         c_print_int(&hi, DT_I64, api->symbols[i].max);
-        c_line(g, "if (symbols[%u] < %s || symbols[%u] > %s) return SMELT_BAD_DIM;", i, strbuf_text(&lo), i, strbuf_text(&hi));
+        c_line(g, "if (symbols[%u] < %s || symbols[%u] > %s) return SMELT_BAD_DIM;", i,
+               strbuf_text(&lo), i, strbuf_text(&hi));
     }
     if (!api->n_arguments) c_line(g, "(void)symbols;");
     c_line(g, "return SMELT_OK;");
@@ -242,7 +252,8 @@ static void emit_symbol_functions(CGen *g) {
 static const char *arena_needed(CGen *g) {
     int64_t n;
     if (!g->m->arena_bytes) return "0";
-    if (k_is_int(g->m->arena_bytes, &n)) return n > 0 ? arena_printf(g->a, "%" PRId64 "u", n + ARENA_ALIGN - 1) : "0";
+    if (k_is_int(g->m->arena_bytes, &n))
+        return n > 0 ? arena_printf(g->a, "%" PRId64 "u", n + ARENA_ALIGN - 1) : "0";
     const char *e = c_expr(g, g->m->arena_bytes, true);
     return arena_printf(g->a, "(%s) > 0 ? (uint64_t)(%s) + %d : 0", e, e, ARENA_ALIGN - 1);
 }
@@ -299,7 +310,8 @@ static void check_memory(CGen *g) {
             c_line(g, "if (outputs[%u]) return SMELT_BAD_POINTER;", at);
             bytes = "0";
         }
-        c_line(g, "if (note_range(ranges[%u], %s[%u], %s)) return SMELT_BAD_POINTER;", i, out ? "outputs" : "inputs", at, bytes);
+        c_line(g, "if (note_range(ranges[%u], %s[%u], %s)) return SMELT_BAD_POINTER;", i,
+               out ? "outputs" : "inputs", at, bytes);
         c_end_statement(g);
     }
     c_begin_statement(g);
@@ -308,7 +320,8 @@ static void check_memory(CGen *g) {
     c_end_statement(g);
     c_line(g, "if (note_range(ranges[%u], memory, arena_need)) return SMELT_BAD_POINTER;", n);
     c_line(g, "if (arena_bytes < arena_need) return SMELT_SHORT_ARENA;");
-    if (m->n_outputs) c_line(g, "if (overlaps(ranges, %u, %u)) return SMELT_BAD_POINTER;", m->n_outputs, n + 1);
+    if (m->n_outputs)
+        c_line(g, "if (overlaps(ranges, %u, %u)) return SMELT_BAD_POINTER;", m->n_outputs, n + 1);
     if (g->o->weights_file && m->n_consts)
         c_line(g, "if (!weights || (uintptr_t)weights %% 64 != 0) return SMELT_BAD_WEIGHTS;");
 }
@@ -361,8 +374,10 @@ static void bind_buf(CGen *g, const KBuf *b) {
         const char *at = b->offset ? c_expr(g, b->offset, true) : "0";
         c_line(g, "%s *const %s = (%s *)(void *)(arena + (%s));", type, name, type, at);
     } else if (b->mem == MEM_CONST && g->o->weights_file) {
-        c_line(g, "const %s *const %s = (const %s *)(const void *)((const unsigned char *)weights + %" PRIu64 "u);", type,
-               name, type, g->api->const_offset[b->index]);
+        c_line(g,
+               "const %s *const %s = (const %s *)(const void *)((const unsigned char *)weights + "
+               "%" PRIu64 "u);",
+               type, name, type, g->api->const_offset[b->index]);
     }
     c_end_statement(g);
 }
@@ -372,8 +387,9 @@ static void emit_body(CGen *g) {
     BufList bufs = {.seen = strmap_create(g->a), .a = g->a};
     uint32_t mark = c_scope_mark(g);
     find_entry_bufs(g, &m->entry, &bufs);
-    begin_function(g, "static int body(const void *const *inputs, void **outputs, int64_t *symbols, void *memory,\n"
-                      "                uint64_t arena_bytes, const void *weights, const smelt_hooks *given)");
+    begin_function(g, "static int body(const void *const *inputs, void **outputs, int64_t *symbols, "
+                      "void *memory,\n                uint64_t arena_bytes, const void *weights, "
+                      "const smelt_hooks *given)");
     g->in_entry = true;
     memset(g->used, 0, kctx_n_vars(m->k));
     c_find_used(g, &m->entry);
@@ -433,7 +449,8 @@ static void emit_typed_run(CGen *g) {
     c_line(g, "void *smelt_out[%u];", m->n_outputs + 1);
     c_line(g, "int64_t smelt_dims[%u];", api->n_symbols + 1);
     c_line(g, "int smelt_result;");
-    for (uint32_t i = 0; i < api->n_arguments; i++) c_line(g, "smelt_dims[%u] = %s;", i, api->argument_names[i]);
+    for (uint32_t i = 0; i < api->n_arguments; i++)
+        c_line(g, "smelt_dims[%u] = %s;", i, api->argument_names[i]);
     for (uint32_t i = 0; i < m->n_inputs; i++) c_line(g, "smelt_in[%u] = %s;", i, api->inputs[i].c_name);
     for (uint32_t i = 0; i < m->n_outputs; i++) {
         const ApiTensor *t = &api->outputs[i];
@@ -466,11 +483,14 @@ static void emit_generic_run(CGen *g) {
     begin_function(g, "static int run_call(const smelt_call *call)");
     c_line(g, "if (!call || call->struct_size < sizeof *call) return SMELT_BAD_CALL;");
     for (int i = 0; i < 3; i++) {
-        if (rows[i].n) c_line(g, "if (call->%s != %u || !call->%s) return SMELT_BAD_CALL;", rows[i].count, rows[i].n, rows[i].array);
+        if (rows[i].n)
+            c_line(g, "if (call->%s != %u || !call->%s) return SMELT_BAD_CALL;", rows[i].count,
+                   rows[i].n, rows[i].array);
         else c_line(g, "if (call->%s != 0) return SMELT_BAD_CALL;", rows[i].count);
     }
     c_line(g, "if (call->hooks && call->hooks->struct_size < sizeof *call->hooks) return SMELT_BAD_CALL;");
-    c_line(g, "return body(call->inputs, call->outputs, call->symbols, call->arena, call->arena_bytes, call->weights, call->hooks);");
+    c_line(g, "return body(call->inputs, call->outputs, call->symbols, call->arena, "
+              "call->arena_bytes, call->weights, call->hooks);");
     end_function(g, mark);
 }
 
@@ -506,8 +526,8 @@ static void emit_tensors(CGen *g, const char *name, const ApiTensor *t, uint32_t
         if (t[i].io->rank) strbuf_printf(b, ", %s_dims%u, ", name, i);
         else strbuf_add(b, ", NULL, ");
         print_u64(b, t[i].max_bytes);
-        strbuf_printf(b, ", SMELT_%s, %d, SMELT_KIND_TENSOR, %s},\n", abi_dtype(t[i].io->dtype), t[i].io->rank,
-                      t[i].is_allocated ? "SMELT_TENSOR_ALLOCATED" : "0");
+        strbuf_printf(b, ", SMELT_%s, %d, SMELT_KIND_TENSOR, %s},\n", abi_dtype(t[i].io->dtype),
+                      t[i].io->rank, t[i].is_allocated ? "SMELT_TENSOR_ALLOCATED" : "0");
     }
     strbuf_add(b, "};\n\n");
 }
@@ -551,9 +571,10 @@ static void emit_model(CGen *g) {
     quoted(b, m->name);
     strbuf_add(b, ", \"smelt " SMELT_VERSION "\", \"c99\", \"\", \"\", ");
     print_u64(b, hash);
-    strbuf_printf(b, ",\n    %u, %u, %u, %u, %s, %s, %s, %s,\n    ", m->n_inputs, m->n_outputs, g->api->n_symbols, m->n_nodes,
-                  m->n_inputs ? "tensors_in" : "NULL", m->n_outputs ? "tensors_out" : "NULL",
-                  g->api->n_symbols ? "symbols" : "NULL", m->n_nodes ? "nodes" : "NULL");
+    strbuf_printf(b, ",\n    %u, %u, %u, %u, %s, %s, %s, %s,\n    ", m->n_inputs, m->n_outputs,
+                  g->api->n_symbols, m->n_nodes, m->n_inputs ? "tensors_in" : "NULL",
+                  m->n_outputs ? "tensors_out" : "NULL", g->api->n_symbols ? "symbols" : "NULL",
+                  m->n_nodes ? "nodes" : "NULL");
     print_u64(b, g->api->weight_bytes);
     strbuf_add(b, ", ");
     print_u64(b, g->o->weight_hash);
@@ -562,42 +583,67 @@ static void emit_model(CGen *g) {
     strbuf_printf(b, ",\n    %s, arena_bytes_for, run_call};\n", g->api->n_symbols ? "symbols_for" : "NULL");
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------ */
+/* ---- all of it ------------------------------------------------------------------- */
 
 static const char helpers[] =
     "/* ---- entry ---- */\n\n"
     "static const smelt_hooks no_hooks = {0};\n\n"
     "/* Notes where n_bytes from p lie; true if p is NULL and there are some. */\n"
-    "static int note_range(uintptr_t range[2], const void *p, uint64_t n_bytes)\n{\n"
-    "    range[0] = (uintptr_t)p;\n    range[1] = range[0] + (uintptr_t)n_bytes;\n    return !p && n_bytes > 0;\n}\n\n"
+    "static int note_range(uintptr_t range[2], const void *p, uint64_t n_bytes)\n"
+    "{\n"
+    "    range[0] = (uintptr_t)p;\n"
+    "    range[1] = range[0] + (uintptr_t)n_bytes;\n"
+    "    return !p && n_bytes > 0;\n"
+    "}\n\n"
     "/* Tells the hooks that the current node has ended, if there is one. */\n"
-    "static void end_node(const smelt_hooks *hooks, int64_t *node)\n{\n"
-    "    if (*node >= 0 && hooks->after_node) hooks->after_node(hooks->user, (uint32_t)*node);\n    *node = -1;\n}\n\n";
+    "static void end_node(const smelt_hooks *hooks, int64_t *node)\n"
+    "{\n"
+    "    if (*node >= 0 && hooks->after_node) hooks->after_node(hooks->user, (uint32_t)*node);\n"
+    "    *node = -1;\n"
+    "}\n\n";
 static const char overlap_helper[] =
     "/* Does one of the first n_out ranges share a byte with a later one? */\n"
-    "static int overlaps(uintptr_t (*range)[2], int n_out, int n_all)\n{\n"
-    "    for (int i = 0; i < n_out; i++)\n        for (int j = i + 1; j < n_all; j++) {\n"
+    "static int overlaps(uintptr_t (*range)[2], int n_out, int n_all)\n"
+    "{\n"
+    "    for (int i = 0; i < n_out; i++)\n"
+    "        for (int j = i + 1; j < n_all; j++) {\n"
     "            uintptr_t from = range[i][0] > range[j][0] ? range[i][0] : range[j][0];\n"
     "            uintptr_t to = range[i][1] < range[j][1] ? range[i][1] : range[j][1];\n"
-    "            if (from < to) return 1;\n        }\n    return 0;\n}\n\n";
+    "            if (from < to) return 1;\n"
+    "        }\n"
+    "    return 0;\n"
+    "}\n\n";
 static const char node_helper[] =
     "/* Passes on to the next node; true if the run is to end. */\n"
-    "static int start_node(const smelt_hooks *hooks, int64_t *node, uint32_t next)\n{\n"
-    "    end_node(hooks, node);\n    if (hooks->cancel && hooks->cancel(hooks->user)) return 1;\n    *node = next;\n"
-    "    if (hooks->before_node) hooks->before_node(hooks->user, next);\n    return 0;\n}\n\n";
+    "static int start_node(const smelt_hooks *hooks, int64_t *node, uint32_t next)\n"
+    "{\n"
+    "    end_node(hooks, node);\n"
+    "    if (hooks->cancel && hooks->cancel(hooks->user)) return 1;\n"
+    "    *node = next;\n"
+    "    if (hooks->before_node) hooks->before_node(hooks->user, next);\n"
+    "    return 0;\n"
+    "}\n\n";
 static const char parallel_helper[] =
-    "static void run_parallel(const smelt_hooks *hooks, smelt_range_fn *range, void *call, int64_t n)\n{\n"
+    "static void run_parallel(const smelt_hooks *hooks, smelt_range_fn *range, void *call, int64_t n)\n"
+    "{\n"
     "    if (hooks->parallel_for && n > 1) hooks->parallel_for(hooks->pool, range, call, n);\n"
-    "    else if (n > 0) range(call, 0, n);\n}\n\n";
+    "    else if (n > 0) range(call, 0, n);\n"
+    "}\n\n";
 
 static const char reserve_helper[] =
     "/* Memory of n_bytes that keeps the first bytes of old, which is given back; NULL when there is none. */\n"
-    "static void *reserve(const smelt_hooks *hooks, void *old, uint64_t n_bytes, uint64_t keep)\n{\n"
+    "static void *reserve(const smelt_hooks *hooks, void *old, uint64_t n_bytes, uint64_t keep)\n"
+    "{\n"
     "    void *fresh;\n"
     "    if (n_bytes > SIZE_MAX / 2 || !hooks->alloc || !hooks->free) return NULL;\n"
-    "    fresh = hooks->alloc(hooks->heap, n_bytes ? (size_t)n_bytes : 1);\n    if (!fresh) return NULL;\n"
-    "    if (old) {\n        memcpy(fresh, old, (size_t)keep);\n        hooks->free(hooks->heap, old);\n    }\n"
-    "    return fresh;\n}\n\n";
+    "    fresh = hooks->alloc(hooks->heap, n_bytes ? (size_t)n_bytes : 1);\n"
+    "    if (!fresh) return NULL;\n"
+    "    if (old) {\n"
+    "        memcpy(fresh, old, (size_t)keep);\n"
+    "        hooks->free(hooks->heap, old);\n"
+    "    }\n"
+    "    return fresh;\n"
+    "}\n\n";
 
 static bool has_kind(const KBlock *b, KStmtKind kind, bool parallel) {
     for (const KStmt *s = b->first; s; s = s->next) {

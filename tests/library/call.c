@@ -83,8 +83,13 @@ int main(int argc, char **argv)
     const void **inputs = get(MODEL.n_inputs * sizeof *inputs);
     void **outputs = get(MODEL.n_outputs * sizeof *outputs);
     uint64_t arena_bytes = 0;
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = MODEL.n_inputs, .n_outputs = MODEL.n_outputs,
-                       .n_symbols = MODEL.n_symbols, .inputs = inputs, .outputs = outputs, .symbols = symbols};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = MODEL.n_inputs,
+                       .n_outputs = MODEL.n_outputs,
+                       .n_symbols = MODEL.n_symbols,
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .symbols = symbols};
     int status;
 
     if (argc != 3) {

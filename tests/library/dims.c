@@ -1,5 +1,6 @@
-/* A model with a free dim: sizes that it does not accept, and arenas that are short for a size, are statuses of the
- * typed call, the generic one and both helpers; accepted ones run. Built for logreg_pipe_b1 as `net`. */
+/* A model with a free dim: sizes that it does not accept, and arenas that are short for a size, are
+ * statuses of the typed call, the generic one and both helpers; accepted ones run. Built for
+ * logreg_pipe_b1 as `net`. */
 #include <stdlib.h>
 
 #include "net.h"
@@ -23,8 +24,15 @@ int main(void)
     EXPECT(net_model.n_symbols == 1 && s->kind == SMELT_SYMBOL_ARGUMENT);
     EXPECT(net_model.arena_bytes_for(&rows, &n_bytes) == SMELT_OK);
     unsigned char *arena = malloc((size_t)n_bytes + 1);
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = 1, .n_outputs = 2, .n_symbols = 1, .inputs = inputs,
-                       .outputs = outputs, .symbols = &rows, .arena = arena, .arena_bytes = (size_t)n_bytes};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = 1,
+                       .n_outputs = 2,
+                       .n_symbols = 1,
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .symbols = &rows,
+                       .arena = arena,
+                       .arena_bytes = (size_t)n_bytes};
     EXPECT(arena != NULL);
     EXPECT(net_run(rows, x, label, p, arena, (size_t)n_bytes) == SMELT_OK);
     EXPECT(net_model.run(&call) == SMELT_OK);

@@ -1,9 +1,11 @@
-/* Outputs and inner tensors whose size only a run finds: memory comes from the hooks and goes back to them. Counts balance,
- * whichever request fails; outputs are the caller's to give back. Built as `net` for a model
+/* Outputs and inner tensors whose size only a run finds: memory comes from the hooks and goes back
+ * to them. Counts balance, whichever request fails; outputs are the caller's to give back. Built as
+ * `net` for a model
  *
  *     (x: f32[4], shape: i64[2]) -> (wide: f32[a, b], sum: f32[], again: f32[a, b])
  *
- * in which wide = Expand(ReduceSum(x), shape), sum = ReduceSum(wide) and again = Neg(Tile(wide + wide)). */
+ * in which wide = Expand(ReduceSum(x), shape), sum = ReduceSum(wide) and
+ * again = Neg(Tile(wide + wide)). */
 #include <stdlib.h>
 
 #include "net.h"
@@ -47,8 +49,15 @@ static void *outputs[3];
 static int call_with(const smelt_hooks *hooks, int64_t rows, int64_t columns, void *arena, size_t n_bytes)
 {
     const void *inputs[] = {x, shape};
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = 2, .n_outputs = 3, .n_symbols = net_model.n_symbols,
-                       .inputs = inputs, .outputs = outputs, .symbols = symbols, .arena = arena, .arena_bytes = n_bytes,
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = 2,
+                       .n_outputs = 3,
+                       .n_symbols = net_model.n_symbols,
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .symbols = symbols,
+                       .arena = arena,
+                       .arena_bytes = n_bytes,
                        .hooks = hooks};
 
     shape[0] = rows;

@@ -1,5 +1,6 @@
-/* The hooks of a call: any pool of threads gives the bits that one thread gives; nodes are told in order, each before
- * it is told after; a cancelled run stops before the node at which it was asked. */
+/* The hooks of a call: any pool of threads gives the bits that one thread gives; nodes are told in
+ * order, each before it is told after; a cancelled run stops before the node at which it was asked.
+ */
 #include "generic.h"
 
 typedef struct Log {
@@ -69,7 +70,8 @@ static int pools(const Call *alone)
 static int nodes(const Call *alone)
 {
     Log log = {.stop_at = UINT32_MAX};
-    smelt_hooks hooks = {.struct_size = sizeof hooks, .user = &log, .before_node = before, .after_node = after};
+    smelt_hooks hooks = {
+        .struct_size = sizeof hooks, .user = &log, .before_node = before, .after_node = after};
     uint64_t macs = 0;
     Call c;
 

@@ -1,4 +1,5 @@
-/* Argument: a shared library of digits. A host finds its model by one symbol, and it answers as the static one does. */
+/* Argument: a shared library of digits. A host finds its model by one symbol, and it answers as the
+ * static one does. */
 #include <dlfcn.h>
 
 #include "digits.h"
@@ -13,8 +14,13 @@ int main(int argc, char **argv)
     float image[N_PIXELS], got[N_DIGITS], want[N_DIGITS];
     const void *inputs[] = {image};
     void *outputs[] = {got};
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = 1, .n_outputs = 1, .inputs = inputs, .outputs = outputs,
-                       .arena = arena, .arena_bytes = sizeof arena};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = 1,
+                       .n_outputs = 1,
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .arena = arena,
+                       .arena_bytes = sizeof arena};
 
     EXPECT(argc == 2);
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);

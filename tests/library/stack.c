@@ -1,4 +1,5 @@
-/* A call takes no more stack than the header says: it runs on a painted stack, and the paint below is looked at. */
+/* A call takes no more stack than the header says: it runs on a painted stack, and the paint below
+ * is looked at. */
 #include <pthread.h>
 #include <stdlib.h>
 

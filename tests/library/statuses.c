@@ -1,5 +1,5 @@
-/* Wrong calls are statuses, change no output and touch nothing; right calls stay inside of the arena they were given,
- * wherever it lies and whatever it held. */
+/* Wrong calls are statuses, change no output and touch nothing; right calls stay inside of the
+ * arena they were given, wherever it lies and whatever it held. */
 #include <stdlib.h>
 
 #include "smelt.h"

@@ -1,4 +1,5 @@
-/* Two compiled models in one program: no symbol clashes, and neither disturbs the other, even in one arena. */
+/* Two compiled models in one program: no symbol clashes, and neither disturbs the other, even in
+ * one arena. */
 #include "digits.h"
 #include "second.h"
 

@@ -1,8 +1,10 @@
-/* A model with versions: which code a call runs is told to the hooks, each size needs the arena of its own version, and
- * sizes that have no code are refused. Built for a model of one input [batch, seq, 8] and outputs [batch, seq, 8] and
- * [n] (n found while running) as `net`.
+/* A model with versions: which code a call runs is told to the hooks, each size needs the arena of
+ * its own version, and sizes that have no code are refused. Built as `net` for a model of one input
+ * [batch, seq, 8] and outputs [batch, seq, 8] and [n] (n found while running).
  *
- *     versions BATCH SEQ VERSION [BATCH SEQ VERSION ...]         VERSION: what the hook is told, or "refused" */
+ *     versions BATCH SEQ VERSION [BATCH SEQ VERSION ...]
+ *
+ * VERSION is what the hook is told, or "refused". */
 #include <stdlib.h>
 
 #include "net.h"
@@ -39,9 +41,16 @@ static int try_size(int64_t batch, int64_t seq, const char *version)
     EXPECT(net_model.arena_bytes_for(symbols, &n_bytes) == SMELT_OK);
     unsigned char *arena = malloc((size_t)n_bytes + 1);
     EXPECT(arena != NULL);
-    smelt_call call = {.struct_size = sizeof call, .n_inputs = 1, .n_outputs = 2, .n_symbols = net_model.n_symbols,
-                       .inputs = inputs, .outputs = outputs, .symbols = symbols, .arena = arena,
-                       .arena_bytes = (size_t)n_bytes, .hooks = &hooks};
+    smelt_call call = {.struct_size = sizeof call,
+                       .n_inputs = 1,
+                       .n_outputs = 2,
+                       .n_symbols = net_model.n_symbols,
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .symbols = symbols,
+                       .arena = arena,
+                       .arena_bytes = (size_t)n_bytes,
+                       .hooks = &hooks};
     started = NULL;
     if (!strcmp(version, "refused")) {
         EXPECT(net_model.run(&call) == SMELT_BAD_DIM);

@@ -1,5 +1,5 @@
-/* Arguments: PATH STATUS. Opens a weights file of digits, expects the status, and with the right file the answers of
- * the library that holds its weights (the model `second`). */
+/* Arguments: PATH STATUS. Opens a weights file of digits, expects the status, and with the right
+ * file the answers of the library that holds its weights (the model `second`). */
 #include <stdlib.h>
 
 #include "digits.h"

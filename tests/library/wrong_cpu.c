@@ -1,5 +1,5 @@
-/* Calls MODEL once and prints the status: 5 where the processor does not fit, with the outputs as they were. Run under
- * an emulator of another processor. */
+/* Calls MODEL once and prints the status: 5 where the processor does not fit, with the outputs as
+ * they were. Run under an emulator of another processor. */
 #include "generic.h"
 
 static int is_untouched(const unsigned char *p, uint64_t n_bytes)
