@@ -114,6 +114,8 @@ DType compute_dtype(DType t);
 void lower_axes(Def *d, const Stage *s, const KExpr **index);
 /* at(t; the stage's axes), broadcast, converted to dtype `as`. */
 const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as);
+/* The element of t, which broadcasts to out, that belongs to out's element `at`. */
+const KExpr *lower_broadcast(Def *d, KTensor *t, const KTensor *out, const KExpr *const *at);
 /* Row-major index of the stage's element. */
 const KExpr *lower_flat(Def *d, const Stage *s);
 /* at(t) by row-major flat index. */

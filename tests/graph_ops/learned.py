@@ -155,10 +155,10 @@ def trees(g):
            target_ids=[g.rng.randrange(targets) for _ in leaves], target_weights=floats(g, len(leaves)),
            base_values=floats(g, 1) if targets == 1 and g.chance(0.4) else None, **a)
         return
-    count = g.one([2, 3, 4])
+    count = g.one([2, 3, 4])     # of two, onnxruntime takes scores of one class only; it forgets the labels otherwise
     ml(g, "TreeEnsembleClassifier", [x], n_out=2, class_treeids=[t for t, _ in leaves], class_nodeids=[i for _, i in leaves],
-       class_ids=[g.rng.randrange(count) for _ in leaves], class_weights=floats(g, len(leaves)),
-       post_transform=g.one(POST), base_values=floats(g, count) if g.chance(0.3) else None, **classes(g, count), **a)
+       class_ids=[0 if count == 2 else g.rng.randrange(count) for _ in leaves], class_weights=floats(g, len(leaves)),
+       post_transform=g.one(POST), base_values=floats(g, count) if count > 2 and g.chance(0.3) else None, **classes(g, count), **a)
 
 
 @row("ml", 1.2)

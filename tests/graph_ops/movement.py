@@ -204,7 +204,8 @@ def gather(g):
     x = g.pick(rank=(1, 2, 3, 4))
     axis = g.rng.randrange(x.rank)
     i = indices(g, g.shape(g.one([0, 1, 1, 2])), shortest(x, axis))
-    moved(g, "Gather", [x, i], axis=axis - x.rank if g.chance(0.3) else axis)
+    judge = "reference" if x.dtype == "str" else None      # onnxruntime moves one string of each row
+    moved(g, "Gather", [x, i], axis=axis - x.rank if g.chance(0.3) else axis, judge=judge)
 
 
 @row("movement", 0.7)
