@@ -214,9 +214,7 @@ void infer_rule(Module *m, const Node *n, const KExpr *condition) {
     vec_push(m->arena, &((Node *)(uintptr_t)n)->rules, condition); /* verbs see nodes as const */
 }
 
-/* Is the dim 1 where the caller's symbols are large? Such a length, x[:, 2:3], is shorter only where
- * the input is. */
-static bool is_one_of_many(Module *m, const KExpr *dim) {
+bool is_one_of_many(Module *m, const KExpr *dim) {
     enum { LARGE = 1000 };
     uint32_t n = m->symbols.n;
     const KExpr **by = arena_array(m->scratch, const KExpr *, n + 1);
