@@ -53,7 +53,10 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     Binding bound;
     const KExpr *at = tile_begin(c, &bound);
     for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
-    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, bound.var, bound.by, bound.n));
+    Binding left = bound;
+    for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
+        if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
+    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
     const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);

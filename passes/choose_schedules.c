@@ -260,9 +260,8 @@ static int count_left(const Stage *s) {
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
-    KVar *lane = s->axis[sch->vec_axis];
-    bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
+    if (sch->group > 1 && sch->lanes == 1) return false;
+    if (sch->group == 1 && !reads_vectors(k, s, s->lhs, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
     bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
