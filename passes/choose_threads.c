@@ -231,7 +231,7 @@ static const KExpr *bytes_of(Count *c, const KStmt *call, bool weights) {
         const KBuf *b = c->kn->params[i];
         bool is_const = call && call->args[i].buf->mem == MEM_CONST;
         if (is_const != weights) continue;
-        const KExpr *n = over_scalars(c, b->n_elems), *touched = c->touched[i];
+        const KExpr *n = b->n_elems ? over_scalars(c, b->n_elems) : NULL, *touched = c->touched[i];
         if (n) touched = k_min(c->k, touched, capped(c->k, n));
         all = sum(c->k, all, product(c->k, touched, k_int(c->k, dtype_bytes(b->dtype))));
     }
