@@ -19,8 +19,13 @@ static bool reads_blocked(const KTensor *t, int axis) {
 /* ---- the tile
  * --------------------------------------------------------------------------------- */
 
+/* Rows behind the last one are that one once more, which is not stored again. */
 static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
-    return k_add(c->k, c->row_start[which], step);
+    KCtx *k = c->k;
+    const KExpr *row = k_add(k, c->row_start[which], step), *last = c->last_row[which];
+    if (!last) return row;
+    c->inside = k_and(k, c->inside, k_le(k, row, last));
+    return k_min(k, row, last);
 }
 
 /* Opens the tile's loops (rows, vectors, lanes), binding the tiled axes; returns the accumulator's
@@ -34,10 +39,13 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
+    c->inside = k_bool(k, true);
     if (sch->row_axis[0] >= 0)
         contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
     if (sch->row_axis[1] >= 0)
         contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
+    for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
+        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
     const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
     contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
     const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
@@ -75,9 +83,18 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
  * behind it, each for an equal share, spread over the places where some loop of its reduction
  * begins an iteration:
  *
- *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share] */
+ *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
+ *
+ * How many row tiles there are may not be known: then the first few share it, and the others ask for
+ * what the last of these asked for. */
 
-enum { LINE_BYTES = 64 };
+enum { LINE_BYTES = 64, SOME_TILES = 4 };
+
+/* Among how many row tiles the next panel is divided. */
+static int64_t sharing_tiles(const Contract *c) {
+    int64_t n;
+    return k_is_int(c->n_row_tiles, &n) ? n : SOME_TILES;
+}
 
 /* Lines of the right factor in so many steps of the reduction, and what each tile asks of them. */
 static int64_t lines_of(const Contract *c, int64_t steps) {
@@ -86,8 +103,7 @@ static int64_t lines_of(const Contract *c, int64_t steps) {
 }
 
 static int64_t lines_share(const Contract *c, int64_t steps) {
-    int64_t n_tiles = 1;
-    k_is_int(c->n_row_tiles, &n_tiles);
+    int64_t n_tiles = sharing_tiles(c);
     return (lines_of(c, steps) + n_tiles - 1) / n_tiles;
 }
 
@@ -102,13 +118,12 @@ static int64_t steps_of(const Contract *c, int r) {
 /* The innermost loop whose share is at least half a line, so that not much more is asked for than
  * the panel has. */
 static void choose_place(Contract *c) {
-    int64_t n, n_tiles = 1;
+    int64_t n, n_tiles = sharing_tiles(c);
     const KExpr *rhs = c->s->rhs;
     c->ask_steps = 0;
     if (!c->sch->prefetch || rhs->op != KO_at || rhs->u.tensor->layout.block <= 1) return;
     for (int r = 0; r < c->s->n_red; r++)
         if (!k_is_int(c->s->red_extent[r], &n)) return;
-    k_is_int(c->n_row_tiles, &n_tiles);
     for (int r = c->s->n_red - 1; r >= 0; r--) {
         int64_t each = steps_of(c, r), places[] = {each, each * c->blocks[r]};
         if (r == c->copies_axis) places[0] *= c->sch->unroll;
@@ -147,7 +162,9 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
     }
     const KExpr *panel = panel_element(c, &start);
     int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), share = lines_share(c, steps);
-    const KExpr *place = k_add(k, k_mul(k, c->row_tile, k_int(k, (n_steps + steps - 1) / steps)),
+    const KExpr *tile =
+        k_is_int(c->n_row_tiles, &n) ? c->row_tile : k_min(k, c->row_tile, k_int(k, SOME_TILES - 1));
+    const KExpr *place = k_add(k, k_mul(k, tile, k_int(k, (n_steps + steps - 1) / steps)),
                                k_fdiv(k, step, k_int(k, steps)));
     const KExpr *next = k_int(k, n_steps * s->rhs->u.tensor->layout.block);
     const KExpr *first =
@@ -302,9 +319,12 @@ static void emit_store(Contract *c) {
     KTensor *root = tensor_root(k, s->out, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
     const KExpr *finish = expr_open(c->p, k_subst(k, c->finish, bound.var, bound.by, bound.n));
-    if (c->masked) kb_if(c->b, k_lt(k, index[c->sch->vec_axis], s->out->dims[c->sch->vec_axis]));
+    const KExpr *lane = index[c->sch->vec_axis], *inside = c->inside;
+    if (c->masked) inside = k_and(k, inside, k_lt(k, lane, s->out->dims[c->sch->vec_axis]));
+    bool guarded = !k_is_value(inside, 1);
+    if (guarded) kb_if(c->b, inside);
     kb_store(c->b, root->buf, flat, finish);
-    if (c->masked) kb_end(c->b);
+    if (guarded) kb_end(c->b);
     tile_end(c);
     c->is_rolled = false;
 }
