@@ -17,7 +17,7 @@ enum {
     FUNCTION_OPERATIONS = 28, /* vector operations of a transcendental function, division included */
     MEMBER_CYCLES = 150,   /* of a block, beside its tiles */
     LEAST_SLOTS = 4,
-    LEAST_GAIN = 20000     /* cycles */
+    LEAST_GAIN = 5000     /* cycles */
 };
 
 static double row_count(const Roll *g, int m) {
