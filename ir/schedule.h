@@ -19,7 +19,9 @@ typedef struct Matrix Matrix; /* matrix.h */
 
 typedef struct Schedule {
     int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
-    int lanes;       /* elements per vector */
+    int lanes;       /* elements per vector; fewer than the machine's where groups are smaller */
+    int group;       /* so many neighbours along vec_axis read the same of the left factor (a grouped
+                      * convolution), 1: each its own (depthwise), 0: all of them the same */
     int n_vecs;      /* vectors of the register tile along vec_axis */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */

@@ -18,8 +18,10 @@
  *       sums, or in the last part out, := acc
  *
  * Remainders of the tiled axes get their own copy of the inner loops. When lhs does not depend on
- * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. Sizes of
- * tiles and parts come from schedule_cost.c. */
+ * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. In a grouped
+ * convolution it depends on it, but is the same for the channels of a group: a tile stays inside of
+ * one, with narrower vectors where groups are small. Sizes of tiles and parts come from
+ * schedule_cost.c. */
 #include "ir/schedule_contract.h"
 
 #include "ir/winograd.h"
@@ -46,6 +48,39 @@ int tensor_contiguous_axis(const KTensor *t) {
     return t->layout.permuted ? t->layout.order[t->rank - 1] : t->rank - 1;
 }
 
+typedef struct Groups {
+    const KVar *var;
+    int64_t size; /* common divisor of what the variable is divided by; 0: it is nowhere divided */
+} Groups;
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* var // c is the same for a group of neighbours: a constant as far as they are concerned. */
+static const KExpr *drop_group(KCtx *k, const KExpr *e, void *user) {
+    Groups *g = user;
+    int64_t c;
+    if (e->op != KO_fdiv || e->arg[0]->op != KO_var || e->arg[0]->u.var != g->var ||
+        !k_is_int(e->arg[1], &c) || c <= 1)
+        return e;
+    g->size = common_divisor(c, g->size);
+    return k_int(k, 0);
+}
+
+/* How many neighbours along the axis read the same of the left factor: Schedule.group. */
+static int left_group(KCtx *k, const Stage *s, int axis) {
+    Groups g = {s->axis[axis], 0};
+    if (!k_uses_var(k, s->lhs, g.var)) return 0;
+    const KExpr *rest = k_rewrite(k, s->lhs, drop_group, &g);
+    return k_uses_var(k, rest, g.var) || g.size > INT16_MAX ? 1 : (int)g.size;
+}
+
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out) {
     KCtx *k = p->m->k;
     int elem = dtype_bytes(s->acc->dtype),
@@ -63,6 +98,7 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     if (s->out->layout.block > 1 && s->out->layout.block % out->lanes) return false;
     if (!k_uses_var(k, s->rhs, s->axis[axis])) return false;
     out->vec_axis = axis;
+    out->group = left_group(k, s, axis);
     int n_rows = 0;
     for (int i = s->out->rank - 1; i >= 0 && n_rows < 2; i--) {
         bool in_lhs = k_uses_var(k, s->lhs, s->axis[i]), in_rhs = k_uses_var(k, s->rhs, s->axis[i]);

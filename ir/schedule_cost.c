@@ -29,6 +29,7 @@ typedef struct Sizes {
     int64_t vecs, rows[2], batch, steps;
     int64_t right_bytes, left_bytes;
     bool is_shared; /* both factors are vectors */
+    int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
     int elem;
 } Sizes;
@@ -75,7 +76,8 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, known(s->red_extent[r], SOME));
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
-    z.is_shared = k_uses_var(k, s->lhs, s->axis[sch->vec_axis]);
+    z.group = sch->group;
+    z.is_shared = sch->group == 1;
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
@@ -239,12 +241,17 @@ static bool fits(const Target *t, const Schedule *sch) {
     return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
 }
 
+/* Does a tile of so many vectors stay inside of a group of the vector axis? */
+static bool fits_group(const Sizes *z, int vecs, int lanes) {
+    return !z->group || (z->group == 1 ? vecs == 1 : z->group % (vecs * lanes) == 0);
+}
+
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                                  const Schedule *axes, Schedule *out, int max) {
     Sizes z = sizes_of(p->m->k, s, axes);
     Candidate *all = xmalloc(MAX_CANDIDATES * sizeof *all);
     int n = 0;
-    for (int v = 1; v <= MAX_VECS && v <= z.vecs && (!z.is_shared || v == 1); v++)
+    for (int v = 1; v <= MAX_VECS && v <= z.vecs; v++)
         for (int r1 = 1; r1 <= MAX_ROWS && r1 <= z.rows[1]; r1++)
             for (int r0 = 1; r0 <= MAX_OUTER_ROWS && r0 <= z.rows[0]; r0++) {
                 Schedule sch = *axes;
@@ -252,7 +259,7 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &sch) || (r0 > 1 && r1 < z.rows[1])) continue;
+                if (!fits(t, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1])) continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
                 n++;

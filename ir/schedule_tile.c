@@ -53,7 +53,10 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     Binding bound;
     const KExpr *at = tile_begin(c, &bound);
     for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
-    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, bound.var, bound.by, bound.n));
+    Binding left = bound;
+    for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
+        if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
+    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
     const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
@@ -158,15 +161,19 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
  * --------------------------------------------------------------------------------- */
 
 typedef struct BlockScan {
+    KCtx *k;
     const Stage *s;
     int *blocks;
 } BlockScan;
 
-/* e as var * step; 0 when it is not. */
-static int multiple_of(const KExpr *e, const KVar *var) {
-    int64_t step = 1;
-    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
-    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+/* The step of e as var * step, behind a whole number of blocks; 0 when it is something else. */
+static int multiple_of(KCtx *k, const KExpr *e, KVar *var, int block) {
+    const KExpr *base, *coeff;
+    int64_t step;
+    if (!k_uses_var(k, e, var) || !k_linear_in(k, e, var, &base, &coeff) || !k_is_int(coeff, &step))
+        return 0;
+    bool fits = k_is_value(k_fmod(k, base, k_int(k, block)), 0);
+    return fits && step > 0 && step <= 8 ? (int)step : 0;
 }
 
 static void note_block(const KExpr *e, void *user) {
@@ -174,13 +181,16 @@ static void note_block(const KExpr *e, void *user) {
     if (e->op != KO_at) return;
     for (int a = 0; a < e->u.tensor->rank; a++)
         for (int r = 0; r < scan->s->n_red; r++) {
-            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
-            if (step) scan->blocks[r] = e->u.tensor->layout.block / step;
+            int block = e->u.tensor->layout.block;
+            int step = reads_blocked(e->u.tensor, a)
+                           ? multiple_of(scan->k, e->arg[a], scan->s->red[r], block)
+                           : 0;
+            if (step) scan->blocks[r] = block / step;
         }
 }
 
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
-    BlockScan scan = {s, blocks};
+    BlockScan scan = {k, s, blocks};
     int last = s->n_red - 1;
     for (int r = 0; r < s->n_red; r++) blocks[r] = 1;
     k_visit(k, s->lhs, note_block, &scan);

@@ -4,12 +4,13 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 half of two vectors; the rest are gathers and scatters. */
+ * broadcast, with 2 half of two vectors; constant places within a vector's length are a load and a
+ * permutation; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_TERMS = 24 };
+enum { MAX_TERMS = 24, MAX_PATTERN = 64 };
 
 typedef struct Term {
     const KExpr *e;
@@ -236,6 +237,45 @@ static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t,
     return LLVMBuildShuffleVector(g->b, low, high, order, "");
 }
 
+/* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at: which of
+ * these each lane takes. 0 when they are elsewhere. */
+static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
+    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return 0;
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return 0;
+        off[i] = LLVMConstIntGetSExtValue(e);
+        if (!i || off[i] < *first) *first = off[i];
+        if (!i || off[i] > last) last = off[i];
+    }
+    for (unsigned i = 0; i < lanes; i++) {
+        if ((off[i] - *first) % unit || off[i] - *first >= unit * lanes) return 0;
+        at[i] = (unsigned)((off[i] - *first) / unit);
+    }
+    return (unsigned)((last - *first) / unit) + 1;
+}
+
+/* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two elements
+ * of a buffer may be read, what lies behind the last one may not. */
+static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p), at[MAX_PATTERN], whole = 1;
+    int64_t first = 0;
+    unsigned n = find_pattern(g, p, &first, at);
+    while (whole < n) whole *= 2;
+    if (!n || (n < whole && !g->cpu.avx512bw)) return NULL;
+    LLVMValueRef from = step_ptr(g, p->unit, p->ptr, LLVMConstInt(g->i64, (uint64_t)first, 0));
+    if (n == 1) return llvm_splat(g, plain_load(g, p->type, from, size), lanes);
+    LLVMValueRef lane[MAX_PATTERN], mask = NULL;
+    for (unsigned i = 0; i < whole; i++) lane[i] = LLVMConstInt(g->i1, i < n, 0);
+    if (n < whole) mask = LLVMConstVector(lane, whole);
+    LLVMValueRef v = masked_load(g, LLVMVectorType(p->type, whole), from, size, mask);
+    for (unsigned i = 0; i < lanes; i++) lane[i] = LLVMConstInt(g->i32, at[i], 0);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lane, lanes),
+                                  "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -261,6 +301,8 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
     if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
+    LLVMValueRef near = mask ? NULL : load_pattern(g, p);
+    if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
