@@ -147,6 +147,12 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
     return stage_cycles(t, &z, sch);
 }
 
+double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch) {
+    Sizes z = sizes_of(p->m->k, s, sch);
+    z.left_bytes = 0;
+    return stage_cycles(t, &z, sch);
+}
+
 /* ---- loops around the tile
  * --------------------------------------------------------------------------- */
 
