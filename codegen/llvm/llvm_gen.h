@@ -202,6 +202,9 @@ LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
+/* Bytes of a buffer, joined to a word in each lane, as a load and permutations; NULL where e is something
+ * else. */
+LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e);
 /* What an array of these is aligned to, whoever made it. */
 unsigned llvm_element_align(const LlvmGen *g, DType t);
 /* The address of the element that e would load. */
