@@ -470,6 +470,11 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
     }
 }
 
+LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    Place p = find_place(g, b, index);
+    return !p.varying && p.lane == 1 ? p.ptr : NULL;
+}
+
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
     Place p = find_place(g, b, index);
