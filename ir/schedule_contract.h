@@ -46,6 +46,9 @@ static inline void contract_bind(Binding *b, KVar *var, const KExpr *by) {
 
 /* A template without axes bound and tiles chosen yet. */
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
+/* How many of n_vecs vectors of a row of s, in powers of two up to `most`, are behind each other in
+ * memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most);
 /* The tile at row_start and vec_start: its start, reduction and store. */
 void contract_tile(Contract *c);
 

@@ -28,6 +28,21 @@ static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
     return k_min(k, row, last);
 }
 
+/* Binds the tiled axes to these rows and this column of the tile. */
+static void bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
+                      const KExpr *in_tile) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    c->inside = k_bool(k, true);
+    if (sch->row_axis[0] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
+    if (sch->row_axis[1] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
+    for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
+        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
+    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+}
+
 /* Opens the tile's loops (rows, vectors, lanes), binding the tiled axes; returns the accumulator's
  * index. tile_end closes them. */
 static const KExpr *tile_begin(Contract *c, Binding *bound) {
@@ -39,15 +54,8 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
-    c->inside = k_bool(k, true);
-    if (sch->row_axis[0] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
-    if (sch->row_axis[1] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
-    for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
-        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
     const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
-    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+    bind_tile(c, bound, r0, r1, in_tile);
     const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
     return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
 }
@@ -306,13 +314,11 @@ static void roll_store(Contract *c) {
     c->is_rolled = true;
 }
 
-static void emit_store(Contract *c) {
+/* The store in tile_begin's loops, or those of tile_begin_pieces. */
+static void emit_result(Contract *c, Binding bound, const KExpr *at) {
     KCtx *k = c->k;
     const Stage *s = c->s;
-    const KExpr *index[MAX_RANK], *offset;
-    Binding bound;
-    if (wants_rolled_store(c)) roll_store(c);
-    const KExpr *at = tile_begin(c, &bound), *value = k_load(k, c->acc, at);
+    const KExpr *index[MAX_RANK], *offset, *value = k_load(k, c->acc, at);
     contract_bind(&bound, s->acc, value);
     for (int i = 0; i < s->out->rank; i++)
         index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
@@ -325,6 +331,78 @@ static void emit_store(Contract *c) {
     if (guarded) kb_if(c->b, inside);
     kb_store(c->b, root->buf, flat, finish);
     if (guarded) kb_end(c->b);
+}
+
+/* ---- stores of bytes
+ *
+ * Vectors that become bytes are stored in pieces, several vectors at once: neighbours along the vector
+ * axis where these are neighbours in memory, else rows.
+ *
+ *     for r in 0..3 unroll { for r_2 in 0..4 vector { for l in 0..16 vector { y[..] = u8(...) } } } */
+
+enum { PIECES = 4 };
+
+typedef struct Pieces {
+    int first, n;   /* rows along the inner axis */
+    int rows, vecs; /* of a piece */
+} Pieces;
+
+/* tile_begin for these rows; closed by as many kb_end as *depth says. */
+static const KExpr *tile_begin_pieces(Contract *c, const Pieces *p, Binding *bound, int *depth) {
+    KCtx *k = c->k;
+    KBuild *b = c->b;
+    const Schedule *sch = c->sch;
+    *bound = c->outer;
+    const KExpr *rows = k_int(k, p->rows), *vecs = k_int(k, p->vecs);
+    const KExpr *r0 = kb_for(b, LOOP_UNROLL, "r", k_int(k, c->rows[0]));
+    const KExpr *r1 = kb_for(b, LOOP_UNROLL, "r", k_int(k, p->n / p->rows));
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, c->n_vecs / p->vecs));
+    *depth = 4 + (p->rows > 1) + (p->vecs > 1);
+    r1 = k_add(k, k_mul(k, r1, rows), k_int(k, p->first));
+    if (p->rows > 1) r1 = k_add(k, r1, kb_for(b, LOOP_VECTOR, "r", rows));
+    v = k_mul(k, v, vecs);
+    if (p->vecs > 1) v = k_add(k, v, kb_for(b, LOOP_VECTOR, "v", vecs));
+    const KExpr *lane = kb_for(b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
+    const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
+    bind_tile(c, bound, r0, r1, in_tile);
+    const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
+    return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
+}
+
+static void emit_pieces(Contract *c, const Pieces *p) {
+    Binding bound;
+    int depth;
+    if (!p->n) return;
+    const KExpr *at = tile_begin_pieces(c, p, &bound, &depth);
+    emit_result(c, bound, at);
+    while (depth--) kb_end(c->b);
+}
+
+/* How many vectors of a row, up to `most`, lie behind each other in memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most) {
+    int block = s->out->layout.block;
+    while (most > 1 && (n_vecs % most || (block > 1 && block % (most * lanes)))) most /= 2;
+    return most;
+}
+
+static bool emit_byte_store(Contract *c) {
+    const Schedule *sch = c->sch;
+    int vecs = schedule_neighbours(c->s, sch->lanes, c->n_vecs, PIECES), rows = PIECES / vecs;
+    if (dtype_bytes(c->s->out->dtype) > 1 || c->masked || c->is_rolled || c->rows[1] < rows ||
+        c->last_row[0] || c->last_row[1])
+        return false;
+    int whole = c->rows[1] / rows * rows;
+    emit_pieces(c, &(Pieces){0, whole, rows, vecs});
+    emit_pieces(c, &(Pieces){whole, c->rows[1] - whole, 1, vecs});
+    return true;
+}
+
+static void emit_store(Contract *c) {
+    Binding bound;
+    if (wants_rolled_store(c)) roll_store(c);
+    if (emit_byte_store(c)) return;
+    const KExpr *at = tile_begin(c, &bound);
+    emit_result(c, bound, at);
     tile_end(c);
     c->is_rolled = false;
 }

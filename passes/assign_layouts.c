@@ -98,10 +98,27 @@ typedef struct Halo {
     bool changed;
 } Halo;
 
+/* Where bytes of a depthwise window are taken in fours: how far the last four go beyond it. */
+static int64_t taps_beyond(const Halo *h, const KExpr *index) {
+    KCtx *k = h->p->m->k;
+    const Stage *s = h->s;
+    const KExpr *base, *coeff;
+    int64_t n, step;
+    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 &&
+                    k_uses_var(k, s->lhs, s->axis[1]) && k_uses_var(k, s->rhs, s->axis[1]);
+    for (int r = 0; in_fours && r < s->n_red; r++)
+        if (k_uses_var(k, index, s->red[r]) && k_linear_in(k, index, s->red[r], &base, &coeff) &&
+            k_is_int(coeff, &step) && k_is_int(s->red_extent[r], &n) && step > 0 && n > 1)
+            return (4 - n % 4) % 4 * step;
+    return 0;
+}
+
 /* How much further a read along t's last axis goes when the stage's last axis, read one by one, is
  * filled up to whole vectors: dense rows whose last vector sticks out. */
 static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     KCtx *k = h->p->m->k;
+    int64_t taps = taps_beyond(h, index);
+    if (taps) return taps;
     const KTensor *out = h->s->out;
     const KExpr *base, *coeff;
     int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));

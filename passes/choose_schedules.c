@@ -242,7 +242,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
-    if (is_integer && !use_dot_products(p, s)) sum_as_float(p, s);
+    if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
     if (!is_integer && reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
