@@ -179,12 +179,13 @@ static bool drop_border(DefProgram *p, Stage *s) {
 }
 
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
- * have a halo. */
-typedef struct BorderRead {
-    KCtx *k;
+ * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked ones:
+ * its vectors lie along the last axis, where it reads a dense copy in place. */
+typedef struct CopyRead {
+    DefProgram *p;
     const Stage *s;
     KTensor *t;
-} BorderRead;
+} CopyRead;
 
 static bool is_reach_known(KCtx *k, const Stage *s, const KExpr *at) {
     int64_t reach[2];
@@ -193,11 +194,33 @@ static bool is_reach_known(KCtx *k, const Stage *s, const KExpr *at) {
     return true;
 }
 
-static void note_border_read(const KExpr *e, void *user) {
-    BorderRead *b = user;
-    if (e->op == KO_at && at_pred(e) && !has_free_layout(e->u.tensor) && !e->u.tensor->data &&
-        e->u.tensor->rank >= 3 && is_reach_known(b->k, b->s, e))
-        b->t = e->u.tensor;
+/* Could lanes lie along the last axis, neighbours of the result reading neighbours? */
+static bool walks_rows(DefProgram *p, const Stage *s, const KExpr *at) {
+    const KExpr *base, *coeff;
+    int64_t n;
+    int last = s->out->rank - 1;
+    return k_is_int(s->out->dims[last], &n) &&
+           n >= target_lanes(p->m->target, dtype_bytes(s->out->dtype)) &&
+           k_linear_in(p->m->k, at->arg[at->u.tensor->rank - 1], s->axis[last], &base, &coeff) &&
+           k_is_value(coeff, 1);
+}
+
+/* Does the window have several taps, so that an element is read for several of the result? */
+static bool has_taps(KCtx *k, const Stage *s, const KExpr *at) {
+    for (int a = 2; a < at->u.tensor->rank; a++)
+        for (int r = 0; r < s->n_red; r++)
+            if (k_uses_var(k, at->arg[a], s->red[r]) && !k_is_value(s->red_extent[r], 1)) return true;
+    return false;
+}
+
+static void note_copy_read(const KExpr *e, void *user) {
+    CopyRead *c = user;
+    if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
+    KCtx *k = c->p->m->k;
+    bool narrow = e->u.tensor->layout.block > 1 && c->s->out->layout.block <= 1;
+    bool border = at_pred(e) && !has_free_layout(e->u.tensor);
+    bool wanted = border || (narrow && has_taps(k, c->s, e) && walks_rows(c->p, c->s, e));
+    if (wanted && is_reach_known(k, c->s, e)) c->t = e->u.tensor;
 }
 
 typedef struct Redirect {
@@ -211,8 +234,8 @@ static const KExpr *redirect_read(KCtx *k, const KExpr *e, void *user) {
 
 static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    BorderRead b = {k, s, NULL};
-    k_visit(k, s->lhs, note_border_read, &b);
+    CopyRead b = {p, s, NULL};
+    k_visit(k, s->lhs, note_copy_read, &b);
     if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
     KTensor *copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
     Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
