@@ -38,7 +38,7 @@ from graph_kinds import KINDS, grow
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
 OPTIONAL = ("fold_constants", "simplify", "fuse_stages", "assign_layouts", "share_memory", "choose_schedules",
-            "block_stages", "group_stages")       # passes that meaning does not need
+            "block_stages", "roll_stages", "group_stages")       # passes that meaning does not need
 REFUSED = re.compile(r"exit 3: .*((?:is|are) not supported|has no bound|known while compiling|is computed while running|known at compile time|needs a constant size|--dim gives it one)")
 ROUNDINGS = {"f32": 64, "f64": 512, "f16": 6, "bf16": 3}    # of the largest value, beside what the twins differ by
 
