@@ -92,6 +92,7 @@ typedef struct KBuf {
     const KExpr *n_elems; /* i64; constant for REG, STACK, CONST */
     bool written;         /* PARAM: the kernel stores into it */
     bool noalias;         /* PARAM: no other parameter overlaps it */
+    bool padded;          /* PARAM: memory up to the next multiple of 64 bytes is its own, too */
     uint32_t align;       /* bytes known at run time; 0: the dtype's own */
     uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position;
                      * HEAP: which of KModule.n_heap blocks */
@@ -345,6 +346,10 @@ void kb_end(KBuild *b);
 const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
 KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
+/* A variable: a register of one element that holds `value`; what it holds, and something else. */
+KBuf *kb_variable(KBuild *b, const char *name, const KExpr *value);
+const KExpr *kb_get(KBuild *b, KBuf *variable);
+void kb_set(KBuild *b, KBuf *variable, const KExpr *value);
 void kb_comment(KBuild *b, const char *text);
 void kb_prefetch(KBuild *b, KBuf *buf, const KExpr *index);
 /* Calls a C function with the first elements of buffers and i64 scalars; both lists are copied. */

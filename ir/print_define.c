@@ -46,6 +46,8 @@ static void layout_text(Text *t, const KTensor *x) {
         if (l->halo_value) strbuf_printf(t->out, " of %d", (int)l->halo_value);
     }
     if (x->window) strbuf_add(t->out, " window");
+    if (x->window && x->window->ring)
+        strbuf_printf(t->out, " of %" PRId64 " rows", x->window->ring);
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));

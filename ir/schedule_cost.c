@@ -29,6 +29,7 @@ typedef struct Sizes {
     int64_t vecs, rows[2], batch, steps;
     int64_t right_bytes, left_bytes;
     bool is_shared; /* both factors are vectors */
+    int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
     int elem;
 } Sizes;
@@ -75,7 +76,8 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, known(s->red_extent[r], SOME));
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
-    z.is_shared = k_uses_var(k, s->lhs, s->axis[sch->vec_axis]);
+    z.group = sch->group;
+    z.is_shared = sch->group == 1;
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
@@ -89,13 +91,19 @@ static double largest(double a, double b) {
     return a > b ? a : b;
 }
 
+int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs) {
+    int64_t sums = rows * vecs, busy = (int64_t)t->fma_latency * t->fma_ports;
+    bool fits_registers = sums * sch->unroll <= t->n_vector_regs / 2;
+    return sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
+}
+
 /* One step of the reduction of a tile. */
 static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t vecs,
-                          int64_t unroll) {
+                          int64_t unroll, int chains) {
     double fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
     /* a broadcast that is used once is part of its multiply-add */
     double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / (double)unroll;
-    double latency = t->fma_latency, line = (double)(vecs * t->vector_bytes);
+    double latency = (double)t->fma_latency / chains, line = (double)(vecs * t->vector_bytes);
     if (!t->fma) { /* two instructions */
         fmas *= 2;
         latency *= 2;
@@ -114,8 +122,9 @@ static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t
 /* A tile: its steps, and around them a start, a store and a mispredicted branch for each part. */
 static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs) {
-    double around = 20 + 1.5 * (double)(rows * vecs);
-    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll) + sch->parts * around;
+    int chains = schedule_chains(t, sch, rows, vecs);
+    double around = 20 + 1.5 * (double)(rows * vecs) * chains;
+    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll, chains) + sch->parts * around;
 }
 
 static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
@@ -233,12 +242,17 @@ static bool fits(const Target *t, const Schedule *sch) {
     return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
 }
 
+/* Does a tile of so many vectors stay inside of a group of the vector axis? */
+static bool fits_group(const Sizes *z, int vecs, int lanes) {
+    return !z->group || (z->group == 1 ? vecs == 1 : z->group % (vecs * lanes) == 0);
+}
+
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                                  const Schedule *axes, Schedule *out, int max) {
     Sizes z = sizes_of(p->m->k, s, axes);
     Candidate *all = xmalloc(MAX_CANDIDATES * sizeof *all);
     int n = 0;
-    for (int v = 1; v <= MAX_VECS && v <= z.vecs && (!z.is_shared || v == 1); v++)
+    for (int v = 1; v <= MAX_VECS && v <= z.vecs; v++)
         for (int r1 = 1; r1 <= MAX_ROWS && r1 <= z.rows[1]; r1++)
             for (int r0 = 1; r0 <= MAX_OUTER_ROWS && r0 <= z.rows[0]; r0++) {
                 Schedule sch = *axes;
@@ -246,7 +260,7 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &sch) || (r0 > 1 && r1 < z.rows[1])) continue;
+                if (!fits(t, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1])) continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
                 n++;
@@ -275,8 +289,8 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
         Schedule tried = *sch;
         tried.rows[1] = r;
         if (r > 1 && !fits(t, &tried)) continue;
-        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1) + 0.15);
-        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1) + 0.15;
+        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1, 1) + 0.15);
+        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1, 1) + 0.15;
         if (cost >= best * 0.999) continue;
         best = cost;
         sch->rows[1] = r;

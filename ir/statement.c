@@ -114,6 +114,20 @@ KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems) 
     return s->buf;
 }
 
+KBuf *kb_variable(KBuild *b, const char *name, const KExpr *value) {
+    KBuf *v = kb_alloc(b, MEM_REG, value->dtype, name, 1);
+    kb_set(b, v, value);
+    return v;
+}
+
+const KExpr *kb_get(KBuild *b, KBuf *variable) {
+    return k_load(b->k, variable, k_int(b->k, 0));
+}
+
+void kb_set(KBuild *b, KBuf *variable, const KExpr *value) {
+    kb_store(b, variable, k_int(b->k, 0), value);
+}
+
 void kb_comment(KBuild *b, const char *text) {
     append(b, KS_COMMENT)->text = text;
 }
@@ -213,7 +227,7 @@ static void sign_var(Signature *s, const KVar *v) {
 static void sign_buf(Signature *s, const KBuf *b) {
     bool is_new;
     strbuf_printf(s->out, "b%u", number_of(s, &s->bufs, b, &is_new));
-    if (is_new) strbuf_printf(s->out, ":%d:%d:%u:%d", b->mem, b->dtype, b->align, b->noalias);
+    if (is_new) strbuf_printf(s->out, ":%d:%d:%u:%d:%d", b->mem, b->dtype, b->align, b->noalias, b->padded);
 }
 
 static void sign_expr(Signature *s, const KExpr *e) {

@@ -198,10 +198,35 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* A convolution of bytes whose result somebody else reads has a result of its own, which can be in
+ * blocks: words of bytes are neighbours along the channels there, and lanes are channels. Copying
+ * bytes to their place costs little beside that. */
+static bool copy_result(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    KTensor *to = s->out;
+    const KExpr *index[MAX_RANK];
+    int64_t channels;
+    if (!is_windowed(s) || s->acc->dtype != DT_I32 || !to->dense_only || to->rank < 3) return false;
+    if (to->alias || !k_is_int(to->dims[1], &channels) ||
+        channels < channel_block(p, to->dtype, channels) || !pass_may_rewrite())
+        return false;
+    pass_count_rewrite();
+    s->out = program_add_tensor(p, to->name, to->dtype, to->rank, to->dims);
+    s->out->def = s;
+    Stage *copy = program_add_stage(p, s->next, FORM_MAP, to, s->node);
+    for (int i = 0; i < to->rank; i++)
+        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, copy->axis[i]);
+    copy->body = k_at(k, s->out, index, to->rank);
+    copy->movement = true;
+    return true;
+}
+
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
+    for (Stage *s = p->first; s; s = s->next) *changed |= copy_result(p, s);
+    program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {

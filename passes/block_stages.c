@@ -474,6 +474,16 @@ static bool uses_shared(const Group *g, int m, const KExpr *e) {
     return k_uses_var(g->k, e, g->stages[m]->axis[g->axis[m][g->n_axes - 1]]);
 }
 
+/* How many of the blocks have a right factor of member m for themselves: of weights there is one,
+ * of keys one for each head. */
+static double distinct_panels(const Group *g, int m) {
+    double n = 1;
+    for (int a = 0; a + 1 < g->n_axes; a++)
+        if (k_uses_var(g->k, g->stages[m]->rhs, g->stages[m]->axis[g->axis[m][a]]))
+            n *= extent_estimate(g->extent[a]);
+    return n;
+}
+
 /* Bytes that need not go through memory, less those that are read again. Nothing where the blocks
  * would be too few for threads. */
 static double bytes_saved(const Group *g, int64_t rows) {
@@ -490,7 +500,7 @@ static double bytes_saved(const Group *g, int64_t rows) {
         const Stage *s = g->stages[m];
         if (s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs)) continue;
         double panel = panel_bytes(g, m);
-        if (panel > g->p->m->target->l2_bytes / 4.0) again += panel * (n_blocks - 1) * outer;
+        if (panel > g->p->m->target->l2_bytes / 4.0) again += panel * (n_blocks * outer - distinct_panels(g, m));
     }
     return saved - again;
 }

@@ -21,6 +21,7 @@
 #include "ir/matrix.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
+#include "passes/vector_reads.h"
 
 typedef struct Dot {
     DefProgram *p;
@@ -32,6 +33,10 @@ typedef struct Dot {
     int axis;       /* of x that it runs along */
     bool in_place;  /* words of x are read where they lie */
     KVar *group;    /* what it becomes */
+    Schedule axes;  /* of the template */
+    bool in_groups; /* x's channels are (j // n_out)*n_in + red[group_red], with j the vector axis */
+    int group_red, group_axis;
+    int64_t n_out, n_in;
 } Dot;
 
 static const KExpr *const_i32(Dot *d, int64_t v) {
@@ -42,7 +47,7 @@ static const KExpr *const_i32(Dot *d, int64_t v) {
 
 static bool fits_in_place(const Dot *d, int axis, const KExpr *base, int64_t extent) {
     const KTensor *t = d->x.at->u.tensor;
-    bool whole = extent % 4 == 0, from_start = k_is_value(base, 0);
+    bool whole = extent % 4 == 0, from_start = k_is_value(k_fmod(d->k, base, k_int(d->k, 4)), 0);
     if (tensor_contiguous_axis(t) != axis) return false;
     if (t->layout.block <= 1) return whole;
     return t->layout.block % 4 == 0 && t->layout.block_axis == axis && from_start;
@@ -83,6 +88,106 @@ static bool choose_axis(Dot *d) {
     return d->red >= 0;
 }
 
+/* ---- groups of channels ---------------------------------------------------------------------
+ *
+ *     x[0, j // 4 * 4 + c, ..]*w[j, c, ..]     c < 4
+ *
+ * Where words do not straddle groups, each lane reads the word of its own group. Other groups are
+ * joined until they are whole vectors of the result, and each multiplies the inputs of its neighbours
+ * by zeros:
+ *
+ *     x[0, j // 48 * 48 + c, ..]*(j // 24 % 2 == c // 24 ? w[j, c % 24, ..] : 0)     c < 48 */
+
+/* base = (j // n_out)*n_in */
+static bool find_group_sizes(Dot *d, const KExpr *base) {
+    const KVar *j = d->s->axis[d->axes.vec_axis];
+    d->n_in = d->n_out = 1;
+    if (base->op == KO_mul && k_is_int(base->arg[1], &d->n_in)) base = base->arg[0];
+    if (base->op == KO_fdiv && k_is_int(base->arg[1], &d->n_out)) base = base->arg[0];
+    return base->op == KO_var && base->u.var == j && d->n_in > 1;
+}
+
+/* The axis of x that the vector axis and a whole axis of the sum choose channels along. */
+static bool find_groups(Dot *d) {
+    const KExpr *at = d->x.at, *base, *coeff;
+    KVar *j = d->s->axis[d->axes.vec_axis];
+    d->group_axis = -1;
+    for (int a = 0; a < at->u.tensor->rank; a++) {
+        if (!k_uses_var(d->k, at->arg[a], j)) continue;
+        if (d->group_axis >= 0) return false;
+        d->group_axis = a;
+    }
+    if (d->group_axis < 0 || (d->x.inside && k_uses_var(d->k, d->x.inside, j))) return false;
+    for (d->group_red = 0; d->group_red < d->s->n_red; d->group_red++) {
+        const KVar *red = d->s->red[d->group_red];
+        int64_t extent;
+        if (!k_uses_var(d->k, at->arg[d->group_axis], red)) continue;
+        return k_linear_in(d->k, at->arg[d->group_axis], (KVar *)red, &base, &coeff) &&
+               k_is_value(coeff, 1) && find_group_sizes(d, base) &&
+               k_is_int(d->s->red_extent[d->group_red], &extent) && extent == d->n_in;
+    }
+    return false;
+}
+
+static int64_t common_multiple(int64_t a, int64_t b) {
+    int64_t x = a, y = b;
+    while (y) {
+        int64_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return a / x * b;
+}
+
+/* Joins groups so that each is a whole number of vectors; false where that cannot be. */
+static bool join_groups(Dot *d) {
+    enum { MOST = 16 }; /* times the products */
+    KCtx *k = d->k;
+    int64_t n_out = common_multiple(d->n_out, d->axes.lanes), n = n_out / d->n_out, all;
+    const KExpr *j = k_var(k, d->s->axis[d->axes.vec_axis]), *arg[MAX_RANK + 1];
+    KVar *old = d->s->red[d->group_red];
+    const KTensor *x = d->x.at->u.tensor;
+    bool fits = k_is_int(d->s->out->dims[d->axes.vec_axis], &all) && all % n_out == 0 && n <= MOST;
+    bool in_place = tensor_contiguous_axis(x) == d->group_axis && n * d->n_in % 4 == 0 &&
+                    (x->layout.block <= 1 || x->layout.block % 4 == 0);
+    if (!fits || !in_place || at_pred(d->w.at) || d->w.zero) return false;
+    KVar *red = kvar_new(k, KV_AXIS, DT_I64, old->name, 0, n * d->n_in - 1);
+    const KExpr *c = k_var(k, red), *n_in = k_int(k, d->n_in);
+    const KExpr *in_group = k_fmod(k, c, n_in), *which = k_fdiv(k, c, n_in);
+    const KExpr *own = k_fmod(k, k_fdiv(k, j, k_int(k, d->n_out)), k_int(k, n));
+    int rank = d->w.at->u.tensor->rank;
+    for (int i = 0; i < rank; i++) arg[i] = k_subst(k, d->w.at->arg[i], &old, &in_group, 1);
+    arg[rank] = k_eq(k, own, which);
+    d->w.at = k_at(k, d->w.at->u.tensor, arg, rank + 1);
+    rank = d->x.at->n_args;
+    for (int i = 0; i < rank; i++) arg[i] = k_subst(k, d->x.at->arg[i], &old, &c, 1);
+    const KExpr *first = k_mul(k, k_fdiv(k, j, k_int(k, n_out)), k_int(k, n * d->n_in));
+    arg[d->group_axis] = k_add(k, first, c);
+    d->x.at = k_at(k, d->x.at->u.tensor, arg, rank);
+    d->n_out = n_out;
+    d->n_in *= n;
+    d->s->red[d->group_red] = red;
+    d->s->red_extent[d->group_red] = k_int(k, d->n_in);
+    return true;
+}
+
+/* Do the lanes find their words in place, if need be with groups joined? */
+static bool choose_group_axis(Dot *d) {
+    for (int i = 0; i < 2; i++) {
+        if (choose_axis(d) && d->in_place && d->red == d->group_red) {
+            const KExpr *at = d->x.at, *arg[MAX_RANK + 1];
+            KVar *group = kvar_new(d->k, KV_AXIS, DT_I64, "group", 0, (d->extent + 3) / 4 - 1);
+            const KExpr *first = k_mul(d->k, k_var(d->k, group), k_int(d->k, 4));
+            for (int a = 0; a < at->n_args; a++)
+                arg[a] = k_subst(d->k, at->arg[a], &d->s->red[d->red], &first, 1);
+            const KExpr *word = k_at_word(d->k, at->u.tensor, arg, at->n_args);
+            if (reads_lanes(d->k, d->s, word, &d->axes)) return true;
+        }
+        if (!i && !join_groups(d)) return false;
+    }
+    BUG("joined groups of channels are not read in words");
+}
+
 /* ---- words ---------------------------------------------------------------------------------- */
 
 static const KExpr *byte_index(const Dot *d, int byte) {
@@ -96,6 +201,7 @@ static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
     KCtx *k = d->k;
     const KExpr *index = byte_index(d, byte), *inside = at_pred(at), *arg[MAX_RANK + 1];
     int rank = at->u.tensor->rank;
+    if (inside) inside = k_subst(k, inside, &d->s->red[d->red], &index, 1);
     if (d->extent % 4) {
         const KExpr *in = k_lt(k, index, k_int(k, d->extent));
         inside = inside ? k_and(k, inside, in) : in;
@@ -255,16 +361,15 @@ static const KExpr *moved(Dot *d, const KExpr *zero, int by) {
     return k_add(d->k, zero ? zero : const_i32(d, 0), const_i32(d, by));
 }
 
-/* Are the factors bytes, of which the left one is the same for all lanes? Both parts of the
- * template's condition; swaps them if need be. */
+/* Are the factors bytes, of which the left one is the same for all lanes, or for those of a group of
+ * channels? Both parts of the template's condition; swaps them if need be. */
 static bool find_factors(Dot *d) {
-    Schedule sch;
     for (int i = 0; i < 2; i++) {
-        bool fits = schedule_contract_axes(d->p, d->s, d->p->m->target, &sch) && sch.lanes > 1;
-        if (fits && !k_uses_var(d->k, d->s->lhs, d->s->axis[sch.vec_axis]) &&
-            match_int_factor(d->k, d->s->lhs, &d->x) && match_int_factor(d->k, d->s->rhs, &d->w) &&
-            !d->w.inside)
-            return true;
+        bool fits = schedule_contract_axes(d->p, d->s, d->p->m->target, &d->axes) &&
+                    d->axes.lanes > 1 && match_int_factor(d->k, d->s->lhs, &d->x) &&
+                    match_int_factor(d->k, d->s->rhs, &d->w) && !d->w.inside;
+        d->in_groups = fits && k_uses_var(d->k, d->s->lhs, d->s->axis[d->axes.vec_axis]);
+        if (fits && (!d->in_groups || find_groups(d))) return true;
         swap_factors(d->s);
     }
     return false;
@@ -290,7 +395,6 @@ static bool use_byte_products(Dot *d) {
     if (d->x.inside || !schedule_contract_axes(d->p, &tried, d->p->m->target, &sch) ||
         !matrix_match(d->p, &tried, &sch, &x))
         return false;
-    if (d->w.zero) d->w.zero = tabulate(d, "zero", d->w.zero);
     if (d->x.zero && k_is_value(d->x.zero, 0)) d->x.zero = NULL;
     const KExpr *minus = correction(d, tried.rhs);
     s->lhs = tried.lhs;
@@ -304,8 +408,9 @@ bool use_dot_products(DefProgram *p, Stage *s) {
     Dot d = {.p = p, .k = k, .s = s};
     if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) || !is_worth_packing(&d))
         return false;
-    if (use_byte_products(&d)) return true;
-    if (!choose_axis(&d)) return false;
+    if (d.w.zero) d.w.zero = tabulate(&d, "zero", d.w.zero);
+    if (!d.in_groups && use_byte_products(&d)) return true;
+    if (!(d.in_groups ? choose_group_axis(&d) : choose_axis(&d))) return false;
     bool flip_x = d.x.at->dtype == DT_I8, flip_w = d.w.at->dtype == DT_U8;
     if (flip_x) d.x.zero = moved(&d, d.x.zero, 128);
     if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);

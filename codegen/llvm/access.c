@@ -4,12 +4,13 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 half of two vectors; the rest are gathers and scatters. */
+ * broadcast, with 2 half of two vectors; constant places within a vector's length are a load and a
+ * permutation; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_TERMS = 24 };
+enum { MAX_TERMS = 24, MAX_PATTERN = 64 };
 
 typedef struct Term {
     const KExpr *e;
@@ -236,6 +237,45 @@ static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t,
     return LLVMBuildShuffleVector(g->b, low, high, order, "");
 }
 
+/* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at: which of
+ * these each lane takes. 0 when they are elsewhere. */
+static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
+    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return 0;
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return 0;
+        off[i] = LLVMConstIntGetSExtValue(e);
+        if (!i || off[i] < *first) *first = off[i];
+        if (!i || off[i] > last) last = off[i];
+    }
+    for (unsigned i = 0; i < lanes; i++) {
+        if ((off[i] - *first) % unit || off[i] - *first >= unit * lanes) return 0;
+        at[i] = (unsigned)((off[i] - *first) / unit);
+    }
+    return (unsigned)((last - *first) / unit) + 1;
+}
+
+/* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two elements
+ * of a buffer may be read, what lies behind the last one may not. */
+static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p), at[MAX_PATTERN], whole = 1;
+    int64_t first = 0;
+    unsigned n = find_pattern(g, p, &first, at);
+    while (whole < n) whole *= 2;
+    if (!n || (n < whole && !g->cpu.avx512bw)) return NULL;
+    LLVMValueRef from = step_ptr(g, p->unit, p->ptr, LLVMConstInt(g->i64, (uint64_t)first, 0));
+    if (n == 1) return llvm_splat(g, plain_load(g, p->type, from, size), lanes);
+    LLVMValueRef lane[MAX_PATTERN], mask = NULL;
+    for (unsigned i = 0; i < whole; i++) lane[i] = LLVMConstInt(g->i1, i < n, 0);
+    if (n < whole) mask = LLVMConstVector(lane, whole);
+    LLVMValueRef v = masked_load(g, LLVMVectorType(p->type, whole), from, size, mask);
+    for (unsigned i = 0; i < lanes; i++) lane[i] = LLVMConstInt(g->i32, at[i], 0);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lane, lanes),
+                                  "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -261,12 +301,23 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
     if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
+    LLVMValueRef near = mask ? NULL : load_pattern(g, p);
+    if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
     LLVMValueRef args[] = {lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask ? mask : all,
                            LLVMConstNull(t)};
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
+}
+
+/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then the
+ * access needs no mask, and must not have one: an accumulator that is touched through a mask stays
+ * in memory instead of becoming a register. */
+static bool is_whole_local(const KBuf *b, const KExpr *index) {
+    int64_t n;
+    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
+           index->lo >= 0 && index->hi < n;
 }
 
 static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
@@ -283,6 +334,7 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
     *depth = g->fn->depth;
+    if (!k_is_word(e) && is_whole_local(e->u.buf, e->arg[0])) mask = NULL;
     if (pred && llvm_known_int(g, e->arg[1], &(int64_t){0}) && LLVMIsAConstantInt(pred))
         if (LLVMConstIntGetZExtValue(pred)) pred = NULL;
     bool by_lane = p.varying || p.lane;
@@ -350,12 +402,35 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
     }
 }
 
+/* Whether the mask only keeps the store inside the buffer, behind whose end memory belongs to it, too:
+ * then all lanes store. What is stored through a mask cannot be loaded before it is in the cache. */
+static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    enum { PADDED_BYTES = 64 };
+    const KExpr *cond = g->fn->mask_cond;
+    int64_t n, bytes = dtype_bytes(b->dtype);
+    if (!b->padded || !cond || cond->op != KO_lt || cond->arg[0] != index || cond->arg[1] != b->n_elems)
+        return false;
+    if (!k_is_int(b->n_elems, &n) || index->lo < 0) return false;
+    return (index->hi + 1) * bytes <= (n * bytes + PADDED_BYTES - 1) / PADDED_BYTES * PADDED_BYTES;
+}
+
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
     Place p = find_place(g, b, index);
+    LLVMValueRef mask = g->fn->mask;
+    if (mask && !p.varying && p.lane == 1 && is_whole_local(b, index)) {
+        LLVMTypeRef t = LLVMVectorType(p.type, (unsigned)g->fn->lanes);
+        LLVMValueRef old = plain_load(g, t, p.ptr, p.align);
+        v = LLVMBuildSelect(g->b, mask, llvm_splat(g, v, (unsigned)g->fn->lanes), old, "");
+        plain_store(g, v, p.ptr, p.align);
+        return;
+    }
+    LLVMValueRef outer = mask;
+    if (mask && !p.varying && p.lane == 1 && ends_in_padding(g, b, index)) g->fn->mask = NULL;
     /* Lanes that happen to meet in one element (a stride that unrolling made 0) store in order. */
     if (p.varying || p.lane || g->fn->mask || llvm_lanes(v))
         store_lanes(g, &p, llvm_splat(g, v, (unsigned)g->fn->lanes));
     else
         plain_store(g, v, p.ptr, p.align);
+    g->fn->mask = outer;
 }
