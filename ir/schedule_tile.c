@@ -6,6 +6,7 @@
  *     prefetch                   a line of the next panel of a large right factor
  *     for rows, vecs (unrolled), lanes (vector)
  *       acc := fma(lhs, rhs, acc)
+ *   acc := acc + acc of the other chains
  *   sums := acc, or, in the last part,
  *   for rows, vecs (unrolled), lanes (vector)
  *     out := finish(acc)
@@ -74,6 +75,7 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
     const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
     const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
+    if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
     if (c->s->is_dot4)
@@ -233,6 +235,13 @@ static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) 
     emit_reduction(c, r + 1, &next);
 }
 
+/* Opens the loop over copies of the innermost body, each of which has its chain. */
+static const KExpr *emit_copies(Contract *c, const char *name, int64_t copies) {
+    const KExpr *copy = kb_for(c->b, LOOP_UNROLL, name, k_int(c->k, copies));
+    c->chain = c->n_chains > 1 ? copy : NULL;
+    return copy;
+}
+
 /* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
 static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start, int64_t n) {
     KCtx *k = c->k;
@@ -242,16 +251,17 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = emit_prefetch(c, r, red, at, copies * steps_of(c, r));
     c->has_asked |= asks;
-    if (copies > 1) at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, copies)));
+    if (copies > 1) at = k_add(k, at, emit_copies(c, name, copies));
     emit_inner(c, r, red, at);
     if (copies > 1) kb_end(c->b);
     kb_end(c->b);
     if (n % copies) {
         at = k_add(k, start, k_int(k, n / copies * copies));
-        at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, n % copies)));
+        at = k_add(k, at, emit_copies(c, name, n % copies));
         emit_inner(c, r, red, at);
         kb_end(c->b);
     }
+    c->chain = NULL;
     if (asks) c->has_asked = false;
 }
 
@@ -479,6 +489,23 @@ static void emit_start(Contract *c, bool from_sums) {
     tile_end(c);
 }
 
+/* acc of chain `to` := it, and that of chain `from` where `add`; otherwise 0. */
+static void emit_chain(Contract *c, int to, int from, bool add) {
+    KCtx *k = c->k;
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound), *here = k_add(k, at, k_int(k, to * c->n_acc));
+    const KExpr *there = k_load(k, c->acc, k_add(k, at, k_int(k, from * c->n_acc)));
+    kb_store(c->b, c->acc, here,
+             add ? k_add(k, k_load(k, c->acc, here), there) : k_const(k, c->acc->dtype, 0));
+    tile_end(c);
+}
+
+/* Chain 0 := the sum of all, by halves. */
+static void fold_chains(Contract *c) {
+    for (int n = c->n_chains; n > 1; n = (n + 1) / 2)
+        for (int i = 0; i < n / 2; i++) emit_chain(c, i, i + (n + 1) / 2, true);
+}
+
 /* The sums wait for the next part. */
 static void emit_wait(Contract *c) {
     Binding bound;
@@ -494,9 +521,12 @@ void contract_tile(Contract *c) {
         emit_matrix(c);
         return;
     }
-    int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
+    int64_t rows = (int64_t)c->rows[0] * c->rows[1];
     Binding red = {.n = 0};
-    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
+    c->n_acc = rows * c->n_vecs * c->sch->lanes;
+    c->n_chains = schedule_chains(c->p->m->target, c->sch, rows, c->n_vecs);
+    c->chain = NULL;
+    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
     choose_place(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, k_int(k, 0), c->part));
@@ -507,7 +537,9 @@ void contract_tile(Contract *c) {
     } else {
         emit_start(c, false);
     }
+    for (int i = 1; i < c->n_chains; i++) emit_chain(c, i, i, false);
     emit_reduction(c, 0, &red);
+    fold_chains(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
         emit_wait(c);

@@ -485,6 +485,18 @@ LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     return !p.varying && p.lane == 1 ? p.ptr : NULL;
 }
 
+/* Whether the mask only keeps the store inside the buffer, behind whose end memory belongs to it, too:
+ * then all lanes store. What is stored through a mask cannot be loaded before it is in the cache. */
+static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    enum { PADDED_BYTES = 64 };
+    const KExpr *cond = g->fn->mask_cond;
+    int64_t n, bytes = dtype_bytes(b->dtype);
+    if (!b->padded || !cond || cond->op != KO_lt || cond->arg[0] != index || cond->arg[1] != b->n_elems)
+        return false;
+    if (!k_is_int(b->n_elems, &n) || index->lo < 0) return false;
+    return (index->hi + 1) * bytes <= (n * bytes + PADDED_BYTES - 1) / PADDED_BYTES * PADDED_BYTES;
+}
+
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
     Place p = find_place(g, b, index);
@@ -496,9 +508,12 @@ void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *valu
         plain_store(g, v, p.ptr, p.align);
         return;
     }
+    LLVMValueRef outer = mask;
+    if (mask && !p.varying && p.lane == 1 && ends_in_padding(g, b, index)) g->fn->mask = NULL;
     /* Lanes that happen to meet in one element (a stride that unrolling made 0) store in order. */
     if (p.varying || p.lane || g->fn->mask || llvm_lanes(v))
         store_lanes(g, &p, llvm_splat(g, v, (unsigned)g->fn->lanes));
     else
         plain_store(g, v, p.ptr, p.align);
+    g->fn->mask = outer;
 }

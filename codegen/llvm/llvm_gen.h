@@ -82,6 +82,7 @@ typedef struct LlvmFn {
     uint64_t varying_vars;   /* bit (id % 64) of every variable that differs by lane */
     bool any_per_lane;       /* some buffer does */
     LLVMValueRef mask;       /* lanes that execute this statement; NULL: all */
+    const KExpr *mask_cond;  /* what the mask is of, if it is of one condition; else NULL */
     LLVMValueRef dummy;      /* where predicated-off loads read; NULL until needed */
     LLVMValueRef size_table; /* entry only: i64 slots of the computed symbols */
     bool has_tiles, shapes_differ; /* tile.c */
