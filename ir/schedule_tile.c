@@ -65,6 +65,17 @@ static void tile_end(Contract *c) {
     for (int i = 0; i < 4; i++) kb_end(c->b);
 }
 
+/* A read that is not to go beyond the extent of the vector axis. */
+static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *at) {
+    KCtx *k = c->k;
+    int axis = c->sch->vec_axis, n = at->u.tensor->rank;
+    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+    const KExpr *arg[MAX_RANK + 1];
+    for (int i = 0; i < n; i++) arg[i] = at->arg[i];
+    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    return k_at(k, at->u.tensor, arg, n + 1);
+}
+
 static void emit_multiply_add(Contract *c, const Binding *red) {
     KCtx *k = c->k;
     Binding bound;
@@ -74,7 +85,9 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
     const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
-    const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
+    const KExpr *rhs = k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
+    if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
+    rhs = expr_open(c->p, rhs);
     if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
@@ -468,15 +481,8 @@ static void start_from_offset(Contract *c) {
 
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
-    KCtx *k = c->k;
-    int axis = c->sch->vec_axis;
-    const KExpr *e = k_subst(k, c->init, bound->var, bound->by, bound->n), *arg[MAX_RANK + 1];
-    if (e->op != KO_at || !c->masked) return e;
-    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
-    int n = e->u.tensor->rank;
-    for (int i = 0; i < n; i++) arg[i] = e->arg[i];
-    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
-    return k_at(k, e->u.tensor, arg, n + 1);
+    const KExpr *e = k_subst(c->k, c->init, bound->var, bound->by, bound->n);
+    return e->op == KO_at && c->masked ? read_within(c, bound, e) : e;
 }
 
 /* acc := init, or the sums so far. */

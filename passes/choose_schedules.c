@@ -40,6 +40,21 @@ static bool reads_only_constants(KCtx *k, const KExpr *e) {
     return c.is_const;
 }
 
+/* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
+ * costs more where few rows share it. */
+static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
+    enum { MASKING_BYTES = 64, FEW_ROWS = 32 };
+    KCtx *k = p->m->k;
+    int64_t n, dim, rows = 1;
+    if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n) || n < sch->lanes) return false;
+    for (int i = 0; i < s->out->rank; i++) {
+        if (k_uses_var(k, s->rhs, s->axis[i])) continue;
+        if (!k_is_int(s->out->dims[i], &dim) || (rows *= dim) > FEW_ROWS) return false;
+    }
+    return true;
+}
+
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
  */
 static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch, KVar **var,
@@ -227,8 +242,11 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     if (!fit_groups(k, s, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
-    bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
-    if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    bool is_const = reads_only_constants(k, s->rhs);
+    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
+    sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
+    in_place |= sch->mask_right;
+    if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     schedule_contract_join(p, s, sch);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
