@@ -170,6 +170,54 @@ static bool drop_border(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- dense results ----
+ *
+ * What leaves the program is dense, with lanes along its rows. A convolution that makes it of blocks
+ * would have to pack every window that it reads. Instead, it makes blocks, too, and a map turns them
+ * around; or, where the channels fill no vector, what it reads is turned around, once. */
+
+/* A map `to` = `from`, in front of `at` (NULL: at the end). */
+static Stage *add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node) {
+    KCtx *k = p->m->k;
+    Stage *c = program_add_stage(p, at, FORM_MAP, to, node);
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < to->rank; i++)
+        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
+    c->body = k_at(k, from, index, to->rank);
+    c->movement = true;
+    return c;
+}
+
+static bool block_dense_result(DefProgram *p, Stage *s) {
+    KTensor *dense = s->out;
+    int64_t channels;
+    if (!is_windowed(s) || !dense->dense_only || dense->alias || dense->rank < 3 ||
+        !k_is_int(dense->dims[1], &channels) || channels < channel_block(p, dense->dtype, channels))
+        return false;
+    if (!pass_may_rewrite()) return false;
+    pass_count_rewrite();
+    s->out = program_add_tensor(p, dense->name, dense->dtype, dense->rank, dense->dims);
+    s->out->def = s;
+    add_copy(p, s->next, dense, s->out, s->node);
+    return true;
+}
+
+/* The tensor in blocks of which the left factor reads windows; NULL when there is none. */
+typedef struct WindowRead {
+    KCtx *k;
+    const Stage *s;
+    KTensor *t;
+} WindowRead;
+
+static void note_window_read(const KExpr *e, void *user) {
+    WindowRead *w = user;
+    if (e->op != KO_at || e->u.tensor->layout.block <= 1 || !has_free_layout(e->u.tensor)) return;
+    for (int i = 2; i < e->u.tensor->rank; i++)
+        for (int r = 0; r < w->s->n_red; r++)
+            if (!k_is_value(w->s->red_extent[r], 1) && k_uses_var(w->k, e->arg[i], w->s->red[r]))
+                w->t = e->u.tensor;
+}
+
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
  * have a halo. */
 typedef struct BorderRead {
@@ -192,19 +240,33 @@ static const KExpr *redirect_read(KCtx *k, const KExpr *e, void *user) {
     return e->op == KO_at && e->u.tensor == r->from ? k_at(k, r->to, e->arg, e->n_args) : e;
 }
 
+/* Few channels of a dense result: lanes lie along the rows of what the windows read, too. */
+static bool unblock_windows(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    WindowRead w = {k, s, NULL};
+    int64_t channels;
+    if (!is_windowed(s) || !s->out->dense_only || s->acc->dtype == DT_I32 || s->out->rank < 3 ||
+        !k_is_int(s->out->dims[1], &channels) || channels >= channel_block(p, s->out->dtype, channels))
+        return false;
+    k_visit(k, s->lhs, note_window_read, &w);
+    if (!w.t) return false;
+    if (w.t->def->form == FORM_MAP && w.t->users.n == 1) {
+        w.t->layout.block = 0;
+        return true;
+    }
+    Redirect r = {w.t, program_add_tensor(p, w.t->name, w.t->dtype, w.t->rank, w.t->dims)};
+    add_copy(p, s, r.to, r.from, s->node);
+    s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
+    return true;
+}
+
 static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     BorderRead b = {NULL};
     k_visit(k, s->lhs, note_border_read, &b);
     if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
-    KTensor *copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
-    Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < copy->rank; i++)
-        index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
-    c->body = k_at(k, b.t, index, copy->rank);
-    c->movement = true;
-    Redirect r = {b.t, copy};
+    Redirect r = {b.t, program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims)};
+    add_copy(p, s, r.to, r.from, s->node);
     s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
     return true;
 }
@@ -213,8 +275,11 @@ static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
-    for (Stage *s = p->first; s; s = s->next)
+    for (Stage *s = p->first; s; s = s->next) {
+        *changed |= block_dense_result(p, s);
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
+    }
+    for (Stage *s = p->first; s; s = s->next) *changed |= unblock_windows(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
         *changed |= copy_for_halo(p, s);
