@@ -265,6 +265,8 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (choose_matrix(p, s, sch)) return true;
     bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    sch->skips = s->lhs->op == KO_at && at_pred(s->lhs) && at_pred_beyond_halo(k, s->lhs, 0) &&
+                 s->acc->dtype == DT_F32 && constants_are_finite(k, s->rhs);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
