@@ -33,6 +33,7 @@ typedef struct Schedule {
     int row_tiles;   /* each for so many tiles of rows */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     bool mask_right; /* the right factor is read in place, and its rows end within a vector */
+    bool skips;      /* taps that are outside of the left factor for all of a tile are left out */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
