@@ -544,14 +544,14 @@ static const KExpr *drop_offset(KCtx *k, const KExpr *e, void *user) {
     return e == o->sum ? o->acc : e;
 }
 
-/* A sum of integers to which finish adds a constant table starts from the table. */
+/* A sum to which finish adds a constant table (a bias) starts from the table. */
 static void start_from_offset(Contract *c) {
     const Stage *s = c->s;
     Offset o = {k_var(c->k, s->acc), NULL, 0};
     c->init = s->init;
     c->finish = s->finish;
     k_visit(c->k, s->finish, note_offset, &o);
-    if (s->acc->dtype != DT_I32 || o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0))
+    if (o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0))
         return;
     const KExpr *table = o.sum->arg[o.sum->arg[0] == o.acc];
     if (table->op != KO_at || !table->u.tensor->data || at_pred(table)) return;
