@@ -99,7 +99,6 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     if (!k_uses_var(k, s->rhs, s->axis[axis])) return false;
     out->vec_axis = axis;
     out->group = left_group(k, s, axis);
-    if (out->group > 1) out->lanes = (int)common_divisor(out->lanes, out->group);
     int n_rows = 0;
     for (int i = s->out->rank - 1; i >= 0 && n_rows < 2; i--) {
         bool in_lhs = k_uses_var(k, s->lhs, s->axis[i]), in_rhs = k_uses_var(k, s->rhs, s->axis[i]);

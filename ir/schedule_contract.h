@@ -28,6 +28,9 @@ typedef struct Contract {
     const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
     bool is_rolled;             /* loops over rows stay loops */
     KBuf *acc;
+    int64_t n_acc;      /* elements of one chain */
+    int n_chains;       /* sums that are kept apart, and added in the end */
+    const KExpr *chain; /* the one that this copy of the body adds to; NULL: there is one */
     int blocks[MAX_RED]; /* of reduction axes */
     int copies_axis;     /* the reduction axis whose loop's body is copied */
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
@@ -46,6 +49,9 @@ static inline void contract_bind(Binding *b, KVar *var, const KExpr *by) {
 
 /* A template without axes bound and tiles chosen yet. */
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
+/* How many of n_vecs vectors of a row of s, in powers of two up to `most`, are behind each other in
+ * memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most);
 /* The tile at row_start and vec_start: its start, reduction and store. */
 void contract_tile(Contract *c);
 

@@ -6,6 +6,7 @@
  *     prefetch                   a line of the next panel of a large right factor
  *     for rows, vecs (unrolled), lanes (vector)
  *       acc := fma(lhs, rhs, acc)
+ *   acc := acc + acc of the other chains
  *   sums := acc, or, in the last part,
  *   for rows, vecs (unrolled), lanes (vector)
  *     out := finish(acc)
@@ -28,6 +29,21 @@ static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
     return k_min(k, row, last);
 }
 
+/* Binds the tiled axes to these rows and this column of the tile. */
+static void bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
+                      const KExpr *in_tile) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    c->inside = k_bool(k, true);
+    if (sch->row_axis[0] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
+    if (sch->row_axis[1] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
+    for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
+        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
+    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+}
+
 /* Opens the tile's loops (rows, vectors, lanes), binding the tiled axes; returns the accumulator's
  * index. tile_end closes them. */
 static const KExpr *tile_begin(Contract *c, Binding *bound) {
@@ -39,15 +55,8 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
-    c->inside = k_bool(k, true);
-    if (sch->row_axis[0] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
-    if (sch->row_axis[1] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
-    for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
-        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
     const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
-    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+    bind_tile(c, bound, r0, r1, in_tile);
     const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
     return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
 }
@@ -66,6 +75,7 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
     const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
     const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
+    if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
     if (c->s->is_dot4)
@@ -178,15 +188,19 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
  * --------------------------------------------------------------------------------- */
 
 typedef struct BlockScan {
+    KCtx *k;
     const Stage *s;
     int *blocks;
 } BlockScan;
 
-/* e as var * step; 0 when it is not. */
-static int multiple_of(const KExpr *e, const KVar *var) {
-    int64_t step = 1;
-    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
-    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+/* The step of e as var * step, behind a whole number of blocks; 0 when it is something else. */
+static int multiple_of(KCtx *k, const KExpr *e, KVar *var, int block) {
+    const KExpr *base, *coeff;
+    int64_t step;
+    if (!k_uses_var(k, e, var) || !k_linear_in(k, e, var, &base, &coeff) || !k_is_int(coeff, &step))
+        return 0;
+    bool fits = k_is_value(k_fmod(k, base, k_int(k, block)), 0);
+    return fits && step > 0 && step <= 8 ? (int)step : 0;
 }
 
 static void note_block(const KExpr *e, void *user) {
@@ -194,13 +208,16 @@ static void note_block(const KExpr *e, void *user) {
     if (e->op != KO_at) return;
     for (int a = 0; a < e->u.tensor->rank; a++)
         for (int r = 0; r < scan->s->n_red; r++) {
-            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
-            if (step) scan->blocks[r] = e->u.tensor->layout.block / step;
+            int block = e->u.tensor->layout.block;
+            int step = reads_blocked(e->u.tensor, a)
+                           ? multiple_of(scan->k, e->arg[a], scan->s->red[r], block)
+                           : 0;
+            if (step) scan->blocks[r] = block / step;
         }
 }
 
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
-    BlockScan scan = {s, blocks};
+    BlockScan scan = {k, s, blocks};
     int last = s->n_red - 1;
     for (int r = 0; r < s->n_red; r++) blocks[r] = 1;
     k_visit(k, s->lhs, note_block, &scan);
@@ -218,6 +235,13 @@ static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) 
     emit_reduction(c, r + 1, &next);
 }
 
+/* Opens the loop over copies of the innermost body, each of which has its chain. */
+static const KExpr *emit_copies(Contract *c, const char *name, int64_t copies) {
+    const KExpr *copy = kb_for(c->b, LOOP_UNROLL, name, k_int(c->k, copies));
+    c->chain = c->n_chains > 1 ? copy : NULL;
+    return copy;
+}
+
 /* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
 static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start, int64_t n) {
     KCtx *k = c->k;
@@ -227,16 +251,17 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = emit_prefetch(c, r, red, at, copies * steps_of(c, r));
     c->has_asked |= asks;
-    if (copies > 1) at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, copies)));
+    if (copies > 1) at = k_add(k, at, emit_copies(c, name, copies));
     emit_inner(c, r, red, at);
     if (copies > 1) kb_end(c->b);
     kb_end(c->b);
     if (n % copies) {
         at = k_add(k, start, k_int(k, n / copies * copies));
-        at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, n % copies)));
+        at = k_add(k, at, emit_copies(c, name, n % copies));
         emit_inner(c, r, red, at);
         kb_end(c->b);
     }
+    c->chain = NULL;
     if (asks) c->has_asked = false;
 }
 
@@ -299,13 +324,11 @@ static void roll_store(Contract *c) {
     c->is_rolled = true;
 }
 
-static void emit_store(Contract *c) {
+/* The store in tile_begin's loops, or those of tile_begin_pieces. */
+static void emit_result(Contract *c, Binding bound, const KExpr *at) {
     KCtx *k = c->k;
     const Stage *s = c->s;
-    const KExpr *index[MAX_RANK], *offset;
-    Binding bound;
-    if (wants_rolled_store(c)) roll_store(c);
-    const KExpr *at = tile_begin(c, &bound), *value = k_load(k, c->acc, at);
+    const KExpr *index[MAX_RANK], *offset, *value = k_load(k, c->acc, at);
     contract_bind(&bound, s->acc, value);
     for (int i = 0; i < s->out->rank; i++)
         index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
@@ -318,6 +341,78 @@ static void emit_store(Contract *c) {
     if (guarded) kb_if(c->b, inside);
     kb_store(c->b, root->buf, flat, finish);
     if (guarded) kb_end(c->b);
+}
+
+/* ---- stores of bytes
+ *
+ * Vectors that become bytes are stored in pieces, several vectors at once: neighbours along the vector
+ * axis where these are neighbours in memory, else rows.
+ *
+ *     for r in 0..3 unroll { for r_2 in 0..4 vector { for l in 0..16 vector { y[..] = u8(...) } } } */
+
+enum { PIECES = 4 };
+
+typedef struct Pieces {
+    int first, n;   /* rows along the inner axis */
+    int rows, vecs; /* of a piece */
+} Pieces;
+
+/* tile_begin for these rows; closed by as many kb_end as *depth says. */
+static const KExpr *tile_begin_pieces(Contract *c, const Pieces *p, Binding *bound, int *depth) {
+    KCtx *k = c->k;
+    KBuild *b = c->b;
+    const Schedule *sch = c->sch;
+    *bound = c->outer;
+    const KExpr *rows = k_int(k, p->rows), *vecs = k_int(k, p->vecs);
+    const KExpr *r0 = kb_for(b, LOOP_UNROLL, "r", k_int(k, c->rows[0]));
+    const KExpr *r1 = kb_for(b, LOOP_UNROLL, "r", k_int(k, p->n / p->rows));
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, c->n_vecs / p->vecs));
+    *depth = 4 + (p->rows > 1) + (p->vecs > 1);
+    r1 = k_add(k, k_mul(k, r1, rows), k_int(k, p->first));
+    if (p->rows > 1) r1 = k_add(k, r1, kb_for(b, LOOP_VECTOR, "r", rows));
+    v = k_mul(k, v, vecs);
+    if (p->vecs > 1) v = k_add(k, v, kb_for(b, LOOP_VECTOR, "v", vecs));
+    const KExpr *lane = kb_for(b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
+    const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
+    bind_tile(c, bound, r0, r1, in_tile);
+    const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
+    return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
+}
+
+static void emit_pieces(Contract *c, const Pieces *p) {
+    Binding bound;
+    int depth;
+    if (!p->n) return;
+    const KExpr *at = tile_begin_pieces(c, p, &bound, &depth);
+    emit_result(c, bound, at);
+    while (depth--) kb_end(c->b);
+}
+
+/* How many vectors of a row, up to `most`, lie behind each other in memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most) {
+    int block = s->out->layout.block;
+    while (most > 1 && (n_vecs % most || (block > 1 && block % (most * lanes)))) most /= 2;
+    return most;
+}
+
+static bool emit_byte_store(Contract *c) {
+    const Schedule *sch = c->sch;
+    int vecs = schedule_neighbours(c->s, sch->lanes, c->n_vecs, PIECES), rows = PIECES / vecs;
+    if (dtype_bytes(c->s->out->dtype) > 1 || c->masked || c->is_rolled || c->rows[1] < rows ||
+        c->last_row[0] || c->last_row[1])
+        return false;
+    int whole = c->rows[1] / rows * rows;
+    emit_pieces(c, &(Pieces){0, whole, rows, vecs});
+    emit_pieces(c, &(Pieces){whole, c->rows[1] - whole, 1, vecs});
+    return true;
+}
+
+static void emit_store(Contract *c) {
+    Binding bound;
+    if (wants_rolled_store(c)) roll_store(c);
+    if (emit_byte_store(c)) return;
+    const KExpr *at = tile_begin(c, &bound);
+    emit_result(c, bound, at);
     tile_end(c);
     c->is_rolled = false;
 }
@@ -394,6 +489,23 @@ static void emit_start(Contract *c, bool from_sums) {
     tile_end(c);
 }
 
+/* acc of chain `to` := it, and that of chain `from` where `add`; otherwise 0. */
+static void emit_chain(Contract *c, int to, int from, bool add) {
+    KCtx *k = c->k;
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound), *here = k_add(k, at, k_int(k, to * c->n_acc));
+    const KExpr *there = k_load(k, c->acc, k_add(k, at, k_int(k, from * c->n_acc)));
+    kb_store(c->b, c->acc, here,
+             add ? k_add(k, k_load(k, c->acc, here), there) : k_const(k, c->acc->dtype, 0));
+    tile_end(c);
+}
+
+/* Chain 0 := the sum of all, by halves. */
+static void fold_chains(Contract *c) {
+    for (int n = c->n_chains; n > 1; n = (n + 1) / 2)
+        for (int i = 0; i < n / 2; i++) emit_chain(c, i, i + (n + 1) / 2, true);
+}
+
 /* The sums wait for the next part. */
 static void emit_wait(Contract *c) {
     Binding bound;
@@ -409,9 +521,12 @@ void contract_tile(Contract *c) {
         emit_matrix(c);
         return;
     }
-    int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
+    int64_t rows = (int64_t)c->rows[0] * c->rows[1];
     Binding red = {.n = 0};
-    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
+    c->n_acc = rows * c->n_vecs * c->sch->lanes;
+    c->n_chains = schedule_chains(c->p->m->target, c->sch, rows, c->n_vecs);
+    c->chain = NULL;
+    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
     choose_place(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, k_int(k, 0), c->part));
@@ -422,7 +537,9 @@ void contract_tile(Contract *c) {
     } else {
         emit_start(c, false);
     }
+    for (int i = 1; i < c->n_chains; i++) emit_chain(c, i, i, false);
     emit_reduction(c, 0, &red);
+    fold_chains(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
         emit_wait(c);
