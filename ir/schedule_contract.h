@@ -20,6 +20,8 @@ typedef struct Contract {
     const StagePart *cut;       /* what is opened of the stage, or NULL: all of it */
     Binding outer;              /* axes that are not tiled, and row/vector tile starts */
     const KExpr *row_start[2];  /* first row of the tile */
+    const KExpr *last_row[2];   /* rows of the tile end there; NULL: all of them are inside */
+    const KExpr *inside;        /* of the tile loops that are open: is it a row that is stored? */
     const KExpr *vec_start;     /* first element of the tile along vec_axis */
     int rows[2], n_vecs;        /* of this tile */
     bool masked;                /* the last vector sticks out of the output's memory */

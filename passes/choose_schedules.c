@@ -226,15 +226,30 @@ static int count_left(const Stage *s) {
     return n;
 }
 
+/* How lanes read a left factor that depends on the vector axis; false where they cannot. Groups that
+ * are no whole vectors: each lane reads what its own group has, if that is a pattern of few elements,
+ * otherwise vectors are as narrow as the groups. */
+static bool fit_groups(KCtx *k, const Stage *s, Schedule *sch) {
+    if (sch->group == 0) return true;
+    if (sch->group == 1)
+        return reads_vectors(k, s, s->lhs, sch) || reads_lanes(k, s, s->lhs, sch);
+    if (sch->group % sch->lanes == 0) return true;
+    if (reads_lanes(k, s, s->lhs, sch)) {
+        sch->group = 1;
+        return true;
+    }
+    while (sch->group % sch->lanes) sch->lanes /= 2;
+    return sch->lanes > 1;
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
-    KVar *lane = s->axis[sch->vec_axis];
-    bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && !reads_vectors(k, s, s->lhs, sch) && !reads_lanes(k, s, s->lhs, sch)) return false;
+    if (!fit_groups(k, s, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
     bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    schedule_contract_join(p, s, sch);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;

@@ -140,7 +140,7 @@ static const KExpr *left_words(Dot *d, bool flip) {
         word = words_apart(d, flip);
         bool known = !zero || zero->op == KO_const_i;
         int32_t value = zero && known ? (int32_t)zero->u.i : 0;
-        if (known) widen_halo(word, value, &changed);
+        if (known) widen_halo(k, word, value, &changed);
         if (d->x.inside && !at_pred_beyond_halo(k, word, value))
             return drop_predicate(k, word, d->x.inside);
     }

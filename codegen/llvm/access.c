@@ -311,6 +311,15 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
 }
 
+/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then the
+ * access needs no mask, and must not have one: an accumulator that is touched through a mask stays
+ * in memory instead of becoming a register. */
+static bool is_whole_local(const KBuf *b, const KExpr *index) {
+    int64_t n;
+    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
+           index->lo >= 0 && index->hi < n;
+}
+
 static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
     return a && b ? LLVMBuildAnd(g->b, a, b, "") : a ? a : b;
 }
@@ -325,6 +334,7 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
     *depth = g->fn->depth;
+    if (!k_is_word(e) && is_whole_local(e->u.buf, e->arg[0])) mask = NULL;
     if (pred && llvm_known_int(g, e->arg[1], &(int64_t){0}) && LLVMIsAConstantInt(pred))
         if (LLVMConstIntGetZExtValue(pred)) pred = NULL;
     bool by_lane = p.varying || p.lane;
@@ -478,6 +488,14 @@ LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
     Place p = find_place(g, b, index);
+    LLVMValueRef mask = g->fn->mask;
+    if (mask && !p.varying && p.lane == 1 && is_whole_local(b, index)) {
+        LLVMTypeRef t = LLVMVectorType(p.type, (unsigned)g->fn->lanes);
+        LLVMValueRef old = plain_load(g, t, p.ptr, p.align);
+        v = LLVMBuildSelect(g->b, mask, llvm_splat(g, v, (unsigned)g->fn->lanes), old, "");
+        plain_store(g, v, p.ptr, p.align);
+        return;
+    }
     /* Lanes that happen to meet in one element (a stride that unrolling made 0) store in order. */
     if (p.varying || p.lane || g->fn->mask || llvm_lanes(v))
         store_lanes(g, &p, llvm_splat(g, v, (unsigned)g->fn->lanes));

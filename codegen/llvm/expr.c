@@ -371,6 +371,7 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_load:
     case KO_at:
     case KO_exp:
+    case KO_exp_neg:
     case KO_exp2:
     case KO_log:
     case KO_pow:
