@@ -1,11 +1,10 @@
 /* assign_layouts: blocked channels and zero halos for convolution nets.
  *
  * A convolution's result is stored in blocks of one vector of channels (NCHWc), and so is whatever
- * passes channels through (pooling, activations, additions), and so is a map that a convolution reads.
- * No conversion node exists: a stage
- * that reads a blocked tensor just indexes it so. Tensors that convolutions read beyond their
- * border get a halo of zeros around them, so that the interior and the border run the same code
- * without tests.
+ * passes channels through (pooling, activations, additions) and a map that such a convolution reads.
+ * No conversion node exists: a stage that reads a blocked tensor just indexes it so. Tensors that
+ * convolutions read beyond their border get a halo of zeros around them, so that the interior and
+ * the border run the same code without tests.
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
@@ -47,15 +46,6 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
-/* A map that makes what a convolution reads of something dense (a normalization over channels that
- * lie last, a sum) writes blocks. */
-static bool feeds_convolution(const Stage *s) {
-    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
-    for (uint32_t i = 0; i < s->out->users.n; i++)
-        if (is_windowed(s->out->users.at[i])) return true;
-    return false;
-}
-
 /* Does a convolution of the program multiply channels one by one? Then lanes are channels of both
  * factors, and blocks have to be vectors. */
 static bool has_depthwise(DefProgram *p) {
@@ -77,14 +67,30 @@ static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
                : target_lanes(t, dtype_bytes(DT_I32));
 }
 
-static bool block_channels(DefProgram *p, Stage *s) {
+/* The blocks that the channels of a stage's result fill, if it may have any; else 1. */
+static int fitting_block(DefProgram *p, const Stage *s) {
     int64_t channels;
-    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return false;
+    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return 1;
+    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return 1;
     int lanes = channel_block(p, s->out->dtype, channels);
-    if (lanes <= 1 || channels < lanes) return false;
-    if (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_convolution(s))
+    return channels < lanes ? 1 : lanes;
+}
+
+/* A map that makes what a convolution in blocks reads of something dense (a normalization over
+ * channels that lie last, a sum) writes blocks. */
+static bool feeds_blocks(DefProgram *p, const Stage *s) {
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
+    for (uint32_t i = 0; i < s->out->users.n; i++) {
+        const Stage *user = s->out->users.at[i];
+        if (is_windowed(user) && fitting_block(p, user) > 1) return true;
+    }
+    return false;
+}
+
+static bool block_channels(DefProgram *p, Stage *s) {
+    int lanes = fitting_block(p, s);
+    if (lanes <= 1 || (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_blocks(p, s)))
         return false;
-    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();
     s->out->layout.block_axis = 1;
