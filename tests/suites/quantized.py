@@ -189,6 +189,27 @@ def table_net(dtype, fused):
     return net, {"x": x}, y, saturated(np.rint(product * np.float32(ratio) + np.float32(zero)), dtype)
 
 
+def table_store_net(dtype, fused):
+    """x * sigmoid(x) behind a convolution, in front of another one: read from a table in the store."""
+    net = Net(13, fused)
+    spec = (dtype, "i8", 0, True, 32, 32, 3, 1, 1, 1, None)
+    q, values, scale, zero, x = input_bytes(net, dtype, (1, 32, 11, 9))
+    q, values, scale, zero = conv_layer(net, q, values, scale, zero, spec)
+    d = net.node("DequantizeLinear", [q] + net.quantizer(dtype, scale, zero))
+    s = net.node("QuantizeLinear", [net.node("Sigmoid", [d])] + net.quantizer(dtype, 0.003, 0))
+    s = net.node("DequantizeLinear", [s] + net.quantizer(dtype, 0.003, 0))
+    y_scale, y_zero = np.float32(0.05), (-7 if dtype == "i8" else 9)
+    q = net.node("QuantizeLinear", [net.node("Mul", [d, s])] + net.quantizer(dtype, y_scale, y_zero))
+    whole = values.astype(np.int32) - zero
+    real = (whole.astype(np.float32) * np.float32(scale)).astype(np.float64)
+    gate = saturated(np.rint((1 / (1 + np.exp(-real))).astype(np.float32) / np.float32(0.003)), dtype)
+    ratio = np.float32(np.float32(scale) * np.float32(0.003)) / y_scale
+    product = (whole * gate.astype(np.int32)).astype(np.float32)
+    values = saturated(np.rint(product * np.float32(ratio) + np.float32(y_zero)), dtype)
+    q, values, _, _ = conv_layer(net, q, values, y_scale, y_zero, spec[:5] + (24, 1, 1, 0, 1, None))
+    return net, {"x": x}, q, values
+
+
 # name: bits, rows of x, block, with zero points; what the kernel of the product has to read
 CODES = {
     "codes_2": (2, 1, 32, False, "& 3i32"), "codes_4": (4, 1, 32, False, "& 15i32"),
@@ -238,6 +259,7 @@ def makers():
         yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
+        yield f"table_store_{dtype}", lambda fused, dtype=dtype: table_store_net(dtype, fused)
         yield f"table_{dtype}", lambda fused, dtype=dtype: table_net(dtype, fused)
 
 
@@ -293,6 +315,13 @@ def cases(ctx):
             check(reads in text, f"no {reads} in the kernel")
         return run
 
+    def packs():
+        net, inputs, output, want = table_store_net("u8", True)
+        path = save(ctx, net, inputs, output, want)
+        asm = ctx.smelt("compile", path, "--emit=asm", "--target=x86_64-linux-gnu", "--cpu=icelake-server", "-o", "-").stdout
+        check("vpackuswb" in asm, "bytes are not packed")
+        check("vpermi2b" in asm or "vpermt2b" in asm, "the table is not permuted")
+
     def groups(name):
         def run():
             net, inputs, output, want = conv_net(CONVS[name], True, True)
@@ -301,7 +330,7 @@ def cases(ctx):
             check(asm.count("dot4_us(") >= 3, "a layer without dot products")
         return run
 
-    return [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+    return [Case("packs", packs)] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
         Case(f"{name}_{t}", codes(name, t), "cpu") for name in CODES for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
