@@ -28,7 +28,7 @@ typedef struct Layout {
     int8_t block_axis;
     int16_t block; /* 0 or 1: not blocked */
     bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold halo_value */
-    uint8_t halo[MAX_RANK][2];
+    uint16_t halo[MAX_RANK][2];
     int32_t halo_value; /* what they hold; only integers have other ones than 0 */
 } Layout;
 

@@ -148,6 +148,7 @@ static void schedule_words(Text *t, const Schedule *s) {
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)
             strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
+    if (s->n_joined) strbuf_printf(t->out, " and %d before", s->n_joined);
     strbuf_printf(t->out, ", unroll %d", s->unroll);
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");

@@ -25,6 +25,8 @@ typedef struct Schedule {
     int n_vecs;      /* vectors of the register tile along vec_axis */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
+    int n_joined;    /* axes before the inner row axis that are one with it: its rows run over all of
+                      * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
@@ -74,6 +76,18 @@ typedef struct Blocks {
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
  * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
+/* Takes axes before the inner row axis together with it, where all that the stage reads and writes
+ * walks through memory in even steps over them. A sentence of a batch, or a row of a map, is then no
+ * end for a tile. */
+void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch);
+/* Undoes it, for one row at a time. */
+void schedule_contract_part(Schedule *sch);
+/* The extent of the rows: of the inner row axis and those joined with it; 1 without one. */
+const KExpr *schedule_row_extent(KCtx *k, const Stage *s, const Schedule *sch);
+/* Is axis i joined with the inner row axis, and not it? */
+static inline bool schedule_is_joined(const Schedule *sch, int i) {
+    return i < sch->row_axis[1] && i >= sch->row_axis[1] - sch->n_joined;
+}
 /* The loops of the reduction: how each of its axes is blocked in memory (1: not). Returns the axis
  * of the innermost loop that turns, whose body is copied. */
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks);
@@ -83,6 +97,8 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1, or
  * sch->unroll where one accumulator each would leave multiply-adds waiting for the one before. */
 int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs);
+/* The same with its left factor in the near caches. */
+double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
 /* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
  * how many there are. axes is what schedule_contract_axes gave. */
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,

@@ -159,24 +159,29 @@ static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *
 
 enum { FEW_ROWS = 4 };
 
-/* Rows of a symbolic extent beyond the last whole tile, from `first` on: in tiles of a few, then
- * one by one. */
+/* Rows of a symbolic extent beyond the last whole tile, from `start` on, in tiles of a few: the last
+ * of them ends behind the extent. A matrix unit's end with it, the others are single rows. */
 static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level,
                            const KExpr *start) {
     KCtx *k = c->k;
     TiledAxis *t = &row[level];
     const KExpr *rest = k_sub(k, t->extent, start), *first = start, *sums_at = c->sums_at;
+    const KExpr *last = k_sub(k, k_add(k, t->first, t->extent), k_int(k, 1));
     int64_t row_sums = (int64_t)(level ? 1 : row[1].tile) * c->n_vecs * c->sch->lanes;
-    for (int size = t->tile > FEW_ROWS ? FEW_ROWS : 1; size; size = size > 1 ? 1 : 0) {
-        const KExpr *n = k_int(k, size);
-        const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", size > 1 ? k_fdiv(k, rest, n) : rest);
+    bool exact = c->sch->matrix != NULL;
+    int few = t->tile > FEW_ROWS ? FEW_ROWS : t->tile;
+    for (int size = few; size; size = size > 1 && exact ? 1 : 0) {
+        const KExpr *n = k_int(k, size), *up = exact ? rest : k_add(k, rest, k_int(k, size - 1));
+        const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", k_fdiv(k, up, n));
         const KExpr *done = k_mul(k, i, n);
         set_tile(c, row, level, k_add(k, first, done), size);
+        if (level < 2 && !exact) c->last_row[level] = last;
         if (c->sums)
             c->sums_at = k_add(
                 k, sums_at, k_mul(k, k_add(k, k_sub(k, first, start), done), k_int(k, row_sums)));
         emit_row_part(c, row, vec, level + 1);
         kb_end(c->b);
+        if (level < 2) c->last_row[level] = NULL;
         first = k_add(k, first, k_sub(k, rest, k_fmod(k, rest, n)));
         rest = k_fmod(k, rest, n);
     }
@@ -254,7 +259,8 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
 static TiledAxis row_tiles(const Contract *c, int which) {
     int axis = c->sch->row_axis[which];
     bool is_cut = c->cut && axis >= 0 && c->cut->row_axis == axis;
-    const KExpr *extent = axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
+    const KExpr *extent = which ? schedule_row_extent(c->k, c->s, c->sch)
+                          : axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
     TiledAxis row = tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->cut->rows : extent);
     if (is_cut) row.first = c->cut->first;
     if (is_cut && c->cut->inside) row.last = extent->hi - 1;
@@ -268,7 +274,8 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     int64_t tile = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes;
     const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
     const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
-    c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles);
+    int64_t beyond = row[1].rest < 0 ? (FEW_ROWS - 1) * (int64_t)sch->n_vecs * sch->lanes : 0;
+    c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles + beyond);
     c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
     c->n_row_tiles = most;
@@ -294,7 +301,7 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     *n_batch = 0;
     for (int i = 0; i < c->s->out->rank; i++) {
         if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
-        if (c->cut && c->cut->at[i]) continue;
+        if (schedule_is_joined(sch, i) || (c->cut && c->cut->at[i])) continue;
         batch[(*n_batch)++] = i;
         extent[n++] = c->s->out->dims[i];
     }

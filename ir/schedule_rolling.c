@@ -103,7 +103,7 @@ static void clear_rows(Roll *l, const KTensor *t, const KExpr *lo, const KExpr *
     KCtx *k = l->k;
     if (!t->window || !t->layout.has_halo) return;
     const KExpr *zero = k_int(k, 0), *n = t->dims[t->window->row_axis];
-    const uint8_t *halo = t->layout.halo[t->window->row_axis];
+    const uint16_t *halo = t->layout.halo[t->window->row_axis];
     if (halo[0] && lo->lo < 0) {
         kb_if(l->b, k_and(k, l->starts, k_lt(k, lo, zero)));
         const KExpr *h = kb_for(l->b, LOOP_SERIAL, "h", k_int(k, halo[0]));

@@ -229,6 +229,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (choose_matrix(p, s, sch)) return true;
     bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
     if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    schedule_contract_join(p, s, sch);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
@@ -241,7 +242,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
-    if (is_integer && !use_dot_products(p, s)) sum_as_float(p, s);
+    if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
     if (!is_integer && reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;

@@ -1,10 +1,10 @@
 /* Whether stages should roll together (roll_stages.c), with how many rows and slots.
  *
- * Saved is what the windows keep from going through what lies behind the second level of cache:
- * their tensors are written once and read by each reader, as far as they are larger than that
- * cache keeps anyway. Against it stand the rows that each slot but the first makes once more, what
- * a block costs beside its tiles, and weights that each block reads again. All in cycles of one
- * core. */
+ * A stage takes the time of its arithmetic or that of its memory, whichever is longer. Windows keep
+ * tensors out of what lies behind the second level of cache, so stages that are slow for their
+ * memory become faster. Against it stand the rows that each slot but the first makes once more,
+ * what a block costs beside its tiles, and weights that each block reads again. All in cycles of
+ * one core. */
 #include <math.h>
 
 #include "ir/scratch.h"
@@ -12,10 +12,12 @@
 
 enum {
     MOST_ROWS = 16,        /* of the last member in a block */
-    BEHIND_BYTES = 10,     /* what lies behind the second level of cache gives in a cycle */
+    BEHIND_BYTES = 13,     /* what lies behind the second level of cache gives in a cycle */
     SECOND_LEVEL_BYTES = 32,
+    FUNCTION_OPERATIONS = 28, /* vector operations of a transcendental function, division included */
     MEMBER_CYCLES = 150,   /* of a block, beside its tiles */
-    LEAST_GAIN = 20000     /* cycles */
+    LEAST_SLOTS = 4,
+    LEAST_GAIN = 5000     /* cycles */
 };
 
 static double row_count(const Roll *g, int m) {
@@ -42,15 +44,38 @@ static double row_bytes(const Roll *g, int m) {
     return n;
 }
 
-/* Cycles of all of member m's rows, for one index of the batch. */
+typedef struct Operations {
+    double cycles; /* of one vector */
+    int fma_ports;
+} Operations;
+
+static void note_operation(const KExpr *e, void *user) {
+    Operations *o = user;
+    KClass class = kop_info[e->op].class;
+    if (e->dtype == DT_I64 || e->dtype == DT_BOOL) return; /* indices and borders */
+    if (class == KC_MATH) o->cycles += FUNCTION_OPERATIONS / (double)o->fma_ports;
+    if (class == KC_ARITH || class == KC_CONV) o->cycles += 1.0 / o->fma_ports;
+}
+
+/* Cycles of an expression for one vector of elements. */
+static double expr_cycles(const Roll *g, const KExpr *e) {
+    Operations o = {.fma_ports = g->p->m->target->fma_ports};
+    k_visit(g->k, e, note_operation, &o);
+    return o.cycles;
+}
+
+/* Cycles of all of member m's rows, for one index of the batch, with all it needs in the near
+ * caches. */
 static double member_cycles(const Roll *g, int m) {
     const Stage *s = g->stages[m];
     const Target *t = g->p->m->target;
-    if (s->form == FORM_CONTRACT)
-        return schedule_contract_cycles(g->p, s, t, s->schedule) / (g->has_batch ? batch_of(g) : 1);
-    double work = schedule_stage_work(s);
-    if (g->has_batch) work /= (double)s->out->dims[0]->hi;
-    return work / target_lanes(t, dtype_bytes(s->out->dtype)) * 1.5;
+    double vectors = 1.0 / target_lanes(t, dtype_bytes(s->out->dtype)), steps = 1;
+    for (int i = 1; i < s->out->rank; i++) vectors *= (double)s->out->dims[i]->hi;
+    for (int i = 0; i < s->n_red; i++) steps *= (double)s->red_extent[i]->hi;
+    if (s->form == FORM_MAP) return vectors * (1 + expr_cycles(g, s->body));
+    double finish = vectors * expr_cycles(g, s->finish);
+    if (s->form == FORM_REDUCE) return finish + vectors * steps * (1 + expr_cycles(g, s->body));
+    return fmax(0, finish - vectors) + schedule_near_cycles(g->p, s, t, s->schedule) / batch_of(g);
 }
 
 /* Bytes of the right factors of member m, which every block reads. */
@@ -65,18 +90,55 @@ static double weight_bytes(const Roll *g, int m) {
     return n;
 }
 
-/* Bytes that the windows keep out of the memory behind the second level of cache. */
-static double bytes_saved(const Roll *g, const RollPlan *plan) {
-    double cache = g->p->m->target->l2_bytes, saved = 0;
-    for (int m = 0; m < plan->n; m++) {
-        if (!plan->has_window[m]) continue;
-        double bytes = row_bytes(g, m) * row_count(g, m);
-        double beyond = (bytes - cache / 4) / (cache / 2);
-        saved += bytes * (beyond < 0 ? 0 : beyond > 1 ? 1 : beyond) *
-                 (1 + g->stages[m]->out->users.n);
-    }
-    return saved;
+/* ---- what is saved ---------------------------------------------------------------------------- */
+
+typedef struct Traffic {
+    const Roll *g;
+    const RollPlan *plan;
+    double apart, together; /* bytes from and to what lies behind the second level of cache */
+} Traffic;
+
+/* The share of so many bytes that the second level does not keep. */
+static double share_beyond(const Target *t, double bytes) {
+    double beyond = (bytes - t->l2_bytes / 4.0) / (t->l2_bytes / 2.0);
+    return beyond < 0 ? 0 : beyond > 1 ? 1 : beyond;
 }
+
+static double tensor_bytes(const KTensor *t) {
+    double bytes = dtype_bytes(t->dtype);
+    for (int i = 1; i < t->rank; i++) bytes *= t->dims[i]->hi < 1 ? 1 : (double)t->dims[i]->hi;
+    return bytes;
+}
+
+static void note_traffic(Traffic *f, const KTensor *t, double times) {
+    double bytes = tensor_bytes(t);
+    bytes *= share_beyond(f->g->p->m->target, bytes) * times;
+    f->apart += bytes;
+    for (int m = 0; m < f->plan->n; m++)
+        if (f->plan->has_window[m] && f->g->stages[m]->out == t) return;
+    f->together += bytes;
+}
+
+/* A stage is as slow as its arithmetic or its memory, whichever is slower, and a little of the other
+ * shows. */
+static double stage_time(double cycles, double bytes) {
+    double memory = bytes / BEHIND_BYTES;
+    return fmax(cycles, memory) + fmin(cycles, memory) / 6;
+}
+
+/* Cycles that member m takes less, for one index of the batch. What is written is read before. */
+static double member_saves(const Roll *g, const RollPlan *plan, int m) {
+    KTensor *read[64];
+    int n = stage_reads(g->p, g->stages[m], read, 64);
+    Traffic f = {.g = g, .plan = plan};
+    double cycles = member_cycles(g, m);
+    note_traffic(&f, g->stages[m]->out, 2);
+    for (int i = 0; i < n && i < 64; i++)
+        if (!read[i]->data) note_traffic(&f, read[i], 1);
+    return stage_time(cycles, f.apart) - stage_time(cycles, f.together);
+}
+
+/* ---- what it costs ---------------------------------------------------------------------------- */
 
 /* Cycles that each slot but the first spends on rows which another slot makes, too. */
 static double again_cycles(const Roll *g, const RollPlan *plan) {
@@ -129,20 +191,21 @@ static double choose_rows(const Roll *g, RollPlan *plan) {
     return best;
 }
 
-/* Slots: as many as make little twice. */
+/* Slots: as many as make little twice, but enough for some threads. */
 static int choose_slots(const Roll *g, const RollPlan *plan, double cycles, double again) {
     double n_items = ceil(row_count(g, plan->n - 1) / (double)plan->rows) * batch_of(g);
     double macs = cycles * g->p->m->target->fma_ports; /* of vectors */
     if (macs < PARALLEL_GRAIN) return 1;
     int n = n_items < MOST_SLOTS ? (int)n_items : MOST_SLOTS;
-    while (n > 2 && again * (n - 1) > 0.04 * cycles * batch_of(g)) n -= n > 4 ? 2 : 1;
+    while (n > LEAST_SLOTS && again * (n - 1) > 0.04 * cycles * batch_of(g)) n--;
     return n < 1 ? 1 : n;
 }
 
 bool roll_weigh(const Roll *g, RollPlan *plan) {
     double cycles = 0, batch = batch_of(g);
     for (int m = 0; m < plan->n; m++) cycles += member_cycles(g, m);
-    double saved = bytes_saved(g, plan) * batch / BEHIND_BYTES;
+    double saved = 0;
+    for (int m = 0; m < plan->n; m++) saved += member_saves(g, plan, m) * batch;
     if (saved < LEAST_GAIN) return false;
     double blocks = choose_rows(g, plan) * batch;
     if (!plan->rows) return false;

@@ -356,6 +356,84 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     return k_is_word(e) ? little_endian(g, v) : llvm_from_memory(g, e->u.buf->dtype, v);
 }
 
+/* ---- words of bytes that are apart ------------------------------------------------------------
+ *
+ *     i32(b[i]) | i32(b[i + 16]) << 8 | i32(b[i + 32]) << 16 | i32(b[i + 48]) << 24
+ *
+ * in 16 lanes is a load of 64 bytes, of which a permutation makes the words. */
+
+typedef struct ByteWord {
+    const KExpr *index[4]; /* of the bytes, lowest first; NULL: 0 */
+    const KBuf *buf;
+} ByteWord;
+
+static bool take_byte(ByteWord *w, const KExpr *e) {
+    int64_t by = 0;
+    if (e->op == KO_or) return take_byte(w, e->arg[0]) && take_byte(w, e->arg[1]);
+    if (e->op == KO_shl && e->arg[1]->op == KO_const_i) {
+        by = e->arg[1]->u.i;
+        e = e->arg[0];
+    }
+    if (e->op != KO_cast || e->arg[0]->op != KO_load || by % 8 || by < 0 || by > 24) return false;
+    e = e->arg[0];
+    if (e->dtype != DT_U8 || e->n_args != 1 || w->index[by / 8] || (w->buf && w->buf != e->u.buf))
+        return false;
+    w->buf = e->u.buf;
+    w->index[by / 8] = e->arg[0];
+    return true;
+}
+
+/* The bytes of each word of n, group by group: those of four lanes next to each other, then each
+ * group's turned around. Two steps, since processors permute words across a vector and bytes within
+ * 16 of them. */
+static LLVMValueRef turn_bytes(LlvmGen *g, LLVMValueRef v, unsigned lanes) {
+    LLVMValueRef at[4 * MAX_PATTERN];
+    LLVMTypeRef words = LLVMVectorType(g->i32, lanes), bytes = LLVMVectorType(g->i8, 4 * lanes);
+    for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, i % 4 * (lanes / 4) + i / 4, 0);
+    v = LLVMBuildBitCast(g->b, v, words, "");
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(words), LLVMConstVector(at, lanes), "");
+    for (unsigned i = 0; i < 4 * lanes; i++)
+        at[i] = LLVMConstInt(g->i32, i / 16 * 16 + i % 4 * 4 + i % 16 / 4, 0);
+    v = LLVMBuildBitCast(g->b, v, bytes, "");
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(bytes), LLVMConstVector(at, 4 * lanes), "");
+    return LLVMBuildBitCast(g->b, v, words, "");
+}
+
+static LLVMValueRef join(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    LLVMValueRef at[4 * MAX_PATTERN];
+    unsigned n = 2 * llvm_lanes(a);
+    for (unsigned i = 0; i < n; i++) at[i] = LLVMConstInt(g->i32, i, 0);
+    return LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(at, n), "");
+}
+
+LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t step = 0, distance;
+    ByteWord w = {{NULL}, NULL};
+    if (lanes < 4 || lanes % 4 || lanes > MAX_PATTERN || (lanes & (lanes - 1)) || g->fn->mask ||
+        LLVMByteOrder(g->layout) != LLVMLittleEndian || !take_byte(&w, e) || !w.index[0] ||
+        !w.index[1])
+        return NULL;
+    for (int i = 1; i < 4; i++) {
+        if (!w.index[i]) continue;
+        if (!k_is_int(k_sub(g->m->k, w.index[i], w.index[0]), &distance)) return NULL;
+        if (i == 1) step = distance;
+        if (distance != i * step) return NULL;
+    }
+    Place p = find_place(g, w.buf, w.index[0]);
+    if (p.varying || p.lane != 1) return NULL;
+    LLVMTypeRef some = LLVMVectorType(g->i8, lanes);
+    if (step == lanes && w.index[2] && w.index[3])
+        return turn_bytes(g, plain_load(g, LLVMVectorType(g->i8, 4 * lanes), p.ptr, 1), lanes);
+    LLVMValueRef part[4];
+    for (int i = 0; i < 4; i++) {
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)(i * step), 0);
+        part[i] = w.index[i] ? plain_load(g, some, step_ptr(g, g->i8, p.ptr, by), 1)
+                             : LLVMConstNull(some);
+    }
+    return turn_bytes(g, join(g, join(g, part[0], part[1]), join(g, part[2], part[3])), lanes);
+}
+
 /* ---- stores ---------------------------------------------------------------------------------- */
 
 static void plain_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align) {
@@ -412,6 +490,11 @@ static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
         return false;
     if (!k_is_int(b->n_elems, &n) || index->lo < 0) return false;
     return (index->hi + 1) * bytes <= (n * bytes + PADDED_BYTES - 1) / PADDED_BYTES * PADDED_BYTES;
+}
+
+LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    Place p = find_place(g, b, index);
+    return !p.varying && p.lane == 1 ? p.ptr : NULL;
 }
 
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {

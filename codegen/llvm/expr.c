@@ -433,7 +433,8 @@ static Memo emit_node(LlvmGen *g, const KExpr *e) {
         m.v = llvm_load(g, e, &m.depth);
         return m;
     }
-    LLVMValueRef a[3];
+    LLVMValueRef a[3], word = e->op == KO_or && e->dtype == DT_I32 ? llvm_byte_word(g, e) : NULL;
+    if (word) return (Memo){.v = word, .depth = g->fn->depth, .loads = true};
     BUG_IF(e->n_args > 3, "'%s' with %d operands", kop_info[e->op].name, e->n_args);
     if (e->op == KO_str_byte) m.loads = true;
     for (int i = 0; i < e->n_args; i++) {

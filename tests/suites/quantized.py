@@ -24,6 +24,11 @@ CONVS = {
     "one_channel": ("i8", "i8", 0, False, 1, 8, 3, 1, 1, 1, "clip"),
     "depthwise": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 32, "clip"),
     "depthwise_signed": ("i8", "i8", 3, True, 16, 16, 3, 2, 1, 16, "relu"),
+    "taps": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 32, "relu"),
+    "taps_of_5": ("i8", "i8", 0, True, 32, 32, 5, 2, 2, 32, None),
+    "taps_asymmetric": ("u8", "u8", 131, False, 48, 48, 3, 1, 1, 48, None),     # weights of nine bits in two parts
+    "taps_odd_channels": ("u8", "i8", -3, True, 24, 24, 3, 2, 1, 24, None),
+    "taps_inside": ("u8", "i8", 0, True, 32, 32, 3, 1, 0, 32, None),            # no border: three bytes a word
     "tiles": ("u8", "i8", 0, True, 64, 64, 3, 1, 1, 1, "relu"),
     "tiles_signed": ("i8", "i8", 0, True, 64, 80, 3, 2, 1, 1, None),
     "tiles_asymmetric": ("u8", "u8", 131, False, 128, 64, 1, 1, 0, 1, "relu"),
@@ -197,7 +202,7 @@ def save(ctx, net, inputs, output, values):
 
 def makers():
     for name, spec in CONVS.items():
-        yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_")): conv_net(spec, fused, is_inner)
+        yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
         yield f"table_{dtype}", lambda fused, dtype=dtype: table_net(dtype, fused)
@@ -250,6 +255,6 @@ def cases(ctx):
         return run
 
     return [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
-        Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith("groups")] + [
+        Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
         Case(f"{name}_aarch64", elsewhere(make), "cpu") for name, make in makers()]
