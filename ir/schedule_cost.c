@@ -114,7 +114,9 @@ static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t
     /* load ports are never as full as multiply-add ports */
     double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
     cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
-    if ((double)z->steps * line <= t->l1_bytes / 2) return cycles;
+    /* what only one tile of rows reads was not read before */
+    bool is_near = product(z->rows[0], z->rows[1]) > rows || z->right_bytes <= t->l1_bytes / 2;
+    if (is_near && (double)z->steps * line <= t->l1_bytes / 2) return cycles;
     /* a panel that each tile of rows reads from the second level again: at most at its rate, and
      * some of that time shows in any case */
     double second = line + (double)(rows * z->elem);
