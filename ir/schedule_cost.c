@@ -96,7 +96,9 @@ static double largest(double a, double b) {
 int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs) {
     int64_t sums = rows * vecs, busy = (int64_t)t->fma_latency * t->fma_ports;
     bool fits_registers = sums * sch->unroll <= t->n_vector_regs / 2;
-    return sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
+    /* the rest of larger tiles has other tiles to overlap with, and sums its rows as they do */
+    bool is_row = sch->rows[0] * sch->rows[1] == 1;
+    return is_row && sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
 }
 
 /* One step of the reduction of a tile. */
