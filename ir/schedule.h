@@ -99,7 +99,8 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
 /* The same with its left factor in the near caches. */
 double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1, or
- * sch->unroll where one accumulator each would leave multiply-adds waiting for the one before. */
+ * sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
+ * waiting for the one before. */
 int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs);
 /* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
  * how many there are. axes is what schedule_contract_axes gave. */

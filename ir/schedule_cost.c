@@ -96,7 +96,9 @@ static double largest(double a, double b) {
 int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs) {
     int64_t sums = rows * vecs, busy = (int64_t)t->fma_latency * t->fma_ports;
     bool fits_registers = sums * sch->unroll <= t->n_vector_regs / 2;
-    return sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
+    /* the rest of larger tiles has other tiles to overlap with, and sums its rows as they do */
+    bool is_row = sch->rows[0] * sch->rows[1] == 1;
+    return is_row && sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
 }
 
 /* One step of the reduction of a tile. */
@@ -114,7 +116,9 @@ static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t
     /* load ports are never as full as multiply-add ports */
     double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
     cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
-    if ((double)z->steps * line <= t->l1_bytes / 2) return cycles;
+    /* what only one tile of rows reads was not read before */
+    bool is_near = product(z->rows[0], z->rows[1]) > rows || z->right_bytes <= t->l1_bytes / 2;
+    if (is_near && (double)z->steps * line <= t->l1_bytes / 2) return cycles;
     /* a panel that each tile of rows reads from the second level again: at most at its rate, and
      * some of that time shows in any case */
     double second = line + (double)(rows * z->elem);

@@ -490,11 +490,6 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
     }
 }
 
-LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
-    Place p = find_place(g, b, index);
-    return !p.varying && p.lane == 1 ? p.ptr : NULL;
-}
-
 /* Whether the mask only keeps the store inside the buffer, behind whose end memory belongs to it, too:
  * then all lanes store. What is stored through a mask cannot be loaded before it is in the cache. */
 static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
@@ -505,6 +500,11 @@ static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
         return false;
     if (!k_is_int(b->n_elems, &n) || index->lo < 0) return false;
     return (index->hi + 1) * bytes <= (n * bytes + PADDED_BYTES - 1) / PADDED_BYTES * PADDED_BYTES;
+}
+
+LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    Place p = find_place(g, b, index);
+    return !p.varying && p.lane == 1 ? p.ptr : NULL;
 }
 
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
