@@ -51,6 +51,7 @@ static void add_call(Profile *p, const KStmt *call, Step *step) {
     kblock_visit(p->s->m->k, &kn->body, note_dot, &step->uses_dot);
     for (uint32_t i = 0; i < kn->n_params; i++) {
         int64_t lo, hi;
+        if (!kn->params[i]->n_elems) continue; /* the table of sizes */
         k_range(kn->params[i]->n_elems, &lo, &hi);
         if (lo == hi) step->bytes += (double)hi * dtype_bytes(kn->params[i]->dtype);
     }

@@ -242,6 +242,8 @@ KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
 /* at() of a node, its predicate (or NULL): at nodes carry rank indices, then perhaps a predicate.
  */
 const KExpr *at_pred(const KExpr *at);
+/* Does e read f32 constants only, without infinities and NaN? Their products with 0 are 0. */
+bool constants_are_finite(KCtx *k, const KExpr *e);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's
  * length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);

@@ -92,6 +92,7 @@ typedef struct KBuf {
     const KExpr *n_elems; /* i64; constant for REG, STACK, CONST */
     bool written;         /* PARAM: the kernel stores into it */
     bool noalias;         /* PARAM: no other parameter overlaps it */
+    bool padded;          /* PARAM: memory up to the next multiple of 64 bytes is its own, too */
     uint32_t align;       /* bytes known at run time; 0: the dtype's own */
     uint32_t index; /* INPUT/OUTPUT: position; CONST: position in KModule.consts; PARAM: position;
                      * HEAP: which of KModule.n_heap blocks */

@@ -284,6 +284,20 @@ static E normal_tail(const MathGen *m, E a, bool times_a) {
     return join_wide(m, split_exp(m, h, l, 2 * m->bias), y);
 }
 
+/* Phi(x), right to an ULP of 1: for f32 Phi(-|x|) is 2^q, q a polynomial in |x|. */
+static E expand_normal(const MathGen *m, E x) {
+    E a = mag(m, x), tail;
+    if (is_f32(m)) {
+        a = at_most(m, a, 6);
+        Split s = split_exp2(m, mad(m, a, POLY(m, LOG2NORMAL_F32, a), lit(m, -1)), m->bias);
+        E scale = scale_of(m, s.n_bits);
+        tail = mad(m, s.p, scale, scale);
+    } else {
+        tail = normal_tail(m, at_most(m, a, 8.5), false);
+    }
+    return pick(m, lt(m, x, lit(m, 0)), tail, sub(m, lit(m, 1), tail));
+}
+
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */
 static E expand_gelu(const MathGen *m, E x) {
     E a = at_most(m, mag(m, x), is_f32(m) ? 14.5 : 38.75);
@@ -324,6 +338,7 @@ static E expand(const MathGen *m, KOp op, E x, E y) {
     case KO_erf: return expand_erf(m, x);
     case KO_sigmoid: return expand_sigmoid(m, x);
     case KO_softplus: return expand_softplus(m, x);
+    case KO_normal: return expand_normal(m, x);
     case KO_gelu: return expand_gelu(m, x);
     case KO_log1p: return expand_log1p(m, x);
     case KO_expm1: return expand_expm1(m, x);

@@ -52,6 +52,10 @@ static const double ERF_F64[] = {
 static const double LOG2ERFC_F32[] = {-0x1.e753280000000p+1, -0x1.37626c0000000p+0,
                                       -0x1.eb48fe0000000p-5, 0x1.da7bba0000000p-7,
                                       -0x1.70fc700000000p-9, 0x1.4fa27e0000000p-12};
+/* error 2^-26.6 */
+static const double LOG2NORMAL_F32[] = {
+    -0x1.26aed40000000p+0, -0x1.d63ac20000000p-2, -0x1.ae0a7e0000000p-5, 0x1.ced1e40000000p-8,
+    -0x1.1d0cb40000000p-13, -0x1.87372c0000000p-13, 0x1.4ab5880000000p-15, -0x1.7c595c0000000p-19};
 /* error 2^-25.8 */
 static const double NORMAL_F32[] = {
     0x1.4000000000000p+0, -0x1.3e4ef40000000p+0, 0x1.5b5b160000000p-3, 0x1.2adf4c0000000p-2,

@@ -57,6 +57,8 @@ static KBuf *parse_buffer(Parse *p) {
             b->written = true;
         else if (parse_accept(p, "noalias"))
             b->noalias = true;
+        else if (parse_accept(p, "padded"))
+            b->padded = true;
         else if (parse_accept(p, "align"))
             b->align = small(p, "an alignment");
         else if (parse_accept(p, "at"))

@@ -26,6 +26,7 @@ static void buffer(Text *t, const KBuf *b) {
     if (b->mem == MEM_INPUT || b->mem == MEM_OUTPUT) strbuf_printf(t->out, " %" PRIu32, b->index);
     if (b->written) strbuf_add(t->out, " written");
     if (b->noalias) strbuf_add(t->out, " noalias");
+    if (b->padded) strbuf_add(t->out, " padded");
     if (b->align) strbuf_printf(t->out, " align %" PRIu32, b->align);
     if (b->offset) {
         strbuf_add(t->out, " at ");

@@ -32,6 +32,8 @@ typedef struct Schedule {
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
+    bool mask_right; /* the right factor is read in place, and its rows end within a vector */
+    bool skips;      /* taps that are outside of the left factor for all of a tile are left out */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
@@ -96,6 +98,9 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch);
 /* The same with its left factor in the near caches. */
 double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
+/* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1, or
+ * sch->unroll where one accumulator each would leave multiply-adds waiting for the one before. */
+int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs);
 /* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
  * how many there are. axes is what schedule_contract_axes gave. */
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,

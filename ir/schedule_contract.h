@@ -11,6 +11,14 @@ typedef struct Binding {
     int n;
 } Binding;
 
+/* A condition of a step: with reduction axes up to `red` bound, it says whether any element is read. */
+typedef struct Guard {
+    const KExpr *cond;
+    int red;
+} Guard;
+
+enum { MAX_GUARDS = 2 * MAX_RANK };
+
 typedef struct Contract {
     DefProgram *p;
     KCtx *k;
@@ -26,8 +34,14 @@ typedef struct Contract {
     int rows[2], n_vecs;        /* of this tile */
     bool masked;                /* the last vector sticks out of the output's memory */
     const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
+    const KExpr *lhs;           /* the stage's, less what the guards ask */
+    Guard guard[MAX_GUARDS];
+    int n_guards;
     bool is_rolled;             /* loops over rows stay loops */
     KBuf *acc;
+    int64_t n_acc;      /* elements of one chain */
+    int n_chains;       /* sums that are kept apart, and added in the end */
+    const KExpr *chain; /* the one that this copy of the body adds to; NULL: there is one */
     int blocks[MAX_RED]; /* of reduction axes */
     int copies_axis;     /* the reduction axis whose loop's body is copied */
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */

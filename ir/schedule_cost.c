@@ -93,13 +93,19 @@ static double largest(double a, double b) {
     return a > b ? a : b;
 }
 
+int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs) {
+    int64_t sums = rows * vecs, busy = (int64_t)t->fma_latency * t->fma_ports;
+    bool fits_registers = sums * sch->unroll <= t->n_vector_regs / 2;
+    return sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
+}
+
 /* One step of the reduction of a tile. */
 static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t vecs,
-                          int64_t unroll) {
+                          int64_t unroll, int chains) {
     double fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
     /* a broadcast that is used once is part of its multiply-add */
     double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / (double)unroll;
-    double latency = t->fma_latency, line = (double)(vecs * t->vector_bytes);
+    double latency = (double)t->fma_latency / chains, line = (double)(vecs * t->vector_bytes);
     if (!t->fma) { /* two instructions */
         fmas *= 2;
         latency *= 2;
@@ -118,8 +124,9 @@ static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t
 /* A tile: its steps, and around them a start, a store and a mispredicted branch for each part. */
 static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs) {
-    double around = 20 + 1.5 * (double)(rows * vecs);
-    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll) + sch->parts * around;
+    int chains = schedule_chains(t, sch, rows, vecs);
+    double around = 20 + 1.5 * (double)(rows * vecs) * chains;
+    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll, chains) + sch->parts * around;
 }
 
 static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
@@ -291,8 +298,8 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
         Schedule tried = *sch;
         tried.rows[1] = r;
         if (r > 1 && !fits(t, &tried)) continue;
-        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1) + 0.15);
-        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1) + 0.15;
+        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1, 1) + 0.15);
+        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1, 1) + 0.15;
         if (cost >= best * 0.999) continue;
         best = cost;
         sch->rows[1] = r;

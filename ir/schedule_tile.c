@@ -6,10 +6,13 @@
  *     prefetch                   a line of the next panel of a large right factor
  *     for rows, vecs (unrolled), lanes (vector)
  *       acc := fma(lhs, rhs, acc)
+ *   acc := acc + acc of the other chains
  *   sums := acc, or, in the last part,
  *   for rows, vecs (unrolled), lanes (vector)
  *     out := finish(acc)
  */
+#include <string.h>
+
 #include "ir/matrix.h"
 #include "ir/schedule_contract.h"
 
@@ -64,6 +67,17 @@ static void tile_end(Contract *c) {
     for (int i = 0; i < 4; i++) kb_end(c->b);
 }
 
+/* A read that is not to go beyond the extent of the vector axis. */
+static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *at) {
+    KCtx *k = c->k;
+    int axis = c->sch->vec_axis, n = at->u.tensor->rank;
+    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+    const KExpr *arg[MAX_RANK + 1];
+    for (int i = 0; i < n; i++) arg[i] = at->arg[i];
+    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    return k_at(k, at->u.tensor, arg, n + 1);
+}
+
 static void emit_multiply_add(Contract *c, const Binding *red) {
     KCtx *k = c->k;
     Binding bound;
@@ -72,8 +86,11 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     Binding left = bound;
     for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
-    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
-    const KExpr *rhs = expr_open(c->p, k_subst(k, c->s->rhs, bound.var, bound.by, bound.n));
+    const KExpr *lhs = expr_open(c->p, k_subst(k, c->lhs, left.var, left.by, left.n));
+    const KExpr *rhs = k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
+    if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
+    rhs = expr_open(c->p, rhs);
+    if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
     if (c->s->is_dot4)
@@ -226,11 +243,96 @@ int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
 
 static void emit_reduction(Contract *c, int r, const Binding *red);
 
+/* ---- what is outside for all of a tile
+ *
+ * A window beyond the border of what it reads, without a halo: dilation 12 on a map of 16. Of the
+ * predicate, a part that is the same for all rows of the tile becomes a branch around the steps of
+ * its tap; one that grows with the row is asked of the tile's last or first row, and stays. */
+
+/* q for the row of the tile that it is most likely true for; NULL where that is not known. */
+static const KExpr *for_any_row(Contract *c, const KExpr *q) {
+    KCtx *k = c->k;
+    const KExpr *base, *coeff;
+    int64_t step;
+    if (q->op != KO_le && q->op != KO_lt) return NULL;
+    const KExpr *room = k_sub(k, q->arg[1], q->arg[0]);
+    if (k_uses_var(k, q, c->s->axis[c->sch->vec_axis])) return NULL;
+    for (int i = 0; i < 2; i++) {
+        if (c->rows[i] <= 1) continue;
+        KVar *row = c->s->axis[c->sch->row_axis[i]];
+        if (!k_uses_var(k, q, row)) continue;
+        if (!k_linear_in(k, room, row, &base, &coeff) || !k_is_int(coeff, &step)) return NULL;
+        const KExpr *at = k_add(k, c->row_start[i], k_int(k, step > 0 ? c->rows[i] - 1 : 0));
+        q = k_subst(k, q, &row, &at, 1);
+    }
+    return q;
+}
+
+/* One of the terms of the predicate: a guard, or what is left of it. */
+static const KExpr *split_term(Contract *c, const KExpr *q) {
+    KCtx *k = c->k;
+    int red = -1;
+    bool by_row = k_uses_var(k, q, c->s->axis[c->sch->vec_axis]);
+    for (int r = 0; r < c->s->n_red; r++)
+        if (k_uses_var(k, q, c->s->red[r])) red = r;
+    for (int i = 0; i < 2; i++)
+        by_row |= c->rows[i] > 1 && k_uses_var(k, q, c->s->axis[c->sch->row_axis[i]]);
+    const KExpr *any = by_row ? for_any_row(c, q) : q;
+    if (red < 0 || !any || c->n_guards == MAX_GUARDS) return q;
+    c->guard[c->n_guards++] = (Guard){any, red};
+    return by_row ? q : k_bool(k, true);
+}
+
+static const KExpr *split_predicate(Contract *c, const KExpr *pred) {
+    if (pred->op != KO_and) return split_term(c, pred);
+    const KExpr *left = split_predicate(c, pred->arg[0]);
+    return k_and(c->k, left, split_predicate(c, pred->arg[1]));
+}
+
+static void find_guards(Contract *c) {
+    const KExpr *arg[MAX_RANK + 1], *lhs = c->s->lhs;
+    c->lhs = lhs;
+    c->n_guards = 0;
+    if (!c->sch->skips || lhs->op != KO_at || !at_pred(lhs)) return;
+    int n = lhs->u.tensor->rank;
+    memcpy(arg, lhs->arg, sizeof arg[0] * (size_t)n);
+    arg[n] = split_predicate(c, at_pred(lhs));
+    c->lhs = k_at(c->k, lhs->u.tensor, arg, n + !k_is_value(arg[n], 1));
+}
+
+/* Opens the branches whose last reduction axis is r; returns how many. */
+static int open_guards(Contract *c, int r, const Binding *red) {
+    KCtx *k = c->k;
+    Binding bound = c->outer;
+    int n = 0;
+    for (int i = 0; i < 2; i++)
+        if (c->sch->row_axis[i] >= 0)
+            contract_bind(&bound, c->s->axis[c->sch->row_axis[i]], c->row_start[i]);
+    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
+    for (int i = 0; i < c->n_guards; i++) {
+        if (c->guard[i].red != r) continue;
+        const KExpr *cond = k_subst(k, c->guard[i].cond, bound.var, bound.by, bound.n);
+        if (k_is_value(cond, 1)) continue;
+        kb_if(c->b, cond);
+        n++;
+    }
+    return n;
+}
+
 /* Axis r at `at` and the axes behind it. */
 static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) {
     Binding next = *red;
     contract_bind(&next, c->s->red[r], at);
+    int n_guards = open_guards(c, r, &next);
     emit_reduction(c, r + 1, &next);
+    while (n_guards--) kb_end(c->b);
+}
+
+/* Opens the loop over copies of the innermost body, each of which has its chain. */
+static const KExpr *emit_copies(Contract *c, const char *name, int64_t copies) {
+    const KExpr *copy = kb_for(c->b, LOOP_UNROLL, name, k_int(c->k, copies));
+    c->chain = c->n_chains > 1 ? copy : NULL;
+    return copy;
 }
 
 /* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
@@ -242,16 +344,17 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = emit_prefetch(c, r, red, at, copies * steps_of(c, r));
     c->has_asked |= asks;
-    if (copies > 1) at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, copies)));
+    if (copies > 1) at = k_add(k, at, emit_copies(c, name, copies));
     emit_inner(c, r, red, at);
     if (copies > 1) kb_end(c->b);
     kb_end(c->b);
     if (n % copies) {
         at = k_add(k, start, k_int(k, n / copies * copies));
-        at = k_add(k, at, kb_for(c->b, LOOP_UNROLL, name, k_int(k, n % copies)));
+        at = k_add(k, at, emit_copies(c, name, n % copies));
         emit_inner(c, r, red, at);
         kb_end(c->b);
     }
+    c->chain = NULL;
     if (asks) c->has_asked = false;
 }
 
@@ -441,14 +544,14 @@ static const KExpr *drop_offset(KCtx *k, const KExpr *e, void *user) {
     return e == o->sum ? o->acc : e;
 }
 
-/* A sum of integers to which finish adds a constant table starts from the table. */
+/* A sum to which finish adds a constant table (a bias) starts from the table. */
 static void start_from_offset(Contract *c) {
     const Stage *s = c->s;
     Offset o = {k_var(c->k, s->acc), NULL, 0};
     c->init = s->init;
     c->finish = s->finish;
     k_visit(c->k, s->finish, note_offset, &o);
-    if (s->acc->dtype != DT_I32 || o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0))
+    if (o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0))
         return;
     const KExpr *table = o.sum->arg[o.sum->arg[0] == o.acc];
     if (table->op != KO_at || !table->u.tensor->data || at_pred(table)) return;
@@ -458,15 +561,8 @@ static void start_from_offset(Contract *c) {
 
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
-    KCtx *k = c->k;
-    int axis = c->sch->vec_axis;
-    const KExpr *e = k_subst(k, c->init, bound->var, bound->by, bound->n), *arg[MAX_RANK + 1];
-    if (e->op != KO_at || !c->masked) return e;
-    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
-    int n = e->u.tensor->rank;
-    for (int i = 0; i < n; i++) arg[i] = e->arg[i];
-    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
-    return k_at(k, e->u.tensor, arg, n + 1);
+    const KExpr *e = k_subst(c->k, c->init, bound->var, bound->by, bound->n);
+    return e->op == KO_at && c->masked ? read_within(c, bound, e) : e;
 }
 
 /* acc := init, or the sums so far. */
@@ -477,6 +573,23 @@ static void emit_start(Contract *c, bool from_sums) {
                                    : expr_open(c->p, first_value(c, &bound));
     kb_store(c->b, c->acc, at, value);
     tile_end(c);
+}
+
+/* acc of chain `to` := it, and that of chain `from` where `add`; otherwise 0. */
+static void emit_chain(Contract *c, int to, int from, bool add) {
+    KCtx *k = c->k;
+    Binding bound;
+    const KExpr *at = tile_begin(c, &bound), *here = k_add(k, at, k_int(k, to * c->n_acc));
+    const KExpr *there = k_load(k, c->acc, k_add(k, at, k_int(k, from * c->n_acc)));
+    kb_store(c->b, c->acc, here,
+             add ? k_add(k, k_load(k, c->acc, here), there) : k_const(k, c->acc->dtype, 0));
+    tile_end(c);
+}
+
+/* Chain 0 := the sum of all, by halves. */
+static void fold_chains(Contract *c) {
+    for (int n = c->n_chains; n > 1; n = (n + 1) / 2)
+        for (int i = 0; i < n / 2; i++) emit_chain(c, i, i + (n + 1) / 2, true);
 }
 
 /* The sums wait for the next part. */
@@ -494,10 +607,14 @@ void contract_tile(Contract *c) {
         emit_matrix(c);
         return;
     }
-    int64_t n_acc = (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes;
+    int64_t rows = (int64_t)c->rows[0] * c->rows[1];
     Binding red = {.n = 0};
-    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", n_acc);
+    c->n_acc = rows * c->n_vecs * c->sch->lanes;
+    c->n_chains = schedule_chains(c->p->m->target, c->sch, rows, c->n_vecs);
+    c->chain = NULL;
+    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
     choose_place(c);
+    find_guards(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, k_int(k, 0), c->part));
         emit_start(c, true);
@@ -507,7 +624,9 @@ void contract_tile(Contract *c) {
     } else {
         emit_start(c, false);
     }
+    for (int i = 1; i < c->n_chains; i++) emit_chain(c, i, i, false);
     emit_reduction(c, 0, &red);
+    fold_chains(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
         emit_wait(c);

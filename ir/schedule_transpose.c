@@ -7,6 +7,7 @@
  *
  * A tile is a square of vectors on the stack. So every line of memory is read and written once and
  * whole, while the turn happens in the nearest cache. What does not fill a tile is a smaller one.
+ * Of a tensor in blocks, u is the place in a block: the loop over blocks is one of the outer ones.
  * Where the lines that a tile reads do not contend for the same places of that cache, the turn needs
  * no copy: the tile only is the order of the loops. */
 #include "ir/schedule_rows.h"
@@ -38,7 +39,14 @@ typedef struct FindTurn {
     const RowNest *nest;
     const KExpr *read;
     int u, n_reads;
+    int block; /* of the axis u in memory, 0: it is not cut */
 } FindTurn;
+
+/* Is this tensor in blocks of the axis, which indexes it by itself? */
+static bool walks_blocks(const KExpr *e, const KVar *axis) {
+    const Layout *l = &e->u.tensor->layout;
+    return l->block > 1 && e->arg[l->block_axis]->op == KO_var && e->arg[l->block_axis]->u.var == axis;
+}
 
 static void note_turned(const KExpr *e, void *user) {
     FindTurn *f = user;
@@ -49,7 +57,10 @@ static void note_turned(const KExpr *e, void *user) {
     f->read = e;
     for (int i = 0; i + 1 < f->nest->n; i++) {
         const RowLoop *l = &f->nest->loop[i];
-        if (l->step == 1 && walks_by_one(f->k, e, f->s->axis[l->axis])) f->u = i;
+        KVar *u = f->s->axis[l->axis];
+        if (l->step != 1 || (!walks_by_one(f->k, e, u) && !walks_blocks(e, u))) continue;
+        f->u = i;
+        f->block = walks_by_one(f->k, e, u) ? 0 : e->u.tensor->layout.block;
     }
 }
 
@@ -67,9 +78,16 @@ static bool lanes_contend(const Turn *t) {
     return n * dtype_bytes(t->read->dtype) % CONTENDING_BYTES == 0;
 }
 
+/* The loop over blocks outside, and u inside of a block. The last block may stick out of the dim. */
+static void cut_into_blocks(KCtx *k, Turn *t, int block) {
+    const KExpr *n = k_add(k, t->u.extent, k_int(k, block - 1));
+    t->nest.loop[t->nest.n++] = (RowLoop){t->u.axis, block, k_fdiv(k, n, k_int(k, block))};
+    t->u.extent = k_int(k, block);
+}
+
 static bool find_turn(Rows *r, const Stage *s, Turn *t) {
     RowNest nest = rows_nest(r->k, s, NULL);
-    FindTurn f = {r->k, s, &nest, NULL, -1, 0};
+    FindTurn f = {r->k, s, &nest, NULL, -1, 0, 0};
     int bytes = dtype_bytes(s->out->dtype);
     if (s->form != FORM_MAP || s->out->dtype == DT_STR || bytes < 4 || nest.n < 2) return false;
     const RowLoop *v = &nest.loop[nest.n - 1];
@@ -82,6 +100,7 @@ static bool find_turn(Rows *r, const Stage *s, Turn *t) {
     t->nest.n = 0;
     for (int i = 0; i + 1 < nest.n; i++)
         if (i != f.u) t->nest.loop[t->nest.n++] = nest.loop[i];
+    if (f.block) cut_into_blocks(r->k, t, f.block);
     return t->lanes > 1;
 }
 
@@ -109,7 +128,8 @@ static void tile_pass(Turn *t, const KExpr *u0, const KExpr *v0, int n_u, int n_
     const KExpr *u = reads ? lane : outer, *v = reads ? outer : lane;
     const KExpr *place = k_add(k, k_mul(k, v, k_int(k, t->lanes)), u);
     RowNest at = tile_at(t, k_add(k, u0, u), k_add(k, v0, v));
-    const KExpr *inside = rows_inside(t->r, t->s, &at);
+    const KExpr *inside = k_and(k, rows_inside(t->r, t->s, &at),
+                                k_lt(k, at.index[t->u.axis], t->s->out->dims[t->u.axis]));
     bool guarded = !k_is_value(inside, 1);
     if (guarded) kb_if(b, inside);
     if (!t->tile) {

@@ -1,6 +1,7 @@
 /* Stages as wholes: rewriting and substitution, what they read, and their plain loops. */
 #include "ir/define.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- rewriting stages
@@ -247,4 +248,22 @@ void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b) {
     else
         open_fold(p, s, b, s->axis, by);
     for (int i = 0; i < n_loops; i++) kb_end(b);
+}
+
+static void note_not_finite(const KExpr *e, void *user) {
+    bool *is_finite = user;
+    if (e->op != KO_at) return;
+    const KTensor *t = e->u.tensor;
+    *is_finite &= t->data && t->dtype == DT_F32;
+    float v;
+    for (uint64_t i = 0; *is_finite && i + sizeof v <= t->data_bytes; i += sizeof v) {
+        memcpy(&v, (const char *)t->data + i, sizeof v);
+        *is_finite &= isfinite(v) != 0;
+    }
+}
+
+bool constants_are_finite(KCtx *k, const KExpr *e) {
+    bool is_finite = true;
+    k_visit(k, e, note_not_finite, &is_finite);
+    return is_finite;
 }

@@ -212,6 +212,88 @@ static bool drop_border(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- taps that see nothing ----
+ *
+ * Where a window is wider than what it looks at (dilation 24 on a map of 16), some taps only ever meet
+ * its border: the first and last indices of a reduction axis at which the predicate is never true.
+ * Their products are zeros, if the weights are finite. */
+
+enum { MOST_TAPS = 64 };
+
+/* Is the predicate true for some element, where the reduction axis has this index? */
+static bool sees(KCtx *k, const KExpr *pred, KVar *red, int64_t index) {
+    const KExpr *at = k_int(k, index);
+    return !k_is_value(k_subst(k, pred, &red, &at, 1), 0);
+}
+
+static bool trim_axis(KCtx *k, Stage *s, int r, const KExpr *pred) {
+    int64_t n, first = 0;
+    if (!k_is_int(s->red_extent[r], &n) || n < 2 || n > MOST_TAPS || !k_uses_var(k, pred, s->red[r]))
+        return false;
+    int64_t end = n;
+    while (first < end && !sees(k, pred, s->red[r], first)) first++;
+    while (end > first && !sees(k, pred, s->red[r], end - 1)) end--;
+    if (first == end || end - first == n) return false;
+    KVar *var = kvar_new(k, KV_AXIS, DT_I64, s->red[r]->name, 0, end - first - 1);
+    const KExpr *moved = k_add(k, k_var(k, var), k_int(k, first));
+    s->lhs = k_subst(k, s->lhs, &s->red[r], &moved, 1);
+    s->rhs = k_subst(k, s->rhs, &s->red[r], &moved, 1);
+    s->red[r] = var;
+    s->red_extent[r] = k_int(k, end - first);
+    return true;
+}
+
+static bool trim_taps(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    bool changed = false;
+    if (!is_windowed(s) || s->lhs->op != KO_at || !at_pred(s->lhs)) return false;
+    for (int r = 0; r < s->n_red; r++) {
+        Stage old = *s;
+        if (!trim_axis(k, s, r, at_pred(s->lhs))) continue;
+        if ((!changed && !constants_are_finite(k, s->rhs)) || !pass_may_rewrite()) {
+            *s = old;
+            return changed;
+        }
+        pass_count_rewrite();
+        changed = true;
+    }
+    if (changed && k_is_value(at_pred(s->lhs), 1))
+        s->lhs = k_at(k, s->lhs->u.tensor, s->lhs->arg, s->lhs->u.tensor->rank);
+    return changed;
+}
+
+/* ---- dense results ----
+ *
+ * What leaves the program is dense, with lanes along its rows. A convolution that makes it of blocks
+ * would have to pack every window that it reads. Instead, it makes blocks, too, and a map turns them
+ * around; or, where the channels fill no vector, what it reads is turned around, once. */
+
+/* A map `to` = `from`, in front of `at` (NULL: at the end). */
+static Stage *add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node) {
+    KCtx *k = p->m->k;
+    Stage *c = program_add_stage(p, at, FORM_MAP, to, node);
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < to->rank; i++)
+        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
+    c->body = k_at(k, from, index, to->rank);
+    c->movement = true;
+    return c;
+}
+
+static bool block_dense_result(DefProgram *p, Stage *s) {
+    KTensor *dense = s->out;
+    int64_t channels;
+    if (!is_windowed(s) || !dense->dense_only || dense->alias || dense->rank < 3 ||
+        !k_is_int(dense->dims[1], &channels) || channels < channel_block(p, dense->dtype, channels))
+        return false;
+    if (!pass_may_rewrite()) return false;
+    pass_count_rewrite();
+    s->out = program_add_tensor(p, dense->name, dense->dtype, dense->rank, dense->dims);
+    s->out->def = s;
+    add_copy(p, s->next, dense, s->out, s->node);
+    return true;
+}
+
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
  * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked ones:
  * its vectors lie along the last axis, where it reads a dense copy in place. */
@@ -271,38 +353,13 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     CopyRead b = {p, s, NULL};
     k_visit(k, s->lhs, note_copy_read, &b);
     if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
-    KTensor *copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
-    Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < copy->rank; i++)
-        index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
-    c->body = k_at(k, b.t, index, copy->rank);
-    c->movement = true;
-    Redirect r = {b.t, copy};
+    if (has_free_layout(b.t) && b.t->def->form == FORM_MAP && b.t->users.n == 1) {
+        b.t->layout.block = 0; /* nobody else wants blocks */
+        return true;
+    }
+    Redirect r = {b.t, program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims)};
+    add_copy(p, s, r.to, r.from, s->node);
     s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
-    return true;
-}
-
-/* A convolution of bytes whose result somebody else reads has a result of its own, which can be in
- * blocks: words of bytes are neighbours along the channels there, and lanes are channels. Copying
- * bytes to their place costs little beside that. */
-static bool copy_result(DefProgram *p, Stage *s) {
-    KCtx *k = p->m->k;
-    KTensor *to = s->out;
-    const KExpr *index[MAX_RANK];
-    int64_t channels;
-    if (!is_windowed(s) || s->acc->dtype != DT_I32 || !to->dense_only || to->rank < 3) return false;
-    if (to->alias || !k_is_int(to->dims[1], &channels) ||
-        channels < channel_block(p, to->dtype, channels) || !pass_may_rewrite())
-        return false;
-    pass_count_rewrite();
-    s->out = program_add_tensor(p, to->name, to->dtype, to->rank, to->dims);
-    s->out->def = s;
-    Stage *copy = program_add_stage(p, s->next, FORM_MAP, to, s->node);
-    for (int i = 0; i < to->rank; i++)
-        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, copy->axis[i]);
-    copy->body = k_at(k, s->out, index, to->rank);
-    copy->movement = true;
     return true;
 }
 
@@ -310,7 +367,8 @@ static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
-    for (Stage *s = p->first; s; s = s->next) *changed |= copy_result(p, s);
+    for (Stage *s = p->first; s; s = s->next) *changed |= trim_taps(p, s);
+    for (Stage *s = p->first; s; s = s->next) *changed |= block_dense_result(p, s);
     program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);

@@ -13,6 +13,7 @@
 #include "passes/blas.h"
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
+#include "passes/code_words.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
 #include "passes/tune.h"
@@ -38,6 +39,21 @@ static bool reads_only_constants(KCtx *k, const KExpr *e) {
     OnlyConst c = {true};
     k_visit(k, e, note_not_const, &c);
     return c.is_const;
+}
+
+/* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
+ * costs more where few rows share it. */
+static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
+    enum { MASKING_BYTES = 64, FEW_ROWS = 32 };
+    KCtx *k = p->m->k;
+    int64_t n, dim, rows = 1;
+    if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n) || n < sch->lanes) return false;
+    for (int i = 0; i < s->out->rank; i++) {
+        if (k_uses_var(k, s->rhs, s->axis[i])) continue;
+        if (!k_is_int(s->out->dims[i], &dim) || (rows *= dim) > FEW_ROWS) return false;
+    }
+    return true;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -69,7 +85,7 @@ static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *
  * instead, and each constant that the vector axis j indexes is laid out in blocks of that axis, so
  * that lanes are neighbours in memory. */
 
-enum { EXPANDED_BYTES = 64 << 10, EXPANSION = 4, MOST_EXPANSION = 16 };
+enum { EXPANDED_BYTES = 64 << 10, EXPANSION = 4, MOST_EXPANSION = 16, FEW_ROWS = 4 };
 
 typedef struct Blocked {
     DefProgram *p;
@@ -124,13 +140,32 @@ static const KExpr *read_blocked(KCtx *k, const KExpr *e, void *user) {
     return k_at(k, blocked_copy(b, e->u.tensor, axis), e->arg, e->n_args);
 }
 
+/* Elements of the result that share an element of the right factor, as far as they are known. */
+static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
+    int64_t n = 1, dim;
+    for (int i = 0; i < s->out->rank; i++) {
+        if (i == sch->vec_axis || k_uses_var(k, s->rhs, s->axis[i])) continue;
+        n = k_is_int(s->out->dims[i], &dim) && dim <= FEW_ROWS ? n * dim : FEW_ROWS + 1;
+    }
+    return n;
+}
+
 /* Keeps a constant factor of n_elems elements in its smaller form; false when it has none. */
-static bool keep_small(DefProgram *p, Stage *s, const Schedule *sch, int64_t n_elems) {
+static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) {
     Blocked b = {p, s, s->axis[sch->vec_axis], sch->lanes * sch->n_vecs, 0, 0, true};
     uint64_t expanded = (uint64_t)n_elems * (uint64_t)dtype_bytes(s->rhs->dtype);
+    if (expanded > EXPANDED_BYTES && s->rhs->op != KO_at) separate_runs(p, s, b.lane);
     k_visit(p->m->k, s->rhs, see_constant, &b);
-    bool is_large = expanded > EXPANDED_BYTES && expanded > EXPANSION * b.bytes;
+    /* weights that are read for a few rows only cost what they weigh */
+    uint64_t least = n_rows(p->m->k, s, sch) <= FEW_ROWS ? EXPANSION / 2 : EXPANSION;
+    bool is_large = expanded > EXPANDED_BYTES && expanded > least * b.bytes;
     if (!b.fits || b.block <= 1 || !is_large || expanded > MOST_EXPANSION * b.codes) return false;
+    int per_word = read_code_words(p, s);
+    int64_t extent;
+    int last = s->n_red - 1;
+    while (last > 0 && k_is_value(s->red_extent[last], 1)) last--;
+    if (per_word && k_is_int(s->red_extent[last], &extent) && extent % per_word == 0)
+        sch->unroll = per_word;
     s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
     return true;
 }
@@ -157,7 +192,7 @@ KTensor *packed_tensor(DefProgram *p, const Stage *s, const Schedule *sch, KVar 
 }
 
 /* Materialises s->rhs as a tensor in the template's reading order. */
-static bool pack_factor(DefProgram *p, Stage *s, const Schedule *sch) {
+static bool pack_factor(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     KVar *var[MAX_RANK + MAX_RED];
     const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
@@ -227,9 +262,14 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     if (!fit_groups(k, s, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
-    bool in_place = !reads_only_constants(k, s->rhs) && reads_vectors(k, s, s->rhs, sch);
-    if (!in_place && !reads_only_constants(k, s->rhs) && !is_reused(k, s, s->rhs)) return false;
+    bool is_const = reads_only_constants(k, s->rhs);
+    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
+    sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
+    in_place |= sch->mask_right;
+    if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     schedule_contract_join(p, s, sch);
+    sch->skips = s->lhs->op == KO_at && at_pred(s->lhs) && at_pred_beyond_halo(k, s->lhs, 0) &&
+                 s->acc->dtype == DT_F32 && constants_are_finite(k, s->rhs);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;

@@ -20,6 +20,7 @@ enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
 typedef struct Measure {
     int n_nodes, n_arith, n_math, n_div;
+    int n_bent; /* choices between indices: a reflected border */
 } Measure;
 
 static void measure_node(const KExpr *e, void *user) {
@@ -31,6 +32,7 @@ static void measure_node(const KExpr *e, void *user) {
     if (kop_info[e->op].class == KC_ARITH || kop_info[e->op].class == KC_CONV)
         m->n_arith += !is_index;
     if ((e->op == KO_fdiv || e->op == KO_fmod) && e->dtype == DT_I64) m->n_div++;
+    if ((e->op == KO_min || e->op == KO_max || e->op == KO_select) && e->dtype == DT_I64) m->n_bent++;
 }
 
 static Measure measure(KCtx *k, const Stage *s) {
@@ -209,7 +211,9 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     stage_inline(p, reader, map);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
-    bool ugly = new.n_div > old.n_div &&is_pure_movement(map);
+    bool ugly = new.n_div > old.n_div && is_pure_movement(map);
+    /* a window would bend its rows again for each tap */
+    ugly |= reader->form == FORM_CONTRACT && new.n_bent > old.n_bent;
     if (too_big || ugly) *reader = before;
     stage_note_reads(reader);
     if (too_big || ugly) return false;

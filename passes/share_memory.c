@@ -54,6 +54,26 @@ static bool share_view(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* A view of what does not lie in the order of its index: a dense copy of that, which the view then is.
+ * So the copy runs along the axes of both, and not along those of the view, where each index would be
+ * a quotient of several. */
+static bool straighten_view(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    if (s->form != FORM_MAP || !s->view || s->body->op != KO_at || at_pred(s->body)) return false;
+    KTensor *from = s->body->u.tensor;
+    if (tensor_is_dense(k, from) || !tensor_is_dense(k, s->out) || is_same_memory(k, s)) return false;
+    if (from->dtype != s->out->dtype || from->alias || from->window) return false;
+    KTensor *copy = program_add_tensor(p, from->name, from->dtype, from->rank, from->dims);
+    Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < copy->rank; i++)
+        index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
+    c->body = k_at(k, from, index, copy->rank);
+    c->movement = true;
+    s->body = k_at(k, copy, s->body->arg, s->body->n_args);
+    return true;
+}
+
 /* ---- concatenation in place
  * --------------------------------------------------------------------------- */
 
@@ -193,6 +213,7 @@ static bool share_concat(DefProgram *p, Stage *s) {
 static void share_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first; s && pass_may_rewrite(); s = s->next) {
+        *changed |= straighten_view(p, s);
         if (!share_view(p, s) && !share_concat(p, s)) continue;
         pass_count_rewrite();
         *changed = true;

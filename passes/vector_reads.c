@@ -62,6 +62,13 @@ bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch)
     return u.ok;
 }
 
+bool reads_rows(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
+    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, true, 0, true};
+    if (e->op != KO_at || at_pred(e) || k_is_word(e) || e->u.tensor->layout.block > 1) return false;
+    note_unit_read(e, &u);
+    return u.ok;
+}
+
 /* ---- patterns -------------------------------------------------------------------------------- */
 
 typedef struct Lanes {

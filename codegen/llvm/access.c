@@ -329,6 +329,14 @@ static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
     return LLVMByteOrder(g->layout) == LLVMLittleEndian ? v : llvm_overloaded(g, "llvm.bswap", v);
 }
 
+/* A vector of a register buffer, all of which exists: lanes that do not execute the statement may read
+ * what is there, and the buffer stays in registers, which a masked load prevents. */
+static bool is_whole_in_registers(const KExpr *e, const Place *p) {
+    int64_t n;
+    return e->u.buf->mem == MEM_REG && !p->varying && p->lane == 1 && !k_is_word(e) &&
+           k_is_int(e->u.buf->n_elems, &n) && e->arg[0]->lo >= 0 && e->arg[0]->hi < n;
+}
+
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     Place p = find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
@@ -341,13 +349,15 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     if (by_lane || (pred && llvm_lanes(pred))) {
         unsigned lanes = (unsigned)g->fn->lanes;
         if (pred) pred = llvm_splat(g, pred, lanes);
-        mask = and_masks(g, mask, pred);
+        bool is_masked = mask && !pred && is_whole_in_registers(e, &p);
+        mask = is_masked ? NULL : and_masks(g, mask, pred);
         if (!by_lane) { /* one element, seen by some lanes */
             LLVMValueRef any = llvm_overloaded(g, "llvm.vector.reduce.or", mask);
             LLVMValueRef one = llvm_splat(g, load_one(g, &p, any), lanes);
             v = LLVMBuildSelect(g->b, pred, one, LLVMConstNull(LLVMTypeOf(one)), "");
         } else {
             v = load_lanes(g, &p, mask);
+            if (is_masked) v = LLVMBuildFreeze(g->b, v, ""); /* an unset lane divides like any */
         }
     } else {
         if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);
@@ -485,6 +495,18 @@ LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     return !p.varying && p.lane == 1 ? p.ptr : NULL;
 }
 
+/* Whether the mask only keeps the store inside the buffer, behind whose end memory belongs to it, too:
+ * then all lanes store. What is stored through a mask cannot be loaded before it is in the cache. */
+static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    enum { PADDED_BYTES = 64 };
+    const KExpr *cond = g->fn->mask_cond;
+    int64_t n, bytes = dtype_bytes(b->dtype);
+    if (!b->padded || !cond || cond->op != KO_lt || cond->arg[0] != index || cond->arg[1] != b->n_elems)
+        return false;
+    if (!k_is_int(b->n_elems, &n) || index->lo < 0) return false;
+    return (index->hi + 1) * bytes <= (n * bytes + PADDED_BYTES - 1) / PADDED_BYTES * PADDED_BYTES;
+}
+
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
     Place p = find_place(g, b, index);
@@ -496,9 +518,12 @@ void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *valu
         plain_store(g, v, p.ptr, p.align);
         return;
     }
+    LLVMValueRef outer = mask;
+    if (mask && !p.varying && p.lane == 1 && ends_in_padding(g, b, index)) g->fn->mask = NULL;
     /* Lanes that happen to meet in one element (a stride that unrolling made 0) store in order. */
     if (p.varying || p.lane || g->fn->mask || llvm_lanes(v))
         store_lanes(g, &p, llvm_splat(g, v, (unsigned)g->fn->lanes));
     else
         plain_store(g, v, p.ptr, p.align);
+    g->fn->mask = outer;
 }

@@ -382,6 +382,7 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_sigmoid:
     case KO_softplus:
     case KO_gelu:
+    case KO_normal:
     case KO_log1p:
     case KO_expm1:
     case KO_sin:
@@ -426,8 +427,36 @@ static Memo value_of(LlvmGen *g, const KExpr *e) {
     return m;
 }
 
+/* f32(x & 15), perhaps less a constant, in 16 lanes: a permutation of the 16 numbers it can be, which
+ * looks at the low 4 bits of an index only. Returns x, and the constant. */
+static const KExpr *code_of(LlvmGen *g, const KExpr *e, double *less) {
+    *less = 0;
+    if (g->fn->lanes != 16 || !g->cpu.avx512 || e->dtype != DT_F32) return NULL;
+    if (e->op == KO_sub && e->arg[1]->op == KO_const_f) {
+        *less = e->arg[1]->u.f;
+        e = e->arg[0];
+    }
+    if (e->op != KO_cast || e->arg[0]->op != KO_and || e->arg[0]->dtype != DT_I32) return NULL;
+    return k_is_value(e->arg[0]->arg[1], 15) ? e->arg[0]->arg[0] : NULL;
+}
+
+static LLVMValueRef look_up_code(LlvmGen *g, LLVMValueRef x, double less) {
+    enum { N = 16 };
+    LLVMValueRef level[N];
+    for (int i = 0; i < N; i++) level[i] = emit_const_f(g, DT_F32, (double)((float)i - (float)less));
+    LLVMValueRef args[] = {LLVMConstVector(level, N), llvm_splat(g, x, N)};
+    return llvm_call(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
+}
+
 static Memo emit_node(LlvmGen *g, const KExpr *e) {
     Memo m = {0};
+    double less;
+    const KExpr *code = code_of(g, e, &less);
+    if (code && llvm_varies(g, code)) {
+        m = value_of(g, code);
+        m.v = look_up_code(g, m.v, less);
+        return m;
+    }
     if (e->op == KO_load) {
         m.loads = true;
         m.v = llvm_load(g, e, &m.depth);

@@ -36,7 +36,7 @@ typedef struct CpuTraits {
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
     bool divides32; /* 32-bit integer division is an instruction */
     bool x86;
-    bool avx2, avx512, avx512bw, vnni512, vnni256, amx; /* x86 */
+    bool avx2, avx512, avx512bw, vbmi, vnni512, vnni256, amx; /* x86 */
     bool i8mm, dotprod;                            /* AArch64 */
 } CpuTraits;
 
@@ -82,6 +82,7 @@ typedef struct LlvmFn {
     uint64_t varying_vars;   /* bit (id % 64) of every variable that differs by lane */
     bool any_per_lane;       /* some buffer does */
     LLVMValueRef mask;       /* lanes that execute this statement; NULL: all */
+    const KExpr *mask_cond;  /* what the mask is of, if it is of one condition; else NULL */
     LLVMValueRef dummy;      /* where predicated-off loads read; NULL until needed */
     LLVMValueRef size_table; /* entry only: i64 slots of the computed symbols */
     bool has_tiles, shapes_differ; /* tile.c */

@@ -57,6 +57,7 @@ static CpuTraits find_traits(const Target *t) {
     c.avx2 = c.x86 && target_has(t, "avx2");
     c.avx512 = c.x86 && target_has(t, "avx512f");
     c.avx512bw = c.avx512 && target_has(t, "avx512bw");
+    c.vbmi = c.avx512bw && target_has(t, "avx512vbmi");
     c.vnni512 = c.avx512 && target_has(t, "avx512vnni");
     c.vnni256 = (c.vnni512 && target_has(t, "avx512vl")) || (c.x86 && target_has(t, "avxvnni"));
     c.amx = c.x86 && t->amx;

@@ -20,6 +20,8 @@ typedef struct Pack {
     int64_t extent[MAX_LOOPS];
     int n_loops;
     unsigned lanes;
+    const KExpr *bytes;    /* what is packed: the stored value, or the index of the table it is read from */
+    const KBuf *table;     /* i32 of 256, or NULL */
     const KExpr *value;    /* what is computed in 32 bits: x, or the i32 whose low byte counts */
     bool rounds;           /* value is x */
     bool has_low, is_small; /* the bytes need a lower bound; x lies within a few thousand */
@@ -47,7 +49,7 @@ static bool match_sum(Pack *p, const KExpr *y) {
 }
 
 static bool match_rounded(Pack *p) {
-    const KExpr *e = p->store->value->arg[0];
+    const KExpr *e = p->bytes->arg[0];
     p->zero = 0;
     if (e->op == KO_add && e->arg[1]->op == KO_const_i) {
         p->zero = (double)e->arg[1]->u.i;
@@ -57,8 +59,27 @@ static bool match_rounded(Pack *p) {
     const KExpr *sum = e->arg[0];
     if (!k_is_value(sum->arg[1], MAGIC) || p->zero < -255 || p->zero > 255) return false;
     if (!match_sum(p, sum->arg[0])) return false;
-    p->has_low = !p->is_small && p->low + p->zero > (p->store->value->dtype == DT_U8 ? 0 : -128);
+    p->has_low = !p->is_small && p->low + p->zero > (p->bytes->dtype == DT_U8 ? 0 : -128);
     return true;
+}
+
+static const KExpr *cast_of(const KExpr *e, DType t) {
+    return e && e->op == KO_cast && e->dtype == t ? e->arg[0] : NULL;
+}
+
+/* u8(table[i64(i32(byte))]) with a table of 256: a permutation too, where bytes can be permuted by bytes.
+ * The byte, and the table; else e itself. */
+static const KExpr *match_table(LlvmGen *g, Pack *p, const KExpr *e) {
+    const KExpr *load = e->arg[0], *byte;
+    if (!g->cpu.vbmi || load->op != KO_load || load->dtype != DT_I32 || load->n_args != 1 ||
+        load->u.buf->dtype != DT_I32 || !k_is_value(load->u.buf->n_elems, 256))
+        return e;
+    byte = cast_of(load->arg[0], DT_I64);
+    if (byte) byte = cast_of(byte, DT_I32);
+    if (!byte || byte->op != KO_cast || byte->dtype != DT_U8 || byte->arg[0]->dtype != DT_I32)
+        return e;
+    p->table = load->u.buf;
+    return byte;
 }
 
 /* The loops of a nest around a store of bytes; false when it is something else. */
@@ -78,6 +99,7 @@ static bool match_nest(LlvmGen *g, const KStmt *outer, Pack *p) {
         return false;
     p->var[p->n_loops] = loop->var;
     p->lanes = (unsigned)lanes;
+    p->bytes = match_table(g, p, v);
     p->rounds = g->cpu.x86 && match_rounded(p);
     if (!p->rounds) p->value = v->arg[0];
     if (!g->cpu.x86) return lanes >= 4 && lanes * PIECES <= 64;
@@ -138,7 +160,7 @@ static LLVMValueRef pack_x86(LlvmGen *g, const Pack *p, LLVMValueRef *x) {
                                      "llvm.x86.sse2.packuswb.128"};
     static const char *const i8[] = {"llvm.x86.avx512.packsswb.512", "llvm.x86.avx2.packsswb",
                                      "llvm.x86.sse2.packsswb.128"};
-    bool is_unsigned = p->store->value->dtype == DT_U8;
+    bool is_unsigned = p->bytes->dtype == DT_U8;
     LLVMValueRef half[2], v;
     for (int i = 0; i < PIECES; i++) x[i] = rounded(g, p, x[i]);
     for (int i = 0; i < 2; i++)
@@ -154,6 +176,25 @@ static LLVMValueRef pack_x86(LlvmGen *g, const Pack *p, LLVMValueRef *x) {
     if (!p->has_low) return v;
     LLVMValueRef args[] = {v, llvm_int(g, g->i8, 4 * n, (int64_t)(p->low + p->zero))};
     return llvm_call(g, is_unsigned ? "llvm.umax" : "llvm.smax", &bytes, 1, args, 2);
+}
+
+/* Each byte's entry: two permutations of 128 bytes, and the byte's top bit chooses. */
+static LLVMValueRef look_up(LlvmGen *g, const Pack *p, LLVMValueRef at) {
+    enum { N = 64 };
+    LLVMValueRef part[4], half[2];
+    for (int i = 0; i < 4; i++) {
+        LLVMValueRef first = LLVMConstInt(g->i64, (uint64_t)i * N, 0);
+        LLVMValueRef from = LLVMBuildGEP2(g->b, g->i32, llvm_buf(g, p->table)->base, &first, 1, "");
+        LLVMValueRef wide = LLVMBuildLoad2(g->b, llvm_widen(g->i32, N), from, "");
+        LLVMSetAlignment(wide, 4);
+        part[i] = LLVMBuildTrunc(g->b, wide, llvm_widen(g->i8, N), "");
+    }
+    for (int i = 0; i < 2; i++) {
+        LLVMValueRef args[] = {part[2 * i], at, part[2 * i + 1]};
+        half[i] = llvm_call(g, "llvm.x86.avx512.vpermi2var.qi.512", NULL, 0, args, 3);
+    }
+    LLVMValueRef is_high = LLVMBuildICmp(g->b, LLVMIntSLT, at, LLVMConstNull(LLVMTypeOf(at)), "");
+    return LLVMBuildSelect(g->b, is_high, half[1], half[0], "");
 }
 
 /* ---- the nest -------------------------------------------------------------------------------- */
@@ -225,6 +266,7 @@ bool llvm_pack_stores(LlvmGen *g, const KStmt *outer) {
     LLVMValueRef bytes;
     if (p.rounds) {
         bytes = pack_x86(g, &p, v);
+        if (p.table) bytes = look_up(g, &p, bytes);
     } else {
         bytes = join(g, join(g, v[0], v[1]), join(g, v[2], v[3]));
         bytes = LLVMBuildTrunc(g->b, bytes, llvm_widen(g->i8, PIECES * p.lanes), "");

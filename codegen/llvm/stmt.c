@@ -238,14 +238,18 @@ static void scoped_block(LlvmGen *g, const KBlock *b) {
 
 static void emit_masked_if(LlvmGen *g, const KStmt *s, LLVMValueRef cond) {
     LLVMValueRef outer = g->fn->mask;
+    const KExpr *outer_cond = g->fn->mask_cond;
+    g->fn->mask_cond = outer ? NULL : s->value;
     g->fn->mask = outer ? LLVMBuildAnd(g->b, outer, cond, "") : cond;
     llvm_block(g, &s->body);
     if (s->other.first) {
         LLVMValueRef no = LLVMBuildNot(g->b, cond, "");
+        g->fn->mask_cond = NULL;
         g->fn->mask = outer ? LLVMBuildAnd(g->b, outer, no, "") : no;
         llvm_block(g, &s->other);
     }
     g->fn->mask = outer;
+    g->fn->mask_cond = outer_cond;
 }
 
 static void emit_if(LlvmGen *g, const KStmt *s) {

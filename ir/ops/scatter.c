@@ -42,12 +42,43 @@ static bool scatter_inputs(Module *m, const Node *n) {
            infer_rank(m, n, 1, 1, -1);
 }
 
+/* What stores an element at index i of a loop. */
+typedef struct Element {
+    Def *d;
+    KTensor *out, *from;
+    const KExpr **to, **at; /* indices of out and from; ScatterND */
+    int axis, from_axis;    /* which of them the loop is; the last ones */
+    void (*store)(const struct Element *e, const KExpr *i);
+} Element;
+
+/* For all i below n: in vectors, then what is left one by one. */
+static void store_all(const Element *e, const KExpr *n) {
+    enum { LANES = 16 };
+    KCtx *k = e->d->k;
+    KBuild *b = &e->d->b;
+    bool wide = e->out->dtype != DT_STR && n->hi >= LANES;
+    const KExpr *width = k_int(k, LANES), *full = wide ? k_fdiv(k, n, width) : k_int(k, 0);
+    if (wide) {
+        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full), *l = kb_for(b, LOOP_VECTOR, "l", width);
+        e->store(e, k_add(k, k_mul(k, c, width), l));
+        kb_end(b);
+        kb_end(b);
+    }
+    const KExpr *done = k_mul(k, full, width), *rest = k_sub(k, n, done);
+    if (k_is_value(rest, 0)) return;
+    e->store(e, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
+    kb_end(b);
+}
+
+static void store_copy(const Element *e, const KExpr *i) {
+    kb_store(&e->d->b, e->out->buf, i, lower_at_flat(e->d, e->from, i));
+}
+
 /* Opens the program and copies the data into the output. */
 static Stage *begin_scatter(Def *d, KTensor *data, KTensor *out) {
     Stage *s = def_program(d, &out, 1);
-    const KExpr *i = kb_for(&d->b, LOOP_SERIAL, "i", tensor_n_elems(d->k, out));
-    kb_store(&d->b, out->buf, i, lower_at_flat(d, data, i));
-    kb_end(&d->b);
+    Element e = {.d = d, .out = out, .from = data, .store = store_copy};
+    store_all(&e, tensor_n_elems(d->k, out));
     return s;
 }
 
@@ -107,6 +138,13 @@ bool scatter_nd_infer(Module *m, Node *n) {
     return infer_same_as(m, n, 0, n->in[0]);
 }
 
+static void store_update(const Element *e, const KExpr *i) {
+    if (e->axis >= 0) e->to[e->axis] = e->at[e->from_axis] = i;
+    const KExpr *flat =
+        def_flatten(e->d->k, e->to, (const KExpr *const *)e->out->dims, e->out->rank);
+    store_reduced(e->d, e->out, flat, def_at(e->d, e->from, e->at, e->from->rank));
+}
+
 void scatter_nd_lower(Def *d, const Node *n) {
     KTensor *data = def_in(d, 0), *index = def_in(d, 1), *updates = def_in(d, 2),
             *out = def_out(d, 0);
@@ -123,11 +161,17 @@ void scatter_nd_lower(Def *d, const Node *n) {
         inside = k_and(d->k, inside, lower_inside(d, to[i], data->dims[i]));
     }
     kb_if(&d->b, inside);
-    for (int i = depth; i < data->rank; i++)
+    int last = data->rank - 1, n_loops = lead + 1;
+    for (int i = depth; i < last; i++, n_loops++)
         to[i] = from[lead + i - depth] = kb_for(&d->b, LOOP_SERIAL, "i", data->dims[i]);
-    const KExpr *flat = def_flatten(d->k, to, (const KExpr *const *)out->dims, out->rank);
-    store_reduced(d, out, flat, def_at(d, updates, from, updates->rank));
-    for (int i = 0; i < data->rank - depth + 1 + lead; i++) kb_end(&d->b);
+    Element e = {d, out, updates, to, from, last, lead + last - depth, store_update};
+    if (depth <= last) {
+        store_all(&e, data->dims[last]);
+    } else {
+        e.axis = -1;
+        store_update(&e, NULL);
+    }
+    while (n_loops--) kb_end(&d->b);
     def_end_program(d, s);
 }
 

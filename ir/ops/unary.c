@@ -132,6 +132,15 @@ static const KExpr *is_inf(Def *d, const KExpr *x) {
 }
 
 /* x < -lambd ? x + bias : x > lambd ? x - bias : 0 */
+/* x * tanh(log(1 + e^x)) is x * n / (n + 2) of n = e^x * (e^x + 2), which loses nothing where e^x is
+ * small; from 20 on the quotient is 1. */
+static const KExpr *mish(Def *d, const KExpr *x) {
+    KCtx *k = d->k;
+    const KExpr *two = constant(d, x, 2), *e = k_exp(k, k_min(k, x, constant(d, x, 20)));
+    const KExpr *n = k_mul(k, e, k_add(k, e, two));
+    return k_mul(k, x, k_div(k, n, k_add(k, n, two)));
+}
+
 static const KExpr *shrink(Def *d, const KExpr *x) {
     KCtx *k = d->k;
     const KExpr *bias = attribute(d, x, "bias", 0.0), *lambd = attribute(d, x, "lambd", 0.5);
@@ -171,7 +180,7 @@ static const KExpr *unary_body(Def *d, const KExpr *x) {
     case OP_IsInf: return is_inf(d, x);
     case OP_LeakyRelu:
         return k_select(k, k_lt(k, x, zero), k_mul(k, attribute(d, x, "alpha", 0.01), x), x);
-    case OP_Mish: return k_mul(k, x, k_tanh(k, k_softplus(k, x)));
+    case OP_Mish: return mish(d, x);
     case OP_Reciprocal: return k_div(k, constant(d, x, 1), x);
     case OP_Relu: return k_max(k, zero, x);
     case OP_Selu: {

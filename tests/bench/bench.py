@@ -3,6 +3,7 @@
 
     bench.py [NAME ...] [--threads 1,2] [--engines E,F] [--seconds 8] [--cpu NAME]
              [--smelt PATH] [--models DIR] [--results FILE] [-o docs/performance.md] [--quick] [--page]
+    bench.py --models-from DIR [NAME ...] [--dim NAME=N ...] [--threads 1] [--engines E,F] [--seconds 8]
 
 Every engine runs in a process of its own (engines.py), pinned to the same processors, and waits on a pipe while
 another one is measured. Time is cut into slices of less than half a second that take turns (A B C, B C A, ...), so
@@ -19,6 +20,9 @@ instructions that it finds and cannot be held, so it is left out.
 
 Results are kept by model, number of threads and --cpu in --results (default build/bench/results.json), so the table can be
 measured in pieces; --page writes the page from what is there. --quick prints only, and takes five rounds a model.
+--models-from DIR times the .onnx files of any folder and ends with a list of ratios; nothing is kept, no page written.
+Inputs are NAME.inputs.npz beside the model, or random ones (given_models.py) with --dim for free sizes; answers are
+NAME.outputs.npz or onnxruntime's. A model that some engine refuses, or that is answered beyond the bar, is told so.
 The packages are those of tests/bench/requirements.txt; an engine whose package is absent is left out.
 """
 import argparse
@@ -41,6 +45,7 @@ sys.dont_write_bytecode = True
 import numpy as np  # noqa: E402
 
 import report  # noqa: E402
+from given_models import pair  # noqa: E402
 from compare import compare  # noqa: E402
 from harness import Context  # noqa: E402
 from model_files import stored  # noqa: E402
@@ -109,8 +114,8 @@ class Engine:
 class Bench:
     """What is the same for all models of a run: the compiler, the pool's library, the processors."""
 
-    def __init__(self, ctx, peers, seconds, cpu):
-        self.ctx, self.peers, self.seconds, self.cpu = ctx, peers, seconds, cpu
+    def __init__(self, ctx, peers, seconds, cpu="", dims=None):
+        self.ctx, self.peers, self.seconds, self.cpu, self.dims = ctx, peers, seconds, cpu, dims
         self.flags = [f"--cpu={cpu}"] if cpu else []
         self.environment = {}       # engine to what it needs to survive here
         if cpu:
@@ -143,16 +148,24 @@ class Bench:
                                "-o", os.path.join(folder, "blas.so")).stderr
         return os.path.join(folder, "blas.so") if "gemm_" in trace else None
 
+    def given(self, name, path):
+        """(path of the inputs, answers {name: array})"""
+        if self.dims is None:
+            return path[:-len(".onnx")] + ".inputs.npz", stored(self.ctx, name)[1]
+        inputs = pair(path, self.ctx.new_dir(), self.dims)
+        with np.load(inputs[:-len(".inputs.npz")] + ".outputs.npz") as z:
+            return inputs, {n: z[n] for n in z.files}
+
     def model(self, name, n_threads):
         """The record of a model: see report.py."""
         ctx = self.ctx
         path = ctx.model(name)
-        _, want = stored(ctx, name)
+        inputs, want = self.given(name, path)
         _, library = ctx.compile(path, "--emit=shared", *self.flags, suffix=".so")
         info = json.loads(ctx.smelt("info", path, "--json").stdout)
         answers = os.path.join(ctx.new_dir(), "answers.npz")
         is_fixed = all(re.fullmatch(r"\[[\d, ]*\]", i["shape"]) for i in info["inputs"])    # else the count is a bound
-        words = [path, path[:-len(".onnx")] + ".inputs.npz", answers, "--threads", str(n_threads)]
+        words = [path, inputs, answers, "--threads", str(n_threads)]
         libraries = {"smelt": library}
         if "smelt_openblas" in self.peers:
             libraries["smelt_openblas"] = self.openblas_library(path)
@@ -272,6 +285,8 @@ def parse_arguments():
     p.add_argument("--quick", action="store_true")
     p.add_argument("--page", action="store_true")
     p.add_argument("--smelt", default=os.path.join(ROOT, "build", "release", "driver", "smelt"))
+    p.add_argument("--models-from", metavar="DIR")
+    p.add_argument("--dim", action="append", default=[], metavar="NAME=N")
     p.add_argument("--models", default=os.path.join(ROOT, "build", "models"))
     p.add_argument("--results", default=os.path.join(ROOT, "build", "bench", "results.json"))
     p.add_argument("-o", "--out", default=os.path.join(ROOT, "docs", "performance.md"))
@@ -282,8 +297,37 @@ def parse_arguments():
     return a
 
 
+def time_folder(a, ctx):
+    """--models-from: the number of models that smelt does not compile or answers beyond the bar."""
+    dims = {name: int(n) for name, n in (d.split("=") for d in a.dim)}
+    bench = Bench(ctx, available([e for e in a.engines.split(",") if e]), 0.0 if a.quick else a.seconds, a.cpu, dims)
+    records, n_failed = [], 0
+    for name in a.names or ctx.model_names():
+        for n_threads in (int(n) for n in a.threads.split(",")):
+            try:
+                record = bench.model(name, n_threads)
+            except Exception as e:      # the next model is another matter
+                print(f"{name}: {str(e).strip().splitlines()[-1] if str(e).strip() else type(e).__name__}", flush=True)
+                n_failed += 1
+                continue
+            records.append(record)
+            n_failed += bool(record["engines"]["smelt"].get("failure"))
+            print(report.line(record), flush=True)
+    ratios = sorted(((report.best_peer(r)[1][1], r) for r in records if report.best_peer(r)), key=lambda x: -x[0])
+    if ratios:
+        print("\nratio of the best peer's time to smelt's:")
+    for ratio, r in ratios:
+        print(f"{ratio:7.2f}  {r['model']}, {r['threads']} threads")
+    return n_failed
+
+
 def main():
     a = parse_arguments()
+    if a.models_from:
+        with tempfile.TemporaryDirectory(prefix="smelt-bench-") as scratch:
+            ctx = Context(root=ROOT, smelt_path=os.path.abspath(a.smelt), models=os.path.abspath(a.models_from),
+                          scratch=scratch)
+            return 1 if time_folder(a, ctx) else 0
     results, n_failed = load(a.results), 0
     with tempfile.TemporaryDirectory(prefix="smelt-bench-") as scratch:
         ctx = Context(root=ROOT, smelt_path=os.path.abspath(a.smelt), models=os.path.abspath(a.models), scratch=scratch)

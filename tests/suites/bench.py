@@ -4,10 +4,11 @@ import html.parser
 import json
 import os
 import re
+import shutil
 import sys
 import xml.dom.minidom
 
-from harness import Case, check
+from harness import Case, Skip, check
 
 PEAKS = ("f32_gflops", "f64_gflops", "i8_gops", "l1_gbs", "l2_gbs", "cache_gbs", "memory_gbs")
 STEP = {"name": str, "op": str, "kernels": str, "us": float, "share": float, "gflops": float, "gbs": float,
@@ -123,6 +124,22 @@ def engines(ctx):
         check("## Memory, start and size" in f.read(), "the page lacks the footprint")
 
 
+def folder_of_models(ctx):
+    """--models-from: random inputs, onnxruntime's answers, nothing written into the folder."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        raise Skip("not installed: onnxruntime") from None
+    folder = ctx.new_dir()
+    shutil.copy(digits(ctx), folder)
+    done = ctx.run(sys.executable, ctx.path("tests", "bench", "bench.py"), "--models-from", folder, "--threads", "1", "--quick",
+                   "--engines", "onnxruntime", "--smelt", ctx.smelt_path)
+    check(re.search(r"digits +1 threads, smelt [\d.]+ ms, onnxruntime [\d.]+ ms, ratio", done.stdout), done.stdout)
+    check(re.search(r"ratio of the best.*\n +[\d.]+  digits, 1 threads", done.stdout), done.stdout)
+    check(os.listdir(folder) == ["digits.onnx"], f"written: {os.listdir(folder)}")
+
+
 def cases(ctx):
     return [Case("machine", lambda: machine(ctx), "cpu"), Case("profile", lambda: profile(ctx), "cpu"),
-            Case("page", lambda: page(ctx), "cpu"), Case("engines", lambda: engines(ctx), "cpu")]
+            Case("page", lambda: page(ctx), "cpu"), Case("engines", lambda: engines(ctx), "cpu"),
+            Case("folder", lambda: folder_of_models(ctx), "cpu")]

@@ -26,8 +26,36 @@ NETS = {
     "groups_widen": (32, 64, 4, 8, 9, "", "v16"),
     "groups_of_2_from_1": (16, 32, 16, 8, 9, "pads = [1, 1, 1, 1]", "v16"),
     "groups_of_3": (18, 18, 6, 8, 9, "", ""),
+    "dilated": (32, 48, 1, 7, 9, "pads = [6, 6, 6, 6], dilations = [6, 6]", "v16"),
+    "dilated_strided": (32, 32, 1, 14, 9, "pads = [9, 8, 9, 8], dilations = [9, 8], strides = [2, 1]", "v16"),
+    "dilated_groups": (32, 32, 4, 9, 17, "pads = [8, 8, 8, 8], dilations = [8, 8]", "v8"),
+    "taps_outside": (32, 32, 1, 9, 10, "pads = [12, 9, 12, 9], dilations = [12, 9]", "v16"),
     "depthwise": (40, 40, 40, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
 }
+
+# name: nodes after a convolution `r` to 40 channels, channels of y, what the compiler has to say or not
+HEADS = {
+    "head_of_37": ("y = Conv <pads = [1, 1, 1, 1]> (r, w, b)", 37, 3, r"head \(Conv\): (t\d+x\d+x[123]|w\d_t\d+x\d)_v16"),
+    "head_of_21": ("y = Conv (r, w, b)", 21, 1, r"head \(Conv\): t1x1\dx2_v16"),
+    "head_of_3": ("y = Conv <pads = [2, 2, 2, 2]> (r, w, b)", 3, 5, r"head \(Conv\): t1x3x\d_v16, right factor in place"),
+    "reflected": ("""p = Constant <value = int64[8] {0, 0, 1, 1, 0, 0, 1, 1}> ()
+        q = Pad <mode = "reflect"> (r, p)
+        y = Conv (q, w, b)""", 3, 3, r"head \(Conv\): t1x3x\d_v16, right factor in place"),
+}
+
+
+def head_of(nodes, channels, taps):
+    model = onnx.parser.parse_model(HEAD + f"""(float[2,7,19,32] x) => (float[2,{channels},h,w] y) {{
+        a = Conv (x, w_a)
+        r = Relu (a)
+        {nodes}
+    }}""")
+    model.graph.node[-1].name = "head"
+    rng = np.random.default_rng(3)
+    for name, shape in {"w_a": (40, 7, 1, 1), "w": (channels, 40, taps, taps), "b": (channels,)}.items():
+        w = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(w.astype(np.float32), name))
+    return model
 
 
 def model_of(n_in, n_out, groups, height, width, attributes):
@@ -50,26 +78,38 @@ def model_of(n_in, n_out, groups, height, width, attributes):
 
 
 def cases(ctx):
+    def agree(model, shape, said_by):
+        """onnxruntime's answer on every backend; said_by(trace) checks how the compiler went about it."""
+        path = os.path.join(ctx.new_dir(), "net.onnx")
+        onnx.save(model, path)
+        said_by(ctx.smelt("compile", path, "--emit=program", "-o", os.devnull, "--trace=choose_schedules",
+                          "--target=x86_64-linux-gnu", "--cpu=x86-64-v4").stderr)
+        feeds = feeds_of(model, [shape])
+        want = judge(path, feeds)["y"]
+        first = smelt_run(ctx, path, feeds, "--backend=llvm", "--threads=1")["y"]
+        check(np.allclose(first, want, rtol=1e-4, atol=1e-5), f"off by {np.abs(first - want).max()}")
+        for backend, threads in RUNS:
+            got = smelt_run(ctx, path, feeds, f"--backend={backend}", f"--threads={threads}")["y"]
+            check(got.tobytes() == first.tobytes(), f"differs with {backend} on {threads} threads")
+        for cpu in CPUS:
+            got = smelt_run(ctx, path, feeds, f"--cpu={cpu}")["y"]
+            check(np.allclose(got, want, rtol=1e-4, atol=1e-5), f"{cpu}: off by {np.abs(got - want).max()}")
+
     def net(name):
         def run():
             *sizes, vectors = NETS[name]
-            path = os.path.join(ctx.new_dir(), name + ".onnx")
-            model = model_of(*sizes)
-            onnx.save(model, path)
-            said = ctx.smelt("compile", path, "--emit=program", "-o", os.devnull, "--trace=choose_schedules",
-                             "--target=x86_64-linux-gnu", "--cpu=x86-64-v4").stderr
-            tiles = re.findall(r": t\d+x\d+x\d+_(v\d+)", said)
-            check(len(tiles) == 3 - (not vectors) and (vectors or "v16") == tiles[len(tiles) // 2], f"tiles {tiles}:\n{said}")
-            feeds = feeds_of(model, [(2, 6, sizes[3], sizes[4])])
-            want = judge(path, feeds)["y"]
-            first = smelt_run(ctx, path, feeds, "--backend=llvm", "--threads=1")["y"]
-            check(np.allclose(first, want, rtol=1e-4, atol=1e-5), f"off by {np.abs(first - want).max()}")
-            for backend, threads in RUNS:
-                got = smelt_run(ctx, path, feeds, f"--backend={backend}", f"--threads={threads}")["y"]
-                check(got.tobytes() == first.tobytes(), f"differs with {backend} on {threads} threads")
-            for cpu in CPUS:
-                got = smelt_run(ctx, path, feeds, f"--cpu={cpu}")["y"]
-                check(np.allclose(got, want, rtol=1e-4, atol=1e-5), f"{cpu}: off by {np.abs(got - want).max()}")
+
+            def has_vectors(said):
+                tiles = re.findall(r": t\d+x\d+x\d+_(v\d+)", said)
+                check(len(tiles) == 3 - (not vectors) and (vectors or "v16") == tiles[len(tiles) // 2], f"tiles {tiles}:\n{said}")
+
+            agree(model_of(*sizes), (2, 6, sizes[3], sizes[4]), has_vectors)
         return run
 
-    return [Case(name, net(name), "cpu") for name in NETS]
+    def head(name):
+        def run():
+            *parts, pattern = HEADS[name]
+            agree(head_of(*parts), (2, 7, 19, 32), lambda said: check(re.search(pattern, said), f"no {pattern}:\n{said}"))
+        return run
+
+    return [Case(name, net(name), "cpu") for name in NETS] + [Case(name, head(name), "cpu") for name in HEADS]

@@ -189,6 +189,60 @@ def table_net(dtype, fused):
     return net, {"x": x}, y, saturated(np.rint(product * np.float32(ratio) + np.float32(zero)), dtype)
 
 
+def table_store_net(dtype, fused):
+    """x * sigmoid(x) behind a convolution, in front of another one: read from a table in the store."""
+    net = Net(13, fused)
+    spec = (dtype, "i8", 0, True, 32, 32, 3, 1, 1, 1, None)
+    q, values, scale, zero, x = input_bytes(net, dtype, (1, 32, 11, 9))
+    q, values, scale, zero = conv_layer(net, q, values, scale, zero, spec)
+    d = net.node("DequantizeLinear", [q] + net.quantizer(dtype, scale, zero))
+    s = net.node("QuantizeLinear", [net.node("Sigmoid", [d])] + net.quantizer(dtype, 0.003, 0))
+    s = net.node("DequantizeLinear", [s] + net.quantizer(dtype, 0.003, 0))
+    y_scale, y_zero = np.float32(0.05), (-7 if dtype == "i8" else 9)
+    q = net.node("QuantizeLinear", [net.node("Mul", [d, s])] + net.quantizer(dtype, y_scale, y_zero))
+    whole = values.astype(np.int32) - zero
+    real = (whole.astype(np.float32) * np.float32(scale)).astype(np.float64)
+    gate = saturated(np.rint((1 / (1 + np.exp(-real))).astype(np.float32) / np.float32(0.003)), dtype)
+    ratio = np.float32(np.float32(scale) * np.float32(0.003)) / y_scale
+    product = (whole * gate.astype(np.int32)).astype(np.float32)
+    values = saturated(np.rint(product * np.float32(ratio) + np.float32(y_zero)), dtype)
+    q, values, _, _ = conv_layer(net, q, values, y_scale, y_zero, spec[:5] + (24, 1, 1, 0, 1, None))
+    return net, {"x": x}, q, values
+
+
+# name: bits, rows of x, block, with zero points; what the kernel of the product has to read
+CODES = {
+    "codes_2": (2, 1, 32, False, "& 3i32"), "codes_4": (4, 1, 32, False, "& 15i32"),
+    "codes_4_zeros": (4, 1, 64, True, "& 15i32"), "codes_4_rows": (4, 5, 32, True, "& 15i32"),
+    "codes_8": (8, 1, 32, False, "u8[1048576]"),
+}
+
+
+def codes_model(bits, rows, block, has_zeros):
+    """A product with packed weights of a few bits: the model, its input, and the product in f64."""
+    random, n, k = np.random.default_rng(5), 1024, 1024
+    q = random.integers(0, 1 << bits, (n, k // block, block))
+    scale = random.uniform(0.01, 0.02, (n, k // block)).astype(np.float32)
+    zero = random.integers(0, 1 << bits, (n, k // block)) if has_zeros else np.full((n, k // block), 1 << bits - 1)
+
+    def pack(codes):
+        codes = codes.reshape(*codes.shape[:-1], -1, 8 // bits)
+        return (codes << np.arange(0, 8, bits)).sum(-1).astype(np.uint8)
+
+    x = random.uniform(-1, 1, (rows, k)).astype(np.float32)
+    want = x.astype(np.float64) @ ((q - zero[..., None]) * scale[..., None].astype(np.float64)).reshape(n, k).T
+    weights = [numpy_helper.from_array(pack(q), "q"), numpy_helper.from_array(scale.ravel(), "s")]
+    names = ["x", "q", "s"]
+    if has_zeros:
+        weights.append(numpy_helper.from_array(pack(zero).ravel(), "z"))
+        names.append("z")
+    node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=block)
+    graph = helper.make_graph([node], "codes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, want.shape)], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), {"x": x}, want
+
+
 def save(ctx, net, inputs, output, values):
     kinds = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8,
              np.dtype(np.int8): TensorProto.INT8}
@@ -205,6 +259,7 @@ def makers():
         yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
+        yield f"table_store_{dtype}", lambda fused, dtype=dtype: table_store_net(dtype, fused)
         yield f"table_{dtype}", lambda fused, dtype=dtype: table_net(dtype, fused)
 
 
@@ -246,6 +301,27 @@ def cases(ctx):
             check("tdpb" in asm, "no product of tiles")
         return run
 
+    def codes(name, target):
+        def run():
+            *spec, reads = CODES[name]
+            model, inputs, want = codes_model(*spec)
+            path = os.path.join(ctx.new_dir(), "codes.onnx")
+            onnx.save(model, path)
+            options = TARGETS[target][0]
+            got = smelt_run(ctx, path, inputs, *options)["y"]
+            error = np.abs(got - want).max() / np.abs(want).max()
+            check(error < 5e-6, f"differs by {error} of the largest value")
+            text = ctx.smelt("compile", path, "--emit=kernel", "--cpu=cascadelake", "-o", "-").stdout
+            check(reads in text, f"no {reads} in the kernel")
+        return run
+
+    def packs():
+        net, inputs, output, want = table_store_net("u8", True)
+        path = save(ctx, net, inputs, output, want)
+        asm = ctx.smelt("compile", path, "--emit=asm", "--target=x86_64-linux-gnu", "--cpu=icelake-server", "-o", "-").stdout
+        check("vpackuswb" in asm, "bytes are not packed")
+        check("vpermi2b" in asm or "vpermt2b" in asm, "the table is not permuted")
+
     def groups(name):
         def run():
             net, inputs, output, want = conv_net(CONVS[name], True, True)
@@ -254,7 +330,8 @@ def cases(ctx):
             check(asm.count("dot4_us(") >= 3, "a layer without dot products")
         return run
 
-    return [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+    return [Case("packs", packs)] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+        Case(f"{name}_{t}", codes(name, t), "cpu") for name in CODES for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
         Case(f"{name}_aarch64", elsewhere(make), "cpu") for name, make in makers()]

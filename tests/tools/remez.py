@@ -135,6 +135,8 @@ def main():
     at1 = log(erfc(mpf(1)))
     fit("LOG2ERFC_F32", safe(lambda x: (log(erfc(1 + x)) - at1) / x / LN2, 0), mpf("-0.13"), mpf(3), 5,
         lambda x: erfc(1 + x) * LN2 * x, 24)
+    fit("LOG2NORMAL_F32", lambda x: (log(erfc(x / sqrt(mpf(2))) / 2) / LN2 + 1) / x, mpf("1e-9"), mpf(6), 7,
+        lambda x: erfc(x / sqrt(mpf(2))) / 2 * LN2 * x, 24)
     c = mpf("2.5")
     fit("NORMAL_F32", g_normal(c), 0, mpf("14.6") / (mpf("14.6") + c), 9, lambda w: 1 / g_normal(c)(w), 24)
     c4 = mpf(4)

@@ -29,6 +29,12 @@ static long double ref_exp_neg(long double x) {
 static double ref_exp_neg_d(double x) {
     return x < -0x1.5d589ep+6 ? 0 : exp(x);
 }
+static long double ref_normal(long double x) {
+    return 0.5L * erfcl(-x * 0.70710678118654752440L);
+}
+static double ref_normal_d(double x) {
+    return 0.5 * erfc(-x * 0.70710678118654752440);
+}
 static double ref_sigmoid_d(double x) {
     return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
 }
@@ -64,6 +70,7 @@ static const UlpRow ulp_rows[] = {
     {KO_sigmoid,  ref_sigmoid_d,  ref_sigmoid,  2.0, 3, -INFINITY, INFINITY, 0},
     {KO_softplus, ref_softplus_d, ref_softplus, 2.0, 3, -INFINITY, INFINITY, 0},
     {KO_gelu,     ref_gelu_d,     ref_gelu,     4.0, 9, -13, INFINITY,       13},
+    {KO_normal,   ref_normal_d,   ref_normal,   2.0, 2, 0, INFINITY,         0},
     {KO_log1p,    log1p,          log1pl,       4.0, 2, -INFINITY, INFINITY, 0},
     {KO_expm1,    expm1,          expm1l,       4.0, 3, -INFINITY, INFINITY, 0},
     {KO_sin,      sin,            sinl,         1.5, 2, -INFINITY, INFINITY, 1e6},
