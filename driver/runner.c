@@ -329,11 +329,15 @@ static bool shape_tensor(const Runner *r, const KIo *io, bool largest, HostTenso
     t->name = io->name;
     t->dtype = io->dtype;
     t->rank = io->rank;
+    bool is_empty = false;
     for (int a = 0; a < io->rank; a++) {
         t->dims[a] = dim_value(r, largest ? k_upper_bound(r->km->k, io->dims[a]) : io->dims[a]);
         if (t->dims[a] < 0) t->dims[a] = 0;
+        is_empty |= t->dims[a] == 0;
     }
-    return (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < UINT64_C(1)
+    t->n_bytes = 0;
+    return is_empty || /* whatever the other dims may be */
+           (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < UINT64_C(1)
                                                                                      << 42) ||
            fail(r, "too large for this machine: tensor", io->name);
 }

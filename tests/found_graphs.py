@@ -47,6 +47,11 @@ FOUND = [
         pieces, n = StringSplit <delimiter = " "> (x)
         y = Equal (w, pieces)""",
      [(["a", "b", "", "b"], ["b", "a", "c", ""]), (["a b c d", "", "e", "f g h"], ["a", "g", "", "d"])]),
+    # run: no elements, but rounds without a bound, were too large
+    ("rounds_of_nothing", "float[0,3] x, int64 n => y, z", """
+        y, z = Loop (n, t, x) <body = b (int64 i, bool go, float[0,3] a) => (go2, e, f) {
+            go2 = Identity (go)  e = Neg (a)  f = Identity (e) }>""",
+     [((0, 3), 4), ((0, 3), 0)]),
     # infer_shapes: what reads a text that is an output as well came to read the output's copy, before it was made
     ("read_output_text", "string[3] x, string[3] w => u, y, v", """
         u = Identity (x)
