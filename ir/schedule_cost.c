@@ -65,11 +65,13 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     Sizes z = {.batch = 1, .steps = 1, .elem = dtype_bytes(s->acc->dtype), .rows = {1, 1}};
     Reads left = {0, true}, right = {0, true};
     for (int i = 0; i < s->out->rank; i++) {
-        int64_t n = known(s->out->dims[i], LARGE);
+        bool is_row = i == sch->row_axis[1];
+        int64_t n = known(is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i], LARGE);
+        if (schedule_is_joined(sch, i)) continue;
         if (i == sch->vec_axis)
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
         else if (i == sch->row_axis[0] || i == sch->row_axis[1])
-            z.rows[i == sch->row_axis[1]] = n;
+            z.rows[is_row] = n;
         else
             z.batch = product(z.batch, known(s->out->dims[i], 1));
     }
@@ -142,6 +144,12 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
 double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch) {
     Sizes z = sizes_of(p->m->k, s, sch);
+    return stage_cycles(t, &z, sch);
+}
+
+double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch) {
+    Sizes z = sizes_of(p->m->k, s, sch);
+    z.left_bytes = 0;
     return stage_cycles(t, &z, sch);
 }
 
@@ -275,6 +283,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     double best = 1e300;
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
+    sch->n_joined = 0;
     sch->rows[0] = 1;
     sch->parts = sch->row_tiles = 1;
     sch->rows_outer = sch->prefetch = false;

@@ -140,25 +140,6 @@ static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
 }
 
-static void open_scan_element(Rows *r, const Stage *s, RowNest *nest) {
-    KCtx *k = r->k;
-    const KExpr *zero = k_int(k, 0), *now[MAX_STATES], *next[MAX_STATES];
-    KBuf *state[MAX_STATES];
-    for (int i = 0; i < s->n_states; i++) {
-        state[i] = kb_alloc(r->b, MEM_REG, s->state[i]->dtype, s->state[i]->name, 1);
-        kb_store(r->b, state[i], zero, rows_expr(r, s, nest, s->state_init[i]));
-        now[i] = k_load(k, state[i], zero);
-    }
-    const KExpr *extent = s->out->dims[s->scan_axis], *t = kb_for(r->b, LOOP_SERIAL, "t", extent);
-    nest->index[s->scan_axis] = s->scan_reverse ? k_sub(k, k_sub(k, extent, k_int(k, 1)), t) : t;
-    for (int i = 0; i < s->n_states; i++)
-        next[i] = kb_let(r->b, "next",
-                         rows_expr(r, s, nest, k_subst(k, s->step[i], s->state, now, s->n_states)));
-    for (int i = 0; i < s->n_states; i++) kb_store(r->b, state[i], zero, next[i]);
-    rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->body, s->state, next, s->n_states)));
-    kb_end(r->b);
-}
-
 /* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
 const KExpr *rows_inside(Rows *r, const Stage *s, const RowNest *nest) {
     int axis = s->out->layout.block_axis;
@@ -236,11 +217,15 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     if (folds) fold = fold_of(k, s);
     bool along = folds && fold_fits_lanes(k, &fold, lanes);
     bool vector = !along && lanes > 1 && can_vectorise(s, &nest);
+    bool columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, lanes);
+    vector |= columns;
     const RowLoop *inner = vector ? &nest.loop[nest.n - 1] : NULL;
     for (int i = 0; i < nest.n - vector; i++, n_loops++)
         rows_bind(k, &nest, &nest.loop[i], kb_for(r->b, LOOP_SERIAL, "i", nest.loop[i].extent));
     if (along)
         open_fold_along(r, &fold, &nest, lanes);
+    else if (columns)
+        open_scan_columns(r, s, &nest, inner, lanes);
     else if (vector && folds && fold_fits_columns(&fold, inner))
         fold_columns(r, &fold, &nest, inner, lanes);
     else if (vector)

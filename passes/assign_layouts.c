@@ -1,19 +1,20 @@
 /* assign_layouts: blocked channels and zero halos for convolution nets.
  *
  * A convolution's result is stored in blocks of one vector of channels (NCHWc), and so is whatever
- * passes channels through (pooling, activations, additions), and so is a map that a convolution reads.
- * No conversion node exists: a stage
- * that reads a blocked tensor just indexes it so. Tensors that convolutions read beyond their
- * border get a halo of zeros around them, so that the interior and the border run the same code
- * without tests.
+ * passes channels through (pooling, activations, additions) and a map that such a convolution reads.
+ * No conversion node exists: a stage that reads a blocked tensor just indexes it so. Tensors that
+ * convolutions read beyond their border get a halo of zeros around them, so that the interior and
+ * the border run the same code without tests.
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
 #include "ir/tile.h"
+#include "passes/halos.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
 
-enum { MAX_HALO = 16 };
+/* A halo may be wider than MAX_HALO where the tensor does not grow beyond HALO_GROWTH for it. */
+enum { MAX_HALO = 16, MAX_WIDE_HALO = 1024, HALO_GROWTH = 2 };
 
 static bool has_free_layout(const KTensor *t) {
     return t->def && !t->dense_only && !t->data && !t->alias && t->rank >= 3;
@@ -45,15 +46,6 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
-/* A map that makes what a convolution reads of something dense (a normalization over channels that
- * lie last, a sum) writes blocks. */
-static bool feeds_convolution(const Stage *s) {
-    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
-    for (uint32_t i = 0; i < s->out->users.n; i++)
-        if (is_windowed(s->out->users.at[i])) return true;
-    return false;
-}
-
 /* Does a convolution of the program multiply channels one by one? Then lanes are channels of both
  * factors, and blocks have to be vectors. */
 static bool has_depthwise(DefProgram *p) {
@@ -75,14 +67,30 @@ static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
                : target_lanes(t, dtype_bytes(DT_I32));
 }
 
-static bool block_channels(DefProgram *p, Stage *s) {
+/* The blocks that the channels of a stage's result fill, if it may have any; else 1. */
+static int fitting_block(DefProgram *p, const Stage *s) {
     int64_t channels;
-    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return false;
+    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return 1;
+    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return 1;
     int lanes = channel_block(p, s->out->dtype, channels);
-    if (lanes <= 1 || channels < lanes) return false;
-    if (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_convolution(s))
+    return channels < lanes ? 1 : lanes;
+}
+
+/* A map that makes what a convolution in blocks reads of something dense (a normalization over
+ * channels that lie last, a sum) writes blocks. */
+static bool feeds_blocks(DefProgram *p, const Stage *s) {
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
+    for (uint32_t i = 0; i < s->out->users.n; i++) {
+        const Stage *user = s->out->users.at[i];
+        if (is_windowed(user) && fitting_block(p, user) > 1) return true;
+    }
+    return false;
+}
+
+static bool block_channels(DefProgram *p, Stage *s) {
+    int lanes = fitting_block(p, s);
+    if (lanes <= 1 || (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_blocks(p, s)))
         return false;
-    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();
     s->out->layout.block_axis = 1;
@@ -98,10 +106,27 @@ typedef struct Halo {
     bool changed;
 } Halo;
 
+/* Where bytes of a depthwise window are taken in fours: how far the last four go beyond it. */
+static int64_t taps_beyond(const Halo *h, const KExpr *index) {
+    KCtx *k = h->p->m->k;
+    const Stage *s = h->s;
+    const KExpr *base, *coeff;
+    int64_t n, step;
+    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 &&
+                    k_uses_var(k, s->lhs, s->axis[1]) && k_uses_var(k, s->rhs, s->axis[1]);
+    for (int r = 0; in_fours && r < s->n_red; r++)
+        if (k_uses_var(k, index, s->red[r]) && k_linear_in(k, index, s->red[r], &base, &coeff) &&
+            k_is_int(coeff, &step) && k_is_int(s->red_extent[r], &n) && step > 0 && n > 1)
+            return (4 - n % 4) % 4 * step;
+    return 0;
+}
+
 /* How much further a read along t's last axis goes when the stage's last axis, read one by one, is
  * filled up to whole vectors: dense rows whose last vector sticks out. */
 static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     KCtx *k = h->p->m->k;
+    int64_t taps = taps_beyond(h, index);
+    if (taps) return taps;
     const KTensor *out = h->s->out;
     const KExpr *base, *coeff;
     int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));
@@ -112,43 +137,60 @@ static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     return (n + lanes - 1) / lanes * lanes - n;
 }
 
-/* A halo of this value as wide as e reads, and `more` elements wider at the end of the last axis if
- * that fits. */
-static void grow_halo(const KExpr *e, int32_t value, int64_t more, bool *changed) {
+/* Is a halo this wide worth its memory? */
+static bool is_small_halo(const KTensor *t, const int64_t *before, const int64_t *after) {
+    double growth = 1;
+    int64_t dim;
+    bool is_wide = false;
+    for (int a = 0; a < t->rank; a++) {
+        int64_t both = before[a] + after[a];
+        is_wide |= before[a] > MAX_HALO || after[a] > MAX_HALO;
+        if (both > MAX_WIDE_HALO) return false;
+        if (!k_is_int(t->dims[a], &dim)) continue;
+        if (both > dim) return false;
+        growth *= (double)(dim + both) / (double)(dim ? dim : 1);
+    }
+    return !is_wide || (growth <= HALO_GROWTH && shape_is_const((Shape){t->rank, t->dims}));
+}
+
+/* A halo of this value as wide as e, a read of stage s, needs it, and `more` elements wider at the
+ * end of the last axis if that fits. s may be NULL where all sizes are known. */
+static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, int64_t more,
+                      bool *changed) {
     KTensor *t = e->u.tensor;
-    int64_t dim, before[MAX_RANK] = {0}, after[MAX_RANK] = {0};
+    int64_t reach[2], before[MAX_RANK] = {0}, after[MAX_RANK] = {0}, dim;
+    int last = t->rank - 1;
     if (t->layout.has_halo && t->layout.halo_value != value) return;
     for (int a = 0; a < t->rank; a++) {
-        if (!k_is_int(t->dims[a], &dim)) return;
-        if (e->arg[a]->lo == INT64_MIN || e->arg[a]->hi == INT64_MAX) return;
-        if (e->arg[a]->lo < 0) before[a] = -e->arg[a]->lo;
-        if (e->arg[a]->hi >= dim) after[a] = e->arg[a]->hi - dim + 1;
-        bool is_last = after[a] && a == t->rank - 1;
-        if (is_last && after[a] + more <= MAX_HALO && before[a] + after[a] + more <= dim)
-            after[a] += more;
-        if (before[a] > MAX_HALO || after[a] > MAX_HALO) return;
+        if (!halo_reach(k, s, e, a, reach)) return;
+        before[a] = reach[0];
+        after[a] = reach[1];
         if ((before[a] || after[a]) && (t->layout.block > 1 && t->layout.block_axis == a)) return;
-        if (before[a] + after[a] > dim) return;
     }
+    if (after[last] && k_is_int(t->dims[last], &dim) && after[last] + more <= MAX_HALO &&
+        before[last] + after[last] + more <= dim)
+        after[last] += more;
+    if (!is_small_halo(t, before, after)) return;
     for (int a = 0; a < t->rank; a++) {
-        uint8_t *halo = t->layout.halo[a];
-        if (before[a] > halo[0]) halo[0] = (uint8_t)before[a];
-        if (after[a] > halo[1]) halo[1] = (uint8_t)after[a];
+        uint16_t *halo = t->layout.halo[a];
+        if (before[a] > halo[0]) halo[0] = (uint16_t)before[a];
+        if (after[a] > halo[1]) halo[1] = (uint16_t)after[a];
         t->layout.has_halo |= halo[0] || halo[1];
         t->layout.halo_value = value;
     }
     *changed = true;
 }
 
-void widen_halo(const KExpr *e, int32_t value, bool *changed) {
-    grow_halo(e, value, 0, changed);
+void widen_halo(KCtx *k, const KExpr *e, int32_t value, bool *changed) {
+    grow_halo(k, NULL, e, value, 0, changed);
 }
 
 /* Widens the halo of a tensor that is read with a predicate beyond its border. */
 static void note_halo(const KExpr *e, void *user) {
     Halo *h = user;
     if (e->op == KO_at && at_pred(e) && has_free_layout(e->u.tensor))
-        grow_halo(e, h->value, lanes_beyond(h, e->arg[e->u.tensor->rank - 1]), &h->changed);
+        grow_halo(h->p->m->k, h->s, e, h->value, lanes_beyond(h, e->arg[e->u.tensor->rank - 1]),
+                  &h->changed);
 }
 
 /* Integers that count as 0 outside are their zero point there: inside ? i32(x[..]) - 3 : 0 is
@@ -269,16 +311,48 @@ static void note_window_read(const KExpr *e, void *user) {
 }
 
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
- * have a halo. */
-typedef struct BorderRead {
+ * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked ones:
+ * its vectors lie along the last axis, where it reads a dense copy in place. */
+typedef struct CopyRead {
+    DefProgram *p;
+    const Stage *s;
     KTensor *t;
-} BorderRead;
+} CopyRead;
 
-static void note_border_read(const KExpr *e, void *user) {
-    BorderRead *b = user;
-    if (e->op == KO_at && at_pred(e) && !has_free_layout(e->u.tensor) && !e->u.tensor->data &&
-        e->u.tensor->rank >= 3 && shape_is_const((Shape){e->u.tensor->rank, e->u.tensor->dims}))
-        b->t = e->u.tensor;
+static bool is_reach_known(KCtx *k, const Stage *s, const KExpr *at) {
+    int64_t reach[2];
+    for (int a = 0; a < at->u.tensor->rank; a++)
+        if (!halo_reach(k, s, at, a, reach)) return false;
+    return true;
+}
+
+/* Could lanes lie along the last axis, neighbours of the result reading neighbours? */
+static bool walks_rows(DefProgram *p, const Stage *s, const KExpr *at) {
+    const KExpr *base, *coeff;
+    int64_t n;
+    int last = s->out->rank - 1;
+    return k_is_int(s->out->dims[last], &n) &&
+           n >= target_lanes(p->m->target, dtype_bytes(s->out->dtype)) &&
+           k_linear_in(p->m->k, at->arg[at->u.tensor->rank - 1], s->axis[last], &base, &coeff) &&
+           k_is_value(coeff, 1);
+}
+
+/* Does the window have several taps, so that an element is read for several of the result? */
+static bool has_taps(KCtx *k, const Stage *s, const KExpr *at) {
+    for (int a = 2; a < at->u.tensor->rank; a++)
+        for (int r = 0; r < s->n_red; r++)
+            if (k_uses_var(k, at->arg[a], s->red[r]) && !k_is_value(s->red_extent[r], 1)) return true;
+    return false;
+}
+
+static void note_copy_read(const KExpr *e, void *user) {
+    CopyRead *c = user;
+    if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
+    KCtx *k = c->p->m->k;
+    bool narrow = e->u.tensor->layout.block > 1 && c->s->out->layout.block <= 1;
+    bool border = at_pred(e) && !has_free_layout(e->u.tensor);
+    bool wanted = border || (narrow && has_taps(k, c->s, e) && walks_rows(c->p, c->s, e));
+    if (wanted && is_reach_known(k, c->s, e)) c->t = e->u.tensor;
 }
 
 typedef struct Redirect {
@@ -312,8 +386,8 @@ static bool unblock_windows(DefProgram *p, Stage *s) {
 
 static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    BorderRead b = {NULL};
-    k_visit(k, s->lhs, note_border_read, &b);
+    CopyRead b = {p, s, NULL};
+    k_visit(k, s->lhs, note_copy_read, &b);
     if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
     Redirect r = {b.t, program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims)};
     add_copy(p, s, r.to, r.from, s->node);
@@ -326,10 +400,10 @@ static void layout_program(DefProgram *p, void *user) {
     Halo halo = {.p = p};
     IntFactor f;
     for (Stage *s = p->first; s; s = s->next) *changed |= trim_taps(p, s);
-    for (Stage *s = p->first; s; s = s->next) {
-        *changed |= block_dense_result(p, s);
+    for (Stage *s = p->first; s; s = s->next) *changed |= block_dense_result(p, s);
+    program_count_users(p);
+    for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
-    }
     for (Stage *s = p->first; s; s = s->next) *changed |= unblock_windows(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
@@ -339,7 +413,10 @@ static void layout_program(DefProgram *p, void *user) {
         k_visit(p->m->k, s->lhs, note_halo, &halo);
     }
     for (Stage *s = p->first; s; s = s->next)
-        if (is_windowed(s)) *changed |= drop_border(p, s);
+        if (is_windowed(s)) {
+            *changed |= drop_border(p, s);
+            s->lhs = drop_covered(p->m->k, s, s->lhs);
+        }
     *changed |= halo.changed;
 }
 

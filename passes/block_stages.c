@@ -556,6 +556,8 @@ static void make_blocks(Group *g, int64_t rows) {
         s->blocks = b;
         if (s->form == FORM_CONTRACT && !g->is_whole)
             schedule_contract_rows(p->m->target, s->schedule, g->axis[m][g->n_axes - 1], rows);
+        else if (s->schedule)
+            schedule_contract_part(s->schedule);
     }
     pass_trace("block_stages", g->stages[0]->node, "%d stages in blocks of %d rows, %d slots", g->n,
                (int)rows, b->n_slots);

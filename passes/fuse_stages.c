@@ -107,12 +107,53 @@ static bool is_packed_arithmetic(DefProgram *p, const Stage *map, const Stage *r
     return n > 0;
 }
 
+/* ---- movement that a contraction would repeat ---- */
+
+typedef struct Index {
+    const KTensor *t;
+    bool is_affine; /* sums of variables times numbers */
+    bool is_plain;  /* single variables and constants */
+    bool has_test;  /* a read of t has a predicate */
+} Index;
+
+static void note_index_node(const KExpr *e, void *user) {
+    Index *x = user;
+    x->is_affine &= e->op != KO_select && e->op != KO_min && e->op != KO_max && e->op != KO_at;
+}
+
+static void note_index(KCtx *k, const KExpr *at, Index *x) {
+    for (int i = 0; i < at->u.tensor->rank; i++) {
+        k_visit(k, at->arg[i], note_index_node, x);
+        x->is_plain &= at->arg[i]->op == KO_var || at->arg[i]->op == KO_const_i;
+    }
+}
+
+static void note_test(const KExpr *e, void *user) {
+    Index *x = user;
+    if (e->op == KO_at && e->u.tensor == x->t && at_pred(e)) x->has_test = true;
+}
+
+/* Would the contraction compute indices again and again that are better computed once? Those of a
+ * gather, a reflection; and those of a view that a window with a border reads: as a tensor of its own
+ * it can have a halo. */
+static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
+    enum { REUSE = 4 };
+    Index x = {map->out, true, true, false};
+    if (reader->form != FORM_CONTRACT || work(reader) < REUSE * elements(map->out)) return false;
+    bool is_factor = expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out);
+    if (!is_factor) return false;
+    note_index(k, map->body, &x);
+    k_visit(k, reader->lhs, note_test, &x);
+    return !x.is_affine || (map->view && !x.is_plain && x.has_test);
+}
+
 /* May this reader take the map's arithmetic without repeating it too often? */
 static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     KCtx *k = p->m->k;
     Measure m = measure(k, map);
     bool cheap = !m.n_math && m.n_arith <= CHEAP_NODES;
-    if (is_pure_movement(map) || is_packed_arithmetic(p, map, reader)) return true;
+    if (is_packed_arithmetic(p, map, reader)) return true;
+    if (is_pure_movement(map)) return !repeats_indices(k, map, reader);
     if (reader->form == FORM_CONTRACT &&
         (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
         return false;

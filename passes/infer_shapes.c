@@ -29,8 +29,12 @@ static void copy_output(Module *m, Value *v) {
     SrcLoc loc = v->def ? v->def->loc : SRC_NOWHERE;
     Node *copy = graph_add_node(m->main, NULL, OP_CopyText, &v, 1, 2, loc);
     const char *name = v->name;
-    value_replace_uses(v, copy->out[0]);
-    node_set_input(copy, 0, v);
+    value_replace_uses(v, copy->out[0]); /* as the output; other nodes go on reading v */
+    while (copy->out[0]->users.n) {
+        Node *user = copy->out[0]->users.at[0];
+        for (int i = 0; i < user->n_in; i++)
+            if (user->in[i] == copy->out[0]) node_set_input(user, i, v);
+    }
     copy->out[1]->name = intern(arena_printf(m->arena, "%s.text", name));
     graph_add_output(m->main, copy->out[1]);
     op_info[OP_CopyText].infer(m, copy);

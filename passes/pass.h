@@ -67,10 +67,12 @@ void pass_count_rewrite(void);
 
 /* assign_layouts.c: gives the tensor of this read a halo of `value` as wide as the read goes beyond
  * it, unless it is too wide or there is one of another value. */
-void widen_halo(const KExpr *at, int32_t value, bool *changed);
+void widen_halo(KCtx *k, const KExpr *at, int32_t value, bool *changed);
 /* dot_products.c: opens an integer contract as dot products of four bytes; false when it does not
  * fit. Swaps the factors where the right one has no lanes. */
 bool use_dot_products(DefProgram *p, Stage *s);
+/* The same for depthwise ones, along the taps of the window. */
+bool use_tap_products(DefProgram *p, Stage *s);
 /* Sums an integer contract in f32 instead, where that is exact. */
 bool sum_as_float(DefProgram *p, Stage *s);
 

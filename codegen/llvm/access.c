@@ -4,12 +4,13 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 half of two vectors; the rest are gathers and scatters. */
+ * broadcast, with 2 half of two vectors; constant places within a vector's length are a load and a
+ * permutation; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_TERMS = 24 };
+enum { MAX_TERMS = 24, MAX_PATTERN = 64 };
 
 typedef struct Term {
     const KExpr *e;
@@ -236,6 +237,45 @@ static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t,
     return LLVMBuildShuffleVector(g->b, low, high, order, "");
 }
 
+/* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at: which of
+ * these each lane takes. 0 when they are elsewhere. */
+static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
+    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return 0;
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return 0;
+        off[i] = LLVMConstIntGetSExtValue(e);
+        if (!i || off[i] < *first) *first = off[i];
+        if (!i || off[i] > last) last = off[i];
+    }
+    for (unsigned i = 0; i < lanes; i++) {
+        if ((off[i] - *first) % unit || off[i] - *first >= unit * lanes) return 0;
+        at[i] = (unsigned)((off[i] - *first) / unit);
+    }
+    return (unsigned)((last - *first) / unit) + 1;
+}
+
+/* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two elements
+ * of a buffer may be read, what lies behind the last one may not. */
+static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p), at[MAX_PATTERN], whole = 1;
+    int64_t first = 0;
+    unsigned n = find_pattern(g, p, &first, at);
+    while (whole < n) whole *= 2;
+    if (!n || (n < whole && !g->cpu.avx512bw)) return NULL;
+    LLVMValueRef from = step_ptr(g, p->unit, p->ptr, LLVMConstInt(g->i64, (uint64_t)first, 0));
+    if (n == 1) return llvm_splat(g, plain_load(g, p->type, from, size), lanes);
+    LLVMValueRef lane[MAX_PATTERN], mask = NULL;
+    for (unsigned i = 0; i < whole; i++) lane[i] = LLVMConstInt(g->i1, i < n, 0);
+    if (n < whole) mask = LLVMConstVector(lane, whole);
+    LLVMValueRef v = masked_load(g, LLVMVectorType(p->type, whole), from, size, mask);
+    for (unsigned i = 0; i < lanes; i++) lane[i] = LLVMConstInt(g->i32, at[i], 0);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lane, lanes),
+                                  "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -261,6 +301,8 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
     if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
+    LLVMValueRef near = mask ? NULL : load_pattern(g, p);
+    if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
@@ -314,6 +356,84 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     return k_is_word(e) ? little_endian(g, v) : llvm_from_memory(g, e->u.buf->dtype, v);
 }
 
+/* ---- words of bytes that are apart ------------------------------------------------------------
+ *
+ *     i32(b[i]) | i32(b[i + 16]) << 8 | i32(b[i + 32]) << 16 | i32(b[i + 48]) << 24
+ *
+ * in 16 lanes is a load of 64 bytes, of which a permutation makes the words. */
+
+typedef struct ByteWord {
+    const KExpr *index[4]; /* of the bytes, lowest first; NULL: 0 */
+    const KBuf *buf;
+} ByteWord;
+
+static bool take_byte(ByteWord *w, const KExpr *e) {
+    int64_t by = 0;
+    if (e->op == KO_or) return take_byte(w, e->arg[0]) && take_byte(w, e->arg[1]);
+    if (e->op == KO_shl && e->arg[1]->op == KO_const_i) {
+        by = e->arg[1]->u.i;
+        e = e->arg[0];
+    }
+    if (e->op != KO_cast || e->arg[0]->op != KO_load || by % 8 || by < 0 || by > 24) return false;
+    e = e->arg[0];
+    if (e->dtype != DT_U8 || e->n_args != 1 || w->index[by / 8] || (w->buf && w->buf != e->u.buf))
+        return false;
+    w->buf = e->u.buf;
+    w->index[by / 8] = e->arg[0];
+    return true;
+}
+
+/* The bytes of each word of n, group by group: those of four lanes next to each other, then each
+ * group's turned around. Two steps, since processors permute words across a vector and bytes within
+ * 16 of them. */
+static LLVMValueRef turn_bytes(LlvmGen *g, LLVMValueRef v, unsigned lanes) {
+    LLVMValueRef at[4 * MAX_PATTERN];
+    LLVMTypeRef words = LLVMVectorType(g->i32, lanes), bytes = LLVMVectorType(g->i8, 4 * lanes);
+    for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, i % 4 * (lanes / 4) + i / 4, 0);
+    v = LLVMBuildBitCast(g->b, v, words, "");
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(words), LLVMConstVector(at, lanes), "");
+    for (unsigned i = 0; i < 4 * lanes; i++)
+        at[i] = LLVMConstInt(g->i32, i / 16 * 16 + i % 4 * 4 + i % 16 / 4, 0);
+    v = LLVMBuildBitCast(g->b, v, bytes, "");
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(bytes), LLVMConstVector(at, 4 * lanes), "");
+    return LLVMBuildBitCast(g->b, v, words, "");
+}
+
+static LLVMValueRef join(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    LLVMValueRef at[4 * MAX_PATTERN];
+    unsigned n = 2 * llvm_lanes(a);
+    for (unsigned i = 0; i < n; i++) at[i] = LLVMConstInt(g->i32, i, 0);
+    return LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(at, n), "");
+}
+
+LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t step = 0, distance;
+    ByteWord w = {{NULL}, NULL};
+    if (lanes < 4 || lanes % 4 || lanes > MAX_PATTERN || (lanes & (lanes - 1)) || g->fn->mask ||
+        LLVMByteOrder(g->layout) != LLVMLittleEndian || !take_byte(&w, e) || !w.index[0] ||
+        !w.index[1])
+        return NULL;
+    for (int i = 1; i < 4; i++) {
+        if (!w.index[i]) continue;
+        if (!k_is_int(k_sub(g->m->k, w.index[i], w.index[0]), &distance)) return NULL;
+        if (i == 1) step = distance;
+        if (distance != i * step) return NULL;
+    }
+    Place p = find_place(g, w.buf, w.index[0]);
+    if (p.varying || p.lane != 1) return NULL;
+    LLVMTypeRef some = LLVMVectorType(g->i8, lanes);
+    if (step == lanes && w.index[2] && w.index[3])
+        return turn_bytes(g, plain_load(g, LLVMVectorType(g->i8, 4 * lanes), p.ptr, 1), lanes);
+    LLVMValueRef part[4];
+    for (int i = 0; i < 4; i++) {
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)(i * step), 0);
+        part[i] = w.index[i] ? plain_load(g, some, step_ptr(g, g->i8, p.ptr, by), 1)
+                             : LLVMConstNull(some);
+    }
+    return turn_bytes(g, join(g, join(g, part[0], part[1]), join(g, part[2], part[3])), lanes);
+}
+
 /* ---- stores ---------------------------------------------------------------------------------- */
 
 static void plain_store(LlvmGen *g, LLVMValueRef v, LLVMValueRef ptr, unsigned align) {
@@ -358,6 +478,11 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
         LLVMValueRef args[] = {v, lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask};
         llvm_call(g, "llvm.masked.scatter", types, 2, args, 4);
     }
+}
+
+LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    Place p = find_place(g, b, index);
+    return !p.varying && p.lane == 1 ? p.ptr : NULL;
 }
 
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {

@@ -20,7 +20,7 @@ bool string_concat_infer(Module *m, Node *n) {
 static const KExpr *broadcast_string(Def *d, int i, const KTensor *out, const KExpr *flat) {
     const KExpr *index[MAX_RANK];
     def_unflatten(d->k, flat, out->dims, out->rank, index);
-    return kb_let(&d->b, "s", def_at(d, def_in(d, i), index, out->rank));
+    return kb_let(&d->b, "s", lower_broadcast(d, def_in(d, i), out, index));
 }
 
 void string_concat_lower(Def *d, const Node *n) {

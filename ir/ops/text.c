@@ -65,8 +65,8 @@ void text_lower_equal(Def *d, KTensor *x, KTensor *y, KTensor *out) {
     Stage *s = def_program(d, &out, 1);
     const KExpr *i = kb_for(b, LOOP_PARALLEL, "i", tensor_n_elems(k, out));
     def_unflatten(k, i, out->dims, out->rank, index);
-    const KExpr *left = kb_let(b, "x", def_at(d, x, index, out->rank));
-    const KExpr *right = kb_let(b, "y", def_at(d, y, index, out->rank));
+    const KExpr *left = kb_let(b, "x", lower_broadcast(d, x, out, index));
+    const KExpr *right = kb_let(b, "y", lower_broadcast(d, y, out, index));
     kb_store(b, out->buf, i, text_equal(b, left, right));
     kb_end(b);
     def_end_program(d, s);

@@ -8,7 +8,8 @@ Every engine runs in a process of its own (engines.py), pinned to the same proce
 another one is measured. Time is cut into slices of less than half a second that take turns (A B C, B C A, ...), so
 that all see the same clock and the same neighbours. A slice's figure is its median run; a ratio is taken between
 slices of one round; its median and quartiles are reported. Outputs are compared with the stored ones before anything
-is timed: an engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
+is timed. Models that take us less than 20 us through Python are called from C by all engines, in loops of calls.c
+(c_calls.py); an engine for which that is not possible is called from Python, and marked. An engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
 
 Engines: onnxruntime, openvino_f32, openvino_default (whatever precision it chooses), smelt_openblas (our library made
 with --blas=openblas, for models with a matrix product that it takes); all of them without --engines.
@@ -45,7 +46,6 @@ from harness import Context  # noqa: E402
 from model_files import stored  # noqa: E402
 
 SLICE_SECONDS = 0.4
-SMALL_MS = 0.05           # below this the call from Python counts, and the time from C is told as well
 PAUSE_SECONDS = 0.01      # after a slice, for threads that spin before they sleep
 PEERS = ("onnxruntime", "openvino_f32", "openvino_default", "smelt_openblas")
 # What OpenVINO may use where its default ends with an illegal instruction: a virtual machine may show AMX and FP16
@@ -121,6 +121,8 @@ class Bench:
         sources = [ctx.path("runtime", f) for f in sorted(os.listdir(ctx.path("runtime"))) if f.endswith(".c")]
         ctx.run(os.environ.get("CC", "cc"), "-O2", "-std=gnu11", "-shared", "-fPIC", "-pthread", "-I", ctx.include,
                 *sources, "-o", self.runtime)
+        self.calls = os.path.join(ctx.new_dir(), "libcalls.so")
+        ctx.run(os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", os.path.join(HERE, "calls.c"), "-o", self.calls)
 
     def start(self, name, words, n_threads):
         cpus = set(self.cpus[:n_threads])
@@ -166,6 +168,8 @@ class Bench:
                 entry = record["engines"][engine] = {}
                 own = ["--library", libraries[engine], "--runtime", self.runtime, "--include", ctx.include] \
                     if engine in libraries else []
+                if engine == "smelt" or record["engines"]["smelt"].get("from_c"):
+                    own += ["--calls", self.calls]
                 try:
                     child = self.start(engine, words + own, n_threads)
                 except Died as e:
@@ -177,23 +181,10 @@ class Bench:
                     verdict = compare(name, {n: z[n] for n in z.files}, want)
                 entry["difference"], entry["failure"] = verdict.worst, verdict.failure
             self.measure(running, record)
-            ours = record["engines"]["smelt"]
-            if ours.get("ms", SMALL_MS) < SMALL_MS:
-                ours["from_c_ms"] = self.from_c(path, n_threads)
         finally:
             for child in running:
                 child.close()
         return record
-
-    def from_c(self, path, n_threads):
-        """Milliseconds of a run that a C program calls: smelt bench's median."""
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, set(self.cpus[:n_threads]))
-        try:
-            done = self.ctx.smelt("bench", path, "--json", f"--threads={n_threads}", *self.flags)
-            return json.loads(done.stdout)["median_ms"]
-        finally:
-            os.sched_setaffinity(0, before)
 
     def measure(self, running, record):
         n = len(running)

@@ -39,6 +39,8 @@ def line(record):
         text = f"{number(e['ms'])} ms" if "ms" in e else "-"
         if e.get("failure"):
             text += f" ({e['failure']})"
+        if e.get("python"):
+            text += f" (from Python: {e['python']})"
         parts.append(f"{ENGINE_NAMES[name]} {text}")
     best = best_peer(record)
     if best:
@@ -74,8 +76,10 @@ def engine_cell(entry, notes):
     text = number(entry["ms"])
     if entry["failure"]:
         text += notes("beyond the bar: " + entry["failure"])
-    if "from_c_ms" in entry:
-        text += notes(f"called from C instead of Python: {1e6 * entry['from_c_ms']:.0f} ns")
+    if entry.get("from_c"):
+        text += notes("called from C, as all engines of this row are that have no note")
+    if "python" in entry:
+        text += notes(f"called from Python while smelt is called from C: {entry['python']}")
     if "ONEDNN_MAX_CPU_ISA=AVX512" in entry["setup"]:
         text += notes("without the limit in ONEDNN_MAX_CPU_ISA it ends with an illegal instruction on this machine")
     return text
@@ -242,7 +246,8 @@ by `tests/bench/bench.py`.
 The limit is what no engine that computes directly can beat on this machine: multiply-adds of the direct algorithms at
 the measured peak, and each weight read once at the measured bandwidth (of the last cache if the weights fit there).
 "Of the limit" is the larger of them over our time; Winograd's algorithm may exceed 100 %. Calls from Python cost each
-engine some tenths of a microsecond to a microsecond, which only the smallest models show.
+engine some tenths of a microsecond to a microsecond: models of less than 20 us are called from C instead, all engines alike,
+through smelt's generic call, onnxruntime's RunWithBinding and OpenVINO's ov_infer_request_infer.
 
 Machine: {cpu_name()}, {os.cpu_count()} processors, Linux {platform.release()}. Measured {" to ".join(dates[::len(dates) - 1 or 1])}, smelt at
 {", ".join(commits)}; Python {platform.python_version()}. Engines that waited used at most {100 * disturbance:.1f} % of a processor.

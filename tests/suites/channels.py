@@ -18,17 +18,17 @@ CPUS = ("haswell", "x86-64-v2")
 
 # name: channels in and out, groups, height and width, attributes of the convolution, what its schedule has to say
 NETS = {
-    "groups_of_8": (48, 48, 6, 12, 15, "pads = [1, 1, 1, 1]", "v8"),
-    "groups_of_8_strided": (40, 40, 5, 13, 11, "pads = [1, 1, 1, 1], strides = [2, 2]", "v8"),
-    "groups_of_4": (32, 32, 8, 9, 10, "pads = [1, 1, 1, 1]", "v4"),
+    "groups_of_8": (48, 48, 6, 12, 15, "pads = [1, 1, 1, 1]", "v16"),
+    "groups_of_8_strided": (40, 40, 5, 13, 11, "pads = [1, 1, 1, 1], strides = [2, 2]", "v16"),
+    "groups_of_4": (32, 32, 8, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
     "groups_of_24": (48, 48, 2, 9, 14, "pads = [1, 1, 1, 1]", "v8"),
     "groups_of_32": (64, 64, 2, 7, 7, "pads = [1, 1, 1, 1]", "v16"),
     "groups_widen": (32, 64, 4, 8, 9, "", "v16"),
-    "groups_of_2_from_1": (16, 32, 16, 8, 9, "pads = [1, 1, 1, 1]", "v2"),
+    "groups_of_2_from_1": (16, 32, 16, 8, 9, "pads = [1, 1, 1, 1]", "v16"),
     "groups_of_3": (18, 18, 6, 8, 9, "", ""),
     "dilated": (32, 48, 1, 7, 9, "pads = [6, 6, 6, 6], dilations = [6, 6]", "v16"),
     "dilated_strided": (32, 32, 1, 14, 9, "pads = [9, 8, 9, 8], dilations = [9, 8], strides = [2, 1]", "v16"),
-    "dilated_groups": (32, 32, 4, 9, 17, "pads = [8, 8, 8, 8], dilations = [8, 8]", "v8"),
+    "dilated_groups": (32, 32, 4, 9, 17, "pads = [8, 8, 8, 8], dilations = [8, 8]", "v16"),
     "taps_outside": (32, 32, 1, 9, 10, "pads = [12, 9, 12, 9], dilations = [12, 9]", "v16"),
     "depthwise": (40, 40, 40, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
 }
