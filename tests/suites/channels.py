@@ -28,7 +28,7 @@ NETS = {
     "groups_of_3": (18, 18, 6, 8, 9, "", ""),
     "dilated": (32, 48, 1, 7, 9, "pads = [6, 6, 6, 6], dilations = [6, 6]", "v16"),
     "dilated_strided": (32, 32, 1, 14, 9, "pads = [9, 8, 9, 8], dilations = [9, 8], strides = [2, 1]", "v16"),
-    "dilated_groups": (32, 32, 4, 9, 17, "pads = [8, 8, 8, 8], dilations = [8, 8]", "v8"),
+    "dilated_groups": (32, 32, 4, 9, 17, "pads = [8, 8, 8, 8], dilations = [8, 8]", "v16"),
     "taps_outside": (32, 32, 1, 9, 10, "pads = [12, 9, 12, 9], dilations = [12, 9]", "v16"),
     "depthwise": (40, 40, 40, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
 }
