@@ -230,6 +230,8 @@ const KExpr *stage_value_at(KCtx *k, const Stage *map, const KExpr *at);
 /* at(t; axes...) in consumer replaced by t's MAP body. */
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
 void stage_remove(DefProgram *p, Stage *s);
+/* s runs right before `at` from now on. */
+void stage_move_before(DefProgram *p, Stage *s, Stage *at);
 /* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before
  * loops. */
 const KExpr *expr_open(DefProgram *p, const KExpr *e);
@@ -254,6 +256,8 @@ void stage_note_reads(Stage *s);
 void stage_forget_reads(Stage *s);
 /* Calls fn for p and all programs below it, outermost first. */
 void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user);
+/* Does another tensor of p lie in t's bytes? */
+bool tensor_has_aliases(const DefProgram *p, const KTensor *t);
 /* Do t's elements lie in dense row-major order (whatever its layout says)? */
 bool tensor_is_dense(KCtx *k, const KTensor *t);
 /* Every expression of s rewritten in place. */

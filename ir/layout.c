@@ -142,6 +142,13 @@ static const KExpr *open_at(KCtx *k, const KExpr *e, void *user) {
 const KExpr *expr_open(DefProgram *p, const KExpr *e) {
     return k_rewrite(p->m->k, e, open_at, NULL);
 }
+
+bool tensor_has_aliases(const DefProgram *p, const KTensor *t) {
+    for (uint32_t i = 0; i < p->tensors.n; i++)
+        if (p->tensors.at[i]->alias == t) return true;
+    return false;
+}
+
 bool tensor_is_dense(KCtx *k, const KTensor *t) {
     const Layout *l = &t->layout;
     if (t->window) return false;

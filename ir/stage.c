@@ -60,6 +60,17 @@ void stage_remove(DefProgram *p, Stage *s) {
     s->prev = s->next = NULL;
 }
 
+void stage_move_before(DefProgram *p, Stage *s, Stage *at) {
+    stage_remove(p, s);
+    s->prev = at->prev;
+    s->next = at;
+    if (at->prev)
+        at->prev->next = s;
+    else
+        p->first = s;
+    at->prev = s;
+}
+
 typedef struct Reads {
     KTensor **out;
     int n, cap;

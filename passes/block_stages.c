@@ -10,34 +10,15 @@
  * into blocks. Stages between that read no member move in front of the group. Requires schedules.
  * Leaves Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the
  * other axes (keys), stages before the first contraction, contractions on a matrix unit. */
-#include <math.h>
 #include <string.h>
 
-#include "ir/schedule.h"
 #include "ir/scratch.h"
+#include "passes/block_stages.h"
 #include "passes/pass.h"
 
-enum {
-    MAX_MEMBERS = 32,
-    MAX_BETWEEN = 16,  /* stages between members that may move */
-    MOST_ROWS = 64,    /* of a block */
-    LEAST_ROWS = 28,   /* fewer read the other factors too often */
-    LEAST_BLOCKS = 4,  /* fewer leave threads without work, where there is much */
-    SYMBOLIC_DIM = 512 /* what an unknown extent is taken for */
-};
+enum { SYMBOLIC_DIM = 512 /* what an unknown extent is taken for */ };
 
-typedef struct Group {
-    DefProgram *p;
-    KCtx *k;
-    bool is_whole; /* see Blocks */
-    int n, n_axes, n_between;
-    const KExpr *extent[MAX_RANK];
-    Stage *stages[MAX_MEMBERS];
-    int8_t axis[MAX_MEMBERS][MAX_RANK];
-    Stage *between[MAX_BETWEEN];
-} Group;
-
-static double extent_estimate(const KExpr *e) {
+double group_extent(const KExpr *e) {
     int64_t n;
     return k_is_int(e, &n) ? (double)n : e->hi < SYMBOLIC_DIM ? (double)e->hi : SYMBOLIC_DIM;
 }
@@ -46,7 +27,7 @@ static bool is_plain(const KTensor *t) {
     return t->layout.block <= 1 && !t->layout.permuted && !t->layout.has_halo;
 }
 
-static int member_of(const Group *g, const KTensor *t) {
+int group_member_of(const Group *g, const KTensor *t) {
     for (int m = 0; m < g->n; m++)
         if (g->stages[m]->out == t) return m;
     return -1;
@@ -62,7 +43,7 @@ typedef struct MemberReads {
     bool any, ok;
 } MemberReads;
 
-static int own_axis(const Stage *s, const KExpr *e) {
+int group_own_axis(const Stage *s, const KExpr *e) {
     for (int i = 0; e->op == KO_var && i < s->out->rank; i++)
         if (e->u.var == s->axis[i]) return i;
     return -1;
@@ -70,11 +51,11 @@ static int own_axis(const Stage *s, const KExpr *e) {
 
 static void note_member_read(const KExpr *e, void *user) {
     MemberReads *r = user;
-    int m = e->op == KO_at ? member_of(r->g, e->u.tensor) : -1;
+    int m = e->op == KO_at ? group_member_of(r->g, e->u.tensor) : -1;
     if (m < 0) return;
     r->any = true;
     for (int a = 0; a < r->g->n_axes; a++) {
-        int own = own_axis(r->s, e->arg[r->g->axis[m][a]]);
+        int own = group_own_axis(r->s, e->arg[r->g->axis[m][a]]);
         r->ok &= own >= 0 && (r->axis[a] < 0 || r->axis[a] == own);
         r->axis[a] = (int8_t)own;
     }
@@ -95,7 +76,7 @@ static bool reads_member(const Group *g, const Stage *s) {
     for (int i = 0; i < n; i++) {
         const KTensor *t = read[i];
         for (; t; t = t->alias)
-            if (member_of(g, t) >= 0) return true;
+            if (group_member_of(g, t) >= 0) return true;
     }
     return false;
 }
@@ -190,334 +171,8 @@ static void collect(Group *g) {
         g->between[n_between++] = s;
     }
 }
-
-/* ---- windows ----------------------------------------------------------------------------------
- */
-
-/* Does another tensor lie in t's bytes? */
-static bool has_aliases(const DefProgram *p, const KTensor *t) {
-    for (uint32_t i = 0; i < p->tensors.n; i++)
-        if (p->tensors.at[i]->alias == t) return true;
-    return false;
-}
-
-static bool is_private(const Group *g, const KTensor *t) {
-    if (t->dense_only || t->alias || t->n_users != t->users.n || has_aliases(g->p, t)) return false;
-    for (uint32_t u = 0; u < t->users.n; u++)
-        if (member_of(g, t->users.at[u]->out) < 0) return false;
-    return t->users.n > 0;
-}
-
-/* Bytes of one row of member m's tensor, at one index of the shared axes. */
-static double row_bytes(const Group *g, int m) {
-    const KTensor *t = g->stages[m]->out;
-    double n = dtype_bytes(t->dtype);
-    for (int i = 0; i < t->rank; i++) n *= extent_estimate(t->dims[i]);
-    for (int a = 0; a < g->n_axes; a++) n /= extent_estimate(g->extent[a]);
-    return n;
-}
-
-typedef struct InPlace {
-    const Stage *s;
-    const KTensor *t;
-    bool ok;
-} InPlace;
-
-static void note_in_place(const KExpr *e, void *user) {
-    InPlace *r = user;
-    if (e->op != KO_at || e->u.tensor != r->t) return;
-    for (int i = 0; i < r->t->rank; i++)
-        r->ok &= own_axis(r->s, e->arg[i]) == i ||
-                 (k_is_value(e->arg[i], 0) && k_is_value(r->t->dims[i], 1));
-}
-
-/* May member m, a map, write over member of's tensor: is it the last that reads it, each element
- * for its own? */
-static bool can_replace(const Group *g, int m, int of) {
-    const Stage *s = g->stages[m];
-    const KTensor *t = g->stages[of]->out, *out = s->out;
-    InPlace r = {s, t, s->form == FORM_MAP && t->rank == out->rank};
-    if (!r.ok || !is_private(g, t) || !is_private(g, out) || t->dtype != out->dtype) return false;
-    if (memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes)) return false;
-    for (int i = 0; i < t->rank; i++) r.ok &= t->dims[i] == out->dims[i];
-    for (uint32_t u = 0; u < t->users.n; u++) r.ok &= member_of(g, t->users.at[u]->out) <= m;
-    k_visit(g->k, s->body, note_in_place, &r);
-    return r.ok;
-}
-
-/* Which member's memory each member's tensor takes over; -1: it has its own, or no window. */
-static void find_replaced(const Group *g, int8_t *replaced) {
-    for (int m = 0; m < g->n; m++) {
-        replaced[m] = -1;
-        for (int of = 0; of < m && replaced[m] < 0; of++) {
-            bool taken = false;
-            for (int other = 0; other < m; other++) taken |= replaced[other] == of;
-            if (!taken && can_replace(g, m, of)) replaced[m] = (int8_t)of;
-        }
-    }
-}
-
-static void set_windows(const Group *g, const Blocks *blocks) {
-    int8_t replaced[MAX_MEMBERS];
-    find_replaced(g, replaced);
-    for (int m = 0; m < g->n; m++) {
-        KTensor *t = g->stages[m]->out;
-        if (!is_private(g, t)) continue;
-        RowWindow *w = arena_new(g->p->arena, RowWindow);
-        w->of = blocks;
-        w->row_axis = g->is_whole ? -1 : g->axis[m][g->n_axes - 1];
-        for (int a = 0; a < g->n_axes; a++)
-            if (g->axis[m][a] != w->row_axis) w->fixed[g->axis[m][a]] = true;
-        t->window = w;
-    }
-    for (int m = 0; m < g->n; m++)
-        if (replaced[m] >= 0) g->stages[m]->out->alias = g->stages[replaced[m]]->out;
-}
-
-/* ---- causal masks -----------------------------------------------------------------------------
- *
- *     s[i,j] = j <= i ? ... : -inf;  m[i] = max_j s[i,j];  e[i,j] = exp(s[i,j] - m[i])
- *     z[i] = sum_j e[i,j];  o[i,d] = sum_j e[i,j] * v[j,d]
- *
- * From some j on, which depends on the row, s is -inf and e is 0: the folds need not see them. */
-
-typedef struct Cut {
-    const Group *g;
-    double fill[MAX_MEMBERS]; /* what a member's tensor holds beyond the limit, where axis >= 0 */
-    int8_t axis[MAX_MEMBERS], red[MAX_MEMBERS];
-} Cut;
-
-typedef struct CutRead {
-    const Cut *cut;
-    const Stage *s;
-    int m, axis, red; /* how s indexes the axis that is cut: its own axis or a reduction's */
-    int from;         /* the member read */
-    bool ok;
-} CutRead;
-
-static void note_cut_read(const KExpr *e, void *user) {
-    CutRead *r = user;
-    int of = e->op == KO_at ? member_of(r->cut->g, e->u.tensor) : -1;
-    if (of < 0 || r->cut->axis[of] < 0) return;
-    const KExpr *at = e->arg[r->cut->axis[of]];
-    int own = own_axis(r->s, at), red = -1;
-    for (int i = 0; i < r->s->n_red; i++)
-        if (at->op == KO_var && at->u.var == r->s->red[i]) red = i;
-    r->ok &= (own >= 0 || red >= 0) && !at_pred(e) && (r->from < 0 || r->from == of) &&
-             (r->axis < 0 || r->axis == own) && (r->red < 0 || r->red == red);
-    r->from = of;
-    r->axis = own;
-    r->red = red;
-}
-
-static bool is_number(const KExpr *e, double value) {
-    return e->op == KO_const_f && e->u.f == value;
-}
-
-/* Is it a read of member m? */
-static bool is_read_of(const Cut *c, const KExpr *e, int m) {
-    return e->op == KO_at && e->u.tensor == c->g->stages[m]->out;
-}
-
-/* What a map gives for the fill of the member that it reads. */
-static bool map_fill(const Cut *c, const Stage *s, int from, double *fill) {
-    const KExpr *e = s->body;
-    bool of_power = e->op == KO_exp && e->arg[0]->op == KO_sub;
-    *fill = 0;
-    if (of_power && is_read_of(c, e->arg[0]->arg[0], from))
-        return c->fill[from] == -__builtin_inf(); /* exp(-inf - m); with m = -inf all is NaN */
-    return e->op == KO_div && is_read_of(c, e->arg[0], from) && c->fill[from] == 0;
-}
-
-/* Does the fold need none of what lies beyond the limit? */
-static bool fold_ignores(const Cut *c, const Stage *s, int from) {
-    if (s->form == FORM_CONTRACT)
-        return (is_read_of(c, s->lhs, from) || is_read_of(c, s->rhs, from)) && c->fill[from] == 0;
-    if (!is_read_of(c, s->body, from)) return false;
-    return s->fold == KO_max ? c->fill[from] == -__builtin_inf()
-                             : s->fold == KO_add && c->fill[from] == 0;
-}
-
-static bool cut_member(Cut *c, int m) {
-    const Stage *s = c->g->stages[m];
-    CutRead r = {.cut = c, .s = s, .m = m, .axis = -1, .red = -1, .from = -1, .ok = true};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
-    c->axis[m] = c->red[m] = -1;
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(c->g->k, parts[i], note_cut_read, &r);
-    if (!r.ok || r.from < 0) return r.ok;
-    c->axis[m] = (int8_t)r.axis;
-    c->red[m] = (int8_t)r.red;
-    if (r.red >= 0) return s->form != FORM_MAP && fold_ignores(c, s, r.from);
-    return s->form == FORM_MAP && is_private(c->g, s->out) && map_fill(c, s, r.from, &c->fill[m]);
-}
-
-/* The bound of j <= b or j < b + 1 among the conjuncts of e, exclusive; NULL when there is none. */
-static const KExpr *upper_limit(KCtx *k, const KExpr *e, const KVar *j) {
-    if (e->op == KO_and) {
-        const KExpr *a = upper_limit(k, e->arg[0], j);
-        return a ? a : upper_limit(k, e->arg[1], j);
-    }
-    bool is_bound = (e->op == KO_lt || e->op == KO_le) && e->arg[0]->dtype == DT_I64 &&
-                    e->arg[0]->op == KO_var && e->arg[0]->u.var == j &&
-                    !k_uses_var(k, e->arg[1], j);
-    if (!is_bound) return NULL;
-    return e->op == KO_le ? k_add(k, e->arg[1], k_int(k, 1)) : e->arg[1];
-}
-
-static void note_memory(const KExpr *e, void *user) {
-    if (e->op == KO_at || e->op == KO_load) *(bool *)user = true;
-}
-
-/* How many elements of the first member's vector axis count at a row, if that grows with the row
- * and all members allow for it; NULL: all. Fills the axes to cut. */
-static const KExpr *find_limit(const Group *g, Cut *c) {
-    const Stage *s = g->stages[0];
-    const KExpr *e = s->finish, *base, *step;
-    int64_t by;
-    bool reads = false;
-    *c = (Cut){.g = g};
-    if (e->op != KO_select || !is_number(e->arg[2], -__builtin_inf()) || !is_private(g, s->out))
-        return NULL;
-    const KExpr *limit = upper_limit(g->k, e->arg[0], s->axis[s->schedule->vec_axis]);
-    if (!limit) return NULL;
-    k_visit(g->k, limit, note_memory, &reads);
-    KVar *row = s->axis[g->axis[0][g->n_axes - 1]];
-    if (reads || !k_linear_in(g->k, limit, row, &base, &step) || !k_is_int(step, &by) || by < 0)
-        return NULL;
-    c->axis[0] = (int8_t)s->schedule->vec_axis;
-    c->red[0] = -1;
-    c->fill[0] = -__builtin_inf();
-    for (int m = 1; m < g->n; m++)
-        if (!cut_member(c, m)) return NULL;
-    return limit;
-}
-
-/* ---- how many rows, and whether ---------------------------------------------------------------
- */
-
-/* Bytes of a contraction's other factor that every block reads again. */
-static double panel_bytes(const Group *g, int m) {
-    const Stage *s = g->stages[m];
-    double n = dtype_bytes(s->rhs->dtype);
-    for (int i = 0; i < s->out->rank; i++) {
-        bool shared = false;
-        for (int a = 0; a < g->n_axes; a++) shared |= g->axis[m][a] == i;
-        if (!shared && k_uses_var(g->k, s->rhs, s->axis[i])) n *= extent_estimate(s->out->dims[i]);
-    }
-    for (int r = 0; r < s->n_red; r++)
-        if (k_uses_var(g->k, s->rhs, s->red[r])) n *= extent_estimate(s->red_extent[r]);
-    return n;
-}
-
-/* How many such factors there are: a head's own keys, or weights that all indices share. */
-static double n_panels(const Group *g, int m) {
-    double n = 1;
-    for (int a = 0; a + 1 < g->n_axes; a++)
-        if (k_uses_var(g->k, g->stages[m]->rhs, g->stages[m]->axis[g->axis[m][a]]))
-            n *= extent_estimate(g->extent[a]);
-    return n;
-}
-
-/* Model cycles of all tiles, when rows are cut into blocks of `rows`. */
-static double tiles_cost(const Group *g, int64_t rows) {
-    double cost = 0, n = extent_estimate(g->extent[g->n_axes - 1]);
-    int64_t full = (int64_t)n / rows, rest = (int64_t)n % rows;
-    for (int m = 0; m < g->n; m++) {
-        Stage *s = g->stages[m];
-        if (s->form != FORM_CONTRACT) continue;
-        Schedule sch = *s->schedule;
-        int row = g->axis[m][g->n_axes - 1];
-        double columns = extent_estimate(s->out->dims[sch.vec_axis]), depth = 1;
-        for (int r = 0; r < s->n_red; r++) depth *= extent_estimate(s->red_extent[r]);
-        double one = schedule_contract_rows(g->p->m->target, &sch, row, rows) * (double)full;
-        if (rest) one += schedule_contract_rows(g->p->m->target, &sch, row, rest);
-        cost += one * depth * (columns / (sch.n_vecs * sch.lanes));
-    }
-    return cost;
-}
-
-static double outer_indices(const Group *g) {
-    double n = 1;
-    for (int a = 0; a + 1 < g->n_axes; a++) n *= extent_estimate(g->extent[a]);
-    return n;
-}
-
-/* As many rows as half of the L2 cache has room for, a little fewer where tiles then fit. */
-static int64_t choose_rows(const Group *g) {
-    double bytes = 0, best = 1e300, n = extent_estimate(g->extent[g->n_axes - 1]);
-    double outer = outer_indices(g);
-    int8_t replaced[MAX_MEMBERS];
-    find_replaced(g, replaced);
-    for (int m = 0; m < g->n; m++)
-        if (is_private(g, g->stages[m]->out) && replaced[m] < 0) bytes += row_bytes(g, m);
-    double room = g->p->m->target->l2_bytes / 2.0 / (bytes < 1 ? 1 : bytes);
-    int64_t most = room > MOST_ROWS ? MOST_ROWS : room < LEAST_ROWS ? LEAST_ROWS : (int64_t)room;
-    if ((double)most > n) most = (int64_t)n;
-    if (outer * ceil(n / (double)most) < MOST_SLOTS) {
-        int64_t fewer = (int64_t)ceil(outer * n / MOST_SLOTS);
-        most = most < LEAST_ROWS || fewer > most ? most : fewer > LEAST_ROWS ? fewer : LEAST_ROWS;
-    }
-    int64_t rows = most;
-    for (int64_t r = most; r >= 1 && r > most / 2; r--) {
-        double cost = tiles_cost(g, r);
-        if (cost >= best * 0.99) continue;
-        best = cost;
-        rows = r;
-    }
-    return rows;
-}
-
-/* Of a tensor that others need, too: what members read of it while it is in the cache. */
-static double bytes_read_again(const Group *g, int m) {
-    const KTensor *t = g->stages[m]->out;
-    double row = row_bytes(g, m), all = row * outer_indices(g), cache = g->p->m->target->l2_bytes;
-    int n_readers = 0;
-    for (uint32_t u = 0; u < t->users.n; u++) n_readers += member_of(g, t->users.at[u]->out) >= 0;
-    all *= extent_estimate(g->extent[g->n_axes - 1]);
-    return row > cache / 2 || all < cache ? 0 : all * n_readers;
-}
-
-/* Does e, of member m, depend on the last shared axis? Then it is another in each block. */
-static bool uses_shared(const Group *g, int m, const KExpr *e) {
-    return k_uses_var(g->k, e, g->stages[m]->axis[g->axis[m][g->n_axes - 1]]);
-}
-
-/* Bytes that need not go through memory, less those that are read again. Nothing where the blocks
- * would be too few for threads. */
-static double bytes_saved(const Group *g, int64_t rows) {
-    double saved = 0, again = 0, work = 0, n = extent_estimate(g->extent[g->n_axes - 1]);
-    double n_blocks = ceil(n / (double)rows), outer = outer_indices(g);
-    for (int m = 0; m < g->n; m++) work += schedule_stage_work(g->stages[m]);
-    if (n_blocks * outer < LEAST_BLOCKS && work > MOST_SLOTS * PARALLEL_GRAIN) return 0;
-    for (int m = 0; m < g->n; m++) {
-        const KTensor *t = g->stages[m]->out;
-        if (is_private(g, t))
-            saved += row_bytes(g, m) * n * outer * (1 + t->users.n);
-        else if (g->is_whole)
-            saved += bytes_read_again(g, m);
-        const Stage *s = g->stages[m];
-        if (s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs)) continue;
-        double panel = panel_bytes(g, m);
-        if (panel > g->p->m->target->l2_bytes / 4.0)
-            again += panel * (n_blocks * outer - n_panels(g, m));
-    }
-    return saved - again;
-}
-
 /* ---- the pass ---------------------------------------------------------------------------------
  */
-
-static void move_before(DefProgram *p, Stage *s, Stage *at) {
-    stage_remove(p, s);
-    s->prev = at->prev;
-    s->next = at;
-    if (at->prev)
-        at->prev->next = s;
-    else
-        p->first = s;
-    at->prev = s;
-}
 
 static int count_slots(const Group *g, int64_t rows) {
     double work = 0;
@@ -546,11 +201,11 @@ static void make_blocks(Group *g, int64_t rows) {
     b->slot = b->first = k_int(g->k, 0);
     b->is_whole = g->is_whole;
     Cut cut = {.g = g};
-    b->limit = g->is_whole ? NULL : find_limit(g, &cut);
+    b->limit = g->is_whole ? NULL : group_find_limit(g, &cut);
     b->cut_axis = arena_copy(p->arena, cut.axis, sizeof cut.axis);
     b->cut_red = arena_copy(p->arena, cut.red, sizeof cut.red);
-    for (int i = 0; i < g->n_between; i++) move_before(p, g->between[i], g->stages[0]);
-    set_windows(g, b);
+    for (int i = 0; i < g->n_between; i++) stage_move_before(p, g->between[i], g->stages[0]);
+    group_set_windows(g, b);
     for (int m = 0; m < g->n; m++) {
         Stage *s = g->stages[m];
         s->blocks = b;
@@ -568,8 +223,8 @@ static bool find_group(Group *g, DefProgram *p, Stage *s, int64_t *rows, double 
     if (!start_group(g, p, s)) return false;
     collect(g);
     if (g->n < 2) return false;
-    *rows = choose_rows(g);
-    *saved = *rows < 1 ? 0 : bytes_saved(g, *rows);
+    *rows = group_choose_rows(g);
+    *saved = *rows < 1 ? 0 : group_bytes_saved(g, *rows);
     return *saved > 0;
 }
 
@@ -607,7 +262,7 @@ static bool find_whole_group(Group *g, DefProgram *p, Stage *s) {
     for (int last = s->out ? s->out->rank - 2 : -1; last >= 0; last--) {
         if (!start_whole(&other, p, s, last)) continue;
         collect(&other);
-        if (other.n < 2 || (saved = bytes_saved(&other, 1)) <= most || !must_be_whole(&other))
+        if (other.n < 2 || (saved = group_bytes_saved(&other, 1)) <= most || !must_be_whole(&other))
             continue;
         most = saved;
         *g = other;

@@ -149,15 +149,8 @@ static bool find_roll(Roll *g, DefProgram *p, Stage *s) {
 
 /* ---- which rows ------------------------------------------------------------------------------- */
 
-/* Does another tensor lie in t's bytes? */
-static bool has_aliases(const DefProgram *p, const KTensor *t) {
-    for (uint32_t i = 0; i < p->tensors.n; i++)
-        if (p->tensors.at[i]->alias == t) return true;
-    return false;
-}
-
 bool roll_is_private(const Roll *g, int n, const KTensor *t) {
-    if (t->dense_only || t->alias || t->n_users != t->users.n || has_aliases(g->p, t)) return false;
+    if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(g->p, t)) return false;
     for (uint32_t u = 0; u < t->users.n; u++)
         if (member_of(g, n, t->users.at[u]->out) < 0) return false;
     return t->users.n > 0;
@@ -204,17 +197,6 @@ static bool make_plan(const Roll *g, int n, RollPlan *plan) {
 
 /* ---- rewriting -------------------------------------------------------------------------------- */
 
-static void move_before(DefProgram *p, Stage *s, Stage *at) {
-    stage_remove(p, s);
-    s->prev = at->prev;
-    s->next = at;
-    if (at->prev)
-        at->prev->next = s;
-    else
-        p->first = s;
-    at->prev = s;
-}
-
 static void set_window(const Roll *g, const RollPlan *plan, const Blocks *b, int m) {
     RowWindow *w = arena_new(g->p->arena, RowWindow);
     w->of = b;
@@ -239,7 +221,7 @@ static void make_roll(const Roll *g, const RollPlan *plan) {
     b->span = arena_copy(p->arena, plan->span, sizeof plan->span);
     b->axis = (int8_t(*)[MAX_RANK])arena_array(p->arena, int8_t, n * MAX_RANK);
     b->slot = b->first = k_int(g->k, 0);
-    for (int i = 0; i < g->n_between_at[n - 1]; i++) move_before(p, g->between[i], g->stages[0]);
+    for (int i = 0; i < g->n_between_at[n - 1]; i++) stage_move_before(p, g->between[i], g->stages[0]);
     for (int m = 0; m < n; m++) {
         Stage *s = g->stages[m];
         b->axis[m][last] = g->row[m];
