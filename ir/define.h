@@ -38,11 +38,13 @@ struct Blocks;   /* schedule.h */
 
 /* Memory for some rows of a tensor only: those of the block that a group of stages works on (see
  * Blocks in schedule.h), once for each slot. Shared axes before the rows have one index at a time
- * and no room of their own. */
+ * and no room of their own. A window that rolls keeps rows for the next block: row i lies in place
+ * i & (ring - 1), in front of all other axes, which have their layout's blocks and halos. */
 typedef struct RowWindow {
     const struct Blocks *of; /* knows the slot and the first row while the group is opened */
     bool fixed[MAX_RANK];    /* axes that have one index at a time */
     int row_axis; /* -1: there is one row at a time, too */
+    int64_t ring; /* places for rows, a power of two; 0: the window does not roll */
 } RowWindow;
 
 struct KTensor {

@@ -166,6 +166,12 @@ static void set_range(KExpr *e) {
             if (a->lo >= 0 && a->hi < e->hi) e->hi = a->hi;
         }
         break;
+    case KO_and:
+        if (k_is_int(b, &c) && c >= 0) {
+            e->lo = 0;
+            e->hi = c;
+        }
+        break;
     case KO_min:
         e->lo = a->lo < b->lo ? a->lo : b->lo;
         e->hi = a->hi < b->hi ? a->hi : b->hi;

@@ -289,7 +289,9 @@ struct KStmt {
     const KExpr *extent; /* FOR */
     KBuf *buf;           /* STORE, ALLOC */
     const KExpr *index;  /* STORE */
-    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH */
+    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH; FOR: a parallel loop
+                          * is worth threads only where it holds, a bool over the kernel's scalars;
+                          * NULL: always */
     KBlock body, other;
     Kernel *callee;             /* CALL */
     KArg *args;                 /* CALL: one per callee parameter; EXTERN: n_args */
@@ -343,6 +345,10 @@ void kb_end(KBuild *b);
 const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
 KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
+/* A variable: a register of one element that holds `value`; what it holds, and something else. */
+KBuf *kb_variable(KBuild *b, const char *name, const KExpr *value);
+const KExpr *kb_get(KBuild *b, KBuf *variable);
+void kb_set(KBuild *b, KBuf *variable, const KExpr *value);
 void kb_comment(KBuild *b, const char *text);
 void kb_prefetch(KBuild *b, KBuf *buf, const KExpr *index);
 /* Calls a C function with the first elements of buffers and i64 scalars; both lists are copied. */

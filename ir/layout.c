@@ -17,9 +17,42 @@ static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
                        : t->dims[axis];
 }
 
+/* The axis that is the i-th from outside in t's memory. */
+static int axis_in_order(const KTensor *t, int i) {
+    return t->layout.permuted ? t->layout.order[i] : i;
+}
+
+/* One place for a row of a tensor whose window rolls: [axes that are not shared, in order][lanes]. */
+static const KExpr *ring_row_elems(KCtx *k, const KTensor *t) {
+    const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
+    for (int i = 0; i < t->rank; i++)
+        if (!t->window->fixed[i] && i != t->window->row_axis) n = k_mul(k, n, stored_dim(k, t, i));
+    return n;
+}
+
+/* [slot][place][axes that are not shared, in order][lanes] */
+static const KExpr *ring_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    const RowWindow *w = t->window;
+    const Layout *l = &t->layout;
+    const KExpr *place = k_and(k, index[w->row_axis], k_int(k, w->ring - 1));
+    const KExpr *flat = k_add(k, k_mul(k, w->of->slot, k_int(k, w->ring)), place);
+    const KExpr *block = k_int(k, l->block);
+    for (int i = 0; i < t->rank; i++) {
+        int axis = axis_in_order(t, i);
+        if (w->fixed[axis] || axis == w->row_axis) continue;
+        const KExpr *at = index[axis];
+        if (is_blocked(t) && axis == l->block_axis) at = k_fdiv(k, at, block);
+        if (l->has_halo) at = k_add(k, at, k_int(k, l->halo[axis][0]));
+        flat = k_add(k, k_mul(k, flat, stored_dim(k, t, axis)), at);
+    }
+    if (!is_blocked(t)) return flat;
+    return k_add(k, k_mul(k, flat, block), k_fmod(k, index[l->block_axis], block));
+}
+
 /* Of a tensor in a window: [slot][row of the block][axes that are not shared]. */
 static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
     const RowWindow *w = t->window;
+    if (w->ring) return k_mul(k, k_int(k, w->of->n_slots * w->ring), ring_row_elems(k, t));
     const KExpr *n = k_int(k, w->of->n_slots * w->of->rows);
     for (int i = 0; i < t->rank; i++)
         if (!w->fixed[i] && i != w->row_axis) n = k_mul(k, n, t->dims[i]);
@@ -28,6 +61,7 @@ static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
 
 static const KExpr *window_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
     const RowWindow *w = t->window;
+    if (w->ring) return ring_flat_index(k, t, index);
     const KExpr *flat = k_mul(k, w->of->slot, k_int(k, w->of->rows));
     if (w->row_axis >= 0) flat = k_add(k, flat, k_sub(k, index[w->row_axis], w->of->first));
     for (int i = 0; i < t->rank; i++)
@@ -46,7 +80,7 @@ const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *in
     if (t->window) return window_flat_index(k, t, index);
     const KExpr *flat = k_int(k, 0), *block = k_int(k, t->layout.block);
     for (int i = 0; i < t->rank; i++) {
-        int axis = t->layout.permuted ? t->layout.order[i] : i;
+        int axis = axis_in_order(t, i);
         const KExpr *at = index[axis];
         if (is_blocked(t) && axis == t->layout.block_axis) at = k_fdiv(k, at, block);
         if (t->layout.has_halo) at = k_add(k, at, k_int(k, t->layout.halo[axis][0]));

@@ -79,11 +79,22 @@ static E bounded_exp(const MathGen *m, E x) {
     return join_wide(m, split_exp_how(m, x, NULL, 2 * m->bias, true), NULL);
 }
 
+/* Above these e^x is a normal number. */
+#define LEAST_EXP_F32 -0x1.5d589ep+6
+#define LEAST_EXP_F64 -0x1.6232bdd7abcd2p+9
+
 /* The lower bound is where n + 2 * bias is 0, and so the scale: far below the least subnormal the
  * result is a 0 that no multiplication had to round, which is slow. */
 static E expand_exp(const MathGen *m, E x) {
     x = at_least(m, at_most(m, x, is_f32(m) ? 89 : 710), is_f32(m) ? -176 : -1418);
     return bounded_exp(m, x);
+}
+
+/* e^x for x <= 0. What is not 0 is normal, and so scaled at once; here an ULP's tenth does not count. */
+static E expand_exp_neg(const MathGen *m, E x) {
+    Split s = split_exp(m, x, NULL, m->bias);
+    E scale = scale_of(m, s.n_bits), r = mad(m, s.p, scale, scale);
+    return pick(m, lt(m, x, lit(m, is_f32(m) ? LEAST_EXP_F32 : LEAST_EXP_F64)), lit(m, 0), r);
 }
 
 /* e^-|x| */
@@ -303,6 +314,7 @@ static E expand_erf(const MathGen *m, E x) {
 static E expand(const MathGen *m, KOp op, E x, E y) {
     switch ((int)op) {
     case KO_exp: return expand_exp(m, x);
+    case KO_exp_neg: return expand_exp_neg(m, x);
     case KO_exp2: return expand_exp2(m, x);
     case KO_log: return expand_log(m, x);
     case KO_pow: return math_pow(m, x, y);

@@ -27,7 +27,7 @@ enum {
     OPF_CONTRACTS = 1 << 9,  /* multiply-adds over a weight: Conv, Gemm, MatMul, ... */
     OPF_BLOCKABLE =
         1 << 10, /* indifferent to how channels (axis 1) lie in memory: may run in blocked layout */
-    OPF_TEXT = 1 << 11, /* makes text of a size without a bound */
+    OPF_DECODES = 1 << 11, /* what stored integers stand for: left to passes that compute in them */
 };
 
 struct Node;

@@ -130,6 +130,7 @@ static void parse_for(Parse *p, KBlock *b) {
     KStmt *s = append(p, b, KS_FOR);
     s->extent = extent;
     s->mark = parse_mark(p);
+    if (s->mark == LOOP_PARALLEL && parse_accept(p, "if")) s->value = parse_typed(p, DT_BOOL);
     check_loop(p, s);
     if (lo > hi) {
         lo = 0;

@@ -46,6 +46,8 @@ static void layout_text(Text *t, const KTensor *x) {
         if (l->halo_value) strbuf_printf(t->out, " of %d", (int)l->halo_value);
     }
     if (x->window) strbuf_add(t->out, " window");
+    if (x->window && x->window->ring)
+        strbuf_printf(t->out, " of %" PRId64 " rows", x->window->ring);
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
@@ -146,6 +148,7 @@ static void schedule_words(Text *t, const Schedule *s) {
     for (int i = 0; i < 2; i++)
         if (s->row_axis[i] >= 0)
             strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
+    if (s->n_joined) strbuf_printf(t->out, " and %d before", s->n_joined);
     strbuf_printf(t->out, ", unroll %d", s->unroll);
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");

@@ -19,10 +19,14 @@ typedef struct Matrix Matrix; /* matrix.h */
 
 typedef struct Schedule {
     int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
-    int lanes;       /* elements per vector */
+    int lanes;       /* elements per vector; fewer than the machine's where groups are smaller */
+    int group;       /* so many neighbours along vec_axis read the same of the left factor (a grouped
+                      * convolution), 1: each its own (depthwise), 0: all of them the same */
     int n_vecs;      /* vectors of the register tile along vec_axis */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
+    int n_joined;    /* axes before the inner row axis that are one with it: its rows run over all of
+                      * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
@@ -39,9 +43,16 @@ typedef struct StagePart {
     const KExpr *at[MAX_RANK]; /* of a fixed axis: its index; NULL: all of the axis */
     int row_axis;              /* -1: none is cut */
     const KExpr *first, *rows; /* of row_axis: first .. first + rows - 1 */
+    bool inside; /* tell loops that each of these rows lies in the tensor, whatever ranges say */
     int cut_axis, cut_red;     /* an axis and a reduction axis that end early; -1: none */
     const KExpr *cut;          /* their extent here */
 } StagePart;
+
+/* Rows of a member of a rolling group: those it has to have made when rows from..to-1 of the last
+ * member are, are scale*from + lo .. scale*to + hi - 1 (as far as they exist). */
+typedef struct RowSpan {
+    int64_t scale, lo, hi;
+} RowSpan;
 
 /* Stages in blocks (schedule_blocks.c). They share some axes, the last of them the row axis, and
  * run one after the other on `rows` rows at one index of the others. The blocks are divided among
@@ -59,18 +70,33 @@ typedef struct Blocks {
      * limit NULL: all of them count. */
     const KExpr *limit;
     int8_t *cut_axis, *cut_red;
+    const RowSpan *span; /* of each member: the group rolls (schedule_rolling.c); NULL: it does not */
     const KExpr *slot, *first; /* of the block, while the group is opened; 0 before */
 } Blocks;
 
 /* Does the stage fit the contraction template, and with which axes? Fills everything but tile
  * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
+/* Takes axes before the inner row axis together with it, where all that the stage reads and writes
+ * walks through memory in even steps over them. A sentence of a batch, or a row of a map, is then no
+ * end for a tile. */
+void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch);
+/* Undoes it, for one row at a time. */
+void schedule_contract_part(Schedule *sch);
+/* The extent of the rows: of the inner row axis and those joined with it; 1 without one. */
+const KExpr *schedule_row_extent(KCtx *k, const Stage *s, const Schedule *sch);
+/* Is axis i joined with the inner row axis, and not it? */
+static inline bool schedule_is_joined(const Schedule *sch, int i) {
+    return i < sch->row_axis[1] && i >= sch->row_axis[1] - sch->n_joined;
+}
 /* The loops of the reduction: how each of its axes is blocked in memory (1: not). Returns the axis
  * of the innermost loop that turns, whose body is copied. */
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks);
 /* What one core should need for the stage under sch, in cycles: a model, for comparisons. */
 double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch);
+/* The same with its left factor in the near caches. */
+double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
 /* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
  * how many there are. axes is what schedule_contract_axes gave. */
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
@@ -85,6 +111,8 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b);
 /* Loops of a group in blocks, and the part of member m in the block that is open. */
 void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
+/* The same of a group that rolls. */
+void schedule_open_rolling(DefProgram *p, Blocks *blocks, KBuild *b);
 /* One register tile of a contraction, of sch's size: at[i] is the index of axis i, or for the rows
  * and the vector axis that of the tile's first element. All of the tile is stored. It is tile `which`
  * of the sch->row_tiles that use a panel of the right factor one after the other. */

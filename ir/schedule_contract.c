@@ -18,8 +18,10 @@
  *       sums, or in the last part out, := acc
  *
  * Remainders of the tiled axes get their own copy of the inner loops. When lhs does not depend on
- * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. Sizes of
- * tiles and parts come from schedule_cost.c. */
+ * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. In a grouped
+ * convolution it depends on it, but is the same for the channels of a group: a tile stays inside of
+ * one, with narrower vectors where groups are small. Sizes of tiles and parts come from
+ * schedule_cost.c. */
 #include "ir/schedule_contract.h"
 
 #include "ir/winograd.h"
@@ -46,6 +48,39 @@ int tensor_contiguous_axis(const KTensor *t) {
     return t->layout.permuted ? t->layout.order[t->rank - 1] : t->rank - 1;
 }
 
+typedef struct Groups {
+    const KVar *var;
+    int64_t size; /* common divisor of what the variable is divided by; 0: it is nowhere divided */
+} Groups;
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* var // c is the same for a group of neighbours: a constant as far as they are concerned. */
+static const KExpr *drop_group(KCtx *k, const KExpr *e, void *user) {
+    Groups *g = user;
+    int64_t c;
+    if (e->op != KO_fdiv || e->arg[0]->op != KO_var || e->arg[0]->u.var != g->var ||
+        !k_is_int(e->arg[1], &c) || c <= 1)
+        return e;
+    g->size = common_divisor(c, g->size);
+    return k_int(k, 0);
+}
+
+/* How many neighbours along the axis read the same of the left factor: Schedule.group. */
+static int left_group(KCtx *k, const Stage *s, int axis) {
+    Groups g = {s->axis[axis], 0};
+    if (!k_uses_var(k, s->lhs, g.var)) return 0;
+    const KExpr *rest = k_rewrite(k, s->lhs, drop_group, &g);
+    return k_uses_var(k, rest, g.var) || g.size > INT16_MAX ? 1 : (int)g.size;
+}
+
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out) {
     KCtx *k = p->m->k;
     int elem = dtype_bytes(s->acc->dtype),
@@ -63,6 +98,7 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     if (s->out->layout.block > 1 && s->out->layout.block % out->lanes) return false;
     if (!k_uses_var(k, s->rhs, s->axis[axis])) return false;
     out->vec_axis = axis;
+    out->group = left_group(k, s, axis);
     int n_rows = 0;
     for (int i = s->out->rank - 1; i >= 0 && n_rows < 2; i--) {
         bool in_lhs = k_uses_var(k, s->lhs, s->axis[i]), in_rhs = k_uses_var(k, s->rhs, s->axis[i]);
@@ -86,10 +122,12 @@ typedef struct TiledAxis {
     int64_t n_full, rest;          /* rest -1: the extent is symbolic */
     const KExpr *at;               /* index of this tile */
     const KExpr *first;            /* element of the axis where the first tile begins */
+    int64_t last; /* the last element there is, where no tile goes beyond it; -1: not told */
 } TiledAxis;
 
 static TiledAxis tiled_axis(KCtx *k, int axis, int tile, const KExpr *extent) {
     TiledAxis t = {.axis = axis, .tile = tile, .extent = extent, .rest = -1, .first = k_int(k, 0)};
+    t.last = -1;
     int64_t n;
     const KExpr *up = k_add(k, extent, k_int(k, tile - 1));
     t.n_tiles = k_fdiv(k, up, k_int(k, tile));
@@ -112,32 +150,38 @@ static void emit_row_part(Contract *c, TiledAxis *row, TiledAxis *vec, int level
 
 /* The tile of `size` rows at `start` rows from where the tiles begin. */
 static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *start, int size) {
-    if (which < 2) {
-        c->row_start[which] = k_add(c->k, row[which].first, start);
-        c->rows[which] = size;
-    }
+    if (which >= 2) return;
+    const KExpr *at = k_add(c->k, row[which].first, start);
+    int64_t last = row[which].last - (size - 1);
+    c->row_start[which] = last < 0 ? at : kb_let_within(c->b, "row", at, last);
+    c->rows[which] = size;
 }
 
 enum { FEW_ROWS = 4 };
 
-/* Rows of a symbolic extent beyond the last whole tile, from `first` on: in tiles of a few, then
- * one by one. */
+/* Rows of a symbolic extent beyond the last whole tile, from `start` on, in tiles of a few: the last
+ * of them ends behind the extent. A matrix unit's end with it, the others are single rows. */
 static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level,
                            const KExpr *start) {
     KCtx *k = c->k;
     TiledAxis *t = &row[level];
     const KExpr *rest = k_sub(k, t->extent, start), *first = start, *sums_at = c->sums_at;
+    const KExpr *last = k_sub(k, k_add(k, t->first, t->extent), k_int(k, 1));
     int64_t row_sums = (int64_t)(level ? 1 : row[1].tile) * c->n_vecs * c->sch->lanes;
-    for (int size = t->tile > FEW_ROWS ? FEW_ROWS : 1; size; size = size > 1 ? 1 : 0) {
-        const KExpr *n = k_int(k, size);
-        const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", size > 1 ? k_fdiv(k, rest, n) : rest);
+    bool exact = c->sch->matrix != NULL;
+    int few = t->tile > FEW_ROWS ? FEW_ROWS : t->tile;
+    for (int size = few; size; size = size > 1 && exact ? 1 : 0) {
+        const KExpr *n = k_int(k, size), *up = exact ? rest : k_add(k, rest, k_int(k, size - 1));
+        const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", k_fdiv(k, up, n));
         const KExpr *done = k_mul(k, i, n);
         set_tile(c, row, level, k_add(k, first, done), size);
+        if (level < 2 && !exact) c->last_row[level] = last;
         if (c->sums)
             c->sums_at = k_add(
                 k, sums_at, k_mul(k, k_add(k, k_sub(k, first, start), done), k_int(k, row_sums)));
         emit_row_part(c, row, vec, level + 1);
         kb_end(c->b);
+        if (level < 2) c->last_row[level] = NULL;
         first = k_add(k, first, k_sub(k, rest, k_fmod(k, rest, n)));
         rest = k_fmod(k, rest, n);
     }
@@ -215,9 +259,11 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
 static TiledAxis row_tiles(const Contract *c, int which) {
     int axis = c->sch->row_axis[which];
     bool is_cut = c->cut && axis >= 0 && c->cut->row_axis == axis;
-    const KExpr *extent = axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
+    const KExpr *extent = which ? schedule_row_extent(c->k, c->s, c->sch)
+                          : axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
     TiledAxis row = tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->cut->rows : extent);
     if (is_cut) row.first = c->cut->first;
+    if (is_cut && c->cut->inside) row.last = extent->hi - 1;
     return row;
 }
 
@@ -228,7 +274,8 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     int64_t tile = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes;
     const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
     const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
-    c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles);
+    int64_t beyond = row[1].rest < 0 ? (FEW_ROWS - 1) * (int64_t)sch->n_vecs * sch->lanes : 0;
+    c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles + beyond);
     c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
     c->n_row_tiles = most;
@@ -254,7 +301,7 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     *n_batch = 0;
     for (int i = 0; i < c->s->out->rank; i++) {
         if (i == sch->vec_axis || i == sch->row_axis[0] || i == sch->row_axis[1]) continue;
-        if (c->cut && c->cut->at[i]) continue;
+        if (schedule_is_joined(sch, i) || (c->cut && c->cut->at[i])) continue;
         batch[(*n_batch)++] = i;
         extent[n++] = c->s->out->dims[i];
     }
@@ -271,11 +318,38 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     return n;
 }
 
+/* One loop over all tiles, whose number is divided into their indices. Where it is serial and that
+ * would be divisions by numbers that are not constant: a loop for each index. Returns how many. */
+static int open_tiles(KBuild *b, KLoopMark mark, const KExpr *const *extent, int n,
+                      const KExpr **index) {
+    KCtx *k = b->k;
+    const KExpr *total = k_int(k, 1);
+    int n_loops = 0;
+    int64_t constant;
+    for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
+    if (mark == LOOP_SERIAL && !k_is_int(total, &constant)) {
+        for (int i = 0; i < n; i++) {
+            index[i] = k_int(k, 0);
+            if (k_is_value(extent[i], 1)) continue;
+            index[i] = kb_for(b, LOOP_SERIAL, "t", extent[i]);
+            n_loops++;
+        }
+        return n_loops;
+    }
+    def_unflatten(k, kb_for(b, mark, "tile", total), extent, n, index);
+    for (int i = 0; i < n; i++) {
+        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
+        index[i] = k_is_value(extent[i], 1) ? k_int(k, 0)
+                                            : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
+    }
+    return 1;
+}
+
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b) {
     Contract c = contract_begin(p, s, sch, b);
     KCtx *k = p->m->k;
-    const KExpr *zero = k_int(k, 0), *extent[MAX_RANK + 3], *total = k_int(k, 1);
+    const KExpr *extent[MAX_RANK + 3], *index[MAX_RANK + 3];
     c.cut = part;
     TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
               vec =
@@ -283,19 +357,12 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                              part && part->cut_axis == sch->vec_axis ? part->cut
                                                                      : s->out->dims[sch->vec_axis]);
     int batch[MAX_RANK], n_batch, n = tile_extents(&c, row, &vec, extent, batch, &n_batch);
-    for (int i = 0; i < n; i++) total = k_mul(k, total, extent[i]);
     double work = 1;
     for (int i = 0; i < s->out->rank; i++) work *= (double)s->out->dims[i]->hi;
     for (int i = 0; i < s->n_red; i++) work *= (double)s->red_extent[i]->hi;
     bool is_small = work < PARALLEL_MACS * p->m->target->gflops;
     KLoopMark mark = is_small || part ? LOOP_SERIAL : LOOP_PARALLEL;
-    const KExpr *t = kb_for(b, mark, "tile", total), *index[MAX_RANK + 3];
-    def_unflatten(k, t, extent, n, index);
-    for (int i = 0; i < n; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        index[i] =
-            k_is_value(extent[i], 1) ? zero : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
-    }
+    int n_loops = open_tiles(b, mark, extent, n, index);
     for (int i = 0; i < n_batch; i++) contract_bind(&c.outer, s->axis[batch[i]], index[i]);
     for (int i = 0; part && i < s->out->rank; i++)
         if (part->at[i]) contract_bind(&c.outer, s->axis[i], part->at[i]);
@@ -310,5 +377,5 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
         c.n_row_tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
         emit_vector_part(&c, row, &vec);
     }
-    kb_end(b);
+    while (n_loops--) kb_end(b);
 }

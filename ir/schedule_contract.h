@@ -20,6 +20,8 @@ typedef struct Contract {
     const StagePart *cut;       /* what is opened of the stage, or NULL: all of it */
     Binding outer;              /* axes that are not tiled, and row/vector tile starts */
     const KExpr *row_start[2];  /* first row of the tile */
+    const KExpr *last_row[2];   /* rows of the tile end there; NULL: all of them are inside */
+    const KExpr *inside;        /* of the tile loops that are open: is it a row that is stored? */
     const KExpr *vec_start;     /* first element of the tile along vec_axis */
     int rows[2], n_vecs;        /* of this tile */
     bool masked;                /* the last vector sticks out of the output's memory */
@@ -44,6 +46,9 @@ static inline void contract_bind(Binding *b, KVar *var, const KExpr *by) {
 
 /* A template without axes bound and tiles chosen yet. */
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
+/* How many of n_vecs vectors of a row of s, in powers of two up to `most`, are behind each other in
+ * memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most);
 /* The tile at row_start and vec_start: its start, reduction and store. */
 void contract_tile(Contract *c);
 

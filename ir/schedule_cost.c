@@ -29,6 +29,7 @@ typedef struct Sizes {
     int64_t vecs, rows[2], batch, steps;
     int64_t right_bytes, left_bytes;
     bool is_shared; /* both factors are vectors */
+    int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
     int elem;
 } Sizes;
@@ -64,18 +65,21 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     Sizes z = {.batch = 1, .steps = 1, .elem = dtype_bytes(s->acc->dtype), .rows = {1, 1}};
     Reads left = {0, true}, right = {0, true};
     for (int i = 0; i < s->out->rank; i++) {
-        int64_t n = known(s->out->dims[i], LARGE);
+        bool is_row = i == sch->row_axis[1];
+        int64_t n = known(is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i], LARGE);
+        if (schedule_is_joined(sch, i)) continue;
         if (i == sch->vec_axis)
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
         else if (i == sch->row_axis[0] || i == sch->row_axis[1])
-            z.rows[i == sch->row_axis[1]] = n;
+            z.rows[is_row] = n;
         else
             z.batch = product(z.batch, known(s->out->dims[i], 1));
     }
     for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, known(s->red_extent[r], SOME));
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
-    z.is_shared = k_uses_var(k, s->lhs, s->axis[sch->vec_axis]);
+    z.group = sch->group;
+    z.is_shared = sch->group == 1;
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
@@ -140,6 +144,12 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
 double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch) {
     Sizes z = sizes_of(p->m->k, s, sch);
+    return stage_cycles(t, &z, sch);
+}
+
+double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch) {
+    Sizes z = sizes_of(p->m->k, s, sch);
+    z.left_bytes = 0;
     return stage_cycles(t, &z, sch);
 }
 
@@ -233,12 +243,17 @@ static bool fits(const Target *t, const Schedule *sch) {
     return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
 }
 
+/* Does a tile of so many vectors stay inside of a group of the vector axis? */
+static bool fits_group(const Sizes *z, int vecs, int lanes) {
+    return !z->group || (z->group == 1 ? vecs == 1 : z->group % (vecs * lanes) == 0);
+}
+
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                                  const Schedule *axes, Schedule *out, int max) {
     Sizes z = sizes_of(p->m->k, s, axes);
     Candidate *all = xmalloc(MAX_CANDIDATES * sizeof *all);
     int n = 0;
-    for (int v = 1; v <= MAX_VECS && v <= z.vecs && (!z.is_shared || v == 1); v++)
+    for (int v = 1; v <= MAX_VECS && v <= z.vecs; v++)
         for (int r1 = 1; r1 <= MAX_ROWS && r1 <= z.rows[1]; r1++)
             for (int r0 = 1; r0 <= MAX_OUTER_ROWS && r0 <= z.rows[0]; r0++) {
                 Schedule sch = *axes;
@@ -246,7 +261,7 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &sch) || (r0 > 1 && r1 < z.rows[1])) continue;
+                if (!fits(t, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1])) continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
                 n++;
@@ -268,6 +283,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     double best = 1e300;
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
+    sch->n_joined = 0;
     sch->rows[0] = 1;
     sch->parts = sch->row_tiles = 1;
     sch->rows_outer = sch->prefetch = false;

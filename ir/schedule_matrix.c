@@ -3,12 +3,13 @@
  *     alloc acc, acc_2, ...: f32[rows*16] tile           zeroed
  *     for the reduction axes, k by blocks of 64 bytes
  *       acc += rows x packed                             one product for each tile
- *     for each tile
- *       alloc sums: f32[rows*16] stack := acc
+ *     for each row of tiles
+ *       alloc sums: f32[rows*16*tiles] stack := acc, acc_2
  *       for rows, lanes (vector)
  *         out := finish(sums)
  */
 #include "ir/matrix.h"
+#include "ir/schedule_contract.h"
 #include "ir/tile.h"
 
 enum { MAX_TILES = 4, WORTH_ROWS = 6 };
@@ -188,17 +189,13 @@ static void emit_reduction(const Group *c, const KExpr **red, int r) {
     kb_end(c->b);
 }
 
-static void emit_results(const Group *c, int i, int v) {
+/* The result at row r of row tile i, in column `in_row` of all columns of the group. */
+static void emit_result(const Group *c, int i, const KExpr *r, const KExpr *in_row, KBuf *sums) {
     KCtx *k = c->k;
     const Stage *s = c->s;
-    const KExpr *index[MAX_RANK], *offset, *zero = k_int(k, 0);
-    KBuf *acc = c->acc[i * c->g->n_vecs + v];
-    KBuf *sums = kb_alloc(c->b, MEM_STACK, acc->dtype, "sums", c->height * TILE_COLS);
-    kb_tile_store(c->b, acc, c->height, sums, zero, k_int(k, TILE_COLS));
-    const KExpr *r = kb_for(c->b, LOOP_SERIAL, "r", k_int(k, c->height));
-    const KExpr *l = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, TILE_COLS));
-    const KExpr *value = k_load(k, sums, k_add(k, k_mul(k, r, k_int(k, TILE_COLS)), l));
-    indices(c, i, v, r, l, index);
+    const KExpr *index[MAX_RANK], *offset, *width = k_int(k, c->g->n_vecs * TILE_COLS);
+    const KExpr *value = k_load(k, sums, k_add(k, k_mul(k, r, width), in_row));
+    indices(c, i, 0, r, in_row, index);
     const KExpr *finish = k_subst(k, s->finish, s->axis, index, s->out->rank);
     finish = expr_open(c->p, k_subst(k, finish, (KVar *[]){s->acc}, &value, 1));
     KTensor *root = tensor_root(k, s->out, &offset);
@@ -207,8 +204,40 @@ static void emit_results(const Group *c, int i, int v) {
     if (c->g->masked) kb_if(c->b, k_lt(k, column, s->out->dims[c->sch->vec_axis]));
     kb_store(c->b, root->buf, flat, finish);
     if (c->g->masked) kb_end(c->b);
-    kb_end(c->b);
-    kb_end(c->b);
+}
+
+/* Rows `first` and n more of row tile i, in pieces of rows by vectors: what becomes bytes is stored
+ * several vectors at once (schedule_tile.c). */
+static void emit_rows(const Group *c, int i, int first, int n, int rows, int vecs, KBuf *sums) {
+    KCtx *k = c->k;
+    if (!n) return;
+    const KExpr *r = kb_for(c->b, LOOP_SERIAL, "r", k_int(k, n / rows));
+    const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->g->n_vecs / vecs));
+    int depth = 3 + (rows > 1) + (vecs > 1);
+    r = k_add(k, k_mul(k, r, k_int(k, rows)), k_int(k, first));
+    v = k_mul(k, v, k_int(k, vecs));
+    if (rows > 1) r = k_add(k, r, kb_for(c->b, LOOP_VECTOR, "r", k_int(k, rows)));
+    if (vecs > 1) v = k_add(k, v, kb_for(c->b, LOOP_VECTOR, "v", k_int(k, vecs)));
+    const KExpr *l = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, TILE_COLS));
+    emit_result(c, i, r, k_add(k, k_mul(k, v, k_int(k, TILE_COLS)), l), sums);
+    while (depth--) kb_end(c->b);
+}
+
+static void emit_results(const Group *c, int i) {
+    enum { PIECES = 4 };
+    KCtx *k = c->k;
+    int n_vecs = c->g->n_vecs, rows = 1, vecs = 1;
+    KBuf *sums = kb_alloc(c->b, MEM_STACK, c->acc[0]->dtype, "sums", c->height * n_vecs * TILE_COLS);
+    for (int v = 0; v < n_vecs; v++)
+        kb_tile_store(c->b, c->acc[i * n_vecs + v], c->height, sums, k_int(k, v * TILE_COLS),
+                      k_int(k, n_vecs * TILE_COLS));
+    if (dtype_bytes(c->s->out->dtype) == 1 && !c->g->masked) {
+        vecs = schedule_neighbours(c->s, TILE_COLS, n_vecs, PIECES);
+        rows = PIECES / vecs;
+    }
+    int whole = c->height / rows * rows;
+    emit_rows(c, i, 0, whole, rows, vecs, sums);
+    emit_rows(c, i, whole, c->height - whole, 1, vecs, sums);
 }
 
 void matrix_open(DefProgram *p, const Stage *s, const Schedule *sch, const MatrixGroup *g,
@@ -224,5 +253,5 @@ void matrix_open(DefProgram *p, const Stage *s, const Schedule *sch, const Matri
     for (int i = 0; i < n; i++) c.acc[i] = kb_tile(b, "acc", s->acc->dtype, c.height);
     for (int i = 0; i < n; i++) kb_tile_zero(b, c.acc[i], c.height);
     emit_reduction(&c, red, 0);
-    for (int i = 0; i < n; i++) emit_results(&c, i / g->n_vecs, i % g->n_vecs);
+    for (int i = 0; i < n_row_tiles(&c); i++) emit_results(&c, i);
 }

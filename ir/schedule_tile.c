@@ -19,8 +19,28 @@ static bool reads_blocked(const KTensor *t, int axis) {
 /* ---- the tile
  * --------------------------------------------------------------------------------- */
 
+/* Rows behind the last one are that one once more, which is not stored again. */
 static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
-    return k_add(c->k, c->row_start[which], step);
+    KCtx *k = c->k;
+    const KExpr *row = k_add(k, c->row_start[which], step), *last = c->last_row[which];
+    if (!last) return row;
+    c->inside = k_and(k, c->inside, k_le(k, row, last));
+    return k_min(k, row, last);
+}
+
+/* Binds the tiled axes to these rows and this column of the tile. */
+static void bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
+                      const KExpr *in_tile) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    c->inside = k_bool(k, true);
+    if (sch->row_axis[0] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
+    if (sch->row_axis[1] >= 0)
+        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
+    for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
+        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
+    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
 }
 
 /* Opens the tile's loops (rows, vectors, lanes), binding the tiled axes; returns the accumulator's
@@ -34,12 +54,8 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
-    if (sch->row_axis[0] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
-    if (sch->row_axis[1] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
     const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
-    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+    bind_tile(c, bound, r0, r1, in_tile);
     const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
     return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
 }
@@ -64,7 +80,10 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     Binding bound;
     const KExpr *at = tile_begin(c, &bound);
     for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
-    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, bound.var, bound.by, bound.n));
+    Binding left = bound;
+    for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
+        if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
+    const KExpr *lhs = expr_open(c->p, k_subst(k, c->s->lhs, left.var, left.by, left.n));
     const KExpr *rhs = k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
     if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
     rhs = expr_open(c->p, rhs);
@@ -85,9 +104,18 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
  * behind it, each for an equal share, spread over the places where some loop of its reduction
  * begins an iteration:
  *
- *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share] */
+ *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
+ *
+ * How many row tiles there are may not be known: then the first few share it, and the others ask for
+ * what the last of these asked for. */
 
-enum { LINE_BYTES = 64 };
+enum { LINE_BYTES = 64, SOME_TILES = 4 };
+
+/* Among how many row tiles the next panel is divided. */
+static int64_t sharing_tiles(const Contract *c) {
+    int64_t n;
+    return k_is_int(c->n_row_tiles, &n) ? n : SOME_TILES;
+}
 
 /* Lines of the right factor in so many steps of the reduction, and what each tile asks of them. */
 static int64_t lines_of(const Contract *c, int64_t steps) {
@@ -96,8 +124,7 @@ static int64_t lines_of(const Contract *c, int64_t steps) {
 }
 
 static int64_t lines_share(const Contract *c, int64_t steps) {
-    int64_t n_tiles = 1;
-    k_is_int(c->n_row_tiles, &n_tiles);
+    int64_t n_tiles = sharing_tiles(c);
     return (lines_of(c, steps) + n_tiles - 1) / n_tiles;
 }
 
@@ -112,13 +139,12 @@ static int64_t steps_of(const Contract *c, int r) {
 /* The innermost loop whose share is at least half a line, so that not much more is asked for than
  * the panel has. */
 static void choose_place(Contract *c) {
-    int64_t n, n_tiles = 1;
+    int64_t n, n_tiles = sharing_tiles(c);
     const KExpr *rhs = c->s->rhs;
     c->ask_steps = 0;
     if (!c->sch->prefetch || rhs->op != KO_at || rhs->u.tensor->layout.block <= 1) return;
     for (int r = 0; r < c->s->n_red; r++)
         if (!k_is_int(c->s->red_extent[r], &n)) return;
-    k_is_int(c->n_row_tiles, &n_tiles);
     for (int r = c->s->n_red - 1; r >= 0; r--) {
         int64_t each = steps_of(c, r), places[] = {each, each * c->blocks[r]};
         if (r == c->copies_axis) places[0] *= c->sch->unroll;
@@ -157,7 +183,9 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
     }
     const KExpr *panel = panel_element(c, &start);
     int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), share = lines_share(c, steps);
-    const KExpr *place = k_add(k, k_mul(k, c->row_tile, k_int(k, (n_steps + steps - 1) / steps)),
+    const KExpr *tile =
+        k_is_int(c->n_row_tiles, &n) ? c->row_tile : k_min(k, c->row_tile, k_int(k, SOME_TILES - 1));
+    const KExpr *place = k_add(k, k_mul(k, tile, k_int(k, (n_steps + steps - 1) / steps)),
                                k_fdiv(k, step, k_int(k, steps)));
     const KExpr *next = k_int(k, n_steps * s->rhs->u.tensor->layout.block);
     const KExpr *first =
@@ -171,15 +199,19 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
  * --------------------------------------------------------------------------------- */
 
 typedef struct BlockScan {
+    KCtx *k;
     const Stage *s;
     int *blocks;
 } BlockScan;
 
-/* e as var * step; 0 when it is not. */
-static int multiple_of(const KExpr *e, const KVar *var) {
-    int64_t step = 1;
-    if (e->op == KO_mul && k_is_int(e->arg[1], &step)) e = e->arg[0];
-    return e->op == KO_var && e->u.var == var && step > 0 && step <= 8 ? (int)step : 0;
+/* The step of e as var * step, behind a whole number of blocks; 0 when it is something else. */
+static int multiple_of(KCtx *k, const KExpr *e, KVar *var, int block) {
+    const KExpr *base, *coeff;
+    int64_t step;
+    if (!k_uses_var(k, e, var) || !k_linear_in(k, e, var, &base, &coeff) || !k_is_int(coeff, &step))
+        return 0;
+    bool fits = k_is_value(k_fmod(k, base, k_int(k, block)), 0);
+    return fits && step > 0 && step <= 8 ? (int)step : 0;
 }
 
 static void note_block(const KExpr *e, void *user) {
@@ -187,13 +219,16 @@ static void note_block(const KExpr *e, void *user) {
     if (e->op != KO_at) return;
     for (int a = 0; a < e->u.tensor->rank; a++)
         for (int r = 0; r < scan->s->n_red; r++) {
-            int step = reads_blocked(e->u.tensor, a) ? multiple_of(e->arg[a], scan->s->red[r]) : 0;
-            if (step) scan->blocks[r] = e->u.tensor->layout.block / step;
+            int block = e->u.tensor->layout.block;
+            int step = reads_blocked(e->u.tensor, a)
+                           ? multiple_of(scan->k, e->arg[a], scan->s->red[r], block)
+                           : 0;
+            if (step) scan->blocks[r] = block / step;
         }
 }
 
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
-    BlockScan scan = {s, blocks};
+    BlockScan scan = {k, s, blocks};
     int last = s->n_red - 1;
     for (int r = 0; r < s->n_red; r++) blocks[r] = 1;
     k_visit(k, s->lhs, note_block, &scan);
@@ -292,22 +327,95 @@ static void roll_store(Contract *c) {
     c->is_rolled = true;
 }
 
-static void emit_store(Contract *c) {
+/* The store in tile_begin's loops, or those of tile_begin_pieces. */
+static void emit_result(Contract *c, Binding bound, const KExpr *at) {
     KCtx *k = c->k;
     const Stage *s = c->s;
-    const KExpr *index[MAX_RANK], *offset;
-    Binding bound;
-    if (wants_rolled_store(c)) roll_store(c);
-    const KExpr *at = tile_begin(c, &bound), *value = k_load(k, c->acc, at);
+    const KExpr *index[MAX_RANK], *offset, *value = k_load(k, c->acc, at);
     contract_bind(&bound, s->acc, value);
     for (int i = 0; i < s->out->rank; i++)
         index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
     KTensor *root = tensor_root(k, s->out, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
     const KExpr *finish = expr_open(c->p, k_subst(k, c->finish, bound.var, bound.by, bound.n));
-    if (c->masked) kb_if(c->b, k_lt(k, index[c->sch->vec_axis], s->out->dims[c->sch->vec_axis]));
+    const KExpr *lane = index[c->sch->vec_axis], *inside = c->inside;
+    if (c->masked) inside = k_and(k, inside, k_lt(k, lane, s->out->dims[c->sch->vec_axis]));
+    bool guarded = !k_is_value(inside, 1);
+    if (guarded) kb_if(c->b, inside);
     kb_store(c->b, root->buf, flat, finish);
-    if (c->masked) kb_end(c->b);
+    if (guarded) kb_end(c->b);
+}
+
+/* ---- stores of bytes
+ *
+ * Vectors that become bytes are stored in pieces, several vectors at once: neighbours along the vector
+ * axis where these are neighbours in memory, else rows.
+ *
+ *     for r in 0..3 unroll { for r_2 in 0..4 vector { for l in 0..16 vector { y[..] = u8(...) } } } */
+
+enum { PIECES = 4 };
+
+typedef struct Pieces {
+    int first, n;   /* rows along the inner axis */
+    int rows, vecs; /* of a piece */
+} Pieces;
+
+/* tile_begin for these rows; closed by as many kb_end as *depth says. */
+static const KExpr *tile_begin_pieces(Contract *c, const Pieces *p, Binding *bound, int *depth) {
+    KCtx *k = c->k;
+    KBuild *b = c->b;
+    const Schedule *sch = c->sch;
+    *bound = c->outer;
+    const KExpr *rows = k_int(k, p->rows), *vecs = k_int(k, p->vecs);
+    const KExpr *r0 = kb_for(b, LOOP_UNROLL, "r", k_int(k, c->rows[0]));
+    const KExpr *r1 = kb_for(b, LOOP_UNROLL, "r", k_int(k, p->n / p->rows));
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, c->n_vecs / p->vecs));
+    *depth = 4 + (p->rows > 1) + (p->vecs > 1);
+    r1 = k_add(k, k_mul(k, r1, rows), k_int(k, p->first));
+    if (p->rows > 1) r1 = k_add(k, r1, kb_for(b, LOOP_VECTOR, "r", rows));
+    v = k_mul(k, v, vecs);
+    if (p->vecs > 1) v = k_add(k, v, kb_for(b, LOOP_VECTOR, "v", vecs));
+    const KExpr *lane = kb_for(b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
+    const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
+    bind_tile(c, bound, r0, r1, in_tile);
+    const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
+    return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
+}
+
+static void emit_pieces(Contract *c, const Pieces *p) {
+    Binding bound;
+    int depth;
+    if (!p->n) return;
+    const KExpr *at = tile_begin_pieces(c, p, &bound, &depth);
+    emit_result(c, bound, at);
+    while (depth--) kb_end(c->b);
+}
+
+/* How many vectors of a row, up to `most`, lie behind each other in memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most) {
+    int block = s->out->layout.block;
+    while (most > 1 && (n_vecs % most || (block > 1 && block % (most * lanes)))) most /= 2;
+    return most;
+}
+
+static bool emit_byte_store(Contract *c) {
+    const Schedule *sch = c->sch;
+    int vecs = schedule_neighbours(c->s, sch->lanes, c->n_vecs, PIECES), rows = PIECES / vecs;
+    if (dtype_bytes(c->s->out->dtype) > 1 || c->masked || c->is_rolled || c->rows[1] < rows ||
+        c->last_row[0] || c->last_row[1])
+        return false;
+    int whole = c->rows[1] / rows * rows;
+    emit_pieces(c, &(Pieces){0, whole, rows, vecs});
+    emit_pieces(c, &(Pieces){whole, c->rows[1] - whole, 1, vecs});
+    return true;
+}
+
+static void emit_store(Contract *c) {
+    Binding bound;
+    if (wants_rolled_store(c)) roll_store(c);
+    if (emit_byte_store(c)) return;
+    const KExpr *at = tile_begin(c, &bound);
+    emit_result(c, bound, at);
     tile_end(c);
     c->is_rolled = false;
 }

@@ -114,6 +114,20 @@ KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems) 
     return s->buf;
 }
 
+KBuf *kb_variable(KBuild *b, const char *name, const KExpr *value) {
+    KBuf *v = kb_alloc(b, MEM_REG, value->dtype, name, 1);
+    kb_set(b, v, value);
+    return v;
+}
+
+const KExpr *kb_get(KBuild *b, KBuf *variable) {
+    return k_load(b->k, variable, k_int(b->k, 0));
+}
+
+void kb_set(KBuild *b, KBuf *variable, const KExpr *value) {
+    kb_store(b, variable, k_int(b->k, 0), value);
+}
+
 void kb_comment(KBuild *b, const char *text) {
     append(b, KS_COMMENT)->text = text;
 }

@@ -1,10 +1,10 @@
 /* assign_layouts: blocked channels and zero halos for convolution nets.
  *
  * A convolution's result is stored in blocks of one vector of channels (NCHWc), and so is whatever
- * passes channels through (pooling, activations, additions). No conversion node exists: a stage
- * that reads a blocked tensor just indexes it so. Tensors that convolutions read beyond their
- * border get a halo of zeros around them, so that the interior and the border run the same code
- * without tests.
+ * passes channels through (pooling, activations, additions) and a map that such a convolution reads.
+ * No conversion node exists: a stage that reads a blocked tensor just indexes it so. Tensors that
+ * convolutions read beyond their border get a halo of zeros around them, so that the interior and
+ * the border run the same code without tests.
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
@@ -67,13 +67,30 @@ static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
                : target_lanes(t, dtype_bytes(DT_I32));
 }
 
-static bool block_channels(DefProgram *p, Stage *s) {
+/* The blocks that the channels of a stage's result fill, if it may have any; else 1. */
+static int fitting_block(DefProgram *p, const Stage *s) {
     int64_t channels;
-    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return false;
+    if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return 1;
+    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return 1;
     int lanes = channel_block(p, s->out->dtype, channels);
-    if (lanes <= 1 || channels < lanes) return false;
-    if (!is_windowed(s) && !passes_channels(p->m->k, s)) return false;
-    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return false;
+    return channels < lanes ? 1 : lanes;
+}
+
+/* A map that makes what a convolution in blocks reads of something dense (a normalization over
+ * channels that lie last, a sum) writes blocks. */
+static bool feeds_blocks(DefProgram *p, const Stage *s) {
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
+    for (uint32_t i = 0; i < s->out->users.n; i++) {
+        const Stage *user = s->out->users.at[i];
+        if (is_windowed(user) && fitting_block(p, user) > 1) return true;
+    }
+    return false;
+}
+
+static bool block_channels(DefProgram *p, Stage *s) {
+    int lanes = fitting_block(p, s);
+    if (lanes <= 1 || (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_blocks(p, s)))
+        return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();
     s->out->layout.block_axis = 1;
@@ -89,10 +106,27 @@ typedef struct Halo {
     bool changed;
 } Halo;
 
+/* Where bytes of a depthwise window are taken in fours: how far the last four go beyond it. */
+static int64_t taps_beyond(const Halo *h, const KExpr *index) {
+    KCtx *k = h->p->m->k;
+    const Stage *s = h->s;
+    const KExpr *base, *coeff;
+    int64_t n, step;
+    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 &&
+                    k_uses_var(k, s->lhs, s->axis[1]) && k_uses_var(k, s->rhs, s->axis[1]);
+    for (int r = 0; in_fours && r < s->n_red; r++)
+        if (k_uses_var(k, index, s->red[r]) && k_linear_in(k, index, s->red[r], &base, &coeff) &&
+            k_is_int(coeff, &step) && k_is_int(s->red_extent[r], &n) && step > 0 && n > 1)
+            return (4 - n % 4) % 4 * step;
+    return 0;
+}
+
 /* How much further a read along t's last axis goes when the stage's last axis, read one by one, is
  * filled up to whole vectors: dense rows whose last vector sticks out. */
 static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     KCtx *k = h->p->m->k;
+    int64_t taps = taps_beyond(h, index);
+    if (taps) return taps;
     const KTensor *out = h->s->out;
     const KExpr *base, *coeff;
     int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));
@@ -249,10 +283,35 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* A convolution of bytes whose result somebody else reads has a result of its own, which can be in
+ * blocks: words of bytes are neighbours along the channels there, and lanes are channels. Copying
+ * bytes to their place costs little beside that. */
+static bool copy_result(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    KTensor *to = s->out;
+    const KExpr *index[MAX_RANK];
+    int64_t channels;
+    if (!is_windowed(s) || s->acc->dtype != DT_I32 || !to->dense_only || to->rank < 3) return false;
+    if (to->alias || !k_is_int(to->dims[1], &channels) ||
+        channels < channel_block(p, to->dtype, channels) || !pass_may_rewrite())
+        return false;
+    pass_count_rewrite();
+    s->out = program_add_tensor(p, to->name, to->dtype, to->rank, to->dims);
+    s->out->def = s;
+    Stage *copy = program_add_stage(p, s->next, FORM_MAP, to, s->node);
+    for (int i = 0; i < to->rank; i++)
+        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, copy->axis[i]);
+    copy->body = k_at(k, s->out, index, to->rank);
+    copy->movement = true;
+    return true;
+}
+
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
+    for (Stage *s = p->first; s; s = s->next) *changed |= copy_result(p, s);
+    program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {

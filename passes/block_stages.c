@@ -410,6 +410,15 @@ static double panel_bytes(const Group *g, int m) {
     return n;
 }
 
+/* How many such factors there are: a head's own keys, or weights that all indices share. */
+static double n_panels(const Group *g, int m) {
+    double n = 1;
+    for (int a = 0; a + 1 < g->n_axes; a++)
+        if (k_uses_var(g->k, g->stages[m]->rhs, g->stages[m]->axis[g->axis[m][a]]))
+            n *= extent_estimate(g->extent[a]);
+    return n;
+}
+
 /* Model cycles of all tiles, when rows are cut into blocks of `rows`. */
 static double tiles_cost(const Group *g, int64_t rows) {
     double cost = 0, n = extent_estimate(g->extent[g->n_axes - 1]);
@@ -490,7 +499,8 @@ static double bytes_saved(const Group *g, int64_t rows) {
         const Stage *s = g->stages[m];
         if (s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs)) continue;
         double panel = panel_bytes(g, m);
-        if (panel > g->p->m->target->l2_bytes / 4.0) again += panel * (n_blocks - 1) * outer;
+        if (panel > g->p->m->target->l2_bytes / 4.0)
+            again += panel * (n_blocks * outer - n_panels(g, m));
     }
     return saved - again;
 }
@@ -546,6 +556,8 @@ static void make_blocks(Group *g, int64_t rows) {
         s->blocks = b;
         if (s->form == FORM_CONTRACT && !g->is_whole)
             schedule_contract_rows(p->m->target, s->schedule, g->axis[m][g->n_axes - 1], rows);
+        else if (s->schedule)
+            schedule_contract_part(s->schedule);
     }
     pass_trace("block_stages", g->stages[0]->node, "%d stages in blocks of %d rows, %d slots", g->n,
                (int)rows, b->n_slots);

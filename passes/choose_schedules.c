@@ -16,6 +16,7 @@
 #include "passes/integers.h"
 #include "passes/pass.h"
 #include "passes/tune.h"
+#include "passes/vector_reads.h"
 
 static void swap_factors(Stage *s) {
     const KExpr *t = s->lhs;
@@ -37,77 +38,6 @@ static bool reads_only_constants(KCtx *k, const KExpr *e) {
     OnlyConst c = {true};
     k_visit(k, e, note_not_const, &c);
     return c.is_const;
-}
-
-/* Does every read in e walk memory with unit stride along var, without leaving it in a whole number
- * of vectors? What is not blocked ends where its dim does. */
-typedef struct UnitReads {
-    KCtx *k;
-    KVar *var;
-    int lanes;
-    bool fills;   /* var's extent is a whole number of vectors */
-    int64_t more; /* what is missing for that; -1: not known */
-    bool ok;
-} UnitReads;
-
-/* Do reads beyond the extent of var, up to whole vectors, stay in the tensor's halo? */
-static bool halo_covers(const UnitReads *u, const KExpr *e) {
-    const KTensor *t = e->u.tensor;
-    const KExpr *base, *coeff;
-    int64_t dim;
-    int last = t->rank - 1;
-    if (u->more < 0 || !t->layout.has_halo || t->layout.permuted) return false;
-    for (int a = 0; a < t->rank; a++) {
-        bool by_lane = k_uses_var(u->k, e->arg[a], u->var);
-        if (by_lane != (a == last) || !k_is_int(t->dims[a], &dim)) return false;
-        int64_t hi = e->arg[a]->hi;
-        if (e->arg[a]->lo < -(int64_t)t->layout.halo[a][0] || hi == INT64_MAX ||
-            hi + (by_lane ? u->more : 0) >= dim + t->layout.halo[a][1])
-            return false;
-    }
-    return k_linear_in(u->k, e->arg[last], u->var, &base, &coeff) && k_is_value(coeff, 1);
-}
-
-static void note_unit_read(const KExpr *e, void *user) {
-    UnitReads *u = user;
-    const KExpr *base, *coeff;
-    if (e->op != KO_at || !u->ok) return;
-    const KTensor *t = e->u.tensor;
-    if (t->layout.block > 1) {
-        const KExpr *at = e->arg[t->layout.block_axis];
-        u->ok = t->layout.block == u->lanes && at->op == KO_var && at->u.var == u->var;
-        return;
-    }
-    const KExpr *flat = tensor_flat_index(u->k, t, e->arg);
-    u->ok = (u->fills || halo_covers(u, e)) && k_linear_in(u->k, flat, u->var, &base, &coeff) &&
-            k_is_value(coeff, 1);
-}
-
-static bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
-    int64_t n, more = -1;
-    if (k_is_int(s->out->dims[sch->vec_axis], &n)) more = (sch->lanes - n % sch->lanes) % sch->lanes;
-    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, more == 0, more, true};
-    k_visit(k, e, note_unit_read, &u);
-    return u.ok;
-}
-
-/* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it costs
- * more where few rows share it. */
-static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
-    enum { MASKING_BYTES = 64, FEW_ROWS = 32 };
-    KCtx *k = p->m->k;
-    const KExpr *e = s->rhs;
-    int64_t n, dim, rows = 1;
-    if (p->m->target->vector_bytes < MASKING_BYTES || e->op != KO_at || at_pred(e)) return false;
-    if (e->u.tensor->layout.block > 1 || k_is_word(e)) return false;
-    if (!k_is_int(s->out->dims[sch->vec_axis], &n) || n < sch->lanes) return false;
-    for (int i = 0; i < s->out->rank; i++) {
-        if (k_uses_var(k, e, s->axis[i])) continue;
-        if (!k_is_int(s->out->dims[i], &dim) || (rows *= dim) > FEW_ROWS) return false;
-    }
-    UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, true, 0, true};
-    note_unit_read(e, &u);
-    return u.ok;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -276,18 +206,50 @@ static int count_left(const Stage *s) {
     return n;
 }
 
+/* How lanes read a left factor that depends on the vector axis; false where they cannot. Groups that
+ * are no whole vectors: each lane reads what its own group has, if that is a pattern of few elements,
+ * otherwise vectors are as narrow as the groups. */
+static bool fit_groups(KCtx *k, const Stage *s, Schedule *sch) {
+    if (sch->group == 0) return true;
+    if (sch->group == 1)
+        return reads_vectors(k, s, s->lhs, sch) || reads_lanes(k, s, s->lhs, sch);
+    if (sch->group % sch->lanes == 0) return true;
+    if (reads_lanes(k, s, s->lhs, sch)) {
+        sch->group = 1;
+        return true;
+    }
+    while (sch->group % sch->lanes) sch->lanes /= 2;
+    return sch->lanes > 1;
+}
+
+/* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it costs
+ * more where few rows share it. */
+static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
+    enum { MASKING_BYTES = 64, FEW_ROWS = 32 };
+    KCtx *k = p->m->k;
+    const KExpr *e = s->rhs;
+    int64_t n, dim, rows = 1;
+    if (p->m->target->vector_bytes < MASKING_BYTES || e->op != KO_at || at_pred(e)) return false;
+    if (e->u.tensor->layout.block > 1 || k_is_word(e)) return false;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n) || n < sch->lanes) return false;
+    for (int i = 0; i < s->out->rank; i++) {
+        if (k_uses_var(k, e, s->axis[i])) continue;
+        if (!k_is_int(s->out->dims[i], &dim) || (rows *= dim) > FEW_ROWS) return false;
+    }
+    return walks_lanes(k, s, e, sch);
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
-    KVar *lane = s->axis[sch->vec_axis];
-    bool shared = k_uses_var(k, s->lhs, lane);
-    if (shared && !reads_vectors(k, s, s->lhs, sch)) return false;
+    if (!fit_groups(k, s, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
     bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
+    schedule_contract_join(p, s, sch);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
@@ -300,7 +262,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
-    if (is_integer && !use_dot_products(p, s)) sum_as_float(p, s);
+    if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
     if (!is_integer && reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;

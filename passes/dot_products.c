@@ -19,30 +19,14 @@
 #include <string.h>
 
 #include "ir/matrix.h"
-#include "passes/integers.h"
+#include "passes/dot_products.h"
 #include "passes/pass.h"
-
-typedef struct Dot {
-    DefProgram *p;
-    KCtx *k;
-    Stage *s;
-    IntFactor x, w; /* zeros of bytes moved into the instruction's ranges; NULL is 0 */
-    int red;        /* the axis that is taken in fours */
-    int64_t extent; /* of it */
-    int axis;       /* of x that it runs along */
-    bool in_place;  /* words of x are read where they lie */
-    KVar *group;    /* what it becomes */
-} Dot;
-
-static const KExpr *const_i32(Dot *d, int64_t v) {
-    return k_const_i(d->k, DT_I32, v);
-}
 
 /* ---- which axis ----------------------------------------------------------------------------- */
 
 static bool fits_in_place(const Dot *d, int axis, const KExpr *base, int64_t extent) {
     const KTensor *t = d->x.at->u.tensor;
-    bool whole = extent % 4 == 0, from_start = k_is_value(base, 0);
+    bool whole = extent % 4 == 0, from_start = k_is_value(k_fmod(d->k, base, k_int(d->k, 4)), 0);
     if (tensor_contiguous_axis(t) != axis) return false;
     if (t->layout.block <= 1) return whole;
     return t->layout.block % 4 == 0 && t->layout.block_axis == axis && from_start;
@@ -64,8 +48,7 @@ static int axis_along(const Dot *d, int r, const KExpr **base) {
     return axis;
 }
 
-/* In place if that can be, else the longest axis that words can be made along. */
-static bool choose_axis(Dot *d) {
+bool dot_choose_axis(Dot *d) {
     d->red = -1;
     for (int r = 0; r < d->s->n_red; r++) {
         const KExpr *base = NULL;
@@ -96,6 +79,7 @@ static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
     KCtx *k = d->k;
     const KExpr *index = byte_index(d, byte), *inside = at_pred(at), *arg[MAX_RANK + 1];
     int rank = at->u.tensor->rank;
+    if (inside) inside = k_subst(k, inside, &d->s->red[d->red], &index, 1);
     if (d->extent % 4) {
         const KExpr *in = k_lt(k, index, k_int(k, d->extent));
         inside = inside ? k_and(k, inside, in) : in;
@@ -103,22 +87,22 @@ static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
     for (int i = 0; i < rank; i++) arg[i] = k_subst(k, at->arg[i], &d->s->red[d->red], &index, 1);
     if (inside) arg[rank] = inside;
     const KExpr *v = k_at(k, at->u.tensor, arg, rank + (inside != NULL));
-    v = k_and(k, k_cast(k, DT_I32, v), const_i32(d, 255));
-    if (flip) v = k_xor(k, v, const_i32(d, 128));
-    return inside && flip ? k_select(k, inside, v, const_i32(d, 0)) : v;
+    v = k_and(k, k_cast(k, DT_I32, v), dot_i32(d, 255));
+    if (flip) v = k_xor(k, v, dot_i32(d, 128));
+    return inside && flip ? k_select(k, inside, v, dot_i32(d, 0)) : v;
 }
 
 static const KExpr *word_of(Dot *d, const KExpr *at, bool flip) {
     KCtx *k = d->k;
     const KExpr *word = byte_of(d, at, 0, flip);
     for (int b = 1; b < 4; b++)
-        word = k_or(k, word, k_shl(k, byte_of(d, at, b, flip), const_i32(d, 8 * b)));
+        word = k_or(k, word, k_shl(k, byte_of(d, at, b, flip), dot_i32(d, 8 * b)));
     return word;
 }
 
 /* zero in all four bytes; NULL when it is 0 */
 static const KExpr *zero_word(Dot *d) {
-    return d->x.zero ? k_mul(d->k, d->x.zero, const_i32(d, 0x01010101)) : NULL;
+    return d->x.zero ? k_mul(d->k, d->x.zero, dot_i32(d, 0x01010101)) : NULL;
 }
 
 /* A tensor of x's words along d->axis, and a read of it where x was read. */
@@ -150,7 +134,7 @@ static const KExpr *left_words(Dot *d, bool flip) {
         for (int i = 0; i < d->x.at->n_args; i++)
             arg[i] = k_subst(k, d->x.at->arg[i], &d->s->red[d->red], &first, 1);
         word = k_at_word(k, d->x.at->u.tensor, arg, d->x.at->n_args);
-        if (flip) word = k_xor(k, word, const_i32(d, -0x7f7f7f80));
+        if (flip) word = k_xor(k, word, dot_i32(d, -0x7f7f7f80));
     } else {
         bool changed = false;
         word = words_apart(d, flip);
@@ -161,7 +145,7 @@ static const KExpr *left_words(Dot *d, bool flip) {
             return drop_predicate(k, word, d->x.inside);
     }
     if (!d->x.inside || (!zero && !(flip && d->in_place))) return word;
-    return k_select(k, d->x.inside, word, zero ? zero : const_i32(d, 0));
+    return k_select(k, d->x.inside, word, zero ? zero : dot_i32(d, 0));
 }
 
 /* ---- corrections ---------------------------------------------------------------------------- */
@@ -187,7 +171,7 @@ static const KExpr *sums_of(Dot *d, const char *name, const KExpr *e) {
     sum->n_red = s->n_red;
     sum->body = e;
     sum->fold = KO_add;
-    sum->init = const_i32(d, 0);
+    sum->init = dot_i32(d, 0);
     sum->acc = kvar_new(k, KV_AXIS, DT_I32, "acc", INT64_MIN, INT64_MAX);
     sum->finish = k_var(k, sum->acc);
     if (evaluate_stage(d->p, sum)) {
@@ -198,8 +182,7 @@ static const KExpr *sums_of(Dot *d, const char *name, const KExpr *e) {
     return k_at(k, t, index, n);
 }
 
-/* e as a table where it is constant; NULL when all its elements are 0. */
-static const KExpr *tabulate(Dot *d, const char *name, const KExpr *e) {
+const KExpr *dot_tabulate(Dot *d, const char *name, const KExpr *e) {
     const KExpr *t = tabulate_constant(d->p, d->s, name, e);
     return !t ? e : constant_is_zero(d->k, t) ? NULL : t;
 }
@@ -211,7 +194,7 @@ static const KExpr *correction(Dot *d, const KExpr *w) {
     const KExpr *total = NULL;
     if (d->x.zero) {
         total = k_mul(k, d->x.zero, sums_of(d, "sums", w));
-        total = tabulate(d, "offsets", total);
+        total = dot_tabulate(d, "offsets", total);
     }
     if (d->w.zero) {
         const KExpr *part = k_mul(k, d->w.zero, sums_of(d, "row_sums", d->s->lhs));
@@ -242,6 +225,11 @@ static void subtract_from_sum(DefProgram *p, Stage *s, const KExpr *minus) {
     s->finish = k_rewrite(p->m->k, s->finish, read_less, &l);
 }
 
+void dot_correct(Dot *d, const KExpr *w) {
+    const KExpr *minus = correction(d, w);
+    if (minus) subtract_from_sum(d->p, d->s, minus);
+}
+
 /* ---- the rewrite ---------------------------------------------------------------------------- */
 
 static void swap_factors(Stage *s) {
@@ -252,19 +240,18 @@ static void swap_factors(Stage *s) {
 
 /* Moves a zero point by 128. */
 static const KExpr *moved(Dot *d, const KExpr *zero, int by) {
-    return k_add(d->k, zero ? zero : const_i32(d, 0), const_i32(d, by));
+    return k_add(d->k, zero ? zero : dot_i32(d, 0), dot_i32(d, by));
 }
 
-/* Are the factors bytes, of which the left one is the same for all lanes? Both parts of the
- * template's condition; swaps them if need be. */
+/* Are the factors bytes, of which the left one is the same for all lanes, or for those of a group of
+ * channels? Both parts of the template's condition; swaps them if need be. */
 static bool find_factors(Dot *d) {
-    Schedule sch;
     for (int i = 0; i < 2; i++) {
-        bool fits = schedule_contract_axes(d->p, d->s, d->p->m->target, &sch) && sch.lanes > 1;
-        if (fits && !k_uses_var(d->k, d->s->lhs, d->s->axis[sch.vec_axis]) &&
-            match_int_factor(d->k, d->s->lhs, &d->x) && match_int_factor(d->k, d->s->rhs, &d->w) &&
-            !d->w.inside)
-            return true;
+        bool fits = schedule_contract_axes(d->p, d->s, d->p->m->target, &d->axes) &&
+                    d->axes.lanes > 1 && match_int_factor(d->k, d->s->lhs, &d->x) &&
+                    match_int_factor(d->k, d->s->rhs, &d->w) && !d->w.inside;
+        d->in_groups = fits && k_uses_var(d->k, d->s->lhs, d->s->axis[d->axes.vec_axis]);
+        if (fits && (!d->in_groups || dot_find_groups(d))) return true;
         swap_factors(d->s);
     }
     return false;
@@ -290,12 +277,10 @@ static bool use_byte_products(Dot *d) {
     if (d->x.inside || !schedule_contract_axes(d->p, &tried, d->p->m->target, &sch) ||
         !matrix_match(d->p, &tried, &sch, &x))
         return false;
-    if (d->w.zero) d->w.zero = tabulate(d, "zero", d->w.zero);
     if (d->x.zero && k_is_value(d->x.zero, 0)) d->x.zero = NULL;
-    const KExpr *minus = correction(d, tried.rhs);
+    dot_correct(d, tried.rhs);
     s->lhs = tried.lhs;
     s->rhs = tried.rhs;
-    if (minus) subtract_from_sum(d->p, s, minus);
     return true;
 }
 
@@ -304,23 +289,23 @@ bool use_dot_products(DefProgram *p, Stage *s) {
     Dot d = {.p = p, .k = k, .s = s};
     if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) || !is_worth_packing(&d))
         return false;
-    if (use_byte_products(&d)) return true;
-    if (!choose_axis(&d)) return false;
+    if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);
+    if (!d.in_groups && use_byte_products(&d)) return true;
+    if (!(d.in_groups ? dot_choose_group_axis(&d) : dot_choose_axis(&d))) return false;
     bool flip_x = d.x.at->dtype == DT_I8, flip_w = d.w.at->dtype == DT_U8;
     if (flip_x) d.x.zero = moved(&d, d.x.zero, 128);
     if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);
-    if (d.w.zero) d.w.zero = tabulate(&d, "zero", d.w.zero);
+    if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);
     if (d.x.zero && k_is_value(d.x.zero, 0)) d.x.zero = NULL;
     const KExpr *byte = k_cast(k, DT_I32, d.w.at);
-    if (flip_w) byte = k_sub(k, byte, const_i32(&d, 128));
-    const KExpr *minus = correction(&d, byte);
+    if (flip_w) byte = k_sub(k, byte, dot_i32(&d, 128));
+    dot_correct(&d, byte);
     d.group = kvar_new(k, KV_AXIS, DT_I64, s->red[d.red]->name, 0, (d.extent + 3) / 4 - 1);
     s->rhs = word_of(&d, d.w.at, flip_w);
     s->lhs = left_words(&d, flip_x);
     s->red[d.red] = d.group;
     s->red_extent[d.red] = k_int(k, (d.extent + 3) / 4);
     s->is_dot4 = true;
-    if (minus) subtract_from_sum(p, s, minus);
     pass_trace("choose_schedules", s->node, "dot products of 4 bytes along '%s'%s",
                s->red[d.red]->name, d.in_place ? "" : ", in words of their own");
     return true;
@@ -377,7 +362,7 @@ bool sum_as_float(DefProgram *p, Stage *s) {
     if (largest <= 0 || largest > EXACT_IN_F32 || !k_is_value(s->init, 0)) return false;
     if (has_common_zero(&d)) {
         const KExpr *minus = k_mul(k, d.x.zero, sums_of(&d, "sums", s->rhs));
-        minus = tabulate(&d, "offsets", minus);
+        minus = dot_tabulate(&d, "offsets", minus);
         s->lhs = k_cast(k, DT_I32, d.x.at);
         if (minus) subtract_from_sum(p, s, minus);
     }

@@ -69,8 +69,7 @@ static bool has_const_inputs(const Node *n) {
 /* Sequences, strings and control flow are not evaluated; nor is what grows without need. */
 static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
     uint64_t in_elems = 0, in_bytes = 0, out_bytes = 0, out_elems = 0;
-    if (op_has(n->op, OPF_NONDET | OPF_CONTROL)) return false;
-    if (n->op == OP_DequantizeLinear) return false; /* use_integers wants to see what is behind it */
+    if (op_has(n->op, OPF_NONDET | OPF_CONTROL | OPF_DECODES)) return false;
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i]) in_bytes += n->in[i]->data_bytes;
     for (int i = 0; i < n->n_in; i++)

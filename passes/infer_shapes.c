@@ -10,9 +10,6 @@
 #include "ir/infer.h"
 
 #include "passes/fold.h"
-
-#include <string.h>
-
 #include "passes/pass.h"
 
 enum { SMALL_BYTES = 4096 };
@@ -21,17 +18,10 @@ static void fold_small(Module *m, Node *n) {
     fold_node(m, n, SMALL_BYTES);
 }
 
-/* Does the node make strings whose bytes are on the heap during the run? */
-static bool makes_text(const Node *n) {
-    if (n->op == OP_StringNormalizer &&
-        !strcmp(attr_string(n, "case_change_action", "NONE"), "NONE"))
-        return false; /* words come out as they went in */
-    return op_has(n->op, OPF_TEXT);
-}
-
 static void find_text(Graph *g, void *user) {
     for (const Node *n = g->first; n; n = n->next)
-        if (makes_text(n)) *(bool *)user = true;
+        for (int i = 0; i < n->n_out; i++)
+            if (n->out[i] && n->out[i]->has_heap_text) *(bool *)user = true;
 }
 
 /* Output v becomes a copy whose bytes lie in another output, NAME.text. */
@@ -39,8 +29,12 @@ static void copy_output(Module *m, Value *v) {
     SrcLoc loc = v->def ? v->def->loc : SRC_NOWHERE;
     Node *copy = graph_add_node(m->main, NULL, OP_CopyText, &v, 1, 2, loc);
     const char *name = v->name;
-    value_replace_uses(v, copy->out[0]);
-    node_set_input(copy, 0, v);
+    value_replace_uses(v, copy->out[0]); /* as the output; other nodes go on reading v */
+    while (copy->out[0]->users.n) {
+        Node *user = copy->out[0]->users.at[0];
+        for (int i = 0; i < user->n_in; i++)
+            if (user->in[i] == copy->out[0]) node_set_input(user, i, v);
+    }
     copy->out[1]->name = intern(arena_printf(m->arena, "%s.text", name));
     graph_add_output(m->main, copy->out[1]);
     op_info[OP_CopyText].infer(m, copy);

@@ -233,9 +233,14 @@ static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
     for (int i = 0; i < blocks->n; i++) {
         flops += stage_flops(blocks->stages[i]);
         lower_reserve(l, blocks->stages[i]->out);
+        const KTensor *t = blocks->stages[i]->out;
+        if (t->layout.has_halo && !t->window) fill_halo(l, blocks->stages[i]->out, blocks->stages[i]);
     }
     kb_begin(&b, l->k, &body);
-    schedule_open_blocks(p, blocks, &b);
+    if (blocks->span)
+        schedule_open_rolling(p, blocks, &b);
+    else
+        schedule_open_blocks(p, blocks, &b);
     lower_call(l, body, blocks->stages[blocks->n - 1], flops);
     return blocks->stages[blocks->n - 1]->next;
 }

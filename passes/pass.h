@@ -71,6 +71,8 @@ void widen_halo(KCtx *k, const KExpr *at, int32_t value, bool *changed);
 /* dot_products.c: opens an integer contract as dot products of four bytes; false when it does not
  * fit. Swaps the factors where the right one has no lanes. */
 bool use_dot_products(DefProgram *p, Stage *s);
+/* The same for depthwise ones, along the taps of the window. */
+bool use_tap_products(DefProgram *p, Stage *s);
 /* Sums an integer contract in f32 instead, where that is exact. */
 bool sum_as_float(DefProgram *p, Stage *s);
 

@@ -90,12 +90,20 @@ static uint64_t hwprobe_extensions(void) {
     long rc = syscall(HWPROBE_CALL, &pair, (size_t)1, (size_t)0, NULL, 0u);
     return rc == 0 && pair.key == HWPROBE_EXTENSIONS ? pair.value : 0;
 }
+
+/* Register vlenb, which processors with vectors have. */
+static uint64_t vector_register_bytes(void) {
+    uint64_t n = 0;
+    if (getauxval(AT_HWCAP) >> ('v' - 'a') & 1) __asm__ volatile("csrr %0, 0xc22" : "=r"(n));
+    return n;
+}
 #endif
 
 static int linux_has(int word, int bit) {
     uint64_t bits = getauxval(word == 0 ? AT_HWCAP : AT_HWCAP2);
 #if defined(__riscv)
     if (word == 1) bits = hwprobe_extensions();
+    if (word == 2) return vector_register_bytes() >= (uint64_t)bit;
 #endif
     return (int)(bits >> bit & 1);
 }

@@ -42,4 +42,15 @@ FOUND = [
      [((4, 1, 3, 5), (2, 1, 1)), ((4, 1, 7, 5), (2, 1, 1))]),
     # DynamicQuantizeLinear of zeros: the scale was 0
     ("quantized_zeros", "float[3] x => y, s, z", "y, s, z = DynamicQuantizeLinear (x)", [([0, 0, 0],), ([0, 2, -1],)]),
+    # Equal of strings: a length found while running that is 1 did not broadcast
+    ("pieces_of_one", "string[4] x, string[4] w => y", """
+        pieces, n = StringSplit <delimiter = " "> (x)
+        y = Equal (w, pieces)""",
+     [(["a", "b", "", "b"], ["b", "a", "c", ""]), (["a b c d", "", "e", "f g h"], ["a", "g", "", "d"])]),
+    # infer_shapes: what reads a text that is an output as well came to read the output's copy, before it was made
+    ("read_output_text", "string[3] x, string[3] w => u, y, v", """
+        u = Identity (x)
+        y = RegexFullMatch <pattern = "a+"> (u)
+        v = StringConcat (u, w)""",
+     [(["a", "aa", "b"], ["c", "", "dd"])]),
 ]

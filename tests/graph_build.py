@@ -24,12 +24,15 @@ DTYPES = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "f16": np.dt
           "bf16": np.dtype(ml_dtypes.bfloat16), "i8": np.dtype(np.int8), "i16": np.dtype(np.int16),
           "i32": np.dtype(np.int32), "i64": np.dtype(np.int64), "u8": np.dtype(np.uint8), "u16": np.dtype(np.uint16),
           "u32": np.dtype(np.uint32), "u64": np.dtype(np.uint64), "bool": np.dtype(np.bool_)}
-NAMES = {v: k for k, v in DTYPES.items()}
-ONNX_TYPES = {k: helper.np_dtype_to_tensor_dtype(v) for k, v in DTYPES.items()}
+ALL_DTYPES = {**DTYPES, "str": np.dtype(object), "i4": np.dtype(ml_dtypes.int4), "u4": np.dtype(ml_dtypes.uint4)}
+NAMES = {v: k for k, v in ALL_DTYPES.items()}
+ONNX_TYPES = {k: TensorProto.STRING if k == "str" else helper.np_dtype_to_tensor_dtype(v) for k, v in ALL_DTYPES.items()}
 SCHEMA_TYPES = {"tensor(float)": "f32", "tensor(double)": "f64", "tensor(float16)": "f16", "tensor(bfloat16)": "bf16",
                 "tensor(int8)": "i8", "tensor(int16)": "i16", "tensor(int32)": "i32", "tensor(int64)": "i64",
                 "tensor(uint8)": "u8", "tensor(uint16)": "u16", "tensor(uint32)": "u32", "tensor(uint64)": "u64",
-                "tensor(bool)": "bool"}
+                "tensor(bool)": "bool", "tensor(string)": "str"}
+WORDS = ["", "a", "b", "ab", "Ab", "a b", "the cat", "1", "-7", "12", "\u00e9t\u00e9", "\u65e5\u672c", "x" * 30]
+OTHER_DOMAINS = {"ai.onnx.ml": 3, "com.microsoft": 1}
 FLOATS = ("f32", "f64", "f16", "bf16")
 INTS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 EPS = {"f32": 2.0 ** -23, "f64": 2.0 ** -52, "f16": 2.0 ** -10, "bf16": 2.0 ** -7}
@@ -72,18 +75,24 @@ class Value:
         return self.data[RUN_A].shape == self.data[RUN_B].shape
 
     def within(self, low, high):
+        if self.dtype == "str":
+            return False
         with np.errstate(all="ignore"):     # bounds that the dtype does not have
             return all(a.size == 0 or (a.min() >= low and a.max() <= high) for a in self.data)
 
     def slack(self, run):
-        """How far apart the twins are, per element, in f64."""
+        """How far apart the twins are, per element and on average (an element may be near its twin by chance), in f64."""
         a, b = (self.data[run + i].astype(np.float64) for i in (0, 1))
-        return np.abs(a - b)
+        return np.abs(a - b) + (np.abs(a - b).mean() if a.size else 0)
+
+
+def same_type(a, v):
+    return a.dtype == v.dtype and all(p.shape == q.shape for p, q in zip(a.data, v.data))
 
 
 @dataclass
 class Node:
-    proto: onnx.NodeProto
+    protos: list             # one node of the model, or a chain with sequences or optionals between them
     reads: list              # Values, those captured by its bodies as well
     outs: list
 
@@ -99,7 +108,11 @@ def session_of(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def single_model(proto, reads, opset, widen):
+def imports_of(opset):
+    return [helper.make_opsetid("", opset)] + [helper.make_opsetid(d, v) for d, v in OTHER_DOMAINS.items()]
+
+
+def single_model(protos, reads, opset, widen):
     inputs, constants = [], []
     for v in reads:
         wide = widen and v.dtype in ("f16", "bf16")
@@ -108,32 +121,75 @@ def single_model(proto, reads, opset, widen):
         else:
             dtype = TensorProto.FLOAT if wide else ONNX_TYPES[v.dtype]
             inputs.append(helper.make_tensor_value_info(v.name, dtype, [None] * v.rank))
-    outs = [onnx.ValueInfoProto(name=o) for o in proto.output if o]
-    graph = helper.make_graph([proto], "node", inputs, outs, constants)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
-    return helper.make_model(graph, ir_version=10, opset_imports=imports)
+    outs = [onnx.ValueInfoProto(name=o) for o in outs_of(protos)]
+    graph = helper.make_graph(protos, "node", inputs, outs, constants)
+    return helper.make_model(graph, ir_version=10, opset_imports=imports_of(opset))
 
 
-def by_onnxruntime(proto, reads, opset, widen):
+def outs_of(protos):
+    """What a chain of nodes makes and does not read itself."""
+    read = {i for p in protos for i in p.input}
+    return [o for p in protos for o in p.output if o and o not in read]
+
+
+def noise_nodes(clean, name, dtype):
+    """Nodes and constants of name = clean + clean * (some roundings) * sin(clean / eps): neighbours get other noise."""
+    constants = [numpy_helper.from_array(np.asarray(c, DTYPES[dtype]), name + end)
+                 for end, c in (("_f", 1 / EPS[dtype]), ("_e", NOISE[dtype] * EPS[dtype]))]
+    steps = [("Mul", clean, name + "_f"), ("Sin", name + "_0"), ("Mul", name + "_1", name + "_e"), ("Mul", name + "_2", clean)]
+    nodes = [helper.make_node(op, reads, [f"{name}_{i}"]) for i, (op, *reads) in enumerate(steps)]
+    return nodes + [helper.make_node("Add", [clean, name + "_3"], [name])], constants
+
+
+def noisy_bodies(protos, types):
+    """The nodes with noise behind every float that the nodes of their bodies make; types: dtypes by name."""
+    made = []
+    for p in protos:
+        q = onnx.NodeProto()
+        q.CopyFrom(p)
+        for a in q.attribute:
+            if a.HasField("g"):
+                add_noise(a.g, types)
+        made.append(q)
+    return made
+
+
+def add_noise(body, types):
+    nodes = noisy_bodies(body.node, types)
+    del body.node[:]
+    for n in nodes:
+        floats = [(k, o) for k, o in enumerate(n.output) if types.get(o) in ("f32", "f64")]
+        for k, o in floats:
+            n.output[k] = o + "_clean"
+        body.node.append(n)
+        for _, o in floats:
+            more, constants = noise_nodes(o + "_clean", o, types[o])
+            body.node.extend(more)
+            body.initializer.extend(constants)
+
+
+def by_onnxruntime(protos, reads, opset, widen, types):
     narrow = next((v.dtype for v in reads if v.dtype in ("f16", "bf16")), None)
+    has_bodies = any(a.HasField("g") for p in protos for a in p.attribute)
     try:
-        session = session_of(single_model(proto, reads, opset, widen))
+        session = session_of(single_model(protos, reads, opset, widen))
+        twin = session_of(single_model(noisy_bodies(protos, types), reads, opset, widen)) if has_bodies else session
     except Exception as e:      # no kernel for these types, or no valid node: pybind's exceptions have no common base
         raise Unjudged(str(e)) from None
     runs = []
     for i in range(4):
         feeds = {v.name: v.data[i].astype(np.float32) if widen and v.dtype in ("f16", "bf16") else v.data[i]
                  for v in reads if v.kind != "const"}
-        out = [np.asarray(a) for a in session.run(None, feeds)]
+        out = [np.asarray(a) for a in (twin if i % 2 else session).run(None, feeds)]
         if widen:
             out = [a.astype(DTYPES[narrow]) if a.dtype == np.float32 else a for a in out]
         runs.append(out)
     return runs
 
 
-def by_reference(proto, reads, opset):
+def by_reference(protos, reads, opset):
     from onnx.reference import ReferenceEvaluator
-    model = single_model(proto, reads, opset, False)
+    model = single_model(protos, reads, opset, False)
     evaluator = ReferenceEvaluator(model)
     types = onnx.shape_inference.infer_shapes(model).graph.output
     types = [helper.tensor_dtype_to_np_dtype(o.type.tensor_type.elem_type) for o in types]   # numpy widens some sums
@@ -146,20 +202,20 @@ def cast(proto, reads):
     return [[v.astype(DTYPES[to])] for v in reads[0].data]
 
 
-def evaluate(proto, reads, opset, reference, judge=None):
+def evaluate(protos, reads, opset, types, reference, judge=None):
     """[outputs of each of the four runs]. reference: onnx's evaluator may judge it, too; judge: it alone does."""
     has_bf16 = any(v.dtype == "bf16" for v in reads)
-    has_bodies = any(a.HasField("g") for a in proto.attribute)
+    has_bodies = any(a.HasField("g") for p in protos for a in p.attribute)
     if has_bodies and has_bf16:
         raise Reject("no judge takes bf16 in a body")
-    if proto.op_type == "Cast":
-        return cast(proto, reads)
-    ways = [] if has_bf16 else [lambda: by_onnxruntime(proto, reads, opset, False)]
+    if protos[0].op_type == "Cast" and reads[0].dtype in DTYPES and protos[0].attribute[0].i != TensorProto.STRING:
+        return cast(protos[0], reads)
+    ways = [] if has_bf16 else [lambda: by_onnxruntime(protos, reads, opset, False, types)]
     if not has_bodies and (has_bf16 or any(v.dtype == "f16" for v in reads)):
-        ways.append(lambda: by_onnxruntime(proto, reads, opset, True))
+        ways.append(lambda: by_onnxruntime(protos, reads, opset, True, types))
     ways = [] if judge else ways
     if reference or judge:
-        ways.append(lambda: by_reference(proto, reads, opset))
+        ways.append(lambda: by_reference(protos, reads, opset))
     for way in ways:
         try:
             with np.errstate(all="ignore"):
@@ -189,6 +245,8 @@ class Graph:
         self.np = parent.np if parent else np.random.default_rng(seed)
         self.symbols = parent.symbols if parent else {}        # name: (size in run A, in run B)
         self.counter = parent.counter if parent else [0]
+        self.types = parent.types if parent else {}            # dtype of every value by name, those of bodies too
+        self.strings = parent.strings if parent else False     # do values of any type include strings?
         self.values, self.nodes, self.captured = [], [], []
 
     # -- names and choices
@@ -220,6 +278,8 @@ class Graph:
     def drawn(self, dtype, low=None, high=None):
         """A function from a shape to random values."""
         def draw(shape):
+            if dtype == "str":
+                return self.np.choice(np.asarray(WORDS, object), shape)
             if dtype in FLOATS:
                 v = self.np.standard_normal(shape) if low is None else self.np.uniform(low, high, shape)
             elif dtype == "bool":
@@ -227,7 +287,7 @@ class Graph:
             else:
                 lo = (0 if dtype[0] == "u" else -10) if low is None else low
                 v = self.np.integers(int(lo), int(10 if high is None else high) + 1, shape)
-            return np.asarray(v).astype(DTYPES[dtype])
+            return np.asarray(v).astype(ALL_DTYPES[dtype])
         return draw
 
     def input(self, dtype, spec, draw=None, low=None, high=None):
@@ -306,11 +366,11 @@ class Graph:
     def pick(self, dtypes=None, rank=None, where=None, fresh=0.1, low=None, high=None):
         """A value with one of these dtypes, of this rank (an int, a tuple or None) and for which `where` holds: one that
         is there, rather a late one, or a new leaf."""
-        dtypes = (dtypes,) if isinstance(dtypes, str) else dtypes
+        dtypes = (dtypes,) if isinstance(dtypes, str) else dtypes or (*DTYPES, "str")[:len(DTYPES) + self.strings]
         ranks = (rank,) if isinstance(rank, int) else rank
 
         def fits(v):
-            return ((not dtypes or v.dtype in dtypes) and (ranks is None or v.rank in ranks)
+            return (v.dtype in dtypes and (ranks is None or v.rank in ranks)
                     and (low is None or v.within(low, high)) and (not where or where(v)))
         own, outer = self.visible()
         found = [v for v in own if fits(v)] or [v for v in outer if fits(v)]
@@ -321,7 +381,7 @@ class Graph:
                 self.capture(v)
             return v
         weights = {"f32": 8, "i64": 2, "i32": 2, "f16": 2, "f64": 2}
-        allowed = [d for d in dtypes or DTYPES for _ in range(weights.get(d, 1))]
+        allowed = [d for d in dtypes for _ in range(weights.get(d, 1))]
         for _ in range(8):
             v = self.leaf(self.one(allowed), self.shape(self.one(ranks) if ranks else None), low=low, high=high, const=0.15)
             if not where or where(v):
@@ -400,23 +460,30 @@ class Graph:
         attributes = {k: v for k, v in attributes.items() if v is not None}
         proto = helper.make_node(op, names, outs, name=self.name(op), domain=domain, **attributes)
         distinct = list(dict.fromkeys([v for v in reads if v is not None] + list(captures)))
+        made = self.chain([proto], distinct, exact, reference, judge)
+        return made[0] if n_out == 1 else made
+
+    def chain(self, protos, distinct, exact=False, reference=False, judge=None):
+        """Nodes that are judged as one, since what lies between them is no tensor. Returns the Values that they make and
+        do not read. distinct: what they read."""
         read = distinct
         if not exact:       # roundings inside of it: long sums, recurrences
             read = [Value(v.name, "node", [a if i % 2 == 0 else self.noisy(a) for i, a in enumerate(v.data)]) if v.kind != "const" else v for v in distinct]
-        results = evaluate(proto, read, self.opset, reference, judge)
+        results = evaluate(protos, read, self.opset, self.types, reference, judge)
         made = []
-        for k, out in enumerate(o for o in outs if o):
+        for k, out in enumerate(outs_of(protos)):
             runs = [results[i][k] for i in range(4)]
             if not exact:
                 runs = [a if i % 2 == 0 else self.noisy(a) for i, a in enumerate(runs)]
             self.accept(runs)
             made.append(Value(out, "node", runs, exact=exact and all(v.exact for v in distinct)))
+            self.types[out] = made[-1].dtype
         self.values += made
-        self.nodes.append(Node(proto, distinct, made))
+        self.nodes.append(Node(protos, distinct, made))
         for v in distinct:
             if self.parent and v not in self.values:
                 self.capture(v)
-        return made[0] if n_out == 1 else made
+        return made
 
     def attempt(self, row):
         """Calls the row's function; a rejected draw leaves nothing behind. True when it added something."""
@@ -439,7 +506,7 @@ def graph_body(g, name, inputs, outputs):
     """The GraphProto of a body; constants made in it are its own. inputs: ValueInfoProto."""
     constants = [numpy_helper.from_array(v.data[0], v.name) for v in g.values if v.kind == "const"]
     outs = [helper.make_tensor_value_info(o, ONNX_TYPES[v.dtype], None) for o, v in outputs]
-    return helper.make_graph([n.proto for n in g.nodes], name, inputs, outs, constants)
+    return helper.make_graph([p for n in g.nodes for p in n.protos], name, inputs, outs, constants)
 
 
 # ---- a part of a graph as a model ----------------------------------------------------------------------------------
@@ -467,7 +534,6 @@ def part_model(graph, outputs, cut=()):
                                            [d if d is not None else f"{v.name}_{i}" for i, d in enumerate(graph.spec(v))])
              for v in inputs]
     outs = [onnx.ValueInfoProto(name=v.name) for v in outputs]
-    proto = helper.make_graph([n.proto for n in nodes], "random", infos, outs,
+    proto = helper.make_graph([p for n in nodes for p in n.protos], "random", infos, outs,
                               [numpy_helper.from_array(v.data[0], v.name) for v in constants])
-    imports = [helper.make_opsetid("", graph.opset), helper.make_opsetid("ai.onnx.ml", 3)]
-    return helper.make_model(proto, ir_version=10, opset_imports=imports), inputs
+    return helper.make_model(proto, ir_version=10, opset_imports=imports_of(graph.opset)), inputs

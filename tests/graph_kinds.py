@@ -6,7 +6,7 @@ begins, and how large it gets. Bodies of If, Loop and Scan are graphs that are g
 import numpy as np
 from onnx import helper
 
-from graph_build import DTYPES, ONNX_TYPES, RUN_A, RUN_B, Graph, Reject, Value, graph_body
+from graph_build import DTYPES, ONNX_TYPES, RUN_A, RUN_B, Graph, Reject, Value, graph_body, same_type
 from graph_ops import ROWS, conv, row, shortest
 
 OPSETS = (13, 17, 18, 19, 21, 22, 22, 22, 23)
@@ -151,10 +151,6 @@ def body_graph(g, weights, n_nodes):
 BODY_MIX = {"eltwise": 4, "movement": 2, "reduce": 1, "contract": 0.7, "shape": 0.3, "select": 0.2}
 
 
-def same_type(a, v):
-    return a.dtype == v.dtype and all(p.shape == q.shape for p, q in zip(a.data, v.data))
-
-
 @row("control", 1.5)
 def if_(g):
     """Both branches give values of one type: what they computed, brought to it by an elementwise node."""
@@ -200,7 +196,7 @@ def loop(g):
         found = [v for n in b.nodes for v in n.outs if same_type(v, s)]
         results.append(g.one(found) if found and g.chance(0.8) else b.add("Neg", [s]))
         if results[-1].dtype == "f32":
-            results[-1] = b.add(g.one(["Tanh", "Sin", "Sigmoid"]), [results[-1]])
+            results[-1] = b.add(g.one(["Tanh", "Sin", "Softsign"]), [results[-1]])     # no Sigmoid: its tails
     stacked = [v for n in b.nodes for v in n.outs if v.dtype != "bool" and v.data[0].size < 500]
     stacked = g.rng.sample(stacked, min(len(stacked), g.one([0, 1, 2])))
     keep = b.add("Identity", [Value(go, "node", [np.asarray(True)] * 4)]) if g.chance(0.7) else None
@@ -257,7 +253,7 @@ def scan(g):
 # ---- growing a whole graph -----------------------------------------------------------------------------------------------
 
 EVERYTHING = {"eltwise": 4, "movement": 3, "shape": 0.7, "reduce": 2, "contract": 2, "quantize": 0.7, "select": 0.7,
-              "net": 0.5, "attention": 0.5, "control": 0.4}
+              "net": 0.5, "attention": 0.5, "control": 0.4, "contrib": 0.4, "compound": 0.3, "ml": 0.15, "text": 0.1}
 KINDS = {
     # name: (weight, mix of families, first input: dtype and dims or None, most nodes)
     "mixed": (4, EVERYTHING, None, 25),
@@ -272,7 +268,12 @@ KINDS = {
     "large": (0.7, {"eltwise": 2, "movement": 1.5, "reduce": 1.5, "contract": 1.5, "net": 1}, "large", 6),
     "special": (1, {"special": 2, "eltwise": 1.5, "movement": 1.5, "reduce": 0.5}, ("f32", 4), 12),
     "control": (1, {"control": 2, "eltwise": 1, "movement": 1, "reduce": 0.5}, None, 10),
+    "contrib": (1.5, {"contrib": 3, "eltwise": 1, "movement": 1, "quantize": 0.4}, ("f32", 3), 12),
+    "ml": (1, {"ml": 3, "eltwise": 0.7, "movement": 0.7, "text": 0.2}, ("f32", 2), 8),
+    "text": (0.7, {"text": 3, "movement": 1.5, "ml": 0.5, "compound": 0.3, "select": 0.2}, None, 10),
+    "compound": (1, {"compound": 2, "eltwise": 1, "movement": 1, "control": 0.4, "shape": 0.3}, None, 10),
 }
+WITH_STRINGS = {"text": 1, "ml": 0.4, "movement": 0.15, "compound": 0.2, "select": 0.1}      # how often
 
 
 def grow_once(g):
@@ -313,6 +314,7 @@ def grow(seed, kind=None):
     g.kind = kind or g.rng.choices(names, [KINDS[n][0] for n in names])[0]
     _, g.mix, start, most = KINDS[g.kind]
     g.symbolic = g.one([0, 0, 0, 0.3, 0.5])
+    g.strings = g.chance(WITH_STRINGS.get(g.kind, 0))
     for _ in range(g.one([1, 1, 2])):
         first_input(g, start)
     target = g.rng.randint(3, most)

@@ -20,12 +20,15 @@ static void quoted(StrBuf *b, const char *s) {
 
 /* ---- kernels that a pool may run ----------------------------------------------------------------- */
 
-/* The number of iterations of a kernel whose parallel loop is not of fixed length. */
-static void emit_extent_function(CGen *g, const Kernel *kn, const KStmt *loop) {
+/* A function of the kernel's arguments: the number of iterations of its parallel loop where that is not
+ * fixed (NAME_extent), or whether they are worth threads (NAME_is_worth). */
+static void emit_loop_function(CGen *g, const Kernel *kn, const KStmt *loop, const char *what,
+                               const KExpr *result) {
     StrBuf params = {0};
     c_begin_names(g);
     c_print_params(g, &params, kn);
-    c_line(g, "static int64_t %s_extent%s)", c_kernel_name(g, kn), strbuf_text(&params));
+    const char *type = result->dtype == DT_BOOL ? "int" : "int64_t";
+    c_line(g, "static %s %s_%s%s)", type, c_kernel_name(g, kn), what, strbuf_text(&params));
     strbuf_free(&params);
     c_line(g, "{");
     g->indent++;
@@ -41,8 +44,8 @@ static void emit_extent_function(CGen *g, const Kernel *kn, const KStmt *loop) {
         c_end_statement(g);
     }
     c_begin_statement(g);
-    const char *extent = c_expr(g, loop->extent, false);
-    c_line(g, "return %s;", extent);
+    const char *value = c_expr(g, result, false);
+    c_line(g, "return %s;", value);
     c_end_statement(g);
     c_scope_end(g, mark);
     g->indent--;
@@ -73,7 +76,8 @@ static void emit_range_function(CGen *g, const Kernel *kn) {
     c_line(g, "    %s(%sbegin, end);", name, strbuf_text(&args));
     c_line(g, "}\n");
     strbuf_free(&args);
-    if (loop->extent->op != KO_const_i) emit_extent_function(g, kn, loop);
+    if (loop->extent->op != KO_const_i) emit_loop_function(g, kn, loop, "extent", loop->extent);
+    if (loop->value) emit_loop_function(g, kn, loop, "is_worth", loop->value);
 }
 
 /* ---- statements ---------------------------------------------------------------------------------- */
@@ -110,11 +114,12 @@ static void emit_call(CGen *g, const KStmt *s) {
         for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    call_args.a%u = %s;", i, args[i]);
         for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
         if (!all.n) c_line(g, "    call_args.none = 0;");
-        if (k_is_int(loop->extent, &n))
-            c_line(g, "    run_parallel(hooks, %s_range, &call_args, %" PRId64 ");", name, n);
-        else
-            c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s_extent(%s));", name, name,
-                   strbuf_text(&all));
+        const char *extent = k_is_int(loop->extent, &n)
+                                 ? arena_printf(g->a, "%" PRId64, n)
+                                 : arena_printf(g->a, "%s_extent(%s)", name, strbuf_text(&all));
+        const char *worth =
+            loop->value ? arena_printf(g->a, "%s_is_worth(%s)", name, strbuf_text(&all)) : "1";
+        c_line(g, "    run_parallel(hooks, %s_range, &call_args, %s, %s);", name, extent, worth);
         c_line(g, "}");
     }
     strbuf_free(&all);
@@ -624,9 +629,10 @@ static const char node_helper[] =
     "    return 0;\n"
     "}\n\n";
 static const char parallel_helper[] =
-    "static void run_parallel(const smelt_hooks *hooks, smelt_range_fn *range, void *call, int64_t n)\n"
+    "static void run_parallel(const smelt_hooks *hooks, smelt_range_fn *range, void *call, int64_t n,\n"
+    "                         int is_worth)\n"
     "{\n"
-    "    if (hooks->parallel_for && n > 1) hooks->parallel_for(hooks->pool, range, call, n);\n"
+    "    if (hooks->parallel_for && n > 1 && is_worth) hooks->parallel_for(hooks->pool, range, call, n);\n"
     "    else if (n > 0) range(call, 0, n);\n"
     "}\n\n";
 

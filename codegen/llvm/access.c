@@ -4,12 +4,13 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 half of two vectors; the rest are gathers and scatters. */
+ * broadcast, with 2 half of two vectors; constant places within a vector's length are a load and a
+ * permutation; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_TERMS = 24 };
+enum { MAX_TERMS = 24, MAX_PATTERN = 64 };
 
 typedef struct Term {
     const KExpr *e;
@@ -236,6 +237,45 @@ static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t,
     return LLVMBuildShuffleVector(g->b, low, high, order, "");
 }
 
+/* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at: which of
+ * these each lane takes. 0 when they are elsewhere. */
+static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
+    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return 0;
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return 0;
+        off[i] = LLVMConstIntGetSExtValue(e);
+        if (!i || off[i] < *first) *first = off[i];
+        if (!i || off[i] > last) last = off[i];
+    }
+    for (unsigned i = 0; i < lanes; i++) {
+        if ((off[i] - *first) % unit || off[i] - *first >= unit * lanes) return 0;
+        at[i] = (unsigned)((off[i] - *first) / unit);
+    }
+    return (unsigned)((last - *first) / unit) + 1;
+}
+
+/* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two elements
+ * of a buffer may be read, what lies behind the last one may not. */
+static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p), at[MAX_PATTERN], whole = 1;
+    int64_t first = 0;
+    unsigned n = find_pattern(g, p, &first, at);
+    while (whole < n) whole *= 2;
+    if (!n || (n < whole && !g->cpu.avx512bw)) return NULL;
+    LLVMValueRef from = step_ptr(g, p->unit, p->ptr, LLVMConstInt(g->i64, (uint64_t)first, 0));
+    if (n == 1) return llvm_splat(g, plain_load(g, p->type, from, size), lanes);
+    LLVMValueRef lane[MAX_PATTERN], mask = NULL;
+    for (unsigned i = 0; i < whole; i++) lane[i] = LLVMConstInt(g->i1, i < n, 0);
+    if (n < whole) mask = LLVMConstVector(lane, whole);
+    LLVMValueRef v = masked_load(g, LLVMVectorType(p->type, whole), from, size, mask);
+    for (unsigned i = 0; i < lanes; i++) lane[i] = LLVMConstInt(g->i32, at[i], 0);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lane, lanes),
+                                  "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -261,12 +301,23 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
     if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
+    LLVMValueRef near = mask ? NULL : load_pattern(g, p);
+    if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
     LLVMValueRef args[] = {lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask ? mask : all,
                            LLVMConstNull(t)};
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
+}
+
+/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then the
+ * access needs no mask, and must not have one: an accumulator that is touched through a mask stays
+ * in memory instead of becoming a register. */
+static bool is_whole_local(const KBuf *b, const KExpr *index) {
+    int64_t n;
+    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
+           index->lo >= 0 && index->hi < n;
 }
 
 static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
@@ -278,40 +329,109 @@ static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
     return LLVMByteOrder(g->layout) == LLVMLittleEndian ? v : llvm_overloaded(g, "llvm.bswap", v);
 }
 
-/* A vector of a register buffer, all of which exists: lanes that do not execute the statement may read
- * what is there, and the buffer stays in registers, which a masked load prevents. */
-static bool is_whole_in_registers(const KExpr *e, const Place *p) {
-    int64_t n;
-    return e->u.buf->mem == MEM_REG && !p->varying && p->lane == 1 && !k_is_word(e) &&
-           k_is_int(e->u.buf->n_elems, &n) && e->arg[0]->lo >= 0 && e->arg[0]->hi < n;
-}
-
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     Place p = find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
     *depth = g->fn->depth;
+    if (!k_is_word(e) && is_whole_local(e->u.buf, e->arg[0])) mask = NULL;
     if (pred && llvm_known_int(g, e->arg[1], &(int64_t){0}) && LLVMIsAConstantInt(pred))
         if (LLVMConstIntGetZExtValue(pred)) pred = NULL;
     bool by_lane = p.varying || p.lane;
     if (by_lane || (pred && llvm_lanes(pred))) {
         unsigned lanes = (unsigned)g->fn->lanes;
         if (pred) pred = llvm_splat(g, pred, lanes);
-        bool is_masked = mask && !pred && is_whole_in_registers(e, &p);
-        mask = is_masked ? NULL : and_masks(g, mask, pred);
+        mask = and_masks(g, mask, pred);
         if (!by_lane) { /* one element, seen by some lanes */
             LLVMValueRef any = llvm_overloaded(g, "llvm.vector.reduce.or", mask);
             LLVMValueRef one = llvm_splat(g, load_one(g, &p, any), lanes);
             v = LLVMBuildSelect(g->b, pred, one, LLVMConstNull(LLVMTypeOf(one)), "");
         } else {
             v = load_lanes(g, &p, mask);
-            if (is_masked) v = LLVMBuildFreeze(g->b, v, ""); /* an unset lane divides like any */
         }
     } else {
         if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);
         v = load_one(g, &p, pred);
     }
     return k_is_word(e) ? little_endian(g, v) : llvm_from_memory(g, e->u.buf->dtype, v);
+}
+
+/* ---- words of bytes that are apart ------------------------------------------------------------
+ *
+ *     i32(b[i]) | i32(b[i + 16]) << 8 | i32(b[i + 32]) << 16 | i32(b[i + 48]) << 24
+ *
+ * in 16 lanes is a load of 64 bytes, of which a permutation makes the words. */
+
+typedef struct ByteWord {
+    const KExpr *index[4]; /* of the bytes, lowest first; NULL: 0 */
+    const KBuf *buf;
+} ByteWord;
+
+static bool take_byte(ByteWord *w, const KExpr *e) {
+    int64_t by = 0;
+    if (e->op == KO_or) return take_byte(w, e->arg[0]) && take_byte(w, e->arg[1]);
+    if (e->op == KO_shl && e->arg[1]->op == KO_const_i) {
+        by = e->arg[1]->u.i;
+        e = e->arg[0];
+    }
+    if (e->op != KO_cast || e->arg[0]->op != KO_load || by % 8 || by < 0 || by > 24) return false;
+    e = e->arg[0];
+    if (e->dtype != DT_U8 || e->n_args != 1 || w->index[by / 8] || (w->buf && w->buf != e->u.buf))
+        return false;
+    w->buf = e->u.buf;
+    w->index[by / 8] = e->arg[0];
+    return true;
+}
+
+/* The bytes of each word of n, group by group: those of four lanes next to each other, then each
+ * group's turned around. Two steps, since processors permute words across a vector and bytes within
+ * 16 of them. */
+static LLVMValueRef turn_bytes(LlvmGen *g, LLVMValueRef v, unsigned lanes) {
+    LLVMValueRef at[4 * MAX_PATTERN];
+    LLVMTypeRef words = LLVMVectorType(g->i32, lanes), bytes = LLVMVectorType(g->i8, 4 * lanes);
+    for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, i % 4 * (lanes / 4) + i / 4, 0);
+    v = LLVMBuildBitCast(g->b, v, words, "");
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(words), LLVMConstVector(at, lanes), "");
+    for (unsigned i = 0; i < 4 * lanes; i++)
+        at[i] = LLVMConstInt(g->i32, i / 16 * 16 + i % 4 * 4 + i % 16 / 4, 0);
+    v = LLVMBuildBitCast(g->b, v, bytes, "");
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(bytes), LLVMConstVector(at, 4 * lanes), "");
+    return LLVMBuildBitCast(g->b, v, words, "");
+}
+
+static LLVMValueRef join(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    LLVMValueRef at[4 * MAX_PATTERN];
+    unsigned n = 2 * llvm_lanes(a);
+    for (unsigned i = 0; i < n; i++) at[i] = LLVMConstInt(g->i32, i, 0);
+    return LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(at, n), "");
+}
+
+LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t step = 0, distance;
+    ByteWord w = {{NULL}, NULL};
+    if (lanes < 4 || lanes % 4 || lanes > MAX_PATTERN || (lanes & (lanes - 1)) || g->fn->mask ||
+        LLVMByteOrder(g->layout) != LLVMLittleEndian || !take_byte(&w, e) || !w.index[0] ||
+        !w.index[1])
+        return NULL;
+    for (int i = 1; i < 4; i++) {
+        if (!w.index[i]) continue;
+        if (!k_is_int(k_sub(g->m->k, w.index[i], w.index[0]), &distance)) return NULL;
+        if (i == 1) step = distance;
+        if (distance != i * step) return NULL;
+    }
+    Place p = find_place(g, w.buf, w.index[0]);
+    if (p.varying || p.lane != 1) return NULL;
+    LLVMTypeRef some = LLVMVectorType(g->i8, lanes);
+    if (step == lanes && w.index[2] && w.index[3])
+        return turn_bytes(g, plain_load(g, LLVMVectorType(g->i8, 4 * lanes), p.ptr, 1), lanes);
+    LLVMValueRef part[4];
+    for (int i = 0; i < 4; i++) {
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)(i * step), 0);
+        part[i] = w.index[i] ? plain_load(g, some, step_ptr(g, g->i8, p.ptr, by), 1)
+                             : LLVMConstNull(some);
+    }
+    return turn_bytes(g, join(g, join(g, part[0], part[1]), join(g, part[2], part[3])), lanes);
 }
 
 /* ---- stores ---------------------------------------------------------------------------------- */
@@ -360,9 +480,22 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
     }
 }
 
+LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
+    Place p = find_place(g, b, index);
+    return !p.varying && p.lane == 1 ? p.ptr : NULL;
+}
+
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
     Place p = find_place(g, b, index);
+    LLVMValueRef mask = g->fn->mask;
+    if (mask && !p.varying && p.lane == 1 && is_whole_local(b, index)) {
+        LLVMTypeRef t = LLVMVectorType(p.type, (unsigned)g->fn->lanes);
+        LLVMValueRef old = plain_load(g, t, p.ptr, p.align);
+        v = LLVMBuildSelect(g->b, mask, llvm_splat(g, v, (unsigned)g->fn->lanes), old, "");
+        plain_store(g, v, p.ptr, p.align);
+        return;
+    }
     /* Lanes that happen to meet in one element (a stride that unrolling made 0) store in order. */
     if (p.varying || p.lane || g->fn->mask || llvm_lanes(v))
         store_lanes(g, &p, llvm_splat(g, v, (unsigned)g->fn->lanes));

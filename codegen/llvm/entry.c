@@ -309,9 +309,11 @@ static LLVMValueRef argument_address(LlvmGen *g, const KArg *a) {
     return LLVMBuildGEP2(g->b, llvm_mem_type(g, a->buf->dtype), base, &by, 1, "");
 }
 
-/* The extent of a kernel's parallel loop, from the arguments of this call: the kernel's parameters
- * stand for them while its leading LETs and the extent are evaluated here. */
-static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *args) {
+/* The extent of a kernel's parallel loop, from the arguments of this call, and whether it is worth
+ * threads (NULL: it is): the kernel's parameters stand for them while its leading LETs and the extent
+ * are evaluated here. */
+static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *args,
+                                    LLVMValueRef *is_worth) {
     const KStmt *loop = kernel_parallel_loop(kn);
     VarBind *old = xmalloc(sizeof *old * (kn->n_scalars + 1));
     for (uint32_t i = 0; i < kn->n_scalars; i++) {
@@ -330,6 +332,7 @@ static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *
         *llvm_var(g, s->var) = (VarBind){.v = v, .depth = g->fn->depth};
     }
     LLVMValueRef n = llvm_expr(g, loop->extent);
+    *is_worth = loop->value ? llvm_expr(g, loop->value) : NULL;
     llvm_memo_back(g, aside);
     g->fn->size_table = table;
     for (uint32_t i = 0; i < kn->n_scalars; i++) *llvm_var(g, kn->scalars[i]) = old[i];
@@ -337,13 +340,15 @@ static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *
     return n;
 }
 
-/* With a pool and more than one iteration through the pool, otherwise here. */
+/* With a pool, more than one iteration and enough work through the pool, otherwise here. */
 static void call_parallel(LlvmGen *g, Entry *e, const Kernel *kn, LLVMValueRef *args, unsigned n) {
-    LLVMValueRef count = parallel_extent(g, kn, args), zero = LLVMConstInt(g->i64, 0, 0);
+    LLVMValueRef is_worth, zero = LLVMConstInt(g->i64, 0, 0);
+    LLVMValueRef count = parallel_extent(g, kn, args, &is_worth);
     LLVMBasicBlockRef pool = llvm_new_block(g, "pool"), here = llvm_new_block(g, "here");
     LLVMBasicBlockRef done = llvm_new_block(g, "done");
     LLVMValueRef has_pool = LLVMBuildNot(g->b, is_null(g, e->parallel_for), "");
     LLVMValueRef many = LLVMBuildICmp(g->b, LLVMIntSGT, count, LLVMConstInt(g->i64, 1, 0), "");
+    if (is_worth) many = LLVMBuildAnd(g->b, many, is_worth, "");
     LLVMBuildCondBr(g->b, LLVMBuildAnd(g->b, has_pool, many, ""), pool, here);
     LLVMPositionBuilderAtEnd(g->b, pool);
     LLVMTypeRef type = llvm_context_type(g, kn);

@@ -371,6 +371,7 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_load:
     case KO_at:
     case KO_exp:
+    case KO_exp_neg:
     case KO_exp2:
     case KO_log:
     case KO_pow:
@@ -432,7 +433,8 @@ static Memo emit_node(LlvmGen *g, const KExpr *e) {
         m.v = llvm_load(g, e, &m.depth);
         return m;
     }
-    LLVMValueRef a[3];
+    LLVMValueRef a[3], word = e->op == KO_or && e->dtype == DT_I32 ? llvm_byte_word(g, e) : NULL;
+    if (word) return (Memo){.v = word, .depth = g->fn->depth, .loads = true};
     BUG_IF(e->n_args > 3, "'%s' with %d operands", kop_info[e->op].name, e->n_args);
     if (e->op == KO_str_byte) m.loads = true;
     for (int i = 0; i < e->n_args; i++) {

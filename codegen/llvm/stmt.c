@@ -158,11 +158,21 @@ static void forget_lanes(LlvmGen *g, const KBlock *b) {
     }
 }
 
+/* Vector loops around a vector loop are copies of it, which a renderer may take together. */
+static bool is_nest(const KStmt *s) {
+    const KStmt *in = s->body.first;
+    return in && !in->next && in->kind == KS_FOR && in->mark == LOOP_VECTOR;
+}
+
 static void vector_loop(LlvmGen *g, const KStmt *s) {
     LlvmFn *fn = g->fn;
     int64_t n;
     if (!llvm_known_int(g, s->extent, &n)) {
         serial_loop(g, s);
+        return;
+    }
+    if (is_nest(s)) {
+        if (!llvm_pack_stores(g, s)) unrolled_loop(g, s, n);
         return;
     }
     if (n < 2 || fn->lanes || n > MAX_LANES) {

@@ -2,7 +2,8 @@
  *
  * The shape of a value is asked for by importers that read ONNX's or a vendor's operator in one of
  * several forms that differ by rank only. Its makers are inferred there and then, in the order of
- * their dependence; nothing is folded or rewritten, and infer_shapes visits them again. */
+ * their dependence, control flow with its bodies; no constant is folded, and infer_shapes visits
+ * them again. */
 #include <string.h>
 
 #include "frontend/onnx/build.h"
@@ -163,16 +164,48 @@ static bool has_shape(const Value *v) {
 }
 
 static bool can_infer(const Node *n) {
-    if (op_has(n->op, OPF_CONTROL) || n->n_in < op_info[n->op].in_lo) return false;
-    for (int i = 0; i < op_info[n->op].in_lo; i++)
+    bool is_control = op_has(n->op, OPF_CONTROL);
+    if (n->n_in < op_info[n->op].in_lo) return false;
+    for (int i = 0; i < op_info[n->op].in_lo && !is_control; i++)
         if (!n->in[i]) return false;
     return true;
 }
 
-/* An input of n without a shape, NULL when all have one. */
+/* Does v come from g or a graph around it? */
+static bool is_visible(const Value *v, const Graph *g) {
+    while (g && g != v->graph) g = g->parent;
+    return g != NULL;
+}
+
+/* A value without a shape that `body` takes from graph g or from around it. Graphs nest as deep as
+ * the check of the file allows. */
+static Value *next_captured(const Graph *body, const Graph *g) {
+    for (uint32_t i = 0; i < body->outputs.n; i++) {
+        Value *v = body->outputs.at[i];
+        if (!has_shape(v) && is_visible(v, g)) return v;
+    }
+    for (const Node *n = body->first; n; n = n->next) {
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] && !has_shape(n->in[i]) && is_visible(n->in[i], g)) return n->in[i];
+        for (uint32_t i = 0; i < n->attrs.n; i++) {
+            Value *v = n->attrs.at[i].kind == AT_GRAPH ? next_captured(n->attrs.at[i].graph, g)
+                                                       : NULL;
+            if (v) return v;
+        }
+    }
+    return NULL;
+}
+
+/* A value without a shape that n or its bodies read, NULL when all have one. */
 static Value *next_unknown(const Node *n) {
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] && !has_shape(n->in[i])) return n->in[i];
+    for (uint32_t i = 0; i < n->attrs.n; i++) {
+        Value *v = n->attrs.at[i].kind == AT_GRAPH
+                       ? next_captured(n->attrs.at[i].graph, n->graph)
+                       : NULL;
+        if (v) return v;
+    }
     return NULL;
 }
 

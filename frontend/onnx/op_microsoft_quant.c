@@ -330,11 +330,12 @@ static const double bnb4_values[2][16] = {
 bool import_ms_matmul_bnb4(Call *c) {
     int64_t n = call_int(c, "N", 0), k = call_int(c, "K", 0), block = call_int(c, "block_size", 0);
     int64_t type = call_int(c, "quant_type", 0);
-    if (n < 1 || k < 1 || n >= INT32_MAX || k >= INT32_MAX || block < 1 || block > n * k ||
+    if (n < 1 || k < 1 || n >= INT32_MAX || k >= INT32_MAX || block < 1 ||
         (type != 0 && type != 1)) {
         diag_error(c->im->d, c->loc, "N, K, block_size or quant_type is out of range");
         return false;
     }
+    if (block > n * k) block = n * k;
     DType t = call_float_type(c->in[2]);
     int64_t groups = (n * k + block - 1) / block;
     double shifts[] = {4, 0};

@@ -28,14 +28,20 @@ static const KExpr *channel_value(Def *d, DType t, KTensor *per_channel, const K
  * fills the index into x and returns the number of elements. */
 typedef const KExpr *OpenStat(Def *d, Stage *s, const KTensor *x, const KExpr **xi);
 
+/* mean = first + sum (x - first) / count, which is exact where all are equal. */
 static void lower_stat_mean(Def *d, KTensor *x, OpenStat *open, KTensor *mean) {
     KCtx *k = d->k;
-    const KExpr *xi[MAX_RANK];
+    const KExpr *xi[MAX_RANK], *at[MAX_RANK], *zeros[MAX_RED];
     Stage *s = def_begin(d, FORM_REDUCE, mean);
     const KExpr *count = open(d, s, x, xi);
     DType acc = mean->dtype;
-    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), def_at_as(d, acc, x, xi, x->rank));
-    def_finish(d, s, k_div(k, def_acc(d, s), k_cast(k, acc, count)));
+    for (int i = 0; i < s->n_red; i++) zeros[i] = k_int(k, 0);
+    for (int i = 0; i < x->rank; i++) at[i] = k_subst(k, xi[i], s->red, zeros, s->n_red);
+    const KExpr *is_there = k_lt(k, k_int(k, 0), count);
+    const KExpr *first = k_cast(k, acc, def_at_if(d, x, at, x->rank, is_there));
+    const KExpr *off = k_sub(k, def_at_as(d, acc, x, xi, x->rank), first);
+    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), off);
+    def_finish(d, s, k_add(k, first, k_div(k, def_acc(d, s), k_cast(k, acc, count))));
 }
 
 /* var = population variance around mean. */

@@ -214,9 +214,7 @@ void infer_rule(Module *m, const Node *n, const KExpr *condition) {
     vec_push(m->arena, &((Node *)(uintptr_t)n)->rules, condition); /* verbs see nodes as const */
 }
 
-/* Is the dim 1 where the caller's symbols are large? Such a length, x[:, 2:3], is shorter only where
- * the input is. */
-static bool is_one_of_many(Module *m, const KExpr *dim) {
+bool is_one_of_many(Module *m, const KExpr *dim) {
     enum { LARGE = 1000 };
     uint32_t n = m->symbols.n;
     const KExpr **by = arena_array(m->scratch, const KExpr *, n + 1);
@@ -386,17 +384,24 @@ void lower_axes(Def *d, const Stage *s, const KExpr **index) {
     for (int i = 0; i < s->out->rank; i++) index[i] = def_axis(d, s, i);
 }
 
-const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as) {
+const KExpr *lower_broadcast(Def *d, KTensor *t, const KTensor *out, const KExpr *const *at) {
     const KExpr *index[MAX_RANK];
-    lower_axes(d, s, index);
-    for (int i = 0; i < t->rank; i++) {
-        int axis = s->out->rank - t->rank + i;
-        const KExpr *dim = t->dims[i], *out = s->out->dims[axis];
-        if (dim == out || (!may_become_one(d->m, dim) && !may_become_one(d->m, out))) continue;
+    for (int axis = 0; axis < out->rank; axis++) {
+        int i = axis - (out->rank - t->rank);
+        const KExpr *dim = i < 0 ? out->dims[axis] : t->dims[i];
+        index[axis] = at[axis];
+        if (dim == out->dims[axis]) continue;
+        if (!may_become_one(d->m, dim) && !may_become_one(d->m, out->dims[axis])) continue;
         const KExpr *broadcasts = k_eq(d->k, dim, k_int(d->k, 1));
         index[axis] = k_select(d->k, broadcasts, k_int(d->k, 0), index[axis]);
     }
-    return k_cast(d->k, as, def_at(d, t, index, s->out->rank));
+    return def_at(d, t, index, out->rank);
+}
+
+const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as) {
+    const KExpr *index[MAX_RANK];
+    lower_axes(d, s, index);
+    return k_cast(d->k, as, lower_broadcast(d, t, s->out, index));
 }
 
 const KExpr *lower_flat(Def *d, const Stage *s) {

@@ -70,6 +70,9 @@ bool infer_is_scalar(Module *m, const Node *n, int i);
 /* The run ends unless the condition over symbols holds: with BAD_DATA where it depends on sizes
  * found while running, with BAD_DIM otherwise. */
 void infer_rule(Module *m, const Node *n, const KExpr *condition);
+/* Is the dim 1 where the caller's symbols are large? Such a length, x[:, 2:3], is shorter only where
+ * the input is. */
+bool is_one_of_many(Module *m, const KExpr *dim);
 /* The two have to be equal: false when they are known to differ. */
 bool infer_same_dim(Module *m, const Node *n, const KExpr *a, const KExpr *b);
 /* The shape that all present inputs broadcast to. */
@@ -114,6 +117,8 @@ DType compute_dtype(DType t);
 void lower_axes(Def *d, const Stage *s, const KExpr **index);
 /* at(t; the stage's axes), broadcast, converted to dtype `as`. */
 const KExpr *lower_elem(Def *d, const Stage *s, KTensor *t, DType as);
+/* The element of t, which broadcasts to out, that belongs to out's element `at`. */
+const KExpr *lower_broadcast(Def *d, KTensor *t, const KTensor *out, const KExpr *const *at);
 /* Row-major index of the stage's element. */
 const KExpr *lower_flat(Def *d, const Stage *s);
 /* at(t) by row-major flat index. */

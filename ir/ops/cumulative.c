@@ -5,52 +5,44 @@
  * step is the axis' stride. f16 and bf16 sum in f32. */
 #include "ir/ops/common.h"
 
-/* The axis, which is constant. */
-static bool cumulative_axis(Module *m, const Node *n, int *axis) {
-    int64_t value = 0;
-    int count;
-    if (!infer_const_ints(m, n, 1, &value, 1, &count)) return false;
-    if (count == 1) return infer_axis(m, n, value, n->in[0]->shape.rank, axis);
-    diag_error(m->diag, n->loc, "input 1 (axis) must be a scalar");
-    return false;
-}
-
-/* Is the axis computed while running? */
-static bool has_open_axis(Module *m, const Node *n) {
-    int64_t axis;
-    int count;
-    return !value_ints(m, n->in[1], &axis, 1, &count);
+/* flag[a]: is it axis a; *axis: which one it is, -1 where only the run tells. */
+static bool cumulative_axis(Module *m, const Node *n, const KExpr **flag, int *axis) {
+    int rank = n->in[0]->shape.rank, count;
+    if (!infer_axis_flags(m, n, 1, rank, flag, &count)) return false;
+    if (count != 1) {
+        diag_error(m->diag, n->loc, "input 1 (axis) must be a scalar");
+        return false;
+    }
+    *axis = -1;
+    for (int a = 0; a < rank; a++)
+        if (k_is_value(flag[a], 1)) *axis = a;
+    return true;
 }
 
 bool cumulative_infer(Module *m, Node *n) {
+    const KExpr *flag[MAX_RANK];
     int axis;
-    int64_t count;
-    if (!infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
-    if (!has_open_axis(m, n))
-        return cumulative_axis(m, n, &axis) && infer_same_as(m, n, 0, n->in[0]);
-    if (!infer_index_dtype(m, n, 1) || !infer_rank(m, n, 0, 1, MAX_RANK)) return false;
-    if (shape_count_int(n->in[1]->shape, &count) && count == 1)
-        return infer_same_as(m, n, 0, n->in[0]);
-    diag_error(m->diag, n->loc, "input 1 (axis) must be a scalar");
-    return false;
+    return infer_dtype(m, n, 0, CLASS_NUMBER) && infer_index_dtype(m, n, 1) &&
+           infer_rank(m, n, 0, 1, MAX_RANK) && cumulative_axis(m, n, flag, &axis) &&
+           infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* Where axis a of x has its stride and dim: select over all axes. */
-static void axis_geometry(Def *d, const KTensor *x, const KExpr *axis, const KExpr **stride,
+/* Stride and dim of the axis: selects over all axes. */
+static void axis_geometry(Def *d, const KTensor *x, const KExpr *const *flag, const KExpr **stride,
                           const KExpr **dim) {
     KCtx *k = d->k;
     const KExpr *step = *stride = k_int(k, 1);
     *dim = x->dims[x->rank - 1];
     for (int a = x->rank - 2; a >= 0; a--) {
-        const KExpr *is_it = k_eq(k, axis, k_int(k, a));
         step = k_mul(k, step, x->dims[a + 1]);
-        *stride = k_select(k, is_it, step, *stride);
-        *dim = k_select(k, is_it, x->dims[a], *dim);
+        *stride = k_select(k, flag[a], step, *stride);
+        *dim = k_select(k, flag[a], x->dims[a], *dim);
     }
 }
 
-/* The operator for an axis that is computed; one outside of the rank counts as the last. */
-static void cumulative_open(Def *d, const Node *n, KTensor *x, KTensor *out) {
+/* The operator for an axis that is computed. */
+static void cumulative_open(Def *d, const Node *n, const KExpr *const *flag, KTensor *x,
+                            KTensor *out) {
     KCtx *k = d->k;
     KBuild *b = &d->b;
     DType t = compute_dtype(x->dtype);
@@ -59,8 +51,7 @@ static void cumulative_open(Def *d, const Node *n, KTensor *x, KTensor *out) {
     const KExpr *neutral = k_const(k, t, is_sum ? 0 : 1), *one = k_int(k, 1), *stride, *dim;
     KTensor *so_far = def_temp(d, "so_far", t, out->rank, out->dims);
     Stage *s = def_program(d, &so_far, 1);
-    const KExpr *axis = lower_index(d, lower_scalar(d, def_in(d, 1)), k_int(k, x->rank));
-    axis_geometry(d, x, kb_let(b, "axis", axis), &stride, &dim);
+    axis_geometry(d, x, flag, &stride, &dim);
     stride = kb_let(b, "stride", stride);
     dim = kb_let(b, "dim", dim);
     const KExpr *count = tensor_n_elems(k, x), *i = kb_for(b, LOOP_SERIAL, "i", count);
@@ -91,12 +82,13 @@ void cumulative_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     DType t = compute_dtype(x->dtype);
     bool is_sum = n->op == OP_CumSum;
+    const KExpr *flag[MAX_RANK];
     int axis;
-    if (has_open_axis(d->m, n)) {
-        cumulative_open(d, n, x, out);
+    BUG_IF(!cumulative_axis(d->m, n, flag, &axis), "the axis changed since infer");
+    if (axis < 0) {
+        cumulative_open(d, n, flag, x, out);
         return;
     }
-    BUG_IF(!cumulative_axis(d->m, n, &axis), "the axis changed since infer");
     Stage *s = def_begin(d, FORM_SCAN, out);
     s->scan_axis = axis;
     s->scan_reverse = attr_int(n, "reverse", 0) != 0;

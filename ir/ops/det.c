@@ -2,7 +2,7 @@
  *
  * A program: each matrix is copied into scratch memory in f64, its columns are eliminated one after
  * the other below the element of largest magnitude, and the diagonal is multiplied up. */
-#include "ir/ops/check.h"
+#include "ir/ops/elimination.h"
 
 bool det_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 2, MAX_RANK)) return false;
@@ -12,61 +12,17 @@ bool det_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
-/* One matrix in scratch memory: element (i, j) is at base + i * size + j. */
-typedef struct Matrix {
-    KBuild *b;
-    KBuf *buf, *det, *best;
-    const KExpr *base, *size;
-} Matrix;
-
-static const KExpr *place(const Matrix *m, const KExpr *i, const KExpr *j) {
-    KCtx *k = m->b->k;
-    return k_add(k, m->base, k_add(k, k_mul(k, i, m->size), j));
-}
-
-static const KExpr *element(const Matrix *m, const KExpr *i, const KExpr *j) {
-    return k_load(m->b->k, m->buf, place(m, i, j));
-}
-
-/* best[0] = the row, from `step` on, with the largest magnitude in column `step`. */
-static void find_pivot(const Matrix *m, const KExpr *step) {
-    KBuild *b = m->b;
-    KCtx *k = b->k;
-    const KExpr *zero = k_int(k, 0);
-    kb_store(b, m->best, zero, step);
-    const KExpr *row = k_add(k, step, kb_for(b, LOOP_SERIAL, "i", k_sub(k, m->size, step)));
-    const KExpr *most = k_abs(k, element(m, k_load(k, m->best, zero), step));
-    kb_if(b, k_lt(k, most, k_abs(k, element(m, row, step))));
-    kb_store(b, m->best, zero, row);
-    kb_end(b);
-    kb_end(b);
-}
-
-static void swap_rows(const Matrix *m, const KExpr *p, const KExpr *q) {
-    KBuild *b = m->b;
-    KCtx *k = b->k;
-    const KExpr *zero = k_int(k, 0);
-    kb_if(b, k_ne(k, p, q));
-    kb_store(b, m->det, zero, k_neg(k, k_load(k, m->det, zero)));
-    const KExpr *j = kb_for(b, LOOP_SERIAL, "j", m->size);
-    const KExpr *x = kb_let(b, "x", element(m, p, j)), *y = kb_let(b, "y", element(m, q, j));
-    kb_store(b, m->buf, place(m, p, j), y);
-    kb_store(b, m->buf, place(m, q, j), x);
-    kb_end(b);
-    kb_end(b);
-}
-
 /* Rows below `step` minus their multiple of it. */
-static void eliminate(const Matrix *m, const KExpr *step, const KExpr *pivot) {
+static void eliminate(const Rows *m, const KExpr *step, const KExpr *pivot) {
     KBuild *b = m->b;
     KCtx *k = b->k;
     const KExpr *next = k_add(k, step, k_int(k, 1)), *rest = k_sub(k, m->size, next);
     kb_if(b, k_ne(k, pivot, k_const(k, DT_F64, 0)));
     const KExpr *row = k_add(k, next, kb_for(b, LOOP_SERIAL, "i", rest));
-    const KExpr *factor = kb_let(b, "factor", k_div(k, element(m, row, step), pivot));
+    const KExpr *factor = kb_let(b, "factor", k_div(k, rows_element(m, row, step), pivot));
     const KExpr *column = k_add(k, next, kb_for(b, LOOP_SERIAL, "j", rest));
-    const KExpr *part = k_mul(k, factor, element(m, step, column));
-    kb_store(b, m->buf, place(m, row, column), k_sub(k, element(m, row, column), part));
+    const KExpr *part = k_mul(k, factor, rows_element(m, step, column));
+    kb_store(b, m->buf, rows_place(m, row, column), k_sub(k, rows_element(m, row, column), part));
     kb_end(b);
     kb_end(b);
     kb_end(b);
@@ -81,22 +37,22 @@ void det_lower(Def *d, const Node *n) {
     const KExpr *size = x->dims[x->rank - 1], *zero = k_int(k, 0);
     Stage *s = def_program(d, outs, 2);
     const KExpr *matrix = kb_for(b, LOOP_PARALLEL, "matrix", tensor_n_elems(k, out));
-    Matrix m = {.b = b, .buf = work->buf, .size = size};
+    Rows m = {.b = b, .buf = work->buf, .size = size, .width = size};
     m.base = kb_let(b, "base", k_mul(k, matrix, k_mul(k, size, size)));
-    m.det = kb_alloc(b, MEM_REG, DT_F64, "det", 1);
+    KBuf *det = kb_alloc(b, MEM_REG, DT_F64, "det", 1);
     m.best = kb_alloc(b, MEM_REG, DT_I64, "best", 1);
     const KExpr *i = k_add(k, m.base, kb_for(b, LOOP_SERIAL, "i", k_mul(k, size, size)));
     kb_store(b, work->buf, i, k_cast(k, DT_F64, lower_at_flat(d, x, i)));
     kb_end(b);
-    kb_store(b, m.det, zero, k_const(k, DT_F64, 1));
+    kb_store(b, det, zero, k_const(k, DT_F64, 1));
     const KExpr *step = kb_for(b, LOOP_SERIAL, "step", size);
-    find_pivot(&m, step);
-    swap_rows(&m, kb_let(b, "best_row", k_load(k, m.best, zero)), step);
-    const KExpr *pivot = kb_let(b, "pivot", element(&m, step, step));
-    kb_store(b, m.det, zero, k_mul(k, k_load(k, m.det, zero), pivot));
+    const KExpr *is_there = k_eq(k, rows_raise_pivot(&m, step), step);
+    const KExpr *pivot = kb_let(b, "pivot", rows_element(&m, step, step));
+    const KExpr *factor = k_select(k, is_there, pivot, k_neg(k, pivot));
+    kb_store(b, det, zero, k_mul(k, k_load(k, det, zero), factor));
     eliminate(&m, step, pivot);
     kb_end(b);
-    kb_store(b, out->buf, matrix, k_cast(k, out->dtype, k_load(k, m.det, zero)));
+    kb_store(b, out->buf, matrix, k_cast(k, out->dtype, k_load(k, det, zero)));
     kb_end(b);
     def_end_program(d, s);
 }

@@ -1,4 +1,4 @@
-/* Discrete Fourier transforms as definitions (dft.h), in one of three ways:
+/* Discrete Fourier transforms as definitions (dft.h), in one of four ways:
  *
  *   dense    a short length known while compiling: a contract with a matrix of constants, which has
  *            everything in it (sign, scale, the mirrored half of a real signal)
@@ -6,6 +6,9 @@
  *            that nothing is permuted), real and imaginary parts in tensors of their own. A product
  *            costs about the same in both; a stage has its overhead, hence the factor of two in
  *            prefers_dense
+ *   chirp    known lengths with large prime factors, by Bluestein's convolution: k t is (k^2 + t^2 -
+ *            (k - t)^2) / 2, so that X[k] = w[k] * sum over t of (x[t] w[t]) conj(w[k - t]) with
+ *            w[t] = root(t^2 / 2n): two staged transforms of a power of two and a table between them
  *   direct   the rest: the sum as it is written, with a table of the roots of unity, which is
  *            computed when the model runs where the length is known only then
  *
@@ -17,6 +20,7 @@ enum {
     DENSE_ELEMS = 300000, /* of a matrix: 1.2 MB, a real signal of 512 */
     LARGEST_FACTOR = 61,
     MAX_FACTORS = 64,
+    LONGEST_CHIRP = 1 << 18, /* its tables take some 100 bytes for each element */
 };
 
 /* ---- roots of unity -------------------------------------------------------------------------- */
@@ -278,29 +282,168 @@ static void lower_stage(Signal *g, int64_t by) {
     g->p_inner = p_inner;
 }
 
-static bool lower_staged(Def *d, const Dft *f) {
+/* Axis and length of a transform whose stages have known sizes. */
+static bool are_known(const Dft *f, int64_t *axis, int64_t *length) {
+    return k_is_int(f->axis, axis) && k_is_int(f->length, length) && *length >= 2 &&
+           *length <= INT32_MAX && f->x->rank + 1 <= MAX_RANK;
+}
+
+/* The parts of element `at` of a signal whose axis a stage has with `skip` axes for it. */
+typedef struct Parts {
+    const KExpr *re, *im; /* im NULL: zero */
+} Parts;
+
+static Parts parts_at(const Signal *g, const Stage *s, const KExpr *at, int skip) {
+    const KExpr *from[MAX_RANK], *zero = k_int(g->d->k, 0);
+    const KExpr *here[2] = {g->p_inner ? at : zero, g->p_inner ? zero : at};
+    if (g->p > 1) { /* not transformed yet */
+        here[0] = at;
+        here[1] = zero;
+    }
+    place_axes(g->d, s, g->axis, here, 2, skip, g->re->rank, from);
+    Parts p = {.re = def_at(g->d, g->re, from, g->re->rank)};
+    if (g->im) p.im = def_at(g->d, g->im, from, g->im->rank);
+    return p;
+}
+
+/* f->out from its parts at the stage's element. */
+static void finish_parts(Def *d, const Dft *f, Stage *s, Parts p, int64_t length) {
     KCtx *k = d->k;
+    const KExpr *e = p.re, *zero = k_int(k, 0);
+    if (!is_mirrored(f)) e = k_select(k, k_eq(k, def_axis(d, s, f->x->rank - 1), zero), e, p.im);
+    if (f->inverse) e = k_mul(k, e, k_const(k, sum_dtype(f), 1 / (double)length));
+    def_map(d, s, k_cast(k, f->out->dtype, e));
+}
+
+static bool lower_staged(Def *d, const Dft *f) {
     int64_t factor[MAX_FACTORS], axis, length;
-    if (!k_is_int(f->axis, &axis) || !k_is_int(f->length, &length) || length < 2 ||
-        length > INT32_MAX || f->x->rank + 1 > MAX_RANK)
-        return false;
+    if (!are_known(f, &axis, &length)) return false;
     int n_factors = factorize(length, factor);
     if (!n_factors) return false;
     Signal g = {.d = d, .f = f, .axis = (int)axis, .p = length, .q = 1};
     g.re = load_part(&g, 0);
     if (!is_real(f)) g.im = load_part(&g, 1);
     for (int i = 0; i < n_factors; i++) lower_stage(&g, factor[i]);
-    DType t = sum_dtype(f);
     Stage *s = def_begin(d, FORM_MAP, f->out);
-    const KExpr *from[MAX_RANK], *bin = def_axis(d, s, (int)axis), *zero = k_int(k, 0);
-    const KExpr *here[2] = {g.p_inner ? bin : zero, g.p_inner ? zero : bin};
-    place_axes(d, s, (int)axis, here, 2, 1, g.re->rank, from);
-    const KExpr *e = def_at(d, g.re, from, g.re->rank);
-    if (!is_mirrored(f))
-        e = k_select(k, k_eq(k, def_axis(d, s, f->x->rank - 1), zero), e,
-                     def_at(d, g.im, from, g.im->rank));
-    if (f->inverse) e = k_mul(k, e, k_const(k, t, 1 / (double)length));
-    def_map(d, s, k_cast(k, f->out->dtype, e));
+    finish_parts(d, f, s, parts_at(&g, s, def_axis(d, s, (int)axis), 1), length);
+    return true;
+}
+
+/* ---- chirp ----------------------------------------------------------------------------------- */
+
+/* In place: v[i] := sum over t of v[t] * root(-i t / n), n a power of two; v has n pairs. */
+static void transform_table(Arena *a, double *v, int64_t n) {
+    if (n == 1) return;
+    int64_t half = n / 2;
+    double *even = arena_array(a, double, 2 * half), *odd = arena_array(a, double, 2 * half);
+    for (int64_t i = 0; i < half; i++)
+        for (int part = 0; part < 2; part++) {
+            even[2 * i + part] = v[4 * i + part];
+            odd[2 * i + part] = v[4 * i + 2 + part];
+        }
+    transform_table(a, even, half);
+    transform_table(a, odd, half);
+    for (int64_t i = 0; i < half; i++) {
+        double c, s;
+        unit_root(i, n, &c, &s);
+        double re = odd[2 * i] * c + odd[2 * i + 1] * s, im = odd[2 * i + 1] * c - odd[2 * i] * s;
+        v[2 * i] = even[2 * i] + re;
+        v[2 * i + 1] = even[2 * i + 1] + im;
+        v[2 * (i + half)] = even[2 * i] - re;
+        v[2 * (i + half) + 1] = even[2 * i + 1] - im;
+    }
+}
+
+/* Two tables [count]: the parts of pairs v. */
+static void pair_tables(const Signal *g, const double *v, int64_t count, KTensor *table[2]) {
+    double *part = arena_array(g->d->m->scratch, double, count);
+    for (int i = 0; i < 2; i++) {
+        for (int64_t j = 0; j < count; j++) part[j] = v[2 * j + i];
+        table[i] = def_table_floats(g->d, i ? "chirp_im" : "chirp_re", sum_dtype(g->f), part, count);
+    }
+}
+
+/* w[t] = root(-+ t^2 / 2n) for t < n, and the transform of the n - 1 + n conj(w) around 0 over
+ * `wide`, divided by it. */
+static void chirp_tables(const Signal *g, int64_t n, int64_t wide, KTensor *w[2], KTensor *by[2]) {
+    Arena *a = g->d->m->scratch;
+    double *chirp = arena_array(a, double, 2 * n), *v = arena_array(a, double, 2 * wide);
+    for (int64_t t = 0; t < n; t++) {
+        double *c = chirp + 2 * t;
+        unit_root(turn_of(t, t, 2 * n), 2 * n, &c[0], &c[1]);
+        if (!g->f->inverse) c[1] = -c[1];
+        for (int side = 0; side < 2; side++) {
+            double *at = v + 2 * (side && t ? wide - t : t);
+            at[0] = c[0] / (double)wide;
+            at[1] = -c[1] / (double)wide;
+        }
+    }
+    transform_table(a, v, wide);
+    pair_tables(g, chirp, n, w);
+    pair_tables(g, v, wide, by);
+}
+
+static Parts multiplied(KCtx *k, Parts a, Parts b) {
+    if (!a.im) return (Parts){k_mul(k, a.re, b.re), k_mul(k, a.re, b.im)};
+    return (Parts){k_sub(k, k_mul(k, a.re, b.re), k_mul(k, a.im, b.im)),
+                   k_add(k, k_mul(k, a.re, b.im), k_mul(k, a.im, b.re))};
+}
+
+static Parts table_parts(Def *d, KTensor *const table[2], const KExpr *at) {
+    return (Parts){def_at(d, table[0], &at, 1), def_at(d, table[1], &at, 1)};
+}
+
+/* The signal times a table of `count` pairs, zeros behind it, as one of the length of `as` that is
+ * not transformed yet. */
+static Signal times_table(const Signal *g, KTensor *const table[2], int64_t count, const Dft *as) {
+    Def *d = g->d;
+    KCtx *k = d->k;
+    DType t = sum_dtype(as);
+    const KExpr *dims[MAX_RANK], *here[2] = {as->length, k_int(k, 1)};
+    int rank = signal_dims(as, g->axis, here, 2, dims);
+    Signal out = {.d = d, .f = as, .axis = g->axis, .q = 1};
+    bool is_known = k_is_int(as->length, &out.p);
+    BUG_IF(!is_known, "the length of a chirp is not known");
+    for (int part = 0; part < 2; part++) {
+        KTensor *v = def_temp(d, part ? "imaginary" : "real", t, rank, dims);
+        Stage *s = def_begin(d, FORM_MAP, v);
+        const KExpr *i = def_axis(d, s, g->axis), *last = k_int(k, count - 1);
+        const KExpr *at = count < out.p ? k_min(k, i, last) : i;
+        Parts p = multiplied(k, parts_at(g, s, at, 2), table_parts(d, table, at));
+        const KExpr *e = part ? p.im : p.re;
+        if (count < out.p) e = k_select(k, k_le(k, i, last), e, k_const(k, t, 0));
+        def_map(d, s, e);
+        *(part ? &out.im : &out.re) = v;
+    }
+    return out;
+}
+
+static void lower_stages(Signal *g) {
+    int64_t factor[MAX_FACTORS];
+    int n = factorize(g->p, factor);
+    for (int i = 0; i < n; i++) lower_stage(g, factor[i]);
+}
+
+static bool lower_chirp(Def *d, const Dft *f) {
+    KCtx *k = d->k;
+    int64_t axis, length, wide = 1;
+    if (!are_known(f, &axis, &length) || length > LONGEST_CHIRP) return false;
+    while (wide < 2 * length - 1) wide *= 2;
+    KTensor *w[2], *by[2];
+    Signal g = {.d = d, .f = f, .axis = (int)axis, .p = length, .q = 1};
+    chirp_tables(&g, length, wide, w, by);
+    Dft there = {.x = f->x, .out = f->out, .axis = f->axis, .length = k_int(k, wide)}, back = there;
+    back.inverse = true;
+    g.re = load_part(&g, 0);
+    if (!is_real(f)) g.im = load_part(&g, 1);
+    g = times_table(&g, w, length, &there);
+    lower_stages(&g);
+    g = times_table(&g, by, wide, &back);
+    lower_stages(&g);
+    Stage *s = def_begin(d, FORM_MAP, f->out);
+    const KExpr *bin = def_axis(d, s, (int)axis);
+    Parts p = multiplied(k, parts_at(&g, s, bin, 1), table_parts(d, w, bin));
+    finish_parts(d, f, s, p, length);
     return true;
 }
 
@@ -365,6 +508,6 @@ void lower_dft(Def *d, const Dft *f) {
     Dense z;
     if (dense_sizes(d->k, f, &z) && prefers_dense(&z))
         lower_dense(d, f, &z);
-    else if (!lower_staged(d, f))
+    else if (!lower_staged(d, f) && !lower_chirp(d, f))
         lower_direct(d, f);
 }

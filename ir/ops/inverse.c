@@ -5,7 +5,7 @@
  * of 2 * size elements. Column after column, the row with the largest magnitude goes up, is divided
  * by the pivot and taken from all other rows; then the right half is the inverse. A singular matrix
  * divides by zero and gives infinities and NaN. */
-#include "ir/ops/check.h"
+#include "ir/ops/elimination.h"
 
 bool inverse_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 2, MAX_RANK)) return false;
@@ -14,68 +14,33 @@ bool inverse_infer(Module *m, Node *n) {
            infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* The matrix and the identity: element (i, j) is at base + i * width + j. */
-typedef struct Pair {
-    KBuild *b;
-    KBuf *buf, *best;
-    const KExpr *base, *size, *width;
-} Pair;
-
-static const KExpr *place(const Pair *m, const KExpr *i, const KExpr *j) {
-    KCtx *k = m->b->k;
-    return k_add(k, m->base, k_add(k, k_mul(k, i, m->width), j));
-}
-
-static const KExpr *element(const Pair *m, const KExpr *i, const KExpr *j) {
-    return k_load(m->b->k, m->buf, place(m, i, j));
-}
-
-static void fill(const Pair *m, Def *d, KTensor *x, const KExpr *matrix) {
+/* The matrix and, beside it, the identity. */
+static void fill(const Rows *m, Def *d, KTensor *x, const KExpr *matrix) {
     KBuild *b = m->b;
     KCtx *k = b->k;
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", m->size),
                 *j = kb_for(b, LOOP_SERIAL, "j", m->size);
     const KExpr *at = k_add(k, k_mul(k, k_add(k, k_mul(k, matrix, m->size), i), m->size), j);
-    kb_store(b, m->buf, place(m, i, j), k_cast(k, DT_F64, lower_at_flat(d, x, at)));
-    kb_store(b, m->buf, place(m, i, k_add(k, j, m->size)), k_cast(k, DT_F64, k_eq(k, i, j)));
+    kb_store(b, m->buf, rows_place(m, i, j), k_cast(k, DT_F64, lower_at_flat(d, x, at)));
+    kb_store(b, m->buf, rows_place(m, i, k_add(k, j, m->size)), k_cast(k, DT_F64, k_eq(k, i, j)));
     kb_end(b);
-    kb_end(b);
-}
-
-/* best[0] = the row, from `step` on, with the largest magnitude in column `step`; it goes up. */
-static void raise_pivot(const Pair *m, const KExpr *step) {
-    KBuild *b = m->b;
-    KCtx *k = b->k;
-    const KExpr *zero = k_int(k, 0);
-    kb_store(b, m->best, zero, step);
-    const KExpr *row = k_add(k, step, kb_for(b, LOOP_SERIAL, "i", k_sub(k, m->size, step)));
-    const KExpr *most = k_abs(k, element(m, k_load(k, m->best, zero), step));
-    kb_if(b, k_lt(k, most, k_abs(k, element(m, row, step))));
-    kb_store(b, m->best, zero, row);
-    kb_end(b);
-    kb_end(b);
-    const KExpr *best = kb_let(b, "best_row", k_load(k, m->best, zero));
-    const KExpr *j = kb_for(b, LOOP_SERIAL, "j", m->width);
-    const KExpr *p = kb_let(b, "p", element(m, best, j)), *q = kb_let(b, "q", element(m, step, j));
-    kb_store(b, m->buf, place(m, best, j), q);
-    kb_store(b, m->buf, place(m, step, j), p);
     kb_end(b);
 }
 
 /* Row `step` divided by its pivot and taken from all others. */
-static void eliminate(const Pair *m, const KExpr *step) {
+static void eliminate(const Rows *m, const KExpr *step) {
     KBuild *b = m->b;
     KCtx *k = b->k;
-    const KExpr *pivot = kb_let(b, "pivot", element(m, step, step));
+    const KExpr *pivot = kb_let(b, "pivot", rows_element(m, step, step));
     const KExpr *j = kb_for(b, LOOP_SERIAL, "j", m->width);
-    kb_store(b, m->buf, place(m, step, j), k_div(k, element(m, step, j), pivot));
+    kb_store(b, m->buf, rows_place(m, step, j), k_div(k, rows_element(m, step, j), pivot));
     kb_end(b);
     const KExpr *row = kb_for(b, LOOP_SERIAL, "i", m->size);
     kb_if(b, k_ne(k, row, step));
-    const KExpr *factor = kb_let(b, "factor", element(m, row, step));
+    const KExpr *factor = kb_let(b, "factor", rows_element(m, row, step));
     j = kb_for(b, LOOP_SERIAL, "j", m->width);
-    const KExpr *part = k_mul(k, factor, element(m, step, j));
-    kb_store(b, m->buf, place(m, row, j), k_sub(k, element(m, row, j), part));
+    const KExpr *part = k_mul(k, factor, rows_element(m, step, j));
+    kb_store(b, m->buf, rows_place(m, row, j), k_sub(k, rows_element(m, row, j), part));
     kb_end(b);
     kb_end(b);
     kb_end(b);
@@ -93,17 +58,17 @@ void inverse_lower(Def *d, const Node *n) {
     KTensor *work = def_temp(d, "work", DT_F64, x->rank, dims), *outs[2] = {out, work};
     Stage *s = def_program(d, outs, 2);
     const KExpr *matrix = kb_for(b, LOOP_PARALLEL, "matrix", count);
-    Pair m = {.b = b, .buf = work->buf, .size = size, .width = dims[x->rank - 1]};
+    Rows m = {.b = b, .buf = work->buf, .size = size, .width = dims[x->rank - 1]};
     m.base = kb_let(b, "base", k_mul(k, matrix, k_mul(k, size, m.width)));
     m.best = kb_alloc(b, MEM_REG, DT_I64, "best", 1);
     fill(&m, d, x, matrix);
     const KExpr *step = kb_for(b, LOOP_SERIAL, "step", size);
-    raise_pivot(&m, step);
+    rows_raise_pivot(&m, step);
     eliminate(&m, step);
     kb_end(b);
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", size), *j = kb_for(b, LOOP_SERIAL, "j", size);
     const KExpr *at = k_add(k, k_mul(k, k_add(k, k_mul(k, matrix, size), i), size), j);
-    kb_store(b, out->buf, at, k_cast(k, out->dtype, element(&m, i, k_add(k, j, size))));
+    kb_store(b, out->buf, at, k_cast(k, out->dtype, rows_element(&m, i, k_add(k, j, size))));
     kb_end(b);
     kb_end(b);
     kb_end(b);

@@ -64,7 +64,8 @@ static void lower_mean(Def *d, KTensor *x, int axis, KTensor *out) {
     const KExpr *count = open_trailing(d, s, x, axis, xi);
     DType acc = out->dtype;
     for (int i = 0; i < x->rank; i++) at[i] = i < axis ? xi[i] : k_int(k, 0);
-    const KExpr *first = def_at_as(d, acc, x, at, x->rank);
+    const KExpr *is_there = k_lt(k, k_int(k, 0), count);
+    const KExpr *first = k_cast(k, acc, def_at_if(d, x, at, x->rank, is_there));
     const KExpr *off = k_sub(k, def_at_as(d, acc, x, xi, x->rank), first);
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), off);
     def_finish(d, s, k_add(k, first, k_div(k, def_acc(d, s), k_cast(k, acc, count))));

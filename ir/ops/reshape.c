@@ -221,24 +221,30 @@ void flatten_lower(Def *d, const Node *n) {
 
 /* ---- Squeeze and Unsqueeze ------------------------------------------------------------------- */
 
+/* Without axes those of length 1 go. The rank has to be known, so a length that is found later is
+ * taken to be 1 where large inputs make it so and not to be 1 elsewhere, which the run tests. */
+static void squeeze_ones(Module *m, const Node *n, bool *is_gone) {
+    Shape in = n->in[0]->shape;
+    for (int i = 0; i < in.rank; i++) {
+        const KExpr *is_one = k_eq(m->k, in.dims[i], k_int(m->k, 1));
+        is_gone[i] = is_one_of_many(m, in.dims[i]);
+        infer_rule(m, n, is_gone[i] ? is_one : k_not(m->k, is_one));
+    }
+}
+
 /* Marks the axes that Squeeze removes. */
 static bool squeezed_axes(Module *m, const Node *n, bool *is_gone) {
     Shape in = n->in[0]->shape;
     int64_t axes[MAX_RANK], dim;
     int count = 0;
-    if (has_in(n, 1)) {
-        if (!infer_const_ints(m, n, 1, axes, MAX_RANK, &count)) return false;
-        if (!infer_axes(m, n, axes, count, in.rank, is_gone)) return false;
+    if (!has_in(n, 1)) {
+        squeeze_ones(m, n, is_gone);
+        return true;
     }
+    if (!infer_const_ints(m, n, 1, axes, MAX_RANK, &count)) return false;
+    if (!infer_axes(m, n, axes, count, in.rank, is_gone)) return false;
     for (int i = 0; i < in.rank; i++) {
         bool is_known = k_is_int(in.dims[i], &dim);
-        if (!has_in(n, 1) && !is_known) {
-            diag_unsupported(m->diag, n->loc,
-                             "axes are not given and dim %d of %s is symbolic; fix it with --dim",
-                             i, shape_text(m->scratch, in));
-            return false;
-        }
-        if (!has_in(n, 1)) is_gone[i] = dim == 1;
         if (is_gone[i] && is_known && dim != 1) {
             diag_error(m->diag, n->loc, "axis %d of %s is not 1", i, shape_text(m->scratch, in));
             return false;

@@ -16,31 +16,16 @@ bool text_infer_place(Module *m, const Node *n) {
     return true;
 }
 
-static const KExpr *step(KCtx *k, const KExpr *i) {
-    return k_add(k, i, k_int(k, 1));
-}
-
-/* A local i64 that starts at `value`. */
-static KBuf *counter(KBuild *b, const char *name, const KExpr *value) {
-    KBuf *i = kb_alloc(b, MEM_REG, DT_I64, name, 1);
-    kb_store(b, i, k_int(b->k, 0), value);
-    return i;
-}
-
-static const KExpr *value_of(KBuild *b, KBuf *i) {
-    return k_load(b->k, i, k_int(b->k, 0));
-}
-
 static void advance(KBuild *b, KBuf *i) {
-    kb_store(b, i, k_int(b->k, 0), step(b->k, value_of(b, i)));
+    kb_set(b, i, k_add(b->k, kb_get(b, i), k_int(b->k, 1)));
 }
 
 /* The first position below `limit` where the bytes differ, else limit. */
 static const KExpr *first_difference(KBuild *b, const KExpr *x, const KExpr *y,
                                      const KExpr *limit) {
     KCtx *k = b->k;
-    KBuf *i = counter(b, "same", k_int(k, 0));
-    const KExpr *at = value_of(b, i);
+    KBuf *i = kb_variable(b, "same", k_int(k, 0));
+    const KExpr *at = kb_get(b, i);
     kb_while(b, k_and(k, k_lt(k, at, limit), k_eq(k, k_str_byte(k, x, at), k_str_byte(k, y, at))));
     advance(b, i);
     kb_end(b);
@@ -80,8 +65,8 @@ void text_lower_equal(Def *d, KTensor *x, KTensor *y, KTensor *out) {
     Stage *s = def_program(d, &out, 1);
     const KExpr *i = kb_for(b, LOOP_PARALLEL, "i", tensor_n_elems(k, out));
     def_unflatten(k, i, out->dims, out->rank, index);
-    const KExpr *left = kb_let(b, "x", def_at(d, x, index, out->rank));
-    const KExpr *right = kb_let(b, "y", def_at(d, y, index, out->rank));
+    const KExpr *left = kb_let(b, "x", lower_broadcast(d, x, out, index));
+    const KExpr *right = kb_let(b, "y", lower_broadcast(d, y, out, index));
     kb_store(b, out->buf, i, text_equal(b, left, right));
     kb_end(b);
     def_end_program(d, s);
@@ -141,10 +126,10 @@ static const KExpr *first_slot(KBuild *b, const TextTable *t, const KExpr *s) {
 const KExpr *text_find(Def *d, KBuild *b, const TextTable *t, const KExpr *s) {
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0), *none = k_int(k, -1);
-    KBuf *slot = counter(b, "slot", first_slot(b, t, s)), *found = counter(b, "found", none);
-    KBuf *busy = counter(b, "busy", k_int(k, 1));
-    kb_while(b, k_ne(k, value_of(b, busy), zero));
-    const KExpr *at = value_of(b, slot);
+    KBuf *slot = kb_variable(b, "slot", first_slot(b, t, s)), *found = kb_variable(b, "found", none);
+    KBuf *busy = kb_variable(b, "busy", k_int(k, 1));
+    kb_while(b, k_ne(k, kb_get(b, busy), zero));
+    const KExpr *at = kb_get(b, slot);
     const KExpr *key = kb_let(b, "key", k_cast(k, DT_I64, def_at(d, t->slots, &at, 1)));
     const KExpr *some = k_le(k, zero, key), *safe = k_max(k, key, zero);
     const KExpr *text = kb_let(b, "text", def_at(d, t->keys, &safe, 1));
@@ -154,5 +139,5 @@ const KExpr *text_find(Def *d, KBuild *b, const TextTable *t, const KExpr *s) {
     const KExpr *next = k_add(k, at, k_int(k, 1));
     kb_store(b, slot, zero, k_fmod(k, next, k_int(k, t->n_slots)));
     kb_end(b);
-    return kb_let(b, "found", value_of(b, found));
+    return kb_let(b, "found", kb_get(b, found));
 }

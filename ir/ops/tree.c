@@ -114,7 +114,7 @@ static void fold_weights(const Walk *w, Aggregate how, const KExpr *row, const K
 static void fold_lanes(const Walk *w, const LaneTrees *lanes, Aggregate how, const KExpr *row) {
     KBuild *b = &w->d->b;
     KCtx *k = b->k;
-    KBuf *result = kb_alloc(b, MEM_STACK, lanes->value ? w->t : DT_I32, "leaves", TREE_LANES);
+    KBuf *result = kb_alloc(b, MEM_STACK, lanes->value ? w->t : DT_I32, "leaves", lanes->lanes);
     const KExpr *group = kb_for(b, LOOP_SERIAL, "group", k_int(k, lanes->n_groups));
     const KExpr *n = lane_trees_walk(w->d, lanes, row, group, result);
     const KExpr *l = kb_for(b, LOOP_SERIAL, "tree", n), *leaf = k_load(k, result, l);

@@ -1,4 +1,4 @@
-/* Trees walked in lockstep, TREE_LANES of them for one row: see tree_lanes.h.
+/* Trees walked in lockstep, up to MOST_TREE_LANES of them for one row: see tree_lanes.h.
  *
  *   for level in 0 .. depth[group] - 1
  *     for each lane l                                        gathers, no branch to mispredict
@@ -8,10 +8,16 @@
  *
  * For this every tree's nodes are numbered anew: its own from 0 on, the false child behind the true
  * one. A node's step has, from the low bits: the feature (15 bits), whether NaN takes the true branch
- * (1), the true child (15), and the sign for a leaf. */
+ * (1), the true child (15), and the sign for a leaf. Thresholds of 32 bits lie beside it, in the upper
+ * half of an i64, so that one gather brings both.
+ *
+ * A level waits for two gathers, one after the other, so a group has several vectors of trees: they
+ * wait together. */
 #include "ir/ops/tree_lanes.h"
 
-enum { FIELD_BITS = 15, FIELD = (1 << FIELD_BITS) - 1, LEAST_TREES = 32 };
+#include <string.h>
+
+enum { FIELD_BITS = 15, FIELD = (1 << FIELD_BITS) - 1, LEAST_TREES = 8 };
 
 /* ---- tables ----------------------------------------------------------------------------------- */
 
@@ -70,28 +76,59 @@ static bool has_one_mode(const Ensemble *e) {
     return branches && !(branches & (branches - 1));
 }
 
+/* How many trees to walk together: a level of two vectors of 16 takes little longer than one of one. */
+static int choose_lanes(int n_trees) {
+    static const struct {
+        int lanes, cost;
+    } ways[] = {{16, 8}, {32, 10}, {MOST_TREE_LANES, 16}};
+    int best = 0, least = INT32_MAX;
+    for (int i = 0; i < 3; i++) {
+        int64_t cost = (int64_t)((n_trees + ways[i].lanes - 1) / ways[i].lanes) * ways[i].cost;
+        if (cost >= least) continue;
+        least = (int)cost;
+        best = ways[i].lanes;
+    }
+    return best;
+}
+
+/* Steps with the thresholds above them. */
+static KTensor *pack_steps(Def *d, const Renumber *r) {
+    int64_t *both = arena_array(d->m->scratch, int64_t, r->n + 1);
+    for (int i = 0; i < r->n; i++) {
+        float threshold = (float)r->threshold[i];
+        uint32_t bits;
+        memcpy(&bits, &threshold, sizeof bits);
+        both[i] = (int64_t)((uint64_t)bits << 32 | (uint32_t)r->step[i]);
+    }
+    return def_table_ints(d, "steps", DT_I64, both, r->n);
+}
+
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t) {
     Arena *a = d->m->scratch;
-    int n_groups = (e->n_trees + TREE_LANES - 1) / TREE_LANES, room = 2 * e->n_nodes + 2;
+    int lanes = choose_lanes(e->n_trees), n_groups = (e->n_trees + lanes - 1) / lanes, room = 2 * e->n_nodes + 2;
     if (e->n_trees < LEAST_TREES || !has_one_mode(e) || e->n_nodes > 1 << 28) return false;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);
     r.old = arena_array(a, int64_t, room);
     r.level = arena_array(a, int64_t, room);
     r.threshold = arena_array(a, double, room);
-    int64_t *root = arena_array(a, int64_t, n_groups * TREE_LANES);
+    int64_t *root = arena_array(a, int64_t, n_groups * lanes);
     int64_t *depth = arena_array(a, int64_t, n_groups);
     for (int i = 0; i < e->n_trees; i++) {
         int64_t levels;
         root[i] = r.n;
         if (!add_tree(&r, e->root[i], &levels)) return false;
-        if (levels > depth[i / TREE_LANES]) depth[i / TREE_LANES] = levels;
+        if (levels > depth[i / lanes]) depth[i / lanes] = levels;
     }
     double *value = arena_array(a, double, room);
-    *t = (LaneTrees){.e = e, .type = type, .n_groups = n_groups};
-    t->step = def_table_ints(d, "steps", DT_I32, r.step, r.n);
-    t->threshold = def_table_floats(d, "thresholds", type, r.threshold, r.n);
-    t->root = def_table_ints(d, "roots", DT_I32, root, n_groups * TREE_LANES);
+    *t = (LaneTrees){.e = e, .type = type, .lanes = lanes, .n_groups = n_groups};
+    if (type == DT_F32) {
+        t->step = pack_steps(d, &r);
+    } else {
+        t->step = def_table_ints(d, "steps", DT_I32, r.step, r.n);
+        t->threshold = def_table_floats(d, "thresholds", type, r.threshold, r.n);
+    }
+    t->root = def_table_ints(d, "roots", DT_I32, root, n_groups * lanes);
     t->depth = def_table_ints(d, "depths", DT_I32, depth, n_groups);
     if (single_values(&r, n_targets, value))
         t->value = def_table_floats(d, "values", type, value, r.n);
@@ -112,7 +149,14 @@ static const KExpr *next_node(Def *d, const LaneTrees *t, const KExpr *row, cons
     KCtx *k = d->k;
     const KExpr *zero = k_const_i(k, DT_I32, 0), *one = k_const_i(k, DT_I32, 1);
     const KExpr *field = k_const_i(k, DT_I32, FIELD), *at = k_cast(k, DT_I64, node);
-    const KExpr *step = entry(d, t->step, at), *to = entry(d, t->threshold, at);
+    const KExpr *step = entry(d, t->step, at), *to;
+    if (t->threshold) {
+        to = entry(d, t->threshold, at);
+    } else {
+        const KExpr *upper = k_shr(k, step, k_const_i(k, DT_I64, 32));
+        to = k_bitcast(k, DT_F32, k_cast(k, DT_I32, upper));
+        step = k_cast(k, DT_I32, step);
+    }
     const KExpr *feature = k_cast(k, DT_I64, k_and(k, step, field));
     /* a leaf's step has all bits set: it reads no feature */
     const KExpr *place[2] = {row, feature}, *inside = k_le(k, zero, step);
@@ -134,8 +178,8 @@ const KExpr *lane_trees_walk(Def *d, const LaneTrees *t, const KExpr *row, const
                              KBuf *result) {
     KBuild *b = &d->b;
     KCtx *k = b->k;
-    KBuf *node = kb_alloc(b, MEM_REG, DT_I32, "node", TREE_LANES);
-    const KExpr *lanes = k_int(k, TREE_LANES), *start = k_mul(k, group, lanes);
+    KBuf *node = kb_alloc(b, MEM_REG, DT_I32, "node", t->lanes);
+    const KExpr *lanes = k_int(k, t->lanes), *start = k_mul(k, group, lanes);
     const KExpr *l = kb_for(b, LOOP_VECTOR, "l", lanes);
     kb_store(b, node, l, entry(d, t->root, k_add(k, start, l)));
     kb_end(b);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times compiled models beside onnxruntime and OpenVINO, and writes docs/performance.md with its pictures.
 
-    bench.py [NAME ...] [--threads 1,2] [--engines E,F] [--seconds 8]
+    bench.py [NAME ...] [--threads 1,2] [--engines E,F] [--seconds 8] [--cpu NAME]
              [--smelt PATH] [--models DIR] [--results FILE] [-o docs/performance.md] [--quick] [--page]
     bench.py --models-from DIR [NAME ...] [--dim NAME=N ...] [--threads 1] [--engines E,F] [--seconds 8]
 
@@ -9,12 +9,16 @@ Every engine runs in a process of its own (engines.py), pinned to the same proce
 another one is measured. Time is cut into slices of less than half a second that take turns (A B C, B C A, ...), so
 that all see the same clock and the same neighbours. A slice's figure is its median run; a ratio is taken between
 slices of one round; its median and quartiles are reported. Outputs are compared with the stored ones before anything
-is timed: an engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
+is timed. Models that take us less than 20 us through Python are called from C by all engines, in loops of calls.c
+(c_calls.py); an engine for which that is not possible is called from Python, and marked. An engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
 
 Engines: onnxruntime, openvino_f32, openvino_default (whatever precision it chooses), smelt_openblas (our library made
 with --blas=openblas, for models with a matrix product that it takes); all of them without --engines.
 
-Results are kept by model and number of threads in --results (default build/bench/results.json), so the table can be
+--cpu=haswell compiles for processors with AVX2 and no more, and holds OpenVINO to the same; onnxruntime takes the
+instructions that it finds and cannot be held, so it is left out.
+
+Results are kept by model, number of threads and --cpu in --results (default build/bench/results.json), so the table can be
 measured in pieces; --page writes the page from what is there. --quick prints only, and takes five rounds a model.
 --models-from DIR times the .onnx files of any folder and ends with a list of ratios; nothing is kept, no page written.
 Inputs are NAME.inputs.npz beside the model, or random ones (given_models.py) with --dim for free sizes; answers are
@@ -47,12 +51,13 @@ from harness import Context  # noqa: E402
 from model_files import stored  # noqa: E402
 
 SLICE_SECONDS = 0.4
-SMALL_MS = 0.05           # below this the call from Python counts, and the time from C is told as well
 PAUSE_SECONDS = 0.01      # after a slice, for threads that spin before they sleep
 PEERS = ("onnxruntime", "openvino_f32", "openvino_default", "smelt_openblas")
 # What OpenVINO may use where its default ends with an illegal instruction: a virtual machine may show AMX and FP16
 # that its processor state does not have.
 OPENVINO_LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
+# --cpu NAME: what holds OpenVINO to the same instructions.
+CPU_LIMITS = {"haswell": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}
 
 
 class Died(Exception):
@@ -109,14 +114,20 @@ class Engine:
 class Bench:
     """What is the same for all models of a run: the compiler, the pool's library, the processors."""
 
-    def __init__(self, ctx, peers, seconds, dims=None):
-        self.ctx, self.peers, self.seconds, self.dims = ctx, peers, seconds, dims
+    def __init__(self, ctx, peers, seconds, cpu, dims=None):
+        self.ctx, self.peers, self.seconds, self.cpu, self.dims = ctx, peers, seconds, cpu, dims
+        self.flags = [f"--cpu={cpu}"] if cpu else []
         self.environment = {}       # engine to what it needs to survive here
+        if cpu:
+            self.peers = [p for p in peers if p == "openvino_f32"]      # its default is f32 there
+            self.environment = {p: CPU_LIMITS[cpu] for p in self.peers}
         self.cpus = sorted(os.sched_getaffinity(0), reverse=True)
         self.runtime = os.path.join(ctx.new_dir(), "libsmelt_runtime.so")
         sources = [ctx.path("runtime", f) for f in sorted(os.listdir(ctx.path("runtime"))) if f.endswith(".c")]
         ctx.run(os.environ.get("CC", "cc"), "-O2", "-std=gnu11", "-shared", "-fPIC", "-pthread", "-I", ctx.include,
                 *sources, "-o", self.runtime)
+        self.calls = os.path.join(ctx.new_dir(), "libcalls.so")
+        ctx.run(os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", os.path.join(HERE, "calls.c"), "-o", self.calls)
 
     def start(self, name, words, n_threads):
         cpus = set(self.cpus[:n_threads])
@@ -150,7 +161,7 @@ class Bench:
         ctx = self.ctx
         path = ctx.model(name)
         inputs, want = self.given(name, path)
-        _, library = ctx.compile(path, "--emit=shared", suffix=".so")
+        _, library = ctx.compile(path, "--emit=shared", *self.flags, suffix=".so")
         info = json.loads(ctx.smelt("info", path, "--json").stdout)
         answers = os.path.join(ctx.new_dir(), "answers.npz")
         is_fixed = all(re.fullmatch(r"\[[\d, ]*\]", i["shape"]) for i in info["inputs"])    # else the count is a bound
@@ -158,7 +169,7 @@ class Bench:
         libraries = {"smelt": library}
         if "smelt_openblas" in self.peers:
             libraries["smelt_openblas"] = self.openblas_library(path)
-        record = {"model": name, "threads": n_threads, "engines": {}, "date": time.strftime("%Y-%m-%d"),
+        record = {"model": name, "threads": n_threads, "cpu": self.cpu, "engines": {}, "date": time.strftime("%Y-%m-%d"),
                   "commit": commit(), "macs": info["direct_multiply-adds"] if is_fixed else 0,
                   "weight_bytes": info["weight_bytes"],
                   "int8": any(o.endswith("QuantizeLinear") for o in info["operators"])}
@@ -170,6 +181,8 @@ class Bench:
                 entry = record["engines"][engine] = {}
                 own = ["--library", libraries[engine], "--runtime", self.runtime, "--include", ctx.include] \
                     if engine in libraries else []
+                if engine == "smelt" or record["engines"]["smelt"].get("from_c"):
+                    own += ["--calls", self.calls]
                 try:
                     child = self.start(engine, words + own, n_threads)
                 except Died as e:
@@ -181,22 +194,10 @@ class Bench:
                     verdict = compare(name, {n: z[n] for n in z.files}, want)
                 entry["difference"], entry["failure"] = verdict.worst, verdict.failure
             self.measure(running, record)
-            ours = record["engines"]["smelt"]
-            if ours.get("ms", SMALL_MS) < SMALL_MS:
-                ours["from_c_ms"] = self.from_c(path, n_threads)
         finally:
             for child in running:
                 child.close()
         return record
-
-    def from_c(self, path, n_threads):
-        """Milliseconds of a run that a C program calls: smelt bench's median."""
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, set(self.cpus[:n_threads]))
-        try:
-            return json.loads(self.ctx.smelt("bench", path, "--json", f"--threads={n_threads}").stdout)["median_ms"]
-        finally:
-            os.sched_setaffinity(0, before)
 
     def measure(self, running, record):
         n = len(running)
@@ -239,9 +240,9 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
-def machine_peaks(ctx):
+def machine_peaks(ctx, flags):
     """What `smelt bench --machine --json` measures; nothing is divided by a data sheet's figure."""
-    done = ctx.smelt("bench", "--machine", "--json", "--threads=2")
+    done = ctx.smelt("bench", "--machine", "--json", "--threads=2", *flags)
     return json.loads(done.stdout)
 
 
@@ -265,8 +266,9 @@ def load(path):
 
 
 def keep(results, record, path):
-    same = [r for r in results["records"] if (r["model"], r["threads"]) != (record["model"], record["threads"])]
-    results["records"] = sorted(same + [record], key=lambda r: (r["threads"], r["model"]))
+    key = report.record_key
+    others = [r for r in results["records"] if key(r) != key(record)]
+    results["records"] = sorted(others + [record], key=key)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".tmp", "w", encoding="utf-8") as f:
         json.dump(results, f, indent=1)
@@ -279,6 +281,7 @@ def parse_arguments():
     p.add_argument("--threads", default="1,2")
     p.add_argument("--engines", default=",".join(PEERS))
     p.add_argument("--seconds", type=float, default=8.0)
+    p.add_argument("--cpu", choices=sorted(CPU_LIMITS), default="")
     p.add_argument("--quick", action="store_true")
     p.add_argument("--page", action="store_true")
     p.add_argument("--smelt", default=os.path.join(ROOT, "build", "release", "driver", "smelt"))
@@ -297,7 +300,7 @@ def parse_arguments():
 def time_folder(a, ctx):
     """--models-from: the number of models that smelt does not compile or answers beyond the bar."""
     dims = {name: int(n) for name, n in (d.split("=") for d in a.dim)}
-    bench = Bench(ctx, available([e for e in a.engines.split(",") if e]), 0.0 if a.quick else a.seconds, dims)
+    bench = Bench(ctx, available([e for e in a.engines.split(",") if e]), 0.0 if a.quick else a.seconds, a.cpu, dims)
     records, n_failed = [], 0
     for name in a.names or ctx.model_names():
         for n_threads in (int(n) for n in a.threads.split(",")):
@@ -329,9 +332,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="smelt-bench-") as scratch:
         ctx = Context(root=ROOT, smelt_path=os.path.abspath(a.smelt), models=os.path.abspath(a.models), scratch=scratch)
         if not a.page:
+            peers = available([e for e in a.engines.split(",") if e])
+            bench = Bench(ctx, peers, 0.0 if a.quick else a.seconds, a.cpu)
             if not a.quick:
-                results["machine"] = machine_peaks(ctx)
-            bench = Bench(ctx, available([e for e in a.engines.split(",") if e]), 0.0 if a.quick else a.seconds)
+                results.setdefault("machines", {})[a.cpu] = machine_peaks(ctx, bench.flags)
             names = a.names or ctx.model_names()
             if not names:
                 sys.exit(f"bench.py: no models in {ctx.models}")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """One engine with one model in a process of its own, driven over pipes by bench.py.
 
-    engines.py ENGINE MODEL.onnx INPUTS.npz OUTPUTS.npz --threads N [--library LIB.so --runtime POOL.so --include DIR]
+    engines.py ENGINE MODEL.onnx INPUTS.npz OUTPUTS.npz --threads N [--calls CALLS.so]
+               [--library LIB.so --runtime POOL.so --include DIR]
 
 It loads the model, runs it once, writes the answers to OUTPUTS.npz and one line of JSON to standard output: version,
 how it is set up, seconds to load. Then each line `SECONDS` on standard input is a slice: it runs the model for that
@@ -9,7 +10,9 @@ long and answers {"median": seconds of a run, "runs": n, "idle_cpu": processor s
 the last of which shows whether its threads disturbed another engine's slice. It ends with its input.
 
 Runs that take less than BATCH_SECONDS are timed in batches, so that reading the clock does not count. Every engine is
-called through the lowest call that its Python package has, with inputs and outputs bound before.
+called through the lowest call that its Python package has, with inputs and outputs bound before; where a run takes less
+than SMALL_SECONDS and --calls gives the loops of calls.c, through its C interface (c_calls.py), or the answer has a
+`python` that says why not.
 """
 import argparse
 import json
@@ -24,7 +27,10 @@ sys.dont_write_bytecode = True
 
 import numpy as np  # noqa: E402
 
+import c_calls  # noqa: E402
+
 BATCH_SECONDS = 1e-3
+SMALL_SECONDS = 20e-6
 
 
 class Smelt:
@@ -47,6 +53,10 @@ class Smelt:
 
     def check(self):
         self.model.run()
+
+    def from_c(self, loop, a, inputs, want):
+        del a, inputs, want
+        return loop.status(self.model.function, self.model.argument)
 
 
 class OnnxRuntime:
@@ -83,12 +93,18 @@ class OnnxRuntime:
     def check(self):
         self.session.run_with_iobinding(self.binding)
 
+    def from_c(self, loop, a, inputs, want):
+        del inputs
+        self.c = c_calls.OnnxRuntime(loop, a.model, self.inputs, want, a.threads)
+        return self.c.call
+
 
 class OpenVino:
     """OpenVINO's CPU plugin for one request at a time; in f32 or in the precision it chooses."""
 
     def __init__(self, a, inputs, precision="f32"):
         import openvino
+        self.precision = precision
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": a.threads, "NUM_STREAMS": 1}
         if precision:
             config["INFERENCE_PRECISION_HINT"] = precision
@@ -118,20 +134,34 @@ class OpenVino:
     def check(self):
         self.request.infer()
 
+    def from_c(self, loop, a, inputs, want):
+        del inputs
+        order = {n: want[n] for port in self.compiled.outputs for n in want if n in port.names}
+        self.c = c_calls.OpenVino(loop, a.model, self.inputs, order, a.threads, self.precision)
+        return self.c.call
+
 
 ENGINES = {"smelt": Smelt, "smelt_openblas": Smelt, "onnxruntime": OnnxRuntime, "openvino_f32": OpenVino,
            "openvino_default": lambda a, inputs: OpenVino(a, inputs, None)}
 
 
-def run_slice(call, n_batch, seconds):
-    """Seconds of one run in each batch, for as long as `seconds`, one batch at least."""
+def batch_of(call):
+    """batch(n): n runs of call = (function, arguments)."""
     function, arguments = call
+
+    def batch(n):
+        for _ in repeat(None, n):
+            function(*arguments)
+    return batch
+
+
+def run_slice(batch, n_batch, seconds):
+    """Seconds of one run in each batch, for as long as `seconds`, one batch at least."""
     clock, times = time.perf_counter, []
     end = clock() + seconds
     start = clock()
     while not times or start < end:
-        for _ in repeat(None, n_batch):
-            function(*arguments)
+        batch(n_batch)
         now = clock()
         times.append((now - start) / n_batch)
         start = now
@@ -143,7 +173,7 @@ def main():
     for word in ("engine", "model", "inputs", "outputs"):
         p.add_argument(word)
     p.add_argument("--threads", type=int, default=1)
-    for word in ("--library", "--runtime", "--include"):
+    for word in ("--library", "--runtime", "--include", "--calls"):
         p.add_argument(word)
     a = p.parse_args()
     answers = os.fdopen(os.dup(1), "w")
@@ -156,16 +186,25 @@ def main():
     engine = ENGINES[a.engine](a, inputs)
     engine.check()
     seconds = time.perf_counter() - start
-    np.savez(a.outputs, **engine.outputs(want))
-    one = min(run_slice(engine.call, 1, 0.05))
+    got = engine.outputs(want)
+    np.savez(a.outputs, **got)
+    batch = batch_of(engine.call)
+    one = min(run_slice(batch, 1, 0.05))
+    if a.calls and one < (SMALL_SECONDS if a.engine == "smelt" else float("inf")):
+        try:
+            batch = engine.from_c(c_calls.Loop(a.calls), a, inputs, got)
+            one = min(run_slice(batch, 1, 0.05))
+            engine.about["from_c"] = True
+        except (RuntimeError, OSError, KeyError, IndexError) as e:
+            engine.about["python"] = str(e)
     n_batch = max(1, int(BATCH_SECONDS / one))
-    run_slice(engine.call, n_batch, 0.2)
+    run_slice(batch, n_batch, 0.2)
     answers.write(json.dumps({**engine.about, "load_seconds": seconds}) + "\n")
     answers.flush()
     used = time.process_time()
     for line in sys.stdin:
         idle = time.process_time() - used
-        times = run_slice(engine.call, n_batch, float(line))
+        times = run_slice(batch, n_batch, float(line))
         answers.write(json.dumps({"median": float(np.median(times)), "runs": len(times) * n_batch, "idle_cpu": idle}) + "\n")
         answers.flush()
         used = time.process_time()

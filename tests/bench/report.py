@@ -1,14 +1,20 @@
 """Writes docs/performance.md and its pictures from what bench.py and footprint.py have measured.
 
-A record of bench.py is {"model", "threads", "date", "commit", "macs", "weight_bytes", "int8", "engines": {name:
-{"version", "setup", "ms", "ratio": [lower quartile, median, upper], "difference", "failure", "idle_share"}}}: macs are
+A record of bench.py is {"model", "threads", "cpu" (that --cpu named, or ""), "date", "commit", "macs", "weight_bytes",
+"int8", "engines": {name: {"version", "setup", "ms", "ratio": [lower quartile, median, upper], "difference", "failure", "idle_share"}}}: macs are
 multiply-adds of the direct algorithms; a ratio is the engine's time over ours."""
+import math
 import os
 import platform
 
 ENGINE_NAMES = {"smelt": "smelt", "onnxruntime": "onnxruntime", "openvino_f32": "OpenVINO f32",
                 "openvino_default": "OpenVINO default", "smelt_openblas": "smelt with OpenBLAS"}
 PEER_NAMES = {k: v for k, v in ENGINE_NAMES.items() if k != "smelt"}   # columns; a ratio is taken to other engines
+
+
+def record_key(record):
+    """What a record is kept by, in the order of the page."""
+    return record.get("cpu", ""), record["threads"], record["model"]
 
 
 def number(x):
@@ -28,11 +34,13 @@ def best_peer(record):
 
 def line(record):
     """One line for the terminal."""
-    parts = [f"{record['model']:24} {record['threads']} threads"]
+    parts = [f"{record['model']:24} {record['threads']} threads" + (f" {record['cpu']}" if record["cpu"] else "")]
     for name, e in record["engines"].items():
         text = f"{number(e['ms'])} ms" if "ms" in e else "-"
         if e.get("failure"):
             text += f" ({e['failure']})"
+        if e.get("python"):
+            text += f" (from Python: {e['python']})"
         parts.append(f"{ENGINE_NAMES[name]} {text}")
     best = best_peer(record)
     if best:
@@ -68,22 +76,25 @@ def engine_cell(entry, notes):
     text = number(entry["ms"])
     if entry["failure"]:
         text += notes("beyond the bar: " + entry["failure"])
-    if "from_c_ms" in entry:
-        text += notes(f"called from C instead of Python: {1e6 * entry['from_c_ms']:.0f} ns")
-    if "ONEDNN_MAX_CPU_ISA" in entry["setup"]:
+    if entry.get("from_c"):
+        text += notes("called from C, as all engines of this row are that have no note")
+    if "python" in entry:
+        text += notes(f"called from Python while smelt is called from C: {entry['python']}")
+    if "ONEDNN_MAX_CPU_ISA=AVX512" in entry["setup"]:
         text += notes("without the limit in ONEDNN_MAX_CPU_ISA it ends with an illegal instruction on this machine")
     return text
 
 
 def table(records, machine, notes):
-    rows = ["| model | smelt | " + " | ".join(PEER_NAMES.values())
+    peers = [e for e in PEER_NAMES if any(e in r["engines"] for r in records)]
+    rows = ["| model | smelt | " + " | ".join(PEER_NAMES[e] for e in peers)
             + " | best peer / smelt | arithmetic at least | weights at least | of the limit |",
-            "|---|" + "---|" * (len(PEER_NAMES) + 5)]
+            "|---|" + "---|" * (len(peers) + 5)]
     for r in records:
         best = best_peer(r)
         ratio = "-" if not best else f"**{best[1][1]:.2f}** ({best[1][0]:.2f} to {best[1][2]:.2f})"
         cells = [r["model"], engine_cell(r["engines"]["smelt"], notes)]
-        cells += [engine_cell(r["engines"].get(e), notes) for e in PEER_NAMES]
+        cells += [engine_cell(r["engines"].get(e), notes) for e in peers]
         rows.append("| " + " | ".join(cells + [ratio] + limit_cells(r, machine)) + " |")
     return "\n".join(rows)
 
@@ -107,7 +118,7 @@ class Notes:
 
 def svg(records, n_threads):
     """Bars of the peers' time over ours, on a scale of powers of two; a line marks 1, whiskers the quartiles."""
-    records = [r for r in records if r["threads"] == n_threads and best_peer(r)]
+    records = [r for r in records if best_peer(r)]
     left, row, width, top, top_scale, low_scale = 190, 22, 560, 46, 6.0, -1.0
     height = top + row * len(records) + 30
 
@@ -149,12 +160,14 @@ def cpu_name():
         return platform.machine()
 
 
-def machine_text(machine):
-    rows = ["| threads | f32 FMA, GFLOP/s | int8 dot, GOP/s | L1, GB/s | L2, GB/s | last cache, GB/s | memory, GB/s |",
-            "|---|---|---|---|---|---|---|"]
-    for p in machine.get("peaks", []):
-        rows.append("| " + " | ".join([str(p["threads"])] + [number(p[k]) if p.get(k) else "-" for k in (
-            "f32_gflops", "i8_gops", "l1_gbs", "l2_gbs", "cache_gbs", "memory_gbs")]) + " |")
+def machine_text(machines):
+    rows = ["| code for | threads | f32 FMA, GFLOP/s | int8 dot, GOP/s | L1, GB/s | L2, GB/s | last cache, GB/s "
+            "| memory, GB/s |", "|---|---|---|---|---|---|---|---|"]
+    for cpu, machine in sorted(machines.items()):
+        for p in machine["peaks"]:
+            rows.append("| " + " | ".join([cpu or "this machine", str(p["threads"])]
+                                          + [number(p[k]) if p.get(k) else "-" for k in (
+                "f32_gflops", "i8_gops", "l1_gbs", "l2_gbs", "cache_gbs", "memory_gbs")]) + " |")
     return "\n".join(rows)
 
 
@@ -191,16 +204,34 @@ def write(path, text):
     os.replace(path + ".tmp", path)
 
 
+def mean_text(records):
+    """The geometric mean of the ratios: models that are all call and no arithmetic left out."""
+    ratios = [best_peer(r)[1][1] for r in records if best_peer(r) and not r["model"].startswith(("mlp_", "gbm", "logreg"))]
+    if not ratios:
+        return ""
+    mean = math.exp(sum(math.log(x) for x in ratios) / len(ratios))
+    return (f"\n\nGeometric mean of the ratios (without the perceptron of 300 multiply-adds, trees and the regression): "
+            f"**{mean:.2f}**; the least is {min(ratios):.2f}.")
+
+
+def section(records, cpu, n_threads, machine, path, notes):
+    """Heading, picture and table of the records of one number of threads."""
+    picture = f"{os.path.splitext(path)[0]}-{cpu + '-' if cpu else ''}{n_threads}.svg"
+    write(picture, svg(records, n_threads))
+    words = "One thread" if n_threads == 1 else f"{n_threads} threads"
+    held = f", code for {cpu}" if cpu else ""
+    about = ("OpenVINO is held to the same instructions; onnxruntime takes what it finds and cannot be.\n\n" if cpu else "")
+    return (f"## {words}{held}\n\n{about}![{words.lower()}{held}]({os.path.basename(picture)})\n\n"
+            + table(records, machine, notes) + mean_text(records))
+
+
 def write_page(results, path):
-    records, machine, notes = results["records"], results.get("machine", {}), Notes()
+    records, machines, notes = results["records"], results.get("machines", {}), Notes()
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     sections = []
-    for n_threads in sorted({r["threads"] for r in records}):
-        picture = f"{os.path.splitext(path)[0]}-{n_threads}.svg"
-        write(picture, svg(records, n_threads))
-        words = "One thread" if n_threads == 1 else f"{n_threads} threads"
-        sections.append(f"## {words}\n\n![{words.lower()}]({os.path.basename(picture)})\n\n"
-                        + table([r for r in records if r["threads"] == n_threads], machine, notes))
+    for cpu, n_threads in sorted({record_key(r)[:2] for r in records}):
+        chosen = [r for r in records if record_key(r)[:2] == (cpu, n_threads)]
+        sections.append(section(chosen, cpu, n_threads, machines.get(cpu, {}), path, notes))
     dates = sorted({r["date"] for r in records})
     commits = sorted({r["commit"] for r in records})
     disturbance = max((e.get("idle_share", 0) for r in records for e in r["engines"].values()), default=0)
@@ -215,7 +246,8 @@ by `tests/bench/bench.py`.
 The limit is what no engine that computes directly can beat on this machine: multiply-adds of the direct algorithms at
 the measured peak, and each weight read once at the measured bandwidth (of the last cache if the weights fit there).
 "Of the limit" is the larger of them over our time; Winograd's algorithm may exceed 100 %. Calls from Python cost each
-engine some tenths of a microsecond to a microsecond, which only the smallest models show.
+engine some tenths of a microsecond to a microsecond: models of less than 20 us are called from C instead, all engines alike,
+through smelt's generic call, onnxruntime's RunWithBinding and OpenVINO's ov_infer_request_infer.
 
 Machine: {cpu_name()}, {os.cpu_count()} processors, Linux {platform.release()}. Measured {" to ".join(dates[::len(dates) - 1 or 1])}, smelt at
 {", ".join(commits)}; Python {platform.python_version()}. Engines that waited used at most {100 * disturbance:.1f} % of a processor.
@@ -224,7 +256,7 @@ Machine: {cpu_name()}, {os.cpu_count()} processors, Linux {platform.release()}. 
 
 Peaks, measured by `smelt bench --machine`:
 
-{machine_text(machine)}
+{machine_text(machines)}
 
 """ + "\n\n".join(sections) + "\n" + ("\n" + notes.list() + "\n" if notes.texts else "") + footprint_text(results.get("footprint"))
     write(path, text)

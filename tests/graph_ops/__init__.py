@@ -14,6 +14,10 @@ import graph_ops.contractions  # noqa: F401
 import graph_ops.quantization  # noqa: F401
 import graph_ops.selection  # noqa: F401
 import graph_ops.single  # noqa: F401
+import graph_ops.contrib  # noqa: F401
+import graph_ops.learned  # noqa: F401
+import graph_ops.strings  # noqa: F401
+import graph_ops.compound  # noqa: F401
 from graph_ops.contractions import conv  # noqa: F401
 from graph_ops.movement import shortest  # noqa: F401
 from graph_ops.rows import ROWS, row  # noqa: F401

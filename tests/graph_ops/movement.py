@@ -204,7 +204,8 @@ def gather(g):
     x = g.pick(rank=(1, 2, 3, 4))
     axis = g.rng.randrange(x.rank)
     i = indices(g, g.shape(g.one([0, 1, 1, 2])), shortest(x, axis))
-    moved(g, "Gather", [x, i], axis=axis - x.rank if g.chance(0.3) else axis)
+    judge = "reference" if x.dtype == "str" else None      # onnxruntime moves one string of each row
+    moved(g, "Gather", [x, i], axis=axis - x.rank if g.chance(0.3) else axis, judge=judge)
 
 
 @row("movement", 0.7)
@@ -252,7 +253,7 @@ def space_to_depth(g):
 
 @row("movement", 0.6)
 def trilu(g):
-    x = g.pick([d for d in types_of(g, "Trilu")], rank=(2, 3, 4))
+    x = g.pick([d for d in types_of(g, "Trilu") if d != "str"], rank=(2, 3, 4))
     k = g.leaf("i64", [], low=-3, high=4, const=0.8) if g.chance(0.6) else None
     moved(g, "Trilu", [x, k], upper=g.one([0, 1]))
 

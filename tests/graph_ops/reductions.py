@@ -11,6 +11,8 @@ REDUCE = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "Re
 
 def fits_integer(op, a):
     """Is every integer result of this reduction far from the dtype's end, over whichever axes?"""
+    if a.dtype == np.bool_:
+        return True
     wide = np.abs(a.astype(np.float64))
     most = {"ReduceProd": np.prod(np.maximum(wide, 1)), "ReduceSumSquare": np.sum(wide * wide)}.get(op, 0)
     return most < float(np.iinfo(a.dtype).max)

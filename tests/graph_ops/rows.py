@@ -21,7 +21,8 @@ def types_of(g, op, which=0):
         raise Reject(f"no {op} in opset {g.opset}") from None
     text = schema.inputs[min(which, len(schema.inputs) - 1)].type_str
     allowed = next((c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == text), [text])
-    return [SCHEMA_TYPES[t] for t in allowed if t in SCHEMA_TYPES]
+    found = [SCHEMA_TYPES[t] for t in allowed if t in SCHEMA_TYPES]
+    return [d for d in found if d != "str" or g.strings]
 
 
 def floats_of(g, op):

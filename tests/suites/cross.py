@@ -22,6 +22,8 @@ TARGETS = {
                    ("qemu-arm-static", "-cpu", "cortex-a7")),
     "riscv64_v": (("--target=riscv64-linux-gnu", "--features=+v"), ("riscv64-linux-gnu-gcc",),
                   ("qemu-riscv64-static", "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0")),
+    "riscv64_v256": (("--target=riscv64-linux-gnu", "--features=+v,+zvl256b"), ("riscv64-linux-gnu-gcc",),
+                     ("qemu-riscv64-static", "-cpu", "rv64,v=true,vlen=256,vext_spec=v1.0")),
 }
 
 
@@ -79,5 +81,19 @@ def cases(ctx):
             return ctx.run(*emulator, program).stdout.strip()
         return run
 
+    def vector_length():
+        """A host asks for the length that the model was compiled for."""
+        program = os.path.join(ctx.new_dir(), "supports")
+        _, cc, emulator = TARGETS["riscv64_v256"]
+        for tool in cc + emulator[:1]:
+            ctx.tool(tool)
+        ctx.run(*cc, "-static", "-std=gnu11", "-O2", f"-I{ctx.include}", ctx.path("tests", "library", "supports.c"),
+                ctx.path("runtime", "cpu.c"), "-o", program)
+        for target, want in (("riscv64_v", "lacks zvl256b"), ("riscv64_v256", "has all")):
+            said = ctx.run(*TARGETS[target][2], program, "v,zvl256b").stdout.strip()
+            if said != want:
+                raise Failed(f"{target}: {said}; expected: {want}")
+
     return [Case(f"{t}_{n}", one(n, t), "slow" if n == "mobilenet_v2" else "cpu") for t in TARGETS for n in MODELS] + [
-        Case(f"{t}_strings", strings(t), "cpu") for t in ("host", "armv7", "riscv64_v")]
+        Case(f"{t}_strings", strings(t), "cpu") for t in ("host", "armv7", "riscv64_v")] + [
+        Case("riscv64_vector_length", vector_length, "cpu")]

@@ -126,6 +126,25 @@ def cases(ctx):
         check(not wrong and len(got) == len(want), "\n".join(wrong) or f"{len(got)} rows, {len(want)} passes")
         return f"{len(want)} passes"
 
-    return [Case("paths", paths), Case("manual_page_has_every_option", options),
+    def contrib():
+        """README's count and the table and the exceptions of docs/contrib.md are the operators of com.microsoft."""
+        words = [line.split() for line in ctx.smelt("--list=ops").stdout.splitlines()]
+        want = {w[1] for w in words if w[:1] == ["com.microsoft"]}
+        check(len(want) > 40, "--list=ops: its form has changed")
+        text = read(ctx, "docs/contrib.md")
+        _, rows = table(text, "docs/contrib.md", "family", "operators")
+        got = [name for row in rows for name in re.sub(r";.*|\([^)]*\)", "", row[1]).split()]
+        check(len(got) == len(set(got)) and set(got) == want,
+              f"docs/contrib.md: not there {sorted(want - set(got))}, too much {sorted(set(got) - want)}")
+        said = re.search(r"onnxruntime's own operators (\d+) are read", read(ctx, "README.md"))
+        check(said and int(said.group(1)) == len(want), f"README.md: {said and said.group()}, but there are {len(want)}")
+        without = set(re.search(r"that have none there\s*\(([^)]*)\)", text).group(1).replace(",", " ").split())
+        cases = glob.glob(ctx.path("tests/ops/com.microsoft/*.case"))
+        formulas = {os.path.basename(c)[:-5] for c in cases if all("@judge=formula" in line for line in open(c, encoding="utf-8")
+                                                                  if line.startswith("case "))}
+        check(without == formulas, f"docs/contrib.md: without a kernel {sorted(without)}, judged by formulas {sorted(formulas)}")
+        return f"{len(want)} operators"
+
+    return [Case("contrib", contrib), Case("paths", paths), Case("manual_page_has_every_option", options),
             Case("manual_page_has_every_choice", choices), Case("options_mentioned", mentioned),
             Case("passes", passes)]

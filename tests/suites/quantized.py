@@ -24,10 +24,21 @@ CONVS = {
     "one_channel": ("i8", "i8", 0, False, 1, 8, 3, 1, 1, 1, "clip"),
     "depthwise": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 32, "clip"),
     "depthwise_signed": ("i8", "i8", 3, True, 16, 16, 3, 2, 1, 16, "relu"),
+    "taps": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 32, "relu"),
+    "taps_of_5": ("i8", "i8", 0, True, 32, 32, 5, 2, 2, 32, None),
+    "taps_asymmetric": ("u8", "u8", 131, False, 48, 48, 3, 1, 1, 48, None),     # weights of nine bits in two parts
+    "taps_odd_channels": ("u8", "i8", -3, True, 24, 24, 3, 2, 1, 24, None),
+    "taps_inside": ("u8", "i8", 0, True, 32, 32, 3, 1, 0, 32, None),            # no border: three bytes a word
     "tiles": ("u8", "i8", 0, True, 64, 64, 3, 1, 1, 1, "relu"),
     "tiles_signed": ("i8", "i8", 0, True, 64, 80, 3, 2, 1, 1, None),
     "tiles_asymmetric": ("u8", "u8", 131, False, 128, 64, 1, 1, 0, 1, "relu"),
     "groups": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 2, None),
+    "groups_of_4": ("u8", "i8", 0, True, 32, 32, 3, 1, 1, 8, "relu"),
+    "groups_of_4_asymmetric": ("i8", "u8", 99, False, 32, 32, 3, 2, 1, 8, None),
+    "groups_of_8": ("u8", "i8", 0, True, 40, 40, 3, 2, 1, 5, None),     # the last vector sticks out
+    "groups_of_4_to_8": ("i8", "i8", 0, True, 32, 64, 3, 1, 1, 8, "relu"),
+    "groups_of_3": ("u8", "i8", 0, True, 48, 48, 3, 1, 1, 16, None),    # joined until they are whole vectors
+    "groups_of_24": ("i8", "i8", 0, True, 48, 48, 3, 1, 1, 2, None),
 }
 
 # name: options of smelt, whether its schedules fuse multiply-adds
@@ -191,7 +202,7 @@ def save(ctx, net, inputs, output, values):
 
 def makers():
     for name, spec in CONVS.items():
-        yield name, lambda fused, spec=spec, is_inner=name.startswith("tiles"): conv_net(spec, fused, is_inner)
+        yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
         yield f"table_{dtype}", lambda fused, dtype=dtype: table_net(dtype, fused)
@@ -235,6 +246,15 @@ def cases(ctx):
             check("tdpb" in asm, "no product of tiles")
         return run
 
+    def groups(name):
+        def run():
+            net, inputs, output, want = conv_net(CONVS[name], True, True)
+            path = save(ctx, net, inputs, output, want)
+            asm = ctx.smelt("compile", path, "--emit=kernel", "--cpu=cascadelake", "-o", "-").stdout
+            check(asm.count("dot4_us(") >= 3, "a layer without dot products")
+        return run
+
     return [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+        Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
         Case(f"{name}_aarch64", elsewhere(make), "cpu") for name, make in makers()]

@@ -49,6 +49,15 @@ MODELS = {
     "if_of_sequences": ("f (bool c, float[2,3] a, float[2,5] b) => (seq(float[2,k]) y) "
                         "{ y = If(c) <then_branch = t () => (seq(float[2,k]) u) { u = SequenceConstruct(a, b) }, "
                         "else_branch = e () => (seq(float[2,k]) v) { v = SequenceConstruct(b, b) }> }", [FALSE, A, WIDE]),
+    "split_behind_if": ("f (bool c, float[2,3] a, float[2,3] b) => (float[3] y, float[3] z) "      # its length follows from both branches
+                        "{ d = Neg(b) k = If(c) <then_branch = t () => (float[2,3] u) { u = Add(a, d) }, "
+                        "else_branch = e () => (float[2,3] v) { v = Mul(d, d) }> p = Constant<value_int = 1>() "
+                        "s = SplitToSequence<keepdims = 0>(k) y = SequenceAt(s, p) q = Constant<value_int = 0>() "
+                        "z = SequenceAt(s, q) }", [FALSE, A, B]),
+    "split_behind_loop": ("f (float[2,3] a, int64 n) => (float[3] y) { g = Constant<value = bool {1}>() "
+                          "d = Abs(a) k = Loop(n, g, a) <body = l (int64 i, bool h, float[2,3] r) => (bool o, float[2,3] q) "
+                          "{ o = Identity(h) q = Add(r, d) }> p = Constant<value_int = -1>() "
+                          "s = SplitToSequence<keepdims = 0>(k) y = SequenceAt(s, p) }", [A, np.array(3, I)]),
     "loop_of_sequence": ("f (float[2,3] a) => (seq(float[2,3]) y) { s = SequenceEmpty() n = Constant<value_int = 3>() "
                          "g = Constant<value = bool {1}>() y = Loop(n, g, s) <body = b (int64 i, bool h, seq(float[2,3]) r) "
                          "=> (bool o, seq(float[2,3]) q) { o = Identity(h) f = Cast<to = 1>(i) e = Add(a, f) "

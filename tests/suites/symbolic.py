@@ -175,8 +175,9 @@ PAIRS = (
     ("scatter", "float[9] x, float[n] u, int64[m] i", "y = ScatterElements (x, i, u)", "n == m"),
     ("scatter_rows", "float[n,9] x, float[m,2] u, int64[m,2] i", "y = ScatterElements <axis = 1> (x, i, u)", "m <= n"),
     ("scatter_nd", "float[9] x, float[n] u, int64[m,1] i", "y = ScatterND (x, i, u)", "n == m"),
+    ("squeeze", "float[n,1,m] x", "y = Squeeze (x)", "n != 1 and m != 1"),
 )
-PAIR_SIZES = ((4, 4), (4, 5), (5, 4), (2, 7))
+PAIR_SIZES = ((4, 4), (4, 5), (5, 4), (2, 7), (1, 3), (3, 1))
 
 
 def run_pair(ctx, inputs, body, fits, backend):

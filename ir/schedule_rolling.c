@@ -1,0 +1,209 @@
+/* Stages that roll: convolutions, pools and maps whose rows need several rows of each other.
+ *
+ *   parallel for slot
+ *     zeros into the column halos of the windows
+ *     for the slot's share of blocks       a block: a few rows of the last member
+ *       for each member                    its rows that this block needs and the last one did not
+ *         zeros into the halo's rows, where they are reached
+ *         its tiles of these rows, or its loops row by row
+ *
+ * What only the group reads has a window that rolls (RowWindow.ring): room for the rows that one
+ * block needs, row i in place i & (ring - 1), so that rows which the next block needs again stay
+ * where they are. Only a slot's first block makes all rows that it needs, also those that the slot
+ * before it made in its own window. Each row is made as it would be without the group: same tiles,
+ * same order of sums, same bits. */
+#include "ir/schedule.h"
+
+typedef struct Roll {
+    DefProgram *p;
+    KCtx *k;
+    KBuild *b;
+    const Blocks *g;
+    const KExpr *outer;  /* index of the shared axis before the rows, where there is one */
+    const KExpr *first;  /* row of the last member where the block begins */
+    const KExpr *starts; /* nothing of the windows counts yet */
+} Roll;
+
+static int row_axis(const Blocks *g, int m) {
+    return g->axis[m][g->n_axes - 1];
+}
+
+/* How far t's memory goes along an axis, halo included, a blocked axis in blocks. */
+static int64_t stored_extent(const KTensor *t, int axis) {
+    const Layout *l = &t->layout;
+    int64_t n = 1;
+    k_is_int(t->dims[axis], &n);
+    if (l->block > 1 && l->block_axis == axis) return (n + l->block - 1) / l->block;
+    return l->has_halo ? n + l->halo[axis][0] + l->halo[axis][1] : n;
+}
+
+/* ---- halos ------------------------------------------------------------------------------------ */
+
+/* One loop nest over the window's places and the axes that are not shared; of `axis` only the halo
+ * on one side. */
+static void clear_side(Roll *l, const KTensor *t, int axis, int side) {
+    KCtx *k = l->k;
+    const Layout *lay = &t->layout;
+    int depth = l->b->depth, last = t->rank - 1;
+    const KExpr *place = kb_for(l->b, LOOP_SERIAL, "h", k_int(k, t->window->ring));
+    const KExpr *flat = k_add(k, k_mul(k, l->g->slot, k_int(k, t->window->ring)), place);
+    for (int i = 0; i < t->rank; i++) {
+        int a = lay->permuted ? lay->order[i] : i;
+        if (t->window->fixed[a] || a == t->window->row_axis) continue;
+        int64_t all = stored_extent(t, a), n = a == axis ? lay->halo[a][side] : all;
+        bool is_vector = i == last && lay->block <= 1 && n <= 16;
+        const KExpr *at = kb_for(l->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "h", k_int(k, n));
+        if (a == axis && side) at = k_add(k, at, k_int(k, all - n));
+        flat = k_add(k, k_mul(k, flat, k_int(k, all)), at);
+    }
+    if (lay->block > 1) {
+        const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", k_int(k, lay->block));
+        flat = k_add(k, k_mul(k, flat, k_int(k, lay->block)), lane);
+    }
+    kb_store(l->b, t->buf, flat, k_const(k, t->dtype, lay->halo_value));
+    while (l->b->depth > depth) kb_end(l->b);
+}
+
+/* Halos beside the rows are the same in every place, and stay. */
+static void clear_columns(Roll *l, const KTensor *t) {
+    if (!t->window || !t->layout.has_halo) return;
+    for (int a = 0; a < t->rank; a++)
+        for (int side = 0; side < 2; side++)
+            if (a != t->window->row_axis && !t->window->fixed[a] && t->layout.halo[a][side])
+                clear_side(l, t, a, side);
+}
+
+/* A whole place: the halo's row `row`. */
+static void clear_row(Roll *l, const KTensor *t, const KExpr *row) {
+    KCtx *k = l->k;
+    int64_t n = t->layout.block > 1 ? t->layout.block : 1;
+    for (int a = 0; a < t->rank; a++)
+        if (!t->window->fixed[a] && a != t->window->row_axis) n *= stored_extent(t, a);
+    int lanes = target_lanes(l->p->m->target, dtype_bytes(t->dtype));
+    const KExpr *place = k_and(k, row, k_int(k, t->window->ring - 1));
+    const KExpr *start = k_add(k, k_mul(k, l->g->slot, k_int(k, t->window->ring)), place);
+    const KExpr *zero = k_const(k, t->dtype, t->layout.halo_value), *size = k_int(k, lanes);
+    start = k_mul(k, start, k_int(k, n));
+    if (n >= lanes) {
+        const KExpr *c = kb_for(l->b, LOOP_SERIAL, "c", k_int(k, n / lanes));
+        const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", size);
+        kb_store(l->b, t->buf, k_add(k, start, k_add(k, k_mul(k, c, size), lane)), zero);
+        kb_end(l->b);
+        kb_end(l->b);
+    }
+    if (n % lanes) {
+        const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", k_int(k, n % lanes));
+        kb_store(l->b, t->buf, k_add(k, start, k_add(k, k_int(k, n / lanes * lanes), lane)), zero);
+        kb_end(l->b);
+    }
+}
+
+/* The halo's rows among lo..end-1, those before the tensor when the window is new. */
+static void clear_rows(Roll *l, const KTensor *t, const KExpr *lo, const KExpr *end) {
+    KCtx *k = l->k;
+    if (!t->window || !t->layout.has_halo) return;
+    const KExpr *zero = k_int(k, 0), *n = t->dims[t->window->row_axis];
+    const uint16_t *halo = t->layout.halo[t->window->row_axis];
+    if (halo[0] && lo->lo < 0) {
+        kb_if(l->b, k_and(k, l->starts, k_lt(k, lo, zero)));
+        const KExpr *h = kb_for(l->b, LOOP_SERIAL, "h", k_int(k, halo[0]));
+        clear_row(l, t, k_sub(k, h, k_int(k, halo[0])));
+        kb_end(l->b);
+        kb_end(l->b);
+    }
+    if (halo[1] && end->hi > n->lo) {
+        const KExpr *above = k_min(k, k_sub(k, end, n), k_int(k, halo[1]));
+        const KExpr *h = kb_for(l->b, LOOP_SERIAL, "h", k_max(k, above, zero));
+        clear_row(l, t, k_add(k, n, h));
+        kb_end(l->b);
+    }
+}
+
+/* ---- members ---------------------------------------------------------------------------------- */
+
+static StagePart part_of(const Roll *l, int m) {
+    StagePart part = {.row_axis = row_axis(l->g, m), .cut_axis = -1, .cut_red = -1};
+    part.inside = true;
+    if (l->g->n_axes > 1) part.at[l->g->axis[m][0]] = l->outer;
+    return part;
+}
+
+/* A member that is no register tile: row by row. */
+static void open_by_rows(Roll *l, int m, const KExpr *from, const KExpr *n) {
+    Stage *s = l->g->stages[m];
+    StagePart part = part_of(l, m);
+    int axis = part.row_axis;
+    const KExpr *r = kb_for(l->b, LOOP_SERIAL, "row", n);
+    part.row_axis = -1;
+    part.at[axis] = kb_let_within(l->b, "row", k_add(l->k, from, r), s->out->dims[axis]->hi - 1);
+    schedule_open_row(l->p, &s, &part, 1, NULL, 0, l->b);
+    kb_end(l->b);
+}
+
+/* Member m's rows that the block is the first to need. */
+static void open_member(Roll *l, int m) {
+    KCtx *k = l->k;
+    const Blocks *g = l->g;
+    const Stage *s = g->stages[m];
+    const RowSpan *span = &g->span[m];
+    const KExpr *extent = s->out->dims[row_axis(g, m)], *scale = k_int(k, span->scale);
+    const KExpr *at = k_mul(k, l->first, scale), *lo = k_add(k, at, k_int(k, span->lo));
+    const KExpr *made = k_add(k, at, k_int(k, span->hi)); /* what is made ends here */
+    const KExpr *end = k_add(k, made, k_int(k, g->rows * span->scale));
+    int64_t height = extent->hi, most = g->rows * span->scale + span->hi - span->lo;
+    const KExpr *begin = span->hi > span->lo ? k_select(k, l->starts, lo, made) : lo;
+    const KExpr *from = k_min(k, k_max(k, begin, k_int(k, 0)), extent);
+    from = kb_let_within(l->b, "from", from, height);
+    const KExpr *n = k_max(k, k_sub(k, k_min(k, end, extent), from), k_int(k, 0));
+    n = kb_let_within(l->b, "n", n, most < height ? most : height);
+    clear_rows(l, s->out, lo, end);
+    if (s->form != FORM_CONTRACT || !s->schedule) {
+        open_by_rows(l, m, from, n);
+        return;
+    }
+    StagePart part = part_of(l, m);
+    part.first = from;
+    part.rows = n;
+    schedule_open_contract(l->p, s, s->schedule, &part, l->b);
+}
+
+/* ---- blocks ----------------------------------------------------------------------------------- */
+
+/* Opens the loop over the slot's share of the blocks; which of all blocks this is. */
+static const KExpr *open_share(Roll *l, const KExpr *n_items) {
+    KCtx *k = l->k;
+    const Blocks *g = l->g;
+    const KExpr *n_slots = k_int(k, g->n_slots), *one = k_int(k, 1), *from = k_int(k, 0);
+    const KExpr *to = n_items;
+    if (g->n_slots > 1) {
+        from = kb_let(l->b, "from", k_fdiv(k, k_mul(k, g->slot, n_items), n_slots));
+        to = k_fdiv(k, k_mul(k, k_add(k, g->slot, one), n_items), n_slots);
+    }
+    const KExpr *i = kb_for(l->b, LOOP_SERIAL, "i", k_sub(k, to, from));
+    l->starts = k_eq(k, i, k_int(k, 0));
+    int64_t most = n_items->hi == INT64_MAX ? INT64_MAX : n_items->hi - 1;
+    return kb_let_within(l->b, "item", k_add(k, from, i), most < 0 ? 0 : most);
+}
+
+void schedule_open_rolling(DefProgram *p, Blocks *g, KBuild *b) {
+    KCtx *k = p->m->k;
+    Roll l = {.p = p, .k = k, .b = b, .g = g};
+    int last = g->n_axes - 1, depth = b->depth;
+    const KExpr *up = k_add(k, g->extent[last], k_int(k, g->rows - 1));
+    const KExpr *extent[] = {g->extent[0], k_int(k, 1)}, *index[2];
+    extent[last] = k_fdiv(k, up, k_int(k, g->rows));
+    if (g->n_slots > 1) g->slot = kb_for(b, LOOP_PARALLEL, "slot", k_int(k, g->n_slots));
+    for (int m = 0; m < g->n; m++) clear_columns(&l, g->stages[m]->out);
+    const KExpr *item = open_share(&l, last ? k_mul(k, extent[0], extent[1]) : extent[0]);
+    def_unflatten(k, item, extent, g->n_axes, index);
+    if (last) {
+        int64_t most = extent[0]->hi == INT64_MAX ? INT64_MAX : extent[0]->hi - 1;
+        l.outer = kb_let_within(b, "b", index[0], most < 0 ? 0 : most);
+        index[1] = kb_let_within(b, "b", index[1], extent[1]->hi - 1);
+        l.starts = k_or(k, l.starts, k_eq(k, index[1], k_int(k, 0)));
+    }
+    l.first = k_mul(k, index[last], k_int(k, g->rows));
+    for (int m = 0; m < g->n; m++) open_member(&l, m);
+    while (b->depth > depth) kb_end(b);
+    g->slot = k_int(k, 0);
+}

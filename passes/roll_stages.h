@@ -1,0 +1,44 @@
+/* Internal to roll_stages.c and roll_cost.c: stages that could roll together, and what it gives. */
+#ifndef SMELT_PASSES_ROLL_STAGES_H
+#define SMELT_PASSES_ROLL_STAGES_H
+
+#include "ir/schedule.h"
+
+enum { MAX_ROLL = 16, MAX_ROLL_READS = 64, MAX_ROLL_BETWEEN = 16 };
+
+/* Member `reader` reads rows step*r + lo .. step*r + hi of member `of` for its row r. */
+typedef struct RollRead {
+    int reader, of;
+    int64_t step, lo, hi;
+} RollRead;
+
+/* Stages in a row of the program (but for those between) that read each other so. */
+typedef struct Roll {
+    DefProgram *p;
+    KCtx *k;
+    int n, n_reads;
+    bool has_batch; /* axis 0 of all members is one index at a time */
+    Stage *stages[MAX_ROLL];
+    int8_t row[MAX_ROLL];         /* the row axis of each */
+    int n_between_at[MAX_ROLL];   /* stages between that stand in front of a member */
+    RollRead reads[MAX_ROLL_READS];
+    Stage *between[MAX_ROLL_BETWEEN];
+} Roll;
+
+/* How the first n members would run. */
+typedef struct RollPlan {
+    int n, n_slots;
+    int64_t rows;
+    RowSpan span[MAX_ROLL];
+    bool has_window[MAX_ROLL];
+    int64_t ring[MAX_ROLL];
+    double gain; /* cycles of one core */
+} RollPlan;
+
+/* Is t read by nobody but the first n members? */
+bool roll_is_private(const Roll *g, int n, const KTensor *t);
+/* Fills rows, slots, rings and the gain of a plan whose spans and windows are known; false when it
+ * does not pay. */
+bool roll_weigh(const Roll *g, RollPlan *plan);
+
+#endif

@@ -1,0 +1,118 @@
+/* trim_stages: elements that nobody reads are not computed.
+ *
+ * Before:  y: f32[1, 16, 14, 14] = contract [i, j, k, l] ...
+ *          z: f32[1, 16, 4, 4] = reduce [i, j, k, l] over [x < 3, y < 3] { value = y[0, j, k*3 + x, l*3 + y] ... }
+ * After:   y: f32[1, 16, 12, 12] = ...                        a pooling that ends before the border does
+ *
+ * From the last stage to the first: the largest index that any reader has along an axis is where the
+ * axis ends, so that what is spared goes on upwards. Slices, strides and pools that do not come out
+ * even give such axes.
+ *
+ * Requires definitions after fusion and before layouts. It cuts the end of axes only, and leaves alone
+ * what programs, regions and callers read, sizes that are not constant, and what would be less than a
+ * tenth of the elements: sizes that fit register tiles are worth that. */
+#include "passes/pass.h"
+
+enum { LEAST_SPARED = 10 }; /* the part of the elements below which an axis stays as it is */
+
+typedef struct Hull {
+    const KTensor *t;
+    int64_t end[MAX_RANK]; /* of what is read */
+} Hull;
+
+static void note_read(const KExpr *e, void *user) {
+    Hull *h = user;
+    if (e->op != KO_at || e->u.tensor != h->t) return;
+    for (int i = 0; i < h->t->rank; i++) {
+        int64_t hi = e->arg[i]->hi;
+        if (hi == INT64_MAX || hi >= h->end[i]) h->end[i] = hi == INT64_MAX ? hi : hi + 1;
+    }
+}
+
+static void visit_stage(KCtx *k, const Stage *s, Hull *h) {
+    const KExpr *of[] = {s->body, s->lhs, s->rhs, s->finish, s->init};
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++)
+        if (of[i]) k_visit(k, of[i], note_read, h);
+    for (int i = 0; i < s->n_states; i++) {
+        k_visit(k, s->state_init[i], note_read, h);
+        k_visit(k, s->step[i], note_read, h);
+    }
+}
+
+static bool can_trim(const DefProgram *p, const Stage *s) {
+    const KTensor *t = s->out;
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT) return false;
+    if (t->is_output || t->dense_only || t->alias || s->view || !t->users.n) return false;
+    for (uint32_t i = 0; i < t->users.n; i++) {
+        const Stage *u = t->users.at[i];
+        if (u->owner != p || u->view || u->form == FORM_PROGRAM || u->form == FORM_REGION) return false;
+    }
+    for (uint32_t i = 0; i < p->outputs.n; i++)
+        if (p->outputs.at[i] == t) return false;
+    return true;
+}
+
+typedef struct Renaming {
+    const KVar *from[MAX_RANK];
+    const KExpr *to[MAX_RANK];
+    int n;
+} Renaming;
+
+static const KExpr *rename_axis(KCtx *k, const KExpr *e, void *user) {
+    const Renaming *r = user;
+    (void)k;
+    for (int i = 0; e->op == KO_var && i < r->n; i++)
+        if (e->u.var == r->from[i]) return r->to[i];
+    return e;
+}
+
+/* Gives s->out these extents, and its axes their ranges, on which what reads of it depends. */
+static void cut(DefProgram *p, Stage *s, const int64_t *end) {
+    KCtx *k = p->m->k;
+    KTensor *t = s->out;
+    Renaming r = {.n = 0};
+    const KExpr **dims = arena_copy(p->arena, t->dims, sizeof *dims * (size_t)t->rank);
+    for (int i = 0; i < t->rank; i++) {
+        if (k_is_value(dims[i], (double)end[i])) continue;
+        KVar *axis = kvar_new(k, KV_AXIS, DT_I64, s->axis[i]->name, 0, end[i] - 1);
+        dims[i] = k_int(k, end[i]);
+        r.from[r.n] = s->axis[i];
+        r.to[r.n++] = k_var(k, axis);
+        s->axis[i] = axis;
+    }
+    t->dims = dims;
+    t->buf->n_elems = tensor_n_elems(k, t);
+    stage_rewrite(p, s, rename_axis, &r);
+}
+
+static bool trim(DefProgram *p, Stage *s) {
+    KTensor *t = s->out;
+    Hull h = {.t = t};
+    double all = 1, read = 1;
+    if (!can_trim(p, s)) return false;
+    for (uint32_t i = 0; i < t->users.n; i++) visit_stage(p->m->k, t->users.at[i], &h);
+    for (int i = 0; i < t->rank; i++) {
+        int64_t n;
+        if (!k_is_int(t->dims[i], &n) || n < 1 || h.end[i] < 1) return false;
+        if (h.end[i] > n) h.end[i] = n;
+        all *= (double)n;
+        read *= (double)h.end[i];
+    }
+    if ((all - read) * LEAST_SPARED < all || !pass_may_rewrite()) return false;
+    pass_count_rewrite();
+    pass_trace("trim_stages", s->node, "%.0f of %.0f elements", read, all);
+    cut(p, s, h.end);
+    return true;
+}
+
+static void trim_program(DefProgram *p, void *user) {
+    bool *changed = user;
+    for (Stage *s = p->last; s; s = s->prev) *changed |= trim(p, s);
+}
+
+bool pass_trim_stages(Module *m) {
+    bool changed = false;
+    program_count_users(m->defs);
+    program_visit(m->defs, trim_program, &changed);
+    return changed;
+}

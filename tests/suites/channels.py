@@ -1,0 +1,75 @@
+"""Convolutions between others, in blocks of channels: groups of every size, channels that fill no vector, dilation beyond
+the map. onnxruntime judges; interpreter, LLVM and C give the same bytes, on one thread and on two.
+"""
+import os
+import re
+
+import numpy as np
+import onnx
+import onnx.parser
+
+from harness import Case, check
+from model_files import smelt_run
+from suites.blocks import feeds_of, judge
+
+HEAD = '<ir_version: 9, opset_import: ["" : 18]> channels '
+RUNS = (("llvm", 2), ("c", 1), ("interpret", 1))
+CPUS = ("haswell", "x86-64-v2")
+
+# name: channels in and out, groups, height and width, attributes of the convolution, what its schedule has to say
+NETS = {
+    "groups_of_8": (48, 48, 6, 12, 15, "pads = [1, 1, 1, 1]", "v16"),
+    "groups_of_8_strided": (40, 40, 5, 13, 11, "pads = [1, 1, 1, 1], strides = [2, 2]", "v16"),
+    "groups_of_4": (32, 32, 8, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
+    "groups_of_24": (48, 48, 2, 9, 14, "pads = [1, 1, 1, 1]", "v8"),
+    "groups_of_32": (64, 64, 2, 7, 7, "pads = [1, 1, 1, 1]", "v16"),
+    "groups_widen": (32, 64, 4, 8, 9, "", "v16"),
+    "groups_of_2_from_1": (16, 32, 16, 8, 9, "pads = [1, 1, 1, 1]", "v16"),
+    "groups_of_3": (18, 18, 6, 8, 9, "", ""),
+    "depthwise": (40, 40, 40, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
+}
+
+
+def model_of(n_in, n_out, groups, height, width, attributes):
+    attributes = f"<group = {groups}{', ' if attributes else ''}{attributes}>"
+    text = f"""(float[2,6,{height},{width}] x) => (float[2,5,h,w] y) {{
+        a = Conv (x, w_a, b_a)
+        r = Relu (a)
+        c = Conv {attributes} (r, w_c, b_c)
+        s = Relu (c)
+        y = Conv (s, w_y)
+    }}"""
+    model = onnx.parser.parse_model(HEAD + text)
+    rng = np.random.default_rng(3)
+    shapes = {"w_a": (n_in, 6, 1, 1), "b_a": (n_in,), "w_c": (n_out, n_in // groups, 3, 3), "b_c": (n_out,),
+              "w_y": (5, n_out, 1, 1)}
+    for name, shape in shapes.items():
+        w = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(w.astype(np.float32), name))
+    return model
+
+
+def cases(ctx):
+    def net(name):
+        def run():
+            *sizes, vectors = NETS[name]
+            path = os.path.join(ctx.new_dir(), name + ".onnx")
+            model = model_of(*sizes)
+            onnx.save(model, path)
+            said = ctx.smelt("compile", path, "--emit=program", "-o", os.devnull, "--trace=choose_schedules",
+                             "--target=x86_64-linux-gnu", "--cpu=x86-64-v4").stderr
+            tiles = re.findall(r": t\d+x\d+x\d+_(v\d+)", said)
+            check(len(tiles) == 3 - (not vectors) and (vectors or "v16") == tiles[len(tiles) // 2], f"tiles {tiles}:\n{said}")
+            feeds = feeds_of(model, [(2, 6, sizes[3], sizes[4])])
+            want = judge(path, feeds)["y"]
+            first = smelt_run(ctx, path, feeds, "--backend=llvm", "--threads=1")["y"]
+            check(np.allclose(first, want, rtol=1e-4, atol=1e-5), f"off by {np.abs(first - want).max()}")
+            for backend, threads in RUNS:
+                got = smelt_run(ctx, path, feeds, f"--backend={backend}", f"--threads={threads}")["y"]
+                check(got.tobytes() == first.tobytes(), f"differs with {backend} on {threads} threads")
+            for cpu in CPUS:
+                got = smelt_run(ctx, path, feeds, f"--cpu={cpu}")["y"]
+                check(np.allclose(got, want, rtol=1e-4, atol=1e-5), f"{cpu}: off by {np.abs(got - want).max()}")
+        return run
+
+    return [Case(name, net(name), "cpu") for name in NETS]
