@@ -329,14 +329,6 @@ static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
     return LLVMByteOrder(g->layout) == LLVMLittleEndian ? v : llvm_overloaded(g, "llvm.bswap", v);
 }
 
-/* A vector of a register buffer, all of which exists: lanes that do not execute the statement may read
- * what is there, and the buffer stays in registers, which a masked load prevents. */
-static bool is_whole_in_registers(const KExpr *e, const Place *p) {
-    int64_t n;
-    return e->u.buf->mem == MEM_REG && !p->varying && p->lane == 1 && !k_is_word(e) &&
-           k_is_int(e->u.buf->n_elems, &n) && e->arg[0]->lo >= 0 && e->arg[0]->hi < n;
-}
-
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     Place p = find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
@@ -349,15 +341,13 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     if (by_lane || (pred && llvm_lanes(pred))) {
         unsigned lanes = (unsigned)g->fn->lanes;
         if (pred) pred = llvm_splat(g, pred, lanes);
-        bool is_masked = mask && !pred && is_whole_in_registers(e, &p);
-        mask = is_masked ? NULL : and_masks(g, mask, pred);
+        mask = and_masks(g, mask, pred);
         if (!by_lane) { /* one element, seen by some lanes */
             LLVMValueRef any = llvm_overloaded(g, "llvm.vector.reduce.or", mask);
             LLVMValueRef one = llvm_splat(g, load_one(g, &p, any), lanes);
             v = LLVMBuildSelect(g->b, pred, one, LLVMConstNull(LLVMTypeOf(one)), "");
         } else {
             v = load_lanes(g, &p, mask);
-            if (is_masked) v = LLVMBuildFreeze(g->b, v, ""); /* an unset lane divides like any */
         }
     } else {
         if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);
