@@ -28,8 +28,7 @@ typedef struct CodegenOptions {
     size_t n_foreign_bytes;
 } CodegenOptions;
 
-/* ---- machines ----------------------------------------------------------------------------------
- */
+/* ---- machines -------------------------------------------------------------------------------- */
 
 /* The target for these strings of LLVM; NULL triple is this machine, NULL or "native" cpu is this
  * machine's cpu with all of its features where the triple is this machine's too, otherwise the
@@ -40,8 +39,7 @@ const Target *codegen_target(Arena *a, const char *triple, const char *cpu, cons
 /* Appends LLVM's architectures, one a line: name and description. */
 void codegen_list_targets(StrBuf *out);
 
-/* ---- LLVM --------------------------------------------------------------------------------------
- */
+/* ---- LLVM ------------------------------------------------------------------------------------ */
 
 typedef enum CodegenText { TEXT_LLVM, TEXT_ASSEMBLY } CodegenText;
 

@@ -288,8 +288,7 @@ bool api_check(const Api *api, const KModule *m, Diag *d) {
     return diag_n_errors(d) == before;
 }
 
-/* ---- the user's own functions
- * --------------------------------------------------------------------------------- */
+/* ---- the user's own functions ---------------------------------------------------------------- */
 
 typedef struct Foreign {
     Arena *a;

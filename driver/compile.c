@@ -10,8 +10,7 @@
 #include "driver/driver.h"
 #include "smelt.h"
 
-/* ---- names of files
- * ------------------------------------------------------------------------------ */
+/* ---- names of files -------------------------------------------------------------------------- */
 
 static bool emits(const Session *s, const char *kind) {
     return !strcmp(s->o->emit ? s->o->emit : "lib", kind);
@@ -55,8 +54,7 @@ static bool write_text(Session *s, const char *path, const StrBuf *text) {
     return good;
 }
 
-/* ---- kinds of output
- * ------------------------------------------------------------------------------ */
+/* ---- kinds of output ------------------------------------------------------------------------- */
 
 static bool emit_library(Session *s) {
     const char *path = output_path(s, "lib", ".a");

@@ -17,8 +17,7 @@ enum {
     STATUS_BUG = 70
 };
 
-/* ---- options.c
- * ----------------------------------------------------------------------------------- */
+/* ---- options.c ------------------------------------------------------------------------------- */
 
 typedef enum Command {
 #define COMMAND(name, arguments, doc) COMMAND_##name,
@@ -59,8 +58,7 @@ int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The elements of a comma separated list, in a. */
 const char **split_list(Arena *a, const char *list, int *n);
 
-/* ---- session.c
- * ----------------------------------------------------------------------------------- */
+/* ---- session.c ------------------------------------------------------------------------------- */
 
 /* One model on its way through the compiler. */
 typedef struct Session {
@@ -90,8 +88,7 @@ int session_close(Session *s, int otherwise);
 void progress(const Session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void progress_end(void);
 
-/* ---- versions.c
- * ----------------------------------------------------------------------------------- */
+/* ---- versions.c ------------------------------------------------------------------------------ */
 
 typedef struct DimList {
     const char *name;
@@ -111,8 +108,7 @@ bool dims_parse(Session *s, DimLists *lists);
  * how the module itself was read. */
 bool dims_add_versions(Session *s, DimLists *lists, const ImportOptions *import);
 
-/* ---- c_compiler.c
- * --------------------------------------------------------------------------------- */
+/* ---- c_compiler.c ---------------------------------------------------------------------------- */
 
 /* $CC or cc. */
 const char *c_compiler(void);
@@ -122,8 +118,7 @@ bool run_compiler(Session *s, const char *const *argv);
  * from. */
 const char *smelt_include_folder(Arena *a);
 
-/* ---- foreign.c
- * ------------------------------------------------------------------------------------ */
+/* ---- foreign.c ------------------------------------------------------------------------------- */
 
 /* Reads the files of --op-file. */
 bool foreign_read(Session *s, OpFile *ops);
@@ -138,22 +133,19 @@ bool foreign_load(Session *s);
 bool uses_blas(const Session *s);
 #define BLAS_LINK_OPTION "-lopenblas"
 
-/* ---- bug.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- bug.c ----------------------------------------------------------------------------------- */
 
 /* From now on a bug leaves the last good IR in a file and says how to get there again. */
 void bug_report_command(int argc, char **argv);
 
-/* ---- fold.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- fold.c ---------------------------------------------------------------------------------- */
 
 /* Module.run_kernel: compiles a kernel for this machine and runs it. user is the Session. */
 bool fold_kernel(void *user, const Kernel *kn, void *const *bufs, const int64_t *n_elems);
 /* Frees what it compiled. */
 void fold_end(Session *s);
 
-/* ---- tune.c
- * --------------------------------------------------------------------------------------- */
+/* ---- tune.c ---------------------------------------------------------------------------------- */
 
 /* Reads --tune-cache and makes the passes ask it, and measure under --tune. False after messages. */
 bool tune_open(Session *s);
@@ -161,14 +153,12 @@ bool tune_open(Session *s);
 bool tune_save(Session *s);
 void tune_end(Session *s);
 
-/* ---- machine.c
- * ------------------------------------------------------------------------------------ */
+/* ---- machine.c ------------------------------------------------------------------------------- */
 
 /* smelt bench --machine. */
 int machine_bench(const Options *o);
 
-/* ---- one file for each command
- * ------------------------------------------------------------------- */
+/* ---- one file for each command --------------------------------------------------------------- */
 
 int command_compile(const Options *o);
 int command_run(const Options *o);

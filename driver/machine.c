@@ -41,8 +41,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- kernels
- * ------------------------------------------------------------------------------------ */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 /* kernels "peak": input x of n_in elements, output o of n_out, `body` for each thread t. */
 static const char *program(Arena *a, const char *type, uint64_t n_in, uint64_t n_out,
@@ -110,8 +109,7 @@ static Probe read_probe(Arena *a, const Target *t, uint64_t n_bytes, uint32_t n_
                    4.0 * (double)n_in * (double)repeat, true};
 }
 
-/* ---- running
- * --------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 /* The best of several runs: work a second. */
 static double best_rate(const smelt_model *model, const Probe *p, const smelt_hooks *hooks,
@@ -201,8 +199,7 @@ double machine_peak(Arena *a, const Target *t, PeakId id, uint32_t n_threads, Di
     return rate / 1e9;
 }
 
-/* ---- the command
- * ----------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static void print_peaks(const double *peak, uint32_t n_threads, bool json, bool first) {
     if (json)

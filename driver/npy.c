@@ -23,8 +23,7 @@ static const struct {
 };
 enum { N_CODES = sizeof codes / sizeof *codes };
 
-/* ---- reading
- * -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* The header's text and what follows it; false when it is not a .npy. */
 static bool find_header(const uint8_t *bytes, size_t n, const char **text, size_t *length,
@@ -206,8 +205,7 @@ bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostT
     return true;
 }
 
-/* ---- writing
- * -------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static size_t longest_string(const HostTensor *t) {
     const HostString *s = t->data;

@@ -70,8 +70,7 @@ const char **split_list(Arena *a, const char *list, int *n) {
     return words;
 }
 
-/* ---- parsing
- * ------------------------------------------------------------------------------------- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 /* Is word one of "a|b|c"? */
 static bool is_choice(const char *choices, const char *word) {
@@ -203,8 +202,7 @@ bool options_parse(Options *o, int argc, char **argv) {
     return check_passes(o);
 }
 
-/* ---- help
- * ---------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static void print_row(const OptionRow *r) {
     char left[80];

@@ -38,8 +38,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- what the calls of a node do
- * ----------------------------------------------------------------- */
+/* ---- what the calls of a node do ------------------------------------------------------------- */
 
 static void note_dot(const KExpr *e, void *user) {
     if (e->op == KO_dot4_us) *(bool *)user = true;
@@ -88,8 +87,7 @@ void profile_destroy(Profile *p) {
     free(p->times);
 }
 
-/* ---- measuring
- * ------------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
 static void before_node(void *user, uint32_t node) {
     ((Profile *)user)->step[node].start = now();
@@ -143,8 +141,7 @@ void profile_find_peaks(Profile *p, uint32_t n_threads) {
     find_medians(p);
 }
 
-/* ---- telling
- * --------------------------------------------------------------------------------------- */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static double total_of(const Profile *p) {
     double total = 0;

@@ -42,8 +42,7 @@ static bool fail(const Runner *r, const char *what, const char *name) {
     return false;
 }
 
-/* ---- backends
- * -------------------------------------------------------------------------------------- */
+/* ---- backends -------------------------------------------------------------------------------- */
 
 static bool load_llvm(Runner *r) {
     r->jit = codegen_llvm_jit(r->km, r->s->target, &r->s->codegen, r->s->d);
@@ -145,8 +144,7 @@ void runner_destroy(Runner *r) {
     free(r->arena);
 }
 
-/* ---- reading inputs
- * -------------------------------------------------------------------------------- */
+/* ---- reading inputs -------------------------------------------------------------------------- */
 
 static HostTensor *find_input(Runner *r, const char *name) {
     for (uint32_t i = 0; i < r->km->n_inputs; i++)
@@ -228,8 +226,7 @@ bool runner_read_inputs(Runner *r) {
     return true;
 }
 
-/* ---- binding
- * --------------------------------------------------------------------------------------- */
+/* ---- binding --------------------------------------------------------------------------------- */
 
 static int64_t *value_of(Runner *r, const KVar *v) {
     for (uint32_t i = 0; i < r->n_vars; i++)
@@ -376,8 +373,7 @@ bool runner_bind(Runner *r) {
     return bind_symbols(r) && check_dims(r) && allocate(r) && (!r->model || prepare_model(r));
 }
 
-/* ---- running
- * --------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void *take_memory(void *heap, size_t n_bytes) {
     (void)heap;

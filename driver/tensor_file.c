@@ -21,8 +21,7 @@ static SrcLoc in_file(const char *path) {
     return (SrcLoc){.file = path, .index = -1, .offset = -1};
 }
 
-/* ---- TensorProto
- * ---------------------------------------------------------------------------------- */
+/* ---- TensorProto ----------------------------------------------------------------------------- */
 
 /* Elements from one of the typed fields: n of them, each `width` bytes, the low `to` bytes count.
  */
@@ -197,8 +196,7 @@ void pb_write(Output *o, const HostTensor *t) {
     write_packed(o, &p);
 }
 
-/* ---- SequenceProto and OptionalProto
- * -------------------------------------------------------------- */
+/* ---- SequenceProto and OptionalProto --------------------------------------------------------- */
 
 enum { ELEM_NONE = 0, ELEM_TENSOR = 1, ELEM_SEQUENCE = 3, LIST_FIELD = 3, SEQUENCE_FIELD = 5 };
 
@@ -292,8 +290,7 @@ static bool is_empty_file(const char *path) {
     return !stat(path, &s) && S_ISREG(s.st_mode) && !s.st_size;
 }
 
-/* ---- files
- * ---------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *path, const char *end) {
     size_t n = strlen(path), m = strlen(end);

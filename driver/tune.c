@@ -50,8 +50,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- the file
- * ------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static bool bad_line(const Tuning *t, int number, const char *why) {
     diag_error(t->s->d, (SrcLoc){.file = t->s->o->tune_cache, .index = -1, .offset = -1},
@@ -164,8 +163,7 @@ bool tune_save(Session *s) {
     return good;
 }
 
-/* ---- what the pass asks
- * --------------------------------------------------------------------------- */
+/* ---- what the pass asks ---------------------------------------------------------------------- */
 
 static const char *recall(void *user, const char *key, int *line) {
     Tuning *t = user;
@@ -186,8 +184,7 @@ static void keep(void *user, const char *key, const char *schedule, double secon
                                      .remark = arena_printf(a, "%.4g us %s", 1e6 * seconds, what)});
 }
 
-/* ---- measuring
- * ------------------------------------------------------------------------------------ */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
 static uint64_t bytes_of(const TuneKernel *k, uint32_t i) {
     uint64_t n = (uint64_t)k->n_elems[i] * (uint64_t)dtype_bytes(k->kernel->params[i]->dtype);

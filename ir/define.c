@@ -7,8 +7,7 @@ DType ktensor_dtype(const KTensor *t) {
     return t->dtype;
 }
 
-/* ---- tensors -----------------------------------------------------------------------------------
- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank,
                             const KExpr *const *dims) {
@@ -140,8 +139,7 @@ void def_shape_table(Def *d, KTensor *table, const int64_t *dims, int rank) {
            "a table of %lld elements", (long long)count);
 }
 
-/* ---- stages
- * -------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 static Stage *stage_insert(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node) {
     Stage *s = arena_new(p->arena, Stage), *before = at ? at->prev : p->last;
@@ -372,8 +370,7 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
     return p;
 }
 
-/* ---- reading tensors
- * -------------------------------------------------------------------------------- */
+/* ---- reading tensors ------------------------------------------------------------------------- */
 
 /* Element `flat` of constant bytes as an expression; NULL for dtypes without a folded form. */
 static const KExpr *constant_element(KCtx *k, const KTensor *t, int64_t flat) {

@@ -292,8 +292,7 @@ void node_set_ints(Node *n, const char *name, const int64_t *v, int count);
 void node_set_graph(Node *n, const char *name, Graph *g);
 void node_drop_attr(Node *n, const char *name);
 
-/* ---- shapes (shape.c) --------------------------------------------------------------------------
- */
+/* ---- shapes (shape.c) ------------------------------------------------------------------------ */
 
 Shape shape_make(Arena *a, int rank); /* dims to be filled in */
 Shape shape_ints(KCtx *k, const int64_t *dims, int rank);

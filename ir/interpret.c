@@ -24,8 +24,7 @@ struct Machine {
     void *user;
 };
 
-/* ---- pieces of meaning
- * ------------------------------------------------------------------------------ */
+/* ---- pieces of meaning ----------------------------------------------------------------------- */
 
 static int64_t cut_S(uint64_t v, int shift) {
     return (int64_t)(v << shift) >> shift;
@@ -97,8 +96,7 @@ _Noreturn static void out_of_bounds(const Machine *m, const Ins *ins, const char
         (long long)at, (long long)m->slot[ins->b].n);
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 #define INT_CASE(name, s_value, u_value)                                                           \
     case IN_##name##_S: {                                                                          \
@@ -349,8 +347,7 @@ static int64_t run(Machine *m) {
     }
 }
 
-/* ---- kernels
- * -------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 static void give_locals(const InterpretCode *code, Slot *slot, Arena *scratch) {
     for (uint32_t i = 0; i < code->n_bufs; i++) {
@@ -397,8 +394,7 @@ int64_t interpret_index(const KExpr *e, KVar *const *var, const int64_t *value, 
     return r;
 }
 
-/* ---- programs
- * -------------------------------------------------------------------------------------------- */
+/* ---- programs -------------------------------------------------------------------------------- */
 
 typedef struct Program {
     const KModule *m;

@@ -86,8 +86,7 @@ static uint32_t buffer_slot(Compiler *c, const KBuf *b) {
     return c->bufs.n - 1;
 }
 
-/* ---- what is known
- * --------------------------------------------------------------------------------- */
+/* ---- what is known --------------------------------------------------------------------------- */
 
 static void index_log(Compiler *c, uint32_t at) {
     uint32_t i = (c->log.at[at].e->id * 2654435761u) & (c->n_slots - 1);
@@ -140,8 +139,7 @@ static void append_code(Compiler *c, const InsVec *code) {
     for (uint32_t i = 0; i < code->n; i++) vec_push(c->a, to, code->at[i]);
 }
 
-/* ---- expressions
- * ------------------------------------------------------------------------------------ */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 static uint32_t cut_of(DType t) {
     return t == DT_BOOL ? 63 : 64u - (uint32_t)dtype_info[t].bits;
@@ -392,8 +390,7 @@ static uint32_t value_of(Compiler *c, const KExpr *e) {
     return compile_expr(c, e, &level, &reads);
 }
 
-/* ---- statements
- * --------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void compile_block(Compiler *c, const KBlock *b);
 
@@ -508,8 +505,7 @@ static void compile_block(Compiler *c, const KBlock *b) {
     c->n_vars = n_vars;
 }
 
-/* ---- entries
- * -------------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 static Compiler *start(Arena *a, const char *name, KVar *const *scalars, uint32_t n_scalars) {
     Compiler *c = arena_new(a, Compiler);

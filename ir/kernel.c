@@ -58,8 +58,7 @@ KBuf *kbuf_new(KCtx *k, KMem mem, DType t, const char *name, const KExpr *n_elem
     return b;
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------
- */
+/* ---- ranges ---------------------------------------------------------------------------------- */
 
 static int64_t sat_add(int64_t a, int64_t b) {
     int64_t r;
@@ -193,8 +192,7 @@ void k_range(const KExpr *e, int64_t *lo, int64_t *hi) {
     *hi = e->hi;
 }
 
-/* ---- interning ---------------------------------------------------------------------------------
- */
+/* ---- interning ------------------------------------------------------------------------------- */
 
 static uint64_t node_hash(KOp op, DType t, uint64_t payload, const KExpr *const *arg, int n) {
     uint64_t h = ((uint64_t)op << 8 | (uint64_t)t) * UINT64_C(0x9e3779b97f4a7c15) ^ payload;
@@ -333,8 +331,7 @@ bool k_is_value(const KExpr *e, double value) {
     return e->op == KO_const_f && bits_of(e->u.f) == bits_of(value);
 }
 
-/* ---- integer folding
- * -------------------------------------------------------------------------------- */
+/* ---- integer folding ------------------------------------------------------------------------- */
 
 static bool fold_int(KOp op, DType t, int64_t a, int64_t b, int64_t *r) {
     int bits = dtype_info[t].bits;
@@ -401,8 +398,7 @@ static bool fold_float_cmp(KOp op, double a, double b, bool *r) {
     }
 }
 
-/* ---- binary
- * ---------------------------------------------------------------------------------------- */
+/* ---- binary ---------------------------------------------------------------------------------- */
 
 static const KExpr *simplify_bool(KCtx *k, KOp op, const KExpr *a, const KExpr *b) {
     int64_t c;
@@ -503,8 +499,7 @@ const KExpr *k_binary(KCtx *k, KOp op, const KExpr *a, const KExpr *b) {
     return r ? r : kernel_cons2(k, op, t, a, b);
 }
 
-/* ---- the other constructors
- * --------------------------------------------------------------------------- */
+/* ---- the other constructors ------------------------------------------------------------------ */
 
 /* A constant rounded to a whole number (exact in every float type), NULL for other operations. */
 static const KExpr *fold_rounding(KCtx *k, KOp op, const KExpr *a) {

@@ -62,8 +62,7 @@ typedef struct KVar {
         slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
 } KVar;
 
-/* ---- buffers ----------------------------------------------------------------------------------
- */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 typedef enum {
     MEM_NONE,
@@ -100,8 +99,7 @@ typedef struct KBuf {
     const void *data;    /* CONST: n_elems elements, view */
 } KBuf;
 
-/* ---- expressions ------------------------------------------------------------------------------
- */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 struct KExpr {
     KOp op;
@@ -228,8 +226,7 @@ const KExpr *k_rewrite(KCtx *k, const KExpr *e, KRewrite *fn, void *user);
 /* Calls fn once on every distinct node below and including e, operands first. */
 void k_visit(KCtx *k, const KExpr *e, void (*fn)(const KExpr *e, void *user), void *user);
 
-/* ---- statements -------------------------------------------------------------------------------
- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 typedef enum {
     KS_NONE,
@@ -370,8 +367,7 @@ void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *use
 
 void kernel_signature(const Kernel *kn, StrBuf *out);
 
-/* ---- the whole program ------------------------------------------------------------------------
- */
+/* ---- the whole program ----------------------------------------------------------------------- */
 
 typedef struct KIo {
     const char *name; /* as in the model, unescaped */

@@ -9,8 +9,7 @@
 
 #include "ir/kernel_internal.h"
 
-/* ---- linear forms of i64 expressions
- * -------------------------------------------------------------- */
+/* ---- linear forms of i64 expressions --------------------------------------------------------- */
 
 enum { MAX_TERMS = 64 };
 

@@ -12,8 +12,7 @@
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 
-/* ---- exponentials
- * -------------------------------------------------------------------------------- */
+/* ---- exponentials ---------------------------------------------------------------------------- */
 
 /* e^x = 2^n (1 + p), where n is kept as the bits of n + offset + magic. */
 typedef struct Split {
@@ -171,8 +170,7 @@ static E expand_sigmoid(const MathGen *m, E x) {
     return quot(m, h, add(m, mad(m, s.p, scale, h), scale));
 }
 
-/* ---- logarithms
- * ---------------------------------------------------------------------------------- */
+/* ---- logarithms ------------------------------------------------------------------------------ */
 
 /* log(u) + c for normal (or, if subnormals, any positive) u and a c that is small beside u. */
 static E log_core(const MathGen *m, E u, E c, bool subnormals) {
@@ -255,8 +253,7 @@ static E expand_atanh(const MathGen *m, E x) {
     return with_sign_of(m, pick(m, lt(m, a, lit(m, is_f32(m) ? 0x1p-14 : 0x1p-28)), a, r), x);
 }
 
-/* ---- error functions
- * ------------------------------------------------------------------------------- */
+/* ---- error functions ------------------------------------------------------------------------- */
 
 /* -a^2 / 2 = h + l */
 static void half_square(const MathGen *m, E a, E *h, E *l) {
@@ -322,8 +319,7 @@ static E expand_erf(const MathGen *m, E x) {
     return pick(m, lt(m, a, lit(m, is_f32(m) ? 0.88 : 1)), small, with_sign_of(m, big, x));
 }
 
-/* ---- dispatch
- * ---------------------------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------------------- */
 
 static E expand(const MathGen *m, KOp op, E x, E y) {
     switch ((int)op) {

@@ -31,8 +31,7 @@ static E power_in_f64(const MathGen *d, E a, E y) {
     return from_bits(d, k_add(d->k, bits(d, q), n));
 }
 
-/* ---- double-double
- * -------------------------------------------------------------------------------- */
+/* ---- double-double --------------------------------------------------------------------------- */
 
 typedef struct Pair {
     E hi, lo;

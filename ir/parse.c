@@ -10,8 +10,7 @@
 #include "ir/parse_text.h"
 #include "ir/support/map.h"
 
-/* ---- messages
- * ----------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 bool parse_fail(Parse *p, const char *fmt, ...) {
     if (p->failed) return false;
@@ -33,8 +32,7 @@ static const char *token_text(const Parse *p) {
     return p->tok.kind == T_END ? "the end" : *p->tok.text ? p->tok.text : "\"\"";
 }
 
-/* ---- tokens
- * -------------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static void skip_blanks(Parse *p) {
     for (;; p->at++) {
@@ -256,8 +254,7 @@ DType parse_dtype(Parse *p) {
     return t ? t : DT_F32;
 }
 
-/* ---- symbols and scopes
- * ----------------------------------------------------------------------------------- */
+/* ---- symbols and scopes ---------------------------------------------------------------------- */
 
 static int64_t range_end(Parse *p, int64_t otherwise) {
     bool is_inf = parse_is(p, "inf") || (parse_is(p, "-") && !strncmp(p->at, "inf", 3));
@@ -318,8 +315,7 @@ void parse_leave(Parse *p, uint32_t scope) {
     }
 }
 
-/* ---- entry points
- * -------------------------------------------------------------------------------------------- */
+/* ---- entry points ---------------------------------------------------------------------------- */
 
 static Module *parse_text(const char *text, const Target *target, const Module *source, Diag *d) {
     Module *m = module_create(d, target);

@@ -52,8 +52,7 @@ double parse_double(DType t, const char *digits, size_t n) {
     return t == DT_F64 ? strtod(text, NULL) : (double)strtof(text, NULL);
 }
 
-/* ---- elements
- * ------------------------------------------------------------------------------------------ */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 static void put_float(unsigned char *out, DType t, double v) {
     float f = (float)v;
@@ -113,8 +112,7 @@ static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *ou
     }
 }
 
-/* ---- constants by hash
- * ------------------------------------------------------------------------------------- */
+/* ---- constants by hash ----------------------------------------------------------------------- */
 
 /* Strings that n_bytes hold: the first offset after the table is what ends it. */
 static uint64_t count_strings(const void *data, uint64_t n_bytes) {
@@ -159,8 +157,7 @@ static const void *find_hash(Parse *p, uint64_t hash) {
     return strmap_get_bytes(p->by_hash, (const char *)&hash, sizeof hash);
 }
 
-/* ---- data
- * ---------------------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static const void *listed(Parse *p, DType t, int64_t n) {
     if (n > PARSE_LIST) {

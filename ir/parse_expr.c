@@ -20,8 +20,7 @@ static const KExpr *wrong(Parse *p, const char *what, DType a, DType b) {
     return nothing(p);
 }
 
-/* ---- making nodes
- * ---------------------------------------------------------------------------------------- */
+/* ---- making nodes ---------------------------------------------------------------------------- */
 
 static const KExpr *exact2(Parse *p, KOp op, const KExpr *a, const KExpr *b) {
     const KExpr *arg[2] = {a, b};
@@ -58,8 +57,7 @@ static const KExpr *make_select(Parse *p, const KExpr *c, const KExpr *a, const 
     return p->exact ? k_exact(p->k, KO_select, a->dtype, arg, 3) : k_select(p->k, c, a, b);
 }
 
-/* ---- literals and names
- * ------------------------------------------------------------------------------------ */
+/* ---- literals and names ---------------------------------------------------------------------- */
 
 static const KExpr *number(Parse *p, bool negative) {
     size_t n;
@@ -206,8 +204,7 @@ static const KExpr *named(Parse *p) {
     return nothing(p);
 }
 
-/* ---- precedence
- * ---------------------------------------------------------------------------------------------- */
+/* ---- precedence ------------------------------------------------------------------------------ */
 
 static const KExpr *unary(Parse *p);
 

@@ -4,8 +4,7 @@
 #include "ir/parse_text.h"
 #include "ir/support/map.h"
 
-/* ---- values
- * -------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static const char *value_key(Parse *p, const Token *t) {
     return arena_printf(p->a, "%u~%s", (unsigned)t->number, t->text);
@@ -49,8 +48,7 @@ static void define(Parse *p, const Token *t, Value *v) {
     strmap_put(p->values, value_key(p, t), v);
 }
 
-/* ---- types
- * --------------------------------------------------------------------------------------------- */
+/* ---- types ----------------------------------------------------------------------------------- */
 
 typedef struct Type {
     ValueType type;
@@ -130,8 +128,7 @@ static void const_line(Parse *p, Graph *g) {
     define(p, &name, v);
 }
 
-/* ---- attributes
- * ----------------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 static void parse_body(Parse *p, Graph *g);
 
@@ -224,8 +221,7 @@ static void parse_attr(Parse *p, Node *n) {
     if (!p->failed) node_set_attr(n, a);
 }
 
-/* ---- nodes
- * --------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static OpId op_named(const char *name) {
     for (int op = 1; op < OP_COUNT; op++)
@@ -288,8 +284,7 @@ static void parse_node(Parse *p, Graph *g) {
     }
 }
 
-/* ---- graphs
- * -------------------------------------------------------------------------------------------- */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 
 static void parse_return(Parse *p, Graph *g) {
     if (parse_is(p, "}")) return;

@@ -22,8 +22,7 @@ typedef struct KernelParse {
     VEC(const char *) node_name;
 } KernelParse;
 
-/* ---- buffers
- * ------------------------------------------------------------------------------------------- */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 static KMem parse_mem(Parse *p) {
     const char *word = parse_word(p, "a kind of memory");
@@ -96,8 +95,7 @@ static KBuf *known_buffer(Parse *p) {
     return b;
 }
 
-/* ---- statements
- * ------------------------------------------------------------------------------------------ */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void parse_block(Parse *p, KBlock *b);
 
@@ -345,8 +343,7 @@ static void parse_block(Parse *p, KBlock *b) {
     parse_leave(p, scope);
 }
 
-/* ---- kernels
- * --------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 /* (n [1, 64], x: f32): a name that is a symbol's is that symbol. */
 static void parse_scalars(Parse *p, Kernel *kn) {
@@ -418,8 +415,7 @@ static void parse_kernel(Parse *p) {
     vec_push(p->m->arena, &kp->list, kn);
 }
 
-/* ---- the whole program
- * ------------------------------------------------------------------------------------ */
+/* ---- the whole program ----------------------------------------------------------------------- */
 
 static void parse_io(Parse *p, bool is_input) {
     const KExpr *dims[MAX_RANK];

@@ -20,8 +20,7 @@
 #include "ir/print_text.h"
 #include "ir/winograd.h"
 
-/* ---- tensors
- * ------------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 /* A tensor and the buffer of its elements go by one name. */
 static const char *bind_tensor(Text *t, const KTensor *x) {
@@ -91,8 +90,7 @@ static void declaration(Text *t, const KTensor *x, const char *word) {
     text_newline(t);
 }
 
-/* ---- stages
- * ------------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 static const char *form_word(Form f) {
     switch (f) {
@@ -269,8 +267,7 @@ static void stage_text(Text *t, const Stage *s) {
     text_leave(t, scope);
 }
 
-/* ---- programs
- * ------------------------------------------------------------------------------------------ */
+/* ---- programs -------------------------------------------------------------------------------- */
 
 /* Names for everything that expressions can mention, in the order of the tensors' creation. */
 static void bind_program(Text *t, const DefProgram *p) {

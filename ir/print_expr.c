@@ -38,8 +38,7 @@ const char *kop_infix(KOp op, int *strength) {
     }
 }
 
-/* ---- sharing
- * ---------------------------------------------------------------------------------------- */
+/* ---- sharing --------------------------------------------------------------------------------- */
 
 static void count_uses(Text *t, const KExpr *e) {
     Use *u = textmap_get(&t->uses, e);
@@ -89,8 +88,7 @@ void text_share(Text *t, const KExpr *const *roots, int n) {
         if (roots[i]) share_below(t, roots[i]);
 }
 
-/* ---- literals
- * ---------------------------------------------------------------------------------------- */
+/* ---- literals -------------------------------------------------------------------------------- */
 
 static void int_literal(Text *t, const KExpr *e) {
     if (e->dtype == DT_BOOL) {
@@ -111,8 +109,7 @@ static void float_literal(Text *t, const KExpr *e) {
     strbuf_printf(t->out, "%s%s", is_finite ? "" : ".", dtype_info[e->dtype].name);
 }
 
-/* ---- sums of the graph level
- * --------------------------------------------------------------------------- */
+/* ---- sums of the graph level ----------------------------------------------------------------- */
 
 enum { MAX_CHAIN = 72 };
 
@@ -189,8 +186,7 @@ static int sorted_chain(const Text *t, const KExpr *e, const KExpr **operand) {
     return n;
 }
 
-/* ---- operators
- * -------------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
 /* The second operand of a sum; of i64 sums a negative constant factor becomes a minus sign. */
 static void add_term(Text *t, const KExpr *e) {
@@ -376,8 +372,7 @@ void text_symbol(Text *t, const KVar *v, const char *word) {
     text_newline(t);
 }
 
-/* ---- entry points
- * ----------------------------------------------------------------------------------- */
+/* ---- entry points ---------------------------------------------------------------------------- */
 
 static void bind_free(const KExpr *e, void *user) {
     Text *t = user;

@@ -26,8 +26,7 @@ typedef struct GraphText {
     StrMap *n_named; /* name to how many values have it so far */
 } GraphText;
 
-/* ---- values
- * ------------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static bool is_plain(const char *name) {
     if (!*name || isdigit((unsigned char)*name)) return false;
@@ -115,8 +114,7 @@ static void value_list(GraphText *g, Value *const *v, uint32_t n, bool with_type
     }
 }
 
-/* ---- constants
- * --------------------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 static bool has_data(const Value *v, int64_t n) {
     return v->dtype == DT_STR || v->data_bytes >= (uint64_t)n * (uint64_t)dtype_bytes(v->dtype);
@@ -150,8 +148,7 @@ static void consts_for(GraphText *g, const Graph *graph, const Node *n) {
     }
 }
 
-/* ---- attributes
- * ---------------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 static void graph_body(GraphText *g, const Graph *graph);
 
@@ -224,8 +221,7 @@ static void attrs_text(GraphText *g, const Node *n) {
     strbuf_add(g->t.out, "}");
 }
 
-/* ---- nodes and graphs
- * ------------------------------------------------------------------------------------ */
+/* ---- nodes and graphs ------------------------------------------------------------------------ */
 
 static void node_text(GraphText *g, const Node *n) {
     for (int i = 0; i < n->n_out; i++)
@@ -306,8 +302,7 @@ void print_graph(StrBuf *out, const Graph *graph) {
     text_end(&g.t);
 }
 
-/* ---- from a debugger
- * --------------------------------------------------------------------------------------- */
+/* ---- from a debugger ------------------------------------------------------------------------- */
 
 void dump_graph(const Graph *graph) {
     StrBuf b = {0};

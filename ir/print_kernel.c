@@ -15,8 +15,7 @@
 #include "ir/print.h"
 #include "ir/print_text.h"
 
-/* ---- buffers and variables
- * ------------------------------------------------------------------------- */
+/* ---- buffers and variables ------------------------------------------------------------------- */
 
 /* "x: f32[n*4] arena align 64 at 128", the name bound from here on. */
 static void buffer(Text *t, const KBuf *b) {
@@ -40,8 +39,7 @@ static void loop_var(Text *t, const KVar *v, const KExpr *extent) {
     text_range(t, v, 0, hi < 0 ? 0 : hi);
 }
 
-/* ---- statements
- * ------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void braces(Text *t, const KBlock *b) {
     uint32_t scope = text_scope(t);
@@ -199,8 +197,7 @@ void text_block(Text *t, const KBlock *b) {
     }
 }
 
-/* ---- kernels
- * ---------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 static void kernel_text(Text *t, const Kernel *kn, const char *name) {
     VEC(const KExpr *) roots = {0};
@@ -234,8 +231,7 @@ static void kernel_text(Text *t, const Kernel *kn, const char *name) {
     text_newline(t);
 }
 
-/* ---- the whole program
- * -------------------------------------------------------------------------------- */
+/* ---- the whole program ----------------------------------------------------------------------- */
 
 /* Declares every buffer that the entry mentions and nothing declared before, in order of
  * appearance. */
@@ -364,8 +360,7 @@ void print_block(StrBuf *out, const KBlock *b) {
     text_end(&t);
 }
 
-/* ---- from a debugger
- * ------------------------------------------------------------------------------------ */
+/* ---- from a debugger ------------------------------------------------------------------------- */
 
 void dump_kmodule(const KModule *m) {
     StrBuf b = {0};

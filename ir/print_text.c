@@ -12,8 +12,7 @@
 #include "ir/half.h"
 #include "ir/support/map.h"
 
-/* ---- pointer maps -------------------------------------------------------------------------------
- */
+/* ---- pointer maps ---------------------------------------------------------------------------- */
 
 static uint32_t slot_of(const TextMap *m, const void *key) {
     uint32_t i =
@@ -56,8 +55,7 @@ void textmap_free(TextMap *m) {
     *m = (TextMap){0};
 }
 
-/* ---- lines
- * --------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 void text_begin(Text *t, StrBuf *out) {
     *t = (Text){.out = out, .a = arena_create()};
@@ -84,8 +82,7 @@ void text_quoted(Text *t, const char *s) {
     strbuf_add(t->out, "\"");
 }
 
-/* ---- names
- * --------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static bool is_reserved(const char *s) {
     static const char *const words[] = {"true", "false",   "inf",   "nan",    "if",
@@ -141,8 +138,7 @@ void text_leave(Text *t, uint32_t scope) {
     }
 }
 
-/* ---- numbers and constants
- * --------------------------------------------------------------------------- */
+/* ---- numbers and constants ------------------------------------------------------------------- */
 
 void text_float(StrBuf *out, DType t, double v) {
     char digits[40];
@@ -231,8 +227,7 @@ void text_data(Text *t, DType dtype, const void *data, uint64_t n_elems) {
     strbuf_add(t->out, "}");
 }
 
-/* ---- words
- * ---------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 const char *kmem_word(KMem m) {
     switch (m) {

@@ -35,8 +35,7 @@ const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int6
     return k_var(b->k, s->var);
 }
 
-/* ---- which axes
- * ------------------------------------------------------------------------------------ */
+/* ---- which axes ------------------------------------------------------------------------------ */
 
 int tensor_contiguous_axis(const KTensor *t) {
     if (t->layout.block > 1) return t->layout.block_axis;
@@ -113,8 +112,7 @@ const char *schedule_text(Arena *a, const Schedule *s) {
     if (s->matrix) return arena_printf(a, "m%dx%dx%d", s->rows[0], s->rows[1], s->n_vecs);
     return arena_printf(a, "t%dx%dx%d_v%d", s->rows[0], s->rows[1], s->n_vecs, s->lanes);
 }
-/* ---- tiles and their remainders
- * --------------------------------------------------------------------- */
+/* ---- tiles and their remainders -------------------------------------------------------------- */
 
 typedef struct TiledAxis {
     int axis, tile;

@@ -86,8 +86,7 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     return z;
 }
 
-/* ---- cycles
- * ------------------------------------------------------------------------------------------ */
+/* ---- cycles ---------------------------------------------------------------------------------- */
 
 static double largest(double a, double b) {
     return a > b ? a : b;
@@ -164,8 +163,7 @@ double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, cons
     return stage_cycles(t, &z, sch);
 }
 
-/* ---- loops around the tile
- * --------------------------------------------------------------------------- */
+/* ---- loops around the tile ------------------------------------------------------------------- */
 
 typedef struct Window {
     KCtx *k;
@@ -233,8 +231,7 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
                     z->right_bytes > t->l2_bytes / 4;
 }
 
-/* ---- candidates
- * -------------------------------------------------------------------------------------- */
+/* ---- candidates ------------------------------------------------------------------------------ */
 
 typedef struct Candidate {
     Schedule sch;

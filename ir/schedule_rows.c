@@ -16,8 +16,7 @@ static int element_lanes(const Rows *r, DType t) {
     return t == DT_STR ? 1 : target_lanes(r->p->m->target, dtype_bytes(t));
 }
 
-/* ---- loops of a stage
- * --------------------------------------------------------------------------------- */
+/* ---- loops of a stage ------------------------------------------------------------------------ */
 
 RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part) {
     RowNest nest = {.n = 0};
@@ -82,8 +81,7 @@ static int flat_loops(const RowNest *nest) {
     return n;
 }
 
-/* ---- element expressions
- * ---------------------------------------------------------------------------------- */
+/* ---- element expressions --------------------------------------------------------------------- */
 
 static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
     const Rows *r = user;
@@ -119,8 +117,7 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
     kb_store(r->b, root->buf, k_add(r->k, tensor_flat_index(r->k, s->out, index), offset), value);
 }
 
-/* ---- one element
- * --------------------------------------------------------------------------------- */
+/* ---- one element ----------------------------------------------------------------------------- */
 
 static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     KCtx *k = r->k;

@@ -19,8 +19,7 @@
 static bool reads_blocked(const KTensor *t, int axis) {
     return t->layout.block > 1 && t->layout.block_axis == axis;
 }
-/* ---- the tile
- * --------------------------------------------------------------------------------- */
+/* ---- the tile -------------------------------------------------------------------------------- */
 
 /* Rows behind the last one are that one once more, which is not stored again. */
 static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
@@ -199,8 +198,7 @@ static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *a
     return true;
 }
 
-/* ---- the reduction
- * --------------------------------------------------------------------------------- */
+/* ---- the reduction --------------------------------------------------------------------------- */
 
 typedef struct BlockScan {
     KCtx *k;

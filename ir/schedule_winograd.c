@@ -16,8 +16,7 @@
 
 #include "ir/scratch.h"
 
-/* ---- the three transforms
- * ------------------------------------------------------------------------------- */
+/* ---- the three transforms -------------------------------------------------------------------- */
 
 typedef struct Open {
     DefProgram *p;
@@ -107,8 +106,7 @@ static void both_ways(Open *o, Line *line, int n, int n_out,
     for (int i = 0; i < n_out; i++) line(o, half[i], out[i]);
 }
 
-/* ---- patches
- * -------------------------------------------------------------------------------------------- */
+/* ---- patches --------------------------------------------------------------------------------- */
 
 /* Image, row and column of tiles. */
 typedef struct Tile {
@@ -176,8 +174,7 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
     kb_end(o->b);
 }
 
-/* ---- products
- * ------------------------------------------------------------------------------------------- */
+/* ---- products -------------------------------------------------------------------------------- */
 
 /* The stage whose register tiles make the products of output channels from `first` on. */
 static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
@@ -246,8 +243,7 @@ static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const
     kb_end(o->b);
 }
 
-/* ---- results
- * -------------------------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 static void if_inside(Open *o, const KExpr *index, const KExpr *dim, int *n_open) {
     const KExpr *inside = k_lt(o->k, index, dim);
@@ -311,8 +307,7 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
     for (int i = 0; i < n_open + 1; i++) kb_end(o->b);
 }
 
-/* ---- the nest
- * ------------------------------------------------------------------------------------------- */
+/* ---- the nest -------------------------------------------------------------------------------- */
 
 /* A strip: its first tile and how many it has. */
 typedef struct Strip {

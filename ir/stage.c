@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- rewriting stages
- * ---------------------------------------------------------------------------------- */
+/* ---- rewriting stages ------------------------------------------------------------------------ */
 
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
     KCtx *k = p->m->k;
@@ -178,8 +177,7 @@ void program_count_users(DefProgram *p) {
     program_visit(p, reset_users, NULL);
     program_visit(p, count_in, NULL);
 }
-/* ---- plain loops
- * ------------------------------------------------------------------------------------------ */
+/* ---- plain loops ----------------------------------------------------------------------------- */
 
 static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index,
                           const KExpr *v) {

@@ -39,8 +39,7 @@ void kblock_remove(KBlock *b, KStmt *s) {
     s->prev = s->next = NULL;
 }
 
-/* ---- builder -----------------------------------------------------------------------------------
- */
+/* ---- builder --------------------------------------------------------------------------------- */
 
 void kb_begin(KBuild *b, KCtx *k, KBlock *into) {
     *b = (KBuild){.k = k, .arena = kctx_arena(k), .depth = 1};
@@ -148,8 +147,7 @@ void kb_extern(KBuild *b, const char *symbol, const KArg *args, int n_args,
     for (int i = 0; i < n_scalars; i++) s->scalars[i] = scalars[i];
 }
 
-/* ---- whole blocks
- * -------------------------------------------------------------------------------- */
+/* ---- whole blocks ---------------------------------------------------------------------------- */
 
 const char *kblock_extern(const KBlock *b) {
     for (const KStmt *s = b->first; s; s = s->next) {
@@ -194,8 +192,7 @@ void kblock_visit(KCtx *k, const KBlock *b, void (*fn)(const KExpr *e, void *use
     }
 }
 
-/* ---- signatures
- * ------------------------------------------------------------------------------------ */
+/* ---- signatures ------------------------------------------------------------------------------ */
 
 /* Numbers things in order of first appearance. Pointers are keys; tables are small and linear. */
 typedef struct Numbering {

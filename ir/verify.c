@@ -19,8 +19,7 @@ static const char *node_name(const Node *n) {
     return n && n->loc.node && *n->loc.node ? n->loc.node : n ? op_info[n->op].name : "?";
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static bool is_declared(const Module *m, const KVar *v) {
     for (uint32_t i = 0; i < m->symbols.n; i++)
@@ -96,8 +95,7 @@ static void check_const(const GraphCheck *c, const Value *v) {
            "after %s: constant '%s' has too few bytes", c->after, v->name);
 }
 
-/* ---- nodes
- * ------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static bool encloses(const Graph *outer, const Graph *g) {
     while (g && g != outer) g = g->parent;
@@ -169,8 +167,7 @@ static void check_links(const GraphCheck *c, const Graph *g, const Node *n) {
            "after %s: the links around '%s' are broken", c->after, node_name(n));
 }
 
-/* ---- graphs
- * ------------------------------------------------------------------------------------------ */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 
 static void check_graph(GraphCheck *c, const Graph *g);
 

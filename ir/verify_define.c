@@ -21,8 +21,7 @@ static const char *stage_name(const Stage *s) {
                                           : "?";
 }
 
-/* ---- expressions
- * -------------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 static void check_read(const DefCheck *c, const KExpr *e) {
     const KTensor *t = e->u.tensor;
@@ -57,8 +56,7 @@ static void check_expr(const DefCheck *c, const KExpr *e, DType t, const char *w
     k_visit(c->k, e, check_part, (void *)(uintptr_t)c);
 }
 
-/* ---- stages
- * ------------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 static void own(DefCheck *c, const KVar *v, const char *what) {
     BUG_IF(!v, "after %s: stage '%s' lacks an %s", c->after, stage_name(c->s), what);
@@ -168,8 +166,7 @@ static void check_stage(DefCheck *c, const Stage *s) {
     }
 }
 
-/* ---- programs
- * ------------------------------------------------------------------------------------------ */
+/* ---- programs -------------------------------------------------------------------------------- */
 
 static void check_tensor(const DefCheck *c, const DefProgram *p, const KTensor *t) {
     int n_aliases = 0;

@@ -21,8 +21,7 @@ typedef struct KernelCheck {
     Arena *a;
 } KernelCheck;
 
-/* ---- expressions
- * -------------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 static void check_buffer(const KernelCheck *c, const KBuf *b) {
     bool is_known = c->is_entry && b->mem != MEM_PARAM ? b->mem != MEM_NONE
@@ -104,8 +103,7 @@ static void check_expr(KernelCheck *c, const KExpr *e, DType t, const char *what
     k_visit(c->k, e, check_node, c);
 }
 
-/* ---- statements
- * --------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void bind(KernelCheck *c, const KVar *v) {
     BUG_IF(!v, "after %s: a statement of %s has no variable", c->after, c->name);
@@ -249,8 +247,7 @@ static void check_block(KernelCheck *c, const KBlock *b, int depth) {
     while (c->bufs.n > n_bufs) textmap_put(&c->declared, c->bufs.at[--c->bufs.n], NULL);
 }
 
-/* ---- kernels and the program
- * ------------------------------------------------------------------------------ */
+/* ---- kernels and the program ----------------------------------------------------------------- */
 
 static void check_begin(KernelCheck *c, KCtx *k, const char *name, bool is_expanded,
                         const char *after) {

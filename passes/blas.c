@@ -182,8 +182,7 @@ static bool match(Match *m) {
            o->m->hi >= LEAST_ROWS && o->n->hi >= LEAST_ROWS && o->m->hi <= INT32_MAX && o->n->hi <= INT32_MAX && o->k->hi <= INT32_MAX;
 }
 
-/* ---- the call
- * -------------------------------------------------------------------------------------- */
+/* ---- the call -------------------------------------------------------------------------------- */
 
 /* The distance of its rows, or of its columns when it is transposed. */
 static const KExpr *leading(KCtx *k, bool transposed, int64_t row_step, int64_t column_step,

@@ -33,8 +33,7 @@ int group_member_of(const Group *g, const KTensor *t) {
     return -1;
 }
 
-/* ---- who joins --------------------------------------------------------------------------------
- */
+/* ---- who joins ------------------------------------------------------------------------------- */
 
 typedef struct MemberReads {
     const Group *g;
@@ -171,8 +170,7 @@ static void collect(Group *g) {
         g->between[n_between++] = s;
     }
 }
-/* ---- the pass ---------------------------------------------------------------------------------
- */
+/* ---- the pass -------------------------------------------------------------------------------- */
 
 static int count_slots(const Group *g, int64_t rows) {
     double work = 0;

@@ -17,8 +17,7 @@ static int64_t blocks(int64_t n, int64_t size) {
     return (n + size - 1) / size;
 }
 
-/* ---- what it costs, in cycles of one core
- * ----------------------------------------------------------------- */
+/* ---- what it costs, in cycles of one core ---------------------------------------------------- */
 
 /* Measured on the layers of ResNet-50 and VGG-16. What the first touch of weights costs is not
  * hidden behind arithmetic; a strip's second touch comes from the next cache. Rates are bytes a
@@ -99,8 +98,7 @@ static double first_touch(const DefProgram *p, const Target *t) {
     return n_bytes > SMALL_MODEL ? FROM_MEMORY : NEXT_CACHE;
 }
 
-/* ---- the best of what is possible
- * ------------------------------------------------------------------------- */
+/* ---- the best of what is possible ------------------------------------------------------------ */
 
 static bool fits_registers(const Winograd *w, const Target *t) {
     int used = w->rows * w->n_vecs + w->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2);

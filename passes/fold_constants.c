@@ -17,8 +17,7 @@
 #define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
 enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10 };
 
-/* ---- contents
- * ------------------------------------------------------------------------------------ */
+/* ---- contents -------------------------------------------------------------------------------- */
 
 /* A constant with the elements of v, whose contents are all constant; NULL when they are not. */
 static Value *const_from_content(Module *m, const Value *v) {
@@ -49,8 +48,7 @@ static bool fold_contents(Module *m, Node *n) {
     return changed;
 }
 
-/* ---- evaluation
- * ---------------------------------------------------------------------------------- */
+/* ---- evaluation ------------------------------------------------------------------------------ */
 
 static uint64_t tensor_bytes(const Value *v) {
     int64_t n;
@@ -115,8 +113,7 @@ bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
     return true;
 }
 
-/* ---- the pass
- * ------------------------------------------------------------------------------------- */
+/* ---- the pass -------------------------------------------------------------------------------- */
 
 static bool fold_graph(Module *m, Graph *g) {
     bool changed = false;

@@ -15,8 +15,7 @@
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
-/* ---- measures of an expression
- * -------------------------------------------------------------------- */
+/* ---- measures of an expression --------------------------------------------------------------- */
 
 typedef struct Measure {
     int n_nodes, n_arith, n_math, n_div;
@@ -61,8 +60,7 @@ static double work(const Stage *s) {
     return n;
 }
 
-/* ---- substitution into readers
- * ------------------------------------------------------------------------ */
+/* ---- substitution into readers --------------------------------------------------------------- */
 
 typedef struct ReadShape {
     const KTensor *t;
@@ -236,8 +234,7 @@ static bool inline_everywhere(DefProgram *p, Stage *map) {
     return changed;
 }
 
-/* ---- maps into the store of what they follow
- * ------------------------------------------------------------ */
+/* ---- maps into the store of what they follow ------------------------------------------------- */
 
 /* Is every read of t in e at the same place: distinct axes of the reader, or 0 along extents of 1,
  * so that the reader's elements are t's elements in another order? */

@@ -18,8 +18,7 @@
  * a tenth of this. */
 enum { MOST_CALLS = 65536, MOST_INTERFACE = 4096 };
 
-/* ---- calls
- * ------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 void lower_note_const(Lower *l, KBuf *b) {
     if (b->mem != MEM_CONST) return;
@@ -87,8 +86,7 @@ static double stage_flops(const Stage *s) {
     return n;
 }
 
-/* ---- memory
- * --------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 bool lower_is_bound(const KVar *v, const void *user) {
     const Lower *l = user;
@@ -142,8 +140,7 @@ void lower_let_symbol(Lower *l, KVar *symbol) {
                     RETURN_BAD_DATA);
 }
 
-/* ---- halos
- * ---------------------------------------------------------------------------------------------- */
+/* ---- halos ----------------------------------------------------------------------------------- */
 
 /* Fills the halo slabs of t: for each axis with a halo, the rows before and after, over all of the
  * others. */
@@ -182,8 +179,7 @@ static void fill_halo(Lower *l, KTensor *t, const Stage *s) {
     lower_call(l, body, s, 0);
 }
 
-/* ---- stages
- * --------------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 static void lower_group(Lower *l, DefProgram *p, Stage *first, Stage *end) {
     Stage *stages[64];
@@ -260,8 +256,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_sizes; i++) lower_let_symbol(l, s->sizes[i]);
 }
 
-/* ---- what has to hold
- * --------------------------------------------------------------------------------------- */
+/* ---- what has to hold ------------------------------------------------------------------------ */
 
 typedef struct Known {
     const Lower *l;
@@ -306,8 +301,7 @@ void lower_program(Lower *l, DefProgram *p) {
     }
 }
 
-/* ---- the module
- * -------------------------------------------------------------------------------------------- */
+/* ---- the module ------------------------------------------------------------------------------ */
 
 /* Sizes without a bound, or with one that no arena has, go to the heap. */
 static bool is_heap(const Lower *l, const KBuf *b) {

@@ -17,8 +17,7 @@
 
 #include "passes/lower_kernels.h"
 
-/* ---- buffers
- * ------------------------------------------------------------------------------------------ */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 static KBuf *joined(const Lower *l, const KBuf *b) {
     return strmap_get_bytes(l->joined, (const char *)&b, sizeof b);
@@ -90,8 +89,7 @@ static void join_interface(Lower *l, KTensor *const *tensors, const KIo *io, uin
     }
 }
 
-/* ---- dims of outputs
- * ---------------------------------------------------------------------------------- */
+/* ---- dims of outputs ------------------------------------------------------------------------- */
 
 /* Dims that running finds become symbols of the size table. */
 static void name_dims(Lower *l) {
@@ -115,8 +113,7 @@ static void store_dims(Lower *l, const Module *version) {
         }
 }
 
-/* ---- the entry
- * ---------------------------------------------------------------------------------------- */
+/* ---- the entry ------------------------------------------------------------------------------- */
 
 static void start_version(Lower *l, const char *name) {
     KStmt *s = kblock_append(l->arena, l->entry.stack[l->entry.depth - 1], KS_NODE);

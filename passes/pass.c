@@ -100,8 +100,7 @@ void print_module(StrBuf *out, const Module *m) {
         print_graph(out, m->main);
 }
 
-/* ---- what is done after a pass
- * --------------------------------------------------------------------- */
+/* ---- what is done after a pass --------------------------------------------------------------- */
 
 /* The text of the graph and kernel levels, read back and printed again, must be the same. */
 static void check_round_trip(const Module *m, const char *pass) {
@@ -147,8 +146,7 @@ static void dump_module(Module *m, const PassOptions *o, int number, const char 
     strbuf_free(&text);
 }
 
-/* ---- the walk
- * -------------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 /* A module that was read as kernels has nothing for the levels before. */
 static bool is_wanted(const Module *m, const PassOptions *o, const PassInfo *p) {

@@ -20,8 +20,7 @@
 enum { MOST_SEARCHED = 4096 };
 static const int64_t LARGEST_BOUND = INT64_C(1) << 40;
 
-/* ---- lives
- * -------------------------------------------------------------------------------------------- */
+/* ---- lives ----------------------------------------------------------------------------------- */
 
 static void touch(Plan *p, KBuf *b) {
     if (b->mem != MEM_ARENA || b == p->apart) return;
@@ -124,8 +123,7 @@ static void measure(Plan *p, Diag *d) {
     }
 }
 
-/* ---- placing
- * -------------------------------------------------------------------------------------------- */
+/* ---- placing --------------------------------------------------------------------------------- */
 
 static int64_t largest_live_set(const Plan *p) {
     int64_t *change = xmalloc(sizeof *change * (p->now + 2)), live = 0, most = 0;
@@ -198,8 +196,7 @@ static int by_area(const void *a, const void *b) {
     return ax != ay ? (ax > ay ? -1 : 1) : by_size(a, b);
 }
 
-/* ---- very many buffers
- * --------------------------------------------------------------------------------- */
+/* ---- very many buffers ----------------------------------------------------------------------- */
 
 static int by_end(const void *a, const void *b) {
     const Life *x = *(Life *const *)a, *y = *(Life *const *)b;

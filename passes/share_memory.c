@@ -74,8 +74,7 @@ static bool straighten_view(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- concatenation in place
- * --------------------------------------------------------------------------- */
+/* ---- concatenation in place ------------------------------------------------------------------ */
 
 enum { MAX_PARTS = 512 };
 

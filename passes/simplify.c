@@ -20,8 +20,7 @@
 #include "ir/support/map.h"
 #include "passes/pass.h"
 
-/* ---- merging
- * ------------------------------------------------------------------------------------- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 enum { MERGE_CONST_BYTES = 4096 };
 
@@ -98,8 +97,7 @@ static bool merge_equal(Module *m, Graph *g) {
     return changed;
 }
 
-/* ---- rules
- * --------------------------------------------------------------------------------------- */
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 /* Tries the rules of n's operator until none applies; n may be dead afterwards. */
 static bool apply_rules(Module *m, Node *n) {

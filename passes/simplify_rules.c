@@ -33,8 +33,7 @@ static Value *inferred(Module *m, Value *v) {
     return v;
 }
 
-/* ---- nodes that do nothing
- * ------------------------------------------------------------------------ */
+/* ---- nodes that do nothing ------------------------------------------------------------------- */
 
 static Value *drop_identity(Module *m, Node *n) {
     (void)m;
@@ -96,8 +95,7 @@ static Value *drop_neutral(Module *m, Node *n) {
     return NULL;
 }
 
-/* ---- pairs
- * ---------------------------------------------------------------------------------------- */
+/* ---- pairs ----------------------------------------------------------------------------------- */
 
 static void transpose_perm(const Node *n, int64_t *perm) {
     const int64_t *p;
@@ -165,8 +163,7 @@ static Value *fold_double_view(Module *m, Node *n) {
     return inferred(m, v);
 }
 
-/* ---- arithmetic
- * ------------------------------------------------------------------------------------ */
+/* ---- arithmetic ------------------------------------------------------------------------------ */
 
 static Value *fold_pow(Module *m, Node *n) {
     Value *x = n->in[0];
@@ -191,8 +188,7 @@ static Value *fold_div_by_power_of_two(Module *m, Node *n) {
     return inferred(m, graph_op(n->graph, n, OP_Mul, n->loc, 2, n->in[0], by));
 }
 
-/* ---- constants into weights
- * ------------------------------------------------------------------------ */
+/* ---- constants into weights ------------------------------------------------------------------ */
 
 static bool is_const_of(const Value *v, DType t, int64_t count) {
     int64_t n;
@@ -326,8 +322,7 @@ static Value *fold_batch_norm_to_mul_add(Module *m, Node *n) {
     return inferred(m, graph_op(n->graph, n, OP_Add, n->loc, 2, scaled, b));
 }
 
-/* ---- windows
- * ---------------------------------------------------------------------------------------- */
+/* ---- windows --------------------------------------------------------------------------------- */
 
 /* Zeros around the spatial axes that a Pad adds before a Conv. */
 static bool is_zero_pad(Module *m, const Node *pad, int64_t *pads, int rank) {
@@ -359,8 +354,7 @@ static Value *fold_pad_into_conv(Module *m, Node *n) {
     return inferred(m, n->out[0]);
 }
 
-/* ---- the table
- * -------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define RULE(op, name)                                                                             \
     { OP_##op, #name, name }

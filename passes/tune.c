@@ -19,8 +19,7 @@
 
 enum { MEASURED = 14, VARIED = 3, MOST_CHOICES = 64, ALL_CANDIDATES = 512 };
 
-/* ---- schedules as text
- * ---------------------------------------------------------------------------- */
+/* ---- schedules as text ----------------------------------------------------------------------- */
 
 #define SCHEDULE_FIELDS                                                                            \
     FIELD("vec_axis", vec_axis)                                                                    \
@@ -46,8 +45,7 @@ static const char *to_text(Arena *a, const Schedule *s) {
     return text;
 }
 
-/* ---- choices
- * -------------------------------------------------------------------------------------- */
+/* ---- choices --------------------------------------------------------------------------------- */
 
 /* The candidates, then what leaves out of the first ones what the model added; best first, as far
  * as the model knows. The last ones up to max are candidates that are not worth measuring. */
@@ -83,8 +81,7 @@ static bool find_choice(DefProgram *p, const Stage *s, const char *text, Schedul
     return false;
 }
 
-/* ---- keys
- * ----------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static uint64_t fnv(uint64_t h, const char *text) {
     for (; *text; text++) h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
@@ -125,8 +122,7 @@ static const char *describe(Arena *a, const Stage *s) {
     return text;
 }
 
-/* ---- kernels
- * -------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 /* The tensor of p, or of a program around it, that has this buffer. */
 static const KTensor *tensor_of(const DefProgram *p, const KBuf *buf) {
@@ -171,8 +167,7 @@ static bool make_kernel(DefProgram *p, const Stage *s, bool in_place, Schedule *
     return good;
 }
 
-/* ---- measuring
- * ------------------------------------------------------------------------------------ */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
 static bool measure(DefProgram *p, Stage *s, bool in_place, int n_left, const char *key,
                     Schedule *sch) {

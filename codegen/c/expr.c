@@ -20,8 +20,7 @@ const char *c_memory_type(DType t) {
     return dtype_info[t].c_type;
 }
 
-/* ---- names -------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 void c_begin_names(CGen *g) {
     g->taken = strmap_create(g->a);
@@ -63,8 +62,7 @@ void c_rename_buf(CGen *g, const KBuf *b, const char *text) {
     strmap_put_bytes(g->names, (const char *)key, sizeof *key, (void *)(uintptr_t)text);
 }
 
-/* ---- constants ---------------------------------------------------------------------------------
- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 void c_print_float(StrBuf *b, DType t, double v, bool in_table) {
     bool is_double = t == DT_F64;
@@ -112,8 +110,7 @@ void c_print_int(StrBuf *b, DType t, int64_t v) {
     }
 }
 
-/* ---- which expressions become locals
- * -------------------------------------------------------------- */
+/* ---- which expressions become locals --------------------------------------------------------- */
 
 static CNote *note_of(CGen *g, const KExpr *e) {
     if (e->id >= g->n_notes) {
@@ -227,8 +224,7 @@ const char *c_expr(CGen *g, const KExpr *e, bool as_value) {
     return text;
 }
 
-/* ---- text
- * -------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 /* Is its text a token, a call or an element? */
 static bool is_atom(CGen *g, const KExpr *e) {
@@ -446,8 +442,7 @@ static void print_load(CGen *g, StrBuf *b, const KExpr *e) {
                                                  : " : 0)");
 }
 
-/* ---- conversions
- * ----------------------------------------------------------------------------------------- */
+/* ---- conversions ----------------------------------------------------------------------------- */
 
 /* To f16 or bf16: the argument is rounded to odd where float would round it first. */
 static void print_to_half(CGen *g, StrBuf *b, DType to, const KExpr *a) {

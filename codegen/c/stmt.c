@@ -22,8 +22,7 @@ void c_comment(CGen *g, const char *text) {
     strbuf_add(&g->out, " */\n");
 }
 
-/* ---- which variables matter
- * ------------------------------------------------------------------------- */
+/* ---- which variables matter ------------------------------------------------------------------ */
 
 typedef struct Marking {
     CGen *g;
@@ -63,8 +62,7 @@ void c_find_used(CGen *g, const KBlock *b) {
     }
 }
 
-/* ---- statements
- * ---------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void nested_block(CGen *g, const KBlock *b) {
     uint32_t mark = c_scope_mark(g);
@@ -205,8 +203,7 @@ void c_block(CGen *g, const KBlock *b) {
     }
 }
 
-/* ---- kernels
- * --------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 void c_print_params(CGen *g, StrBuf *b, const Kernel *kn) {
     strbuf_add(b, "(");

@@ -128,8 +128,7 @@ bool import_scan(Call *c) {
     return scan_fits(c, c->n_in) && finish(c, c->n_in, (int)call_attr(c, "body")->g->n_output);
 }
 
-/* ---- Scan before version 9: over batches
- * ---------------------------------------------------------- */
+/* ---- Scan before version 9: over batches ----------------------------------------------------- */
 
 enum { MOST_SCAN_BATCHES = 64 };
 

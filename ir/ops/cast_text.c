@@ -109,8 +109,7 @@ static const KExpr *digits_below(const Text *t, const KExpr *e) {
     return kb_let(t->b, "digits", n);
 }
 
-/* ---- numbers to text --------------------------------------------------------------------------
- */
+/* ---- numbers to text ------------------------------------------------------------------------- */
 
 /* One string on its way into its slot. */
 typedef struct Print {
@@ -328,8 +327,7 @@ static void lower_print(Def *d, KTensor *x, KTensor *out) {
     def_end_program(d, s);
 }
 
-/* ---- text to numbers --------------------------------------------------------------------------
- */
+/* ---- text to numbers ------------------------------------------------------------------------- */
 
 /* One string that is read. */
 typedef struct Scan {

@@ -69,8 +69,7 @@ static void finish_normalized(Def *d, Stage *s, KTensor *x, const KExpr *mean, c
     def_map(d, s, k_cast(k, s->out->dtype, e));
 }
 
-/* ---- BatchNormalization
- * ---------------------------------------------------------------------------- */
+/* ---- BatchNormalization ---------------------------------------------------------------------- */
 
 bool batch_norm_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 1, MAX_RANK)) return false;
@@ -127,8 +126,7 @@ void batch_norm_lower(Def *d, const Node *n) {
                       channel_value(d, acc, def_in(d, 2), c));
 }
 
-/* ---- InstanceNormalization
- * -------------------------------------------------------------------------- */
+/* ---- InstanceNormalization ------------------------------------------------------------------- */
 
 bool instance_norm_infer(Module *m, Node *n) {
     return check_dtype(m, n, 0, DTM_FLOATS) && infer_rank(m, n, 0, 2, MAX_RANK) &&
@@ -160,8 +158,7 @@ void instance_norm_lower(Def *d, const Node *n) {
                       channel_value(d, acc, def_in(d, 2), nc[1]));
 }
 
-/* ---- GroupNormalization
- * ------------------------------------------------------------------------------ */
+/* ---- GroupNormalization ---------------------------------------------------------------------- */
 
 bool group_norm_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_FLOATS) || !infer_rank(m, n, 0, 2, MAX_RANK) ||

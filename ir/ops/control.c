@@ -40,8 +40,7 @@ static bool check_tensor(Module *m, const Node *n, const Value *v) {
     return false;
 }
 
-/* ---- If
- * -------------------------------------------------------------------------------------------- */
+/* ---- If -------------------------------------------------------------------------------------- */
 
 /* Output i holds a or b. */
 static bool join_output(Module *m, Node *n, int i, const Value *a, const Value *b) {
@@ -93,8 +92,7 @@ void if_lower(Def *d, const Node *n) {
     def_region(d);
 }
 
-/* ---- Loop and Scan: what they share
- * ------------------------------------------------------------------ */
+/* ---- Loop and Scan: what they share ---------------------------------------------------------- */
 
 static void type_input(Module *m, Value *v, DType t, Shape s) {
     v->dtype = t;
@@ -201,8 +199,7 @@ static bool check_stackable(Module *m, const Node *n, int i, const Value *v) {
     return false;
 }
 
-/* ---- Loop
- * --------------------------------------------------------------------------------------------- */
+/* ---- Loop ------------------------------------------------------------------------------------ */
 
 /* The body never asks to stop: its condition output is true, or its condition input handed through
  * while the first condition is true or absent. */
@@ -286,8 +283,7 @@ void loop_lower(Def *d, const Node *n) {
     def_region(d);
 }
 
-/* ---- Scan
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Scan ------------------------------------------------------------------------------------ */
 
 /* Element i of an axes or directions attribute, 0 when absent. */
 static bool list_value(Module *m, const Node *n, const char *name, int count, int i,

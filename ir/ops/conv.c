@@ -122,8 +122,7 @@ void conv_lower(Def *d, const Node *n) {
     finish_with_bias(d, s);
 }
 
-/* ---- ConvTranspose ------------------------------------------------------------------------------
- */
+/* ---- ConvTranspose --------------------------------------------------------------------------- */
 
 /* Pads and output_padding of one axis whose full result has `surplus` elements too many: they are
  * cut from the ends (the larger half from the end under SAME_UPPER, else from the start); what it

@@ -43,8 +43,7 @@ bool label_encoder_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, values->dtype, n->in[0]->shape);
 }
 
-/* ---- numeric keys -----------------------------------------------------------------------------
- */
+/* ---- numeric keys ---------------------------------------------------------------------------- */
 
 typedef struct Key {
     int64_t i;
@@ -131,8 +130,7 @@ static const KExpr *search(Def *d, const Value *keys, const KExpr *e, const KExp
     return nan < 0 ? found : k_select(k, k_ne(k, e, e), k_int(k, nan), found);
 }
 
-/* ---- both -------------------------------------------------------------------------------------
- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 /* num = the number of the key that is the element, `missing` without one. */
 static void find_strings(Def *d, KTensor *x, const Value *keys, const KExpr *missing,

@@ -48,8 +48,7 @@ void scaler_lower(Def *d, const Node *n) {
     def_map(d, s, k_mul(k, e, attr_value(d, "scale", 1, c)));
 }
 
-/* ---- Normalizer
- * ------------------------------------------------------------------------------------ */
+/* ---- Normalizer ------------------------------------------------------------------------------ */
 
 bool normalizer_infer(Module *m, Node *n) {
     const char *norm = attr_string(n, "norm", "MAX");
@@ -85,8 +84,7 @@ void normalizer_lower(Def *d, const Node *n) {
     def_map(d, map, k_div(k, lower_elem(d, map, x, DT_F32), by));
 }
 
-/* ---- linear models
- * ----------------------------------------------------------------------------------- */
+/* ---- linear models --------------------------------------------------------------------------- */
 
 /* Rows and columns of the coefficients; every list must fit them. */
 static bool check_coefficients(Module *m, const Node *n, const KExpr *columns, int n_rows) {

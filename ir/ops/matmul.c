@@ -74,8 +74,7 @@ void matmul_lower(Def *d, const Node *n) {
     def_finish(d, s, k_cast(d->k, y->dtype, def_acc(d, s)));
 }
 
-/* ---- Gemm ---------------------------------------------------------------------------------------
- */
+/* ---- Gemm ------------------------------------------------------------------------------------ */
 
 bool gemm_infer(Module *m, Node *n) {
     if (!check_factors(m, n) || !check_same_dtype(m, n, 2, 0) || !infer_rank(m, n, 0, 2, 2) ||

@@ -135,8 +135,7 @@ void rms_norm_lower(Def *d, const Node *n) {
     lower_normalized(d, x, NULL, spread);
 }
 
-/* ---- LpNormalization
- * ----------------------------------------------------------------------------- */
+/* ---- LpNormalization ------------------------------------------------------------------------- */
 
 bool lp_norm_infer(Module *m, Node *n) {
     int axis;

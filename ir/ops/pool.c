@@ -173,8 +173,7 @@ void pool_lower(Def *d, const Node *n) {
     }
 }
 
-/* ---- global -------------------------------------------------------------------------------------
- */
+/* ---- global ---------------------------------------------------------------------------------- */
 
 bool global_pool_infer(Module *m, Node *n) {
     if (n->op == OP_GlobalLpPool && !check_attr_int(m, n, "p", attr_int(n, "p", 2), 1, INT32_MAX))

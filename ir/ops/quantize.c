@@ -62,8 +62,7 @@ static const KExpr *parameter(Def *d, KTensor *t, const KTensor *x, const KExpr 
     return def_at(d, t, at, x->rank);
 }
 
-/* ---- QuantizeLinear
- * --------------------------------------------------------------------------------- */
+/* ---- QuantizeLinear -------------------------------------------------------------------------- */
 
 /* The output's dtype: the zero point's, else output_dtype's, else u8. */
 static bool quantized_dtype(Module *m, const Node *n, DType *t) {
@@ -133,8 +132,7 @@ void quantize_lower(Def *d, const Node *n) {
     def_map(d, s, lower_quantized(d, y->dtype, e));
 }
 
-/* ---- DequantizeLinear
- * ------------------------------------------------------------------------------- */
+/* ---- DequantizeLinear ------------------------------------------------------------------------ */
 
 bool dequantize_infer(Module *m, Node *n) {
     if (!check_dtype(m, n, 0, DTM_QUANTIZED | DTM(I32)) || !check_dtype(m, n, 1, DTM_SCALES | DTM(F8E8M0)) ||

@@ -51,8 +51,7 @@ static int split(Builder *b, int x, int y) {
     return add(b, (Nfa){.kind = NFA_SPLIT, .next = x, .other = y});
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------
- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 static int utf8(int32_t c, uint8_t *to) {
     int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -87,8 +86,7 @@ static int emit_codes(Builder *b, int32_t lo, int32_t hi, int next, int rest) {
     return rest < 0 ? next : split(b, next, rest);
 }
 
-/* ---- the automaton ----------------------------------------------------------------------------
- */
+/* ---- the automaton --------------------------------------------------------------------------- */
 
 static int emit(Builder *b, const RegexNode *n, int next);
 
@@ -129,8 +127,7 @@ static int emit(Builder *b, const RegexNode *n, int next) {
     return next;
 }
 
-/* ---- the table --------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 typedef struct Table {
     Arena *a;

@@ -46,8 +46,7 @@ static bool accept(Parser *p, const char *text) {
     return true;
 }
 
-/* ---- sets -------------------------------------------------------------------------------------
- */
+/* ---- sets ------------------------------------------------------------------------------------ */
 
 static void set_add(Parser *p, Set *s, int32_t lo, int32_t hi) {
     if (lo > hi) return;
@@ -146,8 +145,7 @@ static RegexNode *join(Parser *p, RegexKind kind, RegexNode *a, RegexNode *b) {
     return n;
 }
 
-/* ---- characters -------------------------------------------------------------------------------
- */
+/* ---- characters ------------------------------------------------------------------------------ */
 
 static int32_t next_code(Parser *p) {
     const unsigned char *s = (const unsigned char *)p->at;
@@ -279,8 +277,7 @@ static RegexNode *parse_set(Parser *p) {
     return set_node(p, &s);
 }
 
-/* ---- the tree ---------------------------------------------------------------------------------
- */
+/* ---- the tree -------------------------------------------------------------------------------- */
 
 static RegexNode *assertion(Parser *p, RegexAssert what) {
     RegexNode *n = node(p, RE_ASSERT);

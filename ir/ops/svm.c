@@ -64,8 +64,7 @@ static bool read_common(Module *m, const Node *n, int per_row, Svm *s) {
     return ml_check_columns(m, n, columns, s->n_columns);
 }
 
-/* ---- lowering ---------------------------------------------------------------------------------
- */
+/* ---- lowering -------------------------------------------------------------------------------- */
 
 static const KExpr *kernel_value(Def *d, const Svm *s, const KExpr *dot) {
     KCtx *k = d->k;
@@ -121,8 +120,7 @@ static KTensor *lower_decisions(Def *d, const Svm *s, const double *weight, int 
     return out;
 }
 
-/* ---- regressor --------------------------------------------------------------------------------
- */
+/* ---- regressor ------------------------------------------------------------------------------- */
 
 static bool read_regressor(Module *m, const Node *n, Svm *s) {
     int64_t n_supports = attr_int(n, "n_supports", 0);
@@ -156,8 +154,7 @@ void svm_regressor_lower(Def *d, const Node *n) {
     def_map(d, map, k_select(k, inside, k_const_f(k, DT_F32, 1), k_const_f(k, DT_F32, -1)));
 }
 
-/* ---- classifier -------------------------------------------------------------------------------
- */
+/* ---- classifier ------------------------------------------------------------------------------ */
 
 static bool read_classifier(Module *m, const Node *n, Svm *s, const int64_t **labels) {
     *s = (Svm){0};

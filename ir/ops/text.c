@@ -72,8 +72,7 @@ void text_lower_equal(Def *d, KTensor *x, KTensor *y, KTensor *out) {
     def_end_program(d, s);
 }
 
-/* ---- look-up ----------------------------------------------------------------------------------
- */
+/* ---- look-up --------------------------------------------------------------------------------- */
 
 struct TextTable {
     KTensor *slots; /* number of the key there, -1 in empty ones; a power of two, never full */

@@ -193,8 +193,7 @@ static KTensor *lower_with_base(Def *d, const Walk *w, Aggregate how) {
     return scores;
 }
 
-/* ---- regressor
- * -------------------------------------------------------------------------------------- */
+/* ---- regressor ------------------------------------------------------------------------------- */
 
 static bool read_aggregate(Module *m, const Node *n, Aggregate *how) {
     static const char *const names[] = {"SUM", "AVERAGE", "MIN", "MAX"};
@@ -240,8 +239,7 @@ void tree_ensemble_regressor_lower(Def *d, const Node *n) {
     ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
 }
 
-/* ---- version 5
- * -------------------------------------------------------------------------------------- */
+/* ---- version 5 ------------------------------------------------------------------------------- */
 
 static bool read_numbers(Module *m, const Node *n, PostTransform *post, Aggregate *how) {
     static const Aggregate order[] = {AGG_AVERAGE, AGG_SUM, AGG_MIN, AGG_MAX};
@@ -278,8 +276,7 @@ void tree_ensemble_lower(Def *d, const Node *n) {
     ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
 }
 
-/* ---- classifier
- * --------------------------------------------------------------------------------------- */
+/* ---- classifier ------------------------------------------------------------------------------ */
 
 /* Two classes whose weights are all on one of them: that class, whose score decides; else -1. */
 static int scored_class(const Ensemble *e, int n_labels) {

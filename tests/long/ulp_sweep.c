@@ -55,8 +55,7 @@ static Kernel1 *compile(Arena *a, KOp op, DType t, bool fma) {
     return fn;
 }
 
-/* ---- 32 bits
- * --------------------------------------------------------------------------------------------- */
+/* ---- 32 bits --------------------------------------------------------------------------------- */
 
 /* worst[fma] over the floats with the bit patterns first, first + stride, ... last. */
 static bool sweep(const UlpRow *row, uint64_t stride, uint64_t first, uint64_t last,
@@ -81,8 +80,7 @@ static bool sweep(const UlpRow *row, uint64_t stride, uint64_t first, uint64_t l
     return fn[0] && fn[1];
 }
 
-/* ---- 16 bits
- * --------------------------------------------------------------------------------------------- */
+/* ---- 16 bits --------------------------------------------------------------------------------- */
 
 /* The value of a 16-bit pattern; both formats are a sign, n_exp bits of exponent, and the fraction.
  */

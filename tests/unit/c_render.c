@@ -43,8 +43,7 @@ typedef void Kernel1(void *, void *);
 typedef void Kernel2(void *, void *, void *);
 typedef void Kernel3(void *, void *, void *, void *);
 
-/* ---- primitives
- * ---------------------------------------------------------------------------------- */
+/* ---- primitives ------------------------------------------------------------------------------ */
 
 static char xs[OP_N * 8], ys[OP_N * 8], zs[OP_N * 8], want[OP_N * 8], got[OP_N * 8];
 
@@ -88,8 +87,7 @@ static void test_ops(void) {
     arena_destroy(a);
 }
 
-/* ---- expanded functions
- * --------------------------------------------------------------------------- */
+/* ---- expanded functions ---------------------------------------------------------------------- */
 
 enum { MATH_N = 4096 };
 
@@ -144,8 +142,7 @@ static void test_math(bool fma) {
     arena_destroy(a);
 }
 
-/* ---- a model
- * ----------------------------------------------------------------------------------------- */
+/* ---- a model --------------------------------------------------------------------------------- */
 
 /* y[i] = sum over j of w[j] x[i + j], in the arena; then y += 1 while a counter in memory runs,
  * rows in parallel; symbol `n` is the number of rows. Names are hostile. */

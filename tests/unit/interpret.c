@@ -10,8 +10,7 @@
 #include "tests/unit/check.h"
 #include "tests/unit/op_kernels.h"
 
-/* ---- integers, in 128 bits
- * ------------------------------------------------------------------------ */
+/* ---- integers, in 128 bits ------------------------------------------------------------------- */
 
 typedef struct Operand {
     int64_t i; /* U64: its bits */
@@ -103,8 +102,7 @@ static int64_t expect_int(KOp op, DType t, int64_t a, int64_t b, int64_t c) {
     }
 }
 
-/* ---- floats
- * -------------------------------------------------------------------------------------------- */
+/* ---- floats ---------------------------------------------------------------------------------- */
 
 static double round_float(DType t, double v) {
     if (t == DT_F16) return (double)float_from_half(half_from_float((float)v));
@@ -233,8 +231,7 @@ static void test_single_rounding(void) {
     arena_destroy(a);
 }
 
-/* ---- statements
- * --------------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static Kernel *new_kernel(KCtx *k, const char *name, int n, DType t, int64_t elems) {
     static const char *const names[] = {"a", "b", "c"};

@@ -38,8 +38,7 @@ static void check_round_trip(const Module *m, StrBuf *text) {
     diag_destroy(d);
 }
 
-/* ---- graphs
- * ------------------------------------------------------------------------------------------ */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 
 static Shape shape_of(Module *m, int rank, const KExpr *a, const KExpr *b) {
     Shape s = shape_make(m->arena, rank);
@@ -137,8 +136,7 @@ static void subgraphs_round_trip(void) {
     diag_destroy(d);
 }
 
-/* ---- kernels
- * ----------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 /* Every operation once, with operands of a dtype that it takes. */
 static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, const KExpr *p) {
@@ -217,8 +215,7 @@ static void literals_keep_their_dtype(void) {
     diag_destroy(d);
 }
 
-/* ---- broken text
- * --------------------------------------------------------------------------------------- */
+/* ---- broken text ----------------------------------------------------------------------------- */
 
 static void check_refused(const char *text, const char *message) {
     Diag *d = diag_create();
