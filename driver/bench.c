@@ -2,8 +2,8 @@
  * --profile (profile.c), of the machine itself with --machine (machine.c).
  *
  * After a few runs to warm up, single runs are timed until the time or the count is used up; short
- * ones in batches, so that reading the clock does not count. The median is what to compare; the least
- * shows what the machine can do undisturbed. */
+ * ones in batches, so that reading the clock does not count. The median is what to compare; the
+ * least shows what the machine can do undisturbed. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

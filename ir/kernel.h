@@ -287,9 +287,9 @@ struct KStmt {
     const KExpr *extent; /* FOR */
     KBuf *buf;           /* STORE, ALLOC */
     const KExpr *index;  /* STORE */
-    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH; FOR: a parallel loop
-                          * is worth threads only where it holds, a bool over the kernel's scalars;
-                          * NULL: always */
+    const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH; FOR: a parallel
+                          * loop  is worth threads only where it holds, a bool over the kernel's
+                          * scalars;  NULL: always */
     KBlock body, other;
     Kernel *callee;             /* CALL */
     KArg *args;                 /* CALL: one per callee parameter; EXTERN: n_args */

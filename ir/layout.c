@@ -22,7 +22,8 @@ static int axis_in_order(const KTensor *t, int i) {
     return t->layout.permuted ? t->layout.order[i] : i;
 }
 
-/* One place for a row of a tensor whose window rolls: [axes that are not shared, in order][lanes]. */
+/* One place for a row of a tensor whose window rolls: [axes that are not shared, in order][lanes].
+ */
 static const KExpr *ring_row_elems(KCtx *k, const KTensor *t) {
     const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
     for (int i = 0; i < t->rank; i++)

@@ -89,7 +89,8 @@ static E expand_exp(const MathGen *m, E x) {
     return bounded_exp(m, x);
 }
 
-/* e^x for x <= 0. What is not 0 is normal, and so scaled at once; here an ULP's tenth does not count. */
+/* e^x for x <= 0. What is not 0 is normal, and so scaled at once; here an ULP's tenth does not
+ * count. */
 static E expand_exp_neg(const MathGen *m, E x) {
     Split s = split_exp(m, x, NULL, m->bias);
     E scale = scale_of(m, s.n_bits), r = mad(m, s.p, scale, scale);

@@ -20,13 +20,13 @@ typedef struct Matrix Matrix; /* matrix.h */
 typedef struct Schedule {
     int vec_axis;    /* axis of the output whose neighbours are lanes; -1: scalar */
     int lanes;       /* elements per vector; fewer than the machine's where groups are smaller */
-    int group;       /* so many neighbours along vec_axis read the same of the left factor (a grouped
-                      * convolution), 1: each its own (depthwise), 0: all of them the same */
+    int group; /* so many neighbours along vec_axis read the same of the left factor (a grouped
+                * convolution), 1: each its own (depthwise), 0: all of them the same */
     int n_vecs;      /* vectors of the register tile along vec_axis */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
-    int n_joined;    /* axes before the inner row axis that are one with it: its rows run over all of
-                      * them, which lie one behind the other in memory */
+    int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
+                   * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
@@ -71,7 +71,8 @@ typedef struct Blocks {
      * limit NULL: all of them count. */
     const KExpr *limit;
     int8_t *cut_axis, *cut_red;
-    const RowSpan *span; /* of each member: the group rolls (schedule_rolling.c); NULL: it does not */
+    const RowSpan
+        *span; /* of each member: the group rolls (schedule_rolling.c); NULL: it does not */
     const KExpr *slot, *first; /* of the block, while the group is opened; 0 before */
 } Blocks;
 
@@ -79,8 +80,8 @@ typedef struct Blocks {
  * sizes. Requires layouts. */
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out);
 /* Takes axes before the inner row axis together with it, where all that the stage reads and writes
- * walks through memory in even steps over them. A sentence of a batch, or a row of a map, is then no
- * end for a tile. */
+ * walks through memory in even steps over them. A sentence of a batch, or a row of a map, is then
+ * no end for a tile. */
 void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch);
 /* Undoes it, for one row at a time. */
 void schedule_contract_part(Schedule *sch);
@@ -98,8 +99,8 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch);
 /* The same with its left factor in the near caches. */
 double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
-/* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1, or
- * sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
+/* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1,
+ * or sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
  * waiting for the one before. */
 int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs);
 /* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns

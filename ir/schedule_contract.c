@@ -18,9 +18,9 @@
  *       sums, or in the last part out, := acc
  *
  * Remainders of the tiled axes get their own copy of the inner loops. When lhs does not depend on
- * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. In a grouped
- * convolution it depends on it, but is the same for the channels of a group: a tile stays inside of
- * one, with narrower vectors where groups are small. Sizes of tiles and parts come from
+ * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. In a
+ * grouped convolution it depends on it, but is the same for the channels of a group: a tile stays
+ * inside of one, with narrower vectors where groups are small. Sizes of tiles and parts come from
  * schedule_cost.c. */
 #include "ir/schedule_contract.h"
 
@@ -157,8 +157,8 @@ static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *
 
 enum { FEW_ROWS = 4 };
 
-/* Rows of a symbolic extent beyond the last whole tile, from `start` on, in tiles of a few: the last
- * of them ends behind the extent. A matrix unit's end with it, the others are single rows. */
+/* Rows of a symbolic extent beyond the last whole tile, from `start` on, in tiles of a few: the
+ * last of them ends behind the extent. A matrix unit's end with it, the others are single rows. */
 static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level,
                            const KExpr *start) {
     KCtx *k = c->k;
@@ -257,8 +257,9 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
 static TiledAxis row_tiles(const Contract *c, int which) {
     int axis = c->sch->row_axis[which];
     bool is_cut = c->cut && axis >= 0 && c->cut->row_axis == axis;
-    const KExpr *extent = which ? schedule_row_extent(c->k, c->s, c->sch)
-                          : axis < 0 ? k_int(c->k, 1) : c->s->out->dims[axis];
+    const KExpr *extent = which      ? schedule_row_extent(c->k, c->s, c->sch)
+                          : axis < 0 ? k_int(c->k, 1)
+                                     : c->s->out->dims[axis];
     TiledAxis row = tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->cut->rows : extent);
     if (is_cut) row.first = c->cut->first;
     if (is_cut && c->cut->inside) row.last = extent->hi - 1;

@@ -11,7 +11,8 @@ typedef struct Binding {
     int n;
 } Binding;
 
-/* A condition of a step: with reduction axes up to `red` bound, it says whether any element is read. */
+/* A condition of a step: with reduction axes up to `red` bound, it says whether any element is
+ * read. */
 typedef struct Guard {
     const KExpr *cond;
     int red;
@@ -39,9 +40,9 @@ typedef struct Contract {
     int n_guards;
     bool is_rolled;             /* loops over rows stay loops */
     KBuf *acc;
-    int64_t n_acc;      /* elements of one chain */
-    int n_chains;       /* sums that are kept apart, and added in the end */
-    const KExpr *chain; /* the one that this copy of the body adds to; NULL: there is one */
+    int64_t n_acc;       /* elements of one chain */
+    int n_chains;        /* sums that are kept apart, and added in the end */
+    const KExpr *chain;  /* the one that this copy of the body adds to; NULL: there is one */
     int blocks[MAX_RED]; /* of reduction axes */
     int copies_axis;     /* the reduction axis whose loop's body is copied */
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */

@@ -129,7 +129,8 @@ static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
                           int64_t vecs) {
     int chains = schedule_chains(t, sch, rows, vecs);
     double around = 20 + 1.5 * (double)(rows * vecs) * chains;
-    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll, chains) + sch->parts * around;
+    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll, chains) +
+           sch->parts * around;
 }
 
 static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
@@ -269,7 +270,8 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1])) continue;
+                if (!fits(t, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1]))
+                    continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
                 n++;

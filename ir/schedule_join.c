@@ -2,9 +2,10 @@
  *
  *   y[b,i,j] = sum_k x[b,i,k] * w[k,j]      x and y lie one row behind the other
  *
- * has b*i rows, whatever b and i are: the template's row index r stands for (0, r), an index that is
- * not in the tensors' bounds but leads to the same place in memory. That needs every read, and the
- * result, to have both axes as neighbours, by themselves, and the inner one in its whole length. */
+ * has b*i rows, whatever b and i are: the template's row index r stands for (0, r), an index that
+ * is not in the tensors' bounds but leads to the same place in memory. That needs every read, and
+ * the result, to have both axes as neighbours, by themselves, and the inner one in its whole
+ * length. */
 #include "ir/schedule.h"
 
 typedef struct Join {
@@ -34,7 +35,8 @@ static void note_use(const KExpr *e, void *user) {
             n_pairs += is_var(e->arg[i + 1], j->inner) && e->u.tensor->dims[i + 1] == j->extent;
     }
     if (!n_outer && !n_inner) return;
-    j->ok &= e->op == KO_at && n_outer == 1 && n_inner == 1 && n_pairs == 1 && is_plain(e->u.tensor);
+    j->ok &=
+        e->op == KO_at && n_outer == 1 && n_inner == 1 && n_pairs == 1 && is_plain(e->u.tensor);
 }
 
 static bool can_join(DefProgram *p, const Stage *s, int outer) {

@@ -227,7 +227,8 @@ static void emit_results(const Group *c, int i) {
     enum { PIECES = 4 };
     KCtx *k = c->k;
     int n_vecs = c->g->n_vecs, rows = 1, vecs = 1;
-    KBuf *sums = kb_alloc(c->b, MEM_STACK, c->acc[0]->dtype, "sums", c->height * n_vecs * TILE_COLS);
+    KBuf *sums =
+        kb_alloc(c->b, MEM_STACK, c->acc[0]->dtype, "sums", c->height * n_vecs * TILE_COLS);
     for (int v = 0; v < n_vecs; v++)
         kb_tile_store(c->b, c->acc[i * n_vecs + v], c->height, sums, k_int(k, v * TILE_COLS),
                       k_int(k, n_vecs * TILE_COLS));

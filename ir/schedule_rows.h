@@ -1,4 +1,5 @@
-/* Internal to schedule_rows.c, schedule_fold.c, schedule_scan.c: the loops of a stage that is opened by rows. */
+/* Internal to schedule_rows.c, schedule_fold.c, schedule_scan.c: the loops of a stage that is
+ * opened by rows. */
 #ifndef SMELT_IR_SCHEDULE_ROWS_H
 #define SMELT_IR_SCHEDULE_ROWS_H
 
@@ -41,11 +42,12 @@ RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
 /* Opens a map that turns memory around, by tiles (schedule_transpose.c); false when it is none. */
 bool open_transposed(Rows *r, const Stage *s);
 
-/* Scans (schedule_scan.c): one element of the other axes, or, where the innermost loop `inner` walks the
- * output's memory, vectors along it. */
+/* Scans (schedule_scan.c): one element of the other axes, or, where the innermost loop `inner`
+ * walks the output's memory, vectors along it. */
 void open_scan_element(Rows *r, const Stage *s, RowNest *nest);
 bool scan_fits_columns(const Stage *s, const RowNest *nest, int lanes);
-void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner, int lanes);
+void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner,
+                       int lanes);
 
 /* What a reduction adds up, and over which axes: those of the stage, but axes that together walk
  * memory in one stride are one. */

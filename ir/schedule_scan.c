@@ -83,7 +83,8 @@ static void open_columns(Rows *r, const Stage *s, const RowNest *nest, const Row
     }
 }
 
-void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner, int lanes) {
+void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner,
+                       int lanes) {
     KCtx *k = r->k;
     int64_t n = 0;
     const KExpr *done = k_int(k, 0);

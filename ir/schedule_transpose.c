@@ -8,8 +8,8 @@
  * A tile is a square of vectors on the stack. So every line of memory is read and written once and
  * whole, while the turn happens in the nearest cache. What does not fill a tile is a smaller one.
  * Of a tensor in blocks, u is the place in a block: the loop over blocks is one of the outer ones.
- * Where the lines that a tile reads do not contend for the same places of that cache, the turn needs
- * no copy: the tile only is the order of the loops. */
+ * Where the lines that a tile reads do not contend for the same places of that cache, the turn
+ * needs no copy: the tile only is the order of the loops. */
 #include "ir/schedule_rows.h"
 
 enum { LEAST_EXTENT = 8, LEAST_ELEMS = 2048, CONTENDING_BYTES = 2048 };
@@ -45,7 +45,8 @@ typedef struct FindTurn {
 /* Is this tensor in blocks of the axis, which indexes it by itself? */
 static bool walks_blocks(const KExpr *e, const KVar *axis) {
     const Layout *l = &e->u.tensor->layout;
-    return l->block > 1 && e->arg[l->block_axis]->op == KO_var && e->arg[l->block_axis]->u.var == axis;
+    return l->block > 1 && e->arg[l->block_axis]->op == KO_var &&
+           e->arg[l->block_axis]->u.var == axis;
 }
 
 static void note_turned(const KExpr *e, void *user) {
@@ -78,7 +79,8 @@ static bool lanes_contend(const Turn *t) {
     return n * dtype_bytes(t->read->dtype) % CONTENDING_BYTES == 0;
 }
 
-/* The loop over blocks outside, and u inside of a block. The last block may stick out of the dim. */
+/* The loop over blocks outside, and u inside of a block. The last block may stick out of the dim.
+ */
 static void cut_into_blocks(KCtx *k, Turn *t, int block) {
     const KExpr *n = k_add(k, t->u.extent, k_int(k, block - 1));
     t->nest.loop[t->nest.n++] = (RowLoop){t->u.axis, block, k_fdiv(k, n, k_int(k, block))};

@@ -224,7 +224,8 @@ static void sign_var(Signature *s, const KVar *v) {
 static void sign_buf(Signature *s, const KBuf *b) {
     bool is_new;
     strbuf_printf(s->out, "b%u", number_of(s, &s->bufs, b, &is_new));
-    if (is_new) strbuf_printf(s->out, ":%d:%d:%u:%d:%d", b->mem, b->dtype, b->align, b->noalias, b->padded);
+    if (is_new)
+        strbuf_printf(s->out, ":%d:%d:%u:%d:%d", b->mem, b->dtype, b->align, b->noalias, b->padded);
 }
 
 static void sign_expr(Signature *s, const KExpr *e) {

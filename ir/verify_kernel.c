@@ -168,8 +168,8 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
     BUG_IF(s->mark == LOOP_PARALLEL && (depth || c->is_entry),
            "after %s: %s has a parallel loop that is not outermost", c->after, c->name);
     if (s->value) check_expr(c, s->value, DT_BOOL, "condition");
-    BUG_IF(s->value && s->mark != LOOP_PARALLEL, "after %s: %s has a condition for threads at another loop",
-           c->after, c->name);
+    BUG_IF(s->value && s->mark != LOOP_PARALLEL,
+           "after %s: %s has a condition for threads at another loop", c->after, c->name);
     TileOp op;
     BUG_IF(s->mark == LOOP_TILE && !tile_op(c->k, s, &op), "after %s: a tile loop of %s has none of the three forms",
            c->after, c->name);

@@ -1,10 +1,10 @@
 /* assign_layouts: blocked channels and zero halos for convolution nets.
  *
  * A convolution's result is stored in blocks of one vector of channels (NCHWc), and so is whatever
- * passes channels through (pooling, activations, additions) and a map that such a convolution reads.
- * No conversion node exists: a stage that reads a blocked tensor just indexes it so. Tensors that
- * convolutions read beyond their border get a halo of zeros around them, so that the interior and
- * the border run the same code without tests.
+ * passes channels through (pooling, activations, additions) and a map that such a convolution
+ * reads. No conversion node exists: a stage that reads a blocked tensor just indexes it so. Tensors
+ * that convolutions read beyond their border get a halo of zeros around them, so that the interior
+ * and the border run the same code without tests.
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
@@ -214,9 +214,9 @@ static bool drop_border(DefProgram *p, Stage *s) {
 
 /* ---- taps that see nothing ----
  *
- * Where a window is wider than what it looks at (dilation 24 on a map of 16), some taps only ever meet
- * its border: the first and last indices of a reduction axis at which the predicate is never true.
- * Their products are zeros, if the weights are finite. */
+ * Where a window is wider than what it looks at (dilation 24 on a map of 16), some taps only ever
+ * meet its border: the first and last indices of a reduction axis at which the predicate is never
+ * true. Their products are zeros, if the weights are finite. */
 
 enum { MOST_TAPS = 64 };
 
@@ -228,7 +228,8 @@ static bool sees(KCtx *k, const KExpr *pred, KVar *red, int64_t index) {
 
 static bool trim_axis(KCtx *k, Stage *s, int r, const KExpr *pred) {
     int64_t n, first = 0;
-    if (!k_is_int(s->red_extent[r], &n) || n < 2 || n > MOST_TAPS || !k_uses_var(k, pred, s->red[r]))
+    if (!k_is_int(s->red_extent[r], &n) || n < 2 || n > MOST_TAPS ||
+        !k_uses_var(k, pred, s->red[r]))
         return false;
     int64_t end = n;
     while (first < end && !sees(k, pred, s->red[r], first)) first++;
@@ -264,9 +265,10 @@ static bool trim_taps(DefProgram *p, Stage *s) {
 
 /* ---- dense results ----
  *
- * What leaves the program is dense, with lanes along its rows. A convolution that makes it of blocks
- * would have to pack every window that it reads. Instead, it makes blocks, too, and a map turns them
- * around; or, where the channels fill no vector, what it reads is turned around, once. */
+ * What leaves the program is dense, with lanes along its rows. A convolution that makes it of
+ * blocks would have to pack every window that it reads. Instead, it makes blocks, too, and a map
+ * turns them around; or, where the channels fill no vector, what it reads is turned around, once.
+ */
 
 /* A map `to` = `from`, in front of `at` (NULL: at the end). */
 static Stage *add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node) {
@@ -295,8 +297,8 @@ static bool block_dense_result(DefProgram *p, Stage *s) {
 }
 
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
- * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked ones:
- * its vectors lie along the last axis, where it reads a dense copy in place. */
+ * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked
+ * ones: its vectors lie along the last axis, where it reads a dense copy in place. */
 typedef struct CopyRead {
     DefProgram *p;
     const Stage *s;
@@ -325,7 +327,8 @@ static bool walks_rows(DefProgram *p, const Stage *s, const KExpr *at) {
 static bool has_taps(KCtx *k, const Stage *s, const KExpr *at) {
     for (int a = 2; a < at->u.tensor->rank; a++)
         for (int r = 0; r < s->n_red; r++)
-            if (k_uses_var(k, at->arg[a], s->red[r]) && !k_is_value(s->red_extent[r], 1)) return true;
+            if (k_uses_var(k, at->arg[a], s->red[r]) && !k_is_value(s->red_extent[r], 1))
+                return true;
     return false;
 }
 

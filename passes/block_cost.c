@@ -67,7 +67,8 @@ int64_t group_choose_rows(const Group *g) {
     int8_t replaced[MAX_MEMBERS];
     group_find_replaced(g, replaced);
     for (int m = 0; m < g->n; m++)
-        if (group_is_private(g, g->stages[m]->out) && replaced[m] < 0) bytes += group_row_bytes(g, m);
+        if (group_is_private(g, g->stages[m]->out) && replaced[m] < 0)
+            bytes += group_row_bytes(g, m);
     double room = g->p->m->target->l2_bytes / 2.0 / (bytes < 1 ? 1 : bytes);
     int64_t most = room > MOST_ROWS ? MOST_ROWS : room < LEAST_ROWS ? LEAST_ROWS : (int64_t)room;
     if ((double)most > n) most = (int64_t)n;
@@ -88,9 +89,11 @@ int64_t group_choose_rows(const Group *g) {
 /* Of a tensor that others need, too: what members read of it while it is in the cache. */
 static double bytes_read_again(const Group *g, int m) {
     const KTensor *t = g->stages[m]->out;
-    double row = group_row_bytes(g, m), all = row * outer_indices(g), cache = g->p->m->target->l2_bytes;
+    double row = group_row_bytes(g, m), all = row * outer_indices(g),
+           cache = g->p->m->target->l2_bytes;
     int n_readers = 0;
-    for (uint32_t u = 0; u < t->users.n; u++) n_readers += group_member_of(g, t->users.at[u]->out) >= 0;
+    for (uint32_t u = 0; u < t->users.n; u++)
+        n_readers += group_member_of(g, t->users.at[u]->out) >= 0;
     all *= group_extent(g->extent[g->n_axes - 1]);
     return row > cache / 2 || all < cache ? 0 : all * n_readers;
 }

@@ -70,7 +70,8 @@ static bool cut_member(Cut *c, int m) {
     c->axis[m] = (int8_t)r.axis;
     c->red[m] = (int8_t)r.red;
     if (r.red >= 0) return s->form != FORM_MAP && fold_ignores(c, s, r.from);
-    return s->form == FORM_MAP && group_is_private(c->g, s->out) && map_fill(c, s, r.from, &c->fill[m]);
+    return s->form == FORM_MAP && group_is_private(c->g, s->out) &&
+           map_fill(c, s, r.from, &c->fill[m]);
 }
 
 /* The bound of j <= b or j < b + 1 among the conjuncts of e, exclusive; NULL when there is none. */
@@ -96,7 +97,8 @@ const KExpr *group_find_limit(const Group *g, Cut *c) {
     int64_t by;
     bool reads = false;
     *c = (Cut){.g = g};
-    if (e->op != KO_select || !is_number(e->arg[2], -__builtin_inf()) || !group_is_private(g, s->out))
+    if (e->op != KO_select || !is_number(e->arg[2], -__builtin_inf()) ||
+        !group_is_private(g, s->out))
         return NULL;
     const KExpr *limit = upper_limit(g->k, e->arg[0], s->axis[s->schedule->vec_axis]);
     if (!limit) return NULL;

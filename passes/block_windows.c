@@ -8,7 +8,8 @@
 #include "passes/block_stages.h"
 
 bool group_is_private(const Group *g, const KTensor *t) {
-    if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(g->p, t)) return false;
+    if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(g->p, t))
+        return false;
     for (uint32_t u = 0; u < t->users.n; u++)
         if (group_member_of(g, t->users.at[u]->out) < 0) return false;
     return t->users.n > 0;
@@ -42,7 +43,8 @@ static bool can_replace(const Group *g, int m, int of) {
     const Stage *s = g->stages[m];
     const KTensor *t = g->stages[of]->out, *out = s->out;
     InPlace r = {s, t, s->form == FORM_MAP && t->rank == out->rank};
-    if (!r.ok || !group_is_private(g, t) || !group_is_private(g, out) || t->dtype != out->dtype) return false;
+    if (!r.ok || !group_is_private(g, t) || !group_is_private(g, out) || t->dtype != out->dtype)
+        return false;
     if (memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes)) return false;
     for (int i = 0; i < t->rank; i++) r.ok &= t->dims[i] == out->dims[i];
     for (uint32_t u = 0; u < t->users.n; u++) r.ok &= group_member_of(g, t->users.at[u]->out) <= m;

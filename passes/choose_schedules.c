@@ -241,13 +241,12 @@ static int count_left(const Stage *s) {
     return n;
 }
 
-/* How lanes read a left factor that depends on the vector axis; false where they cannot. Groups that
- * are no whole vectors: each lane reads what its own group has, if that is a pattern of few elements,
- * otherwise vectors are as narrow as the groups. */
+/* How lanes read a left factor that depends on the vector axis; false where they cannot. Groups
+ * that are no whole vectors: each lane reads what its own group has, if that is a pattern of few
+ * elements, otherwise vectors are as narrow as the groups. */
 static bool fit_groups(KCtx *k, const Stage *s, Schedule *sch) {
     if (sch->group == 0) return true;
-    if (sch->group == 1)
-        return reads_vectors(k, s, s->lhs, sch) || reads_lanes(k, s, s->lhs, sch);
+    if (sch->group == 1) return reads_vectors(k, s, s->lhs, sch) || reads_lanes(k, s, s->lhs, sch);
     if (sch->group % sch->lanes == 0) return true;
     if (reads_lanes(k, s, s->lhs, sch)) {
         sch->group = 1;

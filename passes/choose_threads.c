@@ -1,34 +1,37 @@
 /* choose_threads: which kernels are worth more than one thread.
  *
- * Before:  for row in 0..n parallel { 300 cycles of work }       and  for tile in 0..24 parallel { ... }
- * After:   for row in 0..n parallel if 640000 <= n*19200 { ... }      for tile in 0..24 { ... }
+ * Before:  for row in 0..n parallel { 300 cycles of work }       and  for tile in 0..24 parallel {
+ * ... } After:   for row in 0..n parallel if 640000 <= n*19200 { ... }      for tile in 0..24 { ...
+ * }
  *
- * Schedules make a loop parallel where its iterations are independent and the work seems enough. Here
- * the loops are there and can be counted: operations by their throughput, lanes of vectors at once,
- * loads that unrolled copies share once, and the bytes of the arguments at the rate of the cache that
- * they fit. Against it stands what a second thread costs: to be told and waited for, and the lines of
- * memory that move between the cores' caches, of which chains of small kernels feel every one. So no
- * model is slower with two threads than with one.
+ * Schedules make a loop parallel where its iterations are independent and the work seems enough.
+ * Here the loops are there and can be counted: operations by their throughput, lanes of vectors at
+ * once, loads that unrolled copies share once, and the bytes of the arguments at the rate of the
+ * cache that they fit. Against it stands what a second thread costs: to be told and waited for, and
+ * the lines of memory that move between the cores' caches, of which chains of small kernels feel
+ * every one. So no model is slower with two threads than with one.
  *
  * Counts are expressions over the kernel's scalars, in 64ths of a cycle: where sizes are free, the
- * entry decides in each call (KStmt.value of a parallel loop). What the count cannot see (memory in an
- * extent, `while`) is estimated. Results do not depend on it, as they never do on threads.
+ * entry decides in each call (KStmt.value of a parallel loop). What the count cannot see (memory in
+ * an extent, `while`) is estimated. Results do not depend on it, as they never do on threads.
  *
  * Requires kernels without MATH. It does not choose how many threads, nor where loops are cut. */
 #include "passes/pass.h"
 
 enum {
-    UNIT = 64,                /* of a cycle */
-    SYNC_CYCLES = 7500,       /* a second thread is told of the loop, and waited for */
-    MOST_MOVED_CYCLES = 8000, /* neighbours in a chain of large kernels find their lines where they were */
-    MOVED_BYTES = 5,          /* in a cycle, of arguments of which half is in the other core's cache */
-    NEAR_BYTES = 40,          /* in a cycle from the second level of cache */
-    FAR_BYTES = 10,           /* and from behind it */
+    UNIT = 64,          /* of a cycle */
+    SYNC_CYCLES = 7500, /* a second thread is told of the loop, and waited for */
+    MOST_MOVED_CYCLES =
+        8000,        /* neighbours in a chain of large kernels find their lines where they were */
+    MOVED_BYTES = 5, /* in a cycle, of arguments of which half is in the other core's cache */
+    NEAR_BYTES = 40, /* in a cycle from the second level of cache */
+    FAR_BYTES = 10,  /* and from behind it */
     UNKNOWN_TRIPS = 16,
     MOST_GUESS = 64,
 };
 
-static const int64_t most_units = (int64_t)1 << 31; /* products of two counts stay far from overflow */
+static const int64_t most_units = (int64_t)1
+                                  << 31; /* products of two counts stay far from overflow */
 
 /* A loop around what is counted. */
 typedef struct Level {
@@ -67,7 +70,8 @@ static const KExpr *product(KCtx *k, const KExpr *a, const KExpr *b) {
     return capped(k, k_mul(k, capped(k, a), capped(k, b)));
 }
 
-/* ---- extents ---------------------------------------------------------------------------------- */
+/* ---- extents ----------------------------------------------------------------------------------
+ */
 
 static bool is_scalar(const Count *c, const KVar *v) {
     for (uint32_t i = 0; i < c->kn->n_scalars; i++)
@@ -99,7 +103,8 @@ static const KExpr *trips_of(Count *c, const KStmt *s) {
     return capped(c->k, n);
 }
 
-/* ---- statements ------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------------
+ */
 
 static void note_uses(const KExpr *e, void *user) {
     Count *c = user;
@@ -122,7 +127,8 @@ static void note_touched(Count *c, const KBuf *b, uint32_t uses) {
     c->touched[b->index] = sum(c->k, c->touched[b->index], n);
 }
 
-/* A load of many copies of the loop's body counts once; one whose lanes are not neighbours for each. */
+/* A load of many copies of the loop's body counts once; one whose lanes are not neighbours for
+ * each. */
 static int64_t load_units(Count *c, const KExpr *e) {
     int64_t copies = 1, step, units = UNIT / 12;
     const KExpr *base, *by;
@@ -212,7 +218,8 @@ static const KExpr *count_block(Count *c, const KBlock *b) {
     return all;
 }
 
-/* ---- kernels ---------------------------------------------------------------------------------- */
+/* ---- kernels ----------------------------------------------------------------------------------
+ */
 
 static const KStmt *find_call(const KBlock *b, const Kernel *kn) {
     for (const KStmt *s = b->first; s; s = s->next) {
@@ -238,8 +245,8 @@ static const KExpr *bytes_of(Count *c, const KStmt *call, bool weights) {
     return all;
 }
 
-/* Units that the bytes take on their way: all from the second level of cache, what does not fit there
- * from behind it. */
+/* Units that the bytes take on their way: all from the second level of cache, what does not fit
+ * there from behind it. */
 static const KExpr *memory_units(Count *c, const KExpr *bytes) {
     KCtx *k = c->k;
     const KExpr *near = k_fdiv(k, k_mul(k, bytes, k_int(k, UNIT)), k_int(k, NEAR_BYTES));
@@ -247,7 +254,8 @@ static const KExpr *memory_units(Count *c, const KExpr *bytes) {
     return sum(k, near, product(k, far, k_int(k, UNIT / FAR_BYTES)));
 }
 
-/* What a kernel costs in one thread, in units, and the bytes of its arguments that are no weights. */
+/* What a kernel costs in one thread, in units, and the bytes of its arguments that are no weights.
+ */
 typedef struct Cost {
     const KExpr *units, *others;
 } Cost;
@@ -275,8 +283,8 @@ static void count_calls(const KBlock *b, double times, double *calls) {
     }
 }
 
-/* Do kernels that are worth threads in any case make up most of the model? Then what the others read
- * is in both caches, and they need not pay for it. */
+/* Do kernels that are worth threads in any case make up most of the model? Then what the others
+ * read is in both caches, and they need not pay for it. */
 static bool is_spread(Module *m, const Cost *cost) {
     const KModule *km = m->kmod;
     double large = 0, all = 0, *calls = arena_array(m->scratch, double, km->n_kernels + 1);

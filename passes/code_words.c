@@ -7,8 +7,9 @@
  *
  *          f32(z[j, k // 64] >> t[k // 32 % 2] & 15u8)     f32(runs[j, k // 32])
  *
- * Where the loop over k has a multiple of 8 copies, a lane's word is loaded once for 8 codes, and the
- * shifts are constants. Words are made at compile time, and lie like any operand of the template. */
+ * Where the loop over k has a multiple of 8 copies, a lane's word is loaded once for 8 codes, and
+ * the shifts are constants. Words are made at compile time, and lie like any operand of the
+ * template. */
 #include "passes/code_words.h"
 
 #include "passes/integers.h"
@@ -50,7 +51,8 @@ static bool is_even(KCtx *k, const KExpr *e, KVar *var, int per) {
     return !k_uses_var(k, k_subst(k, e, &var, &by, 1), part);
 }
 
-/* The tensor of words of the bytes that `at` reads, over the axes of s that it uses and word by word. */
+/* The tensor of words of the bytes that `at` reads, over the axes of s that it uses and word by
+ * word. */
 static const KExpr *words_of(Codes *c, const KExpr *at, int per_byte) {
     KCtx *k = c->p->m->k;
     KVar *axis[MAX_RANK];
@@ -80,8 +82,8 @@ static const KExpr *words_of(Codes *c, const KExpr *at, int per_byte) {
     return good ? k_at(k, t, index, n + 1) : NULL;
 }
 
-/* e, the same for long runs of codes (a block's scale or zero point), from a table with an element for
- * each run; NULL when it is something else. */
+/* e, the same for long runs of codes (a block's scale or zero point), from a table with an element
+ * for each run; NULL when it is something else. */
 static const KExpr *of_run(Codes *c, const KExpr *e, int r) {
     enum { LEAST = 16 };
     KCtx *k = c->p->m->k;

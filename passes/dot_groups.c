@@ -3,8 +3,8 @@
  *     x[0, j // 4 * 4 + c, ..]*w[j, c, ..]     c < 4
  *
  * Where words do not straddle groups, each lane reads the word of its own group. Other groups are
- * joined until they are whole vectors of the result, and each multiplies the inputs of its neighbours
- * by zeros:
+ * joined until they are whole vectors of the result, and each multiplies the inputs of its
+ * neighbours by zeros:
  *
  *     x[0, j // 48 * 48 + c, ..]*(j // 24 % 2 == c // 24 ? w[j, c % 24, ..] : 0)     c < 48 */
 #include "passes/dot_products.h"
@@ -20,7 +20,8 @@ static bool find_group_sizes(Dot *d, const KExpr *base) {
     return base->op == KO_var && base->u.var == j && d->n_in > 1;
 }
 
-/* There is one axis of x along which the vector axis and a whole axis of the sum choose channels. */
+/* There is one axis of x along which the vector axis and a whole axis of the sum choose channels.
+ */
 bool dot_find_groups(Dot *d) {
     const KExpr *at = d->x.at, *base, *coeff;
     KVar *j = d->s->axis[d->axes.vec_axis];

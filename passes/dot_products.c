@@ -243,8 +243,8 @@ static const KExpr *moved(Dot *d, const KExpr *zero, int by) {
     return k_add(d->k, zero ? zero : dot_i32(d, 0), dot_i32(d, by));
 }
 
-/* Are the factors bytes, of which the left one is the same for all lanes, or for those of a group of
- * channels? Both parts of the template's condition; swaps them if need be. */
+/* Are the factors bytes, of which the left one is the same for all lanes, or for those of a group
+ * of channels? Both parts of the template's condition; swaps them if need be. */
 static bool find_factors(Dot *d) {
     for (int i = 0; i < 2; i++) {
         bool fits = schedule_contract_axes(d->p, d->s, d->p->m->target, &d->axes) &&

@@ -31,7 +31,8 @@ static void measure_node(const KExpr *e, void *user) {
     if (kop_info[e->op].class == KC_ARITH || kop_info[e->op].class == KC_CONV)
         m->n_arith += !is_index;
     if ((e->op == KO_fdiv || e->op == KO_fmod) && e->dtype == DT_I64) m->n_div++;
-    if ((e->op == KO_min || e->op == KO_max || e->op == KO_select) && e->dtype == DT_I64) m->n_bent++;
+    if ((e->op == KO_min || e->op == KO_max || e->op == KO_select) && e->dtype == DT_I64)
+        m->n_bent++;
 }
 
 static Measure measure(KCtx *k, const Stage *s) {
@@ -132,8 +133,8 @@ static void note_test(const KExpr *e, void *user) {
 }
 
 /* Would the contraction compute indices again and again that are better computed once? Those of a
- * gather, a reflection; and those of a view that a window with a border reads: as a tensor of its own
- * it can have a halo. */
+ * gather, a reflection; and those of a view that a window with a border reads: as a tensor of its
+ * own it can have a halo. */
 static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
     enum { REUSE = 4 };
     Index x = {map->out, true, true, false};
@@ -209,7 +210,7 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     stage_inline(p, reader, map);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
-    bool ugly = new.n_div > old.n_div && is_pure_movement(map);
+    bool ugly = new.n_div > old.n_div &&is_pure_movement(map);
     /* a window would bend its rows again for each tap */
     ugly |= reader->form == FORM_CONTRACT && new.n_bent > old.n_bent;
     if (too_big || ugly) *reader = before;

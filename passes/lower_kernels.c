@@ -230,7 +230,8 @@ static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
         flops += stage_flops(blocks->stages[i]);
         lower_reserve(l, blocks->stages[i]->out);
         const KTensor *t = blocks->stages[i]->out;
-        if (t->layout.has_halo && !t->window) fill_halo(l, blocks->stages[i]->out, blocks->stages[i]);
+        if (t->layout.has_halo && !t->window)
+            fill_halo(l, blocks->stages[i]->out, blocks->stages[i]);
     }
     kb_begin(&b, l->k, &body);
     if (blocks->span)

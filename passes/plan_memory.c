@@ -354,17 +354,18 @@ static const KExpr *plan_arms(Module *m, const KBlock *b, KBuf *apart) {
     return k_select(m->k, s->value, then, otherwise);
 }
 
-/* Memory is given in multiples of PLACE_ALIGN: where every call passes all of a buffer of the arena,
- * what lies behind its end up to there belongs to it. */
+/* Memory is given in multiples of PLACE_ALIGN: where every call passes all of a buffer of the
+ * arena, what lies behind its end up to there belongs to it. */
 static void note_padded(const KBlock *b, bool *is_other) {
     int64_t have, want;
     for (const KStmt *s = b->first; s; s = s->next) {
         for (uint32_t i = 0; s->kind == KS_CALL && i < s->callee->n_params; i++) {
             const KArg *a = &s->args[i];
             KBuf *param = s->callee->params[i];
-            bool is_all = a->buf->mem == MEM_ARENA && !a->offset && a->buf->n_elems && param->n_elems &&
-                          k_is_int(a->buf->n_elems, &have) && k_is_int(param->n_elems, &want) &&
-                          have == want && a->buf->dtype == param->dtype;
+            bool is_all = a->buf->mem == MEM_ARENA && !a->offset && a->buf->n_elems &&
+                          param->n_elems && k_is_int(a->buf->n_elems, &have) &&
+                          k_is_int(param->n_elems, &want) && have == want &&
+                          a->buf->dtype == param->dtype;
             if (param->written && is_all && !is_other[param->id]) param->padded = true;
             if (!is_all) is_other[param->id] = true;
             if (!is_all) param->padded = false;

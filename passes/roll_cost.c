@@ -11,13 +11,14 @@
 #include "passes/roll_stages.h"
 
 enum {
-    MOST_ROWS = 16,        /* of the last member in a block */
-    BEHIND_BYTES = 13,     /* what lies behind the second level of cache gives in a cycle */
+    MOST_ROWS = 16,    /* of the last member in a block */
+    BEHIND_BYTES = 13, /* what lies behind the second level of cache gives in a cycle */
     SECOND_LEVEL_BYTES = 32,
-    FUNCTION_OPERATIONS = 28, /* vector operations of a transcendental function, division included */
-    MEMBER_CYCLES = 150,   /* of a block, beside its tiles */
+    FUNCTION_OPERATIONS =
+        28,              /* vector operations of a transcendental function, division included */
+    MEMBER_CYCLES = 150, /* of a block, beside its tiles */
     LEAST_SLOTS = 4,
-    LEAST_GAIN = 5000     /* cycles */
+    LEAST_GAIN = 5000 /* cycles */
 };
 
 static double row_count(const Roll *g, int m) {
@@ -90,7 +91,8 @@ static double weight_bytes(const Roll *g, int m) {
     return n;
 }
 
-/* ---- what is saved ---------------------------------------------------------------------------- */
+/* ---- what is saved ----------------------------------------------------------------------------
+ */
 
 typedef struct Traffic {
     const Roll *g;
@@ -119,8 +121,8 @@ static void note_traffic(Traffic *f, const KTensor *t, double times) {
     f->together += bytes;
 }
 
-/* A stage is as slow as its arithmetic or its memory, whichever is slower, and a little of the other
- * shows. */
+/* A stage is as slow as its arithmetic or its memory, whichever is slower, and a little of the
+ * other shows. */
 static double stage_time(double cycles, double bytes) {
     double memory = bytes / BEHIND_BYTES;
     return fmax(cycles, memory) + fmin(cycles, memory) / 6;
@@ -138,7 +140,8 @@ static double member_saves(const Roll *g, const RollPlan *plan, int m) {
     return stage_time(cycles, f.apart) - stage_time(cycles, f.together);
 }
 
-/* ---- what it costs ---------------------------------------------------------------------------- */
+/* ---- what it costs ----------------------------------------------------------------------------
+ */
 
 /* Cycles that each slot but the first spends on rows which another slot makes, too. */
 static double again_cycles(const Roll *g, const RollPlan *plan) {

@@ -19,8 +19,8 @@ typedef struct Roll {
     int n, n_reads;
     bool has_batch; /* axis 0 of all members is one index at a time */
     Stage *stages[MAX_ROLL];
-    int8_t row[MAX_ROLL];         /* the row axis of each */
-    int n_between_at[MAX_ROLL];   /* stages between that stand in front of a member */
+    int8_t row[MAX_ROLL];       /* the row axis of each */
+    int n_between_at[MAX_ROLL]; /* stages between that stand in front of a member */
     RollRead reads[MAX_ROLL_READS];
     Stage *between[MAX_ROLL_BETWEEN];
 } Roll;

@@ -54,14 +54,15 @@ static bool share_view(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* A view of what does not lie in the order of its index: a dense copy of that, which the view then is.
- * So the copy runs along the axes of both, and not along those of the view, where each index would be
- * a quotient of several. */
+/* A view of what does not lie in the order of its index: a dense copy of that, which the view then
+ * is. So the copy runs along the axes of both, and not along those of the view, where each index
+ * would be a quotient of several. */
 static bool straighten_view(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     if (s->form != FORM_MAP || !s->view || s->body->op != KO_at || at_pred(s->body)) return false;
     KTensor *from = s->body->u.tensor;
-    if (tensor_is_dense(k, from) || !tensor_is_dense(k, s->out) || is_same_memory(k, s)) return false;
+    if (tensor_is_dense(k, from) || !tensor_is_dense(k, s->out) || is_same_memory(k, s))
+        return false;
     if (from->dtype != s->out->dtype || from->alias || from->window) return false;
     KTensor *copy = program_add_tensor(p, from->name, from->dtype, from->rank, from->dims);
     Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);

@@ -22,7 +22,8 @@
 
 #include "passes/pass.h"
 
-/* ---- powers -------------------------------------------------------------------------------------- */
+/* ---- powers
+ * -------------------------------------------------------------------------------------- */
 
 enum { MOST_STEPS = 4 }; /* maps between powers and sums */
 
@@ -71,7 +72,8 @@ static bool ends_in_sums(const KTensor *t, int steps) {
     return true;
 }
 
-/* ---- 1 + erf, 1 + tanh -------------------------------------------------------------------------- */
+/* ---- 1 + erf, 1 + tanh --------------------------------------------------------------------------
+ */
 
 enum { MOST_FACTORS = 8 };
 
@@ -124,7 +126,8 @@ static const KExpr *half_of_sum(KCtx *k, const KExpr *e) {
 static const KExpr *shorten_product(KCtx *k, const KExpr *e, void *user) {
     Product p = {.scale = 1};
     int at = -1;
-    if (e->op != KO_mul || e->dtype != DT_F32 || !collect_factors(&p, e) || p.scale != 0.5) return e;
+    if (e->op != KO_mul || e->dtype != DT_F32 || !collect_factors(&p, e) || p.scale != 0.5)
+        return e;
     const KExpr *half = NULL, *r = NULL;
     for (int i = 0; i < p.n && !half; i++)
         if ((half = half_of_sum(k, p.factor[i]))) at = i;

@@ -237,8 +237,8 @@ static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t,
     return LLVMBuildShuffleVector(g->b, low, high, order, "");
 }
 
-/* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at: which of
- * these each lane takes. 0 when they are elsewhere. */
+/* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
+ * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
     unsigned lanes = (unsigned)g->fn->lanes;
     int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
@@ -257,8 +257,8 @@ static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigne
     return (unsigned)((last - *first) / unit) + 1;
 }
 
-/* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two elements
- * of a buffer may be read, what lies behind the last one may not. */
+/* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two
+ * elements of a buffer may be read, what lies behind the last one may not. */
 static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p), at[MAX_PATTERN], whole = 1;
     int64_t first = 0;
@@ -272,8 +272,8 @@ static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
     if (n < whole) mask = LLVMConstVector(lane, whole);
     LLVMValueRef v = masked_load(g, LLVMVectorType(p->type, whole), from, size, mask);
     for (unsigned i = 0; i < lanes; i++) lane[i] = LLVMConstInt(g->i32, at[i], 0);
-    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lane, lanes),
-                                  "");
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                  LLVMConstVector(lane, lanes), "");
 }
 
 /* Lane by lane: what a gather would be without the instruction. */
@@ -311,9 +311,9 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
 }
 
-/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then the
- * access needs no mask, and must not have one: an accumulator that is touched through a mask stays
- * in memory instead of becoming a register. */
+/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then
+ * the access needs no mask, and must not have one: an accumulator that is touched through a mask
+ * stays in memory instead of becoming a register. */
 static bool is_whole_local(const KBuf *b, const KExpr *index) {
     int64_t n;
     return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
@@ -389,7 +389,8 @@ static bool take_byte(ByteWord *w, const KExpr *e) {
 static LLVMValueRef turn_bytes(LlvmGen *g, LLVMValueRef v, unsigned lanes) {
     LLVMValueRef at[4 * MAX_PATTERN];
     LLVMTypeRef words = LLVMVectorType(g->i32, lanes), bytes = LLVMVectorType(g->i8, 4 * lanes);
-    for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, i % 4 * (lanes / 4) + i / 4, 0);
+    for (unsigned i = 0; i < lanes; i++)
+        at[i] = LLVMConstInt(g->i32, i % 4 * (lanes / 4) + i / 4, 0);
     v = LLVMBuildBitCast(g->b, v, words, "");
     v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(words), LLVMConstVector(at, lanes), "");
     for (unsigned i = 0; i < 4 * lanes; i++)
@@ -480,13 +481,15 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
     }
 }
 
-/* Whether the mask only keeps the store inside the buffer, behind whose end memory belongs to it, too:
- * then all lanes store. What is stored through a mask cannot be loaded before it is in the cache. */
+/* Whether the mask only keeps the store inside the buffer, behind whose end memory belongs to it,
+ * too: then all lanes store. What is stored through a mask cannot be loaded before it is in the
+ * cache. */
 static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
     enum { PADDED_BYTES = 64 };
     const KExpr *cond = g->fn->mask_cond;
     int64_t n, bytes = dtype_bytes(b->dtype);
-    if (!b->padded || !cond || cond->op != KO_lt || cond->arg[0] != index || cond->arg[1] != b->n_elems)
+    if (!b->padded || !cond || cond->op != KO_lt || cond->arg[0] != index ||
+        cond->arg[1] != b->n_elems)
         return false;
     if (!k_is_int(b->n_elems, &n) || index->lo < 0) return false;
     return (index->hi + 1) * bytes <= (n * bytes + PADDED_BYTES - 1) / PADDED_BYTES * PADDED_BYTES;

@@ -310,8 +310,8 @@ static LLVMValueRef argument_address(LlvmGen *g, const KArg *a) {
 }
 
 /* The extent of a kernel's parallel loop, from the arguments of this call, and whether it is worth
- * threads (NULL: it is): the kernel's parameters stand for them while its leading LETs and the extent
- * are evaluated here. */
+ * threads (NULL: it is): the kernel's parameters stand for them while its leading LETs and the
+ * extent are evaluated here. */
 static LLVMValueRef parallel_extent(LlvmGen *g, const Kernel *kn, LLVMValueRef *args,
                                     LLVMValueRef *is_worth) {
     const KStmt *loop = kernel_parallel_loop(kn);

@@ -427,8 +427,8 @@ static Memo value_of(LlvmGen *g, const KExpr *e) {
     return m;
 }
 
-/* f32(x & 15), perhaps less a constant, in 16 lanes: a permutation of the 16 numbers it can be, which
- * looks at the low 4 bits of an index only. Returns x, and the constant. */
+/* f32(x & 15), perhaps less a constant, in 16 lanes: a permutation of the 16 numbers it can be,
+ * which looks at the low 4 bits of an index only. Returns x, and the constant. */
 static const KExpr *code_of(LlvmGen *g, const KExpr *e, double *less) {
     *less = 0;
     if (g->fn->lanes != 16 || !g->cpu.avx512 || e->dtype != DT_F32) return NULL;
@@ -443,7 +443,8 @@ static const KExpr *code_of(LlvmGen *g, const KExpr *e, double *less) {
 static LLVMValueRef look_up_code(LlvmGen *g, LLVMValueRef x, double less) {
     enum { N = 16 };
     LLVMValueRef level[N];
-    for (int i = 0; i < N; i++) level[i] = emit_const_f(g, DT_F32, (double)((float)i - (float)less));
+    for (int i = 0; i < N; i++)
+        level[i] = emit_const_f(g, DT_F32, (double)((float)i - (float)less));
     LLVMValueRef args[] = {LLVMConstVector(level, N), llvm_splat(g, x, N)};
     return llvm_call(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
 }

@@ -203,11 +203,11 @@ LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
-/* Bytes of a buffer, joined to a word in each lane, as a load and permutations; NULL where e is something
- * else. */
+/* Bytes of a buffer, joined to a word in each lane, as a load and permutations; NULL where e is
+ * something else. */
 LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e);
-/* pack.c: a nest of vector loops around a store of bytes, several vectors at once; false where that is
- * not what it is, and nothing was stored. */
+/* pack.c: a nest of vector loops around a store of bytes, several vectors at once; false where that
+ * is not what it is, and nothing was stored. */
 bool llvm_pack_stores(LlvmGen *g, const KStmt *outer);
 /* Where lanes that are neighbours in memory begin; NULL where they are none. */
 LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index);

@@ -4,10 +4,11 @@
  *       for l in 0..16 vector {
  *         y[..] = u8(bitcast(i32, min(max(x, lo), hi) + 12582912.0) + z)
  *
- * A vector of i32 makes a quarter of a vector of bytes, and narrowing each by itself costs as much as
- * what computed it. Four of them are narrowed together: x86 packs two vectors into one of half the
- * width, and saturates on the way, which does most of the clamping. Its packs work within 16 bytes, so
- * that words have to be put in order at the end. The bytes are those of the expression above. */
+ * A vector of i32 makes a quarter of a vector of bytes, and narrowing each by itself costs as much
+ * as what computed it. Four of them are narrowed together: x86 packs two vectors into one of half
+ * the width, and saturates on the way, which does most of the clamping. Its packs work within 16
+ * bytes, so that words have to be put in order at the end. The bytes are those of the expression
+ * above. */
 #include "codegen/llvm/llvm_gen.h"
 
 enum { PIECES = 4, MAX_LOOPS = 3 };
@@ -20,10 +21,11 @@ typedef struct Pack {
     int64_t extent[MAX_LOOPS];
     int n_loops;
     unsigned lanes;
-    const KExpr *bytes;    /* what is packed: the stored value, or the index of the table it is read from */
-    const KBuf *table;     /* i32 of 256, or NULL */
-    const KExpr *value;    /* what is computed in 32 bits: x, or the i32 whose low byte counts */
-    bool rounds;           /* value is x */
+    const KExpr
+        *bytes; /* what is packed: the stored value, or the index of the table it is read from */
+    const KBuf *table;      /* i32 of 256, or NULL */
+    const KExpr *value;     /* what is computed in 32 bits: x, or the i32 whose low byte counts */
+    bool rounds;            /* value is x */
     bool has_low, is_small; /* the bytes need a lower bound; x lies within a few thousand */
     double low, high, zero;
 } Pack;
@@ -42,7 +44,8 @@ static bool is_constant(const KExpr *e, double *v) {
 static bool match_sum(Pack *p, const KExpr *y) {
     const KExpr *of = y->op == KO_fma && y->arg[0]->op == KO_fma ? y->arg[0]->arg[2] : y;
     if (of->op != KO_min || of->arg[0]->op != KO_max) return false;
-    if (!is_constant(of->arg[1], &p->high) || !is_constant(of->arg[0]->arg[1], &p->low)) return false;
+    if (!is_constant(of->arg[1], &p->high) || !is_constant(of->arg[0]->arg[1], &p->low))
+        return false;
     p->is_small = of != y;
     p->value = p->is_small ? y : of->arg[0]->arg[0];
     return p->low >= -4096 && p->high <= 4096;
@@ -67,8 +70,8 @@ static const KExpr *cast_of(const KExpr *e, DType t) {
     return e && e->op == KO_cast && e->dtype == t ? e->arg[0] : NULL;
 }
 
-/* u8(table[i64(i32(byte))]) with a table of 256: a permutation too, where bytes can be permuted by bytes.
- * The byte, and the table; else e itself. */
+/* u8(table[i64(i32(byte))]) with a table of 256: a permutation too, where bytes can be permuted by
+ * bytes. The byte, and the table; else e itself. */
 static const KExpr *match_table(LlvmGen *g, Pack *p, const KExpr *e) {
     const KExpr *load = e->arg[0], *byte;
     if (!g->cpu.vbmi || load->op != KO_load || load->dtype != DT_I32 || load->n_args != 1 ||
@@ -136,8 +139,8 @@ static LLVMValueRef rounded(LlvmGen *g, const Pack *p, LLVMValueRef x) {
         LLVMValueRef args[] = {x, none, all, LLVMConstInt(g->i32, 4, 0)};
         return llvm_call(g, "llvm.x86.avx512.mask.cvtps2dq.512", NULL, 0, args, 4);
     }
-    return llvm_call(g, p->lanes == 8 ? "llvm.x86.avx.cvt.ps2dq.256" : "llvm.x86.sse2.cvtps2dq", NULL,
-                     0, &x, 1);
+    return llvm_call(g, p->lanes == 8 ? "llvm.x86.avx.cvt.ps2dq.256" : "llvm.x86.sse2.cvtps2dq",
+                     NULL, 0, &x, 1);
 }
 
 static LLVMValueRef pack_two(LlvmGen *g, const Pack *p, const char *const *names, LLVMValueRef a,

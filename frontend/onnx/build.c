@@ -188,8 +188,8 @@ static Value *next_captured(const Graph *body, const Graph *g) {
         for (int i = 0; i < n->n_in; i++)
             if (n->in[i] && !has_shape(n->in[i]) && is_visible(n->in[i], g)) return n->in[i];
         for (uint32_t i = 0; i < n->attrs.n; i++) {
-            Value *v = n->attrs.at[i].kind == AT_GRAPH ? next_captured(n->attrs.at[i].graph, g)
-                                                       : NULL;
+            Value *v =
+                n->attrs.at[i].kind == AT_GRAPH ? next_captured(n->attrs.at[i].graph, g) : NULL;
             if (v) return v;
         }
     }
@@ -201,9 +201,8 @@ static Value *next_unknown(const Node *n) {
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] && !has_shape(n->in[i])) return n->in[i];
     for (uint32_t i = 0; i < n->attrs.n; i++) {
-        Value *v = n->attrs.at[i].kind == AT_GRAPH
-                       ? next_captured(n->attrs.at[i].graph, n->graph)
-                       : NULL;
+        Value *v =
+            n->attrs.at[i].kind == AT_GRAPH ? next_captured(n->attrs.at[i].graph, n->graph) : NULL;
         if (v) return v;
     }
     return NULL;

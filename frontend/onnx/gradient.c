@@ -93,7 +93,8 @@ static Value *unary_rule(Tape *t, const Node *n, Value *g) {
     Value *x = n->in[0], *y = n->out[0], *one = number(t, y, 1);
     switch ((int)n->op) {
     case OP_Abs: return grad_op2(t, OP_Mul, g, grad_op1(t, OP_Sign, x));
-    case OP_Clip: return call_op(t->c, OP_Where, 3, grad_op2(t, OP_Equal, x, y), g, number(t, g, 0));
+    case OP_Clip:
+        return call_op(t->c, OP_Where, 3, grad_op2(t, OP_Equal, x, y), g, number(t, g, 0));
     case OP_Cos: return grad_op1(t, OP_Neg, grad_op2(t, OP_Mul, g, grad_op1(t, OP_Sin, x)));
     case OP_Erf: {
         Value *bell = grad_op1(t, OP_Exp, grad_op1(t, OP_Neg, grad_op2(t, OP_Mul, x, x)));
@@ -107,15 +108,18 @@ static Value *unary_rule(Tape *t, const Node *n, Value *g) {
     }
     case OP_Log: return grad_op2(t, OP_Div, g, x);
     case OP_Neg: return grad_op1(t, OP_Neg, g);
-    case OP_Reciprocal: return grad_op1(t, OP_Neg, grad_op2(t, OP_Mul, g, grad_op2(t, OP_Mul, y, y)));
+    case OP_Reciprocal:
+        return grad_op1(t, OP_Neg, grad_op2(t, OP_Mul, g, grad_op2(t, OP_Mul, y, y)));
     case OP_Relu:
         return call_op(t->c, OP_Where, 3, grad_op2(t, OP_Greater, x, number(t, x, 0)), g,
                        number(t, g, 0));
-    case OP_Sigmoid: return grad_op2(t, OP_Mul, grad_op2(t, OP_Mul, g, y), grad_op2(t, OP_Sub, one, y));
+    case OP_Sigmoid:
+        return grad_op2(t, OP_Mul, grad_op2(t, OP_Mul, g, y), grad_op2(t, OP_Sub, one, y));
     case OP_Sin: return grad_op2(t, OP_Mul, g, grad_op1(t, OP_Cos, x));
     case OP_Softplus: return grad_op2(t, OP_Mul, g, grad_op1(t, OP_Sigmoid, x));
     case OP_Sqrt: return grad_op2(t, OP_Div, g, grad_op2(t, OP_Add, y, y));
-    case OP_Tanh: return grad_op2(t, OP_Mul, g, grad_op2(t, OP_Sub, one, grad_op2(t, OP_Mul, y, y)));
+    case OP_Tanh:
+        return grad_op2(t, OP_Mul, g, grad_op2(t, OP_Sub, one, grad_op2(t, OP_Mul, y, y)));
     case OP_Flatten:
     case OP_Reshape:
     case OP_Squeeze:
@@ -130,7 +134,9 @@ static void pow_rule(Tape *t, const Node *n, Value *g) {
     Value *less = grad_op2(t, OP_Pow, a, grad_op2(t, OP_Sub, b, number(t, b, 1)));
     add_broadcast(t, n, a, grad_op2(t, OP_Mul, g, grad_op2(t, OP_Mul, b, less)));
     if (grad_is_wanted(t, b))
-        add_broadcast(t, n, b, grad_op2(t, OP_Mul, g, grad_op2(t, OP_Mul, n->out[0], grad_op1(t, OP_Log, a))));
+        add_broadcast(
+            t, n, b,
+            grad_op2(t, OP_Mul, g, grad_op2(t, OP_Mul, n->out[0], grad_op1(t, OP_Log, a))));
 }
 
 /* Operators that broadcast their operands. False when n is none of them. */
@@ -204,9 +210,11 @@ static void gemm_rule(Tape *t, const Node *n, Value *g) {
 static void sum_rule(Tape *t, const Node *n, Value *g) {
     Value *x = n->in[0], *axes = n->n_in > 1 ? n->in[1] : NULL;
     if (axes && !attr_int(n, "keepdims", 1)) g = grad_op2(t, OP_Unsqueeze, g, axes);
-    if (!axes && !attr_int(n, "keepdims", 1)) g = grad_op2(t, OP_Reshape, g, call_list(t->c, NULL, 0));
+    if (!axes && !attr_int(n, "keepdims", 1))
+        g = grad_op2(t, OP_Reshape, g, call_list(t->c, NULL, 0));
     if (n->op == OP_ReduceMean) {
-        Value *count = grad_op2(t, OP_Div, grad_op1(t, OP_Size, x), grad_op1(t, OP_Size, n->out[0]));
+        Value *count =
+            grad_op2(t, OP_Div, grad_op1(t, OP_Size, x), grad_op1(t, OP_Size, n->out[0]));
         Value *as = grad_op1(t, OP_Cast, count);
         node_set_int(as->def, "to", dtype_info[g->dtype].onnx);
         as->dtype = g->dtype;
@@ -244,8 +252,8 @@ static bool gather_rule(Tape *t, const Node *n, Value *g) {
     bool whole = n->op == OP_Gather;
     if (whole && axis != 0 && axis != -x->shape.rank) return grad_movement_rule(t, n, 0, g);
     if (whole) index = grad_op2(t, OP_Unsqueeze, index, call_list(t->c, &last, 1));
-    Value *y =
-        call_op(t->c, whole ? OP_ScatterND : OP_ScatterElements, 3, grad_full_like(t, x, 0), index, g);
+    Value *y = call_op(t->c, whole ? OP_ScatterND : OP_ScatterElements, 3, grad_full_like(t, x, 0),
+                       index, g);
     if (!whole) node_set_int(y->def, "axis", axis);
     node_set_string(y->def, "reduction", "add");
     grad_add(t, x, y);

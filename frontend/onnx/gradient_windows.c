@@ -65,7 +65,8 @@ static bool window_of(Tape *t, const Node *n, Window *w) {
     int64_t dim;
     bool known = !node_attr(n, "auto_pad");
     for (int i = 2; i < rank; i++)
-        known &= shape_dim_int(n->in[0]->shape, i, &dim) && shape_dim_int(n->out[0]->shape, i, &dim);
+        known &=
+            shape_dim_int(n->in[0]->shape, i, &dim) && shape_dim_int(n->out[0]->shape, i, &dim);
     if (!known) return grad_refuse(t, n, " of symbolic sizes");
     window_load(n, rank - 2, w);
     return true;
@@ -86,8 +87,8 @@ static Value *back_through(Tape *t, const Node *n, const Window *w, Value *g, Va
         known &= shape_dim_int(n->in[0]->shape, i + 2, &in) &&
                  shape_dim_int(n->out[0]->shape, i + 2, &out);
         /* what no window covers at the end: ConvTranspose fills it up with zeros */
-        ends[i] = in + w->pad[i] + w->pad[w->n + i] - (out - 1) * w->stride[i] -
-                  window_extent(w, i);
+        ends[i] =
+            in + w->pad[i] + w->pad[w->n + i] - (out - 1) * w->stride[i] - window_extent(w, i);
     }
     BUG_IF(!known, "a window's size is not known any more");
     Value *in_values[2] = {g, weights};
@@ -171,8 +172,8 @@ bool grad_average_pool_rule(Tape *t, const Node *n, Value *g) {
     }
     ones[0] = channels;
     for (int i = 0; i < w.n; i++) ones[i + 2] = w.kernel[i];
-    Value *weights = grad_op2(t, OP_Expand, call_scalar(t->c, g->dtype, 1),
-                              call_list(t->c, ones, w.n + 2));
+    Value *weights =
+        grad_op2(t, OP_Expand, call_scalar(t->c, g->dtype, 1), call_list(t->c, ones, w.n + 2));
     Value *spread = back_through(t, n, &w, grad_op2(t, OP_Mul, g, share), weights, channels);
     grad_add(t, n->in[0], spread);
     return true;

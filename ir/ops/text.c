@@ -125,7 +125,8 @@ static const KExpr *first_slot(KBuild *b, const TextTable *t, const KExpr *s) {
 const KExpr *text_find(Def *d, KBuild *b, const TextTable *t, const KExpr *s) {
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0), *none = k_int(k, -1);
-    KBuf *slot = kb_variable(b, "slot", first_slot(b, t, s)), *found = kb_variable(b, "found", none);
+    KBuf *slot = kb_variable(b, "slot", first_slot(b, t, s)),
+         *found = kb_variable(b, "found", none);
     KBuf *busy = kb_variable(b, "busy", k_int(k, 1));
     kb_while(b, k_ne(k, kb_get(b, busy), zero));
     const KExpr *at = kb_get(b, slot);

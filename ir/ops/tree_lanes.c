@@ -7,9 +7,9 @@
  *       node[l] = p < 0 ? node[l] : next                     leaves stay where they are
  *
  * For this every tree's nodes are numbered anew: its own from 0 on, the false child behind the true
- * one. A node's step has, from the low bits: the feature (15 bits), whether NaN takes the true branch
- * (1), the true child (15), and the sign for a leaf. Thresholds of 32 bits lie beside it, in the upper
- * half of an i64, so that one gather brings both.
+ * one. A node's step has, from the low bits: the feature (15 bits), whether NaN takes the true
+ * branch (1), the true child (15), and the sign for a leaf. Thresholds of 32 bits lie beside it, in
+ * the upper half of an i64, so that one gather brings both.
  *
  * A level waits for two gathers, one after the other, so a group has several vectors of trees: they
  * wait together. */
@@ -76,11 +76,10 @@ static bool has_one_mode(const Ensemble *e) {
     return branches && !(branches & (branches - 1));
 }
 
-/* How many trees to walk together: a level of two vectors of 16 takes little longer than one of one. */
+/* How many trees to walk together: a level of two vectors of 16 takes little longer than one of
+ * one. */
 static int choose_lanes(int n_trees) {
-    static const struct {
-        int lanes, cost;
-    } ways[] = {{16, 8}, {32, 10}, {MOST_TREE_LANES, 16}};
+    static const struct { int lanes, cost; } ways[] = {{16, 8}, {32, 10}, {MOST_TREE_LANES, 16}};
     int best = 0, least = INT32_MAX;
     for (int i = 0; i < 3; i++) {
         int64_t cost = (int64_t)((n_trees + ways[i].lanes - 1) / ways[i].lanes) * ways[i].cost;
@@ -105,7 +104,8 @@ static KTensor *pack_steps(Def *d, const Renumber *r) {
 
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t) {
     Arena *a = d->m->scratch;
-    int lanes = choose_lanes(e->n_trees), n_groups = (e->n_trees + lanes - 1) / lanes, room = 2 * e->n_nodes + 2;
+    int lanes = choose_lanes(e->n_trees), n_groups = (e->n_trees + lanes - 1) / lanes,
+        room = 2 * e->n_nodes + 2;
     if (e->n_trees < LEAST_TREES || !has_one_mode(e) || e->n_nodes > 1 << 28) return false;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);

@@ -9,7 +9,7 @@ enum { MOST_TREE_LANES = 64 };
 typedef struct LaneTrees {
     const Ensemble *e;
     DType type; /* of thresholds and values */
-    int lanes, n_groups; /* lanes: trees of a group */
+    int lanes, n_groups;                      /* lanes: trees of a group */
     KTensor *step, *threshold, *root, *depth; /* threshold NULL: in the upper half of an i64 step */
     KTensor *value; /* of the leaf, when each has one for the only target; else NULL */
     KTensor *old;   /* the ensemble's number of the node, when value is NULL */

@@ -132,8 +132,8 @@ static const KExpr *is_inf(Def *d, const KExpr *x) {
 }
 
 /* x < -lambd ? x + bias : x > lambd ? x - bias : 0 */
-/* x * tanh(log(1 + e^x)) is x * n / (n + 2) of n = e^x * (e^x + 2), which loses nothing where e^x is
- * small; from 20 on the quotient is 1. */
+/* x * tanh(log(1 + e^x)) is x * n / (n + 2) of n = e^x * (e^x + 2), which loses nothing where e^x
+ * is small; from 20 on the quotient is 1. */
 static const KExpr *mish(Def *d, const KExpr *x) {
     KCtx *k = d->k;
     const KExpr *two = constant(d, x, 2), *e = k_exp(k, k_min(k, x, constant(d, x, 20)));

@@ -4,11 +4,12 @@
 
 #include "smelt.h"
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const char *missing;
     if (argc != 2) return 2;
-    if (smelt_cpu_supports(argv[1], &missing)) puts("has all");
-    else printf("lacks %.*s\n", (int)strcspn(missing, ","), missing);
+    if (smelt_cpu_supports(argv[1], &missing))
+        puts("has all");
+    else
+        printf("lacks %.*s\n", (int)strcspn(missing, ","), missing);
     return 0;
 }
