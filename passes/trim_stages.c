@@ -1,7 +1,9 @@
 /* trim_stages: elements that nobody reads are not computed.
  *
  * Before:  y: f32[1, 16, 14, 14] = contract [i, j, k, l] ...
- *          z: f32[1, 16, 4, 4] = reduce [i, j, k, l] over [x < 3, y < 3] { value = y[0, j, k*3 + x, l*3 + y] ... }
+ *          z: f32[1, 16, 4, 4] = reduce [i, j, k, l] over [x < 3, y < 3] {
+ *            value = y[0, j, k*3 + x, l*3 + y]
+ *          }
  * After:   y: f32[1, 16, 12, 12] = ...                        a pooling that ends before the border does
  *
  * From the last stage to the first: the largest index that any reader has along an axis is where the

@@ -7,8 +7,9 @@
  *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks
  *   tile.c    loops over matrix tiles to AMX
+ *   pack.c    stores of bytes, several vectors at once
  *   abi.c     smelt.h's constants: tables and the smelt_model
- *   entry.c   the model's run functions
+ *   entry.c   the model's run functions; entry_memory.c, entry_statements.c: parts of their body
  *   cpu.c     their test of the processor
  *   object.c  passes, code generation, threads; files
  *   jit.c     the same code in memory
