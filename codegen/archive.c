@@ -60,7 +60,7 @@ static void write_header(Output *o, const char *name, uint64_t n_bytes) {
     output_write(o, text, HEADER_BYTES);
 }
 
-/* ---- GNU ---- */
+/* ---- GNU ------------------------------------------------------------------------------------- */
 
 /* Bytes of a member with its header and padding. */
 static uint64_t gnu_member_bytes(const ArchiveMember *m) {
@@ -140,7 +140,7 @@ static void gnu_write(Output *o, const Layout *l) {
     }
 }
 
-/* ---- Darwin ---- */
+/* ---- Darwin ---------------------------------------------------------------------------------- */
 
 /* Bytes of a name and its padding, for a header at offset `at`. */
 static uint64_t darwin_name_bytes(uint64_t at, const char *name) {
@@ -204,7 +204,7 @@ static void darwin_write(Output *o, const Layout *l) {
     }
 }
 
-/* ---- both ---- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static void lay_out(Layout *l, int word) {
     l->word = word;

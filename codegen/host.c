@@ -55,8 +55,9 @@ static bool tiles_granted(void) {
 #endif
 }
 
-/* Is this an x86 feature that LLVM chooses instructions of for ordinary code, or that we use? The others (rtm, clwb,
- * ...) would only narrow down the processors that a library runs on. AMX counts if the system lets this process have it. */
+/* Is this an x86 feature that LLVM chooses instructions of for ordinary code, or that we use? The
+ * others (rtm, clwb) would only narrow down the processors that a library runs on. AMX counts if
+ * the system lets this process have it. */
 static bool is_for_code(const char *name, size_t n) {
     static const char *const prefixes[] = {"sse", "ssse3", "avx",    "fma",   "f16c",
                                            "bmi", "lzcnt", "popcnt", "movbe", "gfni"};

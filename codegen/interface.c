@@ -257,7 +257,8 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
         api->weight_bytes += (uint64_t)n * (uint64_t)dtype_bytes(m->consts[i]->dtype);
     }
     for (int i = 7; i >= 0; i--) api->model_hash = api->model_hash << 8 | m->model_hash[i];
-    for (uint32_t i = 0; i < m->n_kernels; i++) api->has_tiles |= t->amx && kblock_has_tiles(&m->kernels[i]->body);
+    for (uint32_t i = 0; i < m->n_kernels; i++)
+        api->has_tiles |= t->amx && kblock_has_tiles(&m->kernels[i]->body);
     api->cpu_features = list_features(a, api, t);
     api->cpu_check = choose_check(t, api, m);
     api->node_macs = count_macs(a, m);

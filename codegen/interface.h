@@ -61,8 +61,8 @@ Api *api_create(Arena *a, const KModule *m, const Target *t);
 /* The user's C functions that the kernels call, once each: statements KS_EXTERN. */
 const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n);
 bool api_check(const Api *api, const KModule *m, Diag *d);
-/* Does the compiled model use this feature of its target? All there are but a matrix unit, which few kernels use and
- * few processors have. */
+/* Does the compiled model use this feature of its target? All there are but a matrix unit, which few
+ * kernels use and few processors have. */
 bool api_needs_feature(const Api *api, const Target *t, const char *feature);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t, const Target *target);
@@ -71,7 +71,7 @@ const char **api_versions(Arena *a, const KModule *m, uint32_t *n);
 /* Number of floating-point operations of one run, as the kernels estimate it. */
 double api_flops(const KModule *m);
 
-/* ---- header.c ---- */
+/* ---- header.c -------------------------------------------------------------------------------- */
 
 /* The text of NAME.h: complete in itself, for C99 and C++11 and later. */
 void header_write(StrBuf *out, Arena *a, const KModule *m, const Target *t,

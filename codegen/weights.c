@@ -143,7 +143,7 @@ static uint64_t write_symbols(Output *o, const WeightSymbol *symbols, size_t n, 
     return output_offset(o) - start;
 }
 
-/* ---- the object ---- */
+/* ---- the object ------------------------------------------------------------------------------ */
 
 typedef struct Object {
     ElfArch arch;
@@ -293,7 +293,7 @@ void weights_write_object(Output *o, const char *triple, const char *features,
     BUG_IF(output_offset(o) - start != b.n_bytes, "weights object of the wrong size");
 }
 
-/* ---- the file ---- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void put_le(unsigned char *at, uint64_t v, int n_bytes) {
     for (int i = 0; i < n_bytes; i++) at[i] = (unsigned char)(v >> (8 * i));

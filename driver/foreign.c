@@ -71,7 +71,7 @@ static const char *temporary(Session *s, const char *suffix) {
     return NULL;
 }
 
-/* ---- for a library that is written ------------------------------------------------------ */
+/* ---- for a library that is written ----------------------------------------------------------- */
 
 bool foreign_object(Session *s) {
     static const char *const options[] = {"-r", "-nostdlib", "-O2", "-fPIC"};
@@ -88,7 +88,7 @@ bool foreign_object(Session *s) {
     return true;
 }
 
-/* ---- for a model that runs here --------------------------------------------------------- */
+/* ---- for a model that runs here -------------------------------------------------------------- */
 
 static bool load(Session *s, const char *path) {
     const char *real = strchr(path, '/') ? path : arena_printf(s->arena, "./%s", path);

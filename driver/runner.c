@@ -320,6 +320,9 @@ static void fill_random(HostTensor *t, uint64_t *state) {
     }
 }
 
+/* Of a tensor: more is a size that was read wrong. */
+#define MOST_BYTES (UINT64_C(1) << 42)
+
 /* The shape of an input or output under the values found, or the largest one that is possible with
  * the caller's symbols; false when it is too large. */
 static bool shape_tensor(const Runner *r, const KIo *io, bool largest, HostTensor *t) {
@@ -334,8 +337,7 @@ static bool shape_tensor(const Runner *r, const KIo *io, bool largest, HostTenso
     }
     t->n_bytes = 0;
     return is_empty || /* whatever the other dims may be */
-           (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < UINT64_C(1)
-                                                                                     << 42) ||
+           (tensor_size(t->dtype, t->dims, t->rank, &t->n_bytes) && t->n_bytes < MOST_BYTES) ||
            fail(r, "too large for this machine: tensor", io->name);
 }
 

@@ -26,7 +26,7 @@ static void complain(Line *l, const char *what, const char *found) {
     l->bad = true;
 }
 
-/* ---- words ------------------------------------------------------------------------------ */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static void skip_blanks(Line *l) {
     while (*l->at == ' ' || *l->at == '\t' || *l->at == '\r') l->at++;
@@ -74,7 +74,7 @@ static const char *dims_text(Line *l) {
     return intern_bytes(from, n + 1);
 }
 
-/* ---- declarations ----------------------------------------------------------------------- */
+/* ---- declarations ---------------------------------------------------------------------------- */
 
 /* What attributes may be, and how the function gets them. */
 static const struct {
@@ -210,7 +210,7 @@ static void read_op(Line *l, OpFile *f) {
     if (!l->bad) add_op(l, f, op);
 }
 
-/* ---- files ------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* The rest of the line as a path, from the file's own folder. */
 static const char *path_of(Line *l) {

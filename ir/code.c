@@ -41,7 +41,7 @@ static int sign_of(const CodeFormat *f) {
     return 1 << (f->bits - 1);
 }
 
-/* ---- in C ------------------------------------------------------------------------------- */
+/* ---- in C ------------------------------------------------------------------------------------ */
 
 double code_value(DType t, uint8_t code) {
     if (t == DT_F8E8M0) return code == E8M0_NAN ? NAN : ldexp(1, code - E8M0_BIAS);
@@ -91,7 +91,7 @@ double code_largest(DType t) {
     return code_value(t, (uint8_t)format_of(t)->largest);
 }
 
-/* ---- as expressions --------------------------------------------------------------------- */
+/* ---- as expressions -------------------------------------------------------------------------- */
 
 /* c: the code as i32; the f32 that it stands for. */
 static E decode_power(const MathGen *m, E c) {
@@ -181,7 +181,7 @@ const KExpr *code_cast(KCtx *k, DType t, const KExpr *a) {
     return k_bitcast(k, t, dtype_is_code(t) ? encode_as(k, t, a) : low_bits(k, t, a));
 }
 
-/* ---- everything else takes the stored type ---------------------------------------------- */
+/* ---- everything else takes the stored type --------------------------------------------------- */
 
 static void store_buf(KBuf *b) {
     if (b) b->dtype = dtype_stored(b->dtype);

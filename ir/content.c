@@ -9,7 +9,7 @@
 #include "ir/code.h"
 #include "ir/graph.h"
 
-/* ---- constants from host values --------------------------------------------------------- */
+/* ---- constants from host values -------------------------------------------------------------- */
 
 Value *graph_const_ints(Graph *g, const char *name, const int64_t *v, int n) {
     Module *m = g->module;
@@ -91,7 +91,7 @@ Value *graph_const_scalar(Graph *g, DType t, double v) {
     return graph_add_const(g, "", t, shape_ints(m->k, NULL, 0), bytes, (uint64_t)dtype_bytes(t));
 }
 
-/* ---- elements of constants -------------------------------------------------------------- */
+/* ---- elements of constants ------------------------------------------------------------------- */
 
 bool value_is_const(const Value *v) {
     return v->data != NULL;
@@ -172,7 +172,7 @@ int64_t value_const_int(const Value *v, int64_t i) {
     BUG("element of a constant of dtype %s", dtype_info[v->dtype].name);
 }
 
-/* ---- contents as expressions ------------------------------------------------------------ */
+/* ---- contents as expressions ----------------------------------------------------------------- */
 
 /* Element i of a constant when it is a whole number that index arithmetic can hold. */
 static bool const_whole(const Value *v, int64_t i, int64_t *out) {

@@ -175,8 +175,8 @@ void def_contract(Def *d, Stage *s, DType acc, const KExpr *lhs, const KExpr *rh
 const KExpr *def_acc(Def *d, const Stage *s);
 void def_finish(Def *d, Stage *s, const KExpr *e);
 /* Opens a program that writes these tensors; statements go through d->b until def_end_program.
- * Programs read tensors with k_at only (that is how readers are found), and store with kb_store(&d->b, t->buf, flat, v).
- */
+ * Programs read tensors with k_at only (that is how readers are found), and store with
+ * kb_store(&d->b, t->buf, flat, v). */
 Stage *def_program(Def *d, KTensor *const *outs, int n_outs);
 void def_end_program(Def *d, Stage *s);
 /* Inside a program: store a size found while running for this computed symbol. */
@@ -235,9 +235,9 @@ void stage_move_before(DefProgram *p, Stage *s, Stage *at);
 /* Every at() of e becomes a load from the tensor's bytes (through aliases); the last step before
  * loops. */
 const KExpr *expr_open(DefProgram *p, const KExpr *e);
-/* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary, if `value` is
- * what is to be read there; NULL when nothing is left. Ranges decide: the index must stay inside the halo for all values of its
- * variables. */
+/* The predicate of at() without the conjuncts that its tensor's halo makes unnecessary, if `value`
+ * is what is to be read there; NULL when nothing is left. Ranges decide: the index must stay inside
+ * the halo for all values of its variables. */
 const KExpr *at_pred_beyond_halo(KCtx *k, const KExpr *at, int32_t value);
 /* The tensor whose bytes t shares (t itself mostly), and the element offset of t in it. */
 KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);

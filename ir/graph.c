@@ -16,7 +16,7 @@
 
 #include "ir/support/str.h"
 
-/* ---- modules and symbols ---------------------------------------------------------------- */
+/* ---- modules and symbols --------------------------------------------------------------------- */
 
 static Module *create_within(Arena *a, KCtx *k, Diag *diag, const Target *target) {
     Module *m = xmalloc(sizeof *m);
@@ -154,7 +154,7 @@ void module_fix_symbol(Module *m, KVar *symbol, int64_t value) {
     number_symbols(m);
 }
 
-/* ---- graphs and values ------------------------------------------------------------------ */
+/* ---- graphs and values ----------------------------------------------------------------------- */
 
 Graph *graph_create(Module *m, Graph *parent, const char *name) {
     Graph *g = arena_new(m->arena, Graph);
@@ -199,7 +199,7 @@ void graph_add_output(Graph *g, Value *v) {
     vec_push(g->module->arena, &g->outputs, v);
 }
 
-/* ---- nodes ------------------------------------------------------------------------------ */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static void link_before(Graph *g, Node *n, Node *at) {
     n->next = at;

@@ -350,7 +350,8 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
     }
     uint32_t arg[3];
     int deepest = 0;
-    if (e->op == KO_load && e->n_args == 1 && !is_text(e) && !k_is_word(e) && split_index(c, e->arg[0], &arg[0], &arg[1])) {
+    if (e->op == KO_load && e->n_args == 1 && !is_text(e) && !k_is_word(e) &&
+        split_index(c, e->arg[0], &arg[0], &arg[1])) {
         uint32_t at = new_reg(c);
         emit(c, c->depth - 1, load_op(e->dtype, ACCESS_AT), at, arg[0], buffer_slot(c, e->u.buf),
              arg[1]);

@@ -584,7 +584,7 @@ const KExpr *k_bitcast(KCtx *k, DType t, const KExpr *a) {
     return cons1(k, KO_bitcast, t, a);
 }
 
-/* ---- strings -------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 const KExpr *k_str_len(KCtx *k, const KExpr *s) {
     if (s->op == KO_const_i) return k_int(k, 0);

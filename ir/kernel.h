@@ -136,8 +136,9 @@ const KExpr *k_bool(KCtx *k, bool v);
 const KExpr *k_var(KCtx *k, KVar *v);
 const KExpr *k_load(KCtx *k, KBuf *b, const KExpr *index);
 const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
-/* The i32 word of the four bytes of a u8 or i8 buffer from element index on, the first one lowest; NULL or where pred
- * holds, else 0. Any index will do. It is a load whose dtype is not its buffer's. */
+/* The i32 word of the four bytes of a u8 or i8 buffer from element index on, the first one lowest;
+ * where pred is NULL or holds, else 0. Any index will do. It is a load whose dtype is not its
+ * buffer's. */
 const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
 /* The load e from another place: of a word or of an element, predicated or not, like e. */
 const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *args);
@@ -288,8 +289,8 @@ struct KStmt {
     KBuf *buf;           /* STORE, ALLOC */
     const KExpr *index;  /* STORE */
     const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH; FOR: a parallel
-                          * loop  is worth threads only where it holds, a bool over the kernel's
-                          * scalars;  NULL: always */
+                          * loop is worth threads only where it holds, a bool over the kernel's
+                          * scalars; NULL: always */
     KBlock body, other;
     Kernel *callee;             /* CALL */
     KArg *args;                 /* CALL: one per callee parameter; EXTERN: n_args */

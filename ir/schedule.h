@@ -71,8 +71,8 @@ typedef struct Blocks {
      * limit NULL: all of them count. */
     const KExpr *limit;
     int8_t *cut_axis, *cut_red;
-    const RowSpan
-        *span; /* of each member: the group rolls (schedule_rolling.c); NULL: it does not */
+    /* of each member: the group rolls (schedule_rolling.c); NULL: it does not */
+    const RowSpan *span;
     const KExpr *slot, *first; /* of the block, while the group is opened; 0 before */
 } Blocks;
 

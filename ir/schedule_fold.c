@@ -36,7 +36,7 @@ static void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const
     kb_store(r->b, acc, at, k_binary(r->k, s->fold, old, value));
 }
 
-/* ---- axes that are one ------------------------------------------------------------------------ */
+/* ---- axes that are one ----------------------------------------------------------------------- */
 
 typedef struct Joint {
     KCtx *k;
@@ -116,7 +116,7 @@ bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes) {
     return u.found;
 }
 
-/* ---- along memory ----------------------------------------------------------------------------- */
+/* ---- along memory ---------------------------------------------------------------------------- */
 
 /* Folds acc[0..n) by halves into acc[0]; n is a power of two. */
 static void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n) {
@@ -186,7 +186,7 @@ KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
     return acc;
 }
 
-/* ---- across memory ---------------------------------------------------------------------------- */
+/* ---- across memory --------------------------------------------------------------------------- */
 
 /* A tile of the output: n_vecs vectors of `lanes`, from `start` on along the loop `inner`. */
 typedef struct Columns {

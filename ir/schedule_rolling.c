@@ -37,8 +37,7 @@ static int64_t stored_extent(const KTensor *t, int axis) {
     return l->has_halo ? n + l->halo[axis][0] + l->halo[axis][1] : n;
 }
 
-/* ---- halos ------------------------------------------------------------------------------------
- */
+/* ---- halos ----------------------------------------------------------------------------------- */
 
 /* One loop nest over the window's places and the axes that are not shared; of `axis` only the halo
  * on one side. */
@@ -120,8 +119,7 @@ static void clear_rows(Roll *l, const KTensor *t, const KExpr *lo, const KExpr *
     }
 }
 
-/* ---- members ----------------------------------------------------------------------------------
- */
+/* ---- members --------------------------------------------------------------------------------- */
 
 static StagePart part_of(const Roll *l, int m) {
     StagePart part = {.row_axis = row_axis(l->g, m), .cut_axis = -1, .cut_red = -1};
@@ -169,8 +167,7 @@ static void open_member(Roll *l, int m) {
     schedule_open_contract(l->p, s, s->schedule, &part, l->b);
 }
 
-/* ---- blocks -----------------------------------------------------------------------------------
- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 /* Opens the loop over the slot's share of the blocks; which of all blocks this is. */
 static const KExpr *open_share(Roll *l, const KExpr *n_items) {

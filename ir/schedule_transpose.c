@@ -26,7 +26,7 @@ typedef struct Turn {
     int lanes;
 } Turn;
 
-/* ---- does it fit ------------------------------------------------------------------------------ */
+/* ---- does it fit ----------------------------------------------------------------------------- */
 
 static bool walks_by_one(KCtx *k, const KExpr *e, KVar *axis) {
     const KExpr *base, *coeff, *flat = tensor_flat_index(k, e->u.tensor, e->arg);
@@ -106,7 +106,7 @@ static bool find_turn(Rows *r, const Stage *s, Turn *t) {
     return t->lanes > 1;
 }
 
-/* ---- loops ------------------------------------------------------------------------------------ */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 static const KExpr *read_tile(KCtx *k, const KExpr *e, void *user) {
     const Turn *t = user;

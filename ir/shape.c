@@ -104,7 +104,7 @@ bool shape_broadcast(KCtx *k, Shape a, Shape b, Shape *out) {
     return true;
 }
 
-/* ---- text ------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static const char *operator_text(KOp op) {
     switch ((int)op) {

@@ -9,13 +9,12 @@
 #include "ir/support/arena.h"
 
 typedef struct Target {
-    const char *name; /* row of targets.def: avx512, avx2, neon, ... ; appears in kernel symbols */
-    const char *triple; /* LLVM's */
-    const char *cpu;    /* LLVM's */
-    const char
-        *features;    /* LLVM's: "+avx2,+fma"; those of a known cpu first, then what was given */
-    const char *arch; /* x86_64, aarch64, arm, riscv64, ... */
-    int vector_bytes; /* width of the vectors schedules use; 4 means scalar */
+    const char *name;      /* row of targets.def: avx512, avx2, neon, ...; in kernels' symbols */
+    const char *triple;    /* LLVM's */
+    const char *cpu;       /* LLVM's */
+    const char *features;  /* LLVM's: "+avx2,+fma"; a known cpu's first, then what was given */
+    const char *arch;      /* x86_64, aarch64, arm, riscv64, ... */
+    int vector_bytes;      /* width of the vectors schedules use; 4 means scalar */
     int fast_vector_bytes; /* under --fast-math, where vectors break IEEE's rules; 0: the same */
     int n_vector_regs;
     bool fma;  /* fused multiply-add is fast: schedules may choose it */

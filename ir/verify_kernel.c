@@ -75,8 +75,8 @@ static void check_node(const KExpr *e, void *user) {
         break;
     case KC_MEM:
         check_buffer(c, e->u.buf);
-        BUG_IF(e->dtype != e->u.buf->dtype && !k_is_word(e), "after %s: %s loads %s from '%s'", c->after, c->name,
-               dtype_info[e->dtype].name, e->u.buf->name);
+        BUG_IF(e->dtype != e->u.buf->dtype && !k_is_word(e), "after %s: %s loads %s from '%s'",
+               c->after, c->name, dtype_info[e->dtype].name, e->u.buf->name);
         BUG_IF(e->arg[0]->dtype != DT_I64, "after %s: %s indexes '%s' with %s", c->after, c->name,
                e->u.buf->name, dtype_info[e->arg[0]->dtype].name);
         BUG_IF(e->n_args > 1 && e->arg[1]->dtype != DT_BOOL,
@@ -171,8 +171,8 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
     BUG_IF(s->value && s->mark != LOOP_PARALLEL,
            "after %s: %s has a condition for threads at another loop", c->after, c->name);
     TileOp op;
-    BUG_IF(s->mark == LOOP_TILE && !tile_op(c->k, s, &op), "after %s: a tile loop of %s has none of the three forms",
-           c->after, c->name);
+    BUG_IF(s->mark == LOOP_TILE && !tile_op(c->k, s, &op),
+           "after %s: a tile loop of %s has none of the three forms", c->after, c->name);
     bool outside = !c->in_tile;
     c->in_tile |= s->mark == LOOP_TILE;
     bind(c, s->var);

@@ -179,7 +179,8 @@ static bool match(Match *m) {
     return is_matrix(o->am, o->ak, o->m, o->k) && is_matrix(o->bk, o->bn, o->k, o->n) &&
            is_matrix(o->cm, o->cn, o->m, o->n) &&
            (double)o->m->hi * (double)o->n->hi * (double)o->k->hi >= LEAST_MACS &&
-           o->m->hi >= LEAST_ROWS && o->n->hi >= LEAST_ROWS && o->m->hi <= INT32_MAX && o->n->hi <= INT32_MAX && o->k->hi <= INT32_MAX;
+           o->m->hi >= LEAST_ROWS && o->n->hi >= LEAST_ROWS && o->m->hi <= INT32_MAX &&
+           o->n->hi <= INT32_MAX && o->k->hi <= INT32_MAX;
 }
 
 /* ---- the call -------------------------------------------------------------------------------- */

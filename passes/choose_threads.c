@@ -1,8 +1,7 @@
 /* choose_threads: which kernels are worth more than one thread.
  *
- * Before:  for row in 0..n parallel { 300 cycles of work }       and  for tile in 0..24 parallel {
- * ... } After:   for row in 0..n parallel if 640000 <= n*19200 { ... }      for tile in 0..24 { ...
- * }
+ * Before:  for row in 0..n parallel { 300 cycles of work }      for tile in 0..24 parallel { ... }
+ * After:   for row in 0..n parallel if 640000 <= n*19200 { .. } for tile in 0..24 { ... }
  *
  * Schedules make a loop parallel where its iterations are independent and the work seems enough.
  * Here the loops are there and can be counted: operations by their throughput, lanes of vectors at
@@ -21,17 +20,17 @@
 enum {
     UNIT = 64,          /* of a cycle */
     SYNC_CYCLES = 7500, /* a second thread is told of the loop, and waited for */
-    MOST_MOVED_CYCLES =
-        8000,        /* neighbours in a chain of large kernels find their lines where they were */
     MOVED_BYTES = 5, /* in a cycle, of arguments of which half is in the other core's cache */
+    /* neighbours in a chain of large kernels find their lines where they were */
+    MOST_MOVED_CYCLES = 8000,
     NEAR_BYTES = 40, /* in a cycle from the second level of cache */
     FAR_BYTES = 10,  /* and from behind it */
     UNKNOWN_TRIPS = 16,
     MOST_GUESS = 64,
 };
 
-static const int64_t most_units = (int64_t)1
-                                  << 31; /* products of two counts stay far from overflow */
+/* Products of two counts stay far from overflow. */
+static const int64_t most_units = INT64_C(1) << 31;
 
 /* A loop around what is counted. */
 typedef struct Level {
@@ -70,8 +69,7 @@ static const KExpr *product(KCtx *k, const KExpr *a, const KExpr *b) {
     return capped(k, k_mul(k, capped(k, a), capped(k, b)));
 }
 
-/* ---- extents ----------------------------------------------------------------------------------
- */
+/* ---- extents --------------------------------------------------------------------------------- */
 
 static bool is_scalar(const Count *c, const KVar *v) {
     for (uint32_t i = 0; i < c->kn->n_scalars; i++)
@@ -103,8 +101,7 @@ static const KExpr *trips_of(Count *c, const KStmt *s) {
     return capped(c->k, n);
 }
 
-/* ---- statements -------------------------------------------------------------------------------
- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void note_uses(const KExpr *e, void *user) {
     Count *c = user;
@@ -218,8 +215,7 @@ static const KExpr *count_block(Count *c, const KBlock *b) {
     return all;
 }
 
-/* ---- kernels ----------------------------------------------------------------------------------
- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 static const KStmt *find_call(const KBlock *b, const Kernel *kn) {
     for (const KStmt *s = b->first; s; s = s->next) {

@@ -22,7 +22,7 @@
 #include "passes/dot_products.h"
 #include "passes/pass.h"
 
-/* ---- which axis ----------------------------------------------------------------------------- */
+/* ---- which axis ------------------------------------------------------------------------------ */
 
 static bool fits_in_place(const Dot *d, int axis, const KExpr *base, int64_t extent) {
     const KTensor *t = d->x.at->u.tensor;
@@ -66,7 +66,7 @@ bool dot_choose_axis(Dot *d) {
     return d->red >= 0;
 }
 
-/* ---- words ---------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static const KExpr *byte_index(const Dot *d, int byte) {
     const KExpr *four = k_mul(d->k, k_var(d->k, d->group), k_int(d->k, 4));
@@ -148,7 +148,7 @@ static const KExpr *left_words(Dot *d, bool flip) {
     return k_select(k, d->x.inside, word, zero ? zero : dot_i32(d, 0));
 }
 
-/* ---- corrections ---------------------------------------------------------------------------- */
+/* ---- corrections ----------------------------------------------------------------------------- */
 
 /* Sums of e over the reduction axes, as a tensor over the axes of the result that e uses, and a
  * read of it. Constant where e is. */
@@ -230,7 +230,7 @@ void dot_correct(Dot *d, const KExpr *w) {
     if (minus) subtract_from_sum(d->p, d->s, minus);
 }
 
-/* ---- the rewrite ---------------------------------------------------------------------------- */
+/* ---- the rewrite ----------------------------------------------------------------------------- */
 
 static void swap_factors(Stage *s) {
     const KExpr *t = s->lhs;
@@ -311,7 +311,7 @@ bool use_dot_products(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- sums of whole floats ------------------------------------------------------------------- */
+/* ---- sums of whole floats -------------------------------------------------------------------- */
 
 enum { EXACT_IN_F32 = 1 << 24 };
 

@@ -16,8 +16,8 @@ typedef struct Dot {
     bool in_place;  /* words of x are read where they lie */
     KVar *group;    /* what it becomes */
     Schedule axes;  /* of the template */
-    bool
-        in_groups; /* x's channels are (j // n_out)*n_in + red[group_red], with j the vector axis */
+    /* x's channels are (j // n_out)*n_in + red[group_red], with j the vector axis: */
+    bool in_groups;
     int group_red, group_axis;
     int64_t n_out, n_in;
 } Dot;

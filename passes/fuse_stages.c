@@ -106,7 +106,7 @@ static bool is_packed_arithmetic(DefProgram *p, const Stage *map, const Stage *r
     return n > 0;
 }
 
-/* ---- movement that a contraction would repeat ---- */
+/* ---- movement that a contraction would repeat ------------------------------------------------ */
 
 typedef struct Index {
     const KTensor *t;

@@ -7,7 +7,7 @@ static bool in_group(const RowGroup *g, const Stage *s) {
     return false;
 }
 
-/* ---- quotients -------------------------------------------------------------------------------- */
+/* ---- quotients ------------------------------------------------------------------------------- */
 
 /* Is it exp(x - m) with m the largest x of its row? Then a row's sum of it is at least 1. */
 static bool is_power_below_peak(const KExpr *e) {
@@ -39,7 +39,7 @@ static void multiply_by_reciprocal(DefProgram *p, const RowGroup *g, Stage *map)
     map->body = k_mul(k, map->body->arg[0], map->body->arg[1]);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 typedef struct OwnReads {
     const Stage *s;

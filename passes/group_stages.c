@@ -42,7 +42,8 @@ static bool is_plain_layout(const KTensor *t) {
 
 static bool can_join(DefProgram *p, const Stage *first, const Stage *s, int n_outer) {
     KCtx *k = p->m->k;
-    if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->is_alias || s->blocks || !is_plain_layout(s->out))
+    if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->is_alias || s->blocks ||
+        !is_plain_layout(s->out))
         return false;
     if (s->out->rank < n_outer || s->out->alias) return false;
     for (int i = 0; i < n_outer; i++)
@@ -87,7 +88,8 @@ static void group_program(DefProgram *p, void *user) {
     bool *changed = user;
     uint32_t next_group = 1;
     for (Stage *s = p->first; s; s = s->next) {
-        if (s->group || s->blocks || s->is_alias || s->out == NULL || s->out->alias || !reduces_rows(p, s))
+        if (s->group || s->blocks || s->is_alias || s->out == NULL || s->out->alias ||
+            !reduces_rows(p, s))
             continue;
         int n_outer = outer_axes(s), n = 1;
         Stage *end = s->next;

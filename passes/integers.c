@@ -108,7 +108,7 @@ bool match_scaled_int(KCtx *k, const KExpr *e, const KExpr **factor, const KExpr
            match_int_factor(k, *factor, &f);
 }
 
-/* ---- constants ------------------------------------------------------------------------------ */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 int stage_axes_of(KCtx *k, const Stage *s, const KExpr *e, KVar **axis, const KExpr **extent) {
     int n = 0;
@@ -200,7 +200,7 @@ bool constants_agree(KCtx *k, const KExpr *a, const KExpr *b) {
     return true;
 }
 
-/* ---- sums ---- */
+/* ---- sums ------------------------------------------------------------------------------------ */
 
 double int_sum_bound(const Stage *s, const IntFactor *l, const IntFactor *r) {
     double n = (double)int_factor_bound(l) * (double)int_factor_bound(r);

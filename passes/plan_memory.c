@@ -6,11 +6,12 @@
  * A buffer lives from the first to the last statement of the entry that touches it; one that lives
  * before a loop and is used inside it lives to the loop's end, and one that a loop fills for later
  * lives from the loop's start. Bytes that strings are made of (str_of) live to the end of the run:
- * strings that point to them may be in any buffer by then. Buffers are placed largest first at the lowest offset free over
- * their whole life; several orders are tried and the smallest arena is kept. Beyond MOST_SEARCHED
- * buffers they are placed in the order of time instead, which takes time proportional to their
- * number. Sizes found while running count with their bounds (k_upper_bound); those that depend on
- * the caller's symbols share slots behind the planned part, with symbolic offsets (plan_symbolic.c).
+ * strings that point to them may be in any buffer by then. Buffers are placed largest first at the
+ * lowest offset free over their whole life; several orders are tried and the smallest arena is
+ * kept. Beyond MOST_SEARCHED buffers they are placed in the order of time instead, which takes time
+ * proportional to their number. Sizes found while running count with their bounds (k_upper_bound);
+ * those that depend on the caller's symbols share slots behind the planned part, with symbolic
+ * offsets (plan_symbolic.c).
  * Versions of a model, of which a call runs one, are planned one by one, over the same bytes. */
 #include <stdlib.h>
 #include <string.h>

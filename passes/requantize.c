@@ -38,7 +38,7 @@ typedef struct Linear {
     double low, high;      /* clamps of the sum */
 } Linear;
 
-/* ---- taking apart --------------------------------------------------------------------------- */
+/* ---- taking apart ---------------------------------------------------------------------------- */
 
 static const KExpr *scaled(Linear *l, const KExpr *a, const KExpr *scale) {
     return scale ? k_mul(l->k, a, scale) : a;
@@ -148,7 +148,7 @@ static const KExpr *take_clamps(Linear *l, const KExpr *e) {
     return e;
 }
 
-/* ---- putting together ----------------------------------------------------------------------- */
+/* ---- putting together ------------------------------------------------------------------------ */
 
 /* The other term that has this one's scale; -1 when there is none. */
 static int twin(const Linear *l, int i) {
@@ -296,7 +296,7 @@ static const KExpr *scaled_once(DefProgram *p, Stage *s, const KExpr *e) {
     return k_cast(k, e->dtype, k_min(k, sum, k_const_f(k, DT_F32, high)));
 }
 
-/* ---- biased bytes --------------------------------------------------------------------------- */
+/* ---- biased bytes ---------------------------------------------------------------------------- */
 
 static bool is_flip(const KExpr *e, const KExpr **of) {
     if (e->op != KO_xor || e->dtype != DT_U8) return false;
@@ -335,7 +335,7 @@ static const KExpr *drop_bias(KCtx *k, const KExpr *e, void *user) {
     return k_cast(k, DT_U8, k_min(k, sum, k_const_f(k, DT_F32, high + 128)));
 }
 
-/* ---- whole floats --------------------------------------------------------------------------- */
+/* ---- whole floats ---------------------------------------------------------------------------- */
 
 /* f32(i32(u8(e)) - z) is e - z where e is a whole number that u8 has. */
 static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
@@ -355,7 +355,7 @@ static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
     return zero ? k_sub(k, byte->arg[0], zero) : byte->arg[0];
 }
 
-/* ---- the pass ------------------------------------------------------------------------------- */
+/* ---- the pass -------------------------------------------------------------------------------- */
 
 typedef struct Requantize {
     DefProgram *p;

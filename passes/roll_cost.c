@@ -14,8 +14,8 @@ enum {
     MOST_ROWS = 16,    /* of the last member in a block */
     BEHIND_BYTES = 13, /* what lies behind the second level of cache gives in a cycle */
     SECOND_LEVEL_BYTES = 32,
-    FUNCTION_OPERATIONS =
-        28,              /* vector operations of a transcendental function, division included */
+    /* vector operations of a transcendental function, division included */
+    FUNCTION_OPERATIONS = 28,
     MEMBER_CYCLES = 150, /* of a block, beside its tiles */
     LEAST_SLOTS = 4,
     LEAST_GAIN = 5000 /* cycles */
@@ -91,8 +91,7 @@ static double weight_bytes(const Roll *g, int m) {
     return n;
 }
 
-/* ---- what is saved ----------------------------------------------------------------------------
- */
+/* ---- what is saved --------------------------------------------------------------------------- */
 
 typedef struct Traffic {
     const Roll *g;
@@ -140,8 +139,7 @@ static double member_saves(const Roll *g, const RollPlan *plan, int m) {
     return stage_time(cycles, f.apart) - stage_time(cycles, f.together);
 }
 
-/* ---- what it costs ----------------------------------------------------------------------------
- */
+/* ---- what it costs --------------------------------------------------------------------------- */
 
 /* Cycles that each slot but the first spends on rows which another slot makes, too. */
 static double again_cycles(const Roll *g, const RollPlan *plan) {

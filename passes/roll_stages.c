@@ -17,7 +17,7 @@
 
 #include "passes/pass.h"
 
-/* ---- who joins -------------------------------------------------------------------------------- */
+/* ---- who joins ------------------------------------------------------------------------------- */
 
 static int member_of(const Roll *g, int n, const KTensor *t) {
     for (int m = 0; m < n; m++)
@@ -147,7 +147,7 @@ static bool find_roll(Roll *g, DefProgram *p, Stage *s) {
     return g->n > 1;
 }
 
-/* ---- which rows ------------------------------------------------------------------------------- */
+/* ---- which rows ------------------------------------------------------------------------------ */
 
 bool roll_is_private(const Roll *g, int n, const KTensor *t) {
     if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(g->p, t)) return false;
@@ -195,7 +195,7 @@ static bool make_plan(const Roll *g, int n, RollPlan *plan) {
     return roll_weigh(g, plan);
 }
 
-/* ---- rewriting -------------------------------------------------------------------------------- */
+/* ---- rewriting ------------------------------------------------------------------------------- */
 
 static void set_window(const Roll *g, const RollPlan *plan, const Blocks *b, int m) {
     RowWindow *w = arena_new(g->p->arena, RowWindow);
@@ -236,7 +236,7 @@ static void make_roll(const Roll *g, const RollPlan *plan) {
                (int)b->rows, b->n_slots, plan->gain / 3000);
 }
 
-/* ---- the pass --------------------------------------------------------------------------------- */
+/* ---- the pass -------------------------------------------------------------------------------- */
 
 /* From one stage on: what is saved at most, and the group that begins there for that. */
 typedef struct Choice {

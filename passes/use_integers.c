@@ -21,7 +21,7 @@
 
 enum { MAX_DEPTH = 6, MAX_MAP_NODES = 48 };
 
-/* ---- through maps -------------------------------------------------------------------------- */
+/* ---- through maps ---------------------------------------------------------------------------- */
 
 static void count_node(const KExpr *e, void *user) {
     (void)e;
@@ -61,7 +61,7 @@ static const KExpr *see_through(DefProgram *p, const KExpr *e) {
     return e;
 }
 
-/* ---- contracts ------------------------------------------------------------------------------ */
+/* ---- contracts ------------------------------------------------------------------------------- */
 
 static bool uses_reduction(KCtx *k, const Stage *s, const KExpr *e) {
     for (int r = 0; e && r < s->n_red; r++)
@@ -110,7 +110,7 @@ static bool use_integer_sum(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- maxima --------------------------------------------------------------------------------- */
+/* ---- maxima ---------------------------------------------------------------------------------- */
 
 typedef struct MaxOf {
     KTensor *from;    /* dequantized */
@@ -172,7 +172,7 @@ static bool use_integer_max(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- signs ---------------------------------------------------------------------------------- */
+/* ---- signs ----------------------------------------------------------------------------------- */
 
 typedef struct Bias {
     KTensor *from, *to;
@@ -240,7 +240,7 @@ static bool store_biased(DefProgram *p, KTensor *t) {
     return true;
 }
 
-/* ---- the pass ------------------------------------------------------------------------------- */
+/* ---- the pass -------------------------------------------------------------------------------- */
 
 /* Activations of an integer contract whose result has the other factor's axes too. */
 static void note_signed(DefProgram *p, Stage *s, bool *changed) {

@@ -30,7 +30,10 @@ static uint32_t x86_state(void) {
 static int tiles_granted(void) {
 #if defined(__linux__) && defined(__x86_64__)
     long rc = SMELT_AMX_CALL;
-    __asm__ volatile("syscall" : "+a"(rc) : "D"(SMELT_AMX_REQUEST), "S"(SMELT_AMX_TILE_DATA) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall"
+                     : "+a"(rc)
+                     : "D"(SMELT_AMX_REQUEST), "S"(SMELT_AMX_TILE_DATA)
+                     : "rcx", "r11", "memory");
     return rc == 0;
 #else
     return 0;

@@ -49,7 +49,7 @@ typedef struct CGen {
     StrMap *kernel_names;       /* Kernel address to its C name */
 } CGen;
 
-/* ---- expr.c ---- */
+/* ---- expr.c ---------------------------------------------------------------------------------- */
 
 /* Type of a value in a register, and of an element in memory. */
 const char *c_value_type(DType t);
@@ -80,14 +80,14 @@ const char *c_kernel_name(CGen *g, const Kernel *kn);
 uint32_t c_scope_mark(const CGen *g);
 void c_scope_end(CGen *g, uint32_t mark);
 
-/* ---- prelude.c ---- */
+/* ---- prelude.c ------------------------------------------------------------------------------- */
 
 /* The helper's name for this dtype, which is thereby marked as used. */
 const char *c_helper(CGen *g, const char *name, DType t);
 bool c_is_helper(const char *name);
 void c_write_prelude(const CGen *g, StrBuf *out);
 
-/* ---- stmt.c ---- */
+/* ---- stmt.c ---------------------------------------------------------------------------------- */
 
 void c_line(CGen *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void c_comment(CGen *g, const char *text);
@@ -99,7 +99,7 @@ void c_kernel(CGen *g, const Kernel *kn, bool is_static);
 /* "(const float *x, ..., int64_t n" without the closing parenthesis. */
 void c_print_params(CGen *g, StrBuf *b, const Kernel *kn);
 
-/* ---- data.c ---- */
+/* ---- data.c ---------------------------------------------------------------------------------- */
 
 /* Where long text goes: a file, or memory. */
 typedef struct CSink {
@@ -110,7 +110,7 @@ void c_sink(CSink *s, const char *text);
 const char *c_const_name(const CGen *g, const KBuf *b);
 void c_write_consts(CGen *g, CSink *s);
 
-/* ---- entry.c ---- */
+/* ---- entry.c --------------------------------------------------------------------------------- */
 
 void c_write_entry(CGen *g);
 /* KS_CALL, KS_NODE, KS_RETURN */

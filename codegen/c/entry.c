@@ -18,7 +18,7 @@ static void quoted(StrBuf *b, const char *s) {
     strbuf_add(b, "\"");
 }
 
-/* ---- kernels that a pool may run ----------------------------------------------------------------- */
+/* ---- kernels that a pool may run ------------------------------------------------------------- */
 
 /* A function of the kernel's arguments: the number of iterations of its parallel loop where that is not
  * fixed (NAME_extent), or whether they are worth threads (NAME_is_worth). */
@@ -80,7 +80,7 @@ static void emit_range_function(CGen *g, const Kernel *kn) {
     if (loop->value) emit_loop_function(g, kn, loop, "is_worth", loop->value);
 }
 
-/* ---- statements ---------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static const char *argument(CGen *g, const KArg *a, const KBuf *param) {
     const char *name = c_name_buf(g, a->buf);
@@ -190,7 +190,7 @@ void c_entry_statement(CGen *g, const KStmt *s) {
     }
 }
 
-/* ---- symbols and arena ------------------------------------------------------------------------------ */
+/* ---- symbols and arena ----------------------------------------------------------------------- */
 
 static void bind_symbols(CGen *g) {
     for (uint32_t i = 0; i < g->m->n_symbols; i++) {
@@ -282,7 +282,7 @@ static void emit_arena_function(CGen *g) {
     end_function(g, mark);
 }
 
-/* ---- body ------------------------------------------------------------------------------------------- */
+/* ---- body ------------------------------------------------------------------------------------ */
 
 /* Dims found while running count with their bound, as symbols_for reports it. */
 static const char *io_bytes(CGen *g, const KIo *io) {
@@ -439,7 +439,7 @@ static void emit_body(CGen *g) {
     end_function(g, mark);
 }
 
-/* ---- the two calls ---------------------------------------------------------------------------------- */
+/* ---- the two calls --------------------------------------------------------------------------- */
 
 static void emit_typed_run(CGen *g) {
     const KModule *m = g->m;
@@ -499,7 +499,7 @@ static void emit_generic_run(CGen *g) {
     end_function(g, mark);
 }
 
-/* ---- description -------------------------------------------------------------------------------------- */
+/* ---- description ----------------------------------------------------------------------------- */
 
 static void print_u64(StrBuf *b, uint64_t v) {
     if (v == UINT64_MAX) strbuf_add(b, "UINT64_MAX");
@@ -588,10 +588,10 @@ static void emit_model(CGen *g) {
     strbuf_printf(b, ",\n    %s, arena_bytes_for, run_call};\n", g->api->n_symbols ? "symbols_for" : "NULL");
 }
 
-/* ---- all of it ------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static const char helpers[] =
-    "/* ---- entry ---- */\n\n"
+    "/* ---- entry ----------------------------------------------------------------------------------- */\n\n"
     "static const smelt_hooks no_hooks = {0};\n\n"
     "/* Notes where n_bytes from p lie; true if p is NULL and there are some. */\n"
     "static int note_range(uintptr_t range[2], const void *p, uint64_t n_bytes)\n"

@@ -46,7 +46,8 @@ static const Helper helpers[] = {
     {"word", H_ANY, "",
      "/* four bytes as an integer, the first one lowest */\n"
      "static inline int32_t i32_word(const void *p)\n{\n    const uint8_t *b = p;\n"
-     "    return (int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);\n}\n"},
+     "    return (int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);\n"
+     "}\n"},
     {"dot4", H_ANY, "",
      "/* a + four products of the bytes of b (unsigned) and c (signed) */\n"
      "static inline int32_t i32_dot4(int32_t a, int32_t b, int32_t c)\n{\n"
@@ -56,14 +57,23 @@ static const Helper helpers[] = {
      "    return (int32_t)sum;\n}\n"},
     {"prefetch", H_ANY, "",
      "/* a hint that memory is wanted soon */\n#if defined(__GNUC__)\n"
-     "static inline void prefetch(uintptr_t at)\n{\n    __builtin_prefetch((const void *)at, 0, 2);\n}\n"
+     "static inline void prefetch(uintptr_t at)\n"
+     "{\n"
+     "    __builtin_prefetch((const void *)at, 0, 2);\n"
+     "}\n"
      "#else\n#define prefetch(at) ((void)(at))\n#endif\n"},
     /* conversions to integers: toward zero, saturating, NaN to 0 */
     {"of_f32", H_S, "",
-     "static inline $ @_of_f32(float a)\n{\n    if (a != a) return 0;\n    if (a <= -~f) return @_LOW;\n"
+     "static inline $ @_of_f32(float a)\n"
+     "{\n"
+     "    if (a != a) return 0;\n"
+     "    if (a <= -~f) return @_LOW;\n"
      "    return a >= ~f ? @_HIGH : ($)a;\n}\n"},
     {"of_f64", H_S, "",
-     "static inline $ @_of_f64(double a)\n{\n    if (a != a) return 0;\n    if (a <= -~) return @_LOW;\n"
+     "static inline $ @_of_f64(double a)\n"
+     "{\n"
+     "    if (a != a) return 0;\n"
+     "    if (a <= -~) return @_LOW;\n"
      "    return a >= ~ ? @_HIGH : ($)a;\n}\n"},
     {"of_f32", H_U, "",
      "static inline $ @_of_f32(float a)\n{\n    if (!(a > 0.0f)) return 0;\n"
@@ -73,20 +83,39 @@ static const Helper helpers[] = {
      "    return a >= ~ ? @_HIGH : ($)a;\n}\n"},
     /* the same bits as another type */
     {"f32_bits", H_ANY, "",
-     "static inline uint32_t f32_bits(float a)\n{\n    union {\n        float f;\n        uint32_t u;\n"
+     "static inline uint32_t f32_bits(float a)\n"
+     "{\n"
+     "    union {\n"
+     "        float f;\n"
+     "        uint32_t u;\n"
      "    } v;\n    v.f = a;\n    return v.u;\n}\n"},
     {"f32_from_bits", H_ANY, "",
-     "static inline float f32_from_bits(uint32_t a)\n{\n    union {\n        uint32_t u;\n        float f;\n"
+     "static inline float f32_from_bits(uint32_t a)\n"
+     "{\n"
+     "    union {\n"
+     "        uint32_t u;\n"
+     "        float f;\n"
      "    } v;\n    v.u = a;\n    return v.f;\n}\n"},
     {"f64_bits", H_ANY, "",
-     "static inline uint64_t f64_bits(double a)\n{\n    union {\n        double f;\n        uint64_t u;\n"
+     "static inline uint64_t f64_bits(double a)\n"
+     "{\n"
+     "    union {\n"
+     "        double f;\n"
+     "        uint64_t u;\n"
      "    } v;\n    v.f = a;\n    return v.u;\n}\n"},
     {"f64_from_bits", H_ANY, "",
-     "static inline double f64_from_bits(uint64_t a)\n{\n    union {\n        uint64_t u;\n        double f;\n"
+     "static inline double f64_from_bits(uint64_t a)\n"
+     "{\n"
+     "    union {\n"
+     "        uint64_t u;\n"
+     "        double f;\n"
      "    } v;\n    v.u = a;\n    return v.f;\n}\n"},
     /* 16-bit floats */
     {"bf16_value", H_ANY, "f32_from_bits",
-     "static inline float bf16_value(uint16_t h)\n{\n    return f32_from_bits((uint32_t)h << 16);\n}\n"},
+     "static inline float bf16_value(uint16_t h)\n"
+     "{\n"
+     "    return f32_from_bits((uint32_t)h << 16);\n"
+     "}\n"},
     {"bf16_store", H_ANY, "f32_bits",
      "static inline uint16_t bf16_store(float a)\n{\n    uint32_t b = f32_bits(a);\n"
      "    if ((b & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((b | 0x400000u) >> 16);\n"
@@ -98,7 +127,9 @@ static const Helper helpers[] = {
      "    uint32_t size = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16;\n"
      "    /* 2^112 moves the exponent; exact, also from subnormals */\n"
      "    uint32_t b = f32_bits(f32_from_bits(size << 13) * 5.192296858534828e33f);\n"
-     "    if (size > 0x7bffu) b = size << 13 | 0x7f800000u;\n    return f32_from_bits(b | sign);\n}\n"},
+     "    if (size > 0x7bffu) b = size << 13 | 0x7f800000u;\n"
+     "    return f32_from_bits(b | sign);\n"
+     "}\n"},
     {"f16_store", H_ANY, "f32_bits f32_from_bits",
      "static inline uint16_t f16_store(float a)\n{\n"
      "    uint32_t b = f32_bits(a), sign = b >> 16 & 0x8000u;\n    b &= 0x7fffffffu;\n"
@@ -113,7 +144,11 @@ static const Helper helpers[] = {
     {"no_string", H_ANY, "", "static const smelt_string no_string = {0, 0};\n"},
     {"string_of", H_ANY, "",
      "static inline smelt_string string_of(const uint8_t *bytes, int64_t n)\n{\n"
-     "    smelt_string s;\n    s.bytes = (const char *)bytes;\n    s.n_bytes = (size_t)n;\n    return s;\n}\n"},
+     "    smelt_string s;\n"
+     "    s.bytes = (const char *)bytes;\n"
+     "    s.n_bytes = (size_t)n;\n"
+     "    return s;\n"
+     "}\n"},
     {"string_sub", H_ANY, "",
      "static inline smelt_string string_sub(smelt_string s, int64_t from, int64_t n)\n{\n"
      "    s.bytes += from;\n    s.n_bytes = (size_t)n;\n    return s;\n}\n"},
@@ -128,7 +163,9 @@ static const Helper helpers[] = {
      "    return f32_from_bits(b);\n}\n"},
     {"f64_odd_u64", H_ANY, "",
      "static inline double f64_odd_u64(uint64_t a)\n{\n"
-     "    if (a >> 53) a = (a & ~(uint64_t)0x7ff) | (a & 0x7ff ? 0x800 : 0);\n    return (double)a;\n}\n"},
+     "    if (a >> 53) a = (a & ~(uint64_t)0x7ff) | (a & 0x7ff ? 0x800 : 0);\n"
+     "    return (double)a;\n"
+     "}\n"},
     {"f64_odd_i64", H_ANY, "f64_odd_u64",
      "static inline double f64_odd_i64(int64_t a)\n{\n"
      "    return a < 0 ? -f64_odd_u64(0u - (uint64_t)a) : f64_odd_u64((uint64_t)a);\n}\n"},

@@ -143,7 +143,8 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         p.depth = depth;
     }
     if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
-    if (b->dtype == DT_STR && p.align > llvm_element_align(g, DT_STR)) p.align = llvm_element_align(g, DT_STR);
+    if (b->dtype == DT_STR && p.align > llvm_element_align(g, DT_STR))
+        p.align = llvm_element_align(g, DT_STR);
     if (p.align < 1) p.align = 1;
     if (p.varying && p.lane)
         p.varying =

@@ -124,11 +124,13 @@ static void test_leaves(LlvmGen *g, LLVMValueRef fn) {
 
 /* AMX: asks Linux for the tiles, which takes 100 nanoseconds once they were granted. */
 static void request_tiles(LlvmGen *g, LLVMValueRef fn) {
-    LLVMValueRef args[] = {LLVMConstInt(g->i64, SMELT_AMX_CALL, 0), LLVMConstInt(g->i64, SMELT_AMX_REQUEST, 0),
+    LLVMValueRef args[] = {LLVMConstInt(g->i64, SMELT_AMX_CALL, 0),
+                           LLVMConstInt(g->i64, SMELT_AMX_REQUEST, 0),
                            LLVMConstInt(g->i64, SMELT_AMX_TILE_DATA, 0)};
     LLVMTypeRef t = LLVMFunctionType(g->i64, (LLVMTypeRef[]){g->i64, g->i64, g->i64}, 3, 0);
     const char *how = "={ax},{ax},{di},{si},~{rcx},~{r11},~{memory},~{dirflag},~{fpsr},~{flags}";
-    LLVMValueRef code = LLVMGetInlineAsm(t, "syscall", 7, how, strlen(how), 1, 0, LLVMInlineAsmDialectATT, 0);
+    LLVMValueRef code =
+        LLVMGetInlineAsm(t, "syscall", 7, how, strlen(how), 1, 0, LLVMInlineAsmDialectATT, 0);
     LLVMValueRef rc = LLVMBuildCall2(g->b, t, code, args, 3, "");
     require(g, fn, LLVMBuildICmp(g->b, LLVMIntEQ, rc, LLVMConstInt(g->i64, 0, 0), ""));
 }

@@ -159,7 +159,8 @@ LLVMValueRef llvm_expr_depth(LlvmGen *g, const KExpr *e, int *depth);
 uint32_t llvm_memo_mark(LlvmGen *g);
 void llvm_memo_undo(LlvmGen *g, uint32_t mark);
 void llvm_memo_drop_loads(LlvmGen *g, uint32_t mark);
-/* Sets everything aside, for expressions in which variables stand for something else, until it is put back. */
+/* Sets everything aside, for expressions in which variables stand for something else, until it is
+ * put back. */
 typedef struct MemoAside {
     Memo *memo;
     uint32_t n_memo, mark;

@@ -21,9 +21,8 @@ typedef struct Pack {
     int64_t extent[MAX_LOOPS];
     int n_loops;
     unsigned lanes;
-    const KExpr
-        *bytes; /* what is packed: the stored value, or the index of the table it is read from */
-    const KBuf *table;      /* i32 of 256, or NULL */
+    const KExpr *bytes;     /* what is packed: the stored value, or the table's index */
+    const KBuf *table;      /* i32 of 256, that the stored value is read from, or NULL */
     const KExpr *value;     /* what is computed in 32 bits: x, or the i32 whose low byte counts */
     bool rounds;            /* value is x */
     bool has_low, is_small; /* the bytes need a lower bound; x lies within a few thousand */

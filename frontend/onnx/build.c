@@ -10,7 +10,7 @@
 #include "ir/infer.h"
 #include "ir/support/arena.h"
 
-/* ---- arithmetic ------------------------------------------------------------------------- */
+/* ---- arithmetic ------------------------------------------------------------------------------ */
 
 Value *build_add(Call *c, Value *a, Value *b) {
     return call_op(c, OP_Add, 2, a, b);
@@ -50,7 +50,7 @@ Value *build_reduce(Call *c, OpId op, Value *v, const int64_t *axes, int n) {
     return call_op(c, op, 2, v, call_list(c, axes, n));
 }
 
-/* ---- constants -------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 Value *build_one(Call *c, int64_t v) {
     return call_list(c, &v, 1);
@@ -66,7 +66,7 @@ Value *build_const(Call *c, DType t, const double *v, int n) {
     return graph_add_const(c->g, "", t, shape, bytes, width * (size_t)count);
 }
 
-/* ---- movement --------------------------------------------------------------------------- */
+/* ---- movement -------------------------------------------------------------------------------- */
 
 Value *build_transpose(Call *c, Value *v, const int64_t *perm, int n) {
     Node *t = call_node(c, OP_Transpose, &v, 1, 1);
@@ -140,7 +140,7 @@ Value *build_iota(Call *c, Value *count) {
     return call_op(c, OP_Range, 3, call_i64(c, 0), build_squeeze(c, count, 0), call_i64(c, 1));
 }
 
-/* ---- the call's own results ------------------------------------------------------------- */
+/* ---- the call's own results ------------------------------------------------------------------ */
 
 bool build_same(Call *c, OpId op, Value *const *in, int n_in, const char *but) {
     while (n_in > 0 && !in[n_in - 1]) n_in--;
@@ -157,7 +157,7 @@ bool build_needs(Call *c, const int *inputs) {
     return true;
 }
 
-/* ---- shapes while importing ------------------------------------------------------------- */
+/* ---- shapes while importing ------------------------------------------------------------------ */
 
 static bool has_shape(const Value *v) {
     return v->shape.rank >= 0 && v->dtype != DT_NONE;

@@ -7,7 +7,7 @@
 #include "frontend/onnx/import.h"
 #include "ir/support/str.h"
 
-/* ---- attributes ------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 const Onnx__AttributeProto *call_attr(const Call *c, const char *name) {
     for (int i = 0; i < c->n_attrs; i++)
@@ -109,7 +109,7 @@ bool call_copy_attrs(Call *c, Node *n, const char *but) {
     return true;
 }
 
-/* ---- nodes ------------------------------------------------------------------------------ */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static void set_provisional_types(Node *n) {
     for (int i = 0; i < n->n_out; i++)
@@ -163,7 +163,7 @@ bool call_same(Call *c, Value *const *in, int n_in, const char *but) {
     return call_copy_attrs(c, n, but) && call_finish(c, n);
 }
 
-/* ---- constants -------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 Value *call_list(Call *c, const int64_t *v, int n) {
     return graph_const_ints(c->g, "", v, n);

@@ -64,7 +64,7 @@ static SrcLoc loc_of_node(const Check *c, size_t i) {
     return at;
 }
 
-/* ---- definitions ---- */
+/* ---- definitions ----------------------------------------------------------------------------- */
 
 static const char *describe_def(const Check *c, const Def *def) {
     if (def->kind == DEF_INPUT) return arena_printf(c->scratch, "input #%u", (unsigned)def->index);
@@ -127,7 +127,7 @@ static void undefine_scope(Check *c) {
         strmap_put(c->names, c->scope->defs.at[i]->name, c->scope->defs.at[i]->outer);
 }
 
-/* ---- uses ---- */
+/* ---- uses ------------------------------------------------------------------------------------ */
 
 /* Levenshtein distance of short names, or 3 when it is more than 2. */
 static int name_distance(const char *a, size_t na, const char *b, size_t nb) {
@@ -206,7 +206,7 @@ static bool check_output(Check *c, size_t i, const char *name) {
     return false;
 }
 
-/* ---- tensors ---- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static bool check_tensor(Check *c, const Onnx__TensorProto *t, SrcLoc where) {
     OnnxTensor ignored;
@@ -230,7 +230,7 @@ static bool check_attribute_tensors(Check *c, const Onnx__AttributeProto *a, Src
     return good;
 }
 
-/* ---- graphs ---- */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 
 static void enter_scope(Check *c, Scope *s, const char *path, Onnx__NodeProto **node, size_t n) {
     *s = (Scope){.outer = c->scope, .path = path, .node = node, .n_nodes = n};

@@ -82,7 +82,7 @@ static bool check_imports(OnnxModel *m, Onnx__OperatorSetIdProto **import, size_
     return good;
 }
 
-/* ---- functions ---- */
+/* ---- functions ------------------------------------------------------------------------------- */
 
 static void function_key(StrBuf *b, const char *domain, const char *name, const char *overload) {
     b->n = 0;
@@ -247,7 +247,7 @@ static bool check_calls(OnnxModel *m, Arena *scratch, Diag *d) {
     return true;
 }
 
-/* ---- domains ---- */
+/* ---- domains --------------------------------------------------------------------------------- */
 
 typedef struct DomainUse {
     uint64_t n;

@@ -62,7 +62,7 @@ void compound_flatten(Import *im, Value *v, ValueList *list) {
     for (int i = 0; i < k->n_items; i++) vec_push(im->arena, list, k->items[i]);
 }
 
-/* ---- what is known ---------------------------------------------------------------------- */
+/* ---- what is known --------------------------------------------------------------------------- */
 
 bool known_ints(Call *c, Value *v, int64_t *out, int cap, int *n) {
     if (!v || compound_of(v) || !build_has_shape(c, v)) return false;
@@ -106,7 +106,7 @@ bool known_int(Call *c, Value *v, bool from_data, int64_t *out) {
     return known;
 }
 
-/* ---- choices ---------------------------------------------------------------------------- */
+/* ---- choices --------------------------------------------------------------------------------- */
 
 static bool same_shape(Call *c, Value *a, Value *b) {
     return build_has_shape(c, a) && build_has_shape(c, b) && a->dtype == b->dtype &&
@@ -130,7 +130,7 @@ Value *build_choice(Call *c, Value *cond, Value *a, Value *b) {
     return n->out[0];
 }
 
-/* ---- If --------------------------------------------------------------------------------- */
+/* ---- If -------------------------------------------------------------------------------------- */
 
 /* Both branches' outputs as tensors, position by position. */
 typedef struct Join {
@@ -241,7 +241,7 @@ bool import_if_compound(Call *c, Graph *const g[2], Value **const out[2], int n)
     return true;
 }
 
-/* ---- Loop ------------------------------------------------------------------------------- */
+/* ---- Loop ------------------------------------------------------------------------------------ */
 
 static bool unknown(Call *c, const char *what) {
     diag_unsupported(c->im->d, c->loc,

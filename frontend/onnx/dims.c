@@ -41,7 +41,7 @@ static const KExpr *named_dim(Import *im, const char *name) {
     return note_dim(im, name, k_var(im->m->k, module_symbol(im->m, name)));
 }
 
-/* ---- expressions ------------------------------------------------------------------------ */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 typedef struct DimParser {
     Import *im;
@@ -143,7 +143,7 @@ static const KExpr *text_dim(Import *im, const char *text) {
     return named_dim(im, text);
 }
 
-/* ---- shapes of inputs ------------------------------------------------------------------- */
+/* ---- shapes of inputs ------------------------------------------------------------------------ */
 
 static const char *dim_param(const Onnx__TensorShapeProto__Dimension *d) {
     bool has = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;

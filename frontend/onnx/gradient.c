@@ -15,7 +15,7 @@
 #include "frontend/onnx/gradient.h"
 #include "ir/infer.h"
 
-/* ---- small steps ------------------------------------------------------------------------ */
+/* ---- small steps ----------------------------------------------------------------------------- */
 
 Value *grad_op1(Tape *t, OpId op, Value *a) {
     return call_op(t->c, op, 1, a);
@@ -86,7 +86,7 @@ bool grad_refuse(Tape *t, const Node *n, const char *why) {
     return false;
 }
 
-/* ---- rules ------------------------------------------------------------------------------ */
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 /* dy/dx of an operator with one input, times g; NULL when it has no rule here. */
 static Value *unary_rule(Tape *t, const Node *n, Value *g) {
@@ -315,7 +315,7 @@ static bool vjp(Tape *t, const Node *n, Value *g) {
     return true;
 }
 
-/* ---- the whole -------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Marks what depends on xs, through floats. */
 static void mark_dependents(Tape *t, Value *const *xs, int n_xs) {

@@ -57,7 +57,7 @@ bool grad_global_pool_rule(Tape *t, const Node *n, Value *g) {
     return true;
 }
 
-/* ---- windows ------------------------------------------------------------------------------ */
+/* ---- windows --------------------------------------------------------------------------------- */
 
 /* The geometry of n; false after a message where it is not known. */
 static bool window_of(Tape *t, const Node *n, Window *w) {

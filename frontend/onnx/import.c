@@ -21,7 +21,7 @@ static SrcLoc graph_loc(const Import *im, const Scope *s) {
     return loc;
 }
 
-/* ---- scopes ----------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path) {
     Scope *s = arena_new(im->arena, Scope);
@@ -72,7 +72,7 @@ static void bind_initializers(Import *im, Scope *s, const Onnx__GraphProto *p) {
     }
 }
 
-/* ---- outputs ---------------------------------------------------------------------------- */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 void import_list_output(Graph *g, SrcLoc loc, Value *v, const char *name) {
     bool own = v->graph == g && v->def && !v->is_output;
@@ -109,7 +109,7 @@ static void import_outputs(Import *im, Scope *s, Onnx__ValueInfoProto **outputs,
     }
 }
 
-/* ---- subgraphs -------------------------------------------------------------------------- */
+/* ---- subgraphs ------------------------------------------------------------------------------- */
 
 /* Declared type only: the shape is the owner's business. Inputs of Scan and Loop without one have
  * the type of the node's input at their place. */
@@ -197,7 +197,7 @@ Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *p, Value
     return NULL;
 }
 
-/* ---- the model's interface -------------------------------------------------------------- */
+/* ---- the model's interface ------------------------------------------------------------------- */
 
 /* A map is two tensors of one length: NAME.keys and NAME.values. */
 static bool add_map_input(Import *im, Scope *s, const char *name, const Onnx__TypeProto__Map *p) {
@@ -274,7 +274,7 @@ static void add_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
     }
 }
 
-/* ---- cutting ---------------------------------------------------------------------------- */
+/* ---- cutting --------------------------------------------------------------------------------- */
 
 /* Marks every name that a node and its subgraphs read. The nesting is at most ONNX_MAX_NESTING. */
 static void need_inputs(StrMap *needed, const Onnx__NodeProto *n) {
@@ -321,7 +321,7 @@ static void import_cut_outputs(Import *im, Scope *s) {
     }
 }
 
-/* ---- the whole -------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void import_main(Import *im) {
     const Onnx__GraphProto *p = onnx_model_proto(im->model)->graph;

@@ -90,7 +90,7 @@ struct Call {
     int n_attrs;
 };
 
-/* ---- import.c --------------------------------------------------------------------------- */
+/* ---- import.c -------------------------------------------------------------------------------- */
 
 /* The subgraph attribute as a new graph below the call's, NULL after messages. */
 Graph *import_subgraph(Call *c, const char *attr, const Onnx__GraphProto *proto);
@@ -103,12 +103,12 @@ Value *scope_find(Import *im, Scope *s, const char *name, SrcLoc loc, bool *know
 void scope_bind(Import *im, Scope *s, const char *name, Value *v);
 Scope *scope_create(Import *im, Scope *parent, Graph *g, const char *path);
 
-/* ---- op_custom.c ------------------------------------------------------------------------ */
+/* ---- op_custom.c ----------------------------------------------------------------------------- */
 
 /* The call as one of C functions that the user declared. */
 bool import_custom(Call *c, const OpFileOp *op);
 
-/* ---- node.c ----------------------------------------------------------------------------- */
+/* ---- node.c ---------------------------------------------------------------------------------- */
 
 /* Imports nodes in the given order (NULL: as they are), without those marked in skip (or NULL). */
 void import_nodes(Import *im, Scope *s, Onnx__NodeProto **nodes, size_t n, const uint32_t *order,
@@ -120,7 +120,7 @@ const char *onnx_row_key(Arena *a, const char *domain, const char *type);
 extern const OnnxOp onnx_ops[];
 extern const int n_onnx_ops;
 
-/* ---- call.c: what importers work with --------------------------------------------------- */
+/* ---- call.c: what importers work with -------------------------------------------------------- */
 
 /* Attributes of the call; the default when absent. */
 const Onnx__AttributeProto *call_attr(const Call *c, const char *name);
@@ -159,7 +159,7 @@ Value *call_scalar(Call *c, DType t, double v);
 /* v's element type, f32 while it is not known. */
 DType call_float_type(const Value *v);
 
-/* ---- types.c ---------------------------------------------------------------------------- */
+/* ---- types.c --------------------------------------------------------------------------------- */
 
 /* The dtype an output will have, as far as it follows from the inputs' without shapes; DT_NONE when
  * it does not. infer_shapes has the last word; importers use it to type constants they add. */
@@ -167,7 +167,7 @@ DType provisional_dtype(const Node *n, int output);
 /* DT_NONE after saying that smelt lacks this element type. */
 DType import_dtype(Import *im, int64_t onnx_type, SrcLoc loc, const char *what);
 
-/* ---- constant.c ------------------------------------------------------------------------- */
+/* ---- constant.c ------------------------------------------------------------------------------ */
 
 /* A tensor of the file as a constant of g, NULL after a message. */
 Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorProto *t,
@@ -175,7 +175,7 @@ Value *import_tensor(Import *im, Graph *g, const char *name, const Onnx__TensorP
 Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseTensorProto *t,
                      SrcLoc loc);
 
-/* ---- dims.c ----------------------------------------------------------------------------- */
+/* ---- dims.c ---------------------------------------------------------------------------------- */
 
 /* Collects the names that stand alone as a dim of some input, before shapes are made. */
 void import_bare_dims(Import *im, const Onnx__GraphProto *g);

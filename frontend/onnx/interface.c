@@ -19,7 +19,7 @@ Value *import_add_input(Import *im, Graph *g, const char *name, DType t, Shape s
     return graph_add_input(g, name, t, shape);
 }
 
-/* ---- inputs ----------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 typedef struct Declared {
     GroupKind kind;
@@ -119,7 +119,7 @@ Value *import_compound_input(Import *im, Graph *g, const char *name, const Onnx_
     return &k->value;
 }
 
-/* ---- outputs ---------------------------------------------------------------------------- */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 static IoGroup describe(const char *name, Value *v) {
     Compound *k = compound_of(v);

@@ -46,7 +46,7 @@ void frontend_list_ops(FILE *out) {
     fputc('\n', out);
 }
 
-/* ---- rows ------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static int64_t domain_version(Import *im, const Scope *s, const char *domain) {
     if (!s->function) return onnx_model_opset(im->model, domain);
@@ -116,7 +116,7 @@ static const char *operator_words(Import *im, const Call *c, const char *domain)
                         *domain ? domain : "ai.onnx", (long long)c->version);
 }
 
-/* ---- checks ----------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static bool check_counts(Call *c) {
     const OnnxOp *r = c->row;
@@ -207,7 +207,7 @@ static bool check_attrs(Call *c) {
     return good && check_required(c);
 }
 
-/* ---- attributes and inputs -------------------------------------------------------------- */
+/* ---- attributes and inputs ------------------------------------------------------------------- */
 
 /* What a reference in a function body stands for: the caller's attribute or the function's default.
  */
@@ -269,7 +269,7 @@ static bool resolve_inputs(Call *c) {
     return good;
 }
 
-/* ---- functions -------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------- */
 
 static const char *call_path(Import *im, const Scope *s, const Onnx__NodeProto *p) {
     return arena_printf(im->m->arena, "%s/%s", s->path,
@@ -307,7 +307,7 @@ static bool import_function(Call *c, const Onnx__FunctionProto *f) {
     return good;
 }
 
-/* ---- nodes ------------------------------------------------------------------------------ */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 /* A node that will not be built still has its subgraphs looked at, for what else is unsupported. */
 static void look_into_subgraphs(Call *c) {

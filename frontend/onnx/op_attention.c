@@ -14,7 +14,7 @@
 
 #include "frontend/onnx/import.h"
 
-/* ---- small steps ------------------------------------------------------------------------ */
+/* ---- small steps ----------------------------------------------------------------------------- */
 
 /* Dims from .. to - 1 of v, as a tensor. */
 static Value *dims_of(Call *c, Value *v, int64_t from, int64_t to) {
@@ -46,7 +46,7 @@ static bool hcall_cast(Call *c, const Value *v) {
     return false;
 }
 
-/* ---- FlexAttention ---------------------------------------------------------------------- */
+/* ---- FlexAttention --------------------------------------------------------------------------- */
 
 /* The values as the graph attribute changes them, themselves without one; NULL after a message. */
 static Value *modified(Call *c, const char *attr, Value *v) {
@@ -90,7 +90,7 @@ bool import_flex_attention(Call *c) {
     return call_result(c, call_cast(c, y, given));
 }
 
-/* ---- LinearAttention -------------------------------------------------------------------- */
+/* ---- LinearAttention ------------------------------------------------------------------------- */
 
 enum { IN_Q, IN_K, IN_V, IN_STATE, IN_DECAY, IN_BETA };
 

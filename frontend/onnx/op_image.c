@@ -32,7 +32,7 @@ bool import_image_decoder(Call *c) {
     return false;
 }
 
-/* ---- signals ---------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 /* Opset 17 has the axis as an attribute, whose default is the first after the batch. */
 bool import_dft_17(Call *c) {

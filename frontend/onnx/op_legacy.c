@@ -45,7 +45,7 @@ bool import_first(Call *c) {
     return call_same(c, c->in, c->n_in, "consumed_inputs");
 }
 
-/* ---- broadcast and axis ----------------------------------------------------------------- */
+/* ---- broadcast and axis ---------------------------------------------------------------------- */
 
 /* b, whose first dim lies at the attribute `axis` of a, in a form that numpy's rule understands. */
 static Value *aligned(Call *c, Value *a, Value *b) {
@@ -75,7 +75,7 @@ bool import_gemm_1(Call *c) {
     return call_same(c, c->in, 3, "broadcast");
 }
 
-/* ---- attributes that changed their form -------------------------------------------------- */
+/* ---- attributes that changed their form ------------------------------------------------------ */
 
 /* The type's name in capitals. */
 bool import_cast_1(Call *c) {
@@ -158,7 +158,7 @@ bool import_mean_variance_1(Call *c) {
     return call_result(c, call_op(c, OP_Div, 2, centred, spread));
 }
 
-/* ---- operators that are gone -------------------------------------------------------------- */
+/* ---- operators that are gone ----------------------------------------------------------------- */
 
 static Value *scaled(Call *c, Value *x, const char *attr, double otherwise) {
     double by = call_float(c, attr, otherwise);

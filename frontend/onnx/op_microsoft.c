@@ -6,7 +6,7 @@
 #include "frontend/onnx/build.h"
 #include "frontend/onnx/microsoft.h"
 
-/* ---- activations ------------------------------------------------------------------------ */
+/* ---- activations ----------------------------------------------------------------------------- */
 
 /* x * sigmoid(alpha x) */
 static Value *swish(Call *c, Value *x, double alpha) {
@@ -86,7 +86,7 @@ static Value *activate(Call *c, Value *v, const char *name, const double *params
     return NULL;
 }
 
-/* ---- contractions ----------------------------------------------------------------------- */
+/* ---- contractions ---------------------------------------------------------------------------- */
 
 static int activation_params(const Call *c, double out[2]) {
     const Onnx__AttributeProto *a = call_attr(c, "activation_params");
@@ -215,7 +215,7 @@ bool import_ms_fused_matmul(Call *c) {
     return y && call_result(c, y);
 }
 
-/* ---- normalisations --------------------------------------------------------------------- */
+/* ---- normalisations -------------------------------------------------------------------------- */
 
 /* 1 / sqrt(mean of x^2 over the last axis + epsilon) */
 static Value *root_spread(Call *c, Value *x, double epsilon) {
@@ -347,7 +347,7 @@ bool import_ms_group_norm(Call *c) {
     return call_result(c, last ? ms_channels_last(c, y, rank) : y);
 }
 
-/* ---- ONNX's operators in another domain ------------------------------------------------- */
+/* ---- ONNX's operators in another domain ------------------------------------------------------ */
 
 bool import_ms_same(Call *c) {
     OpId op = op_from_name("", c->row->type);

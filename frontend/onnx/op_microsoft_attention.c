@@ -17,7 +17,7 @@
 #include "frontend/onnx/build.h"
 #include "frontend/onnx/microsoft.h"
 
-/* ---- heads ------------------------------------------------------------------------------ */
+/* ---- heads ----------------------------------------------------------------------------------- */
 
 /* [B, S, heads * H] -> [B, heads, S, H] */
 static Value *to_heads(Call *c, Value *v, int64_t heads) {
@@ -56,7 +56,7 @@ static bool refuse(Call *c, const char *what) {
     return false;
 }
 
-/* ---- masks ------------------------------------------------------------------------------ */
+/* ---- masks ----------------------------------------------------------------------------------- */
 
 /* 0 where kept, else filter, in t. */
 static Value *mask_numbers(Call *c, Value *kept, DType t, double filter) {
@@ -129,7 +129,7 @@ static Value *read_mask(Call *c, Value *mask, Value *q, Value *n_keys) {
     return mask_numbers(c, call_op(c, OP_Greater, 2, call_cast(c, mask, DT_I32), zero), t, filter);
 }
 
-/* ---- the core --------------------------------------------------------------------------- */
+/* ---- the core -------------------------------------------------------------------------------- */
 
 /* q * k' * scale + mask + bias */
 static Value *scores_of(Call *c, Value *q, Value *k, Value *mask, Value *bias) {
@@ -149,7 +149,7 @@ static bool add_masks(Call *c, Value *mask, Value *q, Value *k, Value **sum) {
     return true;
 }
 
-/* ---- Attention and QAttention ----------------------------------------------------------- */
+/* ---- Attention and QAttention ---------------------------------------------------------------- */
 
 /* The three parts of the projection, of equal width unless qkv_hidden_sizes says otherwise. */
 static void split_projection(Call *c, Value *qkv, Value *part[3]) {
@@ -198,7 +198,7 @@ bool import_ms_attention(Call *c) {
     return ms_attend_projected(c, qkv, call_in(c, 3), call_in(c, 4), call_in(c, 5));
 }
 
-/* ---- MultiHeadAttention ----------------------------------------------------------------- */
+/* ---- MultiHeadAttention ---------------------------------------------------------------------- */
 
 /* Part i of [B, S, N, parts, H], as [B, N, S, H]. */
 static Value *packed_heads(Call *c, Value *v, int i) {
@@ -264,7 +264,7 @@ bool import_ms_multi_head_attention(Call *c) {
     return true;
 }
 
-/* ---- rotary positions ------------------------------------------------------------------- */
+/* ---- rotary positions ------------------------------------------------------------------------ */
 
 /* x[B, N, S, H] turned by the angles of its positions [B or 1, S]: pairs of the first 2 * half
  * numbers of each head, neighbours (interleaved) or half apart; the rest stays. */
@@ -323,7 +323,7 @@ bool import_ms_rotary_embedding(Call *c) {
     return call_result(c, rank == 3 ? from_heads(c, v) : v);
 }
 
-/* ---- GroupQueryAttention ---------------------------------------------------------------- */
+/* ---- GroupQueryAttention --------------------------------------------------------------------- */
 
 /* One node while it is taken apart. Sequences are counted by i64 values. */
 typedef struct Grouped {

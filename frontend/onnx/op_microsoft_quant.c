@@ -19,7 +19,7 @@
 #include "frontend/onnx/build.h"
 #include "frontend/onnx/microsoft.h"
 
-/* ---- float operators between quantized tensors ------------------------------------------ */
+/* ---- float operators between quantized tensors ----------------------------------------------- */
 
 static Value *dequantize(Call *c, Value *x, Value *scale, Value *zero) {
     return call_op(c, OP_DequantizeLinear, zero ? 3 : 2, x, scale, zero);
@@ -161,7 +161,7 @@ bool import_ms_qlinear_conv(Call *c) {
     return call_result(c, ms_channels_last(c, conv->out[0], rank));
 }
 
-/* ---- integer matrix products ------------------------------------------------------------ */
+/* ---- integer matrix products ----------------------------------------------------------------- */
 
 /* v - zero in 32 bits */
 static Value *centred(Call *c, Value *v, Value *zero) {
@@ -226,7 +226,7 @@ bool import_ms_qattention(Call *c) {
     return ms_attend_projected(c, qkv, call_in(c, 5), call_in(c, 8), NULL);
 }
 
-/* ---- packed weights --------------------------------------------------------------------- */
+/* ---- packed weights -------------------------------------------------------------------------- */
 
 /* bytes[..., n] as u8[..., n * 8 / bits], low bits first. rank: of bytes; count: how many of the
  * values of a row are wanted, -1 all. */

@@ -9,7 +9,7 @@
 
 #include "frontend/onnx/import.h"
 
-/* ---- constants from attributes ---------------------------------------------------------- */
+/* ---- constants from attributes --------------------------------------------------------------- */
 
 static Value *floats_1d(Call *c, const float *v, size_t n) {
     int64_t dim = (int64_t)n;
@@ -53,7 +53,7 @@ static bool is_string(const Value *v) {
     return v->dtype == DT_STR;
 }
 
-/* ---- looking up ------------------------------------------------------------------------- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 static void set_tensor(Node *n, const char *name, Value *v) {
     node_set_attr(n, (Attr){.name = intern(name), .kind = AT_TENSOR, .tensor = v});
@@ -169,7 +169,7 @@ bool import_tfidf(Call *c) {
     return call_finish(c, node);
 }
 
-/* ---- elementwise ------------------------------------------------------------------------ */
+/* ---- elementwise ----------------------------------------------------------------------------- */
 
 bool import_binarizer(Call *c) {
     Value *x = c->in[0];
@@ -214,7 +214,7 @@ bool import_feature_vectorizer(Call *c) {
     return call_result(c, join->out[0]);
 }
 
-/* ---- maps ------------------------------------------------------------------------------- */
+/* ---- maps ------------------------------------------------------------------------------------ */
 
 bool import_zip_map(Call *c) {
     return call_result(c, call_op(c, OP_Identity, 1, c->in[0]));
@@ -265,7 +265,7 @@ bool import_cast_map(Call *c) {
     return call_result(c, as_row(c, scatter_map(c, keys, values, zero_of(c, t), n)));
 }
 
-/* ---- trees and classifiers -------------------------------------------------------------- */
+/* ---- trees and classifiers ------------------------------------------------------------------- */
 
 /* The operator of the same name with labels 0, 1, ... in `ints`, and the names put behind it. */
 static bool named_classifier(Call *c, const char *ints) {

@@ -121,7 +121,7 @@ bool import_multinomial(Call *c) {
     return call_result(c, call_cast(c, count, t));
 }
 
-/* ---- Dropout ----------------------------------------------------------------------------- */
+/* ---- Dropout --------------------------------------------------------------------------------- */
 
 /* A tensor of x's shape full of one value. */
 static Value *full_like(Call *c, Value *x, DType t, double v) {

@@ -64,7 +64,7 @@ typedef struct Direction {
     Value *peep[3];     /* i, o, f */
 } Direction;
 
-/* ---- small steps ------------------------------------------------------------------------ */
+/* ---- small steps ----------------------------------------------------------------------------- */
 
 static Value *add(Call *c, Value *a, Value *b) {
     return call_op(c, OP_Add, 2, a, b);
@@ -119,7 +119,7 @@ static void split(Call *c, Value *v, int n, Value **part) {
     for (int i = 0; i < n; i++) part[i] = s->out[i];
 }
 
-/* ---- attributes ------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 static bool find_activation(Rnn *r, const char *name, Activation *out) {
     for (size_t i = 0; i < sizeof known_activations / sizeof *known_activations; i++)
@@ -211,7 +211,7 @@ static bool read_node(Rnn *r) {
     return read_direction(r) && read_activations(r) && read_hidden_size(r) && read_dtype(r);
 }
 
-/* ---- in front of the scans -------------------------------------------------------------- */
+/* ---- in front of the scans ------------------------------------------------------------------- */
 
 /* live[t, b, 0] = t < sequence_lens[b] */
 static Value *make_live(Call *c, Value *x, Value *lengths) {
@@ -270,7 +270,7 @@ static Value *prepare(Rnn *r, Direction *d) {
     return xw;
 }
 
-/* ---- one step --------------------------------------------------------------------------- */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static Value *clipped(const Rnn *r, Call *c, Value *v) {
     if (r->clip <= 0) return v;
@@ -370,7 +370,7 @@ static Graph *make_body(const Rnn *r, const Direction *d, bool want_y) {
     return c->g;
 }
 
-/* ---- the whole -------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Adds one direction's Scan; y, h and cell get its results without the direction's axis. */
 static void run_direction(Rnn *r, int index, Value **y, Value **h, Value **cell) {

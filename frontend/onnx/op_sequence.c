@@ -4,7 +4,7 @@
 #include "frontend/onnx/build.h"
 #include "frontend/onnx/compound.h"
 
-/* ---- inputs ----------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 static Compound *sequence_in(Call *c, int i) {
     Compound *k = compound_of(call_in(c, i));
@@ -64,7 +64,7 @@ static bool is_too_long(Call *c, int64_t n) {
     return true;
 }
 
-/* ---- making sequences ------------------------------------------------------------------- */
+/* ---- making sequences ------------------------------------------------------------------------ */
 
 bool import_sequence_construct(Call *c) {
     return !is_too_long(c, c->n_in) &&
@@ -173,7 +173,7 @@ bool import_split_to_sequence(Call *c) {
            split_at(c, x, sizes, count, axis, false);
 }
 
-/* ---- elements --------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 bool import_sequence_length(Call *c) {
     Compound *s = sequence_in(c, 0);
@@ -260,7 +260,7 @@ bool import_sequence_erase(Call *c) {
     return result(c, compound_sequence(c->im, s->dtype, items, s->n_items - 1));
 }
 
-/* ---- whole sequences -------------------------------------------------------------------- */
+/* ---- whole sequences ------------------------------------------------------------------------- */
 
 bool import_concat_from_sequence(Call *c) {
     Compound *s = sequence_in(c, 0);
@@ -313,7 +313,7 @@ bool import_sequence_map(Call *c) {
     return true;
 }
 
-/* ---- optionals -------------------------------------------------------------------------- */
+/* ---- optionals ------------------------------------------------------------------------------- */
 
 bool import_identity(Call *c) {
     return compound_of(c->in[0]) ? call_result(c, c->in[0]) : call_same(c, c->in, 1, "");

@@ -4,7 +4,7 @@
 
 #include "frontend/onnx/import.h"
 
-/* ---- constants -------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 static Value *floats_const(Call *c, const float *v, size_t n, int rank) {
     int64_t dim = (int64_t)n;
@@ -57,7 +57,7 @@ bool import_constant_of_shape(Call *c) {
     return call_same(c, c->in, 1, "");
 }
 
-/* ---- attributes that became inputs ------------------------------------------------------ */
+/* ---- attributes that became inputs ----------------------------------------------------------- */
 
 bool import_axes_1(Call *c) {
     Value *in[] = {c->in[0], call_ints_input(c, "axes")};

@@ -45,7 +45,7 @@ static SrcLoc loc_at(const Scan *s, const unsigned char *p) {
     return loc;
 }
 
-/* ---- the copy ---- */
+/* ---- the copy -------------------------------------------------------------------------------- */
 
 static bool copy_reserve(Scan *s, size_t more) {
     WireCopy *c = s->copy;
@@ -80,7 +80,7 @@ static void fill_length(WireCopy *c, size_t at) {
         c->bytes[at + (size_t)i] = (unsigned char)((n & 0x7f) | (i + 1 < LENGTH_BYTES ? 0x80 : 0));
 }
 
-/* ---- the input ---- */
+/* ---- the input ------------------------------------------------------------------------------- */
 
 /* Reads a varint that must end before `end`; NULL when it is malformed. */
 static const char *read_varint(const unsigned char **at, const unsigned char *end, uint64_t *out) {
@@ -142,7 +142,7 @@ static bool skip_value(Scan *s, int wire) {
     return true;
 }
 
-/* ---- messages ---- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static bool push_message(Scan *s, const ProtobufCMessageDescriptor *desc, const unsigned char *end,
                          size_t length_at) {
@@ -180,7 +180,7 @@ static void pop_message(Scan *s) {
     s->depth--;
 }
 
-/* ---- fields ---- */
+/* ---- fields ---------------------------------------------------------------------------------- */
 
 /* The wire type of one value; a repeated number may also come packed, as WIRE_LEN. */
 static int wire_of(ProtobufCType type) {
@@ -385,7 +385,7 @@ void wire_free(WireCopy *copy) {
     *copy = (WireCopy){0};
 }
 
-/* ---- restoring the lifted payloads ---- */
+/* ---- restoring the lifted payloads ----------------------------------------------------------- */
 
 typedef VEC(ProtobufCMessage *) MessageStack;
 

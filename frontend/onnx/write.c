@@ -24,7 +24,7 @@ typedef struct Writer {
     VEC(Onnx__TensorProto *) initializers;
 } Writer;
 
-/* ---- names ------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static void name_value(Writer *w, const Value *v) {
     if (!v || w->name[v->id]) return;
@@ -42,7 +42,7 @@ static char *name_of(const Writer *w, const Value *v) {
     return v ? w->name[v->id] : "";
 }
 
-/* ---- tensors and types ------------------------------------------------------------------ */
+/* ---- tensors and types ----------------------------------------------------------------------- */
 
 static Onnx__TensorProto *write_tensor(Writer *w, const Value *v, const char *name) {
     Onnx__TensorProto *t = arena_new(w->arena, Onnx__TensorProto);
@@ -118,7 +118,7 @@ static Onnx__ValueInfoProto *write_info(Writer *w, const Value *v) {
     return info;
 }
 
-/* ---- attributes ------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 static Onnx__GraphProto *write_graph(Writer *w, const Graph *g);
 
@@ -178,7 +178,7 @@ static Onnx__AttributeProto *write_attr(Writer *w, const Attr *a) {
     return p;
 }
 
-/* ---- nodes and graphs ------------------------------------------------------------------- */
+/* ---- nodes and graphs ------------------------------------------------------------------------ */
 
 static Onnx__NodeProto *new_node(Writer *w, OpId op, int n_in, int n_out) {
     Onnx__NodeProto *p = arena_new(w->arena, Onnx__NodeProto);

@@ -25,7 +25,7 @@ typedef struct Sizes {
     const KExpr *batch, *heads, *kv_heads, *n_query, *n_new, *past, *total, *size, *v_size;
 } Sizes;
 
-/* ---- infer -------------------------------------------------------------------------------- */
+/* ---- infer ----------------------------------------------------------------------------------- */
 
 /* Heads of a [batch, length, heads * size] input, and the size of one. */
 static bool split_heads(Module *m, const Node *n, int i, const char *attr, const KExpr **heads,
@@ -172,7 +172,7 @@ bool attention_infer(Module *m, Node *n) {
            infer_set(m, n, OUT_SCORES, t, scores);
 }
 
-/* ---- lower -------------------------------------------------------------------------------- */
+/* ---- lower ----------------------------------------------------------------------------------- */
 
 /* One node while its stages are made. */
 typedef struct Attention {

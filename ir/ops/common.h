@@ -131,7 +131,8 @@ const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
 /* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value (when
  * `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
 const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode);
-/* e, a whole float or NaN, in an integer type of at most 16 bits; saturates, and NaN gives the least value. */
+/* e, a whole float or NaN, in an integer type of at most 16 bits; saturates, and NaN gives the
+ * least value. */
 const KExpr *lower_quantized(Def *d, DType to, const KExpr *e);
 /* 0 <= i < dim. */
 const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);

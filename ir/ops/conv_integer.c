@@ -66,7 +66,7 @@ void conv_integer_lower(Def *d, const Node *n) {
     def_finish(d, s, def_acc(d, s));
 }
 
-/* ---- QLinearConv ------------------------------------------------------------------------ */
+/* ---- QLinearConv ----------------------------------------------------------------------------- */
 
 enum { X_SCALE = 1, X_ZERO, W, W_SCALE, W_ZERO, Y_SCALE, Y_ZERO, BIAS };
 

@@ -12,7 +12,7 @@
 
 #include "ir/ops/check.h"
 
-/* ---- RotaryEmbedding ---------------------------------------------------------------------- */
+/* ---- RotaryEmbedding ------------------------------------------------------------------------- */
 
 enum { IN_X, IN_COS, IN_SIN, IN_PLACES };
 
@@ -120,7 +120,7 @@ void rotary_lower(Def *d, const Node *n) {
     def_map(d, s, k_cast(k, x->dtype, turned));
 }
 
-/* ---- TensorScatter ------------------------------------------------------------------------ */
+/* ---- TensorScatter --------------------------------------------------------------------------- */
 
 static bool tensor_scatter_mode(Module *m, const Node *n, bool *circular) {
     const char *mode = attr_string(n, "mode", "linear");
@@ -174,7 +174,7 @@ void tensor_scatter_lower(Def *d, const Node *n) {
     def_map(d, s, k_select(k, is_new, new, old));
 }
 
-/* ---- CausalConvWithState ------------------------------------------------------------------ */
+/* ---- CausalConvWithState --------------------------------------------------------------------- */
 
 enum { IN_WEIGHT = 1, IN_BIAS, IN_STATE };
 

@@ -179,7 +179,7 @@ void gather_nd_lower(Def *d, const Node *n) {
     gather_map(d, s, x, from, inside);
 }
 
-/* ---- ArrayFeatureExtractor -------------------------------------------------------------------- */
+/* ---- ArrayFeatureExtractor ------------------------------------------------------------------- */
 
 /* Rank 1 gives one row of features. */
 bool array_feature_extractor_infer(Module *m, Node *n) {

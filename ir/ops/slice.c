@@ -87,7 +87,8 @@ static bool read_slice_axes(Module *m, const Node *n, SliceAxis *axis, const KEx
         const KExpr *rises = k_lt(k, zero, step), *far = k_select(k, rises, up.length, down.length);
         const KExpr *stride = k_max(k, k_abs(k, step), one);
         far = k_fdiv(k, k_add(k, far, k_sub(k, stride, one)), stride);
-        axis[a] = (SliceAxis){k_select(k, rises, up.start, down.start), k_max(k, k_min(k, far, dim), zero), 0, step};
+        axis[a] = (SliceAxis){k_select(k, rises, up.start, down.start),
+                              k_max(k, k_min(k, far, dim), zero), 0, step};
     }
     return true;
 }

@@ -19,7 +19,7 @@
 
 enum { FIELD_BITS = 15, FIELD = (1 << FIELD_BITS) - 1, LEAST_TREES = 8 };
 
-/* ---- tables ----------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 typedef struct Renumber {
     const Ensemble *e;
@@ -137,7 +137,7 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
     return true;
 }
 
-/* ---- the walk --------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 static const KExpr *entry(Def *d, KTensor *table, const KExpr *i) {
     return def_at(d, table, &i, 1);

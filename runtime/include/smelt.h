@@ -195,7 +195,7 @@ struct smelt_model {
     smelt_run_fn *run;
 };
 
-/* ---- libsmelt_runtime: optional helpers; a model does not need them ---- */
+/* ---- libsmelt_runtime: optional helpers; a model does not need them -------------------------- */
 
 /* The text of a status; never NULL, also for numbers that are none. */
 const char *smelt_status_string(int status);

@@ -47,7 +47,9 @@ static bool is_answered(const unsigned char *bytes, size_t n, uint64_t *n_accept
     OnnxModel *m = onnx_model_open_bytes("cut.onnx", bytes, n, d);
     int code = diag_exit_code(d);
     bool good = m ? code == 0 : (code == 1 || code == 3) && *diag_message(d, 0);
-    if (!good) fprintf(stderr, "onnx_open: %zu bytes: exit code %d, %s\n", n, code, m ? "a model" : "no model");
+    if (!good)
+        fprintf(stderr, "onnx_open: %zu bytes: exit code %d, %s\n", n, code,
+                m ? "a model" : "no model");
     *n_accepted += m != NULL;
     onnx_model_close(m);
     diag_destroy(d);

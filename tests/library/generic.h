@@ -1,5 +1,5 @@
-/* A generic call of MODEL, whose dims are fixed, on inputs that a small generator fills: float32 in 0..1, other types
- * 0 or 1 in every byte. */
+/* A generic call of MODEL, whose dims are fixed, on inputs that a small generator fills: float32 in
+ * 0..1, other types 0 or 1 in every byte. */
 #ifndef GENERIC_H
 #define GENERIC_H
 

@@ -9,7 +9,7 @@
 #include "onnx.pb-c.h"
 #include "tests/unit/check.h"
 
-/* ---- a model under construction --------------------------------------------------------- */
+/* ---- a model under construction -------------------------------------------------------------- */
 
 enum { MOST = 16 };
 
@@ -196,7 +196,7 @@ static const Node *find(const Graph *g, OpId op) {
     return n;
 }
 
-/* ---- older forms ------------------------------------------------------------------------ */
+/* ---- older forms ----------------------------------------------------------------------------- */
 
 static void attributes_become_inputs(void) {
     Build b;
@@ -241,7 +241,7 @@ static void initializers_are_constants(void) {
     end(&b, m);
 }
 
-/* ---- names ------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static void functions_are_inlined(void) {
     Build b;
@@ -311,7 +311,7 @@ static void subgraphs_see_outer_names(void) {
     end(&b, m);
 }
 
-/* ---- options ---------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static void dims_follow_names_and_overrides(void) {
     for (int fixed = 0; fixed < 2; fixed++) {
@@ -357,7 +357,7 @@ static void cuts_leave_the_rest_alone(void) {
     end(&b, m);
 }
 
-/* ---- recurrent layers ------------------------------------------------------------------- */
+/* ---- recurrent layers ------------------------------------------------------------------------ */
 
 static void lstm_becomes_scans(void) {
     Build b;
@@ -426,7 +426,7 @@ static void written_models_read_back(void) {
     end(&b, m);
 }
 
-/* ---- messages --------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static void everything_unsupported_is_listed(void) {
     Build b;

@@ -19,7 +19,7 @@
         }                                                                                          \
     } while (0)
 
-/* ---- a writer of protobuf, just enough ---- */
+/* ---- a writer of protobuf, just enough ------------------------------------------------------- */
 
 static void put_varint(StrBuf *b, uint64_t v) {
     for (; v >= 0x80; v >>= 7) strbuf_add_bytes(b, &(char){(char)(v | 0x80)}, 1);
@@ -90,7 +90,7 @@ static OnnxTensor first_tensor(OnnxModel *model, Diag *d) {
     return t;
 }
 
-/* ---- tests ---- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void raw_data_is_a_view(void) {
     char weights[4096];
