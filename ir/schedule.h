@@ -137,6 +137,8 @@ void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *par
 /* Elementary steps of a stage, an estimate where sizes are symbolic. */
 double schedule_stage_work(const Stage *s);
 
+/* The greatest one of a and b, not negative. */
+int64_t common_divisor(int64_t a, int64_t b);
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of

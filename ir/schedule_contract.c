@@ -43,7 +43,7 @@ typedef struct Groups {
     int64_t size; /* common divisor of what the variable is divided by; 0: it is nowhere divided */
 } Groups;
 
-static int64_t common_divisor(int64_t a, int64_t b) {
+int64_t common_divisor(int64_t a, int64_t b) {
     while (b) {
         int64_t rest = a % b;
         a = b;
