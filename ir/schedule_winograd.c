@@ -125,8 +125,16 @@ static Tile tile_place(Open *o, const KExpr *tile) {
 
 typedef struct ReadPatch {
     Open *o;
-    const KExpr *at[4]; /* what takes the place of the batch axis, the channel, h + ky and w + kx */
+    const KExpr *image, *channel, *y, *x; /* channel: of all taps along a volume's depth */
 } ReadPatch;
+
+/* The index of an image along the axes before h: one, or batch and depth. */
+static void image_index(Open *o, const KExpr *image, const KExpr **index) {
+    KCtx *k = o->k;
+    const KExpr *depth = o->w->form.kd < 0 ? k_int(k, 1) : o->s->out->dims[2];
+    index[0] = k_fdiv(k, image, depth);
+    index[2] = k_fmod(k, image, depth);
+}
 
 /* x at the patch's element: the definition's read, zero outside. */
 static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
@@ -134,14 +142,32 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = r->o->s;
     const WinogradForm *f = &r->o->w->form;
     if (e->op != KO_at) return e;
-    KVar *var[] = {s->axis[0], s->red[f->channel], s->axis[2],
-                   s->axis[3], s->red[f->ky],      s->red[f->kx]};
-    const KExpr *by[] = {r->at[0], r->at[1], r->at[2], r->at[3], k_int(k, 0), k_int(k, 0)};
-    const KExpr *index[5], *zero = k_int(k, 0), *const *dims = e->u.tensor->dims;
-    for (int i = 0; i < 4; i++) index[i] = k_subst(k, e->arg[i], var, by, 6);
-    index[4] = k_and(k, k_and(k, k_le(k, zero, index[2]), k_lt(k, index[2], dims[2])),
-                     k_and(k, k_le(k, zero, index[3]), k_lt(k, index[3], dims[3])));
-    return k_at(k, e->u.tensor, index, k_is_value(index[4], 1) ? 4 : 5);
+    int rank = e->u.tensor->rank, y = f->y_axis, n = 0;
+    KVar *var[8];
+    const KExpr *by[8], *own[MAX_RANK], *index[MAX_RANK + 1], *zero = k_int(k, 0), *inside = NULL;
+    image_index(r->o, r->image, own);
+    own[y] = r->y;
+    own[y + 1] = r->x;
+    for (int i = 0; i < rank; i++) {
+        if (i == 1) continue;
+        var[n] = s->axis[i];
+        by[n++] = own[i];
+    }
+    const int red[] = {f->ky, f->kx, f->channel, f->kd};
+    const KExpr *channels = k_int(k, f->channels);
+    const KExpr *at[] = {zero, zero, k_fmod(k, r->channel, channels), k_fdiv(k, r->channel, channels)};
+    for (int i = 0; i < 4; i++) {
+        if (red[i] < 0) continue;
+        var[n] = s->red[red[i]];
+        by[n++] = at[i];
+    }
+    for (int i = 0; i < rank; i++) index[i] = k_subst(k, e->arg[i], var, by, n);
+    for (int i = 2; i < rank; i++) {
+        const KExpr *low = k_le(k, zero, index[i]), *high = k_lt(k, index[i], e->u.tensor->dims[i]);
+        inside = inside ? k_and(k, inside, k_and(k, low, high)) : k_and(k, low, high);
+    }
+    index[rank] = inside;
+    return k_at(k, e->u.tensor, index, k_is_value(inside, 1) ? rank : rank + 1);
 }
 
 static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const KExpr *tile,
@@ -161,9 +187,9 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < n; i++) {
-            ReadPatch r = {o,
-                           {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
-                            k_add(k, k_mul(k, place.column, size), k_int(k, j))}};
+            ReadPatch r = {o, place.image, channel,
+                           k_add(k, k_mul(k, place.row, size), k_int(k, i)),
+                           k_add(k, k_mul(k, place.column, size), k_int(k, j))};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
@@ -256,17 +282,18 @@ static void if_inside(Open *o, const KExpr *index, const KExpr *dim, int *n_open
 static void store_result(Open *o, const KExpr *const *index, const KExpr *acc) {
     KCtx *k = o->k;
     const Stage *s = o->s;
-    const KExpr *by[5], *offset;
-    KVar *var[5];
-    for (int i = 0; i < 4; i++) {
+    const KExpr *by[MAX_RANK + 1], *offset;
+    KVar *var[MAX_RANK + 1];
+    int rank = s->out->rank;
+    for (int i = 0; i < rank; i++) {
         var[i] = s->axis[i];
         by[i] = index[i];
     }
-    var[4] = s->acc;
-    by[4] = acc;
+    var[rank] = s->acc;
+    by[rank] = acc;
     KTensor *root = tensor_root(k, s->out, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
-    kb_store(o->b, root->buf, flat, expr_open(o->p, k_subst(k, s->finish, var, by, 5)));
+    kb_store(o->b, root->buf, flat, expr_open(o->p, k_subst(k, s->finish, var, by, rank + 1)));
 }
 
 /* The results of a tile for the lanes of output channels behind `first` + `in_block`. */
@@ -288,17 +315,21 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
             t[i][j] = kb_let(o->b, "p", k_load(k, w->products->buf, flat));
         }
     both_ways(o, result_line, n, m, t, y);
-    int n_open = 0;
+    int n_open = 0, y_axis = w->form.y_axis;
+    const KExpr *index[MAX_RANK];
+    image_index(o, place.image, index);
+    index[1] = channel;
     if_inside(o, channel, dims[1], &n_open);
     for (int i = 0; i < m; i++) {
         const KExpr *h = k_add(k, k_mul(k, place.row, size), k_int(k, i));
         int in_row = 0;
-        if_inside(o, h, dims[2], &in_row);
+        index[y_axis] = h;
+        if_inside(o, h, dims[y_axis], &in_row);
         for (int j = 0; j < m; j++) {
             const KExpr *x = k_add(k, k_mul(k, place.column, size), k_int(k, j));
-            const KExpr *index[] = {place.image, channel, h, x};
+            index[y_axis + 1] = x;
             int in_column = 0;
-            if_inside(o, x, dims[3], &in_column);
+            if_inside(o, x, dims[y_axis + 1], &in_column);
             store_result(o, index, y[i][j]);
             if (in_column) kb_end(o->b);
         }
