@@ -112,25 +112,18 @@ static const char *form_word(Form f) {
     BUG("form %d has no name", (int)f);
 }
 
-static void axis_default(const KExpr *extent, int64_t *hi) {
-    *hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
-}
-
 static void axes_text(Text *t, const Stage *s) {
-    int64_t hi;
     strbuf_add(t->out, " [");
     for (int i = 0; i < s->out->rank; i++) {
         strbuf_printf(t->out, "%s%s", i ? ", " : "", text_bind(t, s->axis[i], s->axis[i]->name));
-        axis_default(s->out->dims[i], &hi);
-        text_range(t, s->axis[i], 0, hi);
+        text_range(t, s->axis[i], 0, k_last_index(s->out->dims[i]));
     }
     strbuf_add(t->out, "]");
     if (!s->n_red) return;
     strbuf_add(t->out, " over [");
     for (int i = 0; i < s->n_red; i++) {
         strbuf_printf(t->out, "%s%s", i ? ", " : "", text_bind(t, s->red[i], s->red[i]->name));
-        axis_default(s->red_extent[i], &hi);
-        text_range(t, s->red[i], 0, hi);
+        text_range(t, s->red[i], 0, k_last_index(s->red_extent[i]));
         strbuf_add(t->out, " < ");
         text_expr(t, s->red_extent[i]);
     }

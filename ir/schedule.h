@@ -139,8 +139,6 @@ double schedule_stage_work(const Stage *s);
 
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
-/* A let whose value is known to lie in [0, hi] here, which lets predicates in its scope resolve. */
-const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of
  * fewer multiply-adds than this for each GFLOP/s of the machine, two microseconds of work. */
 enum { PARALLEL_GRAIN = 32768, PARALLEL_MACS = 1000 };

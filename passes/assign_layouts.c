@@ -278,18 +278,6 @@ static bool trim_taps(DefProgram *p, Stage *s) {
  * turns them around; or, where the channels fill no vector, what it reads is turned around, once.
  */
 
-/* A map `to` = `from`, in front of `at` (NULL: at the end). */
-static Stage *add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node) {
-    KCtx *k = p->m->k;
-    Stage *c = program_add_stage(p, at, FORM_MAP, to, node);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < to->rank; i++)
-        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
-    c->body = k_at(k, from, index, to->rank);
-    c->movement = true;
-    return c;
-}
-
 static bool block_dense_result(DefProgram *p, Stage *s) {
     KTensor *dense = s->out;
     int64_t channels;
@@ -300,7 +288,7 @@ static bool block_dense_result(DefProgram *p, Stage *s) {
     pass_count_rewrite();
     s->out = program_add_tensor(p, dense->name, dense->dtype, dense->rank, dense->dims);
     s->out->def = s;
-    add_copy(p, s->next, dense, s->out, s->node);
+    program_add_copy(p, s->next, dense, s->out, s->node);
     return true;
 }
 
@@ -386,7 +374,7 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     Redirect r = {b.t, earlier_copy(s, b.t)};
     if (!r.to) {
         r.to = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
-        add_copy(p, s, r.to, r.from, s->node);
+        program_add_copy(p, s, r.to, r.from, s->node);
     }
     s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
     return true;

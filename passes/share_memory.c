@@ -1,8 +1,7 @@
 /* share_memory: tensors that are the bytes of another tensor under another shape or at an offset.
  *
- * Before:  r[i] = at(x; i / 4, i mod 4)           After:  r is x
- * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c; nothing is
- * copied
+ * Before:  r[i] = at(x; i / 4, i mod 4)            After:  r is x
+ * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c, not copied
  * Before:  y[i] = i mod 2 == 0 ? even[i / 2] : odd[i / 2]
  * After:   even and odd are every other element of y, along an axis that lies across memory
  *
@@ -35,8 +34,7 @@ static bool is_same_memory(KCtx *k, const Stage *s) {
     const KTensor *from = s->body->u.tensor, *to = s->out;
     if (s->view && tensor_is_dense(k, from) && tensor_is_dense(k, to)) return true;
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < to->rank; i++)
-        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    stage_own_index(k, s, index);
     return tensor_n_elems(k, from) == tensor_n_elems(k, to) && !to->layout.has_halo &&
            tensor_flat_index(k, from, s->body->arg) == tensor_flat_index(k, to, index);
 }
@@ -68,12 +66,7 @@ static bool straighten_view(DefProgram *p, Stage *s) {
         return false;
     if (from->dtype != s->out->dtype || from->alias || from->window) return false;
     KTensor *copy = program_add_tensor(p, from->name, from->dtype, from->rank, from->dims);
-    Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < copy->rank; i++)
-        index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
-    c->body = k_at(k, from, index, copy->rank);
-    c->movement = true;
+    program_add_copy(p, s, copy, from, s->node);
     s->body = k_at(k, copy, s->body->arg, s->body->n_args);
     return true;
 }
@@ -166,8 +159,8 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
     if (a->permuted || b->permuted || a->block != b->block ||
         (a->block > 1 && a->block_axis != b->block_axis))
         return false;
-    for (int d = 0; d < out->rank;
-         d++) /* a part takes on the halo of the whole, never the other way round */
+    /* a part takes on the halo of the whole, never the other way round */
+    for (int d = 0; d < out->rank; d++)
         if (a->halo[d][0] > b->halo[d][0] || a->halo[d][1] > b->halo[d][1]) return false;
     return true;
 }
@@ -197,11 +190,7 @@ static bool share_concat(DefProgram *p, Stage *s) {
         if (!part_can_move(p, &c, i, s->out)) {
             KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
             copy->layout = s->out->layout;
-            Stage *m = program_add_stage(p, s, FORM_MAP, copy, s->node);
-            for (int a = 0; a < t->rank; a++)
-                index[a] = k_is_value(t->dims[a], 1) ? k_int(k, 0) : k_var(k, m->axis[a]);
-            m->body = k_at(k, t, index, t->rank);
-            m->movement = true;
+            program_add_copy(p, s, copy, t, s->node);
             t = copy;
         }
         t->layout = s->out->layout;
