@@ -25,6 +25,7 @@ typedef struct Open {
     const Stage *s;
     const Winograd *w;
     int lanes;
+    const KExpr *n, *down, *right, *n_tiles; /* images, tiles of an image, and of all */
     Stage product; /* products = patches x weights, with the axes xi, tile, o of one slot */
 } Open;
 
@@ -115,12 +116,11 @@ typedef struct Tile {
 
 static Tile tile_place(Open *o, const KExpr *tile) {
     KCtx *k = o->k;
-    const Winograd *w = o->w;
-    const KExpr *dims[] = {k_int(k, w->form.n), k_int(k, w->down), k_int(k, w->right)}, *index[3];
+    const KExpr *dims[] = {o->n, o->down, o->right}, *index[3];
     def_unflatten(k, tile, dims, 3, index);
-    return (Tile){kb_let_within(o->b, "image", index[0], w->form.n - 1),
-                  kb_let_within(o->b, "row", index[1], w->down - 1),
-                  kb_let_within(o->b, "column", index[2], w->right - 1)};
+    return (Tile){kb_let_index(o->b, "image", index[0], o->n),
+                  kb_let_index(o->b, "row", index[1], o->down),
+                  kb_let_index(o->b, "column", index[2], o->right)};
 }
 
 typedef struct ReadPatch {
@@ -249,12 +249,13 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
 }
 
 /* products[slot, xi, tiles, n_vecs vectors] of a strip that has n_full whole register tiles and, if
- * has_rest, the rows that remain of all tiles behind them. */
+ * has_rest, the rows that remain of all tiles behind them. Where sizes are free the last of n_full
+ * ends behind the strip's tiles, in rows of which nobody reads the products. */
 static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const KExpr *has_rest,
                           int n_vecs) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    int rest = (int)(w->n_tiles % w->rows);
+    int rest = w->form.is_free ? 0 : (int)(w->n_tiles % w->rows);
     const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, w->patch * w->patch));
     if (!k_is_value(n_full, 0)) {
         const KExpr *t = kb_for(o->b, LOOP_SERIAL, "t", n_full);
@@ -350,7 +351,7 @@ typedef struct Strip {
 static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
     const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", strip->n_tiles);
     *at = kb_let_within(o->b, "t", i, o->w->strip - 1);
-    return kb_let_within(o->b, "tile", k_add(o->k, strip->first, *at), o->w->n_tiles - 1);
+    return kb_let_index(o->b, "tile", k_add(o->k, strip->first, *at), o->n_tiles);
 }
 
 static void open_block(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
@@ -390,12 +391,15 @@ static void open_some_block(Open *o, const KExpr *slot, const Strip *strip, cons
 }
 
 static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
-    return (Open){.p = p,
-                  .k = p->m->k,
-                  .b = b,
-                  .s = s,
-                  .w = s->schedule->winograd,
-                  .lanes = s->schedule->lanes};
+    KCtx *k = p->m->k;
+    const Winograd *w = s->schedule->winograd;
+    Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
+    const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
+    o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
+    o.down = k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);
+    o.right = k_fdiv(k, k_add(k, dims[w->form.y_axis + 1], more), m);
+    o.n_tiles = k_mul(k, o.n, k_mul(k, o.down, o.right));
+    return o;
 }
 
 static int64_t in_blocks_of(const Open *o) {
@@ -435,14 +439,14 @@ static void open_blocks_by_slot(Open *o) {
 static void open_strips_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    int64_t n_strips = (w->n_tiles + w->strip - 1) / w->strip;
-    const KExpr *slot, *strip;
-    kb_slots(o->b, w->n_slots, k_int(k, n_strips), &slot, &strip);
-    Strip of = {k_mul(k, strip, k_int(k, w->strip)), NULL, NULL, NULL};
-    const KExpr *left = k_sub(k, k_int(k, w->n_tiles), of.first);
-    of.n_tiles = kb_let(o->b, "n", k_min(k, left, k_int(k, w->strip)));
-    of.n_full = k_fdiv(k, of.n_tiles, k_int(k, w->rows));
-    of.has_rest = k_lt(k, k_mul(k, of.n_full, k_int(k, w->rows)), of.n_tiles);
+    const KExpr *slot, *strip, *size = k_int(k, w->strip), *rows = k_int(k, w->rows);
+    const KExpr *n_strips = k_fdiv(k, k_add(k, o->n_tiles, k_int(k, w->strip - 1)), size);
+    kb_slots(o->b, w->n_slots, n_strips, &slot, &strip);
+    Strip of = {k_mul(k, strip, size), NULL, NULL, NULL};
+    of.n_tiles = kb_let(o->b, "n", k_min(k, k_sub(k, o->n_tiles, of.first), size));
+    const KExpr *up = w->form.is_free ? k_add(k, of.n_tiles, k_int(k, w->rows - 1)) : of.n_tiles;
+    of.n_full = k_fdiv(k, up, rows);
+    of.has_rest = k_lt(k, k_mul(k, of.n_full, rows), of.n_tiles);
     const KExpr *c = kb_for(o->b, LOOP_SERIAL, "c", k_int(k, in_blocks_of(o))), *at;
     const KExpr *tile = open_tiles(o, &of, &at);
     open_patch(o, slot, tile, at, c);

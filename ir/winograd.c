@@ -69,20 +69,38 @@ static bool uses_only(KCtx *k, const Stage *s, const KExpr *e, int axis, int red
     return true;
 }
 
-/* The sizes, which must be known, and that every element of x is in some window: beyond the last one
- * there is nothing but zeros. */
-static bool find_sizes(const Stage *s, const KExpr *at, WinogradForm *f) {
+/* Is every element of x along `axis` in some window? Beyond the last one there is nothing but zeros. */
+static bool sees_all(KCtx *k, const Stage *s, const KExpr *at, int axis, int red) {
+    KVar *const var[] = {s->axis[axis], s->red[red]};
+    const KExpr *one = k_int(k, 1);
+    const KExpr *by[] = {k_sub(k, s->out->dims[axis], one), k_sub(k, s->red_extent[red], one)};
+    const KExpr *last = k_subst(k, at->arg[axis], var, by, 2);
+    return k_sub(k, last, at->u.tensor->dims[axis])->lo >= -1;
+}
+
+/* A free size is taken for so many: one image, maps of 56 elements. */
+enum { FREE_IMAGES = 1, FREE_MAP = 56 };
+
+/* The number that a dim is, or is taken for: within its bounds. */
+static int64_t size_of(const KExpr *dim, int64_t guess, bool *is_free) {
+    int64_t n;
+    if (k_is_int(dim, &n)) return n;
+    *is_free = true;
+    return guess < dim->lo ? dim->lo : guess > dim->hi ? dim->hi : guess;
+}
+
+static bool find_sizes(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {
     const KExpr *const *dims = s->out->dims;
-    int64_t of_x, depth = 1, deep = 1;
-    for (int i = 0; i < s->out->rank; i++)
-        if (!k_is_int(at->u.tensor->dims[i], &of_x) || (i >= f->y_axis && at->arg[i]->hi < of_x - 1))
-            return false;
-    if (f->kd >= 0 && (!k_is_int(dims[2], &depth) || !k_is_int(s->red_extent[f->kd], &deep)))
-        return false;
-    if (!k_is_int(dims[0], &f->n) || !k_is_int(dims[1], &f->oc) || !k_is_int(dims[f->y_axis], &f->h) ||
-        !k_is_int(dims[f->y_axis + 1], &f->w) || !k_is_int(s->red_extent[f->channel], &f->channels))
-        return false;
-    f->n *= depth;
+    int64_t deep = 1, depth = 1;
+    int y = f->y_axis;
+    if (!sees_all(k, s, at, y, f->ky) || !sees_all(k, s, at, y + 1, f->kx)) return false;
+    if (!k_is_int(dims[1], &f->oc) || !k_is_int(s->red_extent[f->channel], &f->channels)) return false;
+    if (f->kd >= 0 && !k_is_int(s->red_extent[f->kd], &deep)) return false;
+    f->is_free = false;
+    if (f->kd >= 0) depth = size_of(dims[2], FREE_MAP, &f->is_free);
+    f->n = size_of(dims[0], FREE_IMAGES, &f->is_free) * depth;
+    f->h = size_of(dims[y], FREE_MAP, &f->is_free);
+    f->w = size_of(dims[y + 1], FREE_MAP, &f->is_free);
     f->ic = f->channels * deep;
     return true;
 }
@@ -111,7 +129,7 @@ bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f) {
     if (rank == 5 && !uses_only(k, s, at->arg[2], 2, f->kd)) return false;
     for (int i = 0; i < rank; i++)
         if (k_uses_var(k, s->rhs, s->axis[i]) != (i == 1)) return false;
-    return find_sizes(s, at, f);
+    return find_sizes(k, s, at, f);
 }
 
 static bool in_blocks(const KTensor *t, int lanes) {

@@ -26,7 +26,8 @@ typedef struct WinogradForm {
     int channel, ky, kx; /* which reduction axes */
     int kd;              /* of a volume; else -1 */
     int y_axis;          /* of h, which w follows */
-    int64_t n, oc, h, w; /* n: images, of all depths */
+    int64_t n, oc, h, w; /* n: images, of all depths; guesses where they are free */
+    bool is_free;        /* some of n, h, w is no number */
     int64_t channels, ic; /* of x, and times the taps along kd, which vary slower */
 } WinogradForm;
 
@@ -46,7 +47,7 @@ struct Winograd {
     KTensor *products; /* scratch: of a strip and n_vecs vectors, [slot, xi, tile, o] */
 };
 
-/* Is it one? Shapes must be known; says nothing about layouts. */
+/* Is it one? Channels and taps must be known; says nothing about layouts. */
 bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f);
 /* Does the form lie in memory as the schedule wants it, channels in blocks of `lanes`? */
 bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes);

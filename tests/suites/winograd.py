@@ -29,11 +29,16 @@ NETS = {
     "five_taps": ("w2k5", 1, 40, 56, 15, 17, [2, 2, 2, 2], "sum"),
     "volume": ("w4", 2, 32, 48, 14, 17, [1, 1, 1, 1], "sum"),
     "planes": ("w4", 1, 48, 40, 13, 18, [1, 1, 1, 1], "relu"),
+    "free": ("w4", 2, 40, 48, 10, 15, [1, 1, 1, 1], "sum"),
+    "free_volume": ("w4", 2, 32, 32, 13, 9, [1, 1, 1, 1], "relu"),
     "deep_steps": ("w4", 1, 64, 64, 16, 16, [1, 1, 1, 1], "none"),
 }
 
 # Of the nets that have a third axis in front of height and width: size, taps, pad on both sides, stride
-DEPTHS = {"volume": (5, 3, 1, 1), "planes": (3, 1, 0, 1), "deep_steps": (7, 3, 1, 2)}
+DEPTHS = {"volume": (5, 3, 1, 1), "free_volume": (3, 3, 1, 1), "planes": (3, 1, 0, 1), "deep_steps": (7, 3, 1, 2)}
+
+# Whose batch, height and width (and depth) the compiler is not told
+FREE = ("free", "free_volume")
 
 
 def after(nodes, how, of, beside):
@@ -51,7 +56,7 @@ def after(nodes, how, of, beside):
     return of
 
 
-def save_net(path, net, depth):
+def save_net(path, net, depth, free):
     filter_name, batch, n_in, n_out, height, width, pads, how = net
     taps = 5 if filter_name.endswith("k5") else 3
     random = np.random.default_rng(7)
@@ -79,8 +84,10 @@ def save_net(path, net, depth):
     if how == "sum":
         conv("x", "beside", 3, n_out, 1, **steps)
     conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_dims)],
-                              [helper.make_tensor_value_info("y", T.FLOAT, y_dims)], weights)
+    names = ["n", "c", "d", "h", "w"] if depth else ["n", "c", "h", "w"]
+    x_type, y_type = ([s if free and s != "c" else d for s, d in zip(names, dims)] for dims in (x_dims, y_dims))
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_type)],
+                              [helper.make_tensor_value_info("y", T.FLOAT, y_type)], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return {"x": random.standard_normal(x_dims).astype(np.float32)}
 
@@ -107,7 +114,7 @@ def near(got, want):
 def cases(ctx):
     def made(name):
         path = os.path.join(ctx.new_dir(), "net.onnx")
-        return path, save_net(path, NETS[name], DEPTHS.get(name))
+        return path, save_net(path, NETS[name], DEPTHS.get(name), name in FREE)
 
     def right(name, cpu):
         def run():
