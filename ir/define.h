@@ -47,6 +47,15 @@ typedef struct RowWindow {
     int64_t ring; /* places for rows, a power of two; 0: the window does not roll */
 } RowWindow;
 
+/* How a tensor lies in another one of its rank, every step-th element along an axis: element i of
+ * axis a is element i*step[a] + first[a] there. */
+typedef struct Phase {
+    int64_t step[MAX_RANK], first[MAX_RANK];
+} Phase;
+
+/* Most phases that a strided ConvTranspose is split into (passes/split_phases.c). */
+enum { MOST_PHASES = 16 };
+
 struct KTensor {
     uint32_t id; /* dense in the program */
     const char *name;
@@ -62,6 +71,7 @@ struct KTensor {
     uint32_t io_index;
     Stage *def;     /* stage that defines it; NULL for inputs, constants, region inputs */
     const RowWindow *window; /* NULL: all of the tensor is in memory */
+    const Phase *phase; /* of alias's axes, NULL: t is one stretch of its bytes */
     KTensor *alias; /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
     VEC(Stage *) users;        /* stages that read it, each once; set by program_count_users */

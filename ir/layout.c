@@ -74,8 +74,19 @@ const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
     return n;
 }
 
+/* Every so manieth element of another tensor. */
+static const KExpr *phase_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    const KExpr *of[MAX_RANK];
+    for (int i = 0; i < t->rank; i++) {
+        of[i] = k_mul(k, index[i], k_int(k, t->phase->step[i]));
+        of[i] = k_add(k, of[i], k_int(k, t->phase->first[i]));
+    }
+    return tensor_flat_index(k, t->alias, of);
+}
+
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
     if (t->window) return window_flat_index(k, t, index);
+    if (t->phase) return phase_flat_index(k, t, index);
     const KExpr *flat = k_int(k, 0), *block = k_int(k, t->layout.block);
     for (int i = 0; i < t->rank; i++) {
         int axis = tensor_axis_at(t, i);
@@ -149,7 +160,7 @@ bool tensor_has_aliases(const DefProgram *p, const KTensor *t) {
 
 bool tensor_is_dense(KCtx *k, const KTensor *t) {
     const Layout *l = &t->layout;
-    if (t->window) return false;
+    if (t->window || t->phase) return false;
     if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < t->rank; i++)

@@ -50,6 +50,13 @@ static void layout_text(Text *t, const KTensor *x) {
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
+    if (x->phase) {
+        strbuf_add(t->out, " [");
+        for (int i = 0; i < x->rank; i++)
+            strbuf_printf(t->out, "%s%d by %d", i ? ", " : "", (int)x->phase->first[i],
+                          (int)x->phase->step[i]);
+        strbuf_add(t->out, "]");
+    }
     if (!x->alias_offset) return;
     strbuf_add(t->out, " at ");
     text_expr(t, x->alias_offset);

@@ -250,14 +250,14 @@ static void note_not_flat(const KExpr *e, void *user) {
     for (int i = 0; same && i < t->rank; i++)
         same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] &&
                t->dims[i] == c->s->out->dims[i];
-    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo;
+    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo && !t->phase;
     if (!same && !constant) c->is_flat = false;
 }
 
 /* A map all of whose reads are at its own element, in the same memory order: one loop over memory.
  */
 static bool is_flat_map(KCtx *k, const Stage *s) {
-    if (s->form != FORM_MAP || s->out->layout.has_halo) return false;
+    if (s->form != FORM_MAP || s->out->layout.has_halo || s->out->phase) return false;
     FlatCheck c = {k, s, true};
     k_visit(k, s->body, note_not_flat, &c);
     return c.is_flat && !(s->body->op == KO_var);

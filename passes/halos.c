@@ -78,7 +78,7 @@ static const KExpr *drop_in_read(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = user;
     if (e->op != KO_at || !at_pred(e) || k_is_word(e)) return e;
     const Layout *l = &e->u.tensor->layout;
-    if (!l->has_halo || l->halo_value) return e;
+    if (l->has_halo && l->halo_value) return e;
     const KExpr *pred = uncovered(k, s, e, at_pred(e));
     if (pred == at_pred(e)) return e;
     const KExpr *arg[MAX_RANK + 1];

@@ -282,15 +282,24 @@ static void test_required(Lower *l, const DefProgram *p, bool *tested) {
     }
 }
 
+/* Is s->out, whose halo nobody fills yet, made of phases that other stages have written? */
+static bool has_phases(const DefProgram *p, const Stage *s) {
+    for (uint32_t i = 0; s->out->layout.has_halo && i < p->tensors.n; i++)
+        if (p->tensors.at[i]->alias == s->out && p->tensors.at[i]->phase) return true;
+    return false;
+}
+
 void lower_program(Lower *l, DefProgram *p) {
     bool *tested = arena_array(l->arena, bool, p->required.n + 1);
     test_required(l, p, tested);
     for (Stage *s = p->first, *end; s; s = end) {
         end = s->next;
-        if (s->is_alias) continue;
+        if (s->is_alias && !has_phases(p, s)) continue;
         bug_context("lower_kernels", s->node ? s->node->loc : SRC_NOWHERE);
         start_node(l, s->node);
-        if (s->blocks) {
+        if (s->is_alias) {
+            fill_halo(l, s->out, s);
+        } else if (s->blocks) {
             end = lower_blocks(l, p, s->blocks);
         } else if (s->group) {
             while (end && end->group == s->group) end = end->next;
