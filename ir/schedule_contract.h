@@ -48,6 +48,8 @@ typedef struct Contract {
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
+    bool fills_halo;                     /* of the output: see schedule_halo.c */
+    int strips;                          /* Schedule.strips, of a stage that is opened whole */
     int n_parts;                         /* of the reduction */
     const KExpr *part;                   /* which of them */
     KBuf *sums;                          /* of the group's tiles, when there are parts */
@@ -66,5 +68,7 @@ Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBui
 int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most);
 /* The tile at row_start and vec_start: its start, reduction and store. */
 void contract_tile(Contract *c);
+/* The halo's values beside the rows of that tile, and before and behind the first and last rows. */
+void contract_fill_halo(Contract *c);
 
 #endif

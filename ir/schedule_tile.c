@@ -631,6 +631,7 @@ void contract_tile(Contract *c) {
         kb_else(c->b);
     }
     emit_store(c);
+    if (c->fills_halo) contract_fill_halo(c);
     if (c->sums) kb_end(c->b);
 }
 
