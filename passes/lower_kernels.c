@@ -249,7 +249,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     }
     for (int i = 0; i < s->n_outs; i++) lower_reserve(l, s->outs[i]);
     lower_reserve(l, s->out);
-    if (s->out->layout.has_halo) fill_halo(l, s->out, s);
+    if (s->out->layout.has_halo && !schedule_fills_halo(s)) fill_halo(l, s->out, s);
     if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
     KBlock body = {0};
     stage_open(p, s, &body);
