@@ -103,6 +103,11 @@ KStmt *lower_reserve_elems(Lower *l, KBuf *b, const KExpr *n_elems, const KExpr 
     return s;
 }
 
+const KExpr *lower_most_elems(Lower *l, const KTensor *root) {
+    const KExpr *n = k_upper_bound_given(l->k, tensor_n_elems(l->k, root), lower_is_bound, l);
+    return n->op == KO_const_i && n->u.i == INT64_MAX ? NULL : n;
+}
+
 /* t is about to be written: if it lies on the heap and has no memory here yet, it gets some, for
  * its size as far as that is known here, otherwise for the bound. */
 void lower_reserve(Lower *l, KTensor *t) {
@@ -112,11 +117,11 @@ void lower_reserve(Lower *l, KTensor *t) {
     for (uint32_t i = 0; i < l->reserved.n; i++)
         if (l->reserved.at[i] == root->buf) return;
     vec_push(l->arena, &l->reserved, root->buf);
-    const KExpr *n = k_upper_bound_given(l->k, tensor_n_elems(l->k, root), lower_is_bound, l);
-    if (n->op == KO_const_i && n->u.i == INT64_MAX)
+    const KExpr *n = lower_most_elems(l, root);
+    if (!n)
         diag_unsupported(l->m->diag, l->current ? l->current->loc : SRC_NOWHERE,
                          "tensor '%s': its size is not known before it is computed", root->name);
-    lower_reserve_elems(l, root->buf, n, NULL);
+    lower_reserve_elems(l, root->buf, n ? n : k_int(l->k, 0), NULL);
 }
 
 void lower_return_if(Lower *l, const KExpr *condition, int status) {
