@@ -150,6 +150,7 @@ static void schedule_words(Text *t, const Schedule *s) {
     strbuf_printf(t->out, ", unroll %d", s->unroll);
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");
+    if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);
     if (s->prefetch) strbuf_add(t->out, ", prefetch");
     if (s->skips) strbuf_add(t->out, ", outside skipped");
     strbuf_add(t->out, ")");

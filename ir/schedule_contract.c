@@ -43,7 +43,7 @@ typedef struct Groups {
     int64_t size; /* common divisor of what the variable is divided by; 0: it is nowhere divided */
 } Groups;
 
-static int64_t common_divisor(int64_t a, int64_t b) {
+int64_t common_divisor(int64_t a, int64_t b) {
     while (b) {
         int64_t rest = a % b;
         a = b;
@@ -278,8 +278,26 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     kb_end(c->b);
 }
 
+/* The row tiles of strip `strip`: of the outer row axis, or where that has one tile, of the inner. */
+static void emit_strip(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *strip) {
+    KCtx *k = c->k;
+    int cut = k_is_value(row[0].n_tiles, 1);
+    const KExpr *strips = k_int(k, c->sch->strips), *n = row[cut].n_tiles;
+    const KExpr *from = k_fdiv(k, k_mul(k, strip, n), strips);
+    const KExpr *to = k_fdiv(k, k_mul(k, k_add(k, strip, k_int(k, 1)), n), strips);
+    from = kb_let_within(c->b, "from", from, n->hi - 1);
+    const KExpr *t = kb_for(c->b, LOOP_SERIAL, "t", k_sub(k, to, from));
+    row[cut].at = kb_let_within(c->b, "t", k_add(k, from, t), n->hi - 1);
+    if (!cut) row[1].at = kb_for(c->b, LOOP_SERIAL, "t", row[1].n_tiles);
+    if (cut) row[0].at = k_int(k, 0);
+    emit_vector_part(c, row, vec);
+    if (!cut) kb_end(c->b);
+    kb_end(c->b);
+}
+
 /* Extents of the parallel index: axes that are not tiled (listed in batch), then vector tiles and
- * row tiles or groups of them, the last varying fastest. Returns how many. */
+ * row tiles or groups of them, or strips of rows and vector tiles, the last varying fastest.
+ * Returns how many. */
 static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis *vec,
                         const KExpr **extent, int *batch, int *n_batch) {
     KCtx *k = c->k;
@@ -291,6 +309,11 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
         if (schedule_is_joined(sch, i) || (c->cut && c->cut->at[i])) continue;
         batch[(*n_batch)++] = i;
         extent[n++] = c->s->out->dims[i];
+    }
+    if (c->strips > 1) {
+        extent[n++] = k_int(k, c->strips);
+        extent[n++] = vec->n_tiles;
+        return n;
     }
     if (!sch->rows_outer) extent[n++] = vec->n_tiles;
     if (c->n_parts > 1) {
@@ -333,6 +356,8 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     KCtx *k = p->m->k;
     const KExpr *extent[MAX_RANK + 3], *index[MAX_RANK + 3];
     c.cut = part;
+    if (!part) c.strips = sch->strips;
+    c.fills_halo = !part && schedule_fills_halo(s);
     TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
               vec =
                   tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
@@ -348,9 +373,12 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     for (int i = 0; i < n_batch; i++) contract_bind(&c.outer, s->axis[batch[i]], index[i]);
     for (int i = 0; part && i < s->out->rank; i++)
         if (part->at[i]) contract_bind(&c.outer, s->axis[i], part->at[i]);
-    const KExpr **rows_at = &index[n_batch + !sch->rows_outer];
-    vec.at = index[sch->rows_outer ? n - 1 : n_batch];
-    if (c.n_parts > 1) {
+    bool rows_first = sch->rows_outer || c.strips > 1;
+    const KExpr **rows_at = &index[n_batch + !rows_first];
+    vec.at = index[rows_first ? n - 1 : n_batch];
+    if (c.strips > 1) {
+        emit_strip(&c, row, &vec, rows_at[0]);
+    } else if (c.n_parts > 1) {
         emit_parts(&c, row, &vec, rows_at[0]);
     } else {
         row[0].at = rows_at[0];

@@ -49,6 +49,8 @@ typedef struct Contract {
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
+    bool fills_halo;                     /* of the output: see schedule_halo.c */
+    int strips;                          /* Schedule.strips, of a stage that is opened whole */
     int n_parts;                         /* of the reduction */
     const KExpr *part;                   /* which of them */
     KBuf *sums;                          /* of the group's tiles, when there are parts */
@@ -64,6 +66,8 @@ static inline void contract_bind(Binding *b, KVar *var, const KExpr *by) {
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
 /* The tile at row_start and vec_start: its start, reduction and store. */
 void contract_tile(Contract *c);
+/* The halo's values beside the rows of that tile, and before and behind the first and last rows. */
+void contract_fill_halo(Contract *c);
 
 /* Opens the tile's loops (rows, vectors, lanes) and binds the tiled axes, and all of the axes that
  * are bound around it; returns the accumulator's index. */

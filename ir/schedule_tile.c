@@ -336,6 +336,7 @@ void contract_tile(Contract *c) {
         kb_else(c->b);
     }
     contract_store(c);
+    if (c->fills_halo) contract_fill_halo(c);
     if (c->sums) kb_end(c->b);
 }
 

@@ -10,7 +10,8 @@
  * move in front. Members that others read, too, keep all of their memory, and each of their rows
  * must be made once. Of all ways to divide the program into such groups the one that saves most is
  * taken. Requires layouts and schedules. Leaves Stage.blocks and KTensor.window. Not done: rows
- * that are tiled themselves (1-D convolutions), Winograd's and matrix tiles, sums over all rows. */
+ * that are tiled themselves (1-D convolutions), Winograd's and matrix tiles. Sums over all rows:
+ * roll_sums.c. */
 #include "passes/roll_stages.h"
 
 #include <string.h>
@@ -203,7 +204,7 @@ static void make_roll(const Roll *g, const RollPlan *plan) {
         if (plan->has_window[m]) set_window(g, plan, b, m);
         if (s->form != FORM_CONTRACT) continue;
         s->schedule->rows[0] = 1;
-        s->schedule->parts = s->schedule->row_tiles = 1;
+        s->schedule->parts = s->schedule->row_tiles = s->schedule->strips = 1;
         s->schedule->prefetch = false;
     }
     pass_trace("roll_stages", end->node, "%d stages, %d rows at a time, %d slots, %.0f us saved", n,
@@ -236,6 +237,8 @@ static void choose_from(DefProgram *p, Choice *c, uint32_t at) {
 static void roll_program(DefProgram *p, void *user) {
     bool *changed = user;
     uint32_t n = 0, i = 0;
+    RowSums *sums = arena_array(p->m->scratch, RowSums, MAX_ROW_SUMS);
+    int n_sums = roll_cut_sums(p, sums, MAX_ROW_SUMS);
     for (const Stage *s = p->first; s; s = s->next) n++;
     Choice *c = arena_array(p->m->scratch, Choice, n + 1);
     for (Stage *s = p->first; s; s = s->next) c[i++].s = s;
@@ -249,6 +252,7 @@ static void roll_program(DefProgram *p, void *user) {
         make_roll(&g, &plan);
         *changed = true;
     }
+    roll_join_sums(p, sums, n_sums);
 }
 
 bool pass_roll_stages(Module *m) {
