@@ -41,10 +41,10 @@ static void forget_outputs(Node *n) {
         if (n->out[i]) n->out[i]->shape = (Shape){.rank = -1};
 }
 
-/* The branch of an If that is always taken, NULL when that is not known. */
+/* The graph of two that is always the chosen one, NULL when that is not known. */
 static Graph *known_branch(Module *m, const Node *n) {
     int64_t taken;
-    if (n->op != OP_If || n->n_in != 1 || !n->in[0]) return NULL;
+    if (!op_has(n->op, OPF_BRANCHES) || n->n_in != 1 || !n->in[0]) return NULL;
     const KExpr *condition = value_content(m, n->in[0], 0);
     if (!condition || !k_is_int(condition, &taken)) return NULL;
     Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
@@ -52,7 +52,7 @@ static Graph *known_branch(Module *m, const Node *n) {
     return branch;
 }
 
-/* Puts the branch's nodes in the place of the If; returns the first node to go on with. */
+/* Puts the branch's nodes in the place of the node; returns the first node to go on with. */
 static Node *inline_branch(Node *n, Graph *branch) {
     Graph *g = n->graph;
     Node *before = n->prev;

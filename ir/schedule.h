@@ -32,6 +32,8 @@ typedef struct Schedule {
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
+    int strips;      /* the parallel loop is over so many strips of rows, and in each the tiles of
+                      * vectors; 0, 1: over tiles */
     bool mask_right; /* the right factor is read in place, and its rows end within a vector */
     bool skips;      /* taps that are outside of the left factor for all of a tile are left out */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
@@ -115,6 +117,8 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
 /* Loops of a contraction: all of it in parallel (part NULL), or a part of it, serially. */
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b);
+/* Do the stage's loops fill the halo of its result? */
+bool schedule_fills_halo(const Stage *s);
 /* Loops of a group in blocks, and the part of member m in the block that is open. */
 void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
 /* The same of a group that rolls. */
@@ -137,10 +141,10 @@ void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *par
 /* Elementary steps of a stage, an estimate where sizes are symbolic. */
 double schedule_stage_work(const Stage *s);
 
+/* The greatest one of a and b, not negative. */
+int64_t common_divisor(int64_t a, int64_t b);
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
-/* A let whose value is known to lie in [0, hi] here, which lets predicates in its scope resolve. */
-const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of
  * fewer multiply-adds than this for each GFLOP/s of the machine, two microseconds of work. */
 enum { PARALLEL_GRAIN = 32768, PARALLEL_MACS = 1000 };

@@ -19,6 +19,8 @@ enum {
     MAX_ROWS = 14,           /* along the inner row axis */
     MAX_OUTER_ROWS = 4,      /* along the other */
     SUMS_BYTES = 32768,      /* of partial sums, on the stack */
+    MOST_STRIPS = 8,
+    LEAST_STRIP = 3,         /* tiles of rows in a strip */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
@@ -31,6 +33,7 @@ typedef struct Sizes {
     bool is_shared; /* both factors are vectors */
     int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
+    bool is_free;   /* there are more or fewer rows in each call */
     int elem;
 } Sizes;
 
@@ -68,9 +71,11 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
         bool is_row = i == sch->row_axis[1];
         int64_t n = known(is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i], LARGE);
         if (schedule_is_joined(sch, i)) continue;
+        bool is_any_row = is_row || i == sch->row_axis[0];
+        z.is_free |= is_any_row && n == LARGE;
         if (i == sch->vec_axis)
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
-        else if (i == sch->row_axis[0] || i == sch->row_axis[1])
+        else if (is_any_row)
             z.rows[is_row] = n;
         else
             z.batch = product(z.batch, known(s->out->dims[i], 1));
@@ -208,6 +213,19 @@ static int find_parts(int64_t units, int64_t panel_bytes, int64_t fit) {
     return 1;
 }
 
+/* Strips of rows, where reading the right factor once for each costs less than what threads would
+ * otherwise exchange: the tensor that is made, and the left factor. */
+static void set_strips(const Target *t, const Sizes *z, Schedule *sch) {
+    int64_t outer = (z->rows[0] + sch->rows[0] - 1) / sch->rows[0];
+    int64_t tiles = outer > 1 ? outer : (z->rows[1] + sch->rows[1] - 1) / sch->rows[1];
+    int64_t made = product(product(z->rows[0], z->rows[1]), z->vecs * sch->lanes * z->elem);
+    sch->strips = 1;
+    if (sch->parts > 1 || sch->rows_outer || sch->prefetch || z->batch > 1 || z->is_free) return;
+    if (z->vecs <= sch->n_vecs || z->right_bytes > t->l2_bytes / 4) return;
+    if (made < z->right_bytes && z->left_bytes < z->right_bytes - made) return;
+    while (sch->strips < MOST_STRIPS && sch->strips * 2 * LEAST_STRIP <= tiles) sch->strips *= 2;
+}
+
 /* Everything but the tile. */
 static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, Schedule *sch) {
     int blocks[MAX_RED], last = schedule_contract_blocks(k, s, blocks);
@@ -230,6 +248,7 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
     sch->prefetch = z->is_const && !sch->rows_outer && tiles > 1 &&
                     z->right_bytes > t->l2_bytes / 4;
+    set_strips(t, z, sch);
 }
 
 /* ---- candidates ------------------------------------------------------------------------------ */
@@ -295,7 +314,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     sch->row_axis[1] = row_axis;
     sch->n_joined = 0;
     sch->rows[0] = 1;
-    sch->parts = sch->row_tiles = 1;
+    sch->parts = sch->row_tiles = sch->strips = 1;
     sch->rows_outer = sch->prefetch = false;
     for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
         Schedule tried = *sch;

@@ -60,13 +60,8 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
         total = k_mul(r->k, total, extent[i]);
     }
     const KExpr *t = kb_for(r->b, mark, "row", total);
-    def_unflatten(r->k, t, extent, n_flat, index);
-    for (int i = 0; i < n_flat; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX
-                     : extent[i]->hi < 1        ? 0
-                                                : extent[i]->hi - 1;
-        rows_bind(r->k, nest, &nest->loop[i], kb_let_within(r->b, "i", index[i], hi));
-    }
+    kb_unflatten(r->b, "i", t, extent, n_flat, index);
+    for (int i = 0; i < n_flat; i++) rows_bind(r->k, nest, &nest->loop[i], index[i]);
     memmove(nest->loop, nest->loop + n_flat, sizeof nest->loop[0] * (size_t)(nest->n - n_flat));
     nest->n -= n_flat;
 }
@@ -323,14 +318,14 @@ static void note_not_flat(const KExpr *e, void *user) {
     for (int i = 0; same && i < t->rank; i++)
         same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] &&
                t->dims[i] == c->s->out->dims[i];
-    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo;
+    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo && !t->phase;
     if (!same && !constant) c->is_flat = false;
 }
 
 /* A map all of whose reads are at its own element, in the same memory order: one loop over memory.
  */
 static bool is_flat_map(KCtx *k, const Stage *s) {
-    if (s->form != FORM_MAP || s->out->layout.has_halo) return false;
+    if (s->form != FORM_MAP || s->out->layout.has_halo || s->out->phase) return false;
     FlatCheck c = {k, s, true};
     k_visit(k, s->body, note_not_flat, &c);
     return c.is_flat && !(s->body->op == KO_var);
@@ -437,12 +432,9 @@ void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
     for (int i = 0; i < n; i++) work += schedule_stage_work(stages[i]);
     for (int i = 0; i < n_outer; i++) total = k_mul(k, total, stages[0]->out->dims[i]);
     const KExpr *t = kb_for(b, work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "row", total);
-    def_unflatten(k, t, stages[0]->out->dims, n_outer, outer);
-    for (int i = 0; i < n_outer; i++) {
-        int64_t hi = stages[0]->out->dims[i]->hi;
-        outer[i] = kb_let_within(b, "i", outer[i], hi == INT64_MAX ? hi : hi < 1 ? 0 : hi - 1);
+    kb_unflatten(b, "i", t, stages[0]->out->dims, n_outer, outer);
+    for (int i = 0; i < n_outer; i++)
         for (int m = 0; m < n; m++) part[m].at[i] = outer[i];
-    }
     schedule_open_row(p, stages, part, n, local, n_local, b);
     kb_end(b);
 }

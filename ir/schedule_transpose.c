@@ -362,11 +362,7 @@ bool open_transposed(Rows *r, const Stage *s) {
     for (int i = 0; i <= n; i++) total = k_mul(k, total, extent[i]);
     bool is_large = schedule_stage_work(s) >= PARALLEL_GRAIN;
     const KExpr *tile = kb_for(r->b, is_large ? LOOP_PARALLEL : LOOP_SERIAL, "tile", total);
-    def_unflatten(k, tile, extent, n + 1, index);
-    for (int i = 0; i <= n; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        index[i] = kb_let_within(r->b, "i", index[i], hi < 0 ? 0 : hi);
-    }
+    kb_unflatten(r->b, "i", tile, extent, n + 1, index);
     for (int i = 0; i < n; i++) rows_bind(k, &t.nest, &t.nest.loop[i], index[i]);
     t.turned = kvar_new(k, KV_AXIS, turn_dtype(t.read->dtype), "turned", INT64_MIN, INT64_MAX);
     t.body = k_rewrite(k, s->body, read_tile, &t);

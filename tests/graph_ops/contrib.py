@@ -280,7 +280,10 @@ def distances(g):
 @row("contrib", 0.5)
 def inverse(g):
     n = g.one([1, 2, 3, 5, 9])
-    ms(g, "Inverse", [g.leaf("f32", g.one([[], [2], [2, 3]]) + [n, n])])
+
+    def draw(shape):        # far from singular
+        return (np.eye(n) * g.one([2, -3]) * n + g.np.uniform(-1, 1, shape)).astype(np.float32)
+    ms(g, "Inverse", [g.leaf("f32", g.one([[], [2], [2, 3]]) + [n, n], draw=draw)])
 
 
 @row("contrib", 0.4)
