@@ -22,7 +22,8 @@ enum {
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
     FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
-    STRETCHES = 4, MORE_PERCENT = 6, /* and in up to so many at once so much faster; */
+    MORE_PERCENT = 6,        /* and in several at once so much faster, */
+    PANEL = 2,               /* vectors each; */
     BY_ROWS = 4,             /* rows of a free number beyond the last whole tile are done by so many */
     STREAM_ROWS = 4,         /* more rows than that leave time to ask for them early */
     LEAST_BYTES = 4096,      /* smaller weights have one kernel for any number of rows */
@@ -236,8 +237,9 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
     bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
     bool is_stream = is_far && product(z->rows[0], z->rows[1]) <= STREAM_ROWS;
-    for (int n = STRETCHES; is_stream && tiles == 1 && n > 1 && !sch->panel; n /= 2)
-        if (sch->n_vecs % n == 0) sch->panel = sch->n_vecs / n;
+    /* as wide as those for many rows mostly are, so that two versions of a model can share them */
+    if (is_stream && tiles == 1 && !sch->panel && sch->n_vecs > PANEL && sch->n_vecs % PANEL == 0)
+        sch->panel = PANEL;
     bool is_cut = sch->panel && sch->panel < sch->n_vecs;
     sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
 }
