@@ -385,6 +385,7 @@ const SimplifyRule simplify_rules[] = {
     RULE(BatchNormalization, fold_batch_norm_into_weights),
     RULE(BatchNormalization, fold_batch_norm_to_mul_add),
     RULE(Conv, fold_pad_into_conv),
+    RULE(NonMaxSuppression, limit_to_rows_read),
 };
 #undef RULE
 const int n_simplify_rules = sizeof simplify_rules / sizeof *simplify_rules;
