@@ -224,15 +224,17 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
 }
 
-/* Every second element: two vectors that end with the first and the last lane's, and no element
- * outside of that is read. */
-static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t, unsigned size) {
-    unsigned lanes = (unsigned)g->fn->lanes;
-    LLVMValueRef last = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, lanes - 1, 0));
-    LLVMValueRef low = plain_load(g, t, p->ptr, size), high = plain_load(g, t, last, size);
+/* Every second element: two vectors that begin with the first and end with the last lane's, and no
+ * element outside of that is read. They are whole ones where the lanes are not. */
+static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, unsigned size) {
+    unsigned lanes = (unsigned)g->fn->lanes, last = 2 * (lanes - 1), whole = 1;
+    while (whole < lanes) whole *= 2;
+    LLVMTypeRef t = LLVMVectorType(p->type, whole);
+    LLVMValueRef end = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, last + 1 - whole, 0));
+    LLVMValueRef low = plain_load(g, t, p->ptr, size), high = plain_load(g, t, end, size);
     LLVMValueRef *at = xmalloc(sizeof *at * lanes);
     for (unsigned i = 0; i < lanes; i++)
-        at[i] = LLVMConstInt(g->i32, 2 * i < lanes ? 2 * i : 2 * i + 1, 0);
+        at[i] = LLVMConstInt(g->i32, 2 * i < whole ? 2 * i : 2 * i + 2 * whole - last - 1, 0);
     LLVMValueRef order = LLVMConstVector(at, lanes);
     free(at);
     return LLVMBuildShuffleVector(g->b, low, high, order, "");
@@ -352,7 +354,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
+    if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, size);
     LLVMValueRef near = mask ? NULL : load_pattern(g, p);
     if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
