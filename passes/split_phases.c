@@ -17,6 +17,12 @@
  * this pass treats it as one. Along several axes there is a phase for each combination. `finish` goes
  * into each phase. share_memory lets the phases be written in place, one element in s of y's rows.
  *
+ * A tap that the position tells altogether is no axis to sum over. Where what is read has one element
+ * along an axis, 0 <= k - t & k - t < 1 says that t is k (the first layer of most generators):
+ *
+ * Before:  contract [.., k] over [c < 100, t < 4] { lhs = x[0, c, 0 if 0 <= k - t & k - t < 1]  rhs = w[c, j, t] }
+ * After:   contract [.., k] over [c < 100] { lhs = x[0, c, 0]  rhs = w[c, j, k] }
+ *
  * Requires definitions after fusion and before layouts. Left alone: strides with more than MOST_PHASES
  * phases together (conv_transpose_lower defines those over two axes each). */
 #include "passes/pass.h"
@@ -227,6 +233,67 @@ static bool add_phase(Parts *a, const int64_t *residue) {
     return !has_rest(k, into->lhs) && !has_rest(k, into->rhs);
 }
 
+/* ---- taps that are told ---------------------------------------------------------------------- */
+
+typedef struct Told {
+    KCtx *k;
+    const Stage *s;
+    const KExpr *pred; /* all of the read's */
+    int red;           /* that is told; -1: none yet */
+    const KExpr *tap;
+} Told;
+
+static bool has_term(const KExpr *pred, const KExpr *term) {
+    if (pred == term) return true;
+    return pred->op == KO_and && (has_term(pred->arg[0], term) || has_term(pred->arg[1], term));
+}
+
+/* term is e < 1 and there is 0 <= e: then e is 0, and the reduction axis of which it is a multiple by 1
+ * or -1, and something else, is known. */
+static void solve_term(Told *t, const KExpr *term) {
+    const KExpr *zero = k_int(t->k, 0), *base, *coeff, *e = term->arg[0];
+    int64_t n;
+    if (term->op != KO_lt || !k_is_value(term->arg[1], 1)) return;
+    if (e->lo < 0 && !has_term(t->pred, k_le(t->k, zero, e))) return;
+    for (int r = 0; r < t->s->n_red; r++) {
+        if (!k_uses_var(t->k, e, t->s->red[r]) || !k_linear_in(t->k, e, t->s->red[r], &base, &coeff))
+            continue;
+        const KExpr *tap = k_is_value(coeff, -1) ? base : k_is_value(coeff, 1) ? k_sub(t->k, zero, base) : NULL;
+        if (!tap || !k_is_int(t->s->red_extent[r], &n) || n < 2 || tap->lo < 0 || tap->hi >= n) continue;
+        t->red = r;
+        t->tap = tap;
+        return;
+    }
+}
+
+static void solve_terms(Told *t, const KExpr *pred) {
+    if (pred->op == KO_and) {
+        solve_terms(t, pred->arg[0]);
+        if (t->red < 0) solve_terms(t, pred->arg[1]);
+    } else {
+        solve_term(t, pred);
+    }
+}
+
+/* One reduction axis less, if a tap is told. */
+static bool drop_told_tap(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    if (s->form != FORM_CONTRACT || s->is_dot4 || s->lhs->op != KO_at || !at_pred(s->lhs)) return false;
+    Told t = {k, s, at_pred(s->lhs), -1, NULL};
+    solve_terms(&t, t.pred);
+    if (t.red < 0 || s->n_red < 2 || !pass_may_rewrite()) return false;
+    pass_count_rewrite();
+    pass_trace("split_phases", s->node, "'%s' is told by the position", s->red[t.red]->name);
+    s->lhs = k_rewrite(k, k_subst(k, s->lhs, &s->red[t.red], &t.tap, 1), drop_true, NULL);
+    s->rhs = k_rewrite(k, k_subst(k, s->rhs, &s->red[t.red], &t.tap, 1), drop_true, NULL);
+    s->n_red--;
+    for (int r = t.red; r < s->n_red; r++) {
+        s->red[r] = s->red[r + 1];
+        s->red_extent[r] = s->red_extent[r + 1];
+    }
+    return true;
+}
+
 /* ---- all of them ----------------------------------------------------------------------------- */
 
 /* The element of y that a stage with these axes defines, from the phase it belongs to. */
@@ -313,7 +380,10 @@ static bool split(DefProgram *p, Stage *s) {
 
 static void split_program(DefProgram *p, void *user) {
     bool *changed = user;
-    for (Stage *s = p->first; s; s = s->next) *changed |= split(p, s);
+    for (Stage *s = p->first; s; s = s->next) {
+        while (drop_told_tap(p, s)) *changed = true;
+        *changed |= split(p, s);
+    }
 }
 
 bool pass_split_phases(Module *m) {
