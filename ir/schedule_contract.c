@@ -26,15 +26,6 @@
 
 #include "ir/winograd.h"
 
-const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi) {
-    int64_t c;
-    if (k_is_int(value, &c)) return value;
-    KStmt *s = kblock_append(b->arena, b->stack[b->depth - 1], KS_LET);
-    s->var = kvar_new(b->k, KV_LET, DT_I64, name, 0, hi);
-    s->value = value;
-    return k_var(b->k, s->var);
-}
-
 /* ---- which axes ------------------------------------------------------------------------------ */
 
 int tensor_contiguous_axis(const KTensor *t) {
@@ -52,7 +43,7 @@ typedef struct Groups {
     int64_t size; /* common divisor of what the variable is divided by; 0: it is nowhere divided */
 } Groups;
 
-static int64_t common_divisor(int64_t a, int64_t b) {
+int64_t common_divisor(int64_t a, int64_t b) {
     while (b) {
         int64_t rest = a % b;
         a = b;
@@ -280,18 +271,33 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     c->n_row_tiles = most;
     c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
     const KExpr *extent[] = {row[0].n_tiles, row[1].n_tiles}, *at[2];
-    def_unflatten(k, k_add(k, first, c->row_tile), extent, 2, at);
-    for (int i = 0; i < 2; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        row[i].at = kb_let_within(c->b, "t", at[i], hi < 0 ? 0 : hi);
-    }
+    kb_unflatten(c->b, "t", k_add(k, first, c->row_tile), extent, 2, at);
+    for (int i = 0; i < 2; i++) row[i].at = at[i];
     emit_vector_part(c, row, vec);
     kb_end(c->b);
     kb_end(c->b);
 }
 
+/* The row tiles of strip `strip`: of the outer row axis, or where that has one tile, of the inner. */
+static void emit_strip(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *strip) {
+    KCtx *k = c->k;
+    int cut = k_is_value(row[0].n_tiles, 1);
+    const KExpr *strips = k_int(k, c->sch->strips), *n = row[cut].n_tiles;
+    const KExpr *from = k_fdiv(k, k_mul(k, strip, n), strips);
+    const KExpr *to = k_fdiv(k, k_mul(k, k_add(k, strip, k_int(k, 1)), n), strips);
+    from = kb_let_within(c->b, "from", from, n->hi - 1);
+    const KExpr *t = kb_for(c->b, LOOP_SERIAL, "t", k_sub(k, to, from));
+    row[cut].at = kb_let_within(c->b, "t", k_add(k, from, t), n->hi - 1);
+    if (!cut) row[1].at = kb_for(c->b, LOOP_SERIAL, "t", row[1].n_tiles);
+    if (cut) row[0].at = k_int(k, 0);
+    emit_vector_part(c, row, vec);
+    if (!cut) kb_end(c->b);
+    kb_end(c->b);
+}
+
 /* Extents of the parallel index: axes that are not tiled (listed in batch), then vector tiles and
- * row tiles or groups of them, the last varying fastest. Returns how many. */
+ * row tiles or groups of them, or strips of rows and vector tiles, the last varying fastest.
+ * Returns how many. */
 static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis *vec,
                         const KExpr **extent, int *batch, int *n_batch) {
     KCtx *k = c->k;
@@ -303,6 +309,11 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
         if (schedule_is_joined(sch, i) || (c->cut && c->cut->at[i])) continue;
         batch[(*n_batch)++] = i;
         extent[n++] = c->s->out->dims[i];
+    }
+    if (c->strips > 1) {
+        extent[n++] = k_int(k, c->strips);
+        extent[n++] = vec->n_tiles;
+        return n;
     }
     if (!sch->rows_outer) extent[n++] = vec->n_tiles;
     if (c->n_parts > 1) {
@@ -335,12 +346,7 @@ static int open_tiles(KBuild *b, KLoopMark mark, const KExpr *const *extent, int
         }
         return n_loops;
     }
-    def_unflatten(k, kb_for(b, mark, "tile", total), extent, n, index);
-    for (int i = 0; i < n; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        index[i] = k_is_value(extent[i], 1) ? k_int(k, 0)
-                                            : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
-    }
+    kb_unflatten(b, "t", kb_for(b, mark, "tile", total), extent, n, index);
     return 1;
 }
 
@@ -350,6 +356,8 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     KCtx *k = p->m->k;
     const KExpr *extent[MAX_RANK + 3], *index[MAX_RANK + 3];
     c.cut = part;
+    if (!part) c.strips = sch->strips;
+    c.fills_halo = !part && schedule_fills_halo(s);
     TiledAxis row[2] = {row_tiles(&c, 0), row_tiles(&c, 1)},
               vec =
                   tiled_axis(k, sch->vec_axis, sch->n_vecs * sch->lanes,
@@ -365,9 +373,12 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     for (int i = 0; i < n_batch; i++) contract_bind(&c.outer, s->axis[batch[i]], index[i]);
     for (int i = 0; part && i < s->out->rank; i++)
         if (part->at[i]) contract_bind(&c.outer, s->axis[i], part->at[i]);
-    const KExpr **rows_at = &index[n_batch + !sch->rows_outer];
-    vec.at = index[sch->rows_outer ? n - 1 : n_batch];
-    if (c.n_parts > 1) {
+    bool rows_first = sch->rows_outer || c.strips > 1;
+    const KExpr **rows_at = &index[n_batch + !rows_first];
+    vec.at = index[rows_first ? n - 1 : n_batch];
+    if (c.strips > 1) {
+        emit_strip(&c, row, &vec, rows_at[0]);
+    } else if (c.n_parts > 1) {
         emit_parts(&c, row, &vec, rows_at[0]);
     } else {
         row[0].at = rows_at[0];

@@ -19,8 +19,16 @@ enum {
     MAX_ROWS = 14,           /* along the inner row axis */
     MAX_OUTER_ROWS = 4,      /* along the other */
     SUMS_BYTES = 32768,      /* of partial sums, on the stack */
+    MOST_STRIPS = 8,
+    LEAST_STRIP = 3,         /* tiles of rows in a strip */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
+    FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
+    MORE_PERCENT = 6,        /* and in several at once so much faster, */
+    PANEL = 2,               /* vectors each; */
+    BY_ROWS = 4,             /* rows of a free number beyond the last whole tile are done by so many */
+    STREAM_ROWS = 4,         /* more rows than that leave time to ask for them early */
+    LEAST_BYTES = 4096,      /* smaller weights have one kernel for any number of rows */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
 };
 
@@ -31,6 +39,8 @@ typedef struct Sizes {
     bool is_shared; /* both factors are vectors */
     int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
+    bool is_free;    /* there are more or fewer rows in each call */
+    bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
 } Sizes;
 
@@ -68,9 +78,11 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
         bool is_row = i == sch->row_axis[1];
         int64_t n = known(is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i], LARGE);
         if (schedule_is_joined(sch, i)) continue;
+        bool is_any_row = is_row || i == sch->row_axis[0];
+        z.is_free |= is_any_row && n == LARGE;
         if (i == sch->vec_axis)
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
-        else if (i == sch->row_axis[0] || i == sch->row_axis[1])
+        else if (is_any_row)
             z.rows[is_row] = n;
         else
             z.batch = product(z.batch, known(s->out->dims[i], 1));
@@ -117,7 +129,7 @@ static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t
     cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
     /* what only one tile of rows reads was not read before */
     bool is_near = product(z->rows[0], z->rows[1]) > rows || z->right_bytes <= t->l1_bytes / 2;
-    if (is_near && (double)z->steps * line <= t->l1_bytes / 2) return cycles;
+    if (z->is_fetched || (is_near && (double)z->steps * line <= t->l1_bytes / 2)) return cycles;
     /* a panel that each tile of rows reads from the second level again: at most at its rate, and
      * some of that time shows in any case */
     double second = line + (double)(rows * z->elem);
@@ -208,6 +220,19 @@ static int find_parts(int64_t units, int64_t panel_bytes, int64_t fit) {
     return 1;
 }
 
+/* Strips of rows, where reading the right factor once for each costs less than what threads would
+ * otherwise exchange: the tensor that is made, and the left factor. */
+static void set_strips(const Target *t, const Sizes *z, Schedule *sch) {
+    int64_t outer = (z->rows[0] + sch->rows[0] - 1) / sch->rows[0];
+    int64_t tiles = outer > 1 ? outer : (z->rows[1] + sch->rows[1] - 1) / sch->rows[1];
+    int64_t made = product(product(z->rows[0], z->rows[1]), z->vecs * sch->lanes * z->elem);
+    sch->strips = 1;
+    if (sch->parts > 1 || sch->rows_outer || sch->prefetch || z->batch > 1 || z->is_free) return;
+    if (z->vecs <= sch->n_vecs || z->right_bytes > t->l2_bytes / 4) return;
+    if (made < z->right_bytes && z->left_bytes < z->right_bytes - made) return;
+    while (sch->strips < MOST_STRIPS && sch->strips * 2 * LEAST_STRIP <= tiles) sch->strips *= 2;
+}
+
 /* Everything but the tile. */
 static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, Schedule *sch) {
     int blocks[MAX_RED], last = schedule_contract_blocks(k, s, blocks);
@@ -228,8 +253,14 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     }
     sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && z->left_bytes > t->l2_bytes / 2 &&
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
-    sch->prefetch = z->is_const && !sch->rows_outer && tiles > 1 &&
-                    z->right_bytes > t->l2_bytes / 4;
+    bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
+    bool is_stream = is_far && product(z->rows[0], z->rows[1]) <= STREAM_ROWS;
+    /* as wide as those for many rows mostly are, so that two versions of a model can share them */
+    if (is_stream && tiles == 1 && !sch->panel && sch->n_vecs > PANEL && sch->n_vecs % PANEL == 0)
+        sch->panel = PANEL;
+    bool is_cut = sch->panel && sch->panel < sch->n_vecs;
+    sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
+    set_strips(t, z, sch);
 }
 
 /* ---- candidates ------------------------------------------------------------------------------ */
@@ -288,6 +319,76 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     BUG_IF(!n, "no tile fits the registers");
 }
 
+/* ---- few rows of a free number --------------------------------------------------------------- */
+
+/* Cycles of n rows, which the schedule does in whole tiles and the rest by fours. While the first of
+ * them use a panel it comes from memory; arithmetic hides most of that, but not all. */
+static double rows_cycles(const Target *t, const Sizes *of, const Schedule *sch, int64_t n) {
+    Sizes z = *of;
+    double cycles = 0, bytes = (double)z.steps * (double)(sch->n_vecs * t->vector_bytes);
+    double memory = z.right_bytes > t->l2_bytes ? bytes / FAR_BYTES : 0;
+    z.rows[1] = n;
+    z.is_fetched = true;
+    int64_t tile = sch->rows[1], few = tile < BY_ROWS ? tile : BY_ROWS;
+    bool is_cut = sch->panel && sch->panel < sch->n_vecs;
+    if (is_cut && n <= tile && n <= STREAM_ROWS) memory /= 1 + MORE_PERCENT / 100.0;
+    for (int64_t left = n; left > 0; left -= left < tile ? few : tile) {
+        double one = tile_cycles(t, &z, sch, left < tile ? few : tile, sch->n_vecs);
+        cycles += largest(one, memory) + 0.4 * (one < memory ? one : memory);
+        memory = 0;
+        z.is_fetched = false;
+    }
+    return cycles * (double)((z.vecs + sch->n_vecs - 1) / sch->n_vecs) * (double)z.batch;
+}
+
+/* The best schedule for from..to rows over the panels of `of`; false where that is hardly better
+ * than `of` itself. */
+static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
+                       const Schedule *of, int64_t from, int64_t to, Schedule *out) {
+    int panel = of->panel ? of->panel : of->n_vecs;
+    double best = 0;
+    for (int64_t n = from; n <= to; n++) best += 0.97 * rows_cycles(t, z, of, n);
+    bool found = false;
+    for (int v = panel; v <= MAX_VECS && v <= z->vecs; v += panel)
+        for (int r = 1; r <= MAX_ROWS && r <= to; r++) {
+            Schedule sch = *of;
+            Sizes few = *z;
+            double cycles = 0;
+            sch.n_vecs = v;
+            sch.rows[1] = r;
+            sch.panel = panel;
+            few.rows[1] = to;
+            bool leaves_rest = r > BY_ROWS && r % BY_ROWS; /* of which fours are not the end */
+            if (!fits(t, &sch) || !fits_group(z, v, sch.lanes) || leaves_rest) continue;
+            set_loops(k, s, t, &few, &sch);
+            for (int64_t n = from; n <= to; n++) cycles += rows_cycles(t, z, &sch, n);
+            if (cycles >= best) continue;
+            best = cycles;
+            *out = sch;
+            found = true;
+        }
+    return found;
+}
+
+void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch) {
+    static const int most[] = {24, 8, 4, 1, 0};
+    KCtx *k = p->m->k;
+    int64_t known_rows;
+    if (sch->row_axis[1] < 0 || sch->rows[1] <= 1) return;
+    if (k_is_int(schedule_row_extent(k, s, sch), &known_rows)) return;
+    Sizes z = sizes_of(k, s, sch);
+    if (!z.is_const || z.is_shared || z.right_bytes < LEAST_BYTES) return;
+    Schedule *of = sch;
+    for (int i = 0; most[i]; i++) {
+        Schedule few;
+        if (!choose_few(k, s, t, &z, of, most[i + 1] + 1, most[i], &few)) continue;
+        few.few_rows = 0;
+        of->few = arena_copy(p->arena, &few, sizeof few);
+        of->few_rows = most[i];
+        of = of->few;
+    }
+}
+
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
     Sizes z = {.steps = 1, .elem = 4};
     double best = 1e300;
@@ -295,7 +396,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     sch->row_axis[1] = row_axis;
     sch->n_joined = 0;
     sch->rows[0] = 1;
-    sch->parts = sch->row_tiles = 1;
+    sch->parts = sch->row_tiles = sch->strips = 1;
     sch->rows_outer = sch->prefetch = false;
     for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
         Schedule tried = *sch;

@@ -34,10 +34,7 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
     s->form = FORM_MAP;
     s->out = to;
     for (int i = 0; i < to->rank; i++) {
-        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0,
-                              to->dims[i]->hi == INT64_MAX ? INT64_MAX
-                              : to->dims[i]->hi < 1        ? 0
-                                                           : to->dims[i]->hi - 1);
+        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0, k_last_index(to->dims[i]));
         index[i] = k_is_value(from->dims[i], 1) ? k_int(l->k, 0) : k_var(l->k, s->axis[i]);
     }
     s->body = k_at(l->k, from, index, to->rank);

@@ -111,12 +111,13 @@ static double tensor_bytes(const KTensor *t) {
     return bytes;
 }
 
-static void note_traffic(Traffic *f, const KTensor *t, double times) {
+/* What a member reads of another is near, whether that has a window or not. */
+static void note_traffic(Traffic *f, const KTensor *t, bool is_read) {
     double bytes = tensor_bytes(t);
-    bytes *= share_beyond(f->g->p->m->target, bytes) * times;
+    bytes *= share_beyond(f->g->p->m->target, bytes) * (is_read ? 1 : 2);
     f->apart += bytes;
     for (int m = 0; m < f->plan->n; m++)
-        if (f->plan->has_window[m] && f->g->stages[m]->out == t) return;
+        if ((is_read || f->plan->has_window[m]) && f->g->stages[m]->out == t) return;
     f->together += bytes;
 }
 
@@ -133,9 +134,9 @@ static double member_saves(const Roll *g, const RollPlan *plan, int m) {
     int n = stage_reads(g->p, g->stages[m], read, 64);
     Traffic f = {.g = g, .plan = plan};
     double cycles = member_cycles(g, m);
-    note_traffic(&f, g->stages[m]->out, 2);
+    note_traffic(&f, g->stages[m]->out, false);
     for (int i = 0; i < n && i < 64; i++)
-        if (!read[i]->data) note_traffic(&f, read[i], 1);
+        if (!read[i]->data) note_traffic(&f, read[i], true);
     return stage_time(cycles, f.apart) - stage_time(cycles, f.together);
 }
 
@@ -160,8 +161,9 @@ static int64_t ring_of(const RollPlan *plan, int m, int64_t rows) {
 
 static double window_bytes(const Roll *g, const RollPlan *plan, int64_t rows) {
     double bytes = 0;
-    for (int m = 0; m < plan->n; m++)
-        if (plan->has_window[m]) bytes += row_bytes(g, m) * (double)ring_of(plan, m, rows);
+    for (int m = 0; m + 1 < plan->n; m++) /* what has none is read again by another member */
+        bytes += row_bytes(g, m) *
+                 (double)(plan->has_window[m] ? ring_of(plan, m, rows) : plan->span[m].scale * rows);
     return bytes;
 }
 

@@ -1,4 +1,4 @@
-/* Internal to roll_stages.c and roll_cost.c: stages that could roll together, and what it gives. */
+/* Internal to roll_stages.c, roll_cost.c and roll_sums.c: stages that could roll together, and what it gives. */
 #ifndef SMELT_PASSES_ROLL_STAGES_H
 #define SMELT_PASSES_ROLL_STAGES_H
 
@@ -40,5 +40,19 @@ bool roll_is_private(const Roll *g, int n, const KTensor *t);
 /* Fills rows, slots, rings and the gain of a plan whose spans and windows are known; false when it
  * does not pay. */
 bool roll_weigh(const Roll *g, RollPlan *plan);
+
+/* A sum over all rows of a tensor that was cut in two. */
+typedef struct RowSums {
+    Stage *whole, *rows; /* the second half; the first, in front of it */
+    Stage before;        /* whole, as it was */
+} RowSums;
+
+enum { MAX_ROW_SUMS = 256 };
+
+/* Cuts the sums (roll_sums.c) that are worth it, and lists them; returns how many. */
+int roll_cut_sums(DefProgram *p, RowSums *sums, int max);
+/* Puts those together again whose first half has not become a group's member. Returns how many are
+ * left. */
+int roll_join_sums(DefProgram *p, RowSums *sums, int n);
 
 #endif

