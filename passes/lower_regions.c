@@ -152,9 +152,11 @@ static const KExpr *slice_elems(Lower *l, const KTensor *t) {
     return tensor_n_elems(l->k, t);
 }
 
+/* The dim as it is now, whatever the size table holds later: a computed symbol stands for its slot. */
 static const KExpr *carried_size(Lower *l, const KExpr *dim) {
-    int64_t known;
-    return k_is_int(dim, &known) ? dim : kb_let_within(&l->entry, "size", dim, dim->hi);
+    KCtx *k = l->k;
+    if (is_computed_dim(dim)) dim = k_load(k, l->m->size_table, k_int(k, dim->u.var->slot));
+    return kb_let_within(&l->entry, "size", dim, INT64_MAX);
 }
 
 /* Sizes of what a loop carries take those of what the body gave: all of them are read before the
