@@ -1,8 +1,8 @@
 /* Tokenizer: the tokens of each string along a new last axis, parts of the input, padded with one
  * constant string to the most that a string has (a computed symbol).
  *
- * Tokens are the longest matches of a pattern from left to right, what lies between such matches, or
- * single characters; the pattern is a table as in regex_match.c, walked from each position until it
+ * Tokens are the longest matches of a pattern from left to right, what lies between such matches,
+ * or single characters; the pattern is a table as in regex_match.c, walked from each position until it
  * is dead. Two programs: the first counts, the second writes. */
 #include <string.h>
 
@@ -55,7 +55,8 @@ static bool compile_rule(Module *m, const Node *n, const TokenRule *r, Regex *x)
             diag_error(m->diag, n->loc, "pattern %s (at its byte %d)", error.text, error.at);
         return false;
     }
-    if (x->looks_around) return refuse(m, n, "patterns with ^, $, \\b and their kind are not supported");
+    if (x->looks_around)
+        return refuse(m, n, "patterns with ^, $, \\b and their kind are not supported");
     if (x->accepts[1]) return refuse(m, n, "patterns that match nothing are not supported");
     return true;
 }
