@@ -2,8 +2,8 @@
  * constant string to the most that a string has (a computed symbol).
  *
  * Tokens are the longest matches of a pattern from left to right, what lies between such matches,
- * or single characters; the pattern is a table as in regex_match.c, walked from each position until it
- * is dead. Two programs: the first counts, the second writes. */
+ * or single characters; the pattern is a table as in regex_match.c, walked from each position until
+ * it is dead. Two programs: the first counts, the second writes. */
 #include <string.h>
 
 #include "ir/ops/check.h"
