@@ -152,9 +152,11 @@ static const KExpr *slice_elems(Lower *l, const KTensor *t) {
     return tensor_n_elems(l->k, t);
 }
 
+/* The dim as it is now, whatever the size table holds later: a computed symbol is its slot. */
 static const KExpr *carried_size(Lower *l, const KExpr *dim) {
-    int64_t known;
-    return k_is_int(dim, &known) ? dim : kb_let_within(&l->entry, "size", dim, dim->hi);
+    KCtx *k = l->k;
+    if (is_computed_dim(dim)) dim = k_load(k, l->m->size_table, k_int(k, dim->u.var->slot));
+    return kb_let_within(&l->entry, "size", dim, INT64_MAX);
 }
 
 /* Sizes of what a loop carries take those of what the body gave: all of them are read before the
@@ -215,7 +217,7 @@ static void carry(Lower *l, DefProgram *p, KTensor *const *states, KTensor *cons
 }
 
 /* States 0 .. n - 1 of a loop, inputs of its body from `states` on, begin with the region's inputs
- * from `init` on. Each lives in the region's result when that is used, else in memory of its own. */
+ * from `init` on. Each lives in the region's result where that is used, else in its own memory. */
 static void start_states(Lower *l, DefProgram *p, const Node *node, KTensor *const *states,
                          int init, int n) {
     KTensor **given = arena_array(l->m->scratch, KTensor *, n + 1);
@@ -290,8 +292,7 @@ static void clear_slice_dims(Lower *l, const KTensor *whole) {
     }
 }
 
-/* Memory for a stack of `length` slices. True when only the first slice tells how much: it gets none
- * yet. */
+/* Memory for a stack of slices. True when only the first slice tells how much: it gets none yet. */
 static bool reserve_stack(Lower *l, KTensor *whole) {
     const KExpr *offset;
     clear_slice_dims(l, whole);

@@ -110,10 +110,19 @@ FORMULAS = {"BiasAdd": bias_add, "BiasSoftmax": bias_softmax, "BiasSplitGelu": b
             "SkipGroupNorm": group_norm}
 
 
+def qlinear_reduce_mean(inputs, attributes):
+    x, scale, zero, y_scale, y_zero = (v.astype(np.float64) for v in inputs)
+    limits = np.iinfo(inputs[0].dtype)
+    mean = ((x - zero) * scale).mean(tuple(attributes["axes"]), keepdims=bool(attributes["keepdims"]))
+    return [np.clip(np.rint(mean / y_scale) + y_zero, limits.min, limits.max).astype(inputs[0].dtype)]
+
+
 def answer(op, inputs, attributes, n_out):
     """The first n_out outputs in the first input's dtype, sums of bytes in 32 bits."""
     if op == "ReduceSumInteger":
         wide = inputs[0].astype(np.uint32 if inputs[0].dtype == np.uint8 else np.int32)
         return [wide.sum(tuple(attributes["axes"]), dtype=wide.dtype, keepdims=bool(attributes["keepdims"]))]
+    if op == "QLinearReduceMean":
+        return qlinear_reduce_mean(inputs, attributes)
     wide = [None if v is None else v.astype(np.float64) for v in inputs]
     return [v.astype(inputs[0].dtype) for v in FORMULAS[op](wide, attributes)[:n_out]]

@@ -58,4 +58,10 @@ FOUND = [
         y = RegexFullMatch <pattern = "a+"> (u)
         v = StringConcat (u, w)""",
      [(["a", "aa", "b"], ["c", "", "dd"])]),
+    # import: the pool of TfIdfVectorizer behind an operator whose strings were not known to be some
+    ("tokens_weighed", "string[N] x => y", """
+        u = com.microsoft.Tokenizer <mark = 0, mincharnum = 1, pad_value = "_", tokenexp = "[a-zA-Z0-9_]+"> (x)
+        y = TfIdfVectorizer <mode = "TF", min_gram_length = 1, max_gram_length = 2, max_skip_count = 0, ngram_counts = [0, 2],
+            ngram_indexes = [1, 0, 2, 3], pool_strings = ["cat", "the", "the", "cat", "cat", "sat"]> (u)""",
+     [(["the cat sat", "", "cat, the cat!"],), (["sat"],)]),
 ]

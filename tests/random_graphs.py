@@ -19,7 +19,9 @@ import multiprocessing
 import os
 import queue
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +38,7 @@ from graph_build import EPS, FLOATS, NAMES, RUN_A, RUN_B, needed_nodes, part_mod
 from graph_kinds import KINDS, grow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TIMEOUT = 60
+TIMEOUT = 60            # of processor time; ten times that on the clock
 OPTIONAL = ("fold_constants", "simplify", "fuse_stages", "assign_layouts", "share_memory", "choose_schedules",
             "block_stages", "roll_stages", "group_stages")       # passes that meaning does not need
 REFUSED = re.compile(r"exit 3: .*((?:is|are) not supported|has no bound|known while compiling|is computed while running|known at compile time|needs a constant size|--dim gives it one)")
@@ -108,8 +110,12 @@ class Runner:
         command = [self.smelt, "run", model_path, *options, "--inputs", inputs, "--outputs", out]
         os.makedirs(out)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, cwd=self.folder, errors="replace")
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10 * TIMEOUT, cwd=self.folder, errors="replace",
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (TIMEOUT, TIMEOUT + 5)))
+            is_late = done.returncode == -signal.SIGXCPU
         except subprocess.TimeoutExpired:
+            is_late = True
+        if is_late:
             return None, Failure("timeout", "timeout", options=options)
         if done.returncode:
             return None, Failure(f"exit {done.returncode}: {first_message(done.stderr)}", done.stderr.strip(), options=options)

@@ -46,6 +46,7 @@ DType provisional_dtype(const Node *n, int output) {
     case OP_NonZero:
     case OP_NonMaxSuppression: return DT_I64;
     case OP_StringSplit: return output ? DT_I64 : DT_STR;
+    case OP_Tokenizer: return DT_STR;
     case OP_TopK:
     case OP_MaxPool: return output == 1 ? DT_I64 : input_dtype(n, 0);
     case OP_Where: return input_dtype(n, 1);

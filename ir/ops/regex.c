@@ -28,7 +28,7 @@ typedef struct Builder {
     Arena *a;
     Nfa *nfa;
     int n, cap;
-    bool full;
+    bool full, looks_around;
 } Builder;
 
 static int add(Builder *b, Nfa n) {
@@ -122,6 +122,7 @@ static int emit(Builder *b, const RegexNode *n, int next) {
         return split(b, emit(b, n, next), at);
     case RE_REPEAT: return emit_repeat(b, n, next);
     case RE_ASSERT:
+        b->looks_around = true;
         return add(b, (Nfa){.kind = NFA_ASSERT, .what = (uint8_t)n->what, .next = next});
     }
     return next;
@@ -269,6 +270,7 @@ bool regex_compile(Arena *a, const char *pattern, Regex *out, RegexError *error)
     Builder b = {.a = a};
     int32_t start = emit(&b, tree, add(&b, (Nfa){.kind = NFA_ACCEPT}));
     Table t = {.a = a, .nfa = b.nfa, .n_nfa = b.n, .known = strmap_create(a)};
+    out->looks_around = b.looks_around;
     bool fits = !b.full;
     if (fits) {
         int32_t *set = arena_array(a, int32_t, b.n + 1);

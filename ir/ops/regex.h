@@ -15,7 +15,8 @@ typedef struct Regex {
     int n_states, n_classes;
     int64_t class_of[256];
     int64_t *next;    /* n_states * n_classes */
-    int64_t *accepts; /* of each state: 0 or 1 */
+    int64_t *accepts;  /* of each state: 0 or 1 */
+    bool looks_around; /* has assertions (^ $ \b ...) */
 } Regex;
 
 typedef struct RegexError {

@@ -112,7 +112,7 @@ def parsed_models(models=MODELS + DYNAMIC):
     for name, signature, text, runs in models:
         inputs, outputs = signature.split(" => ")
         tables = "ax = Constant <value = int64[1] {1}> ()\n  ax0 = Constant <value = int64[1] {0}> ()\n"
-        m = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>\n' +
+        m = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>\n' +
                                     f"{name} ({inputs}) => ({outputs}) {{\n  {LOOP_START}{tables}{text}\n}}")
         rng = np.random.default_rng(len(name))
         all_feeds = []
