@@ -153,7 +153,10 @@ static void schedule_words(Text *t, const Schedule *s) {
     if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);
     if (s->prefetch) strbuf_add(t->out, ", prefetch");
     if (s->skips) strbuf_add(t->out, ", outside skipped");
+    if (s->panel && s->panel < s->n_vecs) strbuf_printf(t->out, ", panels of %d", s->panel);
     strbuf_add(t->out, ")");
+    for (; s->few; s = s->few)
+        strbuf_printf(t->out, " or %s up to %d rows", schedule_text(t->a, s->few), s->few_rows);
 }
 
 static void flags_text(Text *t, const Stage *s) {

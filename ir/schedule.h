@@ -23,6 +23,8 @@ typedef struct Schedule {
     int group; /* so many neighbours along vec_axis read the same of the left factor (a grouped
                 * convolution), 1: each its own (depthwise), 0: all of them the same */
     int n_vecs;      /* vectors of the register tile along vec_axis */
+    int panel; /* of them lie together in the packed right factor: a tile of more reads several
+                * stretches of memory at once; 0: all */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
@@ -39,6 +41,10 @@ typedef struct Schedule {
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
+    /* Where the number of rows is free: what runs for at most few_rows of them, which may have a
+     * schedule for fewer still. NULL: this one runs for any number. */
+    struct Schedule *few;
+    int few_rows;
 } Schedule;
 
 /* The part of a stage that is opened: axes with one index, and one axis of which some rows are. */
@@ -101,6 +107,13 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch);
 /* The same with its left factor in the near caches. */
 double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
+/* Elements of the vector axis that lie together in the packed right factor. */
+static inline int schedule_panel_width(const Schedule *sch) {
+    return sch->lanes * (sch->panel ? sch->panel : sch->n_vecs);
+}
+/* Schedules beside sch, over the same packed right factor, for calls with few rows: fills sch->few
+ * where the number of rows is free. */
+void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1,
  * or sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
  * waiting for the one before. */

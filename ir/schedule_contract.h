@@ -48,6 +48,9 @@ typedef struct Contract {
     int copies_axis;     /* the reduction axis whose loop's body is copied */
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
+    /* where the number of row tiles is free: the place of this tile's share, how far apart places
+     * are in it, and a mask of the places where the tile does not ask */
+    const KExpr *ask_tile, *ask_pace, *ask_mask;
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
     bool fills_halo;                     /* of the output: see schedule_halo.c */
     int strips;                          /* Schedule.strips, of a stage that is opened whole */

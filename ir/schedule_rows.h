@@ -48,6 +48,8 @@ bool open_transposed(Rows *r, const Stage *s);
 typedef enum { CUT_DIVISIONS, CUT_ALL } CutKind;
 enum { MAX_CUTS = 16 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
+/* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is none. */
+bool open_stretches(Rows *r, const Stage *s);
 
 /* Scans (schedule_scan.c): one element of the other axes, or, where the innermost loop `inner`
  * walks the output's memory, vectors along it. */

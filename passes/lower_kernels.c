@@ -247,6 +247,24 @@ static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
     return blocks->stages[blocks->n - 1]->next;
 }
 
+/* The stage's loops; where there are others for few rows, a choice by how many this call has. */
+static void lower_loops(Lower *l, DefProgram *p, Stage *s) {
+    Schedule *all = s->schedule;
+    bool has_few = all && all->few;
+    if (has_few) {
+        const KExpr *rows = schedule_row_extent(l->k, s, all);
+        kb_if(&l->entry, k_le(l->k, rows, k_int(l->k, all->few_rows)));
+        s->schedule = all->few;
+        lower_loops(l, p, s);
+        s->schedule = all;
+        kb_else(&l->entry);
+    }
+    KBlock body = {0};
+    stage_open(p, s, &body);
+    lower_call(l, body, s, stage_flops(s));
+    if (has_few) kb_end(&l->entry);
+}
+
 static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     if (s->form == FORM_REGION) {
         lower_region(l, p, s);
@@ -256,9 +274,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     lower_reserve(l, s->out);
     if (s->out->layout.has_halo && !schedule_fills_halo(s)) fill_halo(l, s->out, s);
     if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
-    KBlock body = {0};
-    stage_open(p, s, &body);
-    lower_call(l, body, s, stage_flops(s));
+    lower_loops(l, p, s);
     for (int i = 0; i < s->n_sizes; i++) lower_let_symbol(l, s->sizes[i]);
 }
 

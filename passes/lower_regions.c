@@ -318,18 +318,26 @@ static void reserve_late(Lower *l, KTensor *whole, const KTensor *slice, const K
 /* How a Scan goes: in order[direction] step number `t` of `length` is at which index. */
 typedef struct Steps {
     const KExpr *length, *t, *order[2];
-    bool *late; /* by result: its memory is reserved behind the first step */
+    bool *late;   /* by result: its memory is reserved behind the first step */
+    bool *behind; /* slices are copied to their place when the body made them */
 } Steps;
 
-/* The body's slices of results: those across the outermost axis of a stack that has its memory get
- * their place before the body, to be written there. */
+/* Is the place of a slice known before it is there? Across the outermost axis, and from the end on
+ * only where the slice's size is known. */
+static bool has_place(Lower *l, const Node *n, int i, int n_state, const KTensor *slice) {
+    if (scan_axis(n, "scan_output_axes", i - n_state, n->out[i]->tensor)) return false;
+    const KExpr *each = slice_elems(l, slice);
+    return !list_entry(n, "scan_output_directions", i - n_state) ||
+           k_upper_bound_given(l->k, each, lower_is_bound, l) == each;
+}
+
+/* Slices of results that have a place get it before the body, to be written there. */
 static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, const Steps *s) {
     for (int i = n_state; i < n->n_out; i++) {
-        if (!n->out[i] || s->late[i]) continue;
-        KTensor *out = sub->outputs.at[i], *whole = n->out[i]->tensor;
+        if (!n->out[i] || s->behind[i]) continue;
+        KTensor *out = sub->outputs.at[i];
         const KExpr *at = s->order[list_entry(n, "scan_output_directions", i - n_state)];
-        if (!scan_axis(n, "scan_output_axes", i - n_state, whole))
-            share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
+        share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
     }
 }
 
@@ -343,7 +351,7 @@ static void copy_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, c
         for (int a = 0; a < whole->rank; a++)
             if (is_computed_dim(whole->dims[a])) lower_let_symbol(l, whole->dims[a]->u.var);
         if (s->late[i]) reserve_late(l, whole, out, s->length, s->t);
-        if (axis || s->late[i])
+        if (s->behind[i])
             copy_slice(l, sub, whole, out, axis,
                        s->order[list_entry(n, "scan_output_directions", i - n_state)], true);
     }
@@ -358,10 +366,15 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     int n_scan = (int)attr_int(n, "num_scan_inputs", 1), n_state = n->n_in - n_scan;
     KTensor *scanned = program_tensor(p, n->in[n_state]);
     const KExpr *length = scanned->dims[scan_axis(n, "scan_input_axes", 0, scanned)];
-    Steps steps = {.length = length, .late = arena_array(l->m->scratch, bool, n->n_out + 1)};
+    Steps steps = {.length = length,
+                   .late = arena_array(l->m->scratch, bool, n->n_out + 1),
+                   .behind = arena_array(l->m->scratch, bool, n->n_out + 1)};
     start_states(l, p, n, sub->inputs.at, 0, n_state);
     for (int i = n_state; i < n->n_out; i++)
-        if (n->out[i]) steps.late[i] = reserve_stack(l, n->out[i]->tensor);
+        if (n->out[i]) {
+            steps.late[i] = reserve_stack(l, n->out[i]->tensor);
+            steps.behind[i] = steps.late[i] || !has_place(l, n, i, n_state, sub->outputs.at[i]);
+        }
     const KExpr *t = steps.t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
     steps.order[0] = t;
     steps.order[1] = k_sub(k, k_sub(k, length, k_int(k, 1)), t);

@@ -157,4 +157,8 @@ DYNAMIC = [
             k2 = Constant <value = float {0.0}> ()
             p = Greater (e, k2)  q = Compress <axis = 0> (e, p)  o = Neg (q) }>""",
      [([[1, -1, 2, -2], [-3, -3, 4, 5], [6, 7, -8, -8]],), ([[1, 2, 3, 4]] * 3,)]),
+    ("scan_counts_backwards", "float[3,4] x => y, z", """
+        y, z = Scan (x) <num_scan_inputs = 1, scan_output_directions = [1, 0], body = b (float[4] e) => (o, m) {
+            p = NonZero (e)  o = Neg (p)  m = NonZero (e) }>""",
+     [([[1, 0, 2, 0], [0, 3, 4, 0], [6, 0, 0, 8]],), ([[1, 2, 3, 4]] * 3,)]),
 ]

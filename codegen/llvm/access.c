@@ -5,12 +5,13 @@
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
  * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in a
- * few vectors of a local buffer, are loads and permutations; the rest are gathers and scatters. */
+ * few vectors of a local buffer, are loads and permutations, any places in a small local buffer are
+ * one of its vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_TERMS = 24, MAX_PATTERN = 64 };
+enum { MAX_TERMS = 24, MAX_PATTERN = 64, TABLE_LANES = 16 };
 
 typedef struct Term {
     const KExpr *e;
@@ -117,8 +118,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     evaluate_terms(g, &l);
     BufBind bind = *llvm_buf(g, b);
     if (!bind.base)
-        bind = (BufBind){.base = llvm_entry_base(g, b),
-                         .align = llvm_element_align(g, b->dtype)};
+        bind = (BufBind){.base = llvm_entry_base(g, b), .align = llvm_element_align(g, b->dtype)};
     BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
     if (bind.per_lane) {
         l.constant *= (uint64_t)fn->lanes;
@@ -286,6 +286,56 @@ static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
                                   LLVMConstVector(lane, lanes), "");
 }
 
+/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then
+ * the access needs no mask, and must not have one: an accumulator that is touched through a mask
+ * stays in memory instead of becoming a register. */
+static bool is_whole_local(const KBuf *b, const KExpr *index) {
+    int64_t n;
+    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
+           index->lo >= 0 && index->hi < n;
+}
+
+/* Whether 16 lanes find what they read of a small local buffer by permutations of its vectors,
+ * which take half of the time of a gather. Every index has to lie in it. */
+static bool is_table(LlvmGen *g, const KExpr *e) {
+    const KBuf *b = e->u.buf;
+    int64_t n;
+    return g->cpu.avx512 && g->fn->lanes == TABLE_LANES && e->n_args == 1 &&
+           is_whole_local(b, e->arg[0]) && dtype_bytes(b->dtype) == 4 && !k_is_word(e) &&
+           k_is_int(b->n_elems, &n) && n >= TABLE_LANES && n <= 4 * TABLE_LANES && !(n & (n - 1)) &&
+           llvm_varies(g, e->arg[0]) && !llvm_buf(g, b)->per_lane;
+}
+
+/* The table's elements at `index` (i64 in each lane): a permutation of one or two vectors, or of
+ * each half, of which the index then takes one. */
+static LLVMValueRef load_table(LlvmGen *g, const KBuf *b, LLVMValueRef index) {
+    LLVMTypeRef t = llvm_mem_type(g, b->dtype);
+    LLVMTypeRef i32s = LLVMVectorType(g->i32, TABLE_LANES),
+                f32s = LLVMVectorType(g->f32, TABLE_LANES);
+    LLVMValueRef at = LLVMBuildTrunc(g->b, index, i32s, ""), part[4], half[2] = {NULL, NULL};
+    int64_t n = 0;
+    k_is_int(b->n_elems, &n);
+    unsigned n_parts = (unsigned)n / TABLE_LANES, align = llvm_element_align(g, b->dtype);
+    for (unsigned i = 0; i < n_parts; i++) {
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)i * TABLE_LANES, 0);
+        part[i] = plain_load(g, f32s, step_ptr(g, t, llvm_buf(g, b)->base, by), align);
+    }
+    if (n_parts == 1) {
+        LLVMValueRef args[] = {part[0], at};
+        half[0] = llvm_call(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
+    }
+    for (unsigned i = 0; i + 1 < n_parts; i += 2) {
+        LLVMValueRef args[] = {part[i], at, part[i + 1]};
+        half[i / 2] = llvm_call(g, "llvm.x86.avx512.vpermi2var.ps.512", NULL, 0, args, 3);
+    }
+    if (n_parts == 4) {
+        LLVMValueRef low = llvm_int(g, g->i32, TABLE_LANES, 2 * TABLE_LANES);
+        LLVMValueRef is_low = LLVMBuildICmp(g->b, LLVMIntSLT, at, low, "");
+        half[0] = LLVMBuildSelect(g->b, is_low, half[0], half[1], "");
+    }
+    return LLVMBuildBitCast(g->b, half[0], LLVMVectorType(t, TABLE_LANES), "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -304,7 +354,8 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
     unsigned size = lane_align(g, p);
     bool is_word = p->type != p->unit;
-    if (!p->varying && p->lane == (is_word ? 4 : 1)) return masked_load(g, t, p->ptr, p->align, mask);
+    if (!p->varying && p->lane == (is_word ? 4 : 1))
+        return masked_load(g, t, p->ptr, p->align, mask);
     if (!p->varying && p->lane == -1 && !is_word) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
@@ -324,15 +375,6 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
 }
 
-/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then
- * the access needs no mask, and must not have one: an accumulator that is touched through a mask
- * stays in memory instead of becoming a register. */
-static bool is_whole_local(const KBuf *b, const KExpr *index) {
-    int64_t n;
-    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
-           index->lo >= 0 && index->hi < n;
-}
-
 static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
     return a && b ? LLVMBuildAnd(g->b, a, b, "") : a ? a : b;
 }
@@ -343,6 +385,11 @@ static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
 }
 
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
+    if (is_table(g, e)) {
+        LLVMValueRef index = llvm_expr_depth(g, e->arg[0], depth);
+        *depth = g->fn->depth;
+        if (!LLVMIsConstant(index)) return load_table(g, e->u.buf, index);
+    }
     Place p = find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;

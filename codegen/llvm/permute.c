@@ -3,7 +3,7 @@
  *
  *   rows      a local buffer is read at constant places: the vectors of it that hold them
  *   strides   memory is read in steps of 2 to 4 elements: as many vectors, of which the last one
- * ends with the last lane's element, so that nothing outside is read */
+ *             ends with the last lane's element, so that nothing outside is read */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -17,13 +17,15 @@ typedef struct Pick {
     unsigned from[MAX_PERMUTED], place[MAX_PERMUTED];
 } Pick;
 
-/* Lane by lane from the sources: each permutation adds one of them to what is there. */
+/* Lane by lane from the sources: each permutation adds one of them to what is there. More than two
+ * sources have as many elements as there are lanes. */
 static LLVMValueRef permuted(LlvmGen *g, const Pick *p, unsigned lanes) {
     LLVMValueRef at[MAX_PERMUTED], all = p->source[0];
     LLVMTypeRef t = LLVMTypeOf(all);
+    unsigned width = LLVMGetVectorSize(t);
     for (unsigned s = p->n_sources == 1 ? 0 : 1; s < p->n_sources; s++) {
         for (unsigned i = 0; i < lanes; i++) {
-            unsigned place = p->from[i] == s && s ? lanes + p->place[i] : s <= 1 ? p->place[i] : i;
+            unsigned place = p->from[i] == s && s ? width + p->place[i] : s <= 1 ? p->place[i] : i;
             at[i] = p->from[i] > s ? LLVMGetPoison(g->i32) : LLVMConstInt(g->i32, place, 0);
         }
         LLVMValueRef other = s ? p->source[s] : LLVMGetPoison(t);
@@ -64,15 +66,17 @@ LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
 
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
                                unsigned align) {
-    unsigned lanes = (unsigned)g->fn->lanes, end = (lanes - 1) * step + 1;
+    unsigned lanes = (unsigned)g->fn->lanes, end = (lanes - 1) * step + 1, width = 1;
     Pick p = {.n_sources = step};
-    LLVMTypeRef t = LLVMVectorType(element, lanes);
     if (step > MAX_SOURCES || step < 2 || lanes > MAX_PERMUTED) return NULL;
+    while (width < lanes) width *= 2; /* whole vectors, where the lanes are none */
+    if (step > 2) width = lanes;
+    LLVMTypeRef t = LLVMVectorType(element, width);
     for (unsigned s = 0; s < step; s++) {
-        unsigned first = s + 1 < step ? s * lanes : end - lanes;
+        unsigned first = s + 1 < step ? s * width : end - width;
         p.source[s] = load_whole(g, t, element, ptr, first, align);
         for (unsigned i = 0; i < lanes; i++) {
-            if (i * step < s * lanes || i * step >= end) continue;
+            if (i * step < s * width || i * step >= end) continue;
             p.from[i] = s;
             p.place[i] = i * step - first;
         }

@@ -42,6 +42,45 @@ static bool check_tensor(Module *m, const Node *n, const Value *v) {
 
 /* ---- If -------------------------------------------------------------------------------------- */
 
+/* Are a's leading axes, beyond those of b, of length 1? */
+static bool has_spare_axes(const Value *a, const Value *b) {
+    for (int d = 0; d < a->shape.rank - b->shape.rank; d++)
+        if (!k_is_value(a->shape.dims[d], 1)) return false;
+    return true;
+}
+
+/* Output i of a branch gets `count` leading axes; its other readers stay with what it was. */
+static bool add_leading_axes(Module *m, SrcLoc loc, Graph *g, int i, int count) {
+    Value *v = g->outputs.at[i];
+    int64_t axes[MAX_RANK], n_axes = count;
+    for (int d = 0; d < count; d++) axes[d] = d;
+    Value *list = graph_add_const(g, "", DT_I64, shape_ints(m->k, &n_axes, 1),
+                                  arena_copy(m->arena, axes, sizeof *axes * (size_t)count),
+                                  sizeof *axes * (uint64_t)count);
+    Node *wider = graph_add_node(g, NULL, OP_Unsqueeze, (Value *[]){v, list}, 2, 1, loc);
+    value_replace_uses(v, wider->out[0]); /* as the output, too */
+    while (wider->out[0]->users.n) {
+        Node *user = wider->out[0]->users.at[0];
+        for (int k = 0; k < user->n_in; k++)
+            if (user->in[k] == wider->out[0]) node_set_input(user, k, v);
+    }
+    return g->outputs.at[i] == wider->out[0] && op_info[OP_Unsqueeze].infer(m, wider);
+}
+
+/* One number as f32[] and as f32[1], [1, 1]: both become the latter (Value.spare_axes). */
+static void join_ranks(Module *m, Node *n, int i, Graph *const branch[2]) {
+    const Value *a = branch[0]->outputs.at[i], *b = branch[1]->outputs.at[i];
+    if (!n->out[i] || a->type != VT_TENSOR || b->type != VT_TENSOR) return;
+    int less = a->shape.rank < b->shape.rank ? 0 : 1;
+    const Value *large = less ? a : b, *small = less ? b : a;
+    int more = large->shape.rank - small->shape.rank;
+    int least_a = a->shape.rank - a->spare_axes, least_b = b->shape.rank - b->spare_axes;
+    if (more && !(has_spare_axes(large, small) && add_leading_axes(m, n->loc, branch[less], i, more)))
+        return;
+    int spare = large->shape.rank - (least_a < least_b ? least_a : least_b);
+    if (spare > n->out[i]->spare_axes) n->out[i]->spare_axes = (uint8_t)spare;
+}
+
 /* Output i holds a or b. */
 static bool join_output(Module *m, Node *n, int i, const Value *a, const Value *b) {
     if (!n->out[i]) return true;
@@ -82,8 +121,10 @@ bool if_infer(Module *m, Node *n) {
         }
         good &= infer_graph(m, branch[i]);
     }
-    for (int i = 0; good && i < n->n_out; i++)
+    for (int i = 0; good && i < n->n_out; i++) {
+        join_ranks(m, n, i, branch);
         good = join_output(m, n, i, a->outputs.at[i], b->outputs.at[i]);
+    }
     return good;
 }
 
