@@ -439,21 +439,30 @@ static void open_blocks_by_slot(Open *o) {
 static void open_strips_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    const KExpr *slot, *strip, *size = k_int(k, w->strip), *rows = k_int(k, w->rows);
+    const KExpr *slot, *strip, *blocks = k_int(k, n_blocks_of(w, o->lanes)), *size = k_int(k, w->strip), *rows = k_int(k, w->rows);
     const KExpr *n_strips = k_fdiv(k, k_add(k, o->n_tiles, k_int(k, w->strip - 1)), size);
-    kb_slots(o->b, w->n_slots, n_strips, &slot, &strip);
+    const KExpr *groups = k_int(k, w->groups), *n_items = k_mul(k, n_strips, groups), *item, *group;
+    kb_slots(o->b, w->n_slots, n_items, &slot, &item);
+    strip = k_fdiv(k, item, groups);
+    group = k_fmod(k, item, groups);
     Strip of = {k_mul(k, strip, size), NULL, NULL, NULL};
     of.n_tiles = kb_let(o->b, "n", k_min(k, k_sub(k, o->n_tiles, of.first), size));
     const KExpr *up = w->form.is_free ? k_add(k, of.n_tiles, k_int(k, w->rows - 1)) : of.n_tiles;
     of.n_full = k_fdiv(k, up, rows);
     of.has_rest = k_lt(k, k_mul(k, of.n_full, rows), of.n_tiles);
+    /* the strip's first group in this slot */
+    const KExpr *from = k_fdiv(k, k_mul(k, slot, n_items), k_int(k, w->n_slots));
+    if (w->groups > 1) kb_if(o->b, k_or(k, k_eq(k, group, k_int(k, 0)), k_eq(k, item, from)));
     const KExpr *c = kb_for(o->b, LOOP_SERIAL, "c", k_int(k, in_blocks_of(o))), *at;
     const KExpr *tile = open_tiles(o, &of, &at);
     open_patch(o, slot, tile, at, c);
     kb_end(o->b);
     kb_end(o->b);
-    const KExpr *block = kb_for(o->b, LOOP_SERIAL, "o", k_int(k, n_blocks_of(w, o->lanes)));
-    open_some_block(o, slot, &of, block);
+    if (w->groups > 1) kb_end(o->b);
+    const KExpr *first = k_fdiv(k, k_mul(k, group, blocks), groups);
+    const KExpr *end = k_fdiv(k, k_mul(k, k_add(k, group, k_int(k, 1)), blocks), groups);
+    const KExpr *i = kb_for(o->b, LOOP_SERIAL, "o", k_sub(k, end, first));
+    open_some_block(o, slot, &of, kb_let_index(o->b, "o", k_add(k, first, i), blocks));
     kb_end(o->b);
     kb_end(o->b);
     kb_end(o->b);

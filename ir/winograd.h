@@ -40,6 +40,8 @@ struct Winograd {
     bool whole;          /* all patches first, by a kernel of its own; slots share the output
                           * channels. Else slots share the strips of tiles */
     int64_t strip;       /* tiles whose patches are in memory at a time; whole: n_tiles */
+    int64_t groups;      /* of output channels that slots share beside the strips, where few strips
+                          * may be all there is; each slot then transforms the patches it needs */
     int64_t n_slots;
     bool prefetch; /* the weights are too large for the L2 cache: ask for them in time */
     KTensor *weights;  /* G g G^T: [xi, o, c], in the order in which it is read */

@@ -66,9 +66,12 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
 }
 
 /* The transforms take so many instructions, and more where few registers hold a patch. */
-static double transform_cycles(const Winograd *w, const Target *t, int lanes) {
-    double tiles = (double)(w->n_tiles * (blocks(w->form.ic, lanes) + blocks(w->form.oc, lanes)));
-    return tiles * (w->patch == 6 ? 100 : 48) * (t->n_vector_regs < 32 ? 1.5 : 1);
+static double transform_cycles(const Winograd *w, const Target *t, int64_t n_vecs) {
+    return (double)(w->n_tiles * n_vecs) * (w->patch == 6 ? 100 : 48) * (t->n_vector_regs < 32 ? 1.5 : 1);
+}
+
+static double patches_cycles(const Winograd *w, const Target *t, int lanes) {
+    return transform_cycles(w, t, blocks(w->form.ic, lanes));
 }
 
 static int64_t weight_bytes(const Winograd *w) {
@@ -76,8 +79,8 @@ static int64_t weight_bytes(const Winograd *w) {
 }
 
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
-    return products_cycles(w, blocks(w->form.oc, lanes)) + transform_cycles(w, t, lanes) +
-           (double)weight_bytes(w) / touch + again_cycles(w, t, lanes);
+    return products_cycles(w, blocks(w->form.oc, lanes)) + patches_cycles(w, t, lanes) +
+           transform_cycles(w, t, blocks(w->form.oc, lanes)) + (double)weight_bytes(w) / touch + again_cycles(w, t, lanes);
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
@@ -98,6 +101,9 @@ static double first_touch(const DefProgram *p, const Target *t) {
     return n_bytes > SMALL_MODEL ? FROM_MEMORY : NEXT_CACHE;
 }
 
+/* Where sizes are free and those that are guessed make fewer strips, slots share channels, too. */
+enum { FEW_STRIPS = 4 };
+
 /* ---- the best of what is possible ------------------------------------------------------------ */
 
 static bool fits_registers(const Winograd *w, const Target *t) {
@@ -116,7 +122,13 @@ static void consider(Search *s, Winograd *w) {
     int64_t n_blocks = blocks(blocks(w->form.oc, s->lanes), w->n_vecs);
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
     w->prefetch = weight_bytes(w) > s->t->l2_bytes / 2;
-    w->n_slots = w->form.is_free ? MOST_SLOTS : slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
+    int64_t n_strips = blocks(w->n_tiles, w->strip);
+    w->n_slots = w->form.is_free ? MOST_SLOTS : slots_for(w->whole ? n_blocks : n_strips);
+    w->groups = 1;
+    if (w->form.is_free && n_strips < FEW_STRIPS) {
+        w->groups = n_blocks < FEW_STRIPS ? n_blocks : FEW_STRIPS;
+        cycles += (double)(w->groups - 1) * patches_cycles(w, s->t, s->lanes);
+    }
     if (cycles < FOR_ONE_THREAD && !w->form.is_free) w->n_slots = 1;
     cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
     if (cycles >= s->least * 0.999) return;

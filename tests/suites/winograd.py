@@ -30,6 +30,7 @@ NETS = {
     "volume": ("w4", 2, 32, 48, 14, 17, [1, 1, 1, 1], "sum"),
     "planes": ("w4", 1, 48, 40, 13, 18, [1, 1, 1, 1], "relu"),
     "free": ("w4", 2, 40, 48, 10, 15, [1, 1, 1, 1], "sum"),
+    "free_batch": ("w4", 5, 64, 80, 12, 12, [1, 1, 1, 1], "relu"),
     "free_volume": ("w4", 2, 32, 32, 13, 9, [1, 1, 1, 1], "relu"),
     "deep_steps": ("w4", 1, 64, 64, 16, 16, [1, 1, 1, 1], "none"),
 }
@@ -37,8 +38,8 @@ NETS = {
 # Of the nets that have a third axis in front of height and width: size, taps, pad on both sides, stride
 DEPTHS = {"volume": (5, 3, 1, 1), "free_volume": (3, 3, 1, 1), "planes": (3, 1, 0, 1), "deep_steps": (7, 3, 1, 2)}
 
-# Whose batch, height and width (and depth) the compiler is not told
-FREE = ("free", "free_volume")
+# What of a net's sizes the compiler is not told. With a free batch of small maps slots share channels, too.
+FREE = {"free": "nhw", "free_volume": "ndhw", "free_batch": "n"}
 
 
 def after(nodes, how, of, beside):
@@ -85,7 +86,7 @@ def save_net(path, net, depth, free):
         conv("x", "beside", 3, n_out, 1, **steps)
     conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
     names = ["n", "c", "d", "h", "w"] if depth else ["n", "c", "h", "w"]
-    x_type, y_type = ([s if free and s != "c" else d for s, d in zip(names, dims)] for dims in (x_dims, y_dims))
+    x_type, y_type = ([s if s in free else d for s, d in zip(names, dims)] for dims in (x_dims, y_dims))
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_type)],
                               [helper.make_tensor_value_info("y", T.FLOAT, y_type)], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
@@ -114,7 +115,7 @@ def near(got, want):
 def cases(ctx):
     def made(name):
         path = os.path.join(ctx.new_dir(), "net.onnx")
-        return path, save_net(path, NETS[name], DEPTHS.get(name), name in FREE)
+        return path, save_net(path, NETS[name], DEPTHS.get(name), FREE.get(name, ""))
 
     def right(name, cpu):
         def run():
