@@ -41,3 +41,25 @@ if(NOT OPENBLAS_INCLUDE OR NOT OPENBLAS_LIBRARY)
 endif()
 
 find_package(Threads REQUIRED)
+
+# What libsmelt_image is made of: decoders for models with the operator ImageDecoder. All of them or none, since a
+# format that is missing would look like a broken file.
+set(SMELT_IMAGE_MISSING)
+find_package(PkgConfig)
+foreach(part jpeg:libjpeg:libjpeg-dev png:libpng:libpng-dev tiff:libtiff-4>=4.5:libtiff-dev webp:libwebp:libwebp-dev
+        openjp2:libopenjp2>=2.5:libopenjp2-7-dev)
+  string(REPLACE ":" ";" part "${part}")
+  list(GET part 0 name)
+  list(GET part 1 module)
+  list(GET part 2 package)
+  if(PKG_CONFIG_FOUND)
+    pkg_check_modules(SMELT_${name} QUIET IMPORTED_TARGET ${module})
+  endif()
+  if(NOT SMELT_${name}_FOUND)
+    string(APPEND SMELT_IMAGE_MISSING " ${package}")
+  endif()
+endforeach()
+string(STRIP "${SMELT_IMAGE_MISSING}" SMELT_IMAGE_MISSING)
+if(SMELT_IMAGE_MISSING)
+  message(STATUS "libsmelt_image is not built; only ImageDecoder needs it. On Debian 12: apt-get install ${SMELT_IMAGE_MISSING}")
+endif()

@@ -94,6 +94,7 @@ typedef struct DimList {
     const char *name;
     VEC(int64_t) values;
     const KExpr *dim; /* what the model has there, once it is read */
+    bool is_choice;   /* a version for one value, beside general code */
 } DimList;
 
 /* What all --dim say. */

@@ -114,6 +114,26 @@ static bool is_blas_function(const char *name) {
     return !strcmp(name, "sgemm_") || !strcmp(name, "dgemm_");
 }
 
+/* What ImageDecoder calls: ir/ops/image_decoder.c. */
+static bool is_image_function(const char *name) {
+    return !strcmp(name, "smelt_image_size") || !strcmp(name, "smelt_image_decode");
+}
+
+/* The decoders are in this process, where generated code finds them by name; SMELT_IMAGE_MISSING is
+ * what smelt was built without. */
+static bool check_image_functions(Session *s) {
+#ifdef SMELT_IMAGE_MISSING
+    diag_unsupported(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1},
+                     "ImageDecoder runs here only where smelt was built with libsmelt_image, and "
+                     "these were missing: " SMELT_IMAGE_MISSING
+                     "; a compiled model can be linked with it, or with functions of your own");
+    return false;
+#else
+    (void)s;
+    return true;
+#endif
+}
+
 static bool load_static_files(Session *s) {
     static const char *const options[] = {"-shared", "-O2", "-fPIC"};
     if (!has_static_files(s)) return true;
@@ -131,6 +151,10 @@ static bool check_loaded(Session *s, const KBlock *b) {
         if (st->kind != KS_EXTERN) continue;
         bool declared = op_file_declares(&s->ops, st->text) ||
                         (uses_blas(s) && is_blas_function(st->text));
+        if (!declared && is_image_function(st->text)) {
+            if (!check_image_functions(s)) return false;
+            declared = true;
+        }
         if (declared && dlsym(RTLD_DEFAULT, st->text)) continue;
         diag_error(s->d, SRC_NOWHERE,
                    declared

@@ -5,7 +5,8 @@
  *                                           just that, all others general code
  *     --dim batch=1,8 --dim seq=64,128      a version for each of the four combinations
  *
- * A version is the model read once more with its dims fixed (Module.versions). With --only-versions
+ * A decoder that carries its past along gets a version by itself, for steps of one token (see
+ * steps_of_one). A version is the model read once more with its dims fixed (Module.versions). With --only-versions
  * there is no general code: other sizes are refused by the call. */
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +115,7 @@ static bool add_version(Session *s, const DimLists *lists, const uint32_t *choic
         const DimList *list = &lists->at.at[i];
         int64_t value = list->values.at[choice[i]];
         dims[i] = (DimOverride){list->name, value, NULL};
-        if (list->values.n == 1) continue;
+        if (list->values.n == 1 && !list->is_choice) continue;
         strbuf_printf(&name, "%s%s=%lld", name.n ? ", " : "", list->name, (long long)value);
         when = k_and(k, when, k_eq(k, list->dim, k_int(k, value)));
     }
@@ -135,11 +136,58 @@ static bool next_choice(const DimLists *lists, uint32_t *choice) {
     return false;
 }
 
+/* ---- steps of one token ---------------------------------------------------------------------- */
+
+static bool has_dim(const Value *v, const KExpr *dim) {
+    for (int i = 0; i < v->shape.rank; i++)
+        if (v->shape.dims[i] == dim) return true;
+    return false;
+}
+
+/* Keys or values of the tokens before: floats by batch, heads, places and elements, or without one
+ * of them, of which the number of places is free. */
+static bool is_past(const Value *v, const KExpr *step) {
+    int64_t n;
+    bool is_free = false;
+    for (int i = 1; i < v->shape.rank; i++) is_free |= !k_is_int(v->shape.dims[i], &n);
+    return dtype_is_float(v->dtype) && v->shape.rank >= 3 && is_free && !has_dim(v, step);
+}
+
+/* The number of new tokens in a call of a decoder: tokens[batch, n] goes in, with the keys and values
+ * of those before, and as many tensors come out again. NULL for any other model. */
+static const KExpr *new_tokens(const Graph *g) {
+    const Value *tokens = NULL;
+    uint32_t n_past = 0;
+    for (uint32_t i = 0; i < g->inputs.n && !tokens; i++)
+        if (dtype_is_int(g->inputs.at[i]->dtype) && g->inputs.at[i]->shape.rank == 2)
+            tokens = g->inputs.at[i];
+    if (!tokens || tokens->shape.dims[1]->op != KO_var) return NULL;
+    const KExpr *batch = tokens->shape.dims[0], *n = tokens->shape.dims[1];
+    int64_t known;
+    if (batch == n || (k_is_int(batch, &known) && known != 1)) return NULL;
+    for (uint32_t i = 0; i < g->inputs.n; i++) n_past += is_past(g->inputs.at[i], n);
+    return n_past >= 2 && g->outputs.n > n_past && n->u.var->lo <= 1 ? n : NULL;
+}
+
+/* Most calls of a decoder have one new token, and what is best for that is little like what is best
+ * for a prompt: one query per head, keys read where they lie, the old ones copied in passing. So it
+ * has a version. Weights are packed alike, and there once. */
+static void steps_of_one(Session *s, DimLists *lists) {
+    DimList one = {.is_choice = true, .dim = new_tokens(s->m->main)};
+    for (uint32_t i = 0; i < lists->at.n; i++)
+        if (lists->at.at[i].values.n > 1) return;
+    if (!one.dim) return;
+    one.name = one.dim->u.var->name;
+    vec_push(s->arena, &one.values, 1);
+    vec_push(s->arena, &lists->at, one);
+}
+
 bool dims_add_versions(Session *s, DimLists *lists, const ImportOptions *import) {
     bool has_lists = false;
+    if (s->m->on_destroy_user) steps_of_one(s, lists); /* IR text cannot be read once more */
     for (uint32_t i = 0; i < lists->at.n; i++) {
         const DimList *list = &lists->at.at[i];
-        if (list->values.n == 1) continue;
+        if (list->values.n == 1 && !list->is_choice) continue;
         has_lists = true;
         if (!check_list(s, list)) return false;
         if (s->o->only_versions) narrow(list);

@@ -50,8 +50,7 @@ static void define_strings(DefProgram *root, KTensor *t, const void *data, const
     KTensor *text = add_table(root, "text", DT_U8, (const char *)data + 8 * (n + 1), n_text);
     Stage *s = program_add_stage(root, root->first, FORM_MAP, t, node);
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < t->rank; i++)
-        index[i] = k_is_value(t->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    stage_own_index(k, s, index);
     const KExpr *flat = def_flatten(k, index, t->dims, t->rank);
     const KExpr *next = k_add(k, flat, k_int(k, 1));
     const KExpr *from = k_at(k, ends, &flat, 1), *to = k_at(k, ends, &next, 1);
@@ -162,15 +161,11 @@ static Stage *stage_insert(DefProgram *p, Stage *at, Form form, KTensor *out, co
     return s;
 }
 
-static int64_t last_index(const KExpr *extent) {
-    return extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
-}
-
 Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node) {
     static const char *const names[] = {"i", "j", "k", "l"};
     Stage *s = stage_insert(p, at, form, out, node);
     for (int i = 0; i < out->rank; i++)
-        s->axis[i] = kvar_new(p->m->k, KV_AXIS, DT_I64, names[i % 4], 0, last_index(out->dims[i]));
+        s->axis[i] = kvar_new(p->m->k, KV_AXIS, DT_I64, names[i % 4], 0, k_last_index(out->dims[i]));
     return s;
 }
 
@@ -184,7 +179,7 @@ const KExpr *def_axis(Def *d, const Stage *s, int i) {
 
 const KExpr *def_reduce_axis(Def *d, Stage *s, const char *name, const KExpr *extent) {
     BUG_IF(s->n_red == MAX_RED, "too many reduction axes");
-    KVar *v = kvar_new(d->k, KV_AXIS, DT_I64, name, 0, last_index(extent));
+    KVar *v = kvar_new(d->k, KV_AXIS, DT_I64, name, 0, k_last_index(extent));
     s->red_extent[s->n_red] = extent;
     s->red[s->n_red++] = v;
     return k_var(d->k, v);
@@ -455,4 +450,10 @@ void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int ran
         index[i] = outermost ? flat : k_fmod(k, flat, dims[i]);
         if (!outermost) flat = k_fdiv(k, flat, dims[i]);
     }
+}
+
+void kb_unflatten(KBuild *b, const char *name, const KExpr *flat, const KExpr *const *dims, int rank,
+                  const KExpr **index) {
+    def_unflatten(b->k, flat, dims, rank, index);
+    for (int i = 0; i < rank; i++) index[i] = kb_let_index(b, name, index[i], dims[i]);
 }

@@ -47,6 +47,15 @@ typedef struct RowWindow {
     int64_t ring; /* places for rows, a power of two; 0: the window does not roll */
 } RowWindow;
 
+/* How a tensor lies in another one of its rank, every step-th element along an axis: element i of
+ * axis a is element i*step[a] + first[a] there. */
+typedef struct Phase {
+    int64_t step[MAX_RANK], first[MAX_RANK];
+} Phase;
+
+/* Most phases that a strided ConvTranspose is split into (passes/split_phases.c). */
+enum { MOST_PHASES = 16 };
+
 struct KTensor {
     uint32_t id; /* dense in the program */
     const char *name;
@@ -62,6 +71,7 @@ struct KTensor {
     uint32_t io_index;
     Stage *def;     /* stage that defines it; NULL for inputs, constants, region inputs */
     const RowWindow *window; /* NULL: all of the tensor is in memory */
+    const Phase *phase; /* of alias's axes, NULL: t is one stretch of its bytes */
     KTensor *alias; /* shares all of this tensor's bytes from element alias_offset on */
     const KExpr *alias_offset; /* elements; NULL is 0 */
     VEC(Stage *) users;        /* stages that read it, each once; set by program_count_users */
@@ -195,6 +205,9 @@ const KExpr *def_at_if(Def *d, KTensor *t, const KExpr *const *index, int rank, 
 const KExpr *def_flatten(KCtx *k, const KExpr *const *index, const KExpr *const *dims, int rank);
 void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank,
                    const KExpr **index);
+/* The inverse, each index in a let of this name. */
+void kb_unflatten(KBuild *b, const char *name, const KExpr *flat, const KExpr *const *dims, int rank,
+                  const KExpr **index);
 
 /* A constant table for a definition: count elements of dtype t, rank 1 (values rounded to t). */
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);
@@ -212,6 +225,8 @@ KTensor *program_tensor(DefProgram *p, Value *v);
 KTensor *program_add_tensor(DefProgram *p, const char *name, DType t, int rank,
                             const KExpr *const *dims);
 Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, const Node *node);
+/* A map `to` = `from`, of the same shape, placed so. */
+Stage *program_add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node);
 
 DefProgram *program_create(Module *m, DefProgram *parent, Graph *g);
 /* Fills `required` of p and of the programs below it: what must hold so that all reads stay inside
@@ -224,7 +239,15 @@ double program_macs(const DefProgram *p);
  * with a window: while its rows exist). */
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t);
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index);
+/* How far t's memory goes along an axis, halo included, a blocked axis in blocks; the axis that is
+ * the i-th from outside there; and the elements of a row's place in a window that rolls: [axes that
+ * are not shared, in order][lanes]. */
+const KExpr *tensor_stored_dim(KCtx *k, const KTensor *t, int axis);
+int tensor_axis_at(const KTensor *t, int i);
+const KExpr *tensor_ring_row(KCtx *k, const KTensor *t);
 
+/* The index of the element that s defines: its axes, 0 along those of one element. */
+void stage_own_index(KCtx *k, const Stage *s, const KExpr **index);
 /* What the map computes where `at` reads it; 0 where the read's predicate is false. */
 const KExpr *stage_value_at(KCtx *k, const Stage *map, const KExpr *at);
 /* at(t; axes...) in consumer replaced by t's MAP body. */
@@ -246,11 +269,19 @@ KTensor *tensor_root(KCtx *k, KTensor *t, const KExpr **offset);
 const KExpr *at_pred(const KExpr *at);
 /* Does e read f32 constants only, without infinities and NaN? Their products with 0 are 0. */
 bool constants_are_finite(KCtx *k, const KExpr *e);
+/* Calls fn on every node of s's expressions (a program's statements apart, and what its fold starts
+ * from), as k_visit does, expression by expression. */
+void stage_visit(KCtx *k, const Stage *s, void (*fn)(const KExpr *e, void *user), void *user);
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's
  * length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
 /* Fills KTensor.users and n_users for all tensors of p and of the programs below it. */
 void program_count_users(DefProgram *p);
+/* Among n stages of p: the place of the one that makes t, or -1; does s read one's result, or what
+ * lies in the bytes of one; and do none but them read t, and nothing else need its bytes? */
+int stages_find(Stage *const *stages, int n, const KTensor *t);
+bool stages_feed(DefProgram *p, Stage *const *stages, int n, const Stage *s);
+bool stages_own(const DefProgram *p, Stage *const *stages, int n, const KTensor *t);
 /* Keep them right: s now reads what it reads / s is about to change or go. */
 void stage_note_reads(Stage *s);
 void stage_forget_reads(Stage *s);

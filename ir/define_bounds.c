@@ -87,10 +87,7 @@ static void require_bounds(DefProgram *p, void *user) {
             require(&b, k_eq(b.k, n_elements(b.k, s->body->u.tensor), n_elements(b.k, s->out)));
             continue;
         }
-        const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
-        for (int i = 0; i < 4; i++)
-            if (parts[i]) k_visit(b.k, parts[i], note_read, &b);
-        for (int i = 0; i < s->n_states; i++) k_visit(b.k, s->step[i], note_read, &b);
+        stage_visit(b.k, s, note_read, &b);
     }
 }
 

@@ -49,6 +49,8 @@ struct Value {
     VEC(Node *) users; /* one entry per use, in no meaningful order, kept by node_set_input() */
     VEC(int32_t) user_input; /* graph.c's own: which input of users[i] this use is */
     bool is_output;          /* listed in its graph's outputs */
+    uint8_t spare_axes; /* leading axes of length 1 that a branch of an If had not: what reads it
+                         * must not notice them (infer.c) */
     bool has_heap_text;      /* strings whose bytes are made while running, without a bound */
     const void *data; /* constant bytes, dense row-major, a view that outlives the module; or NULL.
                        * Views into a model file have any alignment: read them with memcpy. */

@@ -41,10 +41,10 @@ static void forget_outputs(Node *n) {
         if (n->out[i]) n->out[i]->shape = (Shape){.rank = -1};
 }
 
-/* The branch of an If that is always taken, NULL when that is not known. */
+/* The graph of two that is always the chosen one, NULL when that is not known. */
 static Graph *known_branch(Module *m, const Node *n) {
     int64_t taken;
-    if (n->op != OP_If || n->n_in != 1 || !n->in[0]) return NULL;
+    if (!op_has(n->op, OPF_BRANCHES) || n->n_in != 1 || !n->in[0]) return NULL;
     const KExpr *condition = value_content(m, n->in[0], 0);
     if (!condition || !k_is_int(condition, &taken)) return NULL;
     Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
@@ -52,7 +52,7 @@ static Graph *known_branch(Module *m, const Node *n) {
     return branch;
 }
 
-/* Puts the branch's nodes in the place of the If; returns the first node to go on with. */
+/* Puts the branch's nodes in the place of the node; returns the first node to go on with. */
 static Node *inline_branch(Node *n, Graph *branch) {
     Graph *g = n->graph;
     Node *before = n->prev;
@@ -67,6 +67,48 @@ static Node *inline_branch(Node *n, Graph *branch) {
     Node *next = first == n ? n->next : first;
     graph_drop_node(n);
     return next;
+}
+
+/* ---- ranks that only running knows ----------------------------------------------------------- */
+
+/* Branches of an If may give one number as f32[] and as f32[1]. It is taken as the latter, which is
+ * right as long as nobody notices: arithmetic that broadcasts gives the same with an operand of
+ * that rank, and hands the doubt on otherwise. */
+static bool refuse_spare_axes(Module *m, SrcLoc loc, const Value *v) {
+    diag_unsupported(m->diag, loc,
+                     "'%s' has rank %d or %d, as the condition of an If says while running; only "
+                     "arithmetic that broadcasts may read such a value",
+                     v->name, v->shape.rank - v->spare_axes, v->shape.rank);
+    return false;
+}
+
+static bool hand_on_spare_axes(Module *m, Node *n) {
+    const Value *doubtful = NULL;
+    int most = 0, least = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        const Value *v = n->in[i];
+        if (!v || v->type != VT_TENSOR) continue;
+        if (v->spare_axes) doubtful = v;
+        if (v->shape.rank > most) most = v->shape.rank;
+        if (v->shape.rank - v->spare_axes > least) least = v->shape.rank - v->spare_axes;
+    }
+    if (doubtful && !op_has(n->op, OPF_ELTWISE) && n->op != OP_Identity)
+        return refuse_spare_axes(m, n->loc, doubtful);
+    if (doubtful)
+        for (int i = 0; i < n->n_out; i++)
+            if (n->out[i]) n->out[i]->spare_axes = (uint8_t)(most - least);
+    return true;
+}
+
+/* A branch hands the doubt to its If; elsewhere an output is what somebody may notice. */
+static bool check_outputs(Module *m, const Graph *g) {
+    if (g->owner && op_has(g->owner->op, OPF_BRANCHES)) return true;
+    for (uint32_t i = 0; i < g->outputs.n; i++) {
+        const Value *v = g->outputs.at[i];
+        if (v->spare_axes && v->shape.rank >= 0)
+            return refuse_spare_axes(m, v->def ? v->def->loc : SRC_NOWHERE, v);
+    }
+    return true;
 }
 
 bool infer_graph(Module *m, Graph *g) {
@@ -84,12 +126,12 @@ bool infer_graph(Module *m, Graph *g) {
         Graph *branch = known_branch(m, n);
         if (branch) {
             next = inline_branch(n, branch);
-        } else if (!check_arity(m, n) || !op_info[n->op].infer(m, n)) {
+        } else if (!check_arity(m, n) || !op_info[n->op].infer(m, n) || !hand_on_spare_axes(m, n)) {
             forget_outputs(n);
             good = false;
         } else if (m->fold) {
             m->fold(m, n);
         }
     }
-    return good;
+    return check_outputs(m, g) && good;
 }

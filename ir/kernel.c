@@ -120,7 +120,8 @@ static void mul_range(const KExpr *a, const KExpr *b, int64_t *lo, int64_t *hi) 
     }
 }
 
-/* Fills e->lo, e->hi from the operands' ranges; only i64 and bool get more than the dtype's. */
+/* Fills e->lo, e->hi from the operands' ranges; only i64, bool and what a mask leaves of other
+ * integers get more than the dtype's. */
 static void set_range(KExpr *e) {
     dtype_range(e->dtype, &e->lo, &e->hi);
     const KExpr *a = e->n_args > 0 ? e->arg[0] : NULL, *b = e->n_args > 1 ? e->arg[1] : NULL;
@@ -137,8 +138,12 @@ static void set_range(KExpr *e) {
         e->lo = 0;
         e->hi = 1;
     }
-    if (e->dtype != DT_I64 || !a) return;
     int64_t c;
+    if (e->op == KO_and && dtype_is_int(e->dtype) && k_is_int(b, &c) && c >= 0) {
+        e->lo = 0;
+        e->hi = c;
+    }
+    if (e->dtype != DT_I64 || !a) return;
     switch ((int)e->op) {
     case KO_str_len:
         e->lo = 0;
@@ -163,12 +168,6 @@ static void set_range(KExpr *e) {
             e->lo = 0;
             e->hi = kernel_is_unbounded(b->hi) ? b->hi : b->hi - 1;
             if (a->lo >= 0 && a->hi < e->hi) e->hi = a->hi;
-        }
-        break;
-    case KO_and:
-        if (k_is_int(b, &c) && c >= 0) {
-            e->lo = 0;
-            e->hi = c;
         }
         break;
     case KO_min:

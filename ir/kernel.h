@@ -214,6 +214,8 @@ const KExpr *k_upper_bound_given(KCtx *k, const KExpr *e,
 bool k_is_unbounded(KCtx *k, const KExpr *e);
 /* Does e depend on what a run finds: on computed symbols or on memory? */
 bool k_is_computed(KCtx *k, const KExpr *e);
+/* The largest index below an extent: at least 0, and INT64_MAX where it has no bound. */
+int64_t k_last_index(const KExpr *extent);
 /* Does e depend on this variable (through anything, loads' indices included)? */
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v);
 /* e = base + coeff * v with base and coeff free of v; false when e is not of that form. */
@@ -342,6 +344,10 @@ void kb_if(KBuild *b, const KExpr *cond);
 void kb_else(KBuild *b);
 void kb_end(KBuild *b);
 const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value);
+/* A let of an index that is known to lie in 0..hi here, or below an extent: predicates in its scope
+ * resolve by that. */
+const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi);
+const KExpr *kb_let_index(KBuild *b, const char *name, const KExpr *value, const KExpr *extent);
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value);
 KBuf *kb_alloc(KBuild *b, KMem mem, DType t, const char *name, int64_t n_elems);
 /* A variable: a register of one element that holds `value`; what it holds, and something else. */

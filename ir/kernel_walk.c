@@ -140,6 +140,10 @@ bool k_is_computed(KCtx *k, const KExpr *e) {
     return found;
 }
 
+int64_t k_last_index(const KExpr *extent) {
+    return extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
+}
+
 bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v) {
     (void)k;
     Memo m = {0};

@@ -10,24 +10,21 @@ static bool is_blocked(const KTensor *t) {
     return t->layout.block > 1;
 }
 
-static const KExpr *stored_dim(KCtx *k, const KTensor *t, int axis) {
+const KExpr *tensor_stored_dim(KCtx *k, const KTensor *t, int axis) {
     const Layout *l = &t->layout;
     if (is_blocked(t) && axis == l->block_axis) return blocks_of(k, t->dims[axis], l->block);
     return l->has_halo ? k_add(k, t->dims[axis], k_int(k, l->halo[axis][0] + l->halo[axis][1]))
                        : t->dims[axis];
 }
 
-/* The axis that is the i-th from outside in t's memory. */
-static int axis_in_order(const KTensor *t, int i) {
+int tensor_axis_at(const KTensor *t, int i) {
     return t->layout.permuted ? t->layout.order[i] : i;
 }
 
-/* One place for a row of a tensor whose window rolls: [axes that are not shared, in order][lanes].
- */
-static const KExpr *ring_row_elems(KCtx *k, const KTensor *t) {
+const KExpr *tensor_ring_row(KCtx *k, const KTensor *t) {
     const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
     for (int i = 0; i < t->rank; i++)
-        if (!t->window->fixed[i] && i != t->window->row_axis) n = k_mul(k, n, stored_dim(k, t, i));
+        if (!t->window->fixed[i] && i != t->window->row_axis) n = k_mul(k, n, tensor_stored_dim(k, t, i));
     return n;
 }
 
@@ -39,12 +36,12 @@ static const KExpr *ring_flat_index(KCtx *k, const KTensor *t, const KExpr *cons
     const KExpr *flat = k_add(k, k_mul(k, w->of->slot, k_int(k, w->ring)), place);
     const KExpr *block = k_int(k, l->block);
     for (int i = 0; i < t->rank; i++) {
-        int axis = axis_in_order(t, i);
+        int axis = tensor_axis_at(t, i);
         if (w->fixed[axis] || axis == w->row_axis) continue;
         const KExpr *at = index[axis];
         if (is_blocked(t) && axis == l->block_axis) at = k_fdiv(k, at, block);
         if (l->has_halo) at = k_add(k, at, k_int(k, l->halo[axis][0]));
-        flat = k_add(k, k_mul(k, flat, stored_dim(k, t, axis)), at);
+        flat = k_add(k, k_mul(k, flat, tensor_stored_dim(k, t, axis)), at);
     }
     if (!is_blocked(t)) return flat;
     return k_add(k, k_mul(k, flat, block), k_fmod(k, index[l->block_axis], block));
@@ -53,7 +50,7 @@ static const KExpr *ring_flat_index(KCtx *k, const KTensor *t, const KExpr *cons
 /* Of a tensor in a window: [slot][row of the block][axes that are not shared]. */
 static const KExpr *window_n_elems(KCtx *k, const KTensor *t) {
     const RowWindow *w = t->window;
-    if (w->ring) return k_mul(k, k_int(k, w->of->n_slots * w->ring), ring_row_elems(k, t));
+    if (w->ring) return k_mul(k, k_int(k, w->of->n_slots * w->ring), tensor_ring_row(k, t));
     const KExpr *n = k_int(k, w->of->n_slots * w->of->rows);
     for (int i = 0; i < t->rank; i++)
         if (!w->fixed[i] && i != w->row_axis) n = k_mul(k, n, t->dims[i]);
@@ -73,19 +70,30 @@ static const KExpr *window_flat_index(KCtx *k, const KTensor *t, const KExpr *co
 const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
     if (t->window) return window_n_elems(k, t);
     const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
-    for (int i = 0; i < t->rank; i++) n = k_mul(k, n, stored_dim(k, t, i));
+    for (int i = 0; i < t->rank; i++) n = k_mul(k, n, tensor_stored_dim(k, t, i));
     return n;
+}
+
+/* Every so manieth element of another tensor. */
+static const KExpr *phase_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
+    const KExpr *of[MAX_RANK];
+    for (int i = 0; i < t->rank; i++) {
+        of[i] = k_mul(k, index[i], k_int(k, t->phase->step[i]));
+        of[i] = k_add(k, of[i], k_int(k, t->phase->first[i]));
+    }
+    return tensor_flat_index(k, t->alias, of);
 }
 
 const KExpr *tensor_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
     if (t->window) return window_flat_index(k, t, index);
+    if (t->phase) return phase_flat_index(k, t, index);
     const KExpr *flat = k_int(k, 0), *block = k_int(k, t->layout.block);
     for (int i = 0; i < t->rank; i++) {
-        int axis = axis_in_order(t, i);
+        int axis = tensor_axis_at(t, i);
         const KExpr *at = index[axis];
         if (is_blocked(t) && axis == t->layout.block_axis) at = k_fdiv(k, at, block);
         if (t->layout.has_halo) at = k_add(k, at, k_int(k, t->layout.halo[axis][0]));
-        flat = k_add(k, k_mul(k, flat, stored_dim(k, t, axis)), at);
+        flat = k_add(k, k_mul(k, flat, tensor_stored_dim(k, t, axis)), at);
     }
     if (is_blocked(t))
         flat = k_add(k, k_mul(k, flat, block), k_fmod(k, index[t->layout.block_axis], block));
@@ -152,11 +160,10 @@ bool tensor_has_aliases(const DefProgram *p, const KTensor *t) {
 
 bool tensor_is_dense(KCtx *k, const KTensor *t) {
     const Layout *l = &t->layout;
-    if (t->window) return false;
+    if (t->window || t->phase) return false;
     if (!l->permuted && l->block <= 1 && !l->has_halo) return true;
     const KExpr *index[MAX_RANK];
     for (int i = 0; i < t->rank; i++)
-        index[i] = k_var(k, kvar_new(k, KV_AXIS, DT_I64, "i", 0,
-                                     t->dims[i]->hi == INT64_MAX ? INT64_MAX : t->dims[i]->hi - 1));
+        index[i] = k_var(k, kvar_new(k, KV_AXIS, DT_I64, "i", 0, k_last_index(t->dims[i])));
     return tensor_flat_index(k, t, index) == def_flatten(k, index, t->dims, t->rank);
 }

@@ -8,6 +8,9 @@
  * gives x when x is NaN. Polynomials are in math_tables.h, written by tests/tools/remez.py. */
 #include "ir/math.h"
 
+#include <float.h>
+#include <math.h>
+
 #include "ir/code.h"
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
@@ -296,10 +299,11 @@ static E expand_normal(const MathGen *m, E x) {
     return pick(m, lt(m, x, lit(m, 0)), tail, sub(m, lit(m, 1), tail));
 }
 
-/* x Phi(x) = max(x, 0) - |x| Phi(-|x|) */
+/* x Phi(x) = max(x, 0) - |x| Phi(-|x|); as the formula has it, NaN at -infinity */
 static E expand_gelu(const MathGen *m, E x) {
     E a = at_most(m, mag(m, x), is_f32(m) ? 14.5 : 38.75);
-    return sub(m, k_max(m->k, lit(m, -0.0), x), normal_tail(m, a, true));
+    E y = sub(m, k_max(m->k, lit(m, -0.0), x), normal_tail(m, a, true));
+    return pick(m, lt(m, x, lit(m, is_f32(m) ? -FLT_MAX : -DBL_MAX)), lit(m, NAN), y);
 }
 
 /* Small |x|: an odd polynomial. Else f32: 1 - erfc(1) 2^q, q a polynomial in |x| - 1; f64: by Phi.

@@ -134,7 +134,7 @@ static void parse_for(Parse *p, KBlock *b) {
     check_loop(p, s);
     if (lo > hi) {
         lo = 0;
-        hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
+        hi = k_last_index(extent);
     }
     uint32_t scope = parse_scope(p);
     s->var = kvar_new(p->k, KV_LOOP, DT_I64, name, lo, hi);

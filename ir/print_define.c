@@ -50,6 +50,13 @@ static void layout_text(Text *t, const KTensor *x) {
     if (x->dense_only) strbuf_add(t->out, " dense");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
+    if (x->phase) {
+        strbuf_add(t->out, " [");
+        for (int i = 0; i < x->rank; i++)
+            strbuf_printf(t->out, "%s%d by %d", i ? ", " : "", (int)x->phase->first[i],
+                          (int)x->phase->step[i]);
+        strbuf_add(t->out, "]");
+    }
     if (!x->alias_offset) return;
     strbuf_add(t->out, " at ");
     text_expr(t, x->alias_offset);
@@ -105,25 +112,18 @@ static const char *form_word(Form f) {
     BUG("form %d has no name", (int)f);
 }
 
-static void axis_default(const KExpr *extent, int64_t *hi) {
-    *hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
-}
-
 static void axes_text(Text *t, const Stage *s) {
-    int64_t hi;
     strbuf_add(t->out, " [");
     for (int i = 0; i < s->out->rank; i++) {
         strbuf_printf(t->out, "%s%s", i ? ", " : "", text_bind(t, s->axis[i], s->axis[i]->name));
-        axis_default(s->out->dims[i], &hi);
-        text_range(t, s->axis[i], 0, hi);
+        text_range(t, s->axis[i], 0, k_last_index(s->out->dims[i]));
     }
     strbuf_add(t->out, "]");
     if (!s->n_red) return;
     strbuf_add(t->out, " over [");
     for (int i = 0; i < s->n_red; i++) {
         strbuf_printf(t->out, "%s%s", i ? ", " : "", text_bind(t, s->red[i], s->red[i]->name));
-        axis_default(s->red_extent[i], &hi);
-        text_range(t, s->red[i], 0, hi);
+        text_range(t, s->red[i], 0, k_last_index(s->red_extent[i]));
         strbuf_add(t->out, " < ");
         text_expr(t, s->red_extent[i]);
     }
@@ -156,7 +156,10 @@ static void schedule_words(Text *t, const Schedule *s) {
     if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);
     if (s->prefetch) strbuf_add(t->out, ", prefetch");
     if (s->skips) strbuf_add(t->out, ", outside skipped");
+    if (s->panel && s->panel < s->n_vecs) strbuf_printf(t->out, ", panels of %d", s->panel);
     strbuf_add(t->out, ")");
+    for (; s->few; s = s->few)
+        strbuf_printf(t->out, " or %s up to %d rows", schedule_text(t->a, s->few), s->few_rows);
 }
 
 static void flags_text(Text *t, const Stage *s) {

@@ -34,9 +34,8 @@ static void buffer(Text *t, const KBuf *b) {
 }
 
 static void loop_var(Text *t, const KVar *v, const KExpr *extent) {
-    int64_t hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi - 1;
     strbuf_add(t->out, text_bind(t, v, v->name));
-    text_range(t, v, 0, hi < 0 ? 0 : hi);
+    text_range(t, v, 0, k_last_index(extent));
 }
 
 /* ---- statements ------------------------------------------------------------------------------ */

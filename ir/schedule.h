@@ -23,6 +23,8 @@ typedef struct Schedule {
     int group; /* so many neighbours along vec_axis read the same of the left factor (a grouped
                 * convolution), 1: each its own (depthwise), 0: all of them the same */
     int n_vecs;      /* vectors of the register tile along vec_axis */
+    int panel; /* of them lie together in the packed right factor: a tile of more reads several
+                * stretches of memory at once; 0: all */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
     int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
@@ -40,6 +42,10 @@ typedef struct Schedule {
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
+    /* Where the number of rows is free: what runs for at most few_rows of them, which may have a
+     * schedule for fewer still. NULL: this one runs for any number. */
+    struct Schedule *few;
+    int few_rows;
 } Schedule;
 
 /* The part of a stage that is opened: axes with one index, and one axis of which some rows are. */
@@ -102,6 +108,13 @@ double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch);
 /* The same with its left factor in the near caches. */
 double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, const Schedule *sch);
+/* Elements of the vector axis that lie together in the packed right factor. */
+static inline int schedule_panel_width(const Schedule *sch) {
+    return sch->lanes * (sch->panel ? sch->panel : sch->n_vecs);
+}
+/* Schedules beside sch, over the same packed right factor, for calls with few rows: fills sch->few
+ * where the number of rows is free. */
+void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1,
  * or sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
  * waiting for the one before. */
@@ -142,10 +155,10 @@ void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *par
 /* Elementary steps of a stage, an estimate where sizes are symbolic. */
 double schedule_stage_work(const Stage *s);
 
+/* The greatest one of a and b, not negative. */
+int64_t common_divisor(int64_t a, int64_t b);
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
-/* A let whose value is known to lie in [0, hi] here, which lets predicates in its scope resolve. */
-const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of
  * fewer multiply-adds than this for each GFLOP/s of the machine, two microseconds of work. */
 enum { PARALLEL_GRAIN = 32768, PARALLEL_MACS = 1000 };

@@ -119,10 +119,6 @@ static void open_block(BlockLoop *l, const KExpr *rows) {
     }
 }
 
-static int64_t last_index(const KExpr *extent) {
-    return extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
-}
-
 /* The block of this index: whole, or what remains of the rows. */
 static void open_split(BlockLoop *l, Blocks *g, const KExpr *block) {
     KCtx *k = l->k;
@@ -132,7 +128,7 @@ static void open_split(BlockLoop *l, Blocks *g, const KExpr *block) {
          has_both = has_rest && has_full;
     if (has_both) kb_if(l->b, k_lt(k, block, n_full));
     if (has_full) {
-        const KExpr *at = has_both ? kb_let_within(l->b, "b", block, last_index(n_full)) : block;
+        const KExpr *at = has_both ? kb_let_index(l->b, "b", block, n_full) : block;
         g->first = k_mul(k, at, rows);
         open_block(l, rows);
     }
@@ -160,11 +156,7 @@ void schedule_open_blocks(DefProgram *p, Blocks *g, KBuild *b) {
     for (int a = 0; a < last; a++) extent[a] = g->extent[a];
     extent[last] = k_fdiv(k, k_add(k, g->extent[last], k_int(k, g->rows - 1)), k_int(k, g->rows));
     for (int a = 0; a < g->n_axes; a++) total = k_mul(k, total, extent[a]);
-    def_unflatten(k, open_slots(b, g, total), extent, g->n_axes, index);
-    for (int a = 0; a < g->n_axes; a++)
-        index[a] = k_is_value(extent[a], 1)
-                       ? k_int(k, 0)
-                       : kb_let_within(b, "b", index[a], last_index(extent[a]));
+    kb_unflatten(b, "b", open_slots(b, g, total), extent, g->n_axes, index);
     for (int a = 0; a < last; a++) l.outer[a] = index[a];
     open_split(&l, g, index[last]);
     if (g->n_slots > 1) kb_end(b);

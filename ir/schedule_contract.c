@@ -26,15 +26,6 @@
 
 #include "ir/winograd.h"
 
-const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi) {
-    int64_t c;
-    if (k_is_int(value, &c)) return value;
-    KStmt *s = kblock_append(b->arena, b->stack[b->depth - 1], KS_LET);
-    s->var = kvar_new(b->k, KV_LET, DT_I64, name, 0, hi);
-    s->value = value;
-    return k_var(b->k, s->var);
-}
-
 /* ---- which axes ------------------------------------------------------------------------------ */
 
 int tensor_contiguous_axis(const KTensor *t) {
@@ -52,7 +43,7 @@ typedef struct Groups {
     int64_t size; /* common divisor of what the variable is divided by; 0: it is nowhere divided */
 } Groups;
 
-static int64_t common_divisor(int64_t a, int64_t b) {
+int64_t common_divisor(int64_t a, int64_t b) {
     while (b) {
         int64_t rest = a % b;
         a = b;
@@ -280,11 +271,8 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     c->n_row_tiles = most;
     c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
     const KExpr *extent[] = {row[0].n_tiles, row[1].n_tiles}, *at[2];
-    def_unflatten(k, k_add(k, first, c->row_tile), extent, 2, at);
-    for (int i = 0; i < 2; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        row[i].at = kb_let_within(c->b, "t", at[i], hi < 0 ? 0 : hi);
-    }
+    kb_unflatten(c->b, "t", k_add(k, first, c->row_tile), extent, 2, at);
+    for (int i = 0; i < 2; i++) row[i].at = at[i];
     emit_vector_part(c, row, vec);
     kb_end(c->b);
     kb_end(c->b);
@@ -358,12 +346,7 @@ static int open_tiles(KBuild *b, KLoopMark mark, const KExpr *const *extent, int
         }
         return n_loops;
     }
-    def_unflatten(k, kb_for(b, mark, "tile", total), extent, n, index);
-    for (int i = 0; i < n; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        index[i] = k_is_value(extent[i], 1) ? k_int(k, 0)
-                                            : kb_let_within(b, "t", index[i], hi < 0 ? 0 : hi);
-    }
+    kb_unflatten(b, "t", kb_for(b, mark, "tile", total), extent, n, index);
     return 1;
 }
 

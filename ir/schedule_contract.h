@@ -1,5 +1,6 @@
-/* Internal to schedule_contract.c and schedule_tile.c: the contraction template, and one tile of
- * it. */
+/* Internal to the contraction template: schedule_contract.c (its loops), schedule_tile.c (one tile of
+ * it), schedule_prefetch.c, schedule_guards.c and schedule_store.c (parts of that), and to
+ * schedule_matrix.c. */
 #ifndef SMELT_IR_SCHEDULE_CONTRACT_H
 #define SMELT_IR_SCHEDULE_CONTRACT_H
 
@@ -47,6 +48,9 @@ typedef struct Contract {
     int copies_axis;     /* the reduction axis whose loop's body is copied */
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
+    /* where the number of row tiles is free: the place of this tile's share, how far apart places
+     * are in it, and a mask of the places where the tile does not ask */
+    const KExpr *ask_tile, *ask_pace, *ask_mask;
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
     bool fills_halo;                     /* of the output: see schedule_halo.c */
     int strips;                          /* Schedule.strips, of a stage that is opened whole */
@@ -63,12 +67,55 @@ static inline void contract_bind(Binding *b, KVar *var, const KExpr *by) {
 
 /* A template without axes bound and tiles chosen yet. */
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);
-/* How many of n_vecs vectors of a row of s, in powers of two up to `most`, are behind each other in
- * memory. */
-int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most);
 /* The tile at row_start and vec_start: its start, reduction and store. */
 void contract_tile(Contract *c);
 /* The halo's values beside the rows of that tile, and before and behind the first and last rows. */
 void contract_fill_halo(Contract *c);
+
+/* Opens the tile's loops (rows, vectors, lanes) and binds the tiled axes, and all of the axes that
+ * are bound around it; returns the accumulator's index. */
+const KExpr *contract_tile_begin(Contract *c, Binding *bound);
+void contract_tile_end(Contract *c);
+/* Binds the tiled axes to these rows and this column of the tile. */
+void contract_bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
+                        const KExpr *in_tile);
+
+/* ---- schedule_prefetch.c --------------------------------------------------------------------- */
+
+/* Steps of the reduction in an iteration of axis r, the axes behind it included. */
+int64_t contract_steps(const Contract *c, int r);
+/* Sets ask_steps: the innermost loop whose share is at least half a line, so that not much more is
+ * asked for than the panel has. */
+void contract_choose_prefetch(Contract *c);
+/* Asks for the lines of this place, if it is where they are asked for: axis r is at `at`, those in
+ * front of it are bound in `red`, and `steps` steps follow. Returns whether it did. */
+bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, int64_t steps);
+
+/* ---- schedule_guards.c ----------------------------------------------------------------------- */
+
+/* Sets lhs and guards. */
+void contract_find_guards(Contract *c);
+/* Opens the branches whose last reduction axis is r, where `red` is bound; returns how many. */
+int contract_open_guards(Contract *c, int r, const Binding *red);
+
+/* ---- schedule_store.c ------------------------------------------------------------------------ */
+
+/* Stores acc, finished. */
+void contract_store(Contract *c);
+
+/* What is stored at once: so many rows of so many vectors, among n rows from `first` on. */
+typedef struct Pieces {
+    int first, n;
+    int rows, vecs;
+} Pieces;
+enum { PIECES = 4 }; /* vectors of 32-bit sums that are stored at once as bytes */
+
+/* Loops over the rows (with this mark) and over rows of n_vecs vectors, in pieces: which row, and
+ * which element of it. Returns how many kb_end close them. */
+int contract_open_pieces(KBuild *b, KLoopMark mark, const Pieces *p, int n_vecs, int lanes,
+                         const KExpr **row, const KExpr **in_row);
+/* How many of n_vecs vectors of a row of s, in powers of two up to `most`, are behind each other in
+ * memory. */
+int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most);
 
 #endif

@@ -24,6 +24,12 @@ enum {
     MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
+    FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
+    MORE_PERCENT = 6,        /* and in several at once so much faster, */
+    PANEL = 2,               /* vectors each; */
+    BY_ROWS = 4,             /* rows of a free number beyond the last whole tile are done by so many */
+    STREAM_ROWS = 4,         /* more rows than that leave time to ask for them early */
+    LEAST_BYTES = 4096,      /* smaller weights have one kernel for any number of rows */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
 };
 
@@ -34,7 +40,8 @@ typedef struct Sizes {
     bool is_shared; /* both factors are vectors */
     int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
-    bool is_free;   /* there are more or fewer rows in each call */
+    bool is_free;    /* there are more or fewer rows in each call */
+    bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
 } Sizes;
 
@@ -124,7 +131,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
     cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
     /* what only one tile of rows reads was not read before */
     bool is_near = product(z->rows[0], z->rows[1]) > rows || z->right_bytes <= t->l1_bytes / 2;
-    if (is_near && (double)z->steps * line <= t->l1_bytes / 2) return cycles;
+    if (z->is_fetched || (is_near && (double)z->steps * line <= t->l1_bytes / 2)) return cycles;
     /* a panel that each tile of rows reads from the second level again: at most at its rate, and
      * some of that time shows in any case */
     double second = line + (double)(rows * z->elem);
@@ -248,8 +255,13 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     }
     sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && z->left_bytes > t->l2_bytes / 2 &&
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
-    sch->prefetch = z->is_const && !sch->rows_outer && tiles > 1 &&
-                    z->right_bytes > t->l2_bytes / 4;
+    bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
+    bool is_stream = is_far && product(z->rows[0], z->rows[1]) <= STREAM_ROWS;
+    /* as wide as those for many rows mostly are, so that two versions of a model can share them */
+    if (is_stream && tiles == 1 && !sch->panel && sch->n_vecs > PANEL && sch->n_vecs % PANEL == 0)
+        sch->panel = PANEL;
+    bool is_cut = sch->panel && sch->panel < sch->n_vecs;
+    sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
     /* several rows of a map leave no registers for what taps share */
     sch->all_taps = z->is_shared && sch->rows[0] == 1 && z->steps <= MOST_TAPS && sch->parts == 1;
     if (sch->all_taps) sch->unroll = 1;
@@ -310,6 +322,76 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     Schedule axes = *sch;
     int n = schedule_contract_candidates(p, s, t, &axes, sch, 1);
     BUG_IF(!n, "no tile fits the registers");
+}
+
+/* ---- few rows of a free number --------------------------------------------------------------- */
+
+/* Cycles of n rows, which the schedule does in whole tiles and the rest by fours. While the first of
+ * them use a panel it comes from memory; arithmetic hides most of that, but not all. */
+static double rows_cycles(const Target *t, const Sizes *of, const Schedule *sch, int64_t n) {
+    Sizes z = *of;
+    double cycles = 0, bytes = (double)z.steps * (double)(sch->n_vecs * t->vector_bytes);
+    double memory = z.right_bytes > t->l2_bytes ? bytes / FAR_BYTES : 0;
+    z.rows[1] = n;
+    z.is_fetched = true;
+    int64_t tile = sch->rows[1], few = tile < BY_ROWS ? tile : BY_ROWS;
+    bool is_cut = sch->panel && sch->panel < sch->n_vecs;
+    if (is_cut && n <= tile && n <= STREAM_ROWS) memory /= 1 + MORE_PERCENT / 100.0;
+    for (int64_t left = n; left > 0; left -= left < tile ? few : tile) {
+        double one = tile_cycles(t, &z, sch, left < tile ? few : tile, sch->n_vecs);
+        cycles += largest(one, memory) + 0.4 * (one < memory ? one : memory);
+        memory = 0;
+        z.is_fetched = false;
+    }
+    return cycles * (double)((z.vecs + sch->n_vecs - 1) / sch->n_vecs) * (double)z.batch;
+}
+
+/* The best schedule for from..to rows over the panels of `of`; false where that is hardly better
+ * than `of` itself. */
+static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
+                       const Schedule *of, int64_t from, int64_t to, Schedule *out) {
+    int panel = of->panel ? of->panel : of->n_vecs;
+    double best = 0;
+    for (int64_t n = from; n <= to; n++) best += 0.97 * rows_cycles(t, z, of, n);
+    bool found = false;
+    for (int v = panel; v <= MAX_VECS && v <= z->vecs; v += panel)
+        for (int r = 1; r <= MAX_ROWS && r <= to; r++) {
+            Schedule sch = *of;
+            Sizes few = *z;
+            double cycles = 0;
+            sch.n_vecs = v;
+            sch.rows[1] = r;
+            sch.panel = panel;
+            few.rows[1] = to;
+            bool leaves_rest = r > BY_ROWS && r % BY_ROWS; /* of which fours are not the end */
+            if (!fits(t, &sch) || !fits_group(z, v, sch.lanes) || leaves_rest) continue;
+            set_loops(k, s, t, &few, &sch);
+            for (int64_t n = from; n <= to; n++) cycles += rows_cycles(t, z, &sch, n);
+            if (cycles >= best) continue;
+            best = cycles;
+            *out = sch;
+            found = true;
+        }
+    return found;
+}
+
+void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch) {
+    static const int most[] = {24, 8, 4, 1, 0};
+    KCtx *k = p->m->k;
+    int64_t known_rows;
+    if (sch->row_axis[1] < 0 || sch->rows[1] <= 1) return;
+    if (k_is_int(schedule_row_extent(k, s, sch), &known_rows)) return;
+    Sizes z = sizes_of(k, s, sch);
+    if (!z.is_const || z.is_shared || z.right_bytes < LEAST_BYTES) return;
+    Schedule *of = sch;
+    for (int i = 0; most[i]; i++) {
+        Schedule few;
+        if (!choose_few(k, s, t, &z, of, most[i + 1] + 1, most[i], &few)) continue;
+        few.few_rows = 0;
+        of->few = arena_copy(p->arena, &few, sizeof few);
+        of->few_rows = most[i];
+        of = of->few;
+    }
 }
 
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {

@@ -71,8 +71,8 @@ static bool join_last(KCtx *k, Fold *f) {
     k_visit(k, f->body, note_joint, &j);
     if (!j.ok) return false;
     const KExpr *extent = k_mul(k, f->extent[f->n - 2], f->extent[f->n - 1]);
-    int64_t hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi < 1 ? 0 : extent->hi - 1;
-    KVar *both = kvar_new(k, KV_AXIS, DT_I64, inner->name, 0, hi), *from[] = {outer, inner};
+    KVar *both = kvar_new(k, KV_AXIS, DT_I64, inner->name, 0, k_last_index(extent));
+    KVar *from[] = {outer, inner};
     const KExpr *to[] = {k_int(k, 0), k_var(k, both)};
     f->body = k_subst(k, f->body, from, to, 2);
     f->n--;

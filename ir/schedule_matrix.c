@@ -206,25 +206,17 @@ static void emit_result(const Group *c, int i, const KExpr *r, const KExpr *in_r
     if (c->g->masked) kb_end(c->b);
 }
 
-/* Rows `first` and n more of row tile i, in pieces of rows by vectors: what becomes bytes is stored
- * several vectors at once (schedule_tile.c). */
-static void emit_rows(const Group *c, int i, int first, int n, int rows, int vecs, KBuf *sums) {
-    KCtx *k = c->k;
-    if (!n) return;
-    const KExpr *r = kb_for(c->b, LOOP_SERIAL, "r", k_int(k, n / rows));
-    const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->g->n_vecs / vecs));
-    int depth = 3 + (rows > 1) + (vecs > 1);
-    r = k_add(k, k_mul(k, r, k_int(k, rows)), k_int(k, first));
-    v = k_mul(k, v, k_int(k, vecs));
-    if (rows > 1) r = k_add(k, r, kb_for(c->b, LOOP_VECTOR, "r", k_int(k, rows)));
-    if (vecs > 1) v = k_add(k, v, kb_for(c->b, LOOP_VECTOR, "v", k_int(k, vecs)));
-    const KExpr *l = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, TILE_COLS));
-    emit_result(c, i, r, k_add(k, k_mul(k, v, k_int(k, TILE_COLS)), l), sums);
+/* Rows of row tile i in pieces: what becomes bytes is stored several vectors at once. */
+static void emit_rows(const Group *c, int i, const Pieces *p, KBuf *sums) {
+    const KExpr *row, *in_row;
+    if (!p->n) return;
+    int depth =
+        contract_open_pieces(c->b, LOOP_SERIAL, p, c->g->n_vecs, TILE_COLS, &row, &in_row);
+    emit_result(c, i, row, in_row, sums);
     while (depth--) kb_end(c->b);
 }
 
 static void emit_results(const Group *c, int i) {
-    enum { PIECES = 4 };
     KCtx *k = c->k;
     int n_vecs = c->g->n_vecs, rows = 1, vecs = 1;
     KBuf *sums =
@@ -237,8 +229,8 @@ static void emit_results(const Group *c, int i) {
         rows = PIECES / vecs;
     }
     int whole = c->height / rows * rows;
-    emit_rows(c, i, 0, whole, rows, vecs, sums);
-    emit_rows(c, i, whole, c->height - whole, 1, vecs, sums);
+    emit_rows(c, i, &(Pieces){0, whole, rows, vecs}, sums);
+    emit_rows(c, i, &(Pieces){whole, c->height - whole, 1, vecs}, sums);
 }
 
 void matrix_open(DefProgram *p, const Stage *s, const Schedule *sch, const MatrixGroup *g,

@@ -28,15 +28,6 @@ static int row_axis(const Blocks *g, int m) {
     return g->axis[m][g->n_axes - 1];
 }
 
-/* How far t's memory goes along an axis, halo included, a blocked axis in blocks. */
-static int64_t stored_extent(const KTensor *t, int axis) {
-    const Layout *l = &t->layout;
-    int64_t n = 1;
-    k_is_int(t->dims[axis], &n);
-    if (l->block > 1 && l->block_axis == axis) return (n + l->block - 1) / l->block;
-    return l->has_halo ? n + l->halo[axis][0] + l->halo[axis][1] : n;
-}
-
 /* ---- halos ----------------------------------------------------------------------------------- */
 
 /* One loop nest over the window's places and the axes that are not shared; of `axis` only the halo
@@ -48,13 +39,14 @@ static void clear_side(Roll *l, const KTensor *t, int axis, int side) {
     const KExpr *place = kb_for(l->b, LOOP_SERIAL, "h", k_int(k, t->window->ring));
     const KExpr *flat = k_add(k, k_mul(k, l->g->slot, k_int(k, t->window->ring)), place);
     for (int i = 0; i < t->rank; i++) {
-        int a = lay->permuted ? lay->order[i] : i;
+        int a = tensor_axis_at(t, i);
         if (t->window->fixed[a] || a == t->window->row_axis) continue;
-        int64_t all = stored_extent(t, a), n = a == axis ? lay->halo[a][side] : all;
-        bool is_vector = i == last && lay->block <= 1 && n <= 16;
-        const KExpr *at = kb_for(l->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "h", k_int(k, n));
-        if (a == axis && side) at = k_add(k, at, k_int(k, all - n));
-        flat = k_add(k, k_mul(k, flat, k_int(k, all)), at);
+        const KExpr *all = tensor_stored_dim(k, t, a);
+        const KExpr *n = a == axis ? k_int(k, lay->halo[a][side]) : all;
+        bool is_vector = i == last && lay->block <= 1 && n->hi <= 16;
+        const KExpr *at = kb_for(l->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "h", n);
+        if (a == axis && side) at = k_add(k, at, k_sub(k, all, n));
+        flat = k_add(k, k_mul(k, flat, all), at);
     }
     if (lay->block > 1) {
         const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", k_int(k, lay->block));
@@ -76,14 +68,13 @@ static void clear_columns(Roll *l, const KTensor *t) {
 /* A whole place: the halo's row `row`. */
 static void clear_row(Roll *l, const KTensor *t, const KExpr *row) {
     KCtx *k = l->k;
-    int64_t n = t->layout.block > 1 ? t->layout.block : 1;
-    for (int a = 0; a < t->rank; a++)
-        if (!t->window->fixed[a] && a != t->window->row_axis) n *= stored_extent(t, a);
+    const KExpr *place_size = tensor_ring_row(k, t);
+    int64_t n = place_size->hi;
     int lanes = target_lanes(l->p->m->target, dtype_bytes(t->dtype));
     const KExpr *place = k_and(k, row, k_int(k, t->window->ring - 1));
     const KExpr *start = k_add(k, k_mul(k, l->g->slot, k_int(k, t->window->ring)), place);
     const KExpr *zero = k_const(k, t->dtype, t->layout.halo_value), *size = k_int(k, lanes);
-    start = k_mul(k, start, k_int(k, n));
+    start = k_mul(k, start, place_size);
     if (n >= lanes) {
         const KExpr *c = kb_for(l->b, LOOP_SERIAL, "c", k_int(k, n / lanes));
         const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", size);
@@ -181,8 +172,7 @@ static const KExpr *open_share(Roll *l, const KExpr *n_items) {
     }
     const KExpr *i = kb_for(l->b, LOOP_SERIAL, "i", k_sub(k, to, from));
     l->starts = k_eq(k, i, k_int(k, 0));
-    int64_t most = n_items->hi == INT64_MAX ? INT64_MAX : n_items->hi - 1;
-    return kb_let_within(l->b, "item", k_add(k, from, i), most < 0 ? 0 : most);
+    return kb_let_index(l->b, "item", k_add(k, from, i), n_items);
 }
 
 void schedule_open_rolling(DefProgram *p, Blocks *g, KBuild *b) {
@@ -195,11 +185,9 @@ void schedule_open_rolling(DefProgram *p, Blocks *g, KBuild *b) {
     if (g->n_slots > 1) g->slot = kb_for(b, LOOP_PARALLEL, "slot", k_int(k, g->n_slots));
     for (int m = 0; m < g->n; m++) clear_columns(&l, g->stages[m]->out);
     const KExpr *item = open_share(&l, last ? k_mul(k, extent[0], extent[1]) : extent[0]);
-    def_unflatten(k, item, extent, g->n_axes, index);
+    kb_unflatten(b, "b", item, extent, g->n_axes, index);
     if (last) {
-        int64_t most = extent[0]->hi == INT64_MAX ? INT64_MAX : extent[0]->hi - 1;
-        l.outer = kb_let_within(b, "b", index[0], most < 0 ? 0 : most);
-        index[1] = kb_let_within(b, "b", index[1], extent[1]->hi - 1);
+        l.outer = index[0];
         l.starts = k_or(k, l.starts, k_eq(k, index[1], k_int(k, 0)));
     }
     l.first = k_mul(k, index[last], k_int(k, g->rows));

@@ -60,13 +60,8 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
         total = k_mul(r->k, total, extent[i]);
     }
     const KExpr *t = kb_for(r->b, mark, "row", total);
-    def_unflatten(r->k, t, extent, n_flat, index);
-    for (int i = 0; i < n_flat; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX
-                     : extent[i]->hi < 1        ? 0
-                                                : extent[i]->hi - 1;
-        rows_bind(r->k, nest, &nest->loop[i], kb_let_within(r->b, "i", index[i], hi));
-    }
+    kb_unflatten(r->b, "i", t, extent, n_flat, index);
+    for (int i = 0; i < n_flat; i++) rows_bind(r->k, nest, &nest->loop[i], index[i]);
     memmove(nest->loop, nest->loop + n_flat, sizeof nest->loop[0] * (size_t)(nest->n - n_flat));
     nest->n -= n_flat;
 }
@@ -206,29 +201,97 @@ static void open_fold_along(Rows *r, const Fold *f, const RowNest *nest, int lan
     if (guarded) kb_end(r->b);
 }
 
+/* The innermost loop in parts between cuts, so that no lane asks for conditions or divides. */
+static void open_parts(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop, int lanes) {
+    int64_t cut[MAX_CUTS + 1], end;
+    int n = loop->step == 1 ? stage_cuts(r->k, s, loop->axis, CUT_DIVISIONS, cut) : 0;
+    if (!n || nest->index[loop->axis] || !k_is_int(loop->extent, &end)) {
+        open_vector_loop(r, s, nest, loop, lanes);
+        return;
+    }
+    cut[n] = end;
+    for (int i = 0; i <= n; i++) {
+        int64_t from = i ? cut[i - 1] : 0;
+        RowNest part = *nest;
+        RowLoop rest = {loop->axis, 1, k_int(r->k, cut[i] - from)};
+        part.index[loop->axis] = k_int(r->k, from);
+        open_vector_loop(r, s, &part, &rest, lanes);
+    }
+}
+
+/* What is left of a stage inside of the loops over rows. */
+typedef struct Core {
+    Fold fold;
+    int lanes;
+    bool along, columns, vector, folds;
+    const RowLoop *inner;
+} Core;
+
+static void open_core(Rows *r, const Stage *s, const Core *c, RowNest *nest) {
+    if (c->along)
+        open_fold_along(r, &c->fold, nest, c->lanes);
+    else if (c->columns)
+        open_scan_columns(r, s, nest, c->inner, c->lanes);
+    else if (c->vector && c->folds && fold_fits_columns(&c->fold, c->inner))
+        fold_columns(r, &c->fold, nest, c->inner, c->lanes);
+    else if (c->vector)
+        open_parts(r, s, nest, c->inner, c->lanes);
+    else
+        open_element(r, s, nest);
+}
+
+/* The axis of rows along which the element changes its form most often, -1: none. */
+static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut, int *n) {
+    int found = -1;
+    *n = 0;
+    for (int i = 0; i < s->out->rank && c->vector; i++) {
+        int64_t at[MAX_CUTS];
+        if (!nest->index[i] || c->inner->axis == i || !nest->index[i]->var_mask) continue;
+        int here = stage_cuts(r->k, s, i, CUT_ALL, at);
+        if (here <= *n) continue;
+        *n = here;
+        found = i;
+        for (int j = 0; j < here; j++) cut[j] = at[j];
+    }
+    return found;
+}
+
+/* A row asks once which part of the axis it is in. */
+static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+    KCtx *k = r->k;
+    int64_t cut[MAX_CUTS + 1];
+    int n, axis = cut_axis(r, s, c, nest, cut, &n);
+    RowNest part = *nest;
+    if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {
+        open_core(r, s, c, &part);
+        return;
+    }
+    for (int i = 0; i <= n; i++) {
+        int64_t from = i ? cut[i - 1] : 0;
+        const KExpr *at = nest->index[axis];
+        if (i < n) kb_if(r->b, k_lt(k, at, k_int(k, cut[i])));
+        at = kb_let_within(r->b, "at", k_sub(k, at, k_int(k, from)), cut[i] - from - 1);
+        part = *nest;
+        part.index[axis] = k_add(k, at, k_int(k, from));
+        open_core(r, s, c, &part);
+        if (i < n) kb_else(r->b);
+    }
+    for (int i = 0; i < n; i++) kb_end(r->b);
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
-    int lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype), n_loops = 0;
-    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
-    Fold fold = {.n = 0};
-    if (folds) fold = fold_of(k, s);
-    bool along = folds && fold_fits_lanes(k, &fold, lanes);
-    bool vector = !along && lanes > 1 && can_vectorise(s, &nest);
-    bool columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, lanes);
-    vector |= columns;
-    const RowLoop *inner = vector ? &nest.loop[nest.n - 1] : NULL;
-    for (int i = 0; i < nest.n - vector; i++, n_loops++)
+    int n_loops = 0;
+    Core c = {.lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype)};
+    c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
+    if (c.folds) c.fold = fold_of(k, s);
+    c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);
+    c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
+    c.vector = (!c.along && c.lanes > 1 && can_vectorise(s, &nest)) || c.columns;
+    c.inner = c.vector ? &nest.loop[nest.n - 1] : NULL;
+    for (int i = 0; i < nest.n - c.vector; i++, n_loops++)
         rows_bind(k, &nest, &nest.loop[i], kb_for(r->b, LOOP_SERIAL, "i", nest.loop[i].extent));
-    if (along)
-        open_fold_along(r, &fold, &nest, lanes);
-    else if (columns)
-        open_scan_columns(r, s, &nest, inner, lanes);
-    else if (vector && folds && fold_fits_columns(&fold, inner))
-        fold_columns(r, &fold, &nest, inner, lanes);
-    else if (vector)
-        open_vector_loop(r, s, &nest, inner, lanes);
-    else
-        open_element(r, s, &nest);
+    open_row(r, s, &c, &nest);
     while (n_loops--) kb_end(r->b);
 }
 
@@ -255,14 +318,14 @@ static void note_not_flat(const KExpr *e, void *user) {
     for (int i = 0; same && i < t->rank; i++)
         same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] &&
                t->dims[i] == c->s->out->dims[i];
-    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo;
+    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo && !t->phase;
     if (!same && !constant) c->is_flat = false;
 }
 
 /* A map all of whose reads are at its own element, in the same memory order: one loop over memory.
  */
 static bool is_flat_map(KCtx *k, const Stage *s) {
-    if (s->form != FORM_MAP || s->out->layout.has_halo) return false;
+    if (s->form != FORM_MAP || s->out->layout.has_halo || s->out->phase) return false;
     FlatCheck c = {k, s, true};
     k_visit(k, s->body, note_not_flat, &c);
     return c.is_flat && !(s->body->op == KO_var);
@@ -337,7 +400,7 @@ static void open_single(Rows *r, const Stage *s) {
         open_flat_map(r, s);
         return;
     }
-    if (open_transposed(r, s)) return;
+    if (open_transposed(r, s) || open_stretches(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
     int n_flat = flat_loops(&nest);
     open_flat(r, &nest, n_flat,
@@ -369,12 +432,9 @@ void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
     for (int i = 0; i < n; i++) work += schedule_stage_work(stages[i]);
     for (int i = 0; i < n_outer; i++) total = k_mul(k, total, stages[0]->out->dims[i]);
     const KExpr *t = kb_for(b, work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "row", total);
-    def_unflatten(k, t, stages[0]->out->dims, n_outer, outer);
-    for (int i = 0; i < n_outer; i++) {
-        int64_t hi = stages[0]->out->dims[i]->hi;
-        outer[i] = kb_let_within(b, "i", outer[i], hi == INT64_MAX ? hi : hi < 1 ? 0 : hi - 1);
+    kb_unflatten(b, "i", t, stages[0]->out->dims, n_outer, outer);
+    for (int i = 0; i < n_outer; i++)
         for (int m = 0; m < n; m++) part[m].at[i] = outer[i];
-    }
     schedule_open_row(p, stages, part, n, local, n_local, b);
     kb_end(b);
 }

@@ -42,6 +42,15 @@ RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
 /* Opens a map that turns memory around, by tiles (schedule_transpose.c); false when it is none. */
 bool open_transposed(Rows *r, const Stage *s);
 
+/* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its index
+ * is divided by, and, with CUT_ALL, where a condition changes. Fills cut[] with places inside of the
+ * axis, in order; 0 where there are none, or more than MAX_CUTS. */
+typedef enum { CUT_DIVISIONS, CUT_ALL } CutKind;
+enum { MAX_CUTS = 16 };
+int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
+/* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is none. */
+bool open_stretches(Rows *r, const Stage *s);
+
 /* Scans (schedule_scan.c): one element of the other axes, or, where the innermost loop `inner`
  * walks the output's memory, vectors along it. */
 void open_scan_element(Rows *r, const Stage *s, RowNest *nest);

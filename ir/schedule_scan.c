@@ -10,7 +10,10 @@
  * own, and go along together as many as make whole lines. */
 #include "ir/schedule_rows.h"
 
-enum { SCAN_VECTORS = 4 };
+enum {
+    SCAN_VECTORS = 16,
+    FEW_VECTORS = 4
+}; /* of states at once: whole lines, and several streams */
 
 /* The scan's states and a place in them. */
 typedef struct States {
@@ -88,7 +91,12 @@ void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLo
     KCtx *k = r->k;
     int64_t n = 0;
     const KExpr *done = k_int(k, 0);
-    for (int n_vecs = SCAN_VECTORS; n_vecs; n_vecs = n_vecs > 1 ? 1 : 0) {
+    int most = r->p->m->target->n_vector_regs / 2;
+    if (most > SCAN_VECTORS) most = SCAN_VECTORS;
+    if (most < FEW_VECTORS || s->n_states > 1) most = FEW_VECTORS;
+    for (int n_vecs = most; n_vecs; n_vecs = n_vecs > FEW_VECTORS ? FEW_VECTORS
+                                             : n_vecs > 1         ? 1
+                                                                  : 0) {
         const KExpr *width = k_int(k, (int64_t)n_vecs * lanes);
         const KExpr *groups = k_fdiv(k, k_sub(k, inner->extent, done), width);
         if (k_is_value(groups, 0)) continue;

@@ -11,14 +11,13 @@
  *   for rows, vecs (unrolled), lanes (vector)
  *     out := finish(acc)
  */
-#include <string.h>
-
 #include "ir/matrix.h"
 #include "ir/schedule_contract.h"
 
 static bool reads_blocked(const KTensor *t, int axis) {
     return t->layout.block > 1 && t->layout.block_axis == axis;
 }
+
 /* ---- the tile -------------------------------------------------------------------------------- */
 
 /* Rows behind the last one are that one once more, which is not stored again. */
@@ -30,8 +29,7 @@ static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
     return k_min(k, row, last);
 }
 
-/* Binds the tiled axes to these rows and this column of the tile. */
-static void bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
+void contract_bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
                       const KExpr *in_tile) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
@@ -45,9 +43,7 @@ static void bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr 
     contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
 }
 
-/* Opens the tile's loops (rows, vectors, lanes), binding the tiled axes; returns the accumulator's
- * index. tile_end closes them. */
-static const KExpr *tile_begin(Contract *c, Binding *bound) {
+const KExpr *contract_tile_begin(Contract *c, Binding *bound) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     *bound = c->outer;
@@ -57,12 +53,12 @@ static const KExpr *tile_begin(Contract *c, Binding *bound) {
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
     const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
-    bind_tile(c, bound, r0, r1, in_tile);
+    contract_bind_tile(c, bound, r0, r1, in_tile);
     const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
     return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
 }
 
-static void tile_end(Contract *c) {
+void contract_tile_end(Contract *c) {
     for (int i = 0; i < 4; i++) kb_end(c->b);
 }
 
@@ -80,7 +76,7 @@ static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *
 static void emit_multiply_add(Contract *c, const Binding *red) {
     KCtx *k = c->k;
     Binding bound;
-    const KExpr *at = tile_begin(c, &bound);
+    const KExpr *at = contract_tile_begin(c, &bound);
     for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
     Binding left = bound;
     for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
@@ -97,105 +93,7 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     else
         kb_store(c->b, c->acc, at,
                  fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
-    tile_end(c);
-}
-
-/* ---- the next panel
- *
- * A panel is what a vector tile reads of the packed right factor: all of the reduction (or the part
- * that is being summed), one block of the vector axis. The row tiles that use it ask for the lines
- * behind it, each for an equal share, spread over the places where some loop of its reduction
- * begins an iteration:
- *
- *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
- *
- * How many row tiles there are may not be known: then the first few share it, and the others ask for
- * what the last of these asked for. */
-
-enum { LINE_BYTES = 64, SOME_TILES = 4 };
-
-/* Among how many row tiles the next panel is divided. */
-static int64_t sharing_tiles(const Contract *c) {
-    int64_t n;
-    return k_is_int(c->n_row_tiles, &n) ? n : SOME_TILES;
-}
-
-/* Lines of the right factor in so many steps of the reduction, and what each tile asks of them. */
-static int64_t lines_of(const Contract *c, int64_t steps) {
-    int64_t bytes = c->s->rhs->u.tensor->layout.block * dtype_bytes(c->s->rhs->dtype);
-    return (steps * bytes + LINE_BYTES - 1) / LINE_BYTES;
-}
-
-static int64_t lines_share(const Contract *c, int64_t steps) {
-    int64_t n_tiles = sharing_tiles(c);
-    return (lines_of(c, steps) + n_tiles - 1) / n_tiles;
-}
-
-/* Steps of the reduction in an iteration of axis r, the axes behind it included. */
-static int64_t steps_of(const Contract *c, int r) {
-    int64_t n, steps = 1;
-    for (r++; r < c->s->n_red; r++)
-        if (k_is_int(c->s->red_extent[r], &n)) steps *= n;
-    return steps;
-}
-
-/* The innermost loop whose share is at least half a line, so that not much more is asked for than
- * the panel has. */
-static void choose_place(Contract *c) {
-    int64_t n, n_tiles = sharing_tiles(c);
-    const KExpr *rhs = c->s->rhs;
-    c->ask_steps = 0;
-    if (!c->sch->prefetch || rhs->op != KO_at || rhs->u.tensor->layout.block <= 1) return;
-    for (int r = 0; r < c->s->n_red; r++)
-        if (!k_is_int(c->s->red_extent[r], &n)) return;
-    for (int r = c->s->n_red - 1; r >= 0; r--) {
-        int64_t each = steps_of(c, r), places[] = {each, each * c->blocks[r]};
-        if (r == c->copies_axis) places[0] *= c->sch->unroll;
-        for (int i = 0; i < 2; i++) {
-            if (places[i] > c->ask_steps) c->ask_steps = places[i];
-            if (2 * lines_of(c, c->ask_steps) >= n_tiles) return;
-        }
-    }
-}
-
-/* The right factor at a step of the reduction, for the first element of the vector tile. */
-static const KExpr *panel_element(Contract *c, const Binding *red) {
-    Binding bound = c->outer;
-    contract_bind(&bound, c->s->axis[c->sch->vec_axis], c->vec_start);
-    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
-    return expr_open(c->p, k_subst(c->k, c->s->rhs, bound.var, bound.by, bound.n));
-}
-
-/* Asks for the lines of this place, if it is where they are asked for: axis r is at `at`, those in
- * front of it are bound in `red`, and `steps` steps follow. Returns whether it did. */
-static bool emit_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, int64_t steps) {
-    KCtx *k = c->k;
-    const Stage *s = c->s;
-    const KExpr *step = k_int(k, 0), *zero = step;
-    int64_t n_steps = 1, n;
-    if (c->has_asked || steps != c->ask_steps) return false;
-    Binding start = {.n = 0};
-    for (int q = 0; q < s->n_red; q++) {
-        k_is_int(s->red_extent[q], &n);
-        if (!q) n /= c->n_parts;
-        const KExpr *from = q ? zero : k_mul(k, c->part, k_int(k, n));
-        const KExpr *now = q < r ? red->by[q] : q == r ? at : from;
-        contract_bind(&start, s->red[q], from);
-        step = k_add(k, k_mul(k, step, k_int(k, n)), k_sub(k, now, from));
-        n_steps *= n;
-    }
-    const KExpr *panel = panel_element(c, &start);
-    int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), share = lines_share(c, steps);
-    const KExpr *tile =
-        k_is_int(c->n_row_tiles, &n) ? c->row_tile : k_min(k, c->row_tile, k_int(k, SOME_TILES - 1));
-    const KExpr *place = k_add(k, k_mul(k, tile, k_int(k, (n_steps + steps - 1) / steps)),
-                               k_fdiv(k, step, k_int(k, steps)));
-    const KExpr *next = k_int(k, n_steps * s->rhs->u.tensor->layout.block);
-    const KExpr *first =
-        k_add(k, k_add(k, panel->arg[0], next), k_mul(k, place, k_int(k, share * line)));
-    for (int64_t i = 0; i < share; i++)
-        kb_prefetch(c->b, panel->u.buf, k_add(k, first, k_int(k, i * line)));
-    return true;
+    contract_tile_end(c);
 }
 
 /* ---- the reduction --------------------------------------------------------------------------- */
@@ -241,87 +139,11 @@ int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
 
 static void emit_reduction(Contract *c, int r, const Binding *red);
 
-/* ---- what is outside for all of a tile
- *
- * A window beyond the border of what it reads, without a halo: dilation 12 on a map of 16. Of the
- * predicate, a part that is the same for all rows of the tile becomes a branch around the steps of
- * its tap; one that grows with the row is asked of the tile's last or first row, and stays. */
-
-/* q for the row of the tile that it is most likely true for; NULL where that is not known. */
-static const KExpr *for_any_row(Contract *c, const KExpr *q) {
-    KCtx *k = c->k;
-    const KExpr *base, *coeff;
-    int64_t step;
-    if (q->op != KO_le && q->op != KO_lt) return NULL;
-    const KExpr *room = k_sub(k, q->arg[1], q->arg[0]);
-    if (k_uses_var(k, q, c->s->axis[c->sch->vec_axis])) return NULL;
-    for (int i = 0; i < 2; i++) {
-        if (c->rows[i] <= 1) continue;
-        KVar *row = c->s->axis[c->sch->row_axis[i]];
-        if (!k_uses_var(k, q, row)) continue;
-        if (!k_linear_in(k, room, row, &base, &coeff) || !k_is_int(coeff, &step)) return NULL;
-        const KExpr *at = k_add(k, c->row_start[i], k_int(k, step > 0 ? c->rows[i] - 1 : 0));
-        q = k_subst(k, q, &row, &at, 1);
-    }
-    return q;
-}
-
-/* One of the terms of the predicate: a guard, or what is left of it. */
-static const KExpr *split_term(Contract *c, const KExpr *q) {
-    KCtx *k = c->k;
-    int red = -1;
-    bool by_row = k_uses_var(k, q, c->s->axis[c->sch->vec_axis]);
-    for (int r = 0; r < c->s->n_red; r++)
-        if (k_uses_var(k, q, c->s->red[r])) red = r;
-    for (int i = 0; i < 2; i++)
-        by_row |= c->rows[i] > 1 && k_uses_var(k, q, c->s->axis[c->sch->row_axis[i]]);
-    const KExpr *any = by_row ? for_any_row(c, q) : q;
-    if (red < 0 || !any || c->n_guards == MAX_GUARDS) return q;
-    c->guard[c->n_guards++] = (Guard){any, red};
-    return by_row ? q : k_bool(k, true);
-}
-
-static const KExpr *split_predicate(Contract *c, const KExpr *pred) {
-    if (pred->op != KO_and) return split_term(c, pred);
-    const KExpr *left = split_predicate(c, pred->arg[0]);
-    return k_and(c->k, left, split_predicate(c, pred->arg[1]));
-}
-
-static void find_guards(Contract *c) {
-    const KExpr *arg[MAX_RANK + 1], *lhs = c->s->lhs;
-    c->lhs = lhs;
-    c->n_guards = 0;
-    if (!c->sch->skips || lhs->op != KO_at || !at_pred(lhs)) return;
-    int n = lhs->u.tensor->rank;
-    memcpy(arg, lhs->arg, sizeof arg[0] * (size_t)n);
-    arg[n] = split_predicate(c, at_pred(lhs));
-    c->lhs = k_at(c->k, lhs->u.tensor, arg, n + !k_is_value(arg[n], 1));
-}
-
-/* Opens the branches whose last reduction axis is r; returns how many. */
-static int open_guards(Contract *c, int r, const Binding *red) {
-    KCtx *k = c->k;
-    Binding bound = c->outer;
-    int n = 0;
-    for (int i = 0; i < 2; i++)
-        if (c->sch->row_axis[i] >= 0)
-            contract_bind(&bound, c->s->axis[c->sch->row_axis[i]], c->row_start[i]);
-    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
-    for (int i = 0; i < c->n_guards; i++) {
-        if (c->guard[i].red != r) continue;
-        const KExpr *cond = k_subst(k, c->guard[i].cond, bound.var, bound.by, bound.n);
-        if (k_is_value(cond, 1)) continue;
-        kb_if(c->b, cond);
-        n++;
-    }
-    return n;
-}
-
 /* Axis r at `at` and the axes behind it. */
 static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) {
     Binding next = *red;
     contract_bind(&next, c->s->red[r], at);
-    int n_guards = open_guards(c, r, &next);
+    int n_guards = contract_open_guards(c, r, &next);
     emit_reduction(c, r + 1, &next);
     while (n_guards--) kb_end(c->b);
 }
@@ -341,7 +163,7 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     KLoopMark mark = c->sch->all_taps ? LOOP_UNROLL : LOOP_SERIAL;
     const KExpr *i = kb_for(c->b, mark, name, k_int(k, n / copies));
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
-    bool asks = emit_prefetch(c, r, red, at, copies * steps_of(c, r));
+    bool asks = contract_prefetch(c, r, red, at, copies * contract_steps(c, r));
     c->has_asked |= asks;
     if (copies > 1) at = k_add(k, at, emit_copies(c, name, copies));
     emit_inner(c, r, red, at);
@@ -383,130 +205,13 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
     if (n >= block) {
         const KExpr *i = kb_for(c->b, LOOP_SERIAL, s->red[r]->name, k_int(k, n / block));
         const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, block)));
-        bool asks = emit_prefetch(c, r, red, at, block * steps_of(c, r));
+        bool asks = contract_prefetch(c, r, red, at, block * contract_steps(c, r));
         c->has_asked |= asks;
         emit_span(c, r, red, at, block);
         if (asks) c->has_asked = false;
         kb_end(c->b);
     }
     if (n % block) emit_span(c, r, red, k_int(k, n / block * block), n % block);
-}
-
-static void note_function(const KExpr *e, void *user) {
-    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
-}
-
-/* An epilogue with exponentials is some twenty operations a vector: written out for a whole tile it
- * has too many values at once for the registers, and its constants are read again and again. Sums
- * go to memory instead, and a loop over rows takes them from there. */
-static bool wants_rolled_store(Contract *c) {
-    bool has_function = false;
-    k_visit(c->k, c->s->finish, note_function, &has_function);
-    return has_function && c->rows[0] * c->rows[1] > 2;
-}
-
-static void roll_store(Contract *c) {
-    KBuf *sums = kb_alloc(c->b, MEM_STACK, c->acc->dtype, "sums",
-                          (int64_t)c->rows[0] * c->rows[1] * c->n_vecs * c->sch->lanes);
-    Binding bound;
-    const KExpr *at = tile_begin(c, &bound);
-    kb_store(c->b, sums, at, k_load(c->k, c->acc, at));
-    tile_end(c);
-    c->acc = sums;
-    c->is_rolled = true;
-}
-
-/* The store in tile_begin's loops, or those of tile_begin_pieces. */
-static void emit_result(Contract *c, Binding bound, const KExpr *at) {
-    KCtx *k = c->k;
-    const Stage *s = c->s;
-    const KExpr *index[MAX_RANK], *offset, *value = k_load(k, c->acc, at);
-    contract_bind(&bound, s->acc, value);
-    for (int i = 0; i < s->out->rank; i++)
-        index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
-    KTensor *root = tensor_root(k, s->out, &offset);
-    const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
-    const KExpr *finish = expr_open(c->p, k_subst(k, c->finish, bound.var, bound.by, bound.n));
-    const KExpr *lane = index[c->sch->vec_axis], *inside = c->inside;
-    if (c->masked) inside = k_and(k, inside, k_lt(k, lane, s->out->dims[c->sch->vec_axis]));
-    bool guarded = !k_is_value(inside, 1);
-    if (guarded) kb_if(c->b, inside);
-    kb_store(c->b, root->buf, flat, finish);
-    if (guarded) kb_end(c->b);
-}
-
-/* ---- stores of bytes
- *
- * Vectors that become bytes are stored in pieces, several vectors at once: neighbours along the vector
- * axis where these are neighbours in memory, else rows.
- *
- *     for r in 0..3 unroll { for r_2 in 0..4 vector { for l in 0..16 vector { y[..] = u8(...) } } } */
-
-enum { PIECES = 4 };
-
-typedef struct Pieces {
-    int first, n;   /* rows along the inner axis */
-    int rows, vecs; /* of a piece */
-} Pieces;
-
-/* tile_begin for these rows; closed by as many kb_end as *depth says. */
-static const KExpr *tile_begin_pieces(Contract *c, const Pieces *p, Binding *bound, int *depth) {
-    KCtx *k = c->k;
-    KBuild *b = c->b;
-    const Schedule *sch = c->sch;
-    *bound = c->outer;
-    const KExpr *rows = k_int(k, p->rows), *vecs = k_int(k, p->vecs);
-    const KExpr *r0 = kb_for(b, LOOP_UNROLL, "r", k_int(k, c->rows[0]));
-    const KExpr *r1 = kb_for(b, LOOP_UNROLL, "r", k_int(k, p->n / p->rows));
-    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, c->n_vecs / p->vecs));
-    *depth = 4 + (p->rows > 1) + (p->vecs > 1);
-    r1 = k_add(k, k_mul(k, r1, rows), k_int(k, p->first));
-    if (p->rows > 1) r1 = k_add(k, r1, kb_for(b, LOOP_VECTOR, "r", rows));
-    v = k_mul(k, v, vecs);
-    if (p->vecs > 1) v = k_add(k, v, kb_for(b, LOOP_VECTOR, "v", vecs));
-    const KExpr *lane = kb_for(b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
-    const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
-    bind_tile(c, bound, r0, r1, in_tile);
-    const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
-    return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
-}
-
-static void emit_pieces(Contract *c, const Pieces *p) {
-    Binding bound;
-    int depth;
-    if (!p->n) return;
-    const KExpr *at = tile_begin_pieces(c, p, &bound, &depth);
-    emit_result(c, bound, at);
-    while (depth--) kb_end(c->b);
-}
-
-/* How many vectors of a row, up to `most`, lie behind each other in memory. */
-int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most) {
-    int block = s->out->layout.block;
-    while (most > 1 && (n_vecs % most || (block > 1 && block % (most * lanes)))) most /= 2;
-    return most;
-}
-
-static bool emit_byte_store(Contract *c) {
-    const Schedule *sch = c->sch;
-    int vecs = schedule_neighbours(c->s, sch->lanes, c->n_vecs, PIECES), rows = PIECES / vecs;
-    if (dtype_bytes(c->s->out->dtype) > 1 || c->masked || c->is_rolled || c->rows[1] < rows ||
-        c->last_row[0] || c->last_row[1])
-        return false;
-    int whole = c->rows[1] / rows * rows;
-    emit_pieces(c, &(Pieces){0, whole, rows, vecs});
-    emit_pieces(c, &(Pieces){whole, c->rows[1] - whole, 1, vecs});
-    return true;
-}
-
-static void emit_store(Contract *c) {
-    Binding bound;
-    if (wants_rolled_store(c)) roll_store(c);
-    if (emit_byte_store(c)) return;
-    const KExpr *at = tile_begin(c, &bound);
-    emit_result(c, bound, at);
-    tile_end(c);
-    c->is_rolled = false;
 }
 
 /* A group of tiles on a matrix unit, where the template has a tile of vectors. */
@@ -567,22 +272,22 @@ static const KExpr *first_value(Contract *c, const Binding *bound) {
 /* acc := init, or the sums so far. */
 static void emit_start(Contract *c, bool from_sums) {
     Binding bound;
-    const KExpr *at = tile_begin(c, &bound);
+    const KExpr *at = contract_tile_begin(c, &bound);
     const KExpr *value = from_sums ? k_load(c->k, c->sums, k_add(c->k, c->sums_at, at))
                                    : expr_open(c->p, first_value(c, &bound));
     kb_store(c->b, c->acc, at, value);
-    tile_end(c);
+    contract_tile_end(c);
 }
 
 /* acc of chain `to` := it, and that of chain `from` where `add`; otherwise 0. */
 static void emit_chain(Contract *c, int to, int from, bool add) {
     KCtx *k = c->k;
     Binding bound;
-    const KExpr *at = tile_begin(c, &bound), *here = k_add(k, at, k_int(k, to * c->n_acc));
+    const KExpr *at = contract_tile_begin(c, &bound), *here = k_add(k, at, k_int(k, to * c->n_acc));
     const KExpr *there = k_load(k, c->acc, k_add(k, at, k_int(k, from * c->n_acc)));
     kb_store(c->b, c->acc, here,
              add ? k_add(k, k_load(k, c->acc, here), there) : k_const(k, c->acc->dtype, 0));
-    tile_end(c);
+    contract_tile_end(c);
 }
 
 /* Chain 0 := the sum of all, by halves. */
@@ -594,9 +299,9 @@ static void fold_chains(Contract *c) {
 /* The sums wait for the next part. */
 static void emit_wait(Contract *c) {
     Binding bound;
-    const KExpr *at = tile_begin(c, &bound);
+    const KExpr *at = contract_tile_begin(c, &bound);
     kb_store(c->b, c->sums, k_add(c->k, c->sums_at, at), k_load(c->k, c->acc, at));
-    tile_end(c);
+    contract_tile_end(c);
 }
 
 void contract_tile(Contract *c) {
@@ -612,8 +317,8 @@ void contract_tile(Contract *c) {
     c->n_chains = schedule_chains(c->p->m->target, c->sch, rows, c->n_vecs);
     c->chain = NULL;
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
-    choose_place(c);
-    find_guards(c);
+    contract_choose_prefetch(c);
+    contract_find_guards(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, k_int(k, 0), c->part));
         emit_start(c, true);
@@ -631,7 +336,7 @@ void contract_tile(Contract *c) {
         emit_wait(c);
         kb_else(c->b);
     }
-    emit_store(c);
+    contract_store(c);
     if (c->fills_halo) contract_fill_halo(c);
     if (c->sums) kb_end(c->b);
 }

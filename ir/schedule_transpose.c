@@ -1,29 +1,41 @@
 /* Maps whose read and store walk memory along different axes: transposes, changes of layout.
  *
- *   parallel for outer axes and tiles of u        u: the read's neighbours; v: the store's
+ *   parallel for outer axes and strips of u       u: the read's neighbours; v: the store's
  *     for tiles of v
- *       for v, u (vector)    tile[v][u] := read
- *       for u, v (vector)    out := value of tile[v][u]
+ *       for bands of v
+ *         for v, u (vector)    rows[v][u] := read
+ *         turn rows, in registers (turn.c)
+ *         for u, v (vector)    tile[u][v] := what was rows[v][u]
+ *       for u, v (vector)      out := value of tile[u][v]
  *
- * A tile is a square of vectors on the stack. So every line of memory is read and written once and
- * whole, while the turn happens in the nearest cache. What does not fill a tile is a smaller one.
- * Of a tensor in blocks, u is the place in a block: the loop over blocks is one of the outer ones.
- * Where the lines that a tile reads do not contend for the same places of that cache, the turn
- * needs no copy: the tile only is the order of the loops. */
+ * A tile is a square of vectors, on the stack where it is more than the registers hold. Every line
+ * of memory is read and written once and whole. Where an extent is no whole number of tiles, the
+ * last tile ends with it and does some elements again (of v), or leaves out what another strip
+ * makes (of u, perhaps at the same time). Of a tensor in blocks, u is the place in a block: the
+ * loop over blocks is one of the outer ones.
+ *
+ * Few u (the three channels of an image) need no tile: each plane is a vector of reads in steps of
+ * their number, which the renderer loads whole and permutes. Few v are the reverse:
+ *
+ *       for v, u (vector)      rows[v][u] := read
+ *       for vectors of out     out := value of rows[at % n_v][at / n_v] */
 #include "ir/schedule_rows.h"
+#include "ir/turn.h"
 
-enum { LEAST_EXTENT = 8, LEAST_ELEMS = 2048, CONTENDING_BYTES = 2048 };
+enum { LEAST_EXTENT = 4, FEW = 4, LEAST_ELEMS = 2048, CHUNK = 16 };
 
 typedef struct Turn {
     Rows *r;
     const Stage *s;
     const KExpr *read; /* the only one that walks memory along u rather than v */
     RowLoop u, v;
+    int64_t n_u, n_v;
     RowNest nest; /* the other loops */
-    KBuf *tile; /* NULL: read from memory directly */
     KVar *turned; /* stands for the tile's element in the body */
     const KExpr *body;
     int lanes;
+    bool in_blocks; /* the last block may hold less */
+    bool gathers;   /* the order of the loops is enough */
 } Turn;
 
 /* ---- does it fit ----------------------------------------------------------------------------- */
@@ -65,20 +77,6 @@ static void note_turned(const KExpr *e, void *user) {
     }
 }
 
-static bool is_long(const KExpr *extent) {
-    int64_t n;
-    return k_is_int(extent, &n) && n >= LEAST_EXTENT;
-}
-
-/* Lanes that lie a multiple of this apart share few places of the cache. */
-static bool lanes_contend(const Turn *t) {
-    KCtx *k = t->r->k;
-    const KExpr *base, *coeff, *flat = tensor_flat_index(k, t->read->u.tensor, t->read->arg);
-    int64_t n;
-    if (!k_linear_in(k, flat, t->s->axis[t->v.axis], &base, &coeff) || !k_is_int(coeff, &n)) return true;
-    return n * dtype_bytes(t->read->dtype) % CONTENDING_BYTES == 0;
-}
-
 /* The loop over blocks outside, and u inside of a block. The last block may stick out of the dim.
  */
 static void cut_into_blocks(KCtx *k, Turn *t, int block) {
@@ -87,101 +85,269 @@ static void cut_into_blocks(KCtx *k, Turn *t, int block) {
     t->u.extent = k_int(k, block);
 }
 
+/* The widest vectors that both extents fill, of the wider of the two dtypes. */
+static int turn_lanes(const Turn *t) {
+    int read = dtype_bytes(t->read->dtype), out = dtype_bytes(t->s->out->dtype);
+    int lanes = target_lanes(t->r->p->m->target, read > out ? read : out);
+    int64_t least = t->n_u <= FEW     ? t->n_v
+                    : t->n_v <= FEW   ? t->n_u
+                    : t->n_u < t->n_v ? t->n_u
+                                      : t->n_v;
+    while (lanes > least) lanes /= 2;
+    return lanes;
+}
+
+/* Wide gathers of words do as well as the registers' turn, and better beyond the second level of
+ * cache (0.14 for 0.19 ms of 16x100x300 f32), unless lanes lie a multiple apart that leaves them
+ * few places of the cache. */
+static bool gathers_well(const Turn *t) {
+    enum { LANES = 16, CONTENDING_BYTES = 2048 };
+    KCtx *k = t->r->k;
+    const KExpr *base, *coeff, *flat = tensor_flat_index(k, t->read->u.tensor, t->read->arg);
+    int64_t n, bytes = dtype_bytes(t->read->dtype);
+    if (t->lanes < LANES || bytes < 4) return false;
+    return k_linear_in(k, flat, t->s->axis[t->v.axis], &base, &coeff) && k_is_int(coeff, &n) &&
+           n * bytes % CONTENDING_BYTES != 0;
+}
+
+/* Do the elements of the result lie in the order of u, with all v at each? */
+static bool interleaves(const Turn *t) {
+    KCtx *k = t->r->k;
+    const KExpr *base, *coeff, *index[MAX_RANK];
+    for (int i = 0; i < t->s->out->rank; i++) index[i] = k_var(k, t->s->axis[i]);
+    const KExpr *flat = tensor_flat_index(k, t->s->out, index);
+    return k_linear_in(k, flat, t->s->axis[t->u.axis], &base, &coeff) &&
+           k_is_value(coeff, t->n_v) && t->s->out->layout.block <= 1 && t->u.step == 1 &&
+           t->s->out->dims[t->u.axis] == t->u.extent;
+}
+
 static bool find_turn(Rows *r, const Stage *s, Turn *t) {
     RowNest nest = rows_nest(r->k, s, NULL);
     FindTurn f = {r->k, s, &nest, NULL, -1, 0, 0};
-    int bytes = dtype_bytes(s->out->dtype);
-    if (s->form != FORM_MAP || s->out->dtype == DT_STR || bytes < 4 || nest.n < 2) return false;
+    if (s->form != FORM_MAP || s->out->dtype == DT_STR || nest.n < 2) return false;
     const RowLoop *v = &nest.loop[nest.n - 1];
-    if (v->axis != tensor_contiguous_axis(s->out) || !is_long(v->extent)) return false;
+    if (v->axis != tensor_contiguous_axis(s->out)) return false;
     k_visit(r->k, s->body, note_turned, &f);
-    if (f.n_reads != 1 || f.u < 0 || !is_long(nest.loop[f.u].extent)) return false;
-    if (f.read->dtype == DT_STR || schedule_stage_work(s) < LEAST_ELEMS) return false;
+    if (f.n_reads != 1 || f.u < 0 || f.read->dtype == DT_STR) return false;
+    if (schedule_stage_work(s) < LEAST_ELEMS) return false;
     *t = (Turn){.r = r, .s = s, .read = f.read, .u = nest.loop[f.u], .v = *v, .nest = nest};
-    t->lanes = target_lanes(r->p->m->target, bytes);
     t->nest.n = 0;
     for (int i = 0; i + 1 < nest.n; i++)
         if (i != f.u) t->nest.loop[t->nest.n++] = nest.loop[i];
     if (f.block) cut_into_blocks(r->k, t, f.block);
+    t->in_blocks = f.block || s->out->layout.block > 1;
+    if (!k_is_int(t->u.extent, &t->n_u) || !k_is_int(t->v.extent, &t->n_v)) return false;
+    t->lanes = turn_lanes(t);
+    if (t->n_u <= FEW || t->n_v <= FEW)
+        return t->lanes >= LEAST_EXTENT && !f.block && s->out->layout.block <= 1 &&
+               (t->n_u <= FEW || interleaves(t));
+    t->gathers = gathers_well(t);
     return t->lanes > 1;
 }
 
-/* ---- loops ----------------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 static const KExpr *read_tile(KCtx *k, const KExpr *e, void *user) {
     const Turn *t = user;
-    return e == t->read ? k_var(k, t->turned) : e;
+    return e == t->read ? turn_unpack(k, e->dtype, k_var(k, t->turned)) : e;
 }
 
-/* The nest at element (u, v) of the tile that begins at these. */
-static RowNest tile_at(Turn *t, const KExpr *u, const KExpr *v) {
+/* The nest at element (u, v). */
+static RowNest at_element(Turn *t, const KExpr *u, const KExpr *v) {
     RowNest at = t->nest;
     rows_bind(t->r->k, &at, &t->u, u);
     rows_bind(t->r->k, &at, &t->v, v);
     return at;
 }
 
-/* One pass over the tile of n_u x n_v elements: from memory, lanes along u, or to memory, along v. */
-static void tile_pass(Turn *t, const KExpr *u0, const KExpr *v0, int n_u, int n_v, bool reads) {
+/* Opens an `if` where the element may be none: places of the last block behind the dim. */
+static bool open_guard(Turn *t, const RowNest *at) {
+    KCtx *k = t->r->k;
+    if (!t->in_blocks) return false;
+    const KExpr *inside = k_and(k, rows_inside(t->r, t->s, at),
+                                k_lt(k, at->index[t->u.axis], t->s->out->dims[t->u.axis]));
+    if (k_is_value(inside, 1)) return false;
+    kb_if(t->r->b, inside);
+    return true;
+}
+
+/* buf[place] := the read at (u, v) */
+static void keep_element(Turn *t, KBuf *buf, const KExpr *place, const KExpr *u, const KExpr *v) {
+    RowNest at = at_element(t, u, v);
+    bool guarded = open_guard(t, &at);
+    kb_store(t->r->b, buf, place, turn_pack(t->r->k, rows_expr(t->r, t->s, &at, t->read)));
+    if (guarded) kb_end(t->r->b);
+}
+
+/* out := its value at (u, v), where the read is `value` (NULL: in memory) */
+static void store_element(Turn *t, const KExpr *value, const KExpr *u, const KExpr *v) {
+    RowNest at = at_element(t, u, v);
+    bool guarded = open_guard(t, &at);
+    const KExpr *body = rows_expr(t->r, t->s, &at, value ? t->body : t->s->body);
+    if (value) body = k_subst(t->r->k, body, &t->turned, &value, 1);
+    rows_store(t->r, t->s, &at, body);
+    if (guarded) kb_end(t->r->b);
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+/* Where part i of an extent begins, when parts have a length and the last one ends with the extent.
+ */
+static const KExpr *part_start(KBuild *b, const char *name, const KExpr *i, int64_t extent,
+                               int lanes) {
+    KCtx *k = b->k;
+    const KExpr *start = k_mul(k, i, k_int(k, lanes));
+    if (extent % lanes) start = k_min(k, start, k_int(k, extent - lanes));
+    return kb_let_within(b, name, start, extent - lanes);
+}
+
+static const KExpr *n_parts(KCtx *k, int64_t extent, int lanes) {
+    return k_int(k, (extent + lanes - 1) / lanes);
+}
+
+/* Turned rows of the reads at u0, and at n_rows v from v0 on. */
+static KBuf *turn_band(Turn *t, const KExpr *u0, const KExpr *v0, int n_rows) {
     KCtx *k = t->r->k;
     KBuild *b = t->r->b;
-    const KExpr *outer = kb_for(b, LOOP_SERIAL, "i", k_int(k, reads ? n_v : n_u));
-    const KExpr *lane = kb_for(b, LOOP_VECTOR, "l", k_int(k, reads ? n_u : n_v));
-    const KExpr *u = reads ? lane : outer, *v = reads ? outer : lane;
-    const KExpr *place = k_add(k, k_mul(k, v, k_int(k, t->lanes)), u);
-    RowNest at = tile_at(t, k_add(k, u0, u), k_add(k, v0, v));
-    const KExpr *inside = k_and(k, rows_inside(t->r, t->s, &at),
-                                k_lt(k, at.index[t->u.axis], t->s->out->dims[t->u.axis]));
-    bool guarded = !k_is_value(inside, 1);
-    if (guarded) kb_if(b, inside);
-    if (!t->tile) {
-        rows_store(t->r, t->s, &at, rows_expr(t->r, t->s, &at, t->s->body));
-    } else if (reads) {
-        kb_store(b, t->tile, place, rows_expr(t->r, t->s, &at, t->read));
-    } else {
-        const KExpr *value = k_load(k, t->tile, place);
-        const KExpr *body = rows_expr(t->r, t->s, &at, t->body);
-        rows_store(t->r, t->s, &at, k_subst(k, body, &t->turned, &value, 1));
+    const KExpr *width = k_int(k, t->lanes);
+    KBuf *rows =
+        kb_alloc(b, MEM_REG, turn_dtype(t->read->dtype), "rows", (int64_t)n_rows * t->lanes);
+    const KExpr *r = kb_for(b, LOOP_UNROLL, "r", k_int(k, n_rows));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", width);
+    keep_element(t, rows, k_add(k, k_mul(k, r, width), l), k_add(k, u0, l), k_add(k, v0, r));
+    kb_end(b);
+    kb_end(b);
+    return turn_rows(b, rows, n_rows, t->lanes);
+}
+
+/* tile[u][band + r] := what the turned rows hold of it */
+static void keep_band(Turn *t, KBuf *tile, KBuf *rows, const KExpr *band, int n_rows) {
+    KCtx *k = t->r->k;
+    KBuild *b = t->r->b;
+    const KExpr *width = k_int(k, t->lanes), *n = k_int(k, n_rows);
+    const KExpr *r = kb_for(b, LOOP_UNROLL, "r", n);
+    const KExpr *c = kb_for(b, LOOP_UNROLL, "c", k_int(k, t->lanes / n_rows));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", n), *piece = k_mul(k, c, n);
+    const KExpr *to = k_add(k, k_mul(k, k_add(k, piece, r), width), k_add(k, band, l));
+    kb_store(b, tile, to, k_load(k, rows, k_add(k, k_mul(k, r, width), k_add(k, piece, l))));
+    kb_end(b);
+    kb_end(b);
+    kb_end(b);
+}
+
+/* The tile at (u0, v0), but for its first `skip` u, which another tile makes. */
+static void open_tile(Turn *t, KBuf *tile, const KExpr *u0, const KExpr *v0, int skip) {
+    KCtx *k = t->r->k;
+    KBuild *b = t->r->b;
+    int n_rows = t->lanes < TURN_ROWS ? t->lanes : TURN_ROWS;
+    const KExpr *width = k_int(k, t->lanes);
+    if (tile) {
+        const KExpr *band = kb_for(b, LOOP_SERIAL, "band", k_int(k, t->lanes / n_rows));
+        band = k_mul(k, band, k_int(k, n_rows));
+        keep_band(t, tile, turn_band(t, u0, k_add(k, v0, band), n_rows), band, n_rows);
+        kb_end(b);
+    } else if (!t->gathers) {
+        tile = turn_band(t, u0, v0, n_rows);
     }
-    if (guarded) kb_end(b);
+    bool in_registers = tile && tile->mem == MEM_REG;
+    const KExpr *u =
+        kb_for(b, in_registers ? LOOP_UNROLL : LOOP_SERIAL, "i", k_int(k, t->lanes - skip));
+    u = k_add(k, u, k_int(k, skip));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", width);
+    const KExpr *value = tile ? k_load(k, tile, k_add(k, k_mul(k, u, width), l)) : NULL;
+    store_element(t, value, k_add(k, u0, u), k_add(k, v0, l));
     kb_end(b);
     kb_end(b);
 }
 
-static void open_tile(Turn *t, const KExpr *u0, const KExpr *v0, int n_u, int n_v) {
-    if (!n_u || !n_v) return;
-    if (t->tile) tile_pass(t, u0, v0, n_u, n_v, true);
-    tile_pass(t, u0, v0, n_u, n_v, false);
+static void open_tiles(Turn *t, KBuf *tile, const KExpr *u0, int skip) {
+    KBuild *b = t->r->b;
+    const KExpr *v = kb_for(b, LOOP_SERIAL, "v", n_parts(t->r->k, t->n_v, t->lanes));
+    open_tile(t, tile, u0, part_start(b, "v", v, t->n_v, t->lanes), skip);
+    kb_end(b);
 }
 
-/* All tiles along v, for n_u elements from u0 on. */
-static void open_strip(Turn *t, const KExpr *u0, int n_u) {
-    KCtx *k = t->r->k;
-    int64_t n = 0;
-    k_is_int(t->v.extent, &n);
-    int64_t n_full = n / t->lanes, rest = n % t->lanes;
-    if (n_full) {
-        const KExpr *at = kb_for(t->r->b, LOOP_SERIAL, "v", k_int(k, n_full));
-        open_tile(t, u0, k_mul(k, at, k_int(k, t->lanes)), n_u, t->lanes);
-        kb_end(t->r->b);
-    }
-    open_tile(t, u0, k_int(k, n_full * t->lanes), n_u, (int)rest);
+/* A value that costs nothing is stored from the registers it is in. */
+static bool moves_only(const Turn *t) {
+    const KExpr *e = t->s->body;
+    while (e->op == KO_cast || e->op == KO_bitcast) e = e->arg[0];
+    return e == t->read && t->lanes <= TURN_ROWS;
 }
 
-static void open_strips(Turn *t, const KExpr *strip) {
+static void open_strip(Turn *t, const KExpr *strip) {
     KCtx *k = t->r->k;
     KBuild *b = t->r->b;
-    int64_t n = 0;
-    k_is_int(t->u.extent, &n);
-    int64_t n_full = n / t->lanes, rest = n % t->lanes;
-    if (n_full && rest) kb_if(b, k_lt(k, strip, k_int(k, n_full)));
-    if (n_full) {
-        const KExpr *at = rest ? kb_let_within(b, "u", strip, n_full - 1) : strip;
-        open_strip(t, k_mul(k, at, k_int(k, t->lanes)), t->lanes);
-    }
-    if (n_full && rest) kb_else(b);
-    if (rest) open_strip(t, k_int(k, n_full * t->lanes), (int)rest);
-    if (n_full && rest) kb_end(b);
+    KBuf *tile = NULL;
+    int rest = (int)(t->n_u % t->lanes);
+    int64_t n_whole = t->n_u / t->lanes;
+    if (!t->gathers && !moves_only(t))
+        tile = kb_alloc(b, MEM_STACK, turn_dtype(t->read->dtype), "tile",
+                        (int64_t)t->lanes * t->lanes);
+    if (rest) kb_if(b, k_lt(k, strip, k_int(k, n_whole)));
+    const KExpr *at = rest ? kb_let_within(b, "u", strip, n_whole - 1) : strip;
+    open_tiles(t, tile, k_mul(k, at, k_int(k, t->lanes)), 0);
+    if (!rest) return;
+    kb_else(b);
+    open_tiles(t, tile, k_int(k, t->n_u - t->lanes), t->lanes - rest);
+    kb_end(b);
+}
+
+/* ---- few planes ------------------------------------------------------------------------------ */
+
+/* Chunks of the longer axis, of CHUNK vectors; the last one has what remains, too. */
+static int64_t n_chunks(const Turn *t) {
+    int64_t n = (t->n_u <= FEW ? t->n_v : t->n_u) / ((int64_t)CHUNK * t->lanes);
+    return n ? n : 1;
+}
+
+/* Opens the loop over a chunk's vectors: where each begins. */
+static const KExpr *open_vectors(Turn *t, const KExpr *chunk) {
+    KCtx *k = t->r->k;
+    KBuild *b = t->r->b;
+    int64_t n = t->n_u <= FEW ? t->n_v : t->n_u, before = (n_chunks(t) - 1) * CHUNK;
+    int64_t all = (n + t->lanes - 1) / t->lanes;
+    const KExpr *is_last = k_le(k, k_int(k, n_chunks(t) - 1), chunk);
+    const KExpr *count = k_select(k, is_last, k_int(k, all - before), k_int(k, CHUNK));
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", all == before + CHUNK ? k_int(k, CHUNK) : count);
+    return part_start(b, "at", k_add(k, k_mul(k, chunk, k_int(k, CHUNK)), c), n, t->lanes);
+}
+
+static void open_planes(Turn *t, const KExpr *v0) {
+    KCtx *k = t->r->k;
+    KBuild *b = t->r->b;
+    const KExpr *u = kb_for(b, LOOP_UNROLL, "u", k_int(k, t->n_u));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, t->lanes));
+    store_element(t, NULL, u, k_add(k, v0, l));
+    kb_end(b);
+    kb_end(b);
+}
+
+static void open_interleaved(Turn *t, const KExpr *u0) {
+    KCtx *k = t->r->k;
+    KBuild *b = t->r->b;
+    const KExpr *width = k_int(k, t->lanes), *n = k_int(k, t->n_v);
+    KBuf *rows = kb_alloc(b, MEM_REG, turn_dtype(t->read->dtype), "rows", t->n_v * t->lanes);
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", n), *l = kb_for(b, LOOP_VECTOR, "l", width);
+    keep_element(t, rows, k_add(k, k_mul(k, v, width), l), k_add(k, u0, l), v);
+    kb_end(b);
+    kb_end(b);
+    v = kb_for(b, LOOP_UNROLL, "v", n);
+    l = kb_for(b, LOOP_VECTOR, "l", width);
+    const KExpr *at = k_add(k, k_mul(k, v, width), l), *of_u = k_fdiv(k, at, n),
+                *of_v = k_fmod(k, at, n);
+    store_element(t, k_load(k, rows, k_add(k, k_mul(k, of_v, width), of_u)), k_add(k, u0, of_u),
+                  of_v);
+    kb_end(b);
+    kb_end(b);
+}
+
+static void open_few(Turn *t, const KExpr *chunk) {
+    const KExpr *at = open_vectors(t, chunk);
+    if (t->n_u <= FEW)
+        open_planes(t, at);
+    else
+        open_interleaved(t, at);
+    kb_end(t->r->b);
 }
 
 bool open_transposed(Rows *r, const Stage *s) {
@@ -190,22 +356,20 @@ bool open_transposed(Rows *r, const Stage *s) {
     if (!find_turn(r, s, &t)) return false;
     const KExpr *extent[MAX_RANK + 2], *index[MAX_RANK + 2], *total = k_int(k, 1);
     int n = t.nest.n;
+    bool few = t.n_u <= FEW || t.n_v <= FEW;
     for (int i = 0; i < n; i++) extent[i] = t.nest.loop[i].extent;
-    extent[n] = k_fdiv(k, k_add(k, t.u.extent, k_int(k, t.lanes - 1)), k_int(k, t.lanes));
+    extent[n] = few ? k_int(k, n_chunks(&t)) : n_parts(k, t.n_u, t.lanes);
     for (int i = 0; i <= n; i++) total = k_mul(k, total, extent[i]);
     bool is_large = schedule_stage_work(s) >= PARALLEL_GRAIN;
     const KExpr *tile = kb_for(r->b, is_large ? LOOP_PARALLEL : LOOP_SERIAL, "tile", total);
-    def_unflatten(k, tile, extent, n + 1, index);
-    for (int i = 0; i <= n; i++) {
-        int64_t hi = extent[i]->hi == INT64_MAX ? INT64_MAX : extent[i]->hi - 1;
-        index[i] = kb_let_within(r->b, "i", index[i], hi < 0 ? 0 : hi);
-    }
+    kb_unflatten(r->b, "i", tile, extent, n + 1, index);
     for (int i = 0; i < n; i++) rows_bind(k, &t.nest, &t.nest.loop[i], index[i]);
-    if (lanes_contend(&t))
-        t.tile = kb_alloc(r->b, MEM_STACK, t.read->dtype, "tile", (int64_t)t.lanes * t.lanes);
-    t.turned = kvar_new(k, KV_AXIS, t.read->dtype, "turned", INT64_MIN, INT64_MAX);
+    t.turned = kvar_new(k, KV_AXIS, turn_dtype(t.read->dtype), "turned", INT64_MIN, INT64_MAX);
     t.body = k_rewrite(k, s->body, read_tile, &t);
-    open_strips(&t, index[n]);
+    if (few)
+        open_few(&t, index[n]);
+    else
+        open_strip(&t, index[n]);
     kb_end(r->b);
     return true;
 }

@@ -25,6 +25,7 @@ typedef struct Open {
     const Stage *s;
     const Winograd *w;
     int lanes;
+    const KExpr *n, *down, *right, *n_tiles; /* images, tiles of an image, and of all */
     Stage product; /* products = patches x weights, with the axes xi, tile, o of one slot */
 } Open;
 
@@ -115,18 +116,25 @@ typedef struct Tile {
 
 static Tile tile_place(Open *o, const KExpr *tile) {
     KCtx *k = o->k;
-    const Winograd *w = o->w;
-    const KExpr *dims[] = {k_int(k, w->form.n), k_int(k, w->down), k_int(k, w->right)}, *index[3];
+    const KExpr *dims[] = {o->n, o->down, o->right}, *index[3];
     def_unflatten(k, tile, dims, 3, index);
-    return (Tile){kb_let_within(o->b, "image", index[0], w->form.n - 1),
-                  kb_let_within(o->b, "row", index[1], w->down - 1),
-                  kb_let_within(o->b, "column", index[2], w->right - 1)};
+    return (Tile){kb_let_index(o->b, "image", index[0], o->n),
+                  kb_let_index(o->b, "row", index[1], o->down),
+                  kb_let_index(o->b, "column", index[2], o->right)};
 }
 
 typedef struct ReadPatch {
     Open *o;
-    const KExpr *at[4]; /* what takes the place of the batch axis, the channel, h + ky and w + kx */
+    const KExpr *image, *channel, *y, *x; /* channel: of all taps along a volume's depth */
 } ReadPatch;
+
+/* The index of an image along the axes before h: one, or batch and depth. */
+static void image_index(Open *o, const KExpr *image, const KExpr **index) {
+    KCtx *k = o->k;
+    const KExpr *depth = o->w->form.kd < 0 ? k_int(k, 1) : o->s->out->dims[2];
+    index[0] = k_fdiv(k, image, depth);
+    index[2] = k_fmod(k, image, depth);
+}
 
 /* x at the patch's element: the definition's read, zero outside. */
 static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
@@ -134,14 +142,32 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = r->o->s;
     const WinogradForm *f = &r->o->w->form;
     if (e->op != KO_at) return e;
-    KVar *var[] = {s->axis[0], s->red[f->channel], s->axis[2],
-                   s->axis[3], s->red[f->ky],      s->red[f->kx]};
-    const KExpr *by[] = {r->at[0], r->at[1], r->at[2], r->at[3], k_int(k, 0), k_int(k, 0)};
-    const KExpr *index[5], *zero = k_int(k, 0), *const *dims = e->u.tensor->dims;
-    for (int i = 0; i < 4; i++) index[i] = k_subst(k, e->arg[i], var, by, 6);
-    index[4] = k_and(k, k_and(k, k_le(k, zero, index[2]), k_lt(k, index[2], dims[2])),
-                     k_and(k, k_le(k, zero, index[3]), k_lt(k, index[3], dims[3])));
-    return k_at(k, e->u.tensor, index, k_is_value(index[4], 1) ? 4 : 5);
+    int rank = e->u.tensor->rank, y = f->y_axis, n = 0;
+    KVar *var[8];
+    const KExpr *by[8], *own[MAX_RANK], *index[MAX_RANK + 1], *zero = k_int(k, 0), *inside = NULL;
+    image_index(r->o, r->image, own);
+    own[y] = r->y;
+    own[y + 1] = r->x;
+    for (int i = 0; i < rank; i++) {
+        if (i == 1) continue;
+        var[n] = s->axis[i];
+        by[n++] = own[i];
+    }
+    const int red[] = {f->ky, f->kx, f->channel, f->kd};
+    const KExpr *channels = k_int(k, f->channels);
+    const KExpr *at[] = {zero, zero, k_fmod(k, r->channel, channels), k_fdiv(k, r->channel, channels)};
+    for (int i = 0; i < 4; i++) {
+        if (red[i] < 0) continue;
+        var[n] = s->red[red[i]];
+        by[n++] = at[i];
+    }
+    for (int i = 0; i < rank; i++) index[i] = k_subst(k, e->arg[i], var, by, n);
+    for (int i = 2; i < rank; i++) {
+        const KExpr *low = k_le(k, zero, index[i]), *high = k_lt(k, index[i], e->u.tensor->dims[i]);
+        inside = inside ? k_and(k, inside, k_and(k, low, high)) : k_and(k, low, high);
+    }
+    index[rank] = inside;
+    return k_at(k, e->u.tensor, index, k_is_value(inside, 1) ? rank : rank + 1);
 }
 
 static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const KExpr *tile,
@@ -161,9 +187,9 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < n; i++) {
-            ReadPatch r = {o,
-                           {place.image, channel, k_add(k, k_mul(k, place.row, size), k_int(k, i)),
-                            k_add(k, k_mul(k, place.column, size), k_int(k, j))}};
+            ReadPatch r = {o, place.image, channel,
+                           k_add(k, k_mul(k, place.row, size), k_int(k, i)),
+                           k_add(k, k_mul(k, place.column, size), k_int(k, j))};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
@@ -223,12 +249,13 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
 }
 
 /* products[slot, xi, tiles, n_vecs vectors] of a strip that has n_full whole register tiles and, if
- * has_rest, the rows that remain of all tiles behind them. */
+ * has_rest, the rows that remain of all tiles behind them. Where sizes are free the last of n_full
+ * ends behind the strip's tiles, in rows of which nobody reads the products. */
 static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const KExpr *has_rest,
                           int n_vecs) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    int rest = (int)(w->n_tiles % w->rows);
+    int rest = w->form.is_free ? 0 : (int)(w->n_tiles % w->rows);
     const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, w->patch * w->patch));
     if (!k_is_value(n_full, 0)) {
         const KExpr *t = kb_for(o->b, LOOP_SERIAL, "t", n_full);
@@ -256,17 +283,18 @@ static void if_inside(Open *o, const KExpr *index, const KExpr *dim, int *n_open
 static void store_result(Open *o, const KExpr *const *index, const KExpr *acc) {
     KCtx *k = o->k;
     const Stage *s = o->s;
-    const KExpr *by[5], *offset;
-    KVar *var[5];
-    for (int i = 0; i < 4; i++) {
+    const KExpr *by[MAX_RANK + 1], *offset;
+    KVar *var[MAX_RANK + 1];
+    int rank = s->out->rank;
+    for (int i = 0; i < rank; i++) {
         var[i] = s->axis[i];
         by[i] = index[i];
     }
-    var[4] = s->acc;
-    by[4] = acc;
+    var[rank] = s->acc;
+    by[rank] = acc;
     KTensor *root = tensor_root(k, s->out, &offset);
     const KExpr *flat = k_add(k, tensor_flat_index(k, s->out, index), offset);
-    kb_store(o->b, root->buf, flat, expr_open(o->p, k_subst(k, s->finish, var, by, 5)));
+    kb_store(o->b, root->buf, flat, expr_open(o->p, k_subst(k, s->finish, var, by, rank + 1)));
 }
 
 /* The results of a tile for the lanes of output channels behind `first` + `in_block`. */
@@ -288,17 +316,21 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
             t[i][j] = kb_let(o->b, "p", k_load(k, w->products->buf, flat));
         }
     both_ways(o, result_line, n, m, t, y);
-    int n_open = 0;
+    int n_open = 0, y_axis = w->form.y_axis;
+    const KExpr *index[MAX_RANK];
+    image_index(o, place.image, index);
+    index[1] = channel;
     if_inside(o, channel, dims[1], &n_open);
     for (int i = 0; i < m; i++) {
         const KExpr *h = k_add(k, k_mul(k, place.row, size), k_int(k, i));
         int in_row = 0;
-        if_inside(o, h, dims[2], &in_row);
+        index[y_axis] = h;
+        if_inside(o, h, dims[y_axis], &in_row);
         for (int j = 0; j < m; j++) {
             const KExpr *x = k_add(k, k_mul(k, place.column, size), k_int(k, j));
-            const KExpr *index[] = {place.image, channel, h, x};
+            index[y_axis + 1] = x;
             int in_column = 0;
-            if_inside(o, x, dims[3], &in_column);
+            if_inside(o, x, dims[y_axis + 1], &in_column);
             store_result(o, index, y[i][j]);
             if (in_column) kb_end(o->b);
         }
@@ -319,7 +351,7 @@ typedef struct Strip {
 static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
     const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", strip->n_tiles);
     *at = kb_let_within(o->b, "t", i, o->w->strip - 1);
-    return kb_let_within(o->b, "tile", k_add(o->k, strip->first, *at), o->w->n_tiles - 1);
+    return kb_let_index(o->b, "tile", k_add(o->k, strip->first, *at), o->n_tiles);
 }
 
 static void open_block(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
@@ -359,12 +391,15 @@ static void open_some_block(Open *o, const KExpr *slot, const Strip *strip, cons
 }
 
 static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
-    return (Open){.p = p,
-                  .k = p->m->k,
-                  .b = b,
-                  .s = s,
-                  .w = s->schedule->winograd,
-                  .lanes = s->schedule->lanes};
+    KCtx *k = p->m->k;
+    const Winograd *w = s->schedule->winograd;
+    Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
+    const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
+    o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
+    o.down = k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);
+    o.right = k_fdiv(k, k_add(k, dims[w->form.y_axis + 1], more), m);
+    o.n_tiles = k_mul(k, o.n, k_mul(k, o.down, o.right));
+    return o;
 }
 
 static int64_t in_blocks_of(const Open *o) {
@@ -404,14 +439,14 @@ static void open_blocks_by_slot(Open *o) {
 static void open_strips_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    int64_t n_strips = (w->n_tiles + w->strip - 1) / w->strip;
-    const KExpr *slot, *strip;
-    kb_slots(o->b, w->n_slots, k_int(k, n_strips), &slot, &strip);
-    Strip of = {k_mul(k, strip, k_int(k, w->strip)), NULL, NULL, NULL};
-    const KExpr *left = k_sub(k, k_int(k, w->n_tiles), of.first);
-    of.n_tiles = kb_let(o->b, "n", k_min(k, left, k_int(k, w->strip)));
-    of.n_full = k_fdiv(k, of.n_tiles, k_int(k, w->rows));
-    of.has_rest = k_lt(k, k_mul(k, of.n_full, k_int(k, w->rows)), of.n_tiles);
+    const KExpr *slot, *strip, *size = k_int(k, w->strip), *rows = k_int(k, w->rows);
+    const KExpr *n_strips = k_fdiv(k, k_add(k, o->n_tiles, k_int(k, w->strip - 1)), size);
+    kb_slots(o->b, w->n_slots, n_strips, &slot, &strip);
+    Strip of = {k_mul(k, strip, size), NULL, NULL, NULL};
+    of.n_tiles = kb_let(o->b, "n", k_min(k, k_sub(k, o->n_tiles, of.first), size));
+    const KExpr *up = w->form.is_free ? k_add(k, of.n_tiles, k_int(k, w->rows - 1)) : of.n_tiles;
+    of.n_full = k_fdiv(k, up, rows);
+    of.has_rest = k_lt(k, k_mul(k, of.n_full, rows), of.n_tiles);
     const KExpr *c = kb_for(o->b, LOOP_SERIAL, "c", k_int(k, in_blocks_of(o))), *at;
     const KExpr *tile = open_tiles(o, &of, &at);
     open_patch(o, slot, tile, at, c);

@@ -25,10 +25,9 @@ void kb_slots(KBuild *b, int64_t n_slots, const KExpr *n_items, const KExpr **sl
     KCtx *k = b->k;
     const KExpr *count = k_int(k, n_slots);
     *slot = kb_for(b, n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL, "slot", count);
-    int64_t most = n_items->hi == INT64_MAX ? INT64_MAX : n_items->hi - 1;
     const KExpr *from = k_fdiv(k, k_mul(k, *slot, n_items), count);
     const KExpr *to = k_fdiv(k, k_mul(k, k_add(k, *slot, k_int(k, 1)), n_items), count);
     from = kb_let(b, "from", from);
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", k_sub(k, to, from));
-    *item = kb_let_within(b, "item", k_add(k, from, i), most < 0 ? 0 : most);
+    *item = kb_let_index(b, "item", k_add(k, from, i), n_items);
 }

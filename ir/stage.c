@@ -47,6 +47,20 @@ void stage_inline(DefProgram *p, Stage *consumer, Stage *map) {
     stage_rewrite(p, consumer, inline_at, map);
 }
 
+void stage_own_index(KCtx *k, const Stage *s, const KExpr **index) {
+    for (int i = 0; i < s->out->rank; i++)
+        index[i] = k_is_value(s->out->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+}
+
+Stage *program_add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node) {
+    Stage *c = program_add_stage(p, at, FORM_MAP, to, node);
+    const KExpr *index[MAX_RANK];
+    stage_own_index(p->m->k, c, index);
+    c->body = k_at(p->m->k, from, index, to->rank);
+    c->movement = true;
+    return c;
+}
+
 void stage_remove(DefProgram *p, Stage *s) {
     if (s->prev)
         s->prev->next = s->next;
@@ -84,17 +98,22 @@ static void note_read(const KExpr *e, void *user) {
     r->out[r->n++] = e->u.tensor;
 }
 
+void stage_visit(KCtx *k, const Stage *s, void (*fn)(const KExpr *e, void *user), void *user) {
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(k, parts[i], fn, user);
+    for (int i = 0; i < s->n_states; i++) {
+        k_visit(k, s->state_init[i], fn, user);
+        k_visit(k, s->step[i], fn, user);
+    }
+}
+
 /* Expressions never change, so the answer holds for the same ones; stage_rewrite forgets it for the
  * parts that are not compared. */
 static void find_reads(KCtx *k, Arena *a, Stage *s, const KExpr *const *parts) {
     KTensor *found[256];
     Reads r = {found, 0, 256};
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(k, parts[i], note_read, &r);
-    for (int i = 0; i < s->n_states; i++) {
-        k_visit(k, s->state_init[i], note_read, &r);
-        k_visit(k, s->step[i], note_read, &r);
-    }
+    stage_visit(k, s, note_read, &r);
     if (s->form == FORM_PROGRAM) kblock_visit(k, &s->program, note_read, &r);
     s->reads.known = true;
     s->reads.n = r.n;
@@ -177,6 +196,30 @@ void program_count_users(DefProgram *p) {
     program_visit(p, reset_users, NULL);
     program_visit(p, count_in, NULL);
 }
+
+int stages_find(Stage *const *stages, int n, const KTensor *t) {
+    for (int i = 0; i < n; i++)
+        if (stages[i]->out == t) return i;
+    return -1;
+}
+
+bool stages_feed(DefProgram *p, Stage *const *stages, int n, const Stage *s) {
+    KTensor *read[256];
+    int n_read = stage_reads(p, s, read, 256);
+    for (int i = 0; i < n_read; i++)
+        for (const KTensor *t = read[i]; t; t = t->alias)
+            if (stages_find(stages, n, t) >= 0) return true;
+    return false;
+}
+
+bool stages_own(const DefProgram *p, Stage *const *stages, int n, const KTensor *t) {
+    if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(p, t))
+        return false;
+    for (uint32_t u = 0; u < t->users.n; u++)
+        if (stages_find(stages, n, t->users.at[u]->out) < 0) return false;
+    return t->users.n > 0;
+}
+
 /* ---- plain loops ----------------------------------------------------------------------------- */
 
 static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr *const *index,

@@ -57,10 +57,8 @@ static void open_block(KBuild *b, KBlock *block) {
 
 const KExpr *kb_for(KBuild *b, KLoopMark mark, const char *name, const KExpr *extent) {
     KStmt *s = append(b, KS_FOR);
-    int64_t hi = extent->hi == INT64_MAX ? INT64_MAX : extent->hi - 1;
     s->mark = mark;
-    /* at least 0, so that an empty loop's variable still has a range */
-    s->var = kvar_new(b->k, KV_LOOP, DT_I64, name, 0, hi < 0 ? 0 : hi);
+    s->var = kvar_new(b->k, KV_LOOP, DT_I64, name, 0, k_last_index(extent));
     s->extent = extent;
     open_block(b, &s->body);
     return k_var(b->k, s->var);
@@ -96,6 +94,19 @@ const KExpr *kb_let(KBuild *b, const char *name, const KExpr *value) {
     s->var = kvar_new(b->k, KV_LET, value->dtype, name, value->lo, value->hi);
     s->value = value;
     return k_var(b->k, s->var);
+}
+
+const KExpr *kb_let_within(KBuild *b, const char *name, const KExpr *value, int64_t hi) {
+    bool is_known = value->op == KO_var && value->lo >= 0 && value->hi <= hi;
+    if (value->op == KO_const_i || is_known) return value;
+    KStmt *s = append(b, KS_LET);
+    s->var = kvar_new(b->k, KV_LET, DT_I64, name, 0, hi);
+    s->value = value;
+    return k_var(b->k, s->var);
+}
+
+const KExpr *kb_let_index(KBuild *b, const char *name, const KExpr *value, const KExpr *extent) {
+    return kb_let_within(b, name, value, k_last_index(extent));
 }
 
 void kb_store(KBuild *b, KBuf *buf, const KExpr *index, const KExpr *value) {

@@ -39,8 +39,9 @@ static int tap_axis(KCtx *k, const Stage *s, const KExpr *e, KVar *axis, int tap
 /* Both axes of taps, which have one length. */
 static bool find_taps(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {
     for (f->taps = 3; f->taps <= MOST_TAPS; f->taps += 2) {
-        f->ky = tap_axis(k, s, at->arg[2], s->axis[2], f->taps);
-        f->kx = tap_axis(k, s, at->arg[3], s->axis[3], f->taps);
+        int y = f->y_axis;
+        f->ky = tap_axis(k, s, at->arg[y], s->axis[y], f->taps);
+        f->kx = tap_axis(k, s, at->arg[y + 1], s->axis[y + 1], f->taps);
         if (f->ky >= 0 && f->kx >= 0 && f->ky != f->kx) return true;
     }
     return false;
@@ -59,39 +60,76 @@ static bool is_bounds(const KExpr *at, const KExpr *pred) {
     return false;
 }
 
-static bool uses_only_batch(KCtx *k, const Stage *s, const KExpr *e) {
-    for (int i = 1; i < 4; i++)
-        if (k_uses_var(k, e, s->axis[i])) return false;
+/* Does e use no axis but `axis`, and no reduction axis but `red` (-1: none)? */
+static bool uses_only(KCtx *k, const Stage *s, const KExpr *e, int axis, int red) {
+    for (int i = 0; i < s->out->rank; i++)
+        if (i != axis && k_uses_var(k, e, s->axis[i])) return false;
     for (int r = 0; r < s->n_red; r++)
-        if (k_uses_var(k, e, s->red[r])) return false;
+        if (r != red && k_uses_var(k, e, s->red[r])) return false;
+    return true;
+}
+
+/* Is every element of x along `axis` in some window? Beyond the last one there is nothing but zeros. */
+static bool sees_all(KCtx *k, const Stage *s, const KExpr *at, int axis, int red) {
+    KVar *const var[] = {s->axis[axis], s->red[red]};
+    const KExpr *one = k_int(k, 1);
+    const KExpr *by[] = {k_sub(k, s->out->dims[axis], one), k_sub(k, s->red_extent[red], one)};
+    const KExpr *last = k_subst(k, at->arg[axis], var, by, 2);
+    return k_sub(k, last, at->u.tensor->dims[axis])->lo >= -1;
+}
+
+/* A free size is taken for so many: one image, maps of 56 elements. */
+enum { FREE_IMAGES = 1, FREE_MAP = 56 };
+
+/* The number that a dim is, or is taken for: within its bounds. */
+static int64_t size_of(const KExpr *dim, int64_t guess, bool *is_free) {
+    int64_t n;
+    if (k_is_int(dim, &n)) return n;
+    *is_free = true;
+    return guess < dim->lo ? dim->lo : guess > dim->hi ? dim->hi : guess;
+}
+
+static bool find_sizes(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {
+    const KExpr *const *dims = s->out->dims;
+    int64_t deep = 1, depth = 1;
+    int y = f->y_axis;
+    if (!sees_all(k, s, at, y, f->ky) || !sees_all(k, s, at, y + 1, f->kx)) return false;
+    if (!k_is_int(dims[1], &f->oc) || !k_is_int(s->red_extent[f->channel], &f->channels)) return false;
+    if (f->kd >= 0 && !k_is_int(s->red_extent[f->kd], &deep)) return false;
+    f->is_free = false;
+    if (f->kd >= 0) depth = size_of(dims[2], FREE_MAP, &f->is_free);
+    f->n = size_of(dims[0], FREE_IMAGES, &f->is_free) * depth;
+    f->h = size_of(dims[y], FREE_MAP, &f->is_free);
+    f->w = size_of(dims[y + 1], FREE_MAP, &f->is_free);
+    f->ic = f->channels * deep;
     return true;
 }
 
 bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f) {
     KCtx *k = p->m->k;
     FindRead only = {NULL, 0};
-    if (s->form != FORM_CONTRACT || s->n_red != 3 || s->out->rank != 4) return false;
+    int rank = s->out->rank;
+    if (s->form != FORM_CONTRACT || rank < 4 || rank > 5 || s->n_red != rank - 1) return false;
     if (s->acc->dtype != DT_F32 || s->fold != KO_add || !k_is_value(s->init, 0)) return false;
     k_visit(k, s->lhs, note_only_read, &only);
     const KExpr *at = only.at;
-    if (only.n != 1 || at->u.tensor->rank != 4 || at->u.tensor->data) return false;
+    if (only.n != 1 || at->u.tensor->rank != rank || at->u.tensor->data) return false;
     if (at_pred(at) && !is_bounds(at, at_pred(at))) return false;
     f->read = at;
+    f->y_axis = rank - 2;
     if (!find_taps(k, s, at, f)) return false;
-    f->channel = 3 - f->ky - f->kx;
-    if (at->arg[1]->op != KO_var || at->arg[1]->u.var != s->red[f->channel]) return false;
-    if (!uses_only_batch(k, s, at->arg[0])) return false;
-    for (int i = 2; i < 4; i++)
-        if (k_uses_var(k, s->rhs, s->axis[i])) return false;
-    if (k_uses_var(k, s->rhs, s->axis[0]) || !k_uses_var(k, s->rhs, s->axis[1])) return false;
-    const KExpr *const *dims = s->out->dims;
-    int64_t of_x[4];
-    for (int i = 0; i < 4; i++)
-        if (!k_is_int(at->u.tensor->dims[i], &of_x[i])) return false;
-    /* every element of x is in some window: beyond the last one there is nothing but zeros */
-    if (at->arg[2]->hi < of_x[2] - 1 || at->arg[3]->hi < of_x[3] - 1) return false;
-    return k_is_int(dims[0], &f->n) && k_is_int(dims[1], &f->oc) && k_is_int(dims[2], &f->h) &&
-           k_is_int(dims[3], &f->w) && k_is_int(s->red_extent[f->channel], &f->ic);
+    f->channel = f->kd = -1;
+    for (int r = 0; r < s->n_red; r++) {
+        if (r == f->ky || r == f->kx) continue;
+        bool is_channel = at->arg[1]->op == KO_var && at->arg[1]->u.var == s->red[r];
+        *(is_channel ? &f->channel : &f->kd) = r;
+    }
+    if (f->channel < 0 || (rank == 5) != (f->kd >= 0)) return false;
+    if (!uses_only(k, s, at->arg[0], 0, -1)) return false;
+    if (rank == 5 && !uses_only(k, s, at->arg[2], 2, f->kd)) return false;
+    for (int i = 0; i < rank; i++)
+        if (k_uses_var(k, s->rhs, s->axis[i]) != (i == 1)) return false;
+    return find_sizes(k, s, at, f);
 }
 
 static bool in_blocks(const KTensor *t, int lanes) {
@@ -99,7 +137,8 @@ static bool in_blocks(const KTensor *t, int lanes) {
 }
 
 bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes) {
-    return lanes > 1 && in_blocks(s->out, lanes) && in_blocks(f->read->u.tensor, lanes);
+    bool is_whole = f->ic == f->channels || f->channels % lanes == 0;
+    return lanes > 1 && is_whole && in_blocks(s->out, lanes) && in_blocks(f->read->u.tensor, lanes);
 }
 
 void winograd_count_tiles(Winograd *w) {
@@ -152,13 +191,15 @@ Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w) {
     out->layout = (Layout){.permuted = true, .order = {1, 0, 2}, .block_axis = 1};
     out->layout.block = (int16_t)(w->n_vecs * s->schedule->lanes);
     Stage *g = program_add_stage(p, s, FORM_MAP, out, s->node);
-    KVar *var[] = {s->axis[1], s->red[w->form.channel], s->red[w->form.ky], s->red[w->form.kx]};
+    const KExpr *c = k_var(k, g->axis[2]), *channels = k_int(k, w->form.channels);
+    KVar *var[] = {s->axis[1], s->red[w->form.channel], s->red[w->form.ky], s->red[w->form.kx],
+                   w->form.kd < 0 ? NULL : s->red[w->form.kd]};
     const KExpr *sum = k_const_f(k, DT_F64, 0);
     for (int q = 0; q < n_taps; q++) {
-        const KExpr *by[] = {k_var(k, g->axis[1]), k_var(k, g->axis[2]), k_int(k, q / taps),
-                             k_int(k, q % taps)};
+        const KExpr *by[] = {k_var(k, g->axis[1]), k_fmod(k, c, channels), k_int(k, q / taps),
+                             k_int(k, q % taps), k_fdiv(k, c, channels)};
         const KExpr *at = k_add(k, k_mul(k, k_var(k, g->axis[0]), k_int(k, n_taps)), k_int(k, q));
-        const KExpr *tap = k_cast(k, DT_F64, k_subst(k, s->rhs, var, by, 4));
+        const KExpr *tap = k_cast(k, DT_F64, k_subst(k, s->rhs, var, by, w->form.kd < 0 ? 4 : 5));
         sum = k_add(k, sum, k_mul(k, k_at(k, table, &at, 1), tap));
     }
     g->body = k_cast(k, DT_F32, sum);

@@ -5,7 +5,8 @@
  *     y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A          for each tile and output channel
  *
  * takes n^2 products in place of taps^2 m^2: for 3 taps 2.25 times fewer with m = 2 and 4 times
- * with m = 4, for 5 taps 2.8 times with m = 2. The definition stays as it is; winograd_match()
+ * with m = 4, for 5 taps 2.8 times with m = 2. A volume's third axis counts as images, and the taps
+ * along it as more channels: y is a sum over them, too. The definition stays as it is; winograd_match()
  * finds out whether it is such a convolution, a pass decides (passes/choose_winograd.c) and stores
  * a Winograd in the stage's Schedule, and schedule_open_winograd() (schedule_winograd.c) makes the
  * loops. */
@@ -17,12 +18,17 @@
 enum { MOST_PATCH = 6, MOST_TAPS = 5 };
 
 /* A contraction that is such a convolution: lhs is x[n, c, h + ky + .., w + kx + ..] and zero
- * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. */
+ * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they are
+ * n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd, too. */
 typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
     int taps;            /* of the kernel along each axis: 3 or 5 */
     int channel, ky, kx; /* which reduction axes */
-    int64_t n, ic, oc, h, w;
+    int kd;              /* of a volume; else -1 */
+    int y_axis;          /* of h, which w follows */
+    int64_t n, oc, h, w; /* n: images, of all depths; guesses where they are free */
+    bool is_free;        /* some of n, h, w is no number */
+    int64_t channels, ic; /* of x, and times the taps along kd, which vary slower */
 } WinogradForm;
 
 struct Winograd {
@@ -41,7 +47,7 @@ struct Winograd {
     KTensor *products; /* scratch: of a strip and n_vecs vectors, [slot, xi, tile, o] */
 };
 
-/* Is it one? Shapes must be known; says nothing about layouts. */
+/* Is it one? Channels and taps must be known; says nothing about layouts. */
 bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f);
 /* Does the form lie in memory as the schedule wants it, channels in blocks of `lanes`? */
 bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes);

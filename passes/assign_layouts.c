@@ -16,6 +16,9 @@
 /* A halo may be wider than MAX_HALO where the tensor does not grow beyond HALO_GROWTH for it. */
 enum { MAX_HALO = 16, MAX_WIDE_HALO = 1024, HALO_GROWTH = 2 };
 
+/* Rows of at least this part of a vector are worth vectors along them. */
+enum { LEAST_LANES = 4 };
+
 static bool has_free_layout(const KTensor *t) {
     return t->def && !t->dense_only && !t->data && !t->alias && t->rank >= 3;
 }
@@ -121,6 +124,11 @@ static int64_t taps_beyond(const Halo *h, const KExpr *index) {
     return 0;
 }
 
+/* Are n elements of t enough of a vector that its other lanes may idle? */
+static bool fills_lanes(const DefProgram *p, const KTensor *t, int64_t n) {
+    return n * LEAST_LANES >= target_lanes(p->m->target, dtype_bytes(t->dtype));
+}
+
 /* How much further a read along t's last axis goes when the stage's last axis, read one by one, is
  * filled up to whole vectors: dense rows whose last vector sticks out. */
 static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
@@ -131,7 +139,7 @@ static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     const KExpr *base, *coeff;
     int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));
     if (out->layout.block > 1 || lanes <= 1 || !k_is_int(out->dims[out->rank - 1], &n)) return 0;
-    if (n < lanes || !k_linear_in(k, index, h->s->axis[out->rank - 1], &base, &coeff) ||
+    if (!fills_lanes(h->p, out, n) || !k_linear_in(k, index, h->s->axis[out->rank - 1], &base, &coeff) ||
         !k_is_value(coeff, 1))
         return 0;
     return (n + lanes - 1) / lanes * lanes - n;
@@ -270,18 +278,6 @@ static bool trim_taps(DefProgram *p, Stage *s) {
  * turns them around; or, where the channels fill no vector, what it reads is turned around, once.
  */
 
-/* A map `to` = `from`, in front of `at` (NULL: at the end). */
-static Stage *add_copy(DefProgram *p, Stage *at, KTensor *to, KTensor *from, const Node *node) {
-    KCtx *k = p->m->k;
-    Stage *c = program_add_stage(p, at, FORM_MAP, to, node);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < to->rank; i++)
-        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
-    c->body = k_at(k, from, index, to->rank);
-    c->movement = true;
-    return c;
-}
-
 static bool block_dense_result(DefProgram *p, Stage *s) {
     KTensor *dense = s->out;
     int64_t channels;
@@ -292,7 +288,7 @@ static bool block_dense_result(DefProgram *p, Stage *s) {
     pass_count_rewrite();
     s->out = program_add_tensor(p, dense->name, dense->dtype, dense->rank, dense->dims);
     s->out->def = s;
-    add_copy(p, s->next, dense, s->out, s->node);
+    program_add_copy(p, s->next, dense, s->out, s->node);
     return true;
 }
 
@@ -318,7 +314,7 @@ static bool walks_rows(DefProgram *p, const Stage *s, const KExpr *at) {
     int64_t n;
     int last = s->out->rank - 1;
     return k_is_int(s->out->dims[last], &n) &&
-           n >= target_lanes(p->m->target, dtype_bytes(s->out->dtype)) &&
+           fills_lanes(p, s->out, n) &&
            k_linear_in(p->m->k, at->arg[at->u.tensor->rank - 1], s->axis[last], &base, &coeff) &&
            k_is_value(coeff, 1);
 }
@@ -332,13 +328,19 @@ static bool has_taps(KCtx *k, const Stage *s, const KExpr *at) {
     return false;
 }
 
+/* Does another phase of the same convolution read it, too? Then they share a copy. */
+static bool has_siblings(const Stage *s) {
+    return (s->next && s->next->node == s->node && is_windowed(s->next)) ||
+           (s->prev && s->prev->node == s->node && is_windowed(s->prev));
+}
+
 static void note_copy_read(const KExpr *e, void *user) {
     CopyRead *c = user;
     if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
     KCtx *k = c->p->m->k;
     bool narrow = e->u.tensor->layout.block > 1 && c->s->out->layout.block <= 1;
     bool border = at_pred(e) && !has_free_layout(e->u.tensor);
-    bool wanted = border || (narrow && has_taps(k, c->s, e) && walks_rows(c->p, c->s, e));
+    bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) && walks_rows(c->p, c->s, e));
     if (wanted && is_reach_known(k, c->s, e)) c->t = e->u.tensor;
 }
 
@@ -351,6 +353,15 @@ static const KExpr *redirect_read(KCtx *k, const KExpr *e, void *user) {
     return e->op == KO_at && e->u.tensor == r->from ? k_at(k, r->to, e->arg, e->n_args) : e;
 }
 
+/* The copy of t that another stage of the same node reads: phases share one. */
+static KTensor *earlier_copy(const Stage *s, const KTensor *t) {
+    for (const Stage *c = s->prev; c && c->node == s->node; c = c->prev)
+        if (c->form == FORM_MAP && c->movement && c->body->op == KO_at && c->body->u.tensor == t &&
+            c->out->rank == t->rank && !c->out->value)
+            return c->out;
+    return NULL;
+}
+
 static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     CopyRead b = {p, s, NULL};
@@ -360,8 +371,11 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
         b.t->layout.block = 0; /* nobody else wants blocks */
         return true;
     }
-    Redirect r = {b.t, program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims)};
-    add_copy(p, s, r.to, r.from, s->node);
+    Redirect r = {b.t, earlier_copy(s, b.t)};
+    if (!r.to) {
+        r.to = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
+        program_add_copy(p, s, r.to, r.from, s->node);
+    }
     s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
     return true;
 }
@@ -377,6 +391,7 @@ static void layout_program(DefProgram *p, void *user) {
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
+        s->lhs = drop_covered(p->m->k, s, s->lhs); /* tests that free sizes hide the needlessness of */
         *changed |= copy_for_halo(p, s);
         halo.s = s;
         halo.value = quantized_border(p->m->k, s, &f) && f.zero ? (int32_t)f.zero->u.i : 0;

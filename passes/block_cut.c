@@ -62,10 +62,8 @@ static bool fold_ignores(const Cut *c, const Stage *s, int from) {
 static bool cut_member(Cut *c, int m) {
     const Stage *s = c->g->stages[m];
     CutRead r = {.cut = c, .s = s, .m = m, .axis = -1, .red = -1, .from = -1, .ok = true};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
     c->axis[m] = c->red[m] = -1;
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(c->g->k, parts[i], note_cut_read, &r);
+    stage_visit(c->g->k, s, note_cut_read, &r);
     if (!r.ok || r.from < 0) return r.ok;
     c->axis[m] = (int8_t)r.axis;
     c->red[m] = (int8_t)r.red;

@@ -1,7 +1,7 @@
 /* block_stages: contractions and row-wise stages that hand rows to each other run in blocks.
  *
- * Before:  s[h,i,j] = sum_d q[h,i,d] * k[h,j,d];  m, e, z = its softmax;  o[h,i,d] = sum_j
- * e[h,i,j] * v[h,j,d] / z[h,i]
+ * Before:  s[h,i,j] = sum_d q[h,i,d] * k[h,j,d];  m, e, z = its softmax
+ *          o[h,i,d] = sum_j e[h,i,j] * v[h,j,d] / z[h,i]
  * After:   the same stages as one kernel: for h, for blocks of i { s; m; e; z; o } with s, m, e and
  * z in memory for the rows of one block only
  *
@@ -28,9 +28,7 @@ static bool is_plain(const KTensor *t) {
 }
 
 int group_member_of(const Group *g, const KTensor *t) {
-    for (int m = 0; m < g->n; m++)
-        if (g->stages[m]->out == t) return m;
-    return -1;
+    return stages_find(g->stages, g->n, t);
 }
 
 /* ---- who joins ------------------------------------------------------------------------------- */
@@ -62,22 +60,9 @@ static void note_member_read(const KExpr *e, void *user) {
 
 static MemberReads find_member_reads(const Group *g, const Stage *s) {
     MemberReads r = {.g = g, .s = s, .ok = true};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
     memset(r.axis, -1, sizeof r.axis);
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(g->k, parts[i], note_member_read, &r);
+    stage_visit(g->k, s, note_member_read, &r);
     return r;
-}
-
-static bool reads_member(const Group *g, const Stage *s) {
-    KTensor *read[256];
-    int n = stage_reads(g->p, s, read, 256);
-    for (int i = 0; i < n; i++) {
-        const KTensor *t = read[i];
-        for (; t; t = t->alias)
-            if (group_member_of(g, t) >= 0) return true;
-    }
-    return false;
 }
 
 /* A tiled contraction joins when its rows are the shared rows and its vectors lie in no shared
@@ -166,10 +151,11 @@ static void collect(Group *g) {
             g->n_between = n_between;
             continue;
         }
-        if (reads_member(g, s) || n_between == MAX_BETWEEN) return;
+        if (stages_feed(g->p, g->stages, g->n, s) || n_between == MAX_BETWEEN) return;
         g->between[n_between++] = s;
     }
 }
+
 /* ---- the pass -------------------------------------------------------------------------------- */
 
 static int count_slots(const Group *g, int64_t rows) {

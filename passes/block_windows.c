@@ -8,11 +8,7 @@
 #include "passes/block_stages.h"
 
 bool group_is_private(const Group *g, const KTensor *t) {
-    if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(g->p, t))
-        return false;
-    for (uint32_t u = 0; u < t->users.n; u++)
-        if (group_member_of(g, t->users.at[u]->out) < 0) return false;
-    return t->users.n > 0;
+    return stages_own(g->p, g->stages, g->n, t);
 }
 
 double group_row_bytes(const Group *g, int m) {

@@ -53,8 +53,7 @@ static Stage *pack_words(const Words *w, const KExpr *right, KTensor *packed,
     KVar *var[MAX_RANK + 2];
     int last = packed->rank - 1, n = 0;
     const KExpr *axis[MAX_RANK];
-    for (int i = 0; i <= last; i++)
-        axis[i] = k_is_value(packed->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    stage_own_index(k, s, axis);
     const KExpr *column = k_add(k, k_mul(k, axis[0], k_int(k, TILE_COLS)), axis[last - 1]);
     const KExpr *word = k_add(k, k_mul(k, axis[last - 2], k_int(k, w->word)), axis[last]);
     var[n] = w->column;

@@ -152,7 +152,7 @@ static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
 
 /* Keeps a constant factor of n_elems elements in its smaller form; false when it has none. */
 static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) {
-    Blocked b = {p, s, s->axis[sch->vec_axis], sch->lanes * sch->n_vecs, 0, 0, true};
+    Blocked b = {p, s, s->axis[sch->vec_axis], schedule_panel_width(sch), 0, 0, true};
     uint64_t expanded = (uint64_t)n_elems * (uint64_t)dtype_bytes(s->rhs->dtype);
     if (expanded > EXPANDED_BYTES && s->rhs->op != KO_at) separate_runs(p, s, b.lane);
     k_visit(p->m->k, s->rhs, see_constant, &b);
@@ -187,7 +187,7 @@ KTensor *packed_tensor(DefProgram *p, const Stage *s, const Schedule *sch, KVar 
     /* shared axes, vector blocks, reduction in loop order, then the block's lanes */
     for (int i = 0; i < *n; i++) l->order[i] = (int8_t)i;
     l->block_axis = (int8_t)vec_at;
-    l->block = (int16_t)(sch->lanes * sch->n_vecs);
+    l->block = (int16_t)schedule_panel_width(sch);
     return packed;
 }
 
@@ -206,7 +206,7 @@ static bool pack_factor(DefProgram *p, Stage *s, Schedule *sch) {
         if (!k_is_int(extent[i], &dim) || __builtin_mul_overflow(n_elems, dim, &n_elems))
             n_elems = 0;
     if (is_const && keep_small(p, s, sch, n_elems)) return true;
-    if (sch->lanes * sch->n_vecs <= 1) return false;
+    if (schedule_panel_width(sch) <= 1) return false;
     const KExpr *stored = stored_factor(s->rhs);
     KTensor *packed = packed_tensor(p, s, sch, var, &n, extent);
     Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
@@ -272,7 +272,11 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
+    if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
     s->schedule = arena_copy(p->arena, sch, sizeof *sch);
+    for (const Schedule *few = sch; few->few; few = few->few)
+        pass_trace("choose_schedules", s->node, "%s for at most %d rows",
+                   schedule_text(p->m->scratch, few->few), few->few_rows);
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch),
                in_place ? ", right factor in place" : "");
     return true;

@@ -116,8 +116,8 @@ static void consider(Search *s, Winograd *w) {
     int64_t n_blocks = blocks(blocks(w->form.oc, s->lanes), w->n_vecs);
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
     w->prefetch = weight_bytes(w) > s->t->l2_bytes / 2;
-    w->n_slots = slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
-    if (cycles < FOR_ONE_THREAD) w->n_slots = 1;
+    w->n_slots = w->form.is_free ? MOST_SLOTS : slots_for(w->whole ? n_blocks : blocks(w->n_tiles, w->strip));
+    if (cycles < FOR_ONE_THREAD && !w->form.is_free) w->n_slots = 1;
     cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
     if (cycles >= s->least * 0.999) return;
     s->least = cycles;
@@ -132,6 +132,7 @@ static void try_strips(Search *s, Winograd *w) {
         w->whole = false;
         if (i == 0 || blocks(w->n_tiles, w->strip) >= MOST_SLOTS) consider(s, w);
     }
+    if (w->form.is_free) return;
     w->strip = w->n_tiles;
     w->whole = true;
     consider(s, w);

@@ -56,30 +56,20 @@ static bool is_even(KCtx *k, const KExpr *e, KVar *var, int per) {
 static const KExpr *words_of(Codes *c, const KExpr *at, int per_byte) {
     KCtx *k = c->p->m->k;
     KVar *axis[MAX_RANK];
-    const KExpr *extent[MAX_RANK], *index[MAX_RANK], *by[MAX_RANK], *value = NULL;
-    int n = stage_axes_of(k, c->s, at, axis, extent);
+    const KExpr *extent[MAX_RANK], *index[MAX_RANK], *byte[4];
+    int n = stage_axes_of(k, c->s, at, axis, extent), per_word = 4 * per_byte;
     if (n + 1 > MAX_RANK) return NULL;
-    const KExpr *per_word = k_int(k, 4 * per_byte);
-    axis[n] = c->red;
-    extent[n] = k_int(k, c->extent / (4 * per_byte));
-    KTensor *t = program_add_tensor(c->p, "words", DT_I32, n + 1, extent);
-    Stage *make = program_add_stage(c->p, c->s, FORM_MAP, t, c->s->node);
-    for (int b = 0; b < 4; b++) {
-        for (int i = 0; i < n; i++)
-            by[i] = k_is_value(extent[i], 1) ? k_int(k, 0) : k_var(k, make->axis[i]);
-        const KExpr *word = k_is_value(extent[n], 1) ? k_int(k, 0) : k_var(k, make->axis[n]);
-        by[n] = k_add(k, k_mul(k, word, per_word), k_int(k, b * per_byte));
-        const KExpr *byte = k_cast(k, DT_I32, k_subst(k, at, axis, by, n + 1));
-        byte = k_shl(k, byte, k_const_i(k, DT_I32, 8 * b));
-        value = value ? k_or(k, value, byte) : byte;
-    }
-    make->body = value;
-    bool good = evaluate_stage(c->p, make);
-    stage_remove(c->p, make);
-    t->def = NULL;
     for (int i = 0; i < n; i++) index[i] = k_var(k, axis[i]);
-    index[n] = k_fdiv(k, k_var(k, c->red), per_word);
-    return good ? k_at(k, t, index, n + 1) : NULL;
+    index[n] = k_fdiv(k, k_var(k, c->red), k_int(k, per_word));
+    extent[n] = k_int(k, c->extent / per_word);
+    axis[n] = kvar_new(k, KV_AXIS, DT_I64, "word", 0, k_last_index(extent[n]));
+    const KExpr *first = k_mul(k, k_var(k, axis[n]), k_int(k, per_word));
+    for (int b = 0; b < 4; b++) {
+        const KExpr *by = k_add(k, first, k_int(k, b * per_byte));
+        byte[b] = k_cast(k, DT_I32, k_subst(k, at, &c->red, &by, 1));
+    }
+    KTensor *t = constant_table(c->p, c->s, "words", join_bytes(k, byte), axis, extent, n + 1);
+    return t ? k_at(k, t, index, n + 1) : NULL;
 }
 
 /* e, the same for long runs of codes (a block's scale or zero point), from a table with an element
@@ -95,20 +85,14 @@ static const KExpr *of_run(Codes *c, const KExpr *e, int r) {
     while (length % (2 * run) == 0 && is_even(k, e, red, (int)(2 * run))) run *= 2;
     int n = stage_axes_of(k, c->s, e, axis, extent);
     if (n + 1 > MAX_RANK) return NULL;
-    axis[n] = red;
-    extent[n] = k_int(k, length / run);
-    KTensor *t = program_add_tensor(c->p, "runs", e->dtype, n + 1, extent);
-    Stage *make = program_add_stage(c->p, c->s, FORM_MAP, t, c->s->node);
-    for (int i = 0; i <= n; i++)
-        index[i] = k_is_value(extent[i], 1) ? k_int(k, 0) : k_var(k, make->axis[i]);
-    index[n] = k_mul(k, index[n], k_int(k, run));
-    make->body = k_subst(k, e, axis, index, n + 1);
-    bool good = evaluate_stage(c->p, make);
-    stage_remove(c->p, make);
-    t->def = NULL;
     for (int i = 0; i < n; i++) index[i] = k_var(k, axis[i]);
     index[n] = k_fdiv(k, k_var(k, red), k_int(k, run));
-    return good ? k_at(k, t, index, n + 1) : NULL;
+    extent[n] = k_int(k, length / run);
+    axis[n] = kvar_new(k, KV_AXIS, DT_I64, "run", 0, k_last_index(extent[n]));
+    const KExpr *first = k_mul(k, k_var(k, axis[n]), k_int(k, run));
+    e = k_subst(k, e, &red, &first, 1);
+    KTensor *t = constant_table(c->p, c->s, "runs", e, axis, extent, n + 1);
+    return t ? k_at(k, t, index, n + 1) : NULL;
 }
 
 /* One code: cast(at >> t[k % n] & mask). */

@@ -19,14 +19,9 @@ static bool writes_in(const DefProgram *p, const KTensor *t) {
 }
 
 static KTensor *copy_tensor(DefProgram *p, KTensor *t) {
-    KCtx *k = p->m->k;
     KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
-    Stage *s = program_add_stage(p, NULL, FORM_MAP, copy, NULL);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < t->rank; i++)
-        index[i] = k_is_value(t->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
-    s->body = k_at(k, t, index, t->rank);
-    s->movement = s->view = true;
+    Stage *s = program_add_copy(p, NULL, copy, t, NULL);
+    s->view = true;
     s->node = t->def ? t->def->node : p->last->prev ? p->last->prev->node : NULL;
     return copy;
 }

@@ -43,21 +43,11 @@ bool dot_find_groups(Dot *d) {
     return false;
 }
 
-static int64_t common_multiple(int64_t a, int64_t b) {
-    int64_t x = a, y = b;
-    while (y) {
-        int64_t rest = x % y;
-        x = y;
-        y = rest;
-    }
-    return a / x * b;
-}
-
 /* Joins groups so that each is a whole number of vectors; false where that cannot be. */
 static bool join_groups(Dot *d) {
     enum { MOST = 16 }; /* times the products */
     KCtx *k = d->k;
-    int64_t n_out = common_multiple(d->n_out, d->axes.lanes), n = n_out / d->n_out, all;
+    int64_t n = d->axes.lanes / common_divisor(d->n_out, d->axes.lanes), n_out = n * d->n_out, all;
     const KExpr *j = k_var(k, d->s->axis[d->axes.vec_axis]), *arg[MAX_RANK + 1];
     KVar *old = d->s->red[d->group_red];
     const KTensor *x = d->x.at->u.tensor;

@@ -3,8 +3,9 @@
  * Before:  contract over [c < 64, ky, kx], acc i32     lhs = i32(x[0, c, ..]) - 3
  *                                                      rhs = i32(w[j, c, ky, kx])
  * After:   contract over [c < 16, ky, kx], dot4_us     lhs = word(x[0, c*4, ..])
- *                                                      rhs = byte 0 | byte 1 << 8 | ... of w[j, c*4
- * + b, ky, kx] finish: acc + table[j] where it said acc;   table[j] = -3 * sum of w[j, ...]
+ *                                                      rhs = byte 0 | byte 1 << 8 | ...
+ *                                                            of w[j, c*4 + b, ky, kx]
+ *          finish: acc + table[j] where it said acc;     table[j] = -3 * sum of w[j, ...]
  *
  * A word holds four neighbours along one axis of the sum. x is read in place where these are
  * neighbours in memory (channels in blocks; the last axis of a matrix), else through a tensor of
@@ -93,11 +94,9 @@ static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
 }
 
 static const KExpr *word_of(Dot *d, const KExpr *at, bool flip) {
-    KCtx *k = d->k;
-    const KExpr *word = byte_of(d, at, 0, flip);
-    for (int b = 1; b < 4; b++)
-        word = k_or(k, word, k_shl(k, byte_of(d, at, b, flip), dot_i32(d, 8 * b)));
-    return word;
+    const KExpr *byte[4];
+    for (int b = 0; b < 4; b++) byte[b] = byte_of(d, at, b, flip);
+    return join_bytes(d->k, byte);
 }
 
 /* zero in all four bytes; NULL when it is 0 */

@@ -70,15 +70,12 @@ static const KExpr *tap_of(const Dot *d, const KExpr *at, int byte) {
 }
 
 static const KExpr *word_of_taps(const Dot *d, const KExpr *at) {
-    KCtx *k = d->k;
-    const KExpr *word = NULL;
+    const KExpr *byte[4];
     for (int b = 0; b < 4; b++) {
         const KExpr *tap = tap_of(d, at, b);
-        if (!tap) continue;
-        tap = k_shl(k, k_cast(k, DT_I32, tap), dot_i32(d, 8 * b));
-        word = word ? k_or(k, word, tap) : tap;
+        byte[b] = tap ? k_cast(d->k, DT_I32, tap) : NULL;
     }
-    return word;
+    return join_bytes(d->k, byte);
 }
 
 /* The longest axis of the sum that one axis of x's read runs along, of which all taps are memory. */
@@ -122,7 +119,7 @@ static const KExpr *weight_part(Dot *d, const KExpr *whole, const KExpr *part) {
 /* The words of weights: a map over constants, computed when the factor is packed. */
 static const KExpr *weight_words(Dot *d, const KExpr *part) {
     KCtx *k = d->k;
-    const KExpr *word = NULL;
+    const KExpr *byte[4];
     for (int b = 0; b < 4; b++) {
         const KExpr *four = k_mul(k, k_var(k, d->group), k_int(k, 4)), *zero = d->w.zero;
         const KExpr *index = k_add(k, four, k_int(k, b)), *arg[MAX_RANK + 1], *at = d->w.at;
@@ -133,10 +130,9 @@ static const KExpr *weight_words(Dot *d, const KExpr *part) {
         const KExpr *whole = k_cast(k, DT_I32, k_at(k, at->u.tensor, arg, rank + 1));
         if (zero) whole = k_sub(k, whole, zero);
         whole = k_select(k, inside, weight_part(d, whole, part), dot_i32(d, 0));
-        whole = k_shl(k, k_and(k, whole, dot_i32(d, 255)), dot_i32(d, 8 * b));
-        word = word ? k_or(k, word, whole) : whole;
+        byte[b] = k_and(k, whole, dot_i32(d, 255));
     }
-    return word;
+    return join_bytes(k, byte);
 }
 
 /* Are weights less their zero points at most 254, so that two bytes sum to them? */

@@ -124,6 +124,19 @@ bool evaluate_stage(DefProgram *p, Stage *s) {
     return true;
 }
 
+KTensor *constant_table(DefProgram *p, Stage *s, const char *name, const KExpr *e,
+                        KVar *const *axis, const KExpr *const *extent, int n) {
+    KTensor *t = program_add_tensor(p, name, e->dtype, n, extent);
+    Stage *make = program_add_stage(p, s, FORM_MAP, t, s->node);
+    const KExpr *index[MAX_RANK];
+    stage_own_index(p->m->k, make, index);
+    make->body = k_subst(p->m->k, e, axis, index, n);
+    bool good = evaluate_stage(p, make);
+    stage_remove(p, make);
+    t->def = NULL;
+    return good ? t : NULL;
+}
+
 static void forget_tensors(Node *n) {
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i]) n->in[i]->tensor = NULL;

@@ -7,7 +7,8 @@
  *
  * Requires shapes. Leaves shapes; constants replaced what was known and nothing dead is left.
  * It does not fold what would only make the library larger: an Expand or ConstantOfShape beyond
- * SPLAT_BYTES stays an instruction. Random numbers are not constants. */
+ * SPLAT_BYTES stays an instruction, and bytes that become i32 stay bytes. Random numbers are not
+ * constants. */
 #include "passes/fold.h"
 
 #include <string.h>
@@ -15,7 +16,7 @@
 #include "passes/pass.h"
 
 #define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
-enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10 };
+enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10, WIDENED_ELEMS = 64 };
 
 /* ---- contents -------------------------------------------------------------------------------- */
 
@@ -64,6 +65,13 @@ static bool has_const_inputs(const Node *n) {
     return true;
 }
 
+/* Bytes as i32: weights of integer products, which read them as bytes (use_integers). */
+static bool widens_bytes(const Node *n, uint64_t out_elems) {
+    const Value *x = n->n_in ? n->in[0] : NULL;
+    bool is_byte = x && (x->dtype == DT_I8 || x->dtype == DT_U8);
+    return is_byte && n->out[0] && n->out[0]->dtype == DT_I32 && out_elems > WIDENED_ELEMS;
+}
+
 /* Sequences, strings and control flow are not evaluated; nor is what grows without need. */
 static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
     uint64_t in_elems = 0, in_bytes = 0, out_bytes = 0, out_elems = 0;
@@ -84,6 +92,7 @@ static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
     /* large weights that only move or widen are left to where they are packed: one copy, not two */
     bool grows = out_bytes > in_bytes;
     if ((op_has(n->op, OPF_MOVEMENT) || grows) && out_bytes > MOVED_BYTES) return false;
+    if (widens_bytes(n, out_elems)) return false;
     return out_bytes <= limit_bytes && (out_bytes <= SPLAT_BYTES || out_elems / 2 <= in_elems);
 }
 

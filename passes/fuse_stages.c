@@ -37,9 +37,7 @@ static void measure_node(const KExpr *e, void *user) {
 
 static Measure measure(KCtx *k, const Stage *s) {
     Measure m = {0};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(k, parts[i], measure_node, &m);
+    stage_visit(k, s, measure_node, &m);
     return m;
 }
 
@@ -77,9 +75,7 @@ static void note_read_shape(const KExpr *e, void *user) {
 
 static bool reads_plainly(KCtx *k, const Stage *s, const KTensor *t) {
     ReadShape r = {t, true};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(k, parts[i], note_read_shape, &r);
+    stage_visit(k, s, note_read_shape, &r);
     return r.plain;
 }
 

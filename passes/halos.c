@@ -53,10 +53,6 @@ bool halo_reach(KCtx *k, const Stage *s, const KExpr *at, int axis, int64_t reac
     return true;
 }
 
-typedef struct Cover {
-    const Stage *s;
-} Cover;
-
 /* Is c of the form 0 <= index[a] or index[a] < dims[a], and the halo along a wide enough? */
 static bool is_covered(KCtx *k, const Stage *s, const KExpr *at, const KExpr *c) {
     const KTensor *t = at->u.tensor;
@@ -79,11 +75,11 @@ static const KExpr *uncovered(KCtx *k, const Stage *s, const KExpr *at, const KE
 }
 
 static const KExpr *drop_in_read(KCtx *k, const KExpr *e, void *user) {
-    const Cover *c = user;
+    const Stage *s = user;
     if (e->op != KO_at || !at_pred(e) || k_is_word(e)) return e;
     const Layout *l = &e->u.tensor->layout;
-    if (!l->has_halo || l->halo_value) return e;
-    const KExpr *pred = uncovered(k, c->s, e, at_pred(e));
+    if (l->has_halo && l->halo_value) return e;
+    const KExpr *pred = uncovered(k, s, e, at_pred(e));
     if (pred == at_pred(e)) return e;
     const KExpr *arg[MAX_RANK + 1];
     int rank = e->u.tensor->rank;
@@ -93,6 +89,5 @@ static const KExpr *drop_in_read(KCtx *k, const KExpr *e, void *user) {
 }
 
 const KExpr *drop_covered(KCtx *k, const Stage *s, const KExpr *e) {
-    Cover c = {s};
-    return k_rewrite(k, e, drop_in_read, &c);
+    return k_rewrite(k, e, drop_in_read, (void *)s);
 }

@@ -154,14 +154,8 @@ const KExpr *tabulate_constant(DefProgram *p, Stage *s, const char *name, const 
     k_visit(k, e, note_variable, &c);
     if (!c.is_constant || (e->dtype != DT_F32 && e->dtype != DT_I32)) return NULL;
     int n = stage_axes_of(k, s, e, axis, extent);
-    KTensor *t = program_add_tensor(p, name, e->dtype, n, extent);
-    Stage *make = program_add_stage(p, s, FORM_MAP, t, s->node);
-    for (int i = 0; i < n; i++) index[i] = k_var(k, make->axis[i]);
-    make->body = k_subst(k, e, axis, index, n);
-    bool good = evaluate_stage(p, make);
-    stage_remove(p, make);
-    t->def = NULL;
-    if (!good) return NULL;
+    KTensor *t = constant_table(p, s, name, e, axis, extent, n);
+    if (!t) return NULL;
     if (!n) return first_element(k, t);
     for (int i = 0; i < n; i++) index[i] = k_var(k, axis[i]);
     return k_at(k, t, index, n);
@@ -198,6 +192,18 @@ bool constants_agree(KCtx *k, const KExpr *a, const KExpr *b) {
         if (!(off <= (y < 0 ? -y : y) * 0x1p-20)) return false;
     }
     return true;
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+const KExpr *join_bytes(KCtx *k, const KExpr *const *byte) {
+    const KExpr *word = NULL;
+    for (int b = 0; b < 4; b++) {
+        if (!byte[b]) continue;
+        const KExpr *moved = k_shl(k, byte[b], k_const_i(k, DT_I32, 8 * b));
+        word = word ? k_or(k, word, moved) : moved;
+    }
+    return word;
 }
 
 /* ---- sums ------------------------------------------------------------------------------------ */

@@ -103,6 +103,11 @@ KStmt *lower_reserve_elems(Lower *l, KBuf *b, const KExpr *n_elems, const KExpr 
     return s;
 }
 
+const KExpr *lower_most_elems(Lower *l, const KTensor *root) {
+    const KExpr *n = k_upper_bound_given(l->k, tensor_n_elems(l->k, root), lower_is_bound, l);
+    return n->op == KO_const_i && n->u.i == INT64_MAX ? NULL : n;
+}
+
 /* t is about to be written: if it lies on the heap and has no memory here yet, it gets some, for
  * its size as far as that is known here, otherwise for the bound. */
 void lower_reserve(Lower *l, KTensor *t) {
@@ -112,11 +117,11 @@ void lower_reserve(Lower *l, KTensor *t) {
     for (uint32_t i = 0; i < l->reserved.n; i++)
         if (l->reserved.at[i] == root->buf) return;
     vec_push(l->arena, &l->reserved, root->buf);
-    const KExpr *n = k_upper_bound_given(l->k, tensor_n_elems(l->k, root), lower_is_bound, l);
-    if (n->op == KO_const_i && n->u.i == INT64_MAX)
+    const KExpr *n = lower_most_elems(l, root);
+    if (!n)
         diag_unsupported(l->m->diag, l->current ? l->current->loc : SRC_NOWHERE,
                          "tensor '%s': its size is not known before it is computed", root->name);
-    lower_reserve_elems(l, root->buf, n, NULL);
+    lower_reserve_elems(l, root->buf, n ? n : k_int(l->k, 0), NULL);
 }
 
 void lower_return_if(Lower *l, const KExpr *condition, int status) {
@@ -242,6 +247,24 @@ static Stage *lower_blocks(Lower *l, DefProgram *p, Blocks *blocks) {
     return blocks->stages[blocks->n - 1]->next;
 }
 
+/* The stage's loops; where there are others for few rows, a choice by how many this call has. */
+static void lower_loops(Lower *l, DefProgram *p, Stage *s) {
+    Schedule *all = s->schedule;
+    bool has_few = all && all->few;
+    if (has_few) {
+        const KExpr *rows = schedule_row_extent(l->k, s, all);
+        kb_if(&l->entry, k_le(l->k, rows, k_int(l->k, all->few_rows)));
+        s->schedule = all->few;
+        lower_loops(l, p, s);
+        s->schedule = all;
+        kb_else(&l->entry);
+    }
+    KBlock body = {0};
+    stage_open(p, s, &body);
+    lower_call(l, body, s, stage_flops(s));
+    if (has_few) kb_end(&l->entry);
+}
+
 static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     if (s->form == FORM_REGION) {
         lower_region(l, p, s);
@@ -251,9 +274,7 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     lower_reserve(l, s->out);
     if (s->out->layout.has_halo && !schedule_fills_halo(s)) fill_halo(l, s->out, s);
     if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
-    KBlock body = {0};
-    stage_open(p, s, &body);
-    lower_call(l, body, s, stage_flops(s));
+    lower_loops(l, p, s);
     for (int i = 0; i < s->n_sizes; i++) lower_let_symbol(l, s->sizes[i]);
 }
 
@@ -282,15 +303,24 @@ static void test_required(Lower *l, const DefProgram *p, bool *tested) {
     }
 }
 
+/* Is s->out, whose halo nobody fills yet, made of phases that other stages have written? */
+static bool has_phases(const DefProgram *p, const Stage *s) {
+    for (uint32_t i = 0; s->out->layout.has_halo && i < p->tensors.n; i++)
+        if (p->tensors.at[i]->alias == s->out && p->tensors.at[i]->phase) return true;
+    return false;
+}
+
 void lower_program(Lower *l, DefProgram *p) {
     bool *tested = arena_array(l->arena, bool, p->required.n + 1);
     test_required(l, p, tested);
     for (Stage *s = p->first, *end; s; s = end) {
         end = s->next;
-        if (s->is_alias) continue;
+        if (s->is_alias && !has_phases(p, s)) continue;
         bug_context("lower_kernels", s->node ? s->node->loc : SRC_NOWHERE);
         start_node(l, s->node);
-        if (s->blocks) {
+        if (s->is_alias) {
+            fill_halo(l, s->out, s);
+        } else if (s->blocks) {
             end = lower_blocks(l, p, s->blocks);
         } else if (s->group) {
             while (end && end->group == s->group) end = end->next;

@@ -43,6 +43,8 @@ void lower_note_const(Lower *l, KBuf *b);
 bool lower_is_bound(const KVar *v, const void *user);
 /* Binds the symbol to what the size table holds, unless it is bound here already, and checks it. */
 void lower_let_symbol(Lower *l, KVar *symbol);
+/* How many elements a tensor has at most, as far as that is known at this place; NULL: no bound. */
+const KExpr *lower_most_elems(Lower *l, const KTensor *root);
 /* t is about to be written: if it lies on the heap and has no memory here yet, it gets some, for
  * its size as far as that is known here, otherwise for the bound. */
 void lower_reserve(Lower *l, KTensor *t);

@@ -34,10 +34,7 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
     s->form = FORM_MAP;
     s->out = to;
     for (int i = 0; i < to->rank; i++) {
-        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0,
-                              to->dims[i]->hi == INT64_MAX ? INT64_MAX
-                              : to->dims[i]->hi < 1        ? 0
-                                                           : to->dims[i]->hi - 1);
+        s->axis[i] = kvar_new(l->k, KV_AXIS, DT_I64, "i", 0, k_last_index(to->dims[i]));
         index[i] = k_is_value(from->dims[i], 1) ? k_int(l->k, 0) : k_var(l->k, s->axis[i]);
     }
     s->body = k_at(l->k, from, index, to->rank);
@@ -47,13 +44,15 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
     lower_call(l, body, s, 0);
 }
 
+static bool is_computed_dim(const KExpr *d) {
+    return d->op == KO_var && d->u.var->kind == KV_SYMBOL && d->u.var->computed;
+}
+
 /* Computed sizes that this value's shape introduces: stored where the actual dims are known. */
 static void store_joined_dims(Lower *l, const KTensor *joined, const KTensor *actual) {
     for (int i = 0; i < joined->rank; i++) {
         const KExpr *d = joined->dims[i];
-        if (d->op != KO_var || d->u.var->kind != KV_SYMBOL || !d->u.var->computed ||
-            d == actual->dims[i])
-            continue;
+        if (!is_computed_dim(d) || d == actual->dims[i]) continue;
         kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), actual->dims[i]);
     }
 }
@@ -64,7 +63,7 @@ static void let_joined_dims(Lower *l, const Node *n) {
         const KTensor *t = n->out[i]->tensor;
         for (int a = 0; a < t->rank; a++) {
             const KExpr *d = t->dims[a];
-            bool own = d->op == KO_var && d->u.var->kind == KV_SYMBOL && d->u.var->computed;
+            bool own = is_computed_dim(d);
             for (int j = 0; own && j < n->n_in; j++)
                 for (int b = 0; n->in[j] && b < n->in[j]->shape.rank; b++)
                     own &= n->in[j]->shape.dims[b] != d;
@@ -73,12 +72,16 @@ static void let_joined_dims(Lower *l, const Node *n) {
     }
 }
 
+static bool is_carried_dim(const KExpr *d) {
+    return d->op == KO_var && d->u.var->carried;
+}
+
 /* The dims of this iteration. */
 static void let_carried_dims(Lower *l, const DefProgram *sub, int first, int n) {
     for (int i = first; i < first + n; i++)
         for (int a = 0; a < sub->inputs.at[i]->rank; a++) {
             const KExpr *d = sub->inputs.at[i]->dims[a];
-            if (d->op == KO_var && d->u.var->carried) lower_let_symbol(l, d->u.var);
+            if (is_carried_dim(d)) lower_let_symbol(l, d->u.var);
         }
 }
 
@@ -149,18 +152,31 @@ static const KExpr *slice_elems(Lower *l, const KTensor *t) {
     return tensor_n_elems(l->k, t);
 }
 
-/* Sizes of what a loop carries: stored where `actual` has its dims. */
-static void store_carried_dims(Lower *l, const KTensor *state, const KTensor *actual) {
-    for (int i = 0; i < state->rank; i++) {
-        const KExpr *d = state->dims[i];
-        if (d->op != KO_var || !d->u.var->carried) continue;
-        kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), actual->dims[i]);
-    }
+static const KExpr *carried_size(Lower *l, const KExpr *dim) {
+    int64_t known;
+    return k_is_int(dim, &known) ? dim : kb_let_within(&l->entry, "size", dim, dim->hi);
+}
+
+/* Sizes of what a loop carries take those of what the body gave: all of them are read before the
+ * first is stored, since one may be made of others. */
+static void store_carried_dims(Lower *l, KTensor *const *states, KTensor *const *given, int n) {
+    KCtx *k = l->k;
+    const KExpr **value = arena_array(l->m->scratch, const KExpr *, (size_t)n * MAX_RANK + 1);
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < n; i++)
+            for (int a = 0; a < states[i]->rank; a++) {
+                const KExpr *d = states[i]->dims[a], **v = &value[i * MAX_RANK + a];
+                if (!is_carried_dim(d) || d == given[i]->dims[a]) continue;
+                if (pass)
+                    kb_store(&l->entry, l->m->size_table, k_int(k, d->u.var->slot), *v);
+                else
+                    *v = carried_size(l, given[i]->dims[a]);
+            }
 }
 
 static bool is_carried(const KTensor *t) {
     for (int i = 0; i < t->rank; i++)
-        if (t->dims[i]->op == KO_var && t->dims[i]->u.var->carried) return true;
+        if (is_carried_dim(t->dims[i])) return true;
     return false;
 }
 
@@ -168,7 +184,7 @@ static bool is_carried(const KTensor *t) {
 static void store_final_dims(Lower *l, const KTensor *result, const KTensor *state) {
     for (int i = 0; i < state->rank; i++) {
         const KExpr *d = state->dims[i];
-        if (d->op != KO_var || !d->u.var->carried) continue;
+        if (!is_carried_dim(d)) continue;
         kb_store(&l->entry, l->m->size_table, k_int(l->k, result->dims[i]->u.var->slot),
                  k_load(l->k, l->m->size_table, k_int(l->k, d->u.var->slot)));
     }
@@ -176,11 +192,10 @@ static void store_final_dims(Lower *l, const KTensor *result, const KTensor *sta
 
 /* The state takes what the body gave. Where its size changes it gets new memory, behind a copy when
  * the old one is what is read. */
-static void carry(Lower *l, DefProgram *p, KTensor *state, KTensor *given) {
+static void carry_state(Lower *l, DefProgram *p, KTensor *state, KTensor *given) {
     const KExpr *offset;
     if (!is_carried(state) || !is_on_heap(l, state)) {
         copy_bytes(l, p, state, given);
-        store_carried_dims(l, state, given);
         return;
     }
     if (tensor_root(l->k, state, &offset) == tensor_root(l->k, given, &offset)) {
@@ -192,16 +207,23 @@ static void carry(Lower *l, DefProgram *p, KTensor *state, KTensor *given) {
         given = copy;
     }
     replace(l, p, state, given);
-    store_carried_dims(l, state, given);
 }
 
-/* State j of a loop lives in the region's result when that is used, else in the body input's own
- * memory. */
-static void start_state(Lower *l, DefProgram *p, DefProgram *sub, int input, Value *init,
-                        Value *result) {
-    KTensor *state = sub->inputs.at[input];
-    if (result) state->alias = result->tensor;
-    carry(l, p, state, program_tensor(p, init));
+static void carry(Lower *l, DefProgram *p, KTensor *const *states, KTensor *const *given, int n) {
+    for (int i = 0; i < n; i++) carry_state(l, p, states[i], given[i]);
+    store_carried_dims(l, states, given, n);
+}
+
+/* States 0 .. n - 1 of a loop, inputs of its body from `states` on, begin with the region's inputs
+ * from `init` on. Each lives in the region's result when that is used, else in memory of its own. */
+static void start_states(Lower *l, DefProgram *p, const Node *node, KTensor *const *states,
+                         int init, int n) {
+    KTensor **given = arena_array(l->m->scratch, KTensor *, n + 1);
+    for (int i = 0; i < n; i++) {
+        if (node->out[i]) states[i]->alias = node->out[i]->tensor;
+        given[i] = program_tensor(p, node->in[init + i]);
+    }
+    carry(l, p, states, given, n);
 }
 
 /* Between a tensor and a slice of it across `axis`, at index `at`: element by element. */
@@ -237,20 +259,6 @@ static int scan_axis(const Node *n, const char *name, int i, const KTensor *t) {
     return (int)(axis < 0 ? axis + t->rank : axis);
 }
 
-/* The body's slices of results: before the body those across the outermost axis get their place, to
- * be written there; behind it the others are copied. */
-static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state,
-                         const KExpr *const *order, bool behind) {
-    for (int i = n_state; i < n->n_out; i++) {
-        if (!n->out[i]) continue;
-        KTensor *out = sub->outputs.at[i], *whole = n->out[i]->tensor;
-        const KExpr *at = order[list_entry(n, "scan_output_directions", i - n_state)];
-        int axis = scan_axis(n, "scan_output_axes", i - n_state, whole);
-        if (axis && behind) copy_slice(l, sub, whole, out, axis, at, true);
-        if (!axis && !behind) share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
-    }
-}
-
 /* Dims of the stack that only its slices know: those of slice number t must be those of the ones
  * before. */
 static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice, int axis,
@@ -260,7 +268,7 @@ static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice
     for (int pass = 0; pass < 2; pass++) {
         for (int a = 0; a < slice->rank; a++) {
             const KExpr *d = whole->dims[a < axis ? a : a + 1];
-            if (d == slice->dims[a] || d->op != KO_var || !d->u.var->computed) continue;
+            if (d == slice->dims[a] || !is_computed_dim(d)) continue;
             const KExpr *slot = k_int(k, d->u.var->slot);
             if (pass)
                 kb_store(&l->entry, l->m->size_table, slot, slice->dims[a]);
@@ -277,8 +285,75 @@ static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice
 static void clear_slice_dims(Lower *l, const KTensor *whole) {
     for (int a = 0; a < whole->rank; a++) {
         const KExpr *d = whole->dims[a];
-        if (d->op == KO_var && d->u.var->computed && !lower_is_bound(d->u.var, l))
+        if (is_computed_dim(d) && !lower_is_bound(d->u.var, l))
             kb_store(&l->entry, l->m->size_table, k_int(l->k, d->u.var->slot), k_int(l->k, 0));
+    }
+}
+
+/* Memory for a stack of `length` slices. True when only the first slice tells how much: it gets none
+ * yet. */
+static bool reserve_stack(Lower *l, KTensor *whole) {
+    const KExpr *offset;
+    clear_slice_dims(l, whole);
+    KTensor *root = tensor_root(l->k, whole, &offset);
+    if (root->buf->mem != MEM_HEAP || lower_most_elems(l, root)) {
+        lower_reserve(l, whole);
+        return false;
+    }
+    lower_reserve_elems(l, root->buf, k_int(l->k, 0), NULL);
+    vec_push(l->arena, &l->reserved, root->buf);
+    return true;
+}
+
+/* Slice number t is there: the stack takes its sizes, and memory if it is the first. */
+static void reserve_late(Lower *l, KTensor *whole, const KTensor *slice, const KExpr *length,
+                         const KExpr *t) {
+    const KExpr *offset;
+    kb_if(&l->entry, k_eq(l->k, t, k_int(l->k, 0)));
+    lower_reserve_elems(l, tensor_root(l->k, whole, &offset)->buf,
+                        k_mul(l->k, length, slice_elems(l, slice)), NULL);
+    kb_end(&l->entry);
+}
+
+/* How a Scan goes: in order[direction] step number `t` of `length` is at which index. */
+typedef struct Steps {
+    const KExpr *length, *t, *order[2];
+    bool *late;   /* by result: its memory is reserved behind the first step */
+    bool *behind; /* slices are copied to their place when the body made them */
+} Steps;
+
+/* Is the place of a slice known before it is there? Across the outermost axis, and from the end on
+ * only where the slice's size is known. */
+static bool has_place(Lower *l, const Node *n, int i, int n_state, const KTensor *slice) {
+    if (scan_axis(n, "scan_output_axes", i - n_state, n->out[i]->tensor)) return false;
+    const KExpr *each = slice_elems(l, slice);
+    return !list_entry(n, "scan_output_directions", i - n_state) ||
+           k_upper_bound_given(l->k, each, lower_is_bound, l) == each;
+}
+
+/* Slices of results that have a place get it before the body, to be written there. */
+static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, const Steps *s) {
+    for (int i = n_state; i < n->n_out; i++) {
+        if (!n->out[i] || s->behind[i]) continue;
+        KTensor *out = sub->outputs.at[i];
+        const KExpr *at = s->order[list_entry(n, "scan_output_directions", i - n_state)];
+        share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
+    }
+}
+
+/* The others are copied behind it. */
+static void copy_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, const Steps *s) {
+    for (int i = n_state; i < n->n_out; i++) {
+        if (!n->out[i]) continue;
+        KTensor *out = sub->outputs.at[i], *whole = n->out[i]->tensor;
+        int axis = scan_axis(n, "scan_output_axes", i - n_state, whole);
+        note_slice_dims(l, whole, out, axis, s->t);
+        for (int a = 0; a < whole->rank; a++)
+            if (is_computed_dim(whole->dims[a])) lower_let_symbol(l, whole->dims[a]->u.var);
+        if (s->late[i]) reserve_late(l, whole, out, s->length, s->t);
+        if (s->behind[i])
+            copy_slice(l, sub, whole, out, axis,
+                       s->order[list_entry(n, "scan_output_directions", i - n_state)], true);
     }
 }
 
@@ -291,18 +366,22 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     int n_scan = (int)attr_int(n, "num_scan_inputs", 1), n_state = n->n_in - n_scan;
     KTensor *scanned = program_tensor(p, n->in[n_state]);
     const KExpr *length = scanned->dims[scan_axis(n, "scan_input_axes", 0, scanned)];
-    for (int i = 0; i < n_state; i++) start_state(l, p, sub, i, n->in[i], n->out[i]);
+    Steps steps = {.length = length,
+                   .late = arena_array(l->m->scratch, bool, n->n_out + 1),
+                   .behind = arena_array(l->m->scratch, bool, n->n_out + 1)};
+    start_states(l, p, n, sub->inputs.at, 0, n_state);
     for (int i = n_state; i < n->n_out; i++)
         if (n->out[i]) {
-            clear_slice_dims(l, n->out[i]->tensor);
-            lower_reserve(l, n->out[i]->tensor);
+            steps.late[i] = reserve_stack(l, n->out[i]->tensor);
+            steps.behind[i] = steps.late[i] || !has_place(l, n, i, n_state, sub->outputs.at[i]);
         }
-    const KExpr *t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
-    const KExpr *order[2] = {t, k_sub(k, k_sub(k, length, k_int(k, 1)), t)};
+    const KExpr *t = steps.t = kb_for(&l->entry, LOOP_SERIAL, "step", length);
+    steps.order[0] = t;
+    steps.order[1] = k_sub(k, k_sub(k, length, k_int(k, 1)), t);
     for (int i = 0; i < n_scan; i++) {
         KTensor *slice = sub->inputs.at[n_state + i],
                 *whole = program_tensor(p, n->in[n_state + i]);
-        const KExpr *at = order[list_entry(n, "scan_input_directions", i)];
+        const KExpr *at = steps.order[list_entry(n, "scan_input_directions", i)];
         int axis = scan_axis(n, "scan_input_axes", i, whole);
         if (axis) {
             copy_slice(l, p, whole, slice, axis, at, false);
@@ -313,14 +392,10 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     }
     Scope scope = open_scope(l);
     let_carried_dims(l, sub, 0, n_state);
-    place_slices(l, n, sub, n_state, order, false);
+    place_slices(l, n, sub, n_state, &steps);
     lower_program(l, sub);
-    place_slices(l, n, sub, n_state, order, true);
-    for (int i = n_state; i < n->n_out; i++)
-        if (n->out[i])
-            note_slice_dims(l, n->out[i]->tensor, sub->outputs.at[i],
-                            scan_axis(n, "scan_output_axes", i - n_state, n->out[i]->tensor), t);
-    for (int i = 0; i < n_state; i++) carry(l, p, sub->inputs.at[i], sub->outputs.at[i]);
+    copy_slices(l, n, sub, n_state, &steps);
+    carry(l, p, sub->inputs.at, sub->outputs.at, n_state);
     close_scope(l, scope);
     kb_end(&l->entry);
     for (int i = 0; i < n_state; i++)
@@ -382,7 +457,7 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     const KExpr *zero = k_int(k, 0), *trips = k_load(k, count->buf, zero);
     store_scalar(l, count, zero);
     store_scalar(l, cond, n->in[1] ? load_scalar(l, program_tensor(p, n->in[1])) : k_bool(k, true));
-    for (int i = 0; i < n_carried; i++) start_state(l, p, sub, 2 + i, n->in[2 + i], n->out[i]);
+    start_states(l, p, n, sub->inputs.at + 2, 2, n_carried);
     const KExpr *go = load_scalar(l, cond);
     if (n->in[0])
         go = k_and(k, go,
@@ -402,7 +477,7 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     lower_program(l, sub);
     for (int i = n_carried; i < n->n_out; i++)
         if (n->out[i]) stack_slice(l, sub, n->out[i]->tensor, sub->outputs.at[1 + i], room[i], t);
-    for (int i = 0; i < n_carried; i++) carry(l, p, sub->inputs.at[2 + i], sub->outputs.at[1 + i]);
+    carry(l, p, sub->inputs.at + 2, sub->outputs.at + 1, n_carried);
     close_scope(l, scope);
     store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
     store_scalar(l, count, k_add(k, t, k_int(k, 1)));

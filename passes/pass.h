@@ -79,6 +79,9 @@ bool sum_as_float(DefProgram *p, Stage *s);
 /* evaluate.c: runs a stage at compile time. All tensors it reads must be constant; its out gets
  * data in out's layout (module memory). False when it is not possible or larger than the limit. */
 bool evaluate_stage(DefProgram *p, Stage *s);
+/* A new table of e over these axes, before s; NULL when something that e reads is no constant. */
+KTensor *constant_table(DefProgram *p, Stage *s, const char *name, const KExpr *e,
+                        KVar *const *axis, const KExpr *const *extent, int n);
 /* Evaluates a node whose inputs are all constant; its outputs become constants. */
 bool evaluate_node(Module *m, Node *n);
 

@@ -45,8 +45,7 @@ static KTensor *copy_of(Narrow *n, Stage *before, KTensor *t) {
     if (copy) return copy;
     copy = program_add_tensor(n->p, t->name, n->to, t->rank, t->dims);
     Stage *c = program_add_stage(n->p, before, FORM_MAP, copy, before->node);
-    for (int i = 0; i < t->rank; i++)
-        index[i] = k_is_value(t->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
+    stage_own_index(k, c, index);
     c->body = k_cast(k, n->to, k_at(k, t, index, t->rank));
     if (t->data) {
         if (!evaluate_stage(n->p, c)) BUG("a constant could not be rounded");

@@ -20,19 +20,6 @@
 
 /* ---- who joins ------------------------------------------------------------------------------- */
 
-static int member_of(const Roll *g, int n, const KTensor *t) {
-    for (int m = 0; m < n; m++)
-        if (g->stages[m]->out == t) return m;
-    return -1;
-}
-
-/* Is t, or a tensor whose bytes it shares, a member's? */
-static bool is_of_member(const Roll *g, const KTensor *t) {
-    for (; t; t = t->alias)
-        if (member_of(g, g->n, t) >= 0) return true;
-    return false;
-}
-
 static bool has_known_dims(const KTensor *t) {
     int64_t n;
     for (int i = 1; i < t->rank; i++)
@@ -85,7 +72,7 @@ static bool is_apart(const MemberReads *r, const KExpr *e, int m) {
 static void note_member_read(const KExpr *e, void *user) {
     MemberReads *r = user;
     Roll *g = r->g;
-    int m = e->op == KO_at ? member_of(g, g->n, e->u.tensor) : -1;
+    int m = e->op == KO_at ? stages_find(g->stages, g->n, e->u.tensor) : -1;
     const KExpr *base, *step;
     int64_t by;
     if (m < 0 || !r->ok) return;
@@ -101,12 +88,10 @@ static void note_member_read(const KExpr *e, void *user) {
 
 static bool try_join(Roll *g, Stage *s) {
     MemberReads r = {.g = g, .s = s, .row = -1, .ok = g->n < MAX_ROLL && s->out != NULL};
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
     int n_reads = g->n_reads;
     if (!r.ok || s->n_outs || (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT))
         return false;
-    for (int i = 0; i < 4; i++)
-        if (parts[i]) k_visit(g->k, parts[i], note_member_read, &r);
+    stage_visit(g->k, s, note_member_read, &r);
     bool joins = r.ok && r.row >= 0 && can_cut(s, r.row) &&
                  s->out->dims[0] == g->stages[0]->out->dims[0];
     if (!joins) {
@@ -116,14 +101,6 @@ static bool try_join(Roll *g, Stage *s) {
     g->row[g->n] = (int8_t)r.row;
     g->stages[g->n++] = s;
     return true;
-}
-
-static bool reads_member(const Roll *g, const Stage *s) {
-    KTensor *read[256];
-    int n = stage_reads(g->p, s, read, 256);
-    for (int i = 0; i < n; i++)
-        if (is_of_member(g, read[i])) return true;
-    return n >= 256;
 }
 
 /* s and the stages behind it that can roll with it. */
@@ -142,7 +119,7 @@ static bool find_roll(Roll *g, DefProgram *p, Stage *s) {
         if (!s->is_alias && try_join(g, s)) continue;
         /* what is written in place must not overtake those that read it before */
         bool moves = s->is_alias || (s->out && !s->out->alias);
-        if (!moves || reads_member(g, s) || n_between == MAX_ROLL_BETWEEN) break;
+        if (!moves || stages_feed(p, g->stages, g->n, s) || n_between == MAX_ROLL_BETWEEN) break;
         g->between[n_between++] = s;
     }
     return g->n > 1;
@@ -151,10 +128,7 @@ static bool find_roll(Roll *g, DefProgram *p, Stage *s) {
 /* ---- which rows ------------------------------------------------------------------------------ */
 
 bool roll_is_private(const Roll *g, int n, const KTensor *t) {
-    if (t->dense_only || t->alias || t->n_users != t->users.n || tensor_has_aliases(g->p, t)) return false;
-    for (uint32_t u = 0; u < t->users.n; u++)
-        if (member_of(g, n, t->users.at[u]->out) < 0) return false;
-    return t->users.n > 0;
+    return stages_own(g->p, g->stages, n, t);
 }
 
 /* The rows of member m that its readers among the plan's members need; false when it has none or

@@ -1,14 +1,16 @@
 /* share_memory: tensors that are the bytes of another tensor under another shape or at an offset.
  *
- * Before:  r[i] = at(x; i / 4, i mod 4)           After:  r is x
- * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c; nothing is
- * copied
+ * Before:  r[i] = at(x; i / 4, i mod 4)            After:  r is x
+ * Before:  c = concatenation of a, b along axis 1  After:  a and b are parts of c, not copied
+ * Before:  y[i] = i mod 2 == 0 ? even[i / 2] : odd[i / 2]
+ * After:   even and odd are every other element of y, along an axis that lies across memory
  *
  * Requires definitions and layouts. Leaves KTensor.alias and Stage.is_alias. A view that the caller
  * reads (a model output) hands its own memory to what it views. Not done: sharing between tensors
  * whose order in memory differs. */
 #include <string.h>
 
+#include "ir/schedule.h"
 #include "passes/pass.h"
 
 static bool is_ours(const KTensor *t) {
@@ -32,8 +34,7 @@ static bool is_same_memory(KCtx *k, const Stage *s) {
     const KTensor *from = s->body->u.tensor, *to = s->out;
     if (s->view && tensor_is_dense(k, from) && tensor_is_dense(k, to)) return true;
     const KExpr *index[MAX_RANK];
-    for (int i = 0; i < to->rank; i++)
-        index[i] = k_is_value(to->dims[i], 1) ? k_int(k, 0) : k_var(k, s->axis[i]);
+    stage_own_index(k, s, index);
     return tensor_n_elems(k, from) == tensor_n_elems(k, to) && !to->layout.has_halo &&
            tensor_flat_index(k, from, s->body->arg) == tensor_flat_index(k, to, index);
 }
@@ -65,12 +66,7 @@ static bool straighten_view(DefProgram *p, Stage *s) {
         return false;
     if (from->dtype != s->out->dtype || from->alias || from->window) return false;
     KTensor *copy = program_add_tensor(p, from->name, from->dtype, from->rank, from->dims);
-    Stage *c = program_add_stage(p, s, FORM_MAP, copy, s->node);
-    const KExpr *index[MAX_RANK];
-    for (int i = 0; i < copy->rank; i++)
-        index[i] = k_is_value(copy->dims[i], 1) ? k_int(k, 0) : k_var(k, c->axis[i]);
-    c->body = k_at(k, from, index, copy->rank);
-    c->movement = true;
+    program_add_copy(p, s, copy, from, s->node);
     s->body = k_at(k, copy, s->body->arg, s->body->n_args);
     return true;
 }
@@ -163,8 +159,8 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
     if (a->permuted || b->permuted || a->block != b->block ||
         (a->block > 1 && a->block_axis != b->block_axis))
         return false;
-    for (int d = 0; d < out->rank;
-         d++) /* a part takes on the halo of the whole, never the other way round */
+    /* a part takes on the halo of the whole, never the other way round */
+    for (int d = 0; d < out->rank; d++)
         if (a->halo[d][0] > b->halo[d][0] || a->halo[d][1] > b->halo[d][1]) return false;
     return true;
 }
@@ -194,11 +190,7 @@ static bool share_concat(DefProgram *p, Stage *s) {
         if (!part_can_move(p, &c, i, s->out)) {
             KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
             copy->layout = s->out->layout;
-            Stage *m = program_add_stage(p, s, FORM_MAP, copy, s->node);
-            for (int a = 0; a < t->rank; a++)
-                index[a] = k_is_value(t->dims[a], 1) ? k_int(k, 0) : k_var(k, m->axis[a]);
-            m->body = k_at(k, t, index, t->rank);
-            m->movement = true;
+            program_add_copy(p, s, copy, t, s->node);
             t = copy;
         }
         t->layout = s->out->layout;
@@ -210,11 +202,120 @@ static bool share_concat(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- phases in place -------------------------------------------------------------------------- */
+
+typedef struct Phases {
+    int n;
+    KTensor *part[MOST_PHASES];
+    Phase at[MOST_PHASES];
+} Phases;
+
+/* Does pred say no more than that e's indices end with its tensor? */
+static bool is_end(const KExpr *e, const KExpr *pred) {
+    if (!pred) return true;
+    if (pred->op == KO_and) return is_end(e, pred->arg[0]) && is_end(e, pred->arg[1]);
+    for (int i = 0; i < e->u.tensor->rank; i++)
+        if (pred->op == KO_lt && pred->arg[0] == e->arg[i] && pred->arg[1] == e->u.tensor->dims[i])
+            return true;
+    return false;
+}
+
+/* Is e a read of all of a tensor, at the stage's own index over the steps, which it fills in? */
+static bool is_phase(KCtx *k, const Stage *s, const KExpr *e, Phase *at) {
+    if (e->op != KO_at || e->u.tensor->rank != s->out->rank || !is_end(e, at_pred(e))) return false;
+    for (int i = 0; i < s->out->rank; i++) {
+        const KExpr *own = k_var(k, s->axis[i]);
+        at->step[i] = 1;
+        at->first[i] = 0;
+        if (e->arg[i] == own || k_is_value(s->out->dims[i], 1)) continue;
+        if (e->arg[i]->op != KO_fdiv || e->arg[i]->arg[0] != own || !k_is_int(e->arg[i]->arg[1], &at->step[i]))
+            return false;
+    }
+    return true;
+}
+
+/* axis mod step == first and .., which it fills in. */
+static bool is_residue(KCtx *k, const Stage *s, const KExpr *c, Phase *at) {
+    if (c->op == KO_and) return is_residue(k, s, c->arg[0], at) && is_residue(k, s, c->arg[1], at);
+    if (c->op != KO_eq || c->arg[0]->op != KO_fmod || c->arg[0]->arg[0]->op != KO_var) return false;
+    for (int i = 0; i < s->out->rank; i++)
+        if (c->arg[0]->arg[0]->u.var == s->axis[i])
+            return k_is_value(c->arg[0]->arg[1], (double)at->step[i]) && k_is_int(c->arg[1], &at->first[i]);
+    return false;
+}
+
+static bool is_same_phase(const Phase *a, const Phase *b, int rank) {
+    for (int i = 0; i < rank; i++)
+        if (a->step[i] != b->step[i] || a->first[i] != b->first[i]) return false;
+    return true;
+}
+
+/* The one phase that is not yet there. */
+static bool find_last(const Phases *x, int rank, Phase *last) {
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++) count *= last->step[i];
+    if (count != x->n + 1) return false;
+    for (int64_t f = 0; f < count; f++) {
+        bool found = false;
+        int64_t rest = f;
+        for (int i = rank - 1; i >= 0; i--) {
+            last->first[i] = rest % last->step[i];
+            rest /= last->step[i];
+        }
+        for (int i = 0; i < x->n; i++) found |= is_same_phase(&x->at[i], last, rank);
+        if (!found) return true;
+    }
+    return false;
+}
+
+/* select(residues0, part0, select(residues1, part1, ... partN)), as split_phases leaves it */
+static bool match_phases(KCtx *k, const Stage *s, Phases *x) {
+    x->n = 0;
+    if (s->form != FORM_MAP) return false;
+    for (const KExpr *e = s->body;; e = e->arg[2]) {
+        const KExpr *part = e->op == KO_select ? e->arg[1] : e;
+        Phase *at = &x->at[x->n];
+        if (x->n == MOST_PHASES || !is_phase(k, s, part, at)) return false;
+        if (e->op == KO_select ? !is_residue(k, s, e->arg[0], at) : !find_last(x, s->out->rank, at))
+            return false;
+        x->part[x->n++] = part->u.tensor;
+        if (e->op != KO_select) return x->n > 1;
+    }
+}
+
+static bool phase_can_move(DefProgram *p, const Phases *x, int i, const KTensor *out) {
+    const KTensor *t = x->part[i];
+    const Layout *a = &t->layout, *b = &out->layout;
+    for (int j = 0; j < i; j++)
+        if (x->part[j] == t) return false;
+    if (!is_ours(t) || !is_written_in(p, t) || is_program_output(p, t) || t->dtype != out->dtype)
+        return false;
+    return !a->permuted && !b->permuted && !a->has_halo && a->block == b->block &&
+           (a->block <= 1 || a->block_axis == b->block_axis) && !tensor_has_aliases(p, t);
+}
+
+/* The phases write every so manieth row of the whole, if the elements of a vector stay neighbours. */
+static bool share_phases(DefProgram *p, Stage *s) {
+    static Phases x; /* large; one pass runs at a time */
+    if (!match_phases(p->m->k, s, &x)) return false;
+    int inner = tensor_contiguous_axis(s->out);
+    if (inner < 0 || x.at[0].step[inner] > 1) return false;
+    for (int i = 0; i < x.n; i++)
+        if (!phase_can_move(p, &x, i, s->out)) return false;
+    for (int i = 0; i < x.n; i++) {
+        x.part[i]->phase = arena_copy(p->arena, &x.at[i], sizeof x.at[i]);
+        x.part[i]->alias = s->out;
+    }
+    s->is_alias = true;
+    pass_trace("share_memory", s->node, "%d phases produced in place", x.n);
+    return true;
+}
+
 static void share_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first; s && pass_may_rewrite(); s = s->next) {
         *changed |= straighten_view(p, s);
-        if (!share_view(p, s) && !share_concat(p, s)) continue;
+        if (!share_view(p, s) && !share_concat(p, s) && !share_phases(p, s)) continue;
         pass_count_rewrite();
         *changed = true;
     }

@@ -13,4 +13,7 @@ typedef struct SimplifyRule {
 extern const SimplifyRule simplify_rules[];
 extern const int n_simplify_rules;
 
+/* Of NonMaxSuppression: see simplify_rows.c. */
+Value *limit_to_rows_read(Module *m, Node *n);
+
 #endif

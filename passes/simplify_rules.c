@@ -354,6 +354,24 @@ static Value *fold_pad_into_conv(Module *m, Node *n) {
     return inferred(m, n->out[0]);
 }
 
+/* ---- reductions ------------------------------------------------------------------------------ */
+
+/* max f(x) = f(max x) where f never falls: one f for each result. Not of nothing, where the largest is
+ * -inf. */
+static Value *sink_monotone(Module *m, Node *n) {
+    Node *below = n->in[0]->def;
+    int64_t count;
+    if (!below || !op_has(below->op, OPF_MONOTONE) || below->n_in != 1 ||
+        !sole_def(n->in[0], below->op) || !shape_count_int(n->in[0]->shape, &count) || !count)
+        return NULL;
+    Value *v = n->n_in > 1 && n->in[1]
+                   ? graph_op(n->graph, n, n->op, n->loc, 2, below->in[0], n->in[1])
+                   : graph_op(n->graph, n, n->op, n->loc, 1, below->in[0]);
+    node_set_int(v->def, "keepdims", attr_int(n, "keepdims", 1));
+    node_set_int(v->def, "noop_with_empty_axes", attr_int(n, "noop_with_empty_axes", 0));
+    return inferred(m, graph_op(n->graph, n, below->op, below->loc, 1, inferred(m, v)));
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 #define RULE(op, name)                                                                             \
@@ -385,6 +403,9 @@ const SimplifyRule simplify_rules[] = {
     RULE(BatchNormalization, fold_batch_norm_into_weights),
     RULE(BatchNormalization, fold_batch_norm_to_mul_add),
     RULE(Conv, fold_pad_into_conv),
+    RULE(NonMaxSuppression, limit_to_rows_read),
+    RULE(ReduceMax, sink_monotone),
+    RULE(ReduceMin, sink_monotone),
 };
 #undef RULE
 const int n_simplify_rules = sizeof simplify_rules / sizeof *simplify_rules;

@@ -31,16 +31,6 @@ static void note_read(const KExpr *e, void *user) {
     }
 }
 
-static void visit_stage(KCtx *k, const Stage *s, Hull *h) {
-    const KExpr *of[] = {s->body, s->lhs, s->rhs, s->finish, s->init};
-    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++)
-        if (of[i]) k_visit(k, of[i], note_read, h);
-    for (int i = 0; i < s->n_states; i++) {
-        k_visit(k, s->state_init[i], note_read, h);
-        k_visit(k, s->step[i], note_read, h);
-    }
-}
-
 static bool can_trim(const DefProgram *p, const Stage *s) {
     const KTensor *t = s->out;
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT) return false;
@@ -92,7 +82,7 @@ static bool trim(DefProgram *p, Stage *s) {
     Hull h = {.t = t};
     double all = 1, read = 1;
     if (!can_trim(p, s)) return false;
-    for (uint32_t i = 0; i < t->users.n; i++) visit_stage(p->m->k, t->users.at[i], &h);
+    for (uint32_t i = 0; i < t->users.n; i++) stage_visit(p->m->k, t->users.at[i], note_read, &h);
     for (int i = 0; i < t->rank; i++) {
         int64_t n;
         if (!k_is_int(t->dims[i], &n) || n < 1 || h.end[i] < 1) return false;

@@ -25,6 +25,7 @@ enum { MEASURED = 14, VARIED = 3, MOST_CHOICES = 64, ALL_CANDIDATES = 512 };
     FIELD("vec_axis", vec_axis)                                                                    \
     FIELD("lanes", lanes)                                                                          \
     FIELD("n_vecs", n_vecs)                                                                        \
+    FIELD("panel", panel)                                                                          \
     FIELD("row_axis", row_axis[0])                                                                 \
     FIELD("row_axis_2", row_axis[1])                                                               \
     FIELD("rows", rows[0])                                                                         \

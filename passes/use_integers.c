@@ -10,7 +10,8 @@
  *   contracts   as above, where scales depend on the result's axes only and the sum fits 32 bits
  *   maxima      of dequantized values are taken of the integers (the scale is positive)
  *   signs       an i8 tensor that such a contract reads is stored as u8, x ^ 128, since the dot
- * product of bytes takes one operand unsigned; everybody who reads it takes the bias off
+ * product of bytes takes one operand unsigned; everybody who reads it takes the bias off.
+ *               Weights, which maps make of constants, stay as they are
  *
  * Requires definitions in which every map stands alone. What stays as it is: factors of 16 bits,
  * sums of symbolic length, and scales that change within a sum (blocks). */
@@ -242,12 +243,27 @@ static bool store_biased(DefProgram *p, KTensor *t) {
 
 /* ---- the pass -------------------------------------------------------------------------------- */
 
-/* Activations of an integer contract whose result has the other factor's axes too. */
+/* Is t made of constants by a few maps? */
+static bool is_weight(DefProgram *p, const KTensor *t, int depth) {
+    enum { MOST = 8 };
+    KTensor *read[MOST];
+    const Stage *s = t->def;
+    if (t->data) return true;
+    if (!s || s->form != FORM_MAP || s->owner != p || depth == MAX_DEPTH) return false;
+    int n = stage_reads(p, s, read, MOST);
+    for (int i = 0; i < n; i++)
+        if (!is_weight(p, read[i], depth + 1)) return false;
+    return n > 0 && n < MOST;
+}
+
+/* Activations of an integer contract whose result has the other factor's axes too; weights have the
+ * sign that the dot product wants. */
 static void note_signed(DefProgram *p, Stage *s, bool *changed) {
     const KExpr *factor[] = {s->lhs, s->rhs};
     IntFactor f;
     for (int i = 0; i < 2; i++)
-        if (match_int_factor(p->m->k, factor[i], &f) && f.at->dtype == DT_I8)
+        if (match_int_factor(p->m->k, factor[i], &f) && f.at->dtype == DT_I8 &&
+            !is_weight(p, f.at->u.tensor, 0))
             *changed |= store_biased(p, f.at->u.tensor);
 }
 

@@ -9,7 +9,8 @@
 # BUILD_NEEDS and CROSS_NEEDS are the words for `need`.
 
 BUILD_NEEDS="cmake:cmake ninja:ninja-build gcc:gcc libc6-dev pkg-config:pkg-config llvm-19-dev
-    libprotobuf-c-dev protoc-c:protobuf-c-compiler libopenblas-dev zlib1g-dev"
+    libprotobuf-c-dev protoc-c:protobuf-c-compiler libopenblas-dev zlib1g-dev
+    libjpeg-dev libpng-dev libtiff-dev libwebp-dev libopenjp2-7-dev"
 CROSS_NEEDS="aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-aarch64-static:qemu-user-static"
 
 say() { printf '%s\n' "$*"; }

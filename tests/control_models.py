@@ -154,6 +154,16 @@ MODELS = [
         y, z = If (f) <then_branch = g () => (p, p2) { p = Neg (x)  p2 = Identity (p) },
                        else_branch = h () => (q, q2) { q = Identity (x)  q2 = Identity (x) }>""",
      [((2, 3), True), ((2, 3), False)]),
+    ("if_ranks_unseen", "float[5] x, float[1] a, bool f, bool g => y, z", """
+        one = Constant <value = float {1.0}> ()  two = Constant <value = float {2.0}> ()
+        s = If (f) <then_branch = t () => (p) { p = Identity (one) },
+                    else_branch = e () => (q) { r = Div (two, a)
+                                                q = If (g) <then_branch = t2 () => (p2) { p2 = Identity (two) },
+                                                            else_branch = e2 () => (q2) { q2 = Neg (r) }> }>
+        h = Mul (s, two)
+        y = Mul (x, h)
+        z = Where (f, s, x)""",
+     [((5,), [4.0], f, g) for f in (True, False) for g in (True, False)]),
     ("if_found", "float[7] x, bool f => y, z", """
         y = If (f) <then_branch = g () => (p) { p = NonZero (x) },
                     else_branch = h () => (q) { q = Constant <value = int64[1,2] {5, 6}> () }>

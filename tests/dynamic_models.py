@@ -128,4 +128,37 @@ DYNAMIC = [
         nz = NonZero (x)  f = Squeeze (nz, ax0)  g = Gather (x, f)  h = Gather (x, f)
         c = Greater (g, l)  y = Where (c, g, h)  l = Constant <value = float {0.0}> ()""",
      [([1, 0, -2, 3, 0],), ([0, 0, 0, 0, 0],)]),
+    # sizes that a round changes
+    ("loop_turns", "float[7,2,3] x, int64 n => y", """
+        y = Loop (n, t, x) <""" + BODY + """float[?,?,?] a) => (go, c) {
+            b = Transpose (a)  c = Neg (b) }>""",
+     [((7, 2, 3), n) for n in (0, 1, 2, 3)]),
+    ("loop_size_of_the_other", "float[3] x, int64 n => y, z", """
+        y, z = Loop (n, t, x, x) <""" + BODY + """float[?] a, float[?] b) => (go, d, e) {
+            c = Concat <axis = 0> (a, a)  d = Sin (c)  e = Cos (a) }>""",
+     [((3,), n) for n in (0, 1, 3)]),
+    ("loop_swaps_sizes", "float[2] x, float[3] w, int64 n => y, z", """
+        y, z = Loop (n, t, x, w) <""" + BODY + """float[?] a, float[?] b) => (go, c, d) {
+            c = Concat <axis = 0> (b, b)  d = Identity (a) }>""",
+     [((2,), (3,), n) for n in (0, 1, 2, 3)]),
+    # slices whose sizes were found before a Scan, or are found in it
+    ("scan_found_before", "float[3,2] x, int64 n => y", """
+        f = Loop (n, t, x) <""" + BODY + """float[3,?] a) => (go, b) { b = Concat <axis = 1> (a, a) }>
+        y = Scan (f) <num_scan_inputs = 1, scan_output_axes = [1], body = b (float[?] e) => (o) { o = Neg (e) }>""",
+     [((3, 2), n) for n in (0, 1, 3)]),
+    ("scan_found_inside", "float[3,2] x, int64 n, bool go0 => y, z", """
+        y, z = Scan (x) <num_scan_inputs = 1, scan_output_axes = [0, 1], scan_output_directions = [0, 1],
+            body = b (float[2] e) => (g, h) {
+                q, f = Loop (n, go0, e) <""" + BODY + """float[2] a) => (go, c, d) { c = Sin (a)  d = ReduceSum <keepdims = 0> (c) }>
+                g = Neg (f)  h = Sin (f) }>""",
+     [((3, 2), n, True) for n in (1, 3)]),
+    ("scan_counts_inside", "float[3,4] x => y", """
+        y = Scan (x) <num_scan_inputs = 1, scan_output_axes = [1], scan_output_directions = [1], body = b (float[4] e) => (o) {
+            k2 = Constant <value = float {0.0}> ()
+            p = Greater (e, k2)  q = Compress <axis = 0> (e, p)  o = Neg (q) }>""",
+     [([[1, -1, 2, -2], [-3, -3, 4, 5], [6, 7, -8, -8]],), ([[1, 2, 3, 4]] * 3,)]),
+    ("scan_counts_backwards", "float[3,4] x => y, z", """
+        y, z = Scan (x) <num_scan_inputs = 1, scan_output_directions = [1, 0], body = b (float[4] e) => (o, m) {
+            p = NonZero (e)  o = Neg (p)  m = NonZero (e) }>""",
+     [([[1, 0, 2, 0], [0, 3, 4, 0], [6, 0, 0, 8]],), ([[1, 2, 3, 4]] * 3,)]),
 ]

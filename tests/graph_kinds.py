@@ -4,10 +4,9 @@ grow(seed) gives a finished Graph. Its kind (KINDS) says how often each family o
 begins, and how large it gets. Bodies of If, Loop and Scan are graphs that are grown by the same rows.
 """
 import numpy as np
-from onnx import helper
 
-from graph_build import DTYPES, ONNX_TYPES, RUN_A, RUN_B, Graph, Reject, Value, graph_body, same_type
-from graph_ops import ROWS, conv, row, shortest
+from graph_build import DTYPES, RUN_B, Graph
+from graph_ops import grow_once, row
 
 OPSETS = (13, 17, 18, 19, 21, 22, 22, 22, 23)
 
@@ -137,119 +136,6 @@ def qdq_conv(g):
     g.add("DequantizeLinear", [qy, scale, zero])
 
 
-# ---- control flow ------------------------------------------------------------------------------------------------------
-
-def body_graph(g, weights, n_nodes):
-    b = Graph(0, parent=g)
-    b.symbolic = g.symbolic
-    b.mix = weights
-    for _ in range(n_nodes):
-        grow_once(b)
-    return b
-
-
-BODY_MIX = {"eltwise": 4, "movement": 2, "reduce": 1, "contract": 0.7, "shape": 0.3, "select": 0.2}
-
-
-@row("control", 1.5)
-def if_(g):
-    """Both branches give values of one type: what they computed, brought to it by an elementwise node."""
-    x = g.pick(("f32", "f32", "i64", "f64"), rank=(0, 1, 2, 3))
-    branches, captures = [], [x]
-    for _ in range(2):
-        b = body_graph(g, BODY_MIX, g.rng.randint(0, 3))
-        found = [v for n in b.nodes for v in n.outs if same_type(v, x)]
-        if found and g.chance(0.8):
-            out = g.one(found)
-        else:
-            mixed = [v for v in b.values + [x] if v.dtype == x.dtype and v.kind != "const"][-4:]
-            b.capture(x)
-            y = g.one(mixed)
-            try:
-                out = b.add(g.one(["Add", "Sub", "Max"]), [x, y])
-                b.need(same_type(out, x))
-            except Reject:
-                out = b.add(g.one(["Neg", "Identity", "Abs"]), [x])
-        branches.append((b, out))
-        captures += [v for v in b.captured if v not in captures]
-    condition = g.pick("bool", where=lambda v: v.rank == 0 or v.shape == (1,) and v.fixed, fresh=0.3) \
-        if g.chance(0.6) else g.input("bool", [])
-    captures = [v for v in captures if v in g.values or g.parent]
-    bodies = [graph_body(b, g.name("branch"), [], [(out.name, out)]) for b, out in branches]
-    g.add("If", [condition], captures=captures, then_branch=bodies[0], else_branch=bodies[1])
-
-
-@row("control", 1.2)
-def loop(g):
-    """States that keep their shapes, and stacked results of each round."""
-    states = [g.pick(("f32", "f32", "i64"), rank=(0, 1, 2, 3), low=-1e3, high=1e3) for _ in range(g.one([1, 1, 2]))]
-    b = Graph(0, parent=g)
-    b.mix, b.symbolic = BODY_MIX, g.symbolic
-    i, go = b.name("i"), b.name("go")
-    counter = Value(i, "node", [np.asarray(0, np.int64)] * 4)
-    inner = [Value(b.name("s"), "node", v.data) for v in states]
-    b.values += [counter] + inner
-    for _ in range(g.rng.randint(1, 4)):
-        grow_once(b)
-    results = []
-    for s in inner:
-        found = [v for n in b.nodes for v in n.outs if same_type(v, s)]
-        results.append(g.one(found) if found and g.chance(0.8) else b.add("Neg", [s]))
-        if results[-1].dtype == "f32":
-            results[-1] = b.add(g.one(["Tanh", "Sin", "Softsign"]), [results[-1]])     # no Sigmoid: its tails
-    stacked = [v for n in b.nodes for v in n.outs if v.dtype != "bool" and v.data[0].size < 500]
-    stacked = g.rng.sample(stacked, min(len(stacked), g.one([0, 1, 2])))
-    keep = b.add("Identity", [Value(go, "node", [np.asarray(True)] * 4)]) if g.chance(0.7) else None
-    out_go = keep.name if keep else go
-    infos = [helper.make_tensor_value_info(i, ONNX_TYPES["i64"], []), helper.make_tensor_value_info(go, ONNX_TYPES["bool"], [])]
-    infos += [helper.make_tensor_value_info(s.name, ONNX_TYPES[s.dtype], [None] * s.rank if not s.fixed else s.shape) for s in inner]
-    truth = Value(out_go, "node", [np.asarray(True)] * 4)
-    outs = [(out_go, truth)] + [(v.name, v) for v in results]
-    copies = [b.add("Identity", [v], exact=True) for v in stacked]
-    outs += [(v.name, v) for v in copies]
-    body = graph_body(b, g.name("body"), infos, outs)
-    trips = g.ints(g.one([1, 2, 3, 4])) if g.chance(0.7) else g.input("i64", [], low=1, high=4)
-    made_inside = set(v.name for v in b.values) | {go}
-    captures = [v for v in b.captured if v.name not in made_inside]
-    start = g.const(np.asarray(True)) if g.chance(0.6) else None
-    n_out = len(states) + len(copies)
-    if n_out == 1:
-        g.add("Loop", [trips, start] + states, captures=captures, body=body)
-    else:
-        g.add("Loop", [trips, start] + states, n_out=n_out, captures=captures, body=body)
-
-
-@row("control")
-def scan(g):
-    """One state, one or two sequences, one or two results."""
-    xs = [g.pick("f32", rank=(2, 3), where=lambda v: v.shape[0] > 0, low=-100, high=100)]
-    if g.chance(0.3):
-        spec = g.spec(xs[0])
-        g.need(spec[0] is not None)
-        xs.append(g.leaf("f32", [spec[0]] + g.shape(1, symbolic=0, zero=0)))
-    b = Graph(0, parent=g)
-    b.mix, b.symbolic = BODY_MIX, 0.0
-    state = g.leaf("f32", [d if d is not None else 1 for d in g.spec(xs[0])[1:]])
-    inner = [Value(b.name("s"), "node", state.data)]
-    inner += [Value(b.name("e"), "node", [a[0] for a in x.data]) for x in xs]
-    b.values += inner
-    for _ in range(g.rng.randint(1, 3)):
-        grow_once(b)
-    found = [v for n in b.nodes for v in n.outs if same_type(v, inner[0])]
-    mixed = b.add("Add", [inner[0], g.one(found)]) if found else b.add("Mul", [inner[0], inner[0]])
-    new = b.add(g.one(["Tanh", "Sin"]), [mixed])
-    results = g.rng.sample([v for n in b.nodes for v in n.outs if v.dtype in ("f32", "i64")], 1)
-    results = [b.add("Identity", [v], exact=True) for v in results]
-    infos = [helper.make_tensor_value_info(v.name, ONNX_TYPES["f32"], [None] * v.rank if not v.fixed else v.shape) for v in inner]
-    body = graph_body(b, g.name("body"), infos, [(v.name, v) for v in [new] + results])
-    made_inside = {v.name for v in b.values}
-    a = {"scan_input_directions": [g.one([0, 1]) for _ in xs]} if g.chance(0.3) else {}
-    if g.chance(0.2):
-        a["scan_output_directions"] = [1] * len(results)
-    g.add("Scan", [state] + xs, n_out=1 + len(results), captures=[v for v in b.captured if v.name not in made_inside],
-          body=body, num_scan_inputs=len(xs), **a)
-
-
 # ---- growing a whole graph -----------------------------------------------------------------------------------------------
 
 EVERYTHING = {"eltwise": 4, "movement": 3, "shape": 0.7, "reduce": 2, "contract": 2, "quantize": 0.7, "select": 0.7,
@@ -274,18 +160,6 @@ KINDS = {
     "compound": (1, {"compound": 2, "eltwise": 1, "movement": 1, "control": 0.4, "shape": 0.3}, None, 10),
 }
 WITH_STRINGS = {"text": 1, "ml": 0.4, "movement": 0.15, "compound": 0.2, "select": 0.1}      # how often
-
-
-def grow_once(g):
-    """One more row, chosen by the mix; several tries."""
-    families = list(g.mix)
-    for _ in range(30):
-        family = g.rng.choices(families, [g.mix[f] for f in families])[0]
-        rows = [(w, f) for fam, w, f in ROWS if fam == family]
-        draw = g.rng.choices([f for _, f in rows], [w for w, _ in rows])[0]
-        if g.attempt(draw):
-            return True
-    return False
 
 
 def first_input(g, start):

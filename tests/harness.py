@@ -31,6 +31,12 @@ class Case:
     label: str = "nodev"    # nodev: compiler and text only; cpu: runs generated code; slow: minutes; long: before a release; gpu: needs the device
 
 
+def text_table(text):
+    """The rows of a table as lists of words between bars; a line that begins with a blank goes on with the row before."""
+    rows = text.strip().replace("\n ", " ").splitlines()
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
+
+
 def check(condition, text):
     if not condition:
         raise Failed(text)

@@ -60,7 +60,8 @@ static void print_intro(const CGen *g, StrBuf *out) {
             out, " *\n * One function per kernel, then the entry: %s_run calls them in order.\n",
             m->name);
     strbuf_add(out, " */\n");
-    const char *own = arena_printf(g->a, "\n#include \"smelt.h\"\n#include \"%s.h\"\n", m->name);
+    const char *own = arena_printf(g->a, "%s\n#include \"smelt.h\"\n#include \"%s.h\"\n",
+                                   m->n_heap ? "#include <string.h>\n" : "", m->name);
     strbuf_printf(out, pragma, own);
 }
 

@@ -4,13 +4,14 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 half of two vectors; constant places within a vector's length are a load and a
- * permutation; the rest are gathers and scatters. */
+ * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in a
+ * few vectors of a local buffer, are loads and permutations, any places in a small local buffer are
+ * one of its vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_TERMS = 24, MAX_PATTERN = 64 };
+enum { MAX_TERMS = 24, MAX_PATTERN = 64, TABLE_LANES = 16 };
 
 typedef struct Term {
     const KExpr *e;
@@ -81,6 +82,8 @@ typedef struct Place {
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
     int64_t lane;         /* step from lane to lane, in elements */
     unsigned align;       /* of lane 0's element when nothing varies */
+    LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */
+    int64_t constant, n_local; /* lane 0's place in it without the varying part; its elements */
     int depth;
 } Place;
 
@@ -115,8 +118,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     evaluate_terms(g, &l);
     BufBind bind = *llvm_buf(g, b);
     if (!bind.base)
-        bind = (BufBind){.base = llvm_entry_base(g, b),
-                         .align = llvm_element_align(g, b->dtype)};
+        bind = (BufBind){.base = llvm_entry_base(g, b), .align = llvm_element_align(g, b->dtype)};
     BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
     if (bind.per_lane) {
         l.constant *= (uint64_t)fn->lanes;
@@ -141,6 +143,11 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         }
         if (sum) p.ptr = step_ptr(g, p.type, p.ptr, sum);
         p.depth = depth;
+    }
+    bool is_local = b->mem == MEM_REG || b->mem == MEM_STACK;
+    if (is_local && p.ptr == bind.base && !bind.per_lane && k_is_int(b->n_elems, &p.n_local)) {
+        p.local = bind.base;
+        p.constant = (int64_t)l.constant;
     }
     if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
     if (b->dtype == DT_STR && p.align > llvm_element_align(g, DT_STR))
@@ -224,20 +231,6 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
 }
 
-/* Every second element: two vectors that end with the first and the last lane's, and no element
- * outside of that is read. */
-static LLVMValueRef load_every_second(LlvmGen *g, const Place *p, LLVMTypeRef t, unsigned size) {
-    unsigned lanes = (unsigned)g->fn->lanes;
-    LLVMValueRef last = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, lanes - 1, 0));
-    LLVMValueRef low = plain_load(g, t, p->ptr, size), high = plain_load(g, t, last, size);
-    LLVMValueRef *at = xmalloc(sizeof *at * lanes);
-    for (unsigned i = 0; i < lanes; i++)
-        at[i] = LLVMConstInt(g->i32, 2 * i < lanes ? 2 * i : 2 * i + 1, 0);
-    LLVMValueRef order = LLVMConstVector(at, lanes);
-    free(at);
-    return LLVMBuildShuffleVector(g->b, low, high, order, "");
-}
-
 /* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
  * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
@@ -256,6 +249,22 @@ static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigne
         at[i] = (unsigned)((off[i] - *first) / unit);
     }
     return (unsigned)((last - *first) / unit) + 1;
+}
+
+/* Lanes at constant places of a local buffer; NULL where they are in too many of its vectors. */
+static LLVMValueRef load_rows(LlvmGen *g, const Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    int64_t at[MAX_PATTERN];
+    if (!p->local || p->type != p->unit || lanes > MAX_PATTERN) return NULL;
+    if (p->varying && !LLVMIsConstant(p->varying)) return NULL;
+    for (unsigned i = 0; i < lanes; i++) {
+        at[i] = p->constant + p->lane * (int64_t)i;
+        if (!p->varying) continue;
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return NULL;
+        at[i] = p->constant + LLVMConstIntGetSExtValue(e);
+    }
+    return llvm_load_rows(g, p->type, p->local, at, p->n_local, lane_align(g, p));
 }
 
 /* Such lanes as one load and a permutation; NULL where that cannot be. What lies between two
@@ -277,6 +286,56 @@ static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
                                   LLVMConstVector(lane, lanes), "");
 }
 
+/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then
+ * the access needs no mask, and must not have one: an accumulator that is touched through a mask
+ * stays in memory instead of becoming a register. */
+static bool is_whole_local(const KBuf *b, const KExpr *index) {
+    int64_t n;
+    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
+           index->lo >= 0 && index->hi < n;
+}
+
+/* Whether 16 lanes find what they read of a small local buffer by permutations of its vectors,
+ * which take half of the time of a gather. Every index has to lie in it. */
+static bool is_table(LlvmGen *g, const KExpr *e) {
+    const KBuf *b = e->u.buf;
+    int64_t n;
+    return g->cpu.avx512 && g->fn->lanes == TABLE_LANES && e->n_args == 1 &&
+           is_whole_local(b, e->arg[0]) && dtype_bytes(b->dtype) == 4 && !k_is_word(e) &&
+           k_is_int(b->n_elems, &n) && n >= TABLE_LANES && n <= 4 * TABLE_LANES && !(n & (n - 1)) &&
+           llvm_varies(g, e->arg[0]) && !llvm_buf(g, b)->per_lane;
+}
+
+/* The table's elements at `index` (i64 in each lane): a permutation of one or two vectors, or of
+ * each half, of which the index then takes one. */
+static LLVMValueRef load_table(LlvmGen *g, const KBuf *b, LLVMValueRef index) {
+    LLVMTypeRef t = llvm_mem_type(g, b->dtype);
+    LLVMTypeRef i32s = LLVMVectorType(g->i32, TABLE_LANES),
+                f32s = LLVMVectorType(g->f32, TABLE_LANES);
+    LLVMValueRef at = LLVMBuildTrunc(g->b, index, i32s, ""), part[4], half[2] = {NULL, NULL};
+    int64_t n = 0;
+    k_is_int(b->n_elems, &n);
+    unsigned n_parts = (unsigned)n / TABLE_LANES, align = llvm_element_align(g, b->dtype);
+    for (unsigned i = 0; i < n_parts; i++) {
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)i * TABLE_LANES, 0);
+        part[i] = plain_load(g, f32s, step_ptr(g, t, llvm_buf(g, b)->base, by), align);
+    }
+    if (n_parts == 1) {
+        LLVMValueRef args[] = {part[0], at};
+        half[0] = llvm_call(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
+    }
+    for (unsigned i = 0; i + 1 < n_parts; i += 2) {
+        LLVMValueRef args[] = {part[i], at, part[i + 1]};
+        half[i / 2] = llvm_call(g, "llvm.x86.avx512.vpermi2var.ps.512", NULL, 0, args, 3);
+    }
+    if (n_parts == 4) {
+        LLVMValueRef low = llvm_int(g, g->i32, TABLE_LANES, 2 * TABLE_LANES);
+        LLVMValueRef is_low = LLVMBuildICmp(g->b, LLVMIntSLT, at, low, "");
+        half[0] = LLVMBuildSelect(g->b, is_low, half[0], half[1], "");
+    }
+    return LLVMBuildBitCast(g->b, half[0], LLVMVectorType(t, TABLE_LANES), "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
@@ -295,14 +354,18 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
     unsigned size = lane_align(g, p);
     bool is_word = p->type != p->unit;
-    if (!p->varying && p->lane == (is_word ? 4 : 1)) return masked_load(g, t, p->ptr, p->align, mask);
+    if (!p->varying && p->lane == (is_word ? 4 : 1))
+        return masked_load(g, t, p->ptr, p->align, mask);
     if (!p->varying && p->lane == -1 && !is_word) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
         LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    if (!mask && !p->varying && p->lane == 2 && !is_word) return load_every_second(g, p, t, size);
-    LLVMValueRef near = mask ? NULL : load_pattern(g, p);
+    LLVMValueRef near = NULL;
+    if (!mask && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
+        near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size);
+    if (!mask && !near) near = load_rows(g, p);
+    if (!mask && !near) near = load_pattern(g, p);
     if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
@@ -310,15 +373,6 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMValueRef args[] = {lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask ? mask : all,
                            LLVMConstNull(t)};
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
-}
-
-/* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then
- * the access needs no mask, and must not have one: an accumulator that is touched through a mask
- * stays in memory instead of becoming a register. */
-static bool is_whole_local(const KBuf *b, const KExpr *index) {
-    int64_t n;
-    return (b->mem == MEM_REG || b->mem == MEM_STACK) && k_is_int(b->n_elems, &n) &&
-           index->lo >= 0 && index->hi < n;
 }
 
 static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
@@ -331,6 +385,11 @@ static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
 }
 
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
+    if (is_table(g, e)) {
+        LLVMValueRef index = llvm_expr_depth(g, e->arg[0], depth);
+        *depth = g->fn->depth;
+        if (!LLVMIsConstant(index)) return load_table(g, e->u.buf, index);
+    }
     Place p = find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;

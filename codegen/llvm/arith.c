@@ -12,6 +12,29 @@ static bool is_wanted_quotient(KOp op) {
     return op == KO_div || op == KO_fdiv;
 }
 
+/* Vectors have no integer division: the quotient of floats of more bits than the integers is less
+ * than 1 / b away from the true one, which is a whole number or at least 1 / b below the next, so
+ * that cutting it off is exact. b is neither 0 nor, if signed, -1. */
+static LLVMValueRef divide_as_floats(LlvmGen *g, bool is_signed, LLVMValueRef a, LLVMValueRef b) {
+    unsigned lanes = llvm_lanes(a), bits = LLVMGetIntTypeWidth(LLVMGetElementType(LLVMTypeOf(a)));
+    LLVMTypeRef t = llvm_widen(bits > 16 ? llvm_type(g, DT_F64) : g->f32, lanes),
+                to = LLVMTypeOf(a);
+    if (is_signed) {
+        LLVMValueRef q = LLVMBuildFDiv(g->b, LLVMBuildSIToFP(g->b, a, t, ""),
+                                       LLVMBuildSIToFP(g->b, b, t, ""), "");
+        return LLVMBuildFPToSI(g->b, q, to, "");
+    }
+    LLVMValueRef q =
+        LLVMBuildFDiv(g->b, LLVMBuildUIToFP(g->b, a, t, ""), LLVMBuildUIToFP(g->b, b, t, ""), "");
+    return LLVMBuildFPToUI(g->b, q, to, "");
+}
+
+static bool has_float_quotient(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    enum { LEAST_BYTES = 32 }; /* of vectors: two f64 at once gain nothing */
+    return llvm_lanes(a) && !LLVMIsConstant(b) && g->target->vector_bytes >= LEAST_BYTES &&
+           LLVMGetIntTypeWidth(LLVMGetElementType(LLVMTypeOf(a))) <= 32;
+}
+
 /* One of LLVM's four instructions, or what stands for it; b is neither 0 nor, if signed, -1. */
 static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool remainder,
                               LLVMValueRef a, LLVMValueRef b) {
@@ -24,6 +47,10 @@ static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool r
         if (eb->op == KO_const_i && (is_signed || eb->u.i > 0))
             how.divisor = eb->u.i < 0 ? 0 - (uint64_t)eb->u.i : (uint64_t)eb->u.i;
         return llvm_narrow_divide(g, a, b, how);
+    }
+    if (has_float_quotient(g, a, b)) {
+        LLVMValueRef q = divide_as_floats(g, dtype_is_signed(e->dtype), a, b);
+        return remainder ? LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "") : q;
     }
     if (remainder) return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
     return is_signed ? LLVMBuildSDiv(g->b, a, b, "") : LLVMBuildUDiv(g->b, a, b, "");

@@ -315,8 +315,7 @@ static LLVMValueRef emit_text(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     if (e->op == KO_str_of) return emit_string(g, a[0], a[1]);
     if (e->op == KO_str_sub) return emit_string(g, byte_ptr(g, a[0], a[1]), a[2]);
     LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntULT, a[1], string_len(g, a[0]), "");
-    LLVMValueRef ptr =
-        LLVMBuildSelect(g->b, inside, byte_ptr(g, a[0], a[1]), llvm_nowhere(g), "");
+    LLVMValueRef ptr = LLVMBuildSelect(g->b, inside, byte_ptr(g, a[0], a[1]), llvm_nowhere(g), "");
     LLVMValueRef v = LLVMBuildLoad2(g->b, g->i8, ptr, "");
     return LLVMBuildSelect(g->b, inside, v, LLVMConstNull(g->i8), "");
 }
@@ -449,6 +448,29 @@ static LLVMValueRef look_up_code(LlvmGen *g, LLVMValueRef x, double less) {
     return llvm_call(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, args, 2);
 }
 
+/* i32(b[i]) and i32(b[i] >> 32) in 16 lanes of i64: the even or the odd words of two vectors, which
+ * is one permutation, while a conversion takes four operations. Returns b[i]. */
+static const KExpr *half_of(LlvmGen *g, const KExpr *e, unsigned *odd) {
+    if (g->fn->lanes != 16 || !g->cpu.avx512 || e->op != KO_cast || e->dtype != DT_I32) return NULL;
+    e = e->arg[0];
+    *odd = e->op == KO_shr && k_is_value(e->arg[1], 32);
+    if (*odd) e = e->arg[0];
+    return e->op == KO_load && e->dtype == DT_I64 ? e : NULL;
+}
+
+static LLVMValueRef every_second_word(LlvmGen *g, LLVMValueRef v, unsigned odd) {
+    enum { N = 16 };
+    LLVMValueRef at[N], half[2];
+    for (unsigned h = 0; h < 2; h++) { /* apart, since LLVM makes a conversion of a single vector */
+        for (unsigned i = 0; i < N / 2; i++) at[i] = LLVMConstInt(g->i32, h * N / 2 + i, 0);
+        half[h] = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                         LLVMConstVector(at, N / 2), "");
+        half[h] = LLVMBuildBitCast(g->b, half[h], LLVMVectorType(g->i32, N), "");
+    }
+    for (unsigned i = 0; i < N; i++) at[i] = LLVMConstInt(g->i32, 2 * i + odd, 0);
+    return LLVMBuildShuffleVector(g->b, half[0], half[1], LLVMConstVector(at, N), "");
+}
+
 static Memo emit_node(LlvmGen *g, const KExpr *e) {
     Memo m = {0};
     double less;
@@ -456,6 +478,13 @@ static Memo emit_node(LlvmGen *g, const KExpr *e) {
     if (code && llvm_varies(g, code)) {
         m = value_of(g, code);
         m.v = look_up_code(g, m.v, less);
+        return m;
+    }
+    unsigned odd;
+    const KExpr *both = half_of(g, e, &odd);
+    if (both && llvm_varies(g, both)) {
+        m = value_of(g, both);
+        m.v = every_second_word(g, llvm_splat(g, m.v, 16), odd);
         return m;
     }
     if (e->op == KO_load) {

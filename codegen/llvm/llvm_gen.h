@@ -2,7 +2,7 @@
  *
  *   module.c  creates and destroys an LlvmGen; kernels become functions, and thunks for pools
  *   expr.c    kernel IR expressions to LLVM values, scalar or one lane per iteration
- *   access.c  addresses, loads and stores: which are contiguous, which gather
+ *   access.c  addresses, loads and stores: which are contiguous, which gather; permute.c: which permute
  *   convert.c dtype conversions and the half-width floats
  *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks
@@ -202,6 +202,13 @@ LLVMValueRef llvm_narrow_divide(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, Narr
 /* i64 to f64, rounded once, and what is in range of i64 or u64 from f32 or f64. */
 LLVMValueRef llvm_narrow_to_f64(LlvmGen *g, LLVMValueRef v, bool is_signed);
 LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
+
+/* permute.c: NULL where it takes too many vectors. A local buffer of n_elems, lane i at place[i]; memory
+ * in steps of `step` elements. */
+LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base, const int64_t *place,
+                            int64_t n_elems, unsigned align);
+LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
+                               unsigned align);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);

@@ -1,5 +1,5 @@
 /* What the importers of com.microsoft's operators share: op_microsoft.c, op_microsoft_quant.c and
- * op_microsoft_attention.c. */
+ * op_microsoft_attention.c, and op_rnn.c. */
 #ifndef SMELT_FRONTEND_ONNX_MICROSOFT_H
 #define SMELT_FRONTEND_ONNX_MICROSOFT_H
 
@@ -12,5 +12,10 @@ Value *ms_channels_last(Call *c, Value *v, int rank);
 /* The part of Attention behind the projection, for QAttention as well: qkv[B, S, 3 * N * H], then
  * the mask, past and attention bias inputs or NULL. Sets the call's outputs. */
 bool ms_attend_projected(Call *c, Value *qkv, Value *mask, Value *past, Value *bias);
+
+/* (a - za) * (b - zb) of bytes, summed as integers, in steps of sa * sb, plus bias; zero points and
+ * the bias may be NULL. */
+Value *ms_integer_product(Call *c, Value *a, Value *za, Value *sa, Value *b, Value *zb, Value *sb,
+                          Value *bias);
 
 #endif

@@ -1,4 +1,4 @@
-/* Importers of operators on images and signals: sampling, regions, decoding, Fourier transforms. */
+/* Importers of operators on images and signals: sampling, regions, Fourier transforms. */
 #include <string.h>
 
 #include "frontend/onnx/import.h"
@@ -21,15 +21,6 @@ bool import_roi_align_10(Call *c) {
     Node *n = call_node(c, OP_RoiAlign, c->in, 3, 1);
     node_set_string(n, "coordinate_transformation_mode", "output_half_pixel");
     return call_copy_attrs(c, n, "") && call_finish(c, n);
-}
-
-/* Decoders of JPEG, PNG, WebP and their kind are libraries, and the compiled model has none. */
-bool import_image_decoder(Call *c) {
-    diag_unsupported(c->im->d, c->loc,
-                     "ImageDecoder is not supported: a compiled model depends on no library, and "
-                     "so has no decoders of image files; decode before the call and give the model "
-                     "the pixels (--inputs cuts the graph behind this node)");
-    return false;
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */

@@ -179,9 +179,8 @@ static bool as_column(Call *c, Value **v, const char *what) {
     return true;
 }
 
-/* (a - za) * (b - zb) summed, in steps of sa * sb, plus bias. */
-static Value *integer_product(Call *c, Value *a, Value *za, Value *sa, Value *b, Value *zb,
-                              Value *sb, Value *bias) {
+Value *ms_integer_product(Call *c, Value *a, Value *za, Value *sa, Value *b, Value *zb, Value *sb,
+                          Value *bias) {
     Value *sum = call_op(c, OP_MatMul, 2, centred(c, a, za), centred(c, b, zb));
     DType t = call_float_type(sa);
     Value *y = build_mul(c, call_cast(c, sum, t), build_mul(c, sa, sb));
@@ -194,7 +193,7 @@ bool import_ms_matmul_integer_to_float(Call *c) {
     if (!as_column(c, &sa, "the scale of a") || !as_column(c, &za, "the zero point of a"))
         return false;
     return call_result(
-        c, integer_product(c, c->in[0], za, sa, c->in[1], call_in(c, 5), c->in[3], call_in(c, 6)));
+        c, ms_integer_product(c, c->in[0], za, sa, c->in[1], call_in(c, 5), c->in[3], call_in(c, 6)));
 }
 
 /* a, b, scale and zero point of b, bias */
@@ -202,7 +201,7 @@ bool import_ms_dynamic_quantize_matmul(Call *c) {
     Value *y[3];
     build_dynamic_quantize(c, c->in[0], y);
     return call_result(
-        c, integer_product(c, y[0], y[2], y[1], c->in[1], call_in(c, 3), c->in[2], call_in(c, 4)));
+        c, ms_integer_product(c, y[0], y[2], y[1], c->in[1], call_in(c, 3), c->in[2], call_in(c, 4)));
 }
 
 /* a, scale, zero, b, scale, zero, c (in steps of alpha * sa * sb), scale and zero of the result or,
@@ -221,8 +220,8 @@ bool import_ms_qgemm(Call *c) {
 
 /* x, weights, bias, their scales, mask, their zero points, past */
 bool import_ms_qattention(Call *c) {
-    Value *qkv = integer_product(c, c->in[0], call_in(c, 6), c->in[3], c->in[1], call_in(c, 7),
-                                 c->in[4], call_in(c, 2));
+    Value *qkv = ms_integer_product(c, c->in[0], call_in(c, 6), c->in[3], c->in[1], call_in(c, 7),
+                                    c->in[4], call_in(c, 2));
     return ms_attend_projected(c, qkv, call_in(c, 5), call_in(c, 8), NULL);
 }
 

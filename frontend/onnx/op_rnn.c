@@ -11,11 +11,15 @@
  *
  * With sequence_lens a second sequence, live[T, B, 1], says which rows are within their length: the
  * others keep their state and give zero. For the reverse direction this makes each row start at its
- * own last step. layout = 1 (batch first) is a transpose on either side. */
+ * own last step. layout = 1 (batch first) is a transpose on either side.
+ *
+ * com.microsoft's DynamicQuantizeLSTM has both weights as bytes, transposed already. X, all of it, and
+ * in each step h become bytes in steps of their own range, and both MatMuls sum integers. */
 #include <string.h>
 #include <strings.h>
 
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
+#include "frontend/onnx/microsoft.h"
 
 enum { MAX_GATES = 4, MAX_DIRS = 2 };
 
@@ -41,6 +45,12 @@ static const Activation known_activations[] = {
     {"ThresholdedRelu", OP_ThresholdedRelu, 1, 1, 0},
 };
 
+/* What the bytes of a weight stand for: (byte - zero) * scale, each one value, one for each direction
+ * or [D, G*H]. */
+typedef struct Bytes {
+    Value *scale, *zero;
+} Bytes;
+
 /* One RNN, GRU or LSTM node while it is taken apart. */
 typedef struct Rnn {
     Call *c;
@@ -53,6 +63,9 @@ typedef struct Rnn {
     Activation act[MAX_DIRS * 3];
     Value *x, *live, *zero_state;
     Value *w, *r, *b, *h0, *c0, *p; /* as in the file, of all directions */
+    bool is_quantized;
+    Bytes w_bytes, r_bytes; /* when it is quantized; of all directions */
+    Value *x_bytes[3];      /* x as bytes, their scale and zero point */
 } Rnn;
 
 /* What the body of one direction captures. */
@@ -60,6 +73,7 @@ typedef struct Direction {
     int index;
     bool reverse;
     Value *r, *r_reset; /* transposed; GRU's candidate gate stands alone in r_reset */
+    Bytes r_bytes;
     Value *b_inside;    /* GRU, linear_before_reset: recurrent bias of all gates */
     Value *peep[3];     /* i, o, f */
 } Direction;
@@ -175,7 +189,8 @@ static bool read_direction(Rnn *r) {
 /* hidden_size may be left out where the recurrent weights [D, G*H, H] tell. */
 static bool read_hidden_size(Rnn *r) {
     r->hidden = call_int(r->c, "hidden_size", 0);
-    if (!r->hidden && r->r->shape.rank == 3) shape_dim_int(r->r->shape, 2, &r->hidden);
+    int axis = r->is_quantized ? 1 : 2;
+    if (!r->hidden && r->r->shape.rank == 3) shape_dim_int(r->r->shape, axis, &r->hidden);
     if (r->hidden > 0 && r->hidden <= INT32_MAX / MAX_GATES) return true;
     diag_error(r->c->im->d, r->c->loc, "hidden_size is %lld, but has to be at least 1 and given",
                (long long)r->hidden);
@@ -184,8 +199,9 @@ static bool read_hidden_size(Rnn *r) {
 
 /* f16 and bf16 run in f32: the states are rounded once, not in every step. */
 static bool read_dtype(Rnn *r) {
-    Value **typed[] = {&r->x, &r->w, &r->r, &r->b, &r->h0, &r->c0, &r->p};
-    for (int i = 0; i < 7 && r->given == DT_NONE; i++)
+    Value **typed[] = {&r->x, &r->b, &r->h0, &r->c0, &r->p, &r->w, &r->r};
+    int n = r->is_quantized ? 5 : 7;
+    for (int i = 0; i < n && r->given == DT_NONE; i++)
         if (*typed[i]) r->given = (*typed[i])->dtype;
     r->t = r->given == DT_F64 ? DT_F64 : DT_F32;
     if (!dtype_is_float(r->given)) {
@@ -193,13 +209,15 @@ static bool read_dtype(Rnn *r) {
                          "the element type of its inputs does not follow from the model's inputs");
         return false;
     }
-    for (int i = 0; i < 7 && r->given != r->t; i++) *typed[i] = call_cast(r->c, *typed[i], r->t);
+    for (int i = 0; i < n && r->given != r->t; i++) *typed[i] = call_cast(r->c, *typed[i], r->t);
     return true;
 }
 
 static bool read_node(Rnn *r) {
     Call *c = r->c;
-    r->kind = c->row->type[0];
+    r->is_quantized = !strcmp(c->row->type, "DynamicQuantizeLSTM");
+    if (r->is_quantized && !build_needs(c, (int[]){8, 9, 10, 11, -1})) return false;
+    r->kind = r->is_quantized ? 'L' : c->row->type[0];
     r->n_gates = r->kind == 'L' ? 4 : r->kind == 'G' ? 3 : 1;
     r->n_acts = r->kind == 'L' ? 3 : r->kind == 'G' ? 2 : 1;
     r->x = c->in[0], r->w = c->in[1], r->r = c->in[2];
@@ -250,13 +268,26 @@ static void split_bias(Rnn *r, int d, Value **of_input, Value **recurrent) {
     *recurrent = half[1];
 }
 
+static Bytes pick_bytes(const Rnn *r, Bytes b, int d) {
+    return (Bytes){pick(r, b.scale, d), pick(r, b.zero, d)};
+}
+
+static Value *product_with_x(Rnn *r, int d) {
+    static const int64_t swap[] = {1, 0};
+    Call *c = r->c;
+    Value *w = pick(r, r->w, d), **x = r->x_bytes;
+    if (!r->is_quantized) return call_op(c, OP_MatMul, 2, r->x, transpose(c, w, swap, 2));
+    Bytes b = pick_bytes(r, r->w_bytes, d);
+    return ms_integer_product(c, x[0], x[2], x[1], w, b.zero, b.scale, NULL);
+}
+
 /* What the body reads besides states and sequences, made in front of the Scan. */
 static Value *prepare(Rnn *r, Direction *d) {
     static const int64_t swap[] = {1, 0};
     Call *c = r->c;
     Value *of_input, *recurrent, *weights = pick(r, r->r, d->index);
     split_bias(r, d->index, &of_input, &recurrent);
-    Value *xw = call_op(c, OP_MatMul, 2, r->x, transpose(c, pick(r, r->w, d->index), swap, 2));
+    Value *xw = product_with_x(r, d->index);
     bool inside = r->kind == 'G' && r->linear_before_reset;
     if (of_input) xw = add(c, xw, inside ? of_input : add(c, of_input, recurrent));
     d->b_inside = inside ? recurrent : NULL;
@@ -265,7 +296,8 @@ static Value *prepare(Rnn *r, Direction *d) {
         d->r_reset = transpose(c, candidate, swap, 2);
         weights = slice(c, weights, 0, 2 * r->hidden, 0);
     }
-    d->r = transpose(c, weights, swap, 2);
+    d->r = r->is_quantized ? weights : transpose(c, weights, swap, 2);
+    d->r_bytes = pick_bytes(r, r->r_bytes, d->index);
     if (r->p) split(c, pick(r, r->p, d->index), 3, d->peep);
     return xw;
 }
@@ -302,14 +334,23 @@ static Value *one_minus(const Rnn *r, Call *c, Value *v) {
     return call_op(c, OP_Sub, 2, call_scalar(c, r->t, 1), v);
 }
 
+/* The previous state times the recurrent weights. */
+static Value *product_with_h(const Rnn *r, Call *c, const Direction *d, Value *h) {
+    Value *bytes[3];
+    if (!r->is_quantized) return call_op(c, OP_MatMul, 2, h, d->r);
+    build_dynamic_quantize(c, h, bytes);
+    return ms_integer_product(c, bytes[0], bytes[2], bytes[1], d->r, d->r_bytes.zero,
+                              d->r_bytes.scale, NULL);
+}
+
 static Value *rnn_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Value *h) {
-    return activate(r, c, d, 0, add(c, xw, call_op(c, OP_MatMul, 2, h, d->r)));
+    return activate(r, c, d, 0, add(c, xw, product_with_h(r, c, d, h)));
 }
 
 /* h = (1 - z) * candidate + z * h_prev */
 static Value *gru_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Value *h) {
     Value *x[3], *rec[3], *candidate;
-    Value *hr = call_op(c, OP_MatMul, 2, h, d->r);
+    Value *hr = product_with_h(r, c, d, h);
     if (d->b_inside) hr = add(c, hr, d->b_inside);
     split(c, xw, 3, x);
     split(c, hr, r->linear_before_reset ? 3 : 2, rec);
@@ -329,7 +370,7 @@ static Value *lstm_step(const Rnn *r, Call *c, const Direction *d, Value *xw, Va
                         Value **cell) {
     enum { GATE_I, GATE_O, GATE_F, GATE_C };
     Value *g[4];
-    split(c, add(c, xw, call_op(c, OP_MatMul, 2, h, d->r)), 4, g);
+    split(c, add(c, xw, product_with_h(r, c, d, h)), 4, g);
     Value *i = activate(r, c, d, 0, with_peephole(c, g[GATE_I], d->peep[0], *cell));
     Value *f = r->input_forget
                    ? one_minus(r, c, i)
@@ -415,6 +456,18 @@ static Value *join_steps(Rnn *r, Value **v) {
     return r->batch_first ? transpose(c, y, batch_first, 4) : y;
 }
 
+/* x as bytes. Steps in which no row is within its length do not count for the range. */
+static void quantize_x(Rnn *r) {
+    Call *c = r->c;
+    Value *x = r->x;
+    if (r->live) {
+        Value *any = call_cast(c, r->live, DT_I32);
+        any = call_cast(c, build_reduce(c, OP_ReduceMax, any, (int64_t[]){1}, 1), DT_BOOL);
+        x = call_op(c, OP_Where, 3, any, x, call_scalar(c, r->t, 0));
+    }
+    build_dynamic_quantize(c, x, r->x_bytes);
+}
+
 bool import_rnn(Call *c) {
     static const int64_t swap[] = {1, 0, 2};
     Rnn r = {.c = c};
@@ -426,6 +479,11 @@ bool import_rnn(Call *c) {
         if (r.c0) r.c0 = transpose(c, r.c0, swap, 3);
     }
     if (call_in(c, 4)) r.live = make_live(c, r.x, c->in[4]);
+    if (r.is_quantized) {
+        r.w_bytes = (Bytes){call_in(c, 8), call_in(c, 9)};
+        r.r_bytes = (Bytes){call_in(c, 10), call_in(c, 11)};
+        quantize_x(&r);
+    }
     for (int d = 0; d < r.n_dirs; d++) run_direction(&r, d, &y[d], &h[d], &cell[d]);
     if (call_wants(c, 0)) c->out[0] = call_cast(c, join_steps(&r, y), r.given);
     if (call_wants(c, 1)) c->out[1] = call_cast(c, join_states(&r, h), r.given);

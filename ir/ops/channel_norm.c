@@ -214,6 +214,13 @@ bool lrn_infer(Module *m, Node *n) {
            infer_same_as(m, n, 0, n->in[0]);
 }
 
+/* sum^beta, of what is not negative: the usual 0.75 by two square roots, a third of a power's time. */
+static const KExpr *lrn_power(KCtx *k, const KExpr *sum, double beta, bool is_negative) {
+    if (is_negative || (beta != 0.75 && beta != 0.5)) return k_pow(k, sum, k_const(k, sum->dtype, beta));
+    const KExpr *root = k_sqrt(k, sum);
+    return beta == 0.5 ? root : k_mul(k, root, k_sqrt(k, root));
+}
+
 void lrn_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0);
@@ -230,7 +237,8 @@ void lrn_lower(Def *d, const Node *n) {
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), k_mul(k, e, e));
     double alpha = attr_float(n, "alpha", 0.0001f) / (double)size;
     const KExpr *sum = k_mul(k, def_acc(d, s), k_const(k, acc, alpha));
-    sum = k_add(k, sum, k_const(k, acc, attr_float(n, "bias", 1)));
-    const KExpr *power = k_pow(k, sum, k_const(k, acc, attr_float(n, "beta", 0.75)));
+    double bias = attr_float(n, "bias", 1);
+    sum = k_add(k, sum, k_const(k, acc, bias));
+    const KExpr *power = lrn_power(k, sum, attr_float(n, "beta", 0.75), alpha < 0 || bias < 0);
     def_finish(d, s, k_cast(k, x->dtype, k_div(k, def_at_as(d, acc, x, at, x->rank), power)));
 }

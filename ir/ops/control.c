@@ -42,6 +42,45 @@ static bool check_tensor(Module *m, const Node *n, const Value *v) {
 
 /* ---- If -------------------------------------------------------------------------------------- */
 
+/* Are a's leading axes, beyond those of b, of length 1? */
+static bool has_spare_axes(const Value *a, const Value *b) {
+    for (int d = 0; d < a->shape.rank - b->shape.rank; d++)
+        if (!k_is_value(a->shape.dims[d], 1)) return false;
+    return true;
+}
+
+/* Output i of a branch gets `count` leading axes; its other readers stay with what it was. */
+static bool add_leading_axes(Module *m, SrcLoc loc, Graph *g, int i, int count) {
+    Value *v = g->outputs.at[i];
+    int64_t axes[MAX_RANK], n_axes = count;
+    for (int d = 0; d < count; d++) axes[d] = d;
+    Value *list = graph_add_const(g, "", DT_I64, shape_ints(m->k, &n_axes, 1),
+                                  arena_copy(m->arena, axes, sizeof *axes * (size_t)count),
+                                  sizeof *axes * (uint64_t)count);
+    Node *wider = graph_add_node(g, NULL, OP_Unsqueeze, (Value *[]){v, list}, 2, 1, loc);
+    value_replace_uses(v, wider->out[0]); /* as the output, too */
+    while (wider->out[0]->users.n) {
+        Node *user = wider->out[0]->users.at[0];
+        for (int k = 0; k < user->n_in; k++)
+            if (user->in[k] == wider->out[0]) node_set_input(user, k, v);
+    }
+    return g->outputs.at[i] == wider->out[0] && op_info[OP_Unsqueeze].infer(m, wider);
+}
+
+/* One number as f32[] and as f32[1], [1, 1]: both become the latter (Value.spare_axes). */
+static void join_ranks(Module *m, Node *n, int i, Graph *const branch[2]) {
+    const Value *a = branch[0]->outputs.at[i], *b = branch[1]->outputs.at[i];
+    if (!n->out[i] || a->type != VT_TENSOR || b->type != VT_TENSOR) return;
+    int less = a->shape.rank < b->shape.rank ? 0 : 1;
+    const Value *large = less ? a : b, *small = less ? b : a;
+    int more = large->shape.rank - small->shape.rank;
+    int least_a = a->shape.rank - a->spare_axes, least_b = b->shape.rank - b->spare_axes;
+    if (more && !(has_spare_axes(large, small) && add_leading_axes(m, n->loc, branch[less], i, more)))
+        return;
+    int spare = large->shape.rank - (least_a < least_b ? least_a : least_b);
+    if (spare > n->out[i]->spare_axes) n->out[i]->spare_axes = (uint8_t)spare;
+}
+
 /* Output i holds a or b. */
 static bool join_output(Module *m, Node *n, int i, const Value *a, const Value *b) {
     if (!n->out[i]) return true;
@@ -82,8 +121,10 @@ bool if_infer(Module *m, Node *n) {
         }
         good &= infer_graph(m, branch[i]);
     }
-    for (int i = 0; good && i < n->n_out; i++)
+    for (int i = 0; good && i < n->n_out; i++) {
+        join_ranks(m, n, i, branch);
         good = join_output(m, n, i, a->outputs.at[i], b->outputs.at[i]);
+    }
     return good;
 }
 
@@ -168,11 +209,52 @@ static bool set_carried(Module *m, Node *n, int i, const Value *state) {
     return infer_set(m, n, i, state->dtype, out);
 }
 
+typedef VEC(const KExpr *) Dims;
+
+static void push_dims(Module *m, Dims *d, const Value *v) {
+    for (int a = 0; v && a < v->shape.rank; a++)
+        if (is_size(v->shape.dims[a])) vec_push(m->scratch, d, v->shape.dims[a]);
+}
+
+static bool is_around(const Graph *g, const Graph *inner) {
+    while (inner && inner != g) inner = inner->parent;
+    return inner != NULL;
+}
+
+/* Sizes of what the nodes of a body, and of those in it, read from outside of `node`. */
+static void push_captured(Module *m, Dims *d, const Node *node, const Graph *body) {
+    for (const Node *n = body->first; n; n = n->next) {
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] && n->in[i]->def && is_around(n->in[i]->def->graph, node->graph))
+                push_dims(m, d, n->in[i]);
+        for (uint32_t i = 0; i < n->attrs.n; i++)
+            if (n->attrs.at[i].graph) push_captured(m, d, node, n->attrs.at[i].graph);
+    }
+}
+
+/* Computed sizes that are known before the node runs: those of what it and its body read. */
+static Dims known_before(Module *m, const Node *n, const Graph *body) {
+    Dims d = {0};
+    for (int i = 0; i < n->n_in; i++) push_dims(m, &d, n->in[i]);
+    for (const Graph *g = n->graph; g; g = g->parent)
+        for (uint32_t i = 0; i < g->inputs.n; i++) push_dims(m, &d, g->inputs.at[i]);
+    push_captured(m, &d, n, body);
+    return d;
+}
+
+static bool is_one_of(const KVar *v, const void *user) {
+    const Dims *d = user;
+    for (uint32_t i = 0; i < d->n; i++)
+        if (d->at[i]->u.var == v) return true;
+    return false;
+}
+
 /* The shape of slices of a result: dims that are found inside of the body are known behind it. */
-static Shape slice_shape(Module *m, const Node *n, int i, const Value *each, int axis, int rank) {
+static Shape slice_shape(Module *m, const Node *n, int i, const Value *each, int axis, int rank,
+                         const Dims *before) {
     Shape out = shape_copy(m->arena, each->shape);
     for (int a = 0; a < out.rank; a++)
-        if (is_computed(m, out.dims[a]))
+        if (k_upper_bound_given(m->k, out.dims[a], is_one_of, before) != out.dims[a])
             out.dims[a] = computed_dim(m, n, i, rank, a < axis ? a : a + 1,
                                        k_upper_bound(m->k, out.dims[a]));
     return out;
@@ -238,6 +320,7 @@ static const KExpr *trip_dim(Module *m, const Node *n, const Graph *body, int i,
 }
 
 static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
+    Dims before = known_before(m, n, body);
     for (int i = 0; i < n_carried; i++) {
         if (i < n->n_out && !set_carried(m, n, i, body->inputs.at[i + 2])) return false;
     }
@@ -247,7 +330,7 @@ static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
         if (!check_stackable(m, n, i, each)) return false;
         int rank = each->shape.rank + 1;
         const KExpr *trips = trip_dim(m, n, body, i, rank);
-        Shape slice = slice_shape(m, n, i, each, 0, rank);
+        Shape slice = slice_shape(m, n, i, each, 0, rank, &before);
         if (!infer_set(m, n, i, each->dtype, with_dim(m, slice, 0, trips))) return false;
     }
     return true;
@@ -332,6 +415,7 @@ static bool scan_inputs(Module *m, const Node *n, const Graph *body, int n_state
 
 static bool scan_outputs(Module *m, Node *n, const Graph *body, int n_states, const KExpr *length) {
     int n_stacked = (int)body->outputs.n - n_states;
+    Dims before = known_before(m, n, body);
     for (int i = 0; i < (int)body->outputs.n; i++) {
         const Value *v = body->outputs.at[i];
         int64_t wanted;
@@ -343,10 +427,10 @@ static bool scan_outputs(Module *m, Node *n, const Graph *body, int n_states, co
         if (!check_stackable(m, n, i, v) ||
             !list_value(m, n, "scan_output_axes", n_stacked, i - n_states, &wanted) ||
             !check_direction(m, n, "scan_output_directions", n_stacked, i - n_states) ||
-            !infer_axis(m, n, wanted, v->shape.rank + 1, &axis) ||
-            !infer_set(m, n, i, v->dtype,
-                       with_dim(m, slice_shape(m, n, i, v, axis, v->shape.rank + 1), axis, length)))
+            !infer_axis(m, n, wanted, v->shape.rank + 1, &axis))
             return false;
+        Shape slice = slice_shape(m, n, i, v, axis, v->shape.rank + 1, &before);
+        if (!infer_set(m, n, i, v->dtype, with_dim(m, slice, axis, length))) return false;
     }
     return true;
 }

@@ -270,8 +270,8 @@ static void transpose_gather(Def *d, const Node *n, const Window *given) {
     finish_with_bias(d, s);
 }
 
-/* Strided, by phase: with oh + pad = stride * q + r only the taps r + stride * j reach the output,
- * from x[q - j]. So the product is taken over (r, q) and j, without a multiplication by a zero, and
+/* With more phases than split_phases takes apart: with oh + pad = stride * q + r only the taps
+ * r + stride * j reach the output, from x[q - j]. So the product is taken over (r, q) and j, without a multiplication by a zero, and
  *   part[n, o, r.., q..] = sum x[n, ic, q - j..] * w[ic, o, r + stride * j..]
  *   out[n, o, oh..] = part[n, o, (oh + pad) mod stride.., (oh + pad) / stride..]
  * Taps beyond the kernel are zeros of the packed weights. */
@@ -324,17 +324,28 @@ static void transpose_phases(Def *d, const Node *n, const Window *w) {
     def_map(d, m, def_at(d, part, pi, part->rank));
 }
 
+/* Does split_phases do better with the plain definition? Not with more phases than it makes, and not
+ * where the channels fill no vector, so that lanes lie along rows and phases are what shares a read,
+ * if none of them has fewer taps than others. */
+static bool wants_splitting(const Def *d, const Node *n, const KTensor *weights, const Window *w) {
+    int64_t n_phases = 1, channels, taps;
+    bool is_even = attr_int(n, "group", 1) == 1;
+    for (int i = 0; i < w->n; i++) {
+        if (w->dilation[i] > 1) return true;
+        if (__builtin_mul_overflow(n_phases, w->stride[i], &n_phases)) return false;
+        is_even &= k_is_int(weights->dims[2 + i], &taps) && taps % w->stride[i] == 0;
+    }
+    bool is_narrow = k_is_int(weights->dims[1], &channels) &&
+                     channels < target_lanes(d->m->target, dtype_bytes(weights->dtype));
+    return n_phases <= MOST_PHASES && !(is_narrow && is_even && n_phases > 1);
+}
+
 void conv_transpose_lower(Def *d, const Node *n) {
     Window w;
     int rank = def_in(d, 0)->rank;
     window_load(n, rank - 2, &w);
-    bool strided = false, dilated = false;
-    for (int i = 0; i < w.n; i++) {
-        strided |= w.stride[i] > 1;
-        dilated |= w.dilation[i] > 1;
-    }
-    if (strided && !dilated && 2 + 2 * w.n <= MAX_RANK)
-        transpose_phases(d, n, &w);
-    else
+    if (wants_splitting(d, n, def_in(d, 1), &w) || 2 + 2 * w.n > MAX_RANK)
         transpose_gather(d, n, &w);
+    else
+        transpose_phases(d, n, &w);
 }

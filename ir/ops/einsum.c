@@ -223,15 +223,40 @@ static Term kept_letters(const Equation *q, const Term *a, const Term *b, int ne
     return kept;
 }
 
+/* Letters that only operand i has, and the result has not, are summed before its products: so many
+ * products less. Changes the equation's term; gives the operand, or the tensor of the sums. */
+static KTensor *sum_own_letters(Def *d, Equation *q, int i, DType as) {
+    const KExpr *dims[MAX_RANK];
+    Term term = q->in[i], rest = {.rank = 0};
+    bool sums = false;
+    for (int j = 0; j < term.rank; j++) {
+        int letter = term.letter[j];
+        bool is_needed = term_has(&q->out, letter);
+        for (int other = 0; other < q->n_in; other++)
+            is_needed |= other != i && term_has(&q->in[other], letter);
+        sums |= !is_needed;
+        if (!is_needed || term_has(&rest, letter)) continue;
+        dims[rest.rank] = q->extent[letter];
+        rest.letter[rest.rank++] = (int8_t)letter;
+    }
+    if (!sums || q->n_in == 1) return def_in(d, i);
+    KTensor *to = def_temp(d, "sums", as, rest.rank, dims);
+    sum_of_products(d, q, def_in(d, i), &term, NULL, NULL, to, &rest, as);
+    q->in[i] = rest;
+    return to;
+}
+
 void einsum_lower(Def *d, const Node *n) {
     Equation q;
     BUG_IF(!parse_equation(d->m, n, &q), "the equation changed since infer");
-    KTensor *left = def_in(d, 0), *out = def_out(d, 0);
+    KTensor *out = def_out(d, 0);
     DType t = compute_dtype(out->dtype);
+    KTensor *left = sum_own_letters(d, &q, 0, t);
     Term have = q.in[0];
     if (q.n_in == 1) sum_of_products(d, &q, left, &have, NULL, NULL, out, &q.out, t);
     for (int i = 1; i < q.n_in; i++) {
         bool is_last = i == q.n_in - 1;
+        KTensor *right = sum_own_letters(d, &q, i, t);
         Term next = is_last ? q.out : kept_letters(&q, &have, &q.in[i], i + 1);
         KTensor *to = out;
         if (!is_last) {
@@ -239,7 +264,7 @@ void einsum_lower(Def *d, const Node *n) {
             for (int j = 0; j < next.rank; j++) dims[j] = q.extent[next.letter[j]];
             to = def_temp(d, "product", t, next.rank, dims);
         }
-        sum_of_products(d, &q, left, &have, def_in(d, i), &q.in[i], to, &next, t);
+        sum_of_products(d, &q, left, &have, right, &q.in[i], to, &next, t);
         left = to;
         have = next;
     }

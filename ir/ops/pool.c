@@ -7,7 +7,7 @@
  *   LpPool       (sum of |x|^p)^(1/p)
  *   Global*      the same over all of axes 2 and up */
 #include "ir/ops/check.h"
-#include "ir/ops/window.h"
+#include "ir/ops/pool_separate.h"
 
 bool pool_infer(Module *m, Node *n) {
     Window w;
@@ -80,12 +80,19 @@ static const KExpr *average_count(Def *d, const Stage *s, const Window *w, const
 static void lower_average(Def *d, const Node *n, const Window *w, bool ceil_mode) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0);
-    const KExpr *xi[MAX_RANK];
-    Stage *s = def_begin(d, FORM_REDUCE, def_out(d, 0));
+    KTensor *out = def_out(d, 0);
     DType acc = acc_dtype(x->dtype);
-    const KExpr *pred = open_window(d, s, w, x, ceil_mode, xi);
-    const KExpr *element = k_cast(k, acc, def_at_if(d, x, xi, x->rank, pred));
-    def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), element);
+    WindowFold f = {x, w, ceil_mode, KO_add, acc, k_const(k, acc, 0)};
+    Stage *s;
+    if (pool_separates(&f, out)) {
+        s = pool_open_separate(d, &f, out);
+    } else {
+        const KExpr *xi[MAX_RANK];
+        s = def_begin(d, FORM_REDUCE, out);
+        const KExpr *pred = open_window(d, s, w, x, ceil_mode, xi);
+        const KExpr *element = k_cast(k, acc, def_at_if(d, x, xi, x->rank, pred));
+        def_reduce(d, s, KO_add, acc, f.init, element);
+    }
     bool with_pads = attr_int(n, "count_include_pad", 0) != 0;
     const KExpr *count = average_count(d, s, w, x, ceil_mode, with_pads);
     def_finish(d, s, k_cast(k, x->dtype, k_div(k, def_acc(d, s), k_cast(k, acc, count))));
@@ -121,6 +128,11 @@ static const KExpr *max_element(Def *d, KTensor *x, const KExpr *const *xi, cons
 static void lower_max(Def *d, KTensor *out, const Window *w, bool ceil_mode) {
     KTensor *x = def_in(d, 0);
     const KExpr *xi[MAX_RANK];
+    WindowFold f = {x, w, ceil_mode, KO_max, x->dtype, lower_lowest(d, x->dtype)};
+    if (pool_separates(&f, out)) {
+        pool_open_separate(d, &f, out);
+        return;
+    }
     Stage *s = def_begin(d, FORM_REDUCE, out);
     const KExpr *pred = open_window(d, s, w, x, ceil_mode, xi);
     def_reduce(d, s, KO_max, x->dtype, lower_lowest(d, x->dtype), max_element(d, x, xi, pred));

@@ -1,13 +1,15 @@
 /* Compress and Unique: which elements remain shows while running.
  *
- *   Compress   picked[c] = the c-th position whose condition is true;  out[..., c, ...] = x at picked[c]
- *   Unique     a stable merge sort of the items' numbers brings equal ones together; each group is
- *              led by its first item;  y[..., u, ...] = x at the leader of group u
+ *   Compress   picked[c] = the c-th position whose condition is true;  out[..., c, ...] = x at
+ * picked[c] Unique     a stable sort of the items' numbers (by digits where items are numbers, else
+ * by merging) brings equal ones together; each group is led by its first item; y[..., u, ...] = x
+ * at the leader of group u
  *
  * The number of positions or groups is a computed symbol, at most the number of items. An item of
  * Unique is an element, or with an axis a slice across it, compared element by element; NaNs are
  * equal and come last. */
 #include "ir/ops/check.h"
+#include "ir/ops/radix.h"
 #include "ir/ops/text.h"
 
 /* The computed symbol of an output's axis, one for each node however often it is inferred. */
@@ -39,7 +41,8 @@ static void gather_items(Def *d, KTensor *x, KTensor *at, KTensor *out, bool has
         def_map(d, s, def_at_if(d, x, from, 1, lower_inside(d, flat, x->dims[0])));
     else {
         def_unflatten(d->k, flat, x->dims, x->rank, from);
-        def_map(d, s, def_at_if(d, x, from, x->rank, lower_inside(d, flat, tensor_n_elems(d->k, x))));
+        def_map(d, s,
+                def_at_if(d, x, from, x->rank, lower_inside(d, flat, tensor_n_elems(d->k, x))));
     }
 }
 
@@ -126,6 +129,7 @@ typedef struct Items {
     const KExpr *n, *size, *inner; /* items, elements of one, elements behind the axis */
     KBuf *order, *other;           /* numbers of items: being sorted, and room for merging */
     KBuf *place, *verdict;         /* registers of compare() */
+    KBuf *keys;                    /* of the items, or NULL: compare() decides */
 } Items;
 
 static const KExpr *item_element(const Items *it, const KExpr *item, const KExpr *t) {
@@ -197,7 +201,8 @@ static void sort_items(const Items *it) {
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", it->n);
     kb_store(b, it->order, i, i);
     kb_end(b);
-    KBuf *width = kb_alloc(b, MEM_REG, DT_I64, "width", 1), *at = kb_alloc(b, MEM_REG, DT_I64, "at", 2);
+    KBuf *width = kb_alloc(b, MEM_REG, DT_I64, "width", 1),
+         *at = kb_alloc(b, MEM_REG, DT_I64, "at", 2);
     kb_store(b, width, zero, one);
     kb_while(b, k_lt(k, k_load(k, width, zero), it->n));
     const KExpr *w = kb_let(b, "w", k_load(k, width, zero)), *step = k_mul(k, w, two);
@@ -211,6 +216,34 @@ static void sort_items(const Items *it) {
     kb_end(b);
     kb_store(b, width, zero, step);
     kb_end(b);
+}
+
+/* Are items numbers, and few enough for the sort by digits? */
+static bool sorts_digits(const Items *it) {
+    return k_is_value(it->size, 1) && it->x->dtype != DT_STR && it->n->hi < INT32_MAX / 2;
+}
+
+/* order := the items' numbers by their keys, in `items` of 2 n places */
+static void sort_by_digits(const Items *it, KBuf *items) {
+    KBuild *b = &it->d->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0);
+    Radix r = {b, it->keys, items, zero, zero, it->n, 8, radix_counts(b)};
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", it->n);
+    kb_store(b, it->keys, i, radix_key(k, item_element(it, i, zero), false));
+    kb_store(b, items, i, k_cast(k, DT_I32, i));
+    kb_end(b);
+    const KExpr *from = radix_sort(&r, it->n);
+    i = kb_for(b, LOOP_SERIAL, "i", it->n);
+    kb_store(b, it->order, i, k_cast(k, DT_I64, k_load(k, items, k_add(k, from, i))));
+    kb_end(b);
+}
+
+/* Is item a another one than b? */
+static const KExpr *differ(const Items *it, const KExpr *a, const KExpr *b) {
+    KCtx *k = it->d->k;
+    if (!it->keys) return k_ne(k, compare(it, a, b), k_int(k, 0));
+    return kb_let(&it->d->b, "differs", k_ne(k, k_load(k, it->keys, a), k_load(k, it->keys, b)));
 }
 
 /* The first item of each group, how many it has, and the group of each item. */
@@ -245,7 +278,7 @@ static void walk_sorted(const Items *it, const Groups *g, bool sorted) {
     const KExpr *item = kb_let(b, "item", k_load(k, it->order, p));
     const KExpr *before = k_load(k, it->order, k_max(k, k_sub(k, p, one), zero));
     before = kb_let(b, "before", before);
-    const KExpr *differs = k_ne(k, compare(it, before, item), zero);
+    const KExpr *differs = differ(it, before, item);
     kb_if(b, k_or(k, k_eq(k, p, zero), differs));
     kb_store(b, leader, zero, item);
     if (sorted) open_group(g, b, item);
@@ -289,21 +322,31 @@ void unique_lower(Def *d, const Node *n) {
         if (i != axis) it.size = k_mul(k, it.size, x->dims[i]);
         if (i > axis) it.inner = k_mul(k, it.inner, x->dims[i]);
     }
-    const KExpr *dim = y                ? y->dims[axis]
+    const KExpr *dim = y               ? y->dims[axis]
                        : has_out(n, 1) ? def_out(d, 1)->dims[0]
                        : has_out(n, 3) ? def_out(d, 3)->dims[0]
                                        : it.n;
-    KTensor *outs[5] = {list_of(d, 1, "leaders", dim), list_of(d, 2, "groups", it.n),
+    KTensor *outs[7] = {list_of(d, 1, "leaders", dim), list_of(d, 2, "groups", it.n),
                         list_of(d, 3, "counts", dim), def_temp(d, "order", DT_I64, 1, &it.n),
                         def_temp(d, "other", DT_I64, 1, &it.n)};
-    Stage *s = def_program(d, outs, 5);
+    bool by_digits = sorts_digits(&it);
+    if (by_digits) {
+        const KExpr *dims[] = {it.n, k_int(k, 2)};
+        outs[5] = def_temp(d, "keys", radix_dtype(x->dtype), 1, dims);
+        outs[6] = def_temp(d, "items", DT_I32, 2, dims);
+        it.keys = outs[5]->buf;
+    }
+    Stage *s = def_program(d, outs, by_digits ? 7 : 5);
     it.order = outs[3]->buf;
     it.other = outs[4]->buf;
     it.place = kb_alloc(b, MEM_REG, DT_I64, "place", 1);
     it.verdict = kb_alloc(b, MEM_REG, DT_I64, "verdict", 1);
     Groups g = {outs[0]->buf, outs[2]->buf, outs[1]->buf, kb_alloc(b, MEM_REG, DT_I64, "total", 1)};
     kb_store(b, g.total, zero, zero);
-    sort_items(&it);
+    if (by_digits)
+        sort_by_digits(&it, outs[6]->buf);
+    else
+        sort_items(&it);
     walk_sorted(&it, &g, sorted);
     if (!sorted) walk_in_order(&it, &g);
     if (dim->op == KO_var && dim->u.var->computed)

@@ -110,20 +110,52 @@ static void fold_weights(const Walk *w, Aggregate how, const KExpr *row, const K
     kb_end(b);
 }
 
-/* All trees of a row, groups of them in lockstep, folded in their order. */
-static void fold_lanes(const Walk *w, const LaneTrees *lanes, Aggregate how, const KExpr *row) {
+/* raw[row, ...] += what the leaves of a group's trees have, tree by tree. */
+static void fold_leaves(const Walk *w, const LaneTrees *lanes, Aggregate how, const KExpr *row,
+                        const KExpr *first, KBuf *node) {
     KBuild *b = &w->d->b;
     KCtx *k = b->k;
-    KBuf *result = kb_alloc(b, MEM_STACK, lanes->value ? w->t : DT_I32, "leaves", lanes->lanes);
+    const KExpr *n = k_int(k, lane_trees_lanes(lanes));
+    n = k_min(k, n, k_sub(k, k_int(k, w->e->n_trees), first));
+    KBuf *leaves = lane_trees_leaves(w->d, lanes, node);
+    const KExpr *tree = kb_for(b, LOOP_SERIAL, "tree", n), *targets = k_int(k, w->n_targets);
+    const KExpr *to = k_mul(k, row, targets), *leaf = k_load(k, leaves, tree), *value = leaf;
+    if (!lanes->value || lanes->is_dense) leaf = kb_let(b, "leaf", k_cast(k, DT_I64, leaf));
+    if (!lanes->value) {
+        fold_weights(w, how, row, kb_let(b, "node", index_entry(w, lanes->old, leaf)));
+        kb_end(b);
+        return;
+    }
+    if (lanes->is_dense) {
+        const KExpr *t = kb_for(b, LOOP_VECTOR, "t", targets);
+        to = k_add(k, to, t);
+        value = entry(w, lanes->value, k_add(k, k_mul(k, leaf, targets), t));
+    } else if (lanes->target) {
+        to = k_add(k, to, index_entry(w, lanes->target, k_add(k, first, tree)));
+    }
+    kb_store(b, w->raw->buf, to, k_add(k, k_load(k, w->raw->buf, to), value));
+    if (lanes->is_dense) kb_end(b);
+    kb_end(b);
+}
+
+/* All trees of a row, groups of them in lockstep. One sum of a single value from each tree is taken
+ * by lanes where no label hangs on its last bit. */
+static void fold_lanes(const Walk *w, const LaneTrees *lanes, Aggregate how, bool in_order,
+                       const KExpr *row) {
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    KBuf *features = lane_trees_row(w->d, lanes, row);
+    bool by_lanes = lanes->value && w->n_targets == 1 && !in_order && w->t == DT_F32;
+    KBuf *sums = by_lanes ? lane_trees_sums(w->d) : NULL;
     const KExpr *group = kb_for(b, LOOP_SERIAL, "group", k_int(k, lanes->n_groups));
-    const KExpr *n = lane_trees_walk(w->d, lanes, row, group, result);
-    const KExpr *l = kb_for(b, LOOP_SERIAL, "tree", n), *leaf = k_load(k, result, l);
-    if (lanes->value)
-        kb_store(b, w->raw->buf, row, k_add(k, k_load(k, w->raw->buf, row), leaf));
+    const KExpr *first = k_mul(k, group, k_int(k, lane_trees_lanes(lanes)));
+    KBuf *node = lane_trees_walk(w->d, lanes, row, features, group);
+    if (sums)
+        lane_trees_add(w->d, lanes, node, sums);
     else
-        fold_weights(w, how, row, kb_let(b, "leaf", k_cast(k, DT_I64, leaf)));
+        fold_leaves(w, lanes, how, row, first, node);
     kb_end(b);
-    kb_end(b);
+    if (sums) kb_store(b, w->raw->buf, row, lane_trees_total(w->d, sums));
 }
 
 static void make_tables(Walk *w) {
@@ -143,7 +175,8 @@ static void make_tables(Walk *w) {
 }
 
 /* raw[row, target] (and has) for all rows. */
-static Walk lower_walk(Def *d, const Ensemble *e, Aggregate how, int64_t n_targets, bool want_has) {
+static Walk lower_walk(Def *d, const Ensemble *e, Aggregate how, int64_t n_targets, bool is_class,
+                       bool want_has) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0);
     const KExpr *dims[2] = {x->rank > 1 ? x->dims[0] : k_int(k, 1), k_int(k, n_targets)};
@@ -162,7 +195,7 @@ static Walk lower_walk(Def *d, const Ensemble *e, Aggregate how, int64_t n_targe
     bool plain_sum = how != AGG_MIN && how != AGG_MAX && !w.has; /* no number of the leaf needed */
     LaneTrees lanes;
     if (lane_trees_make(d, e, w.t, plain_sum ? n_targets : 0, &lanes)) {
-        fold_lanes(&w, &lanes, how, row);
+        fold_lanes(&w, &lanes, how, is_class, row);
     } else {
         const KExpr *tree = kb_for(b, LOOP_SERIAL, "tree", k_int(k, e->n_trees));
         fold_weights(&w, how, row, walk_tree(&w, row, index_entry(&w, w.root, tree)));
@@ -235,7 +268,7 @@ void tree_ensemble_regressor_lower(Def *d, const Node *n) {
     BUG_IF(!ml_post_transform(d->m, n, &post) || !read_aggregate(d->m, n, &how) ||
                !ensemble_read(d->m, n, "target", n_targets, &e),
            "the ensemble passed infer");
-    Walk w = lower_walk(d, &e, how, n_targets, false);
+    Walk w = lower_walk(d, &e, how, n_targets, false, false);
     ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
 }
 
@@ -272,7 +305,7 @@ void tree_ensemble_lower(Def *d, const Node *n) {
     int64_t n_targets = attr_int(n, "n_targets", 1);
     bool good = read_numbers(d->m, n, &post, &how) && ensemble_read_5(d->m, n, n_targets, &e);
     BUG_IF(!good, "the ensemble passed infer");
-    Walk w = lower_walk(d, &e, how, n_targets, false);
+    Walk w = lower_walk(d, &e, how, n_targets, false, false);
     ml_lower_post(d, post, lower_with_base(d, &w, how), def_out(d, 0));
 }
 
@@ -307,6 +340,41 @@ bool tree_ensemble_classifier_infer(Module *m, Node *n) {
     label_shape.dims[0] = rows;
     return infer_set(m, n, 0, DT_I64, label_shape) &&
            infer_set(m, n, 1, DT_F32, ml_shape(m, rows, n_labels));
+}
+
+/* Marks the classes that each leaf of a tree has a weight for; false where it has too many nodes,
+ * since some have several parents. */
+static bool mark_scored(const Ensemble *e, int64_t root, int64_t *queue, int *count, bool *scored,
+                        int n_labels) {
+    int n_queued = 1, n_leaves = 0;
+    queue[0] = root;
+    memset(count, 0, sizeof *count * (size_t)n_labels);
+    for (int i = 0; i < n_queued; i++) {
+        int64_t node = queue[i], last = -1;
+        if (e->yes[node] >= 0) {
+            if (n_queued + 2 > e->n_nodes) return false;
+            queue[n_queued++] = e->yes[node];
+            queue[n_queued++] = e->no[node];
+            continue;
+        }
+        n_leaves++;
+        for (int64_t w = e->first[node]; w < e->first[node + 1]; w++) {
+            if (e->target[w] > last) count[last = e->target[w]]++; /* each once, if in order */
+        }
+    }
+    for (int c = 0; c < n_labels; c++) scored[c] |= count[c] == n_leaves;
+    return true;
+}
+
+/* Whether each class has a tree whose leaves all score it, so that any row scores all classes. */
+static bool scores_all(Module *m, const Ensemble *e, int n_labels) {
+    int64_t *queue = arena_array(m->scratch, int64_t, e->n_nodes + 1);
+    int *count = arena_array(m->scratch, int, n_labels);
+    bool *scored = arena_array(m->scratch, bool, n_labels), all = true;
+    for (int t = 0; t < e->n_trees; t++)
+        if (!mark_scored(e, e->root[t], queue, count, scored, n_labels)) return false;
+    for (int c = 0; c < n_labels; c++) all &= scored[c];
+    return all;
 }
 
 static bool all_positive(const Ensemble *e) {
@@ -357,8 +425,8 @@ void tree_ensemble_classifier_lower(Def *d, const Node *n) {
     BUG_IF(!ml_post_transform(d->m, n, &post) || !ensemble_read(d->m, n, "class", n_labels, &e),
            "the ensemble passed infer");
     int only = scored_class(&e, n_labels);
-    bool want_has = only < 0 && !e.n_base && has_out(n, 0);
-    Walk w = lower_walk(d, &e, AGG_SUM, only == 0 ? 1 : n_labels, want_has);
+    bool want_has = only < 0 && !e.n_base && has_out(n, 0) && !scores_all(d->m, &e, n_labels);
+    Walk w = lower_walk(d, &e, AGG_SUM, only == 0 ? 1 : n_labels, true, want_has);
     KTensor *scores = lower_with_base(d, &w, AGG_SUM);
     if (has_out(n, 0) && only >= 0) lower_border(d, &w, scores, only, labels);
     if (has_out(n, 0) && only < 0)

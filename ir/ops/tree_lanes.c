@@ -1,29 +1,34 @@
-/* Trees walked in lockstep, up to MOST_TREE_LANES of them for one row: see tree_lanes.h.
+/* Trees walked in lockstep: see tree_lanes.h. A row goes through vectors of LANES trees, several of
+ * them together, since a level waits for two reads, one after the other.
  *
- *   for level in 0 .. depth[group] - 1
- *     for each lane l                                        gathers, no branch to mispredict
- *       p = step[node[l]]
- *       next = root[l] + child(p) + (x[row, feature(p)] <mode> threshold[node[l]] ? 0 : 1)
- *       node[l] = p < 0 ? node[l] : next                     leaves stay where they are
+ *   for each vector, for each lane l                         no branch to mispredict
+ *     p = step[node[l]]
+ *     node[l] = base[l] + (p >> bits) + (x[row, p & mask] <mode> threshold[node[l]] ? 0 : 1)
  *
- * For this every tree's nodes are numbered anew: its own from 0 on, the false child behind the true
- * one. A node's step has, from the low bits: the feature (15 bits), whether NaN takes the true
- * branch (1), the true child (15), and the sign for a leaf. Thresholds of 32 bits lie beside it, in
- * the upper half of an i64, so that one gather brings both.
+ * For this all nodes are numbered anew: the roots, which the first level reads as vectors, then
+ * tree by tree, breadth first, the false child behind the true one. A node's step has, from the low
+ * bits: the feature, where NaNs have a way of their own whether it is the true branch, and the true
+ * child, whose number begins at the tree's base only where the ensemble's would not fit (else there
+ * are no bases). Leaves stay where they are: their threshold is NaN, and their children are such
+ * that what a comparison with NaN gives leads back to the leaf. Thresholds of 32 bits lie beside
+ * the step, in the upper half of an i64, so that one read brings both.
  *
- * A level waits for two gathers, one after the other, so a group has several vectors of trees: they
- * wait together. */
+ * Up to MOST_LOCAL features are copied for each row: a vector's lanes find them by a permutation.
+ *
+ * Trees of random forests, or grown leaf by leaf, are much deeper than most walks through them.
+ * These are walked until no lane of the group moves, which is asked after every second level. */
 #include "ir/ops/tree_lanes.h"
 
+#include <math.h>
 #include <string.h>
 
-enum { FIELD_BITS = 15, FIELD = (1 << FIELD_BITS) - 1, LEAST_TREES = 8 };
+enum { LEAST_TREES = 8, LANES = 16, MOST_LOCAL = 64, STEP_BITS = 31, SURE_LEVELS = 2 };
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
 typedef struct Renumber {
     const Ensemble *e;
-    int64_t *step, *old, *level; /* of the new nodes; level: distance from the root */
+    int64_t *step, *old, *child, *level; /* of the new nodes; level: distance from the root */
     double *threshold;
     int n, room;
 } Renumber;
@@ -32,43 +37,106 @@ static bool is_leaf(const Ensemble *e, int64_t node) {
     return e->yes[node] < 0;
 }
 
-/* Numbers the nodes of one tree, breadth first; false when it does not fit the fields. */
-static bool add_tree(Renumber *r, int64_t root, int64_t *depth) {
+/* Appends the children of node i, whose number is known. */
+static bool add_children(Renumber *r, int i) {
     const Ensemble *e = r->e;
-    int first = r->n;
-    *depth = 0;
-    if (r->n == r->room) return false;
-    r->old[r->n] = root;
-    r->level[r->n++] = 0;
-    for (int i = first; i < r->n; i++) {
-        int64_t node = r->old[i], child = r->n - first;
-        r->threshold[i] = e->threshold[node];
-        r->step[i] = -1;
-        if (is_leaf(e, node)) continue;
-        if (child + 1 > FIELD || e->feature[node] > FIELD || r->n + 2 > r->room) return false;
-        int64_t missing = e->missing[node] != 0;
-        r->step[i] = child << (FIELD_BITS + 1) | missing << FIELD_BITS | e->feature[node];
-        r->old[r->n] = e->yes[node];
-        r->old[r->n + 1] = e->no[node];
-        r->level[r->n] = r->level[r->n + 1] = r->level[i] + 1;
-        if (r->level[r->n] > *depth) *depth = r->level[r->n];
-        r->n += 2;
+    r->child[i] = r->n;
+    if (r->old[i] < 0 || is_leaf(e, r->old[i])) return true;
+    if (r->n + 2 > r->room) return false;
+    r->old[r->n] = e->yes[r->old[i]];
+    r->old[r->n + 1] = e->no[r->old[i]];
+    r->level[r->n] = r->level[r->n + 1] = r->level[i] + 1;
+    r->n += 2;
+    return true;
+}
+
+/* Numbers all nodes: lane i's root is node i, lanes without a tree have a leaf without weights.
+ * Then the rest tree by tree, breadth first: those of tree t are first[t] .. first[t + 1] - 1.
+ * False where nodes have several parents and become too many. */
+static bool number_nodes(Renumber *r, int n_lanes, int64_t *first) {
+    int n_trees = r->e->n_trees;
+    for (int i = 0; i < n_lanes; i++) r->old[i] = i < n_trees ? r->e->root[i] : -1;
+    r->n = n_lanes;
+    for (int t = 0; t < n_trees; t++) {
+        first[t] = r->n;
+        if (!add_children(r, t)) return false;
+        for (int i = (int)first[t]; i < r->n; i++)
+            if (!add_children(r, i)) return false;
+    }
+    first[n_trees] = r->n;
+    return true;
+}
+
+/* Step and threshold of node i; base: where its tree's numbers begin. */
+static void set_step(const Renumber *r, const LaneTrees *t, int64_t i, int64_t base) {
+    const Ensemble *e = r->e;
+    int64_t node = r->old[i];
+    bool leaf = node < 0 || is_leaf(e, node);
+    bool is_true = e->modes >> TREE_NEQ & 1; /* what a comparison with NaN gives */
+    int64_t step = leaf ? i - base - !is_true : r->child[i] - base;
+    r->threshold[i] = leaf ? NAN : e->threshold[node];
+    if (e->any_missing) step = step * 2 + (!leaf && e->missing[node]);
+    r->step[i] = step * ((int64_t)1 << t->feature_bits) + (leaf ? 0 : e->feature[node]);
+}
+
+/* base[lane]: what a tree's relative numbers begin with; a lone leaf's is its own number. */
+static void set_steps(const Renumber *r, const LaneTrees *t, int n_lanes, const int64_t *first,
+                      int64_t *base) {
+    for (int i = 0; i < n_lanes; i++) {
+        bool alone = i >= r->e->n_trees || first[i] == first[i + 1];
+        base[i] = !t->relative ? 0 : alone ? i : first[i];
+        set_step(r, t, i, base[i]);
+        if (alone) continue;
+        for (int64_t node = first[i]; node < first[i + 1]; node++) set_step(r, t, node, base[i]);
+    }
+}
+
+/* Does every leaf have as many weights as there are targets, or one, always for its tree's? */
+static bool has_all_targets(const Renumber *r, int64_t n_targets) {
+    const Ensemble *e = r->e;
+    for (int i = 0; i < r->n; i++) {
+        int64_t node = r->old[i];
+        if (node < 0 || !is_leaf(e, node)) continue;
+        if (e->first[node + 1] - e->first[node] != n_targets) return false;
+        for (int64_t w = 0; w < n_targets; w++)
+            if (e->target[e->first[node] + w] != w) return false;
     }
     return true;
 }
 
-/* The value of a leaf when each has just one, for the only target. */
-static bool single_values(const Renumber *r, int64_t n_targets, double *value) {
+/* Is the new node i a leaf with one weight, for *target or for any if that is negative? */
+static bool has_one_target(const Renumber *r, int64_t i, int64_t *target) {
     const Ensemble *e = r->e;
-    if (n_targets != 1) return false;
-    for (int i = 0; i < r->n; i++) {
-        int64_t node = r->old[i];
-        value[i] = 0;
-        if (!is_leaf(e, node)) continue;
-        if (e->first[node + 1] - e->first[node] != 1) return false;
-        value[i] = e->weight[e->first[node]];
+    int64_t node = r->old[i];
+    if (!is_leaf(e, node)) return true;
+    if (e->first[node + 1] - e->first[node] != 1) return false;
+    int64_t to = e->target[e->first[node]];
+    if (*target >= 0 && *target != to) return false;
+    *target = to;
+    return true;
+}
+
+/* The target of each tree where all its leaves have one weight, for the same one. */
+static bool find_targets(const Renumber *r, const int64_t *first, int64_t *target) {
+    for (int t = 0; t < r->e->n_trees; t++) {
+        target[t] = -1;
+        if (!has_one_target(r, t, &target[t])) return false;
+        for (int64_t i = first[t]; i < first[t + 1]; i++)
+            if (!has_one_target(r, i, &target[t])) return false;
     }
     return true;
+}
+
+/* The weights of each leaf, `each` of them. */
+static KTensor *pack_values(Def *d, const Renumber *r, DType type, int64_t each) {
+    const Ensemble *e = r->e;
+    double *value = arena_array(d->m->scratch, double, r->n *each);
+    for (int i = 0; i < r->n; i++) {
+        int64_t node = r->old[i];
+        if (node < 0 || !is_leaf(e, node)) continue;
+        for (int64_t w = 0; w < each; w++) value[i * each + w] = e->weight[e->first[node] + w];
+    }
+    return def_table_floats(d, "values", type, value, r->n * each);
 }
 
 static bool has_one_mode(const Ensemble *e) {
@@ -76,16 +144,16 @@ static bool has_one_mode(const Ensemble *e) {
     return branches && !(branches & (branches - 1));
 }
 
-/* How many trees to walk together: a level of two vectors of 16 takes little longer than one of
- * one. */
-static int choose_lanes(int n_trees) {
-    static const struct { int lanes, cost; } ways[] = {{16, 8}, {32, 10}, {MOST_TREE_LANES, 16}};
-    int best = 0, least = INT32_MAX;
-    for (int i = 0; i < 3; i++) {
-        int64_t cost = (int64_t)((n_trees + ways[i].lanes - 1) / ways[i].lanes) * ways[i].cost;
-        if (cost >= least) continue;
-        least = (int)cost;
-        best = ways[i].lanes;
+/* How many vectors of trees to walk together: what fits the trees best, then more of them, which
+ * wait together for what they read. */
+static int choose_vectors(int n_trees) {
+    enum { WAIT = 40, VECTOR = 22 }; /* cycles: a level of one vector, and each vector's own part */
+    int n = (n_trees + LANES - 1) / LANES, best = 1, least = INT32_MAX;
+    for (int v = 1; v <= MOST_TREE_VECTORS; v++) {
+        int cost = (n + v - 1) / v * (v * VECTOR > WAIT ? v * VECTOR : WAIT);
+        if (cost > least) continue;
+        least = cost;
+        best = v;
     }
     return best;
 }
@@ -102,38 +170,75 @@ static KTensor *pack_steps(Def *d, const Renumber *r) {
     return def_table_ints(d, "steps", DT_I64, both, r->n);
 }
 
+/* Levels that are walked without asking: all of them, or those that a leaf has on average. */
+static void choose_levels(const Renumber *r, LaneTrees *t) {
+    double sum = 0, leaves = 0;
+    for (int i = 0; i < r->n; i++) {
+        if (r->level[i] > t->levels) t->levels = (int)r->level[i];
+        if (r->old[i] < 0 || !is_leaf(r->e, r->old[i])) continue;
+        sum += (double)r->level[i];
+        leaves++;
+    }
+    int sure = (int)(sum / leaves) + SURE_LEVELS;
+    t->asks = t->levels > sure + SURE_LEVELS;
+    if (t->asks) t->levels = sure;
+}
+
+/* What a step has room for: false when not even a tree's own numbers fit. */
+static bool choose_fields(const Renumber *r, const int64_t *first, LaneTrees *t) {
+    const Ensemble *e = r->e;
+    int64_t feature = 0, most = 0;
+    for (int i = 0; i < e->n_nodes; i++)
+        if (e->feature[i] > feature) feature = e->feature[i];
+    for (int i = 0; i < e->n_trees; i++)
+        if (first[i + 1] - first[i] > most) most = first[i + 1] - first[i];
+    while (feature >> t->feature_bits) t->feature_bits++;
+    int64_t room = (int64_t)1 << (STEP_BITS - t->feature_bits - e->any_missing);
+    t->relative = r->n >= room;
+    t->n_features = feature + 1;
+    return most < room;
+}
+
+/* What the walk ends with: see LaneTrees. */
+static void make_values(Def *d, const Renumber *r, const int64_t *first, int64_t n_targets,
+                        LaneTrees *t) {
+    int64_t *target = arena_array(d->m->scratch, int64_t, r->e->n_trees);
+    if (n_targets && find_targets(r, first, target)) {
+        t->value = pack_values(d, r, t->type, 1);
+        if (n_targets > 1) t->target = def_table_ints(d, "targets", DT_I32, target, r->e->n_trees);
+    } else if (n_targets && n_targets <= MOST_LEAF_WEIGHTS && has_all_targets(r, n_targets)) {
+        t->value = pack_values(d, r, t->type, n_targets);
+        t->is_dense = true;
+    } else {
+        t->old = def_table_ints(d, "nodes", DT_I32, r->old, r->n);
+    }
+}
+
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t) {
     Arena *a = d->m->scratch;
-    int lanes = choose_lanes(e->n_trees), n_groups = (e->n_trees + lanes - 1) / lanes,
-        room = 2 * e->n_nodes + 2;
+    int vectors = choose_vectors(e->n_trees), lanes = vectors * LANES;
+    int n_groups = (e->n_trees + lanes - 1) / lanes, room = 2 * e->n_nodes + lanes;
     if (e->n_trees < LEAST_TREES || !has_one_mode(e) || e->n_nodes > 1 << 28) return false;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);
+    r.child = arena_array(a, int64_t, room);
     r.old = arena_array(a, int64_t, room);
     r.level = arena_array(a, int64_t, room);
     r.threshold = arena_array(a, double, room);
-    int64_t *root = arena_array(a, int64_t, n_groups * lanes);
-    int64_t *depth = arena_array(a, int64_t, n_groups);
-    for (int i = 0; i < e->n_trees; i++) {
-        int64_t levels;
-        root[i] = r.n;
-        if (!add_tree(&r, e->root[i], &levels)) return false;
-        if (levels > depth[i / lanes]) depth[i / lanes] = levels;
-    }
-    double *value = arena_array(a, double, room);
-    *t = (LaneTrees){.e = e, .type = type, .lanes = lanes, .n_groups = n_groups};
+    int64_t *first = arena_array(a, int64_t, e->n_trees + 1);
+    int64_t *base = arena_array(a, int64_t, n_groups * lanes);
+    *t = (LaneTrees){.e = e, .type = type, .vectors = vectors, .n_groups = n_groups};
+    if (!number_nodes(&r, n_groups * lanes, first) || !choose_fields(&r, first, t)) return false;
+    set_steps(&r, t, n_groups * lanes, first, base);
+    choose_levels(&r, t);
     if (type == DT_F32) {
         t->step = pack_steps(d, &r);
     } else {
         t->step = def_table_ints(d, "steps", DT_I32, r.step, r.n);
         t->threshold = def_table_floats(d, "thresholds", type, r.threshold, r.n);
     }
-    t->root = def_table_ints(d, "roots", DT_I32, root, n_groups * lanes);
-    t->depth = def_table_ints(d, "depths", DT_I32, depth, n_groups);
-    if (single_values(&r, n_targets, value))
-        t->value = def_table_floats(d, "values", type, value, r.n);
-    else
-        t->old = def_table_ints(d, "nodes", DT_I32, r.old, r.n);
+    if (t->relative) t->base = def_table_ints(d, "bases", DT_I32, base, n_groups * lanes);
+    make_values(d, &r, first, n_targets, t);
     return true;
 }
 
@@ -143,12 +248,45 @@ static const KExpr *entry(Def *d, KTensor *table, const KExpr *i) {
     return def_at(d, table, &i, 1);
 }
 
-/* The node after `node` (i32) of the tree that begins at root. */
-static const KExpr *next_node(Def *d, const LaneTrees *t, const KExpr *row, const KExpr *node,
-                              const KExpr *root) {
+/* Feature i of the row, as it is compared. */
+static const KExpr *feature_at(Def *d, const LaneTrees *t, const KExpr *row, const KExpr *i) {
+    const KExpr *place[2] = {row, i};
+    KTensor *x = def_in(d, 0);
+    return k_cast(d->k, t->type, def_at(d, x, x->rank > 1 ? place : place + 1, x->rank));
+}
+
+KBuf *lane_trees_row(Def *d, const LaneTrees *t, const KExpr *row) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    int64_t n = (int64_t)1 << t->feature_bits;
+    if (t->n_features > MOST_LOCAL || t->type != DT_F32) return NULL;
+    if (n < LANES) n = LANES;
+    KBuf *local = kb_alloc(b, MEM_REG, t->type, "features", n);
+    for (int64_t v = 0; v * LANES < t->n_features; v++) {
+        int64_t rest = t->n_features - v * LANES;
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, rest < LANES ? rest : LANES));
+        const KExpr *at = k_add(k, k_int(k, v * LANES), l);
+        kb_store(b, local, at, feature_at(d, t, row, at));
+        kb_end(b);
+    }
+    return local;
+}
+
+/* What a walk is made of. */
+typedef struct LaneWalk {
+    Def *d;
+    const LaneTrees *t;
+    const KExpr *row, *start; /* start: the group's first lane of all */
+    KBuf *features, *node;
+} LaneWalk;
+
+/* The node (i32) after node `at` of the lane's tree. */
+static const KExpr *next_node(const LaneWalk *w, const KExpr *at, const KExpr *lane) {
+    const LaneTrees *t = w->t;
+    Def *d = w->d;
     KCtx *k = d->k;
+    int bits = t->feature_bits + t->e->any_missing;
     const KExpr *zero = k_const_i(k, DT_I32, 0), *one = k_const_i(k, DT_I32, 1);
-    const KExpr *field = k_const_i(k, DT_I32, FIELD), *at = k_cast(k, DT_I64, node);
     const KExpr *step = entry(d, t->step, at), *to;
     if (t->threshold) {
         to = entry(d, t->threshold, at);
@@ -157,41 +295,138 @@ static const KExpr *next_node(Def *d, const LaneTrees *t, const KExpr *row, cons
         to = k_bitcast(k, DT_F32, k_cast(k, DT_I32, upper));
         step = k_cast(k, DT_I32, step);
     }
-    const KExpr *feature = k_cast(k, DT_I64, k_and(k, step, field));
-    /* a leaf's step has all bits set: it reads no feature */
-    const KExpr *place[2] = {row, feature}, *inside = k_le(k, zero, step);
-    KTensor *x = def_in(d, 0);
-    const KExpr *value = def_at_if(d, x, x->rank > 1 ? place : place + 1, x->rank, inside);
-    value = k_cast(k, t->type, value);
+    const KExpr *mask = k_const_i(k, DT_I32, ((int64_t)1 << t->feature_bits) - 1);
+    const KExpr *feature = k_cast(k, DT_I64, k_and(k, step, mask));
+    const KExpr *value =
+        w->features ? k_load(k, w->features, feature) : feature_at(d, t, w->row, feature);
     uint32_t branches = t->e->modes & ~(1u << TREE_LEAF);
     const KExpr *yes = tree_compare(k, (TreeMode)__builtin_ctz(branches), value, to);
     if (t->e->any_missing) {
-        const KExpr *bit = k_and(k, step, k_const_i(k, DT_I32, 1 << FIELD_BITS));
+        const KExpr *bit = k_and(k, step, k_const_i(k, DT_I32, (int64_t)1 << t->feature_bits));
         yes = k_or(k, yes, k_and(k, k_ne(k, value, value), k_ne(k, bit, zero)));
     }
-    const KExpr *child = k_shr(k, step, k_const_i(k, DT_I32, FIELD_BITS + 1));
-    const KExpr *next = k_add(k, k_add(k, root, child), k_select(k, yes, zero, one));
-    return k_select(k, inside, next, node);
+    const KExpr *child = k_shr(k, step, k_const_i(k, DT_I32, bits));
+    if (t->base) child = k_add(k, entry(d, t->base, k_add(k, w->start, lane)), child);
+    return k_add(k, child, k_select(k, yes, zero, one));
 }
 
-const KExpr *lane_trees_walk(Def *d, const LaneTrees *t, const KExpr *row, const KExpr *group,
-                             KBuf *result) {
+/* Lane `at` of the group's, in loops over its vectors that the caller closes by two kb_end. */
+static const KExpr *each_lane(const LaneWalk *w) {
+    KBuild *b = &w->d->b;
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(b->k, w->t->vectors));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(b->k, LANES));
+    return k_add(b->k, k_mul(b->k, v, k_int(b->k, LANES)), l);
+}
+
+static void end_lanes(const LaneWalk *w) {
+    kb_end(&w->d->b);
+    kb_end(&w->d->b);
+}
+
+/* The first level begins with the roots, which are neighbours. */
+static void walk_level(const LaneWalk *w, bool is_first) {
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    const KExpr *lane = each_lane(w), *node = k_add(k, w->start, lane);
+    if (!is_first) node = k_cast(k, DT_I64, k_load(k, w->node, lane));
+    kb_store(b, w->node, lane, next_node(w, node, lane));
+    end_lanes(w);
+}
+
+/* Pairs of levels until no lane has moved in the second one. */
+static void walk_rest(const LaneWalk *w) {
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0), *at;
+    KBuf *moved = kb_alloc(b, MEM_REG, DT_I32, "moved", LANES);
+    kb_store(b, moved, zero, k_const_i(k, DT_I32, 1));
+    kb_while(b, k_ne(k, k_load(k, moved, zero), k_const_i(k, DT_I32, 0)));
+    walk_level(w, false);
+    at = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    kb_store(b, moved, at, k_const_i(k, DT_I32, 0));
+    kb_end(b);
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, w->t->vectors));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    at = k_add(k, k_mul(k, v, k_int(k, LANES)), l);
+    const KExpr *node = k_load(k, w->node, at);
+    const KExpr *next = kb_let(b, "next", next_node(w, k_cast(k, DT_I64, node), at));
+    kb_store(b, moved, l, k_or(k, k_load(k, moved, l), k_xor(k, node, next)));
+    kb_store(b, w->node, at, next);
+    end_lanes(w);
+    for (int half = LANES / 2; half; half /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_load(k, moved, k_add(k, l, k_int(k, half)));
+        kb_store(b, moved, l, k_or(k, k_load(k, moved, l), other));
+        kb_end(b);
+    }
+    kb_end(b);
+}
+
+KBuf *lane_trees_walk(Def *d, const LaneTrees *t, const KExpr *row, KBuf *features,
+                      const KExpr *group) {
     KBuild *b = &d->b;
     KCtx *k = b->k;
-    KBuf *node = kb_alloc(b, MEM_REG, DT_I32, "node", t->lanes);
-    const KExpr *lanes = k_int(k, t->lanes), *start = k_mul(k, group, lanes);
-    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", lanes);
-    kb_store(b, node, l, entry(d, t->root, k_add(k, start, l)));
+    LaneWalk w = {d, t, row, k_mul(k, group, k_int(k, lane_trees_lanes(t))), features, NULL};
+    w.node = kb_alloc(b, MEM_REG, DT_I32, "node", lane_trees_lanes(t));
+    walk_level(&w, true);
+    kb_for(b, LOOP_SERIAL, "level", k_int(k, t->levels - 1));
+    walk_level(&w, false);
     kb_end(b);
-    kb_for(b, LOOP_SERIAL, "level", k_cast(k, DT_I64, entry(d, t->depth, group)));
-    l = kb_for(b, LOOP_VECTOR, "l", lanes);
-    const KExpr *root = entry(d, t->root, k_add(k, start, l));
-    kb_store(b, node, l, next_node(d, t, row, k_load(k, node, l), root));
+    if (t->asks) walk_rest(&w);
+    return w.node;
+}
+
+int64_t lane_trees_lanes(const LaneTrees *t) {
+    return (int64_t)t->vectors * LANES;
+}
+
+/* ---- the leaves ------------------------------------------------------------------------------ */
+
+KBuf *lane_trees_sums(Def *d) {
+    KBuild *b = &d->b;
+    KBuf *sums = kb_alloc(b, MEM_REG, DT_F32, "sums", LANES);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(b->k, LANES));
+    kb_store(b, sums, l, k_const(b->k, DT_F32, 0));
+    kb_end(b);
+    return sums;
+}
+
+void lane_trees_add(Def *d, const LaneTrees *t, KBuf *node, KBuf *sums) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, t->vectors));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *at = k_load(k, node, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
+    const KExpr *value = entry(d, t->value, k_cast(k, DT_I64, at));
+    kb_store(b, sums, l, k_add(k, k_load(k, sums, l), value));
     kb_end(b);
     kb_end(b);
-    l = kb_for(b, LOOP_VECTOR, "l", lanes);
-    const KExpr *at = k_cast(k, DT_I64, k_load(k, node, l));
-    kb_store(b, result, l, entry(d, t->value ? t->value : t->old, at));
+}
+
+KBuf *lane_trees_leaves(Def *d, const LaneTrees *t, KBuf *node) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    bool is_value = t->value && !t->is_dense;
+    KBuf *leaves =
+        kb_alloc(b, MEM_STACK, is_value ? t->type : DT_I32, "leaves", lane_trees_lanes(t));
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, t->vectors));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l), *leaf = k_load(k, node, at);
+    if (is_value) leaf = entry(d, t->value, k_cast(k, DT_I64, leaf));
+    kb_store(b, leaves, at, leaf);
     kb_end(b);
-    return k_min(k, lanes, k_sub(k, k_int(k, t->e->n_trees), start));
+    kb_end(b);
+    return leaves;
+}
+
+const KExpr *lane_trees_total(Def *d, KBuf *sums) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    for (int half = LANES / 2; half; half /= 2) {
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_load(k, sums, k_add(k, l, k_int(k, half)));
+        kb_store(b, sums, l, k_add(k, k_load(k, sums, l), other));
+        kb_end(b);
+    }
+    return k_load(k, sums, k_int(k, 0));
 }

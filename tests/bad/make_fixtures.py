@@ -142,14 +142,8 @@ def nested_graphs(depth):
     return model(g)
 
 
-@fixture("nesting_65", 1, r"nesting depth 64 exceeded")
-def _(d):
-    return nested_graphs(65)
-
-
-@fixture("nesting_1000", 1, r"nesting depth 64 exceeded")
-def _(d):
-    return nested_graphs(1000)
+for n_levels in (65, 1000):
+    fixture(f"nesting_{n_levels}", 1, r"nesting depth 64 exceeded")(lambda d, n=n_levels: nested_graphs(n))
 
 
 @fixture("type_nesting_100", 1, r"nesting depth 64 exceeded \(by a TypeProto\)")

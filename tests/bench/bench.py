@@ -13,7 +13,9 @@ is timed. Models that take us less than 20 us through Python are called from C b
 (c_calls.py); an engine for which that is not possible is called from Python, and marked. An engine that answers beyond the bar is timed and marked, and no ratio is taken to it.
 
 Engines: onnxruntime, openvino_f32, openvino_default (whatever precision it chooses), smelt_openblas (our library made
-with --blas=openblas, for models with a matrix product that it takes); all of them without --engines.
+with --blas=openblas, for models with a matrix product that it takes), tl2cgen (treelite's compiler of tree ensembles, for
+models that are one: tree_engine.py, and tree_models.py makes some); all of them without --engines. What an engine cannot
+take is left out of its column.
 
 --cpu=haswell compiles for processors with AVX2 and no more, and holds OpenVINO to the same; onnxruntime takes the
 instructions that it finds and cannot be held, so it is left out.
@@ -52,7 +54,7 @@ from model_files import stored  # noqa: E402
 
 SLICE_SECONDS = 0.4
 PAUSE_SECONDS = 0.01      # after a slice, for threads that spin before they sleep
-PEERS = ("onnxruntime", "openvino_f32", "openvino_default", "smelt_openblas")
+PEERS = ("onnxruntime", "openvino_f32", "openvino_default", "smelt_openblas", "tl2cgen")
 # What OpenVINO may use where its default ends with an illegal instruction: a virtual machine may show AMX and FP16
 # that its processor state does not have.
 OPENVINO_LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
@@ -176,12 +178,12 @@ class Bench:
         running = []
         try:
             for engine in ("smelt", *self.peers):
-                if engine in libraries and not libraries[engine]:
+                if (engine in libraries and not libraries[engine]) or (engine == "tl2cgen" and not is_trees(info)):
                     continue
                 entry = record["engines"][engine] = {}
                 own = ["--library", libraries[engine], "--runtime", self.runtime, "--include", ctx.include] \
                     if engine in libraries else []
-                if engine == "smelt" or record["engines"]["smelt"].get("from_c"):
+                if engine in ("smelt", "tl2cgen") or record["engines"]["smelt"].get("from_c"):
                     own += ["--calls", self.calls]
                 try:
                     child = self.start(engine, words + own, n_threads)
@@ -191,7 +193,9 @@ class Bench:
                 running.append(child)
                 entry.update(child.about)
                 with np.load(answers) as z:
-                    verdict = compare(name, {n: z[n] for n in z.files}, want)
+                    got = {n: z[n] for n in z.files}
+                asked = {n: w for n, w in want.items() if n in got or engine != "tl2cgen"}    # it has no labels
+                verdict = compare(name, got, asked)
                 entry["difference"], entry["failure"] = verdict.worst, verdict.failure
             self.measure(running, record)
         finally:
@@ -221,6 +225,11 @@ class Bench:
             entry["slices"] = len(t)
             entry["idle_share"] = idle[name] / wall
             entry["ratio"] = [float(q) for q in np.percentile(t / ours, (25, 50, 75))]
+
+
+def is_trees(info):
+    """Whether the model is one tree ensemble and no more."""
+    return sum(info["operators"].values()) == 1 and next(iter(info["operators"])).startswith("TreeEnsemble")
 
 
 def openblas_settings(n_threads):

@@ -32,6 +32,12 @@ class Loop:
     def __init__(self, path):
         self.library = ctypes.CDLL(path)
 
+    def take_turns(self, array, rows):
+        """From now on each run gets another one of the rows in `array`, which the engine reads."""
+        self.rows_in_turn = np.ascontiguousarray(rows, array.dtype)
+        self.library.take_turns(POINTER(array.ctypes.data), POINTER(self.rows_in_turn.ctypes.data),
+                                ctypes.c_long(array.nbytes), ctypes.c_long(len(rows)))
+
     def status(self, function, argument):
         """Calls int function(argument) until it is not 0."""
         def call(n):
@@ -44,6 +50,14 @@ class Loop:
         def call(n):
             if self.library.repeat_binding(function, session, binding, ctypes.c_long(n)):
                 raise RuntimeError("a run failed")
+        return call
+
+    def rows(self, function, x, result):
+        """Calls void function(row of x, 0, row of result) for each row."""
+        def call(n):
+            self.library.repeat_rows(function, POINTER(x.ctypes.data), ctypes.c_long(x[0].nbytes),
+                                     POINTER(result.ctypes.data), ctypes.c_long(result[0].nbytes), ctypes.c_long(len(x)),
+                                     ctypes.c_long(n))
         return call
 
 

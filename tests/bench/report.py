@@ -8,7 +8,9 @@ import os
 import platform
 
 ENGINE_NAMES = {"smelt": "smelt", "onnxruntime": "onnxruntime", "openvino_f32": "OpenVINO f32",
-                "openvino_default": "OpenVINO default", "smelt_openblas": "smelt with OpenBLAS"}
+                "openvino_default": "OpenVINO default", "smelt_openblas": "smelt with OpenBLAS",
+                "tl2cgen": "treelite, tl2cgen"}
+TREE_PREFIX = "tree_"       # models of tree_models.py
 PEER_NAMES = {k: v for k, v in ENGINE_NAMES.items() if k != "smelt"}   # columns; a ratio is taken to other engines
 
 
@@ -227,13 +229,39 @@ def section(records, cpu, n_threads, machine, path, notes):
             + table(records, machine, notes) + mean_text(records))
 
 
+def tree_sections(records, notes):
+    """Tree ensembles beside the tools that compile them: a table for each number of threads."""
+    if not records:
+        return []
+    parts = ["## Tree ensembles\n\nMade by `tests/bench/tree_models.py` with scikit-learn, one node of ai.onnx.ml each: boosted level "
+             "by level (gbm, gbc) and leaf by leaf (leafwise), random forests grown to the last sample (forest, forest_reg), "
+             "500 features (wide), 20 small trees (tiny). treelite's model is built of the same attributes; tl2cgen's C is "
+             "compiled by gcc -O3. With 1 row all are called from C and each call gets another row: the same one again and again "
+             "would teach the processor its way through nested conditions. Ratios are taken to the faster peer."]
+    for n_threads in sorted({r["threads"] for r in records}):
+        chosen = [r for r in records if r["threads"] == n_threads]
+        peers = [e for e in PEER_NAMES if any(e in r["engines"] for r in chosen)]
+        rows = [f"| {n_threads} thread{'s' * (n_threads > 1)} | smelt | " + " | ".join(PEER_NAMES[e] for e in peers)
+                + " | best peer / smelt |", "|---|---|" + "---|" * (len(peers) + 1)]
+        for r in chosen:
+            best = best_peer(r)
+            ratio = "-" if not best else f"**{best[1][1]:.2f}** ({best[1][0]:.2f} to {best[1][2]:.2f})"
+            cells = [engine_cell(r["engines"].get(e), notes) for e in ["smelt", *peers]]
+            rows.append("| " + " | ".join([r["model"][len(TREE_PREFIX):], *cells, ratio]) + " |")
+        parts.append("\n".join(rows))
+    return ["\n\n".join(parts)]
+
+
 def write_page(results, path):
     records, machines, notes = results["records"], results.get("machines", {}), Notes()
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     sections = []
-    for cpu, n_threads in sorted({record_key(r)[:2] for r in records}):
-        chosen = [r for r in records if record_key(r)[:2] == (cpu, n_threads)]
+    trees = [r for r in records if r["model"].startswith(TREE_PREFIX)]
+    nets = [r for r in records if r not in trees]
+    for cpu, n_threads in sorted({record_key(r)[:2] for r in nets}):
+        chosen = [r for r in nets if record_key(r)[:2] == (cpu, n_threads)]
         sections.append(section(chosen, cpu, n_threads, machines.get(cpu, {}), path, notes))
+    sections += tree_sections(trees, notes)
     dates = sorted({r["date"] for r in records})
     commits = sorted({r["commit"] for r in records})
     disturbance = max((e.get("idle_share", 0) for r in records for e in r["engines"].values()), default=0)

@@ -18,6 +18,5 @@ import graph_ops.contrib  # noqa: F401
 import graph_ops.learned  # noqa: F401
 import graph_ops.strings  # noqa: F401
 import graph_ops.compound  # noqa: F401
-from graph_ops.contractions import conv  # noqa: F401
-from graph_ops.movement import shortest  # noqa: F401
-from graph_ops.rows import ROWS, row  # noqa: F401
+import graph_ops.control  # noqa: F401
+from graph_ops.rows import ROWS, grow_once, row  # noqa: F401

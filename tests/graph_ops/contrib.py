@@ -92,12 +92,18 @@ def embed_norm(g):
        n_out=2, skip=(1,))
 
 
-@row("contrib", 1.5)
-def multi_head_attention(g):
+def words(g):
+    """(x, batch, seq, width): what an attention reads."""
     x = g.pick("f32", rank=3, where=lambda v: v.shape[2] in (4, 6, 8, 12, 16) and has_elements(v) and v.data[0].size < 2000,
                low=-10, high=10)
     batch, seq, width = g.spec(x)
     g.need(batch is not None and seq is not None and isinstance(width, int))
+    return x, batch, seq, width
+
+
+@row("contrib", 1.5)
+def multi_head_attention(g):
+    x, batch, seq, width = words(g)
     heads = g.one([1, 2])
     same = g.chance(0.5)
     keys = seq if same else g.size(True)
@@ -110,10 +116,7 @@ def multi_head_attention(g):
 
 @row("contrib", 1.5)
 def packed_attention(g):
-    x = g.pick("f32", rank=3, where=lambda v: v.shape[2] in (4, 6, 8, 12, 16) and has_elements(v) and v.data[0].size < 2000,
-               low=-10, high=10)
-    batch, seq, width = g.spec(x)
-    g.need(batch is not None and seq is not None and isinstance(width, int))
+    x, batch, seq, width = words(g)
     heads = g.one([1, 2])
     w, b = g.leaf("f32", [width, 3 * width], const=1), g.leaf("f32", [3 * width], const=1)
     mask = None
@@ -280,7 +283,10 @@ def distances(g):
 @row("contrib", 0.5)
 def inverse(g):
     n = g.one([1, 2, 3, 5, 9])
-    ms(g, "Inverse", [g.leaf("f32", g.one([[], [2], [2, 3]]) + [n, n])])
+
+    def draw(shape):        # far from singular
+        return (np.eye(n) * g.one([2, -3]) * n + g.np.uniform(-1, 1, shape)).astype(np.float32)
+    ms(g, "Inverse", [g.leaf("f32", g.one([[], [2], [2, 3]]) + [n, n], draw=draw)])
 
 
 @row("contrib", 0.4)

@@ -1,4 +1,4 @@
-"""What the rows share: the list of them, and drawing types and axes."""
+"""What the rows share: the list of them, drawing one, and drawing types and axes."""
 import onnx
 
 from graph_build import FLOATS, SCHEMA_TYPES, Reject
@@ -32,3 +32,15 @@ def floats_of(g, op):
 def axis_of(g, rank):
     axis = g.rng.randrange(rank)
     return axis - rank if g.chance(0.3) else axis
+
+
+def grow_once(g):
+    """One more row, chosen by the mix; several tries."""
+    families = list(g.mix)
+    for _ in range(30):
+        family = g.rng.choices(families, [g.mix[f] for f in families])[0]
+        rows = [(w, f) for fam, w, f in ROWS if fam == family]
+        draw = g.rng.choices([f for _, f in rows], [w for w, _ in rows])[0]
+        if g.attempt(draw):
+            return True
+    return False

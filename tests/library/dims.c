@@ -3,8 +3,7 @@
  * logreg_pipe_b1 as `net`. */
 #include <stdlib.h>
 
-#include "net.h"
-#include "smelt.h"
+#include "net_call.h"
 
 #include "digits_input.h"
 
@@ -24,15 +23,7 @@ int main(void)
     EXPECT(net_model.n_symbols == 1 && s->kind == SMELT_SYMBOL_ARGUMENT);
     EXPECT(net_model.arena_bytes_for(&rows, &n_bytes) == SMELT_OK);
     unsigned char *arena = malloc((size_t)n_bytes + 1);
-    smelt_call call = {.struct_size = sizeof call,
-                       .n_inputs = 1,
-                       .n_outputs = 2,
-                       .n_symbols = 1,
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .symbols = &rows,
-                       .arena = arena,
-                       .arena_bytes = (size_t)n_bytes};
+    smelt_call call = net_call(inputs, outputs, &rows, arena, n_bytes, NULL);
     EXPECT(arena != NULL);
     EXPECT(net_run(rows, x, label, p, arena, (size_t)n_bytes) == SMELT_OK);
     EXPECT(net_model.run(&call) == SMELT_OK);

@@ -8,8 +8,7 @@
  * again = Neg(Tile(wide + wide)). */
 #include <stdlib.h>
 
-#include "net.h"
-#include "smelt.h"
+#include "net_call.h"
 
 #include "digits_input.h"
 
@@ -49,16 +48,7 @@ static void *outputs[3];
 static int call_with(const smelt_hooks *hooks, int64_t rows, int64_t columns, void *arena, size_t n_bytes)
 {
     const void *inputs[] = {x, shape};
-    smelt_call call = {.struct_size = sizeof call,
-                       .n_inputs = 2,
-                       .n_outputs = 3,
-                       .n_symbols = net_model.n_symbols,
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .symbols = symbols,
-                       .arena = arena,
-                       .arena_bytes = n_bytes,
-                       .hooks = hooks};
+    smelt_call call = net_call(inputs, outputs, symbols, arena, n_bytes, hooks);
 
     shape[0] = rows;
     shape[1] = columns;

@@ -7,8 +7,7 @@
  * VERSION is what the hook is told, or "refused". */
 #include <stdlib.h>
 
-#include "net.h"
-#include "smelt.h"
+#include "net_call.h"
 
 #include "digits_input.h"
 
@@ -41,16 +40,7 @@ static int try_size(int64_t batch, int64_t seq, const char *version)
     EXPECT(net_model.arena_bytes_for(symbols, &n_bytes) == SMELT_OK);
     unsigned char *arena = malloc((size_t)n_bytes + 1);
     EXPECT(arena != NULL);
-    smelt_call call = {.struct_size = sizeof call,
-                       .n_inputs = 1,
-                       .n_outputs = 2,
-                       .n_symbols = net_model.n_symbols,
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .symbols = symbols,
-                       .arena = arena,
-                       .arena_bytes = (size_t)n_bytes,
-                       .hooks = &hooks};
+    smelt_call call = net_call(inputs, outputs, symbols, arena, n_bytes, &hooks);
     started = NULL;
     if (!strcmp(version, "refused")) {
         EXPECT(net_model.run(&call) == SMELT_BAD_DIM);

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx.parser
 
-from harness import Case, check
+from harness import Case, check, text_table
 from model_files import smelt_run
 from suites.blocks import feeds_of, judge
 
@@ -16,22 +16,22 @@ HEAD = '<ir_version: 9, opset_import: ["" : 18]> channels '
 RUNS = (("llvm", 2), ("c", 1), ("interpret", 1))
 CPUS = ("haswell", "x86-64-v2")
 
-# name: channels in and out, groups, height and width, attributes of the convolution, what its schedule has to say
-NETS = {
-    "groups_of_8": (48, 48, 6, 12, 15, "pads = [1, 1, 1, 1]", "v16"),
-    "groups_of_8_strided": (40, 40, 5, 13, 11, "pads = [1, 1, 1, 1], strides = [2, 2]", "v16"),
-    "groups_of_4": (32, 32, 8, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
-    "groups_of_24": (48, 48, 2, 9, 14, "pads = [1, 1, 1, 1]", "v8"),
-    "groups_of_32": (64, 64, 2, 7, 7, "pads = [1, 1, 1, 1]", "v16"),
-    "groups_widen": (32, 64, 4, 8, 9, "", "v16"),
-    "groups_of_2_from_1": (16, 32, 16, 8, 9, "pads = [1, 1, 1, 1]", "v16"),
-    "groups_of_3": (18, 18, 6, 8, 9, "", ""),
-    "dilated": (32, 48, 1, 7, 9, "pads = [6, 6, 6, 6], dilations = [6, 6]", "v16"),
-    "dilated_strided": (32, 32, 1, 14, 9, "pads = [9, 8, 9, 8], dilations = [9, 8], strides = [2, 1]", "v16"),
-    "dilated_groups": (32, 32, 4, 9, 17, "pads = [8, 8, 8, 8], dilations = [8, 8]", "v16"),
-    "taps_outside": (32, 32, 1, 9, 10, "pads = [12, 9, 12, 9], dilations = [12, 9]", "v16"),
-    "depthwise": (40, 40, 40, 9, 10, "pads = [1, 1, 1, 1]", "v16"),
-}
+# name | channels in and out, groups, height and width | attributes of the convolution | what its schedule has to say
+NETS = {name: ([int(n) for n in sizes.split()], attributes, vectors) for name, sizes, attributes, vectors in text_table("""
+groups_of_8 | 48 48 6 12 15 | pads = [1, 1, 1, 1] | v16
+groups_of_8_strided | 40 40 5 13 11 | pads = [1, 1, 1, 1], strides = [2, 2] | v16
+groups_of_4 | 32 32 8 9 10 | pads = [1, 1, 1, 1] | v16
+groups_of_24 | 48 48 2 9 14 | pads = [1, 1, 1, 1] | v8
+groups_of_32 | 64 64 2 7 7 | pads = [1, 1, 1, 1] | v16
+groups_widen | 32 64 4 8 9 | | v16
+groups_of_2_from_1 | 16 32 16 8 9 | pads = [1, 1, 1, 1] | v16
+groups_of_3 | 18 18 6 8 9 | |
+dilated | 32 48 1 7 9 | pads = [6, 6, 6, 6], dilations = [6, 6] | v16
+dilated_strided | 32 32 1 14 9 | pads = [9, 8, 9, 8], dilations = [9, 8], strides = [2, 1] | v16
+dilated_groups | 32 32 4 9 17 | pads = [8, 8, 8, 8], dilations = [8, 8] | v16
+taps_outside | 32 32 1 9 10 | pads = [12, 9, 12, 9], dilations = [12, 9] | v16
+depthwise | 40 40 40 9 10 | pads = [1, 1, 1, 1] | v16
+""")}
 
 # name: nodes after a convolution `r` to 40 channels, channels of y, what the compiler has to say or not
 HEADS = {
@@ -97,13 +97,13 @@ def cases(ctx):
 
     def net(name):
         def run():
-            *sizes, vectors = NETS[name]
+            sizes, attributes, vectors = NETS[name]
 
             def has_vectors(said):
                 tiles = re.findall(r": t\d+x\d+x\d+_(v\d+)", said)
                 check(len(tiles) == 3 - (not vectors) and (vectors or "v16") == tiles[len(tiles) // 2], f"tiles {tiles}:\n{said}")
 
-            agree(model_of(*sizes), (2, 6, sizes[3], sizes[4]), has_vectors)
+            agree(model_of(*sizes, attributes), (2, 6, sizes[3], sizes[4]), has_vectors)
         return run
 
     def head(name):

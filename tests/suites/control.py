@@ -100,6 +100,9 @@ def good_models():
 def refused_models():
     yield "if_ranks", 3, "output 0 has rank 2 in then_branch and 0", model(
         [if_node(branch("Relu", "t"), SUMMED)], [X, FLAG], ["y"])
+    for what, node in (("read", ("Shape", ["y"], ["z"])), ("given", ("Neg", ["y"], ["z"]))):
+        yield f"if_rank_is_{what}", 3, "has rank 0 or 2, as the condition of an If says while running", model(
+            [if_node(branch("ReduceSum", "t"), SUMMED), helper.make_node(*node)], [X, FLAG], ["z"])
     yield "scan_axis", 1, "axis 4 is outside of rank 3", model(
         [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
 

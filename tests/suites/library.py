@@ -94,8 +94,8 @@ def cases(ctx):
             made, text = ctx.compile(source, f"--emit={backend}", "--name=net", suffix=".a" if backend == "lib" else ".c")
             if backend == "c":
                 instrumented = os.path.join(made, "net.o")
-                ctx.run(ctx.tool("gcc"), "-std=c99", "-O1", "-g", "-ffp-contract=off", *sanitizer, *flags(made), "-c", text,
-                        "-o", instrumented)
+                ctx.run(ctx.tool("gcc"), "-std=c99", *STRICT, "-ffp-contract=off", *sanitizer, *flags(made), "-c", text, "-o",
+                        instrumented)
                 text = instrumented
             ctx.run(build(made, "heap.c", text, *sanitizer))
         return run

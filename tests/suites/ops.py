@@ -3,6 +3,7 @@
 A case file is lines of words; '#' starts a comment. The file's name is the operator (OP or OP-part).
 
     case NAME INPUT... [attr=VALUE...]              must agree with the judge
+    each NAME ... {A|B} ...                         a case for every combination of the choices (case_lines.py)
     error "TEXT" INPUT... [attr=VALUE...]           must be refused as invalid with a message that has TEXT
     unsupported "TEXT" INPUT... [attr=VALUE...]     valid, but refused with a message that has TEXT
 
@@ -39,6 +40,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import contrib_formulas
 import old_forms
+from case_lines import case_lines
 from harness import Case, Failed, Skip, check
 
 OPSET = 22
@@ -185,7 +187,7 @@ def read_cases(path):
     op, _, part = os.path.splitext(os.path.basename(path))[0].partition("-")
     folder = os.path.basename(os.path.dirname(path))
     with open(path, encoding="utf-8") as f:
-        parsed = [parse_line(op, line, i + 1) for i, line in enumerate(f)]
+        parsed = [parse_line(op, line, number) for number, line in case_lines(f)]
     cases = [c for c in parsed if c]
     for c in cases:
         c.options.setdefault("domain", "" if folder == "ops" else folder)

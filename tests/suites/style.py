@@ -112,7 +112,7 @@ def cases(ctx):
         return f"{len(names)} operators"
 
     def tested():
-        names = [n for n in operators() if n not in ("Custom", "Inverse")]    # suites/custom.py, com.microsoft
+        names = [n for n in operators() if n not in ("Custom", "ImageDecoder", "Inverse")]    # suites/custom.py, images.py; com.microsoft
         without = [n for n in names if not os.path.exists(ctx.path("tests/ops", n + ".case"))]
         check(not without, f"{len(without)} of {len(names)} operators have no tests/ops/NAME.case: {' '.join(without)}")
         return f"{len(names)} operators"

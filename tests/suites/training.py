@@ -8,49 +8,50 @@ import onnx
 import onnx.parser
 from onnx import TensorProto, helper
 
-from harness import Case, check
+from harness import Case, check, text_table
 from suites.ops import BACKENDS
 from suites.random import model_of, node, run
 
 TRAINING = "ai.onnx.preview.training"
 
-# name: (inputs as NAME[DIMS], those to differentiate by, the nodes up to y)
-FUNCTIONS = {
-    "arithmetic": ("a[2,3] b[3] c[2,1]", "a b c", "s = Add (a, b) p = Mul (s, c) q = Sub (p, b) y = Div (q, a)"),
-    "scalars": ("a[2,3] b[] ", "a b", "s = Mul (a, b) y = Add (s, b)"),
-    "functions": ("a[2,3] b[2,3]", "a b",
-                  "t = Tanh (a) s = Sigmoid (b) e = Exp (t) l = Log (s) r = Sqrt (e) n = Neg (l) p = Reciprocal (s)"
-                  " o = Softplus (b) i = Sin (a) k = Cos (b) m = Sum (r, n, p, o, i) y = Mul (m, k)"),
-    "kinks": ("a[3,4] b[3,4]", "a b", "r = Relu (a) l = LeakyRelu <alpha = 0.1> (b) v = Abs (a) m = Mean (r, l, v)"
-              " g = Less (a, b) y = Where (g, m, a)"),
-    "powers": ("a[2,3] b[3]", "a b", "p = Abs (a) y = Pow (p, b)"),
-    "product": ("a[4,3] b[3,5] c[5]", "a b c", "m = MatMul (a, b) s = Add (m, c) y = Tanh (s)"),
-    "batches": ("a[2,4,3] b[3,5]", "a b", "m = MatMul (a, b) y = Mul (m, m)"),
-    "gemm": ("a[4,3] b[4,5] c[5]", "a b c", "m = Gemm <transA = 1, alpha = 0.5, beta = 2.0> (a, b, c) y = Mul (m, m)"),
-    "gemm_both": ("a[4,3] b[5,4] c[3,5]", "a b c", "m = Gemm <transA = 1, transB = 1> (a, b, c) y = Mul (m, m)"),
-    "sums": ("a[2,3,4]", "a", "x = Constant <value = int64[1] {1}> () s = ReduceSum <keepdims = 0> (a, x) q = Mul (s, s)"
-             " m = ReduceMean <keepdims = 0> (a) y = Mul (q, m)"),
-    "shapes": ("a[2,6] b[3,4]", "a b", "d = Constant <value = int64[2] {3, 4}> () r = Reshape (a, d)"
-               " t = Transpose (b) u = MatMul (r, t) f = Flatten (u) j = Concat <axis = 1> (f, f) y = Mul (j, j)"),
-    "softmaxes": ("a[3,4] b[3,4]", "a b", "s = Softmax (a) l = LogSoftmax <axis = 0> (b) y = Mul (s, l)"),
-    "gathers": ("a[5,3]", "a", "i = Constant <value = int64[4] {1, 1, 0, -1}> () g = Gather (a, i) y = Mul (g, g)"),
-    "slices": ("a[5,4] b[2,6]", "a b", "z = Constant <value = int64[2] {4, 0}> () e = Constant <value = int64[2] {-6, 4}> ()"
-               " x = Constant <value = int64[2] {0, 1}> () k = Constant <value = int64[2] {-2, 1}> () s = Slice (a, z, e, x, k)"
-               " p, q, r = Split <axis = 1, num_outputs = 3> (b) u = Mul (p, r) v = ReduceSum <keepdims = 0> (u)"
-               " i = Constant <value = int64[3] {3, 0, 3}> () g = Gather <axis = 1> (s, i) h = Mul (g, g) y = Mul (h, v)"),
-    "tiles": ("a[1,4,2,2]", "a", "n = Constant <value = int64[4] {2, 1, 1, 2}> () t = Tile (a, n) d = DepthToSpace <blocksize = 2> (t)"
-              " s = SpaceToDepth <blocksize = 2> (d) y = Mul (s, s)"),
-    "conv": ("x[2,3,5,4] w[4,3,3,2] b[4]", "x w b", "c = Conv <pads = [1, 0, 1, 1]> (x, w, b) y = Mul (c, c)"),
-    "conv_strides": ("x[1,2,9] w[3,2,3]", "x w", "c = Conv <strides = [3], dilations = [2], pads = [1, 0]> (x, w) y = Mul (c, c)"),
-    "conv_groups": ("x[2,4,6,5] w[6,2,2,3]", "x w", "c = Conv <group = 2, strides = [2, 1]> (x, w) y = Tanh (c)"),
-    "conv_depthwise": ("x[1,3,4,4] w[3,1,3,3]", "x w", "c = Conv <group = 3, pads = [1, 1, 1, 1]> (x, w) y = Mul (c, c)"),
-    "max_pool": ("x[2,2,6,5]", "x", "m = MaxPool <kernel_shape = [2, 3], strides = [2, 1], pads = [0, 1, 0, 1]> (x) y = Mul (m, m)"),
-    "average_pools": ("x[1,2,6,5]", "x", "m = AveragePool <kernel_shape = [2, 3], strides = [2, 1], pads = [0, 1, 0, 1]> (x)"
-                      " n = AveragePool <kernel_shape = [2, 3], strides = [2, 1], pads = [0, 1, 0, 1], count_include_pad = 1> (x)"
-                      " g = GlobalAveragePool (x) p = Mul (m, n) y = Mul (p, g)"),
-    "classifier": ("x[6,4] w[4,3] b[3]", "w b", "t = Constant <value = int64[6] {0, 2, 1, 1, 2, 0}> ()"
-                   " h = Gemm (x, w, b) y = SoftmaxCrossEntropyLoss (h, t)"),
-}
+# name | inputs as NAME[DIMS] | those to differentiate by | the nodes up to y
+FUNCTIONS = {name: parts for name, *parts in text_table("""
+arithmetic | a[2,3] b[3] c[2,1] | a b c | s = Add (a, b) p = Mul (s, c) q = Sub (p, b) y = Div (q, a)
+scalars | a[2,3] b[] | a b | s = Mul (a, b) y = Add (s, b)
+functions | a[2,3] b[2,3] | a b | t = Tanh (a) s = Sigmoid (b) e = Exp (t) l = Log (s) r = Sqrt (e) n = Neg (l) p =
+    Reciprocal (s) o = Softplus (b) i = Sin (a) k = Cos (b) m = Sum (r, n, p, o, i) y = Mul (m, k)
+kinks | a[3,4] b[3,4] | a b | r = Relu (a) l = LeakyRelu <alpha = 0.1> (b) v = Abs (a) m = Mean (r, l, v) g = Less (a,
+    b) y = Where (g, m, a)
+powers | a[2,3] b[3] | a b | p = Abs (a) y = Pow (p, b)
+product | a[4,3] b[3,5] c[5] | a b c | m = MatMul (a, b) s = Add (m, c) y = Tanh (s)
+batches | a[2,4,3] b[3,5] | a b | m = MatMul (a, b) y = Mul (m, m)
+gemm | a[4,3] b[4,5] c[5] | a b c | m = Gemm <transA = 1, alpha = 0.5, beta = 2.0> (a, b, c) y = Mul (m, m)
+gemm_both | a[4,3] b[5,4] c[3,5] | a b c | m = Gemm <transA = 1, transB = 1> (a, b, c) y = Mul (m, m)
+sums | a[2,3,4] | a | x = Constant <value = int64[1] {1}> () s = ReduceSum <keepdims = 0> (a, x) q = Mul (s, s) m =
+    ReduceMean <keepdims = 0> (a) y = Mul (q, m)
+shapes | a[2,6] b[3,4] | a b | d = Constant <value = int64[2] {3, 4}> () r = Reshape (a, d) t = Transpose (b) u =
+    MatMul (r, t) f = Flatten (u) j = Concat <axis = 1> (f, f) y = Mul (j, j)
+softmaxes | a[3,4] b[3,4] | a b | s = Softmax (a) l = LogSoftmax <axis = 0> (b) y = Mul (s, l)
+gathers | a[5,3] | a | i = Constant <value = int64[4] {1, 1, 0, -1}> () g = Gather (a, i) y = Mul (g, g)
+slices | a[5,4] b[2,6] | a b | z = Constant <value = int64[2] {4, 0}> () e = Constant <value = int64[2] {-6, 4}> () x
+    = Constant <value = int64[2] {0, 1}> () k = Constant <value = int64[2] {-2, 1}> () s = Slice (a, z, e, x, k) p, q,
+    r = Split <axis = 1, num_outputs = 3> (b) u = Mul (p, r) v = ReduceSum <keepdims = 0> (u) i = Constant <value =
+    int64[3] {3, 0, 3}> () g = Gather <axis = 1> (s, i) h = Mul (g, g) y = Mul (h, v)
+tiles | a[1,4,2,2] | a | n = Constant <value = int64[4] {2, 1, 1, 2}> () t = Tile (a, n) d = DepthToSpace <blocksize =
+    2> (t) s = SpaceToDepth <blocksize = 2> (d) y = Mul (s, s)
+conv | x[2,3,5,4] w[4,3,3,2] b[4] | x w b | c = Conv <pads = [1, 0, 1, 1]> (x, w, b) y = Mul (c, c)
+conv_strides | x[1,2,9] w[3,2,3] | x w | c = Conv <strides = [3], dilations = [2], pads = [1, 0]> (x, w) y = Mul (c,
+    c)
+conv_groups | x[2,4,6,5] w[6,2,2,3] | x w | c = Conv <group = 2, strides = [2, 1]> (x, w) y = Tanh (c)
+conv_depthwise | x[1,3,4,4] w[3,1,3,3] | x w | c = Conv <group = 3, pads = [1, 1, 1, 1]> (x, w) y = Mul (c, c)
+max_pool | x[2,2,6,5] | x | m = MaxPool <kernel_shape = [2, 3], strides = [2, 1], pads = [0, 1, 0, 1]> (x) y = Mul (m,
+    m)
+average_pools | x[1,2,6,5] | x | m = AveragePool <kernel_shape = [2, 3], strides = [2, 1], pads = [0, 1, 0, 1]> (x) n
+    = AveragePool <kernel_shape = [2, 3], strides = [2, 1], pads = [0, 1, 0, 1], count_include_pad = 1> (x) g =
+    GlobalAveragePool (x) p = Mul (m, n) y = Mul (p, g)
+classifier | x[6,4] w[4,3] b[3] | w b | t = Constant <value = int64[6] {0, 2, 1, 1, 2, 0}> () h = Gemm (x, w, b) y =
+    SoftmaxCrossEntropyLoss (h, t)
+""")}
 
 
 def parse_inputs(text):

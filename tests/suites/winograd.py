@@ -1,4 +1,4 @@
-"""Winograd's filtering: convolutions of 3x3 or 5x5 taps between two pointwise ones, of sizes that make the compiler choose
+"""Winograd's filtering: convolutions of 3x3 or 5x5 taps, of volumes too, between two pointwise ones, of sizes that make the compiler choose
 F(4x4) or F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
 onnxruntime judges; backends, -O and threads give the same bits; --no-winograd leaves the filtering out."""
 import os
@@ -27,7 +27,18 @@ NETS = {
     "small": ("w2", 1, 128, 128, 6, 6, [1, 1, 1, 1], "relu"),
     "small_ragged": ("w2", 3, 104, 136, 5, 6, [1, 1, 1, 1], "sum"),
     "five_taps": ("w2k5", 1, 40, 56, 15, 17, [2, 2, 2, 2], "sum"),
+    "volume": ("w4", 2, 32, 48, 14, 17, [1, 1, 1, 1], "sum"),
+    "planes": ("w4", 1, 48, 40, 13, 18, [1, 1, 1, 1], "relu"),
+    "free": ("w4", 2, 40, 48, 10, 15, [1, 1, 1, 1], "sum"),
+    "free_volume": ("w4", 2, 32, 32, 13, 9, [1, 1, 1, 1], "relu"),
+    "deep_steps": ("w4", 1, 64, 64, 16, 16, [1, 1, 1, 1], "none"),
 }
+
+# Of the nets that have a third axis in front of height and width: size, taps, pad on both sides, stride
+DEPTHS = {"volume": (5, 3, 1, 1), "free_volume": (3, 3, 1, 1), "planes": (3, 1, 0, 1), "deep_steps": (7, 3, 1, 2)}
+
+# Whose batch, height and width (and depth) the compiler is not told
+FREE = ("free", "free_volume")
 
 
 def after(nodes, how, of, beside):
@@ -45,30 +56,40 @@ def after(nodes, how, of, beside):
     return of
 
 
-def save_net(path, net):
+def save_net(path, net, depth, free):
     filter_name, batch, n_in, n_out, height, width, pads, how = net
     taps = 5 if filter_name.endswith("k5") else 3
     random = np.random.default_rng(7)
     weights, nodes = [], []
 
     def conv(x, y, c, o, size, **attributes):
-        w = random.standard_normal((o, c, size, size)) / np.sqrt(c * size * size)
+        window = [size, size]
+        if depth:
+            window.insert(0, depth[1] if size > 1 else 1)
+        w = random.standard_normal((o, c, *window)) / np.sqrt(c * np.prod(window))
         weights.append(numpy_helper.from_array(w.astype(np.float32), y + "_w"))
         weights.append(numpy_helper.from_array(random.standard_normal(o).astype(np.float32), y + "_b"))
         nodes.append(helper.make_node("Conv", [x, y + "_w", y + "_b"], [y], name=y, **attributes))
 
     conv("x", "first", 3, n_in, 1)
-    conv("first", "middle", n_in, n_out, taps, pads=pads)
-    if how == "sum":
-        conv("x", "beside", 3, n_out, 1)
-    conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, [batch, 3, height, width])],
-                              [onnx.ValueInfoProto(name="y")], weights)
-    # onnxruntime wants the type of an output
     down, right = height + pads[0] + pads[2] - taps + 1, width + pads[1] + pads[3] - taps + 1
-    graph.output[0].CopyFrom(helper.make_tensor_value_info("y", T.FLOAT, [batch, 4, down, right]))
+    x_dims, y_dims, steps = [batch, 3, height, width], [batch, 4, down, right], {}
+    if depth:
+        size, deep, pad, stride = depth
+        x_dims.insert(2, size)
+        y_dims.insert(2, (size + 2 * pad - deep) // stride + 1)
+        pads = [pad, *pads[:2], pad, *pads[2:]]
+        steps = {"strides": [stride, 1, 1]}
+    conv("first", "middle", n_in, n_out, taps, pads=pads, **steps)
+    if how == "sum":
+        conv("x", "beside", 3, n_out, 1, **steps)
+    conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
+    names = ["n", "c", "d", "h", "w"] if depth else ["n", "c", "h", "w"]
+    x_type, y_type = ([s if free and s != "c" else d for s, d in zip(names, dims)] for dims in (x_dims, y_dims))
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_type)],
+                              [helper.make_tensor_value_info("y", T.FLOAT, y_type)], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return {"x": random.standard_normal((batch, 3, height, width)).astype(np.float32)}
+    return {"x": random.standard_normal(x_dims).astype(np.float32)}
 
 
 def judge(path, feeds):
@@ -93,7 +114,7 @@ def near(got, want):
 def cases(ctx):
     def made(name):
         path = os.path.join(ctx.new_dir(), "net.onnx")
-        return path, save_net(path, NETS[name])
+        return path, save_net(path, NETS[name], DEPTHS.get(name), name in FREE)
 
     def right(name, cpu):
         def run():

@@ -1,0 +1,182 @@
+/* Where along an axis a map's element changes its form: Concat's inputs, Pad's borders, the repeats
+ * of a Tile.
+ *
+ *   y[i] = i < 17 ? a[i] : i < 34 ? b[i - 17] : c[i - 34]         cuts at 17, 34
+ *   y[i] = x[(i + 98) % 101], i < 107                             cuts at 3, 104
+ *
+ * Loops that end at the cuts have none of the conditions or divisions, since ranges fold them away.
+ */
+#include "ir/schedule_rows.h"
+
+typedef struct FindCuts {
+    KCtx *k;
+    KVar *axis;
+    int64_t extent, *cut;
+    int n, max;
+    CutKind kind;
+    bool too_many;
+} FindCuts;
+
+static void add_cut(FindCuts *f, int64_t at) {
+    int i = f->n;
+    if (at <= 0 || at >= f->extent) return;
+    for (int j = 0; j < f->n; j++)
+        if (f->cut[j] == at) return;
+    if (f->n == f->max) {
+        f->too_many = true;
+        return;
+    }
+    for (; i > 0 && f->cut[i - 1] > at; i--) f->cut[i] = f->cut[i - 1];
+    f->cut[i] = at;
+    f->n++;
+}
+
+/* e is base + axis or base - axis, with a constant base. */
+static bool is_place(const FindCuts *f, const KExpr *e, int64_t *base, bool *falls) {
+    const KExpr *rest, *coeff;
+    if (e->dtype != DT_I64 || !k_linear_in(f->k, e, f->axis, &rest, &coeff)) return false;
+    *falls = k_is_value(coeff, -1);
+    return (*falls || k_is_value(coeff, 1)) && k_is_int(rest, base);
+}
+
+/* Quotients and remainders by n change at its multiples. */
+static void cut_division(FindCuts *f, const KExpr *e) {
+    int64_t base, n;
+    bool falls;
+    if (!k_is_int(e->arg[1], &n) || n < 2 || !is_place(f, e->arg[0], &base, &falls) || falls)
+        return;
+    int64_t first = ((base % n) + n) % n; /* of the remainder at 0 */
+    for (int64_t at = n - first; at < f->extent && !f->too_many; at += n) add_cut(f, at);
+}
+
+/* a < b or a <= b */
+static void cut_condition(FindCuts *f, const KExpr *e) {
+    int64_t base;
+    bool falls, equal = e->op == KO_le;
+    if (e->arg[0]->dtype != DT_I64 ||
+        !is_place(f, k_sub(f->k, e->arg[0], e->arg[1]), &base, &falls))
+        return;
+    add_cut(f, falls ? base + !equal : equal - base);
+}
+
+static void note_cuts(const KExpr *e, void *user) {
+    FindCuts *f = user;
+    if ((e->op == KO_fmod || e->op == KO_fdiv) && e->dtype == DT_I64) cut_division(f, e);
+    if ((e->op == KO_lt || e->op == KO_le) && f->kind == CUT_ALL) cut_condition(f, e);
+}
+
+int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut) {
+    FindCuts f = {.k = k, .axis = s->axis[axis], .cut = cut, .max = MAX_CUTS, .kind = kind};
+    if (s->form != FORM_MAP || !k_is_int(s->out->dims[axis], &f.extent)) return 0;
+    if (s->out->layout.block > 1 && s->out->layout.block_axis == axis) return 0;
+    k_visit(k, s->body, note_cuts, &f);
+    return f.too_many ? 0 : f.n;
+}
+
+/* ---- rows of one stretch --------------------------------------------------------------------- */
+
+typedef struct Stretch {
+    Rows *r;
+    const Stage *s;
+    RowNest nest; /* the outer loops */
+    RowLoop rows, inner;
+    int64_t n_inner, cut[MAX_CUTS + 1];
+    int n_cuts, lanes;
+} Stretch;
+
+/* The nest at element t of the stretch that begins with row `from`. */
+static RowNest stretch_at(const Stretch *x, int64_t from, const KExpr *t) {
+    KCtx *k = x->r->k;
+    RowNest at = x->nest;
+    const KExpr *n = k_int(k, x->n_inner);
+    rows_bind(k, &at, &x->rows, k_add(k, k_int(k, from), k_fdiv(k, t, n)));
+    rows_bind(k, &at, &x->inner, k_fmod(k, t, n));
+    return at;
+}
+
+static void note_division(const KExpr *e, void *user) {
+    bool *divides = user;
+    *divides |= e->op == KO_fdiv || e->op == KO_fmod;
+}
+
+/* Does the store and everything that the element reads walk on from row to row? */
+static bool is_one_stretch(const Stretch *x, int64_t from, int64_t end) {
+    KCtx *k = x->r->k;
+    bool divides = false;
+    KVar *t = kvar_new(k, KV_AXIS, DT_I64, "t", 0, (end - from) * x->n_inner - 1);
+    RowNest at = stretch_at(x, from, k_var(k, t));
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < x->s->out->rank; i++) index[i] = at.index[i] ? at.index[i] : k_int(k, 0);
+    k_visit(k, tensor_flat_index(k, x->s->out, index), note_division, &divides);
+    k_visit(k, rows_expr(x->r, x->s, &at, x->s->body), note_division, &divides);
+    return !divides;
+}
+
+static void open_stretch(Stretch *x, int64_t from, int64_t end) {
+    KCtx *k = x->r->k;
+    KBuild *b = x->r->b;
+    int64_t n = (end - from) * x->n_inner, rest = n % x->lanes;
+    for (int tail = 0; tail < 2; tail++) {
+        if (tail ? !rest : n == rest) continue;
+        const KExpr *t = k_int(k, n - rest);
+        if (!tail)
+            t = k_mul(k, kb_for(b, LOOP_SERIAL, "c", k_int(k, n / x->lanes)), k_int(k, x->lanes));
+        bool vector = !tail || rest > 1;
+        if (vector) t = k_add(k, t, kb_for(b, LOOP_VECTOR, "l", k_int(k, tail ? rest : x->lanes)));
+        RowNest at = stretch_at(x, from, t);
+        rows_store(x->r, x->s, &at, rows_expr(x->r, x->s, &at, x->s->body));
+        for (int i = 0; i < !tail + vector; i++) kb_end(b);
+    }
+}
+
+/* Rows of known length, no whole vectors; enough outer ones to share where threads do. */
+static bool find_stretch(Rows *r, const Stage *s, Stretch *x) {
+    enum { LEAST_OUTER = 8 };
+    KCtx *k = r->k;
+    RowNest nest = rows_nest(k, s, NULL);
+    if (s->form != FORM_MAP || s->out->layout.block > 1 || s->out->dtype == DT_STR || nest.n < 2)
+        return false;
+    *x = (Stretch){.r = r,
+                   .s = s,
+                   .nest = nest,
+                   .rows = nest.loop[nest.n - 2],
+                   .inner = nest.loop[nest.n - 1]};
+    x->nest.n -= 2;
+    x->lanes = target_lanes(r->p->m->target, dtype_bytes(s->out->dtype));
+    int64_t n_rows, outer, total = 1;
+    if (!k_is_int(x->rows.extent, &n_rows) || !k_is_int(x->inner.extent, &x->n_inner)) return false;
+    for (int i = 0; i < x->nest.n; i++) {
+        if (!k_is_int(x->nest.loop[i].extent, &outer)) return false;
+        total *= outer;
+    }
+    if (x->inner.axis != tensor_contiguous_axis(s->out) || x->lanes < 2 ||
+        x->n_inner % x->lanes == 0)
+        return false;
+    if (total < LEAST_OUTER && schedule_stage_work(s) >= PARALLEL_GRAIN) return false;
+    x->n_cuts = stage_cuts(k, s, x->rows.axis, CUT_ALL, x->cut);
+    x->cut[x->n_cuts] = n_rows;
+    for (int i = 0; i <= x->n_cuts; i++)
+        if (!is_one_stretch(x, i ? x->cut[i - 1] : 0, x->cut[i])) return false;
+    return true;
+}
+
+bool open_stretches(Rows *r, const Stage *s) {
+    KCtx *k = r->k;
+    Stretch x;
+    if (!find_stretch(r, s, &x)) return false;
+    const KExpr *extent[MAX_RANK + 1], *index[MAX_RANK + 1], *total = k_int(k, 1);
+    int n = x.nest.n;
+    for (int i = 0; i < n; i++) {
+        extent[i] = x.nest.loop[i].extent;
+        total = k_mul(k, total, extent[i]);
+    }
+    bool is_large = schedule_stage_work(s) >= PARALLEL_GRAIN;
+    const KExpr *row = kb_for(r->b, is_large ? LOOP_PARALLEL : LOOP_SERIAL, "row", total);
+    def_unflatten(k, row, extent, n, index);
+    for (int i = 0; i < n; i++)
+        rows_bind(k, &x.nest, &x.nest.loop[i],
+                  kb_let_within(r->b, "i", index[i], extent[i]->hi - 1));
+    for (int i = 0; i <= x.n_cuts; i++) open_stretch(&x, i ? x.cut[i - 1] : 0, x.cut[i]);
+    kb_end(r->b);
+    return true;
+}
