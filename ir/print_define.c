@@ -147,7 +147,10 @@ static void schedule_words(Text *t, const Schedule *s) {
         if (s->row_axis[i] >= 0)
             strbuf_printf(t->out, ", rows %d along %d", s->rows[i], s->row_axis[i]);
     if (s->n_joined) strbuf_printf(t->out, " and %d before", s->n_joined);
-    strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->all_taps)
+        strbuf_add(t->out, ", all taps");
+    else
+        strbuf_printf(t->out, ", unroll %d", s->unroll);
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");
     if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);

@@ -30,6 +30,7 @@ typedef struct Schedule {
     int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
                    * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
+    bool all_taps;   /* all of the reduction is written out (depthwise: taps share what they load) */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */

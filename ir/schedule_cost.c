@@ -21,6 +21,7 @@ enum {
     SUMS_BYTES = 32768,      /* of partial sums, on the stack */
     MOST_STRIPS = 8,
     LEAST_STRIP = 3,         /* tiles of rows in a strip */
+    MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
     FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
@@ -113,17 +114,18 @@ int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t 
 }
 
 /* One step of the reduction of a tile. */
-static double step_cycles(const Target *t, const Sizes *z, int64_t rows, int64_t vecs,
-                          int64_t unroll, int chains) {
-    double fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
+static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
+                          int64_t vecs, int chains) {
+    double unroll = sch->unroll, fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
     /* a broadcast that is used once is part of its multiply-add */
-    double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / (double)unroll;
+    double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / unroll;
     double latency = (double)t->fma_latency / chains, line = (double)(vecs * t->vector_bytes);
     if (!t->fma) { /* two instructions */
         fmas *= 2;
         latency *= 2;
     }
-    if (z->is_shared) loads = (double)(rows * vecs + vecs);
+    /* neighbouring taps read mostly the same */
+    if (z->is_shared) loads = (double)(rows * vecs) * (sch->all_taps ? 0.5 : 1) + (double)vecs;
     /* load ports are never as full as multiply-add ports */
     double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
     cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
@@ -141,7 +143,7 @@ static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
                           int64_t vecs) {
     int chains = schedule_chains(t, sch, rows, vecs);
     double around = 20 + 1.5 * (double)(rows * vecs) * chains;
-    return (double)z->steps * step_cycles(t, z, rows, vecs, sch->unroll, chains) +
+    return (double)z->steps * step_cycles(t, z, sch, rows, vecs, chains) +
            sch->parts * around;
 }
 
@@ -260,6 +262,9 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
         sch->panel = PANEL;
     bool is_cut = sch->panel && sch->panel < sch->n_vecs;
     sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
+    /* several rows of a map leave no registers for what taps share */
+    sch->all_taps = z->is_shared && sch->rows[0] == 1 && z->steps <= MOST_TAPS && sch->parts == 1;
+    if (sch->all_taps) sch->unroll = 1;
     set_strips(t, z, sch);
 }
 
@@ -401,9 +406,11 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
         Schedule tried = *sch;
         tried.rows[1] = r;
+        tried.unroll = 1;
+        tried.all_taps = false;
         if (r > 1 && !fits(t, &tried)) continue;
-        double cost = (double)(n / r) * (step_cycles(t, &z, r, sch->n_vecs, 1, 1) + 0.15);
-        if (n % r) cost += step_cycles(t, &z, n % r, sch->n_vecs, 1, 1) + 0.15;
+        double cost = (double)(n / r) * (step_cycles(t, &z, &tried, r, sch->n_vecs, 1) + 0.15);
+        if (n % r) cost += step_cycles(t, &z, &tried, n % r, sch->n_vecs, 1) + 0.15;
         if (cost >= best * 0.999) continue;
         best = cost;
         sch->rows[1] = r;

@@ -160,7 +160,8 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     KCtx *k = c->k;
     const char *name = c->s->red[r]->name;
     int64_t copies = r == c->copies_axis && c->sch->unroll <= n ? c->sch->unroll : 1;
-    const KExpr *i = kb_for(c->b, LOOP_SERIAL, name, k_int(k, n / copies));
+    KLoopMark mark = c->sch->all_taps ? LOOP_UNROLL : LOOP_SERIAL;
+    const KExpr *i = kb_for(c->b, mark, name, k_int(k, n / copies));
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = contract_prefetch(c, r, red, at, copies * contract_steps(c, r));
     c->has_asked |= asks;
