@@ -6,7 +6,7 @@
 #include "smelt.h"
 
 /* All of net_model's tensors and symbols; everything that is passed has to outlive the call. */
-static inline smelt_call net_call(const void *const *inputs, void *const *outputs, int64_t *symbols,
+static inline smelt_call net_call(const void *const *inputs, void **outputs, int64_t *symbols,
                                   void *arena, uint64_t n_bytes, const smelt_hooks *hooks)
 {
     return (smelt_call){.struct_size = sizeof(smelt_call),
