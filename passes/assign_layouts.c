@@ -220,57 +220,6 @@ static bool drop_border(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- taps that see nothing ----
- *
- * Where a window is wider than what it looks at (dilation 24 on a map of 16), some taps only ever
- * meet its border: the first and last indices of a reduction axis at which the predicate is never
- * true. Their products are zeros, if the weights are finite. */
-
-enum { MOST_TAPS = 64 };
-
-/* Is the predicate true for some element, where the reduction axis has this index? */
-static bool sees(KCtx *k, const KExpr *pred, KVar *red, int64_t index) {
-    const KExpr *at = k_int(k, index);
-    return !k_is_value(k_subst(k, pred, &red, &at, 1), 0);
-}
-
-static bool trim_axis(KCtx *k, Stage *s, int r, const KExpr *pred) {
-    int64_t n, first = 0;
-    if (!k_is_int(s->red_extent[r], &n) || n < 2 || n > MOST_TAPS ||
-        !k_uses_var(k, pred, s->red[r]))
-        return false;
-    int64_t end = n;
-    while (first < end && !sees(k, pred, s->red[r], first)) first++;
-    while (end > first && !sees(k, pred, s->red[r], end - 1)) end--;
-    if (first == end || end - first == n) return false;
-    KVar *var = kvar_new(k, KV_AXIS, DT_I64, s->red[r]->name, 0, end - first - 1);
-    const KExpr *moved = k_add(k, k_var(k, var), k_int(k, first));
-    s->lhs = k_subst(k, s->lhs, &s->red[r], &moved, 1);
-    s->rhs = k_subst(k, s->rhs, &s->red[r], &moved, 1);
-    s->red[r] = var;
-    s->red_extent[r] = k_int(k, end - first);
-    return true;
-}
-
-static bool trim_taps(DefProgram *p, Stage *s) {
-    KCtx *k = p->m->k;
-    bool changed = false;
-    if (!is_windowed(s) || s->lhs->op != KO_at || !at_pred(s->lhs)) return false;
-    for (int r = 0; r < s->n_red; r++) {
-        Stage old = *s;
-        if (!trim_axis(k, s, r, at_pred(s->lhs))) continue;
-        if ((!changed && !constants_are_finite(k, s->rhs)) || !pass_may_rewrite()) {
-            *s = old;
-            return changed;
-        }
-        pass_count_rewrite();
-        changed = true;
-    }
-    if (changed && k_is_value(at_pred(s->lhs), 1))
-        s->lhs = k_at(k, s->lhs->u.tensor, s->lhs->arg, s->lhs->u.tensor->rank);
-    return changed;
-}
-
 /* ---- dense results ----
  *
  * What leaves the program is dense, with lanes along its rows. A convolution that makes it of
@@ -384,7 +333,6 @@ static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
-    for (Stage *s = p->first; s; s = s->next) *changed |= trim_taps(p, s);
     for (Stage *s = p->first; s; s = s->next) *changed |= block_dense_result(p, s);
     program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)

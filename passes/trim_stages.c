@@ -1,21 +1,28 @@
-/* trim_stages: elements that nobody reads are not computed.
+/* trim_stages: elements that nobody reads, and taps that see nothing, are not computed.
  *
  * Before:  y: f32[1, 16, 14, 14] = contract [i, j, k, l] ...
  *          z: f32[1, 16, 4, 4] = reduce [i, j, k, l] over [x < 3, y < 3] {
  *            value = y[0, j, k*3 + x, l*3 + y]
  *          }
- * After:   y: f32[1, 16, 12, 12] = ...                        a pooling that ends before the border does
+ * After:   y: f32[1, 16, 12, 12] = ...                 a pooling that ends before the border does
  *
- * From the last stage to the first: the largest index that any reader has along an axis is where the
- * axis ends, so that what is spared goes on upwards. Slices, strides and pools that do not come out
- * even give such axes.
+ * From the last stage to the first: the largest index that any reader has along an axis is where
+ * the axis ends, so that what is spared goes on upwards. Slices, strides and pools that do not come
+ * out even give such axes. Where a window is wider than what it looks at (dilation 24 on a map of
+ * 16), some taps only ever meet its border: the first and last indices of a reduction axis at which
+ * the predicate is never true. Their products are zeros, if the weights are finite.
  *
- * Requires definitions after fusion and before layouts. It cuts the end of axes only, and leaves alone
- * what programs, regions and callers read, sizes that are not constant, and what would be less than a
- * tenth of the elements: sizes that fit register tiles are worth that. */
+ * Requires definitions after fusion and before layouts. It cuts the end of axes only, and leaves
+ * alone what programs, regions and callers read, sizes that are not constant, and what would be
+ * less than a tenth of the elements: sizes that fit register tiles are worth that. */
 #include "passes/pass.h"
 
-enum { LEAST_SPARED = 10 }; /* the part of the elements below which an axis stays as it is */
+enum {
+    LEAST_SPARED = 10, /* the part of the elements below which an axis stays as it is */
+    MOST_TAPS = 64,
+};
+
+/* ---- elements -------------------------------------------------------------------------------- */
 
 typedef struct Hull {
     const KTensor *t;
@@ -97,8 +104,54 @@ static bool trim(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- taps ------------------------------------------------------------------------------------ */
+
+/* Is the predicate true for some element, where the reduction axis has this index? */
+static bool sees(KCtx *k, const KExpr *pred, KVar *red, int64_t index) {
+    const KExpr *at = k_int(k, index);
+    return !k_is_value(k_subst(k, pred, &red, &at, 1), 0);
+}
+
+static bool trim_axis(KCtx *k, Stage *s, int r, const KExpr *pred) {
+    int64_t n, first = 0;
+    if (!k_is_int(s->red_extent[r], &n) || n < 2 || n > MOST_TAPS ||
+        !k_uses_var(k, pred, s->red[r]))
+        return false;
+    int64_t end = n;
+    while (first < end && !sees(k, pred, s->red[r], first)) first++;
+    while (end > first && !sees(k, pred, s->red[r], end - 1)) end--;
+    if (first == end || end - first == n) return false;
+    KVar *var = kvar_new(k, KV_AXIS, DT_I64, s->red[r]->name, 0, end - first - 1);
+    const KExpr *moved = k_add(k, k_var(k, var), k_int(k, first));
+    s->lhs = k_subst(k, s->lhs, &s->red[r], &moved, 1);
+    s->rhs = k_subst(k, s->rhs, &s->red[r], &moved, 1);
+    s->red[r] = var;
+    s->red_extent[r] = k_int(k, end - first);
+    return true;
+}
+
+static bool trim_taps(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    bool changed = false;
+    if (s->form != FORM_CONTRACT || s->lhs->op != KO_at || !at_pred(s->lhs)) return false;
+    for (int r = 0; r < s->n_red; r++) {
+        Stage old = *s;
+        if (!trim_axis(k, s, r, at_pred(s->lhs))) continue;
+        if ((!changed && !constants_are_finite(k, s->rhs)) || !pass_may_rewrite()) {
+            *s = old;
+            return changed;
+        }
+        pass_count_rewrite();
+        changed = true;
+    }
+    if (changed && k_is_value(at_pred(s->lhs), 1))
+        s->lhs = k_at(k, s->lhs->u.tensor, s->lhs->arg, s->lhs->u.tensor->rank);
+    return changed;
+}
+
 static void trim_program(DefProgram *p, void *user) {
     bool *changed = user;
+    for (Stage *s = p->first; s; s = s->next) *changed |= trim_taps(p, s);
     for (Stage *s = p->last; s; s = s->prev) *changed |= trim(p, s);
 }
 
