@@ -223,7 +223,8 @@ static int find_parts(int64_t units, int64_t panel_bytes, int64_t fit) {
 }
 
 /* Strips of rows, where reading the right factor once for each costs less than what threads would
- * otherwise exchange: the tensor that is made, and the left factor. */
+ * otherwise exchange: the tensor that is made, and the left factor. All of them have to stay in the
+ * second level of cache, so that each strip but the first finds the right factor there. */
 static void set_strips(const Target *t, const Sizes *z, Schedule *sch) {
     int64_t outer = (z->rows[0] + sch->rows[0] - 1) / sch->rows[0];
     int64_t tiles = outer > 1 ? outer : (z->rows[1] + sch->rows[1] - 1) / sch->rows[1];
@@ -231,6 +232,8 @@ static void set_strips(const Target *t, const Sizes *z, Schedule *sch) {
     sch->strips = 1;
     if (sch->parts > 1 || sch->rows_outer || sch->prefetch || z->batch > 1 || z->is_free) return;
     if (z->vecs <= sch->n_vecs || z->right_bytes > t->l2_bytes / 4) return;
+    if (made > t->l2_bytes / 2 || z->left_bytes > t->l2_bytes / 2) return;
+    if (z->right_bytes + z->left_bytes + made > t->l2_bytes / 2) return;
     if (made < z->right_bytes && z->left_bytes < z->right_bytes - made) return;
     while (sch->strips < MOST_STRIPS && sch->strips * 2 * LEAST_STRIP <= tiles) sch->strips *= 2;
 }
