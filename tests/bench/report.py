@@ -237,7 +237,8 @@ def tree_sections(records, notes):
              "by level (gbm, gbc) and leaf by leaf (leafwise), random forests grown to the last sample (forest, forest_reg), "
              "500 features (wide), 20 small trees (tiny). treelite's model is built of the same attributes; tl2cgen's C is "
              "compiled by gcc -O3. With 1 row all are called from C and each call gets another row: the same one again and again "
-             "would teach the processor its way through nested conditions. Ratios are taken to the faster peer."]
+             "would teach the processor its way through nested conditions (with one row repeated tl2cgen is up to 1.6 times "
+             "faster than smelt on the deep forests). Ratios are taken to the faster peer."]
     for n_threads in sorted({r["threads"] for r in records}):
         chosen = [r for r in records if r["threads"] == n_threads]
         peers = [e for e in PEER_NAMES if any(e in r["engines"] for r in chosen)]
