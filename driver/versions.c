@@ -120,6 +120,7 @@ static bool add_version(Session *s, const DimLists *lists, const uint32_t *choic
         when = k_and(k, when, k_eq(k, list->dim, k_int(k, value)));
     }
     import.dims = dims;
+    import.n_dims = (int)lists->at.n;
     Module *m = frontend_import_version(s->m, arena_strdup(s->m->arena, strbuf_text(&name)), when,
                                         &import);
     if (!m) diag_error(s->d, SRC_NOWHERE, "this was found for %s", strbuf_text(&name));

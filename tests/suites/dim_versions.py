@@ -129,6 +129,9 @@ def decodes(ctx, backend):
     general = json.loads(ctx.smelt("info", path, "--json", "--dim=n=1000,1001").stdout)
     check(made["versions"] == ["n=1", "other sizes"], f"{made['versions']}")
     check(made["packed_weight_bytes"] == general["packed_weight_bytes"], "weights are there twice")
+    kernels = ctx.smelt("compile", path, "--emit=kernel", "-o", "-").stdout
+    calls = [line for line in kernels[kernels.index("if n == 1 {"):].splitlines() if " call k" in line]
+    check(not calls[0].endswith("n)") and "(batch" in calls[0], f"the version's kernels do not know that n is 1: {calls[0]}")
     fixed = json.loads(ctx.smelt("info", path, "--json", "--dim=batch=4").stdout)
     check("versions" not in fixed, f"with 4 rows: {fixed}")
 
