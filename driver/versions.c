@@ -1,13 +1,13 @@
 /* --dim: sizes that are fixed, and sizes for which the model gets versions of its code.
  *
- *     --dim seq=128                         the dim is 128, and no argument of a call any more
- *     --dim batch=1,8                       it stays an argument; calls with 1 or 8 run code made for
- *                                           just that, all others general code
- *     --dim batch=1,8 --dim seq=64,128      a version for each of the four combinations
+ *     --dim seq=128                       the dim is 128, and no argument of a call any more
+ *     --dim batch=1,8                     it stays an argument; calls with 1 or 8 run code made for
+ *                                         just that, all others general code
+ *     --dim batch=1,8 --dim seq=64,128    a version for each of the four combinations
  *
  * A decoder that carries its past along gets a version by itself, for steps of one token (see
- * steps_of_one). A version is the model read once more with its dims fixed (Module.versions). With --only-versions
- * there is no general code: other sizes are refused by the call. */
+ * steps_of_one). A version is the model read once more with its dims fixed (Module.versions). With
+ * --only-versions there is no general code: other sizes are refused by the call. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,8 +56,10 @@ bool dims_parse(Session *s, DimLists *lists) {
     }
     for (uint32_t i = 0; i < given->n; i++) {
         DimList *list = &lists->at.at[i];
-        lists->general[i] = (DimOverride){list->name, list->values.at[0],
-                                          list->values.n > 1 ? &list->dim : NULL};
+        lists->general[i] = (DimOverride){.name = list->name, .value = list->values.at[0]};
+        if (list->values.n > 1) lists->general[i].found = &list->dim;
+        for (uint32_t v = 0; v < list->values.n && list->values.n > 1; v++)
+            lists->general[i].has_zero |= list->values.at[v] == 0;
     }
     if (n_versions > MOST_VERSIONS)
         diag_error(s->d, SRC_NOWHERE, "the lists of --dim make %s%d versions; at most %d are made",
@@ -114,7 +116,7 @@ static bool add_version(Session *s, const DimLists *lists, const uint32_t *choic
     for (uint32_t i = 0; i < lists->at.n; i++) {
         const DimList *list = &lists->at.at[i];
         int64_t value = list->values.at[choice[i]];
-        dims[i] = (DimOverride){list->name, value, NULL};
+        dims[i] = (DimOverride){.name = list->name, .value = value};
         if (list->values.n == 1 && !list->is_choice) continue;
         strbuf_printf(&name, "%s%s=%lld", name.n ? ", " : "", list->name, (long long)value);
         when = k_and(k, when, k_eq(k, list->dim, k_int(k, value)));

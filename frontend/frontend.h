@@ -23,6 +23,7 @@ typedef struct DimOverride {
     const char *name;
     int64_t value;
     const KExpr **found;
+    bool has_zero; /* with found: one of the values is 0 */
 } DimOverride;
 
 /* --shape INPUT=2,3 */

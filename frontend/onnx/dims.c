@@ -2,8 +2,10 @@
  *
  *     dim_value 8           8
  *     dim_value 0           0: no elements; exporters also wrote it for "unknown", so --dim
- * INPUT:AXIS=N may replace it dim_param "batch"     symbol batch dim_param "past + 1"  an
- * expression when every name in it is also a whole dim of some input
+ *                           INPUT:AXIS=N may replace it
+ *     dim_param "batch"     symbol batch, of 1 or more; 0 as well where --dim lists it, and where it
+ *                           is the length of a decoder's past
+ *     dim_param "past + 1"  an expression when every name in it is also a whole dim of some input
  *                           ("batch-size" stays a name otherwise)
  *     nothing, negative     symbol INPUT_dimAXIS */
 #include <ctype.h>
@@ -38,7 +40,10 @@ static const KExpr *note_dim(Import *im, const char *name, const KExpr *dim) {
 static const KExpr *named_dim(Import *im, const char *name) {
     int64_t value;
     if (find_override(im, name, &value)) return k_int(im->m->k, value);
-    return note_dim(im, name, k_var(im->m->k, module_symbol(im->m, name)));
+    const DimOverride *o = find_row(im, name);
+    KVar *symbol = module_symbol(im->m, name);
+    if ((o && o->has_zero) || strmap_get(im->past_dims, name)) symbol->lo = 0;
+    return note_dim(im, name, k_var(im->m->k, symbol));
 }
 
 /* ---- expressions ----------------------------------------------------------------------------- */
@@ -167,6 +172,31 @@ void import_bare_dims(Import *im, const Onnx__GraphProto *g) {
     }
 }
 
+static bool is_tensor(const Onnx__ValueInfoProto *v, bool is_float, size_t least_rank) {
+    const Onnx__TensorShapeProto *s = tensor_shape(v);
+    DType t = s ? dtype_from_onnx(v->type->tensor_type->elem_type) : DT_NONE;
+    return s && s->n_dim >= least_rank && (is_float ? dtype_is_float(t) : dtype_is_int(t));
+}
+
+void import_past_dims(Import *im, const Onnx__GraphProto *g) {
+    StrMap *once = strmap_create(im->arena);
+    bool has_tokens = false;
+    for (size_t i = 0; i < g->n_input; i++) {
+        const Onnx__TensorShapeProto *s = tensor_shape(g->input[i]);
+        has_tokens |= is_tensor(g->input[i], false, 2) && s->n_dim == 2;
+    }
+    for (size_t i = 0; has_tokens && i < g->n_input; i++) {
+        if (!is_tensor(g->input[i], true, 3)) continue;
+        const Onnx__TensorShapeProto *s = tensor_shape(g->input[i]);
+        for (size_t k = 1; k < s->n_dim; k++) {
+            const char *name = dim_param(s->dim[k]);
+            const void *first = name ? strmap_get(once, name) : NULL;
+            if (first && first != s) strmap_put(im->past_dims, name, im);
+            if (name && !first) strmap_put(once, name, (void *)s);
+        }
+    }
+}
+
 static SrcLoc file_loc(const Import *im) {
     SrcLoc loc = SRC_NOWHERE;
     loc.file = onnx_model_path(im->model);
@@ -279,8 +309,8 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
 void check_dim_overrides(Import *im) {
     for (int i = 0; i < im->o->n_dims; i++) {
         const DimOverride *o = &im->o->dims[i];
-        if (o->value < 1 || o->value > INT32_MAX)
-            diag_error(im->d, file_loc(im), "--dim %s=%lld: a dim lies between 1 and %d", o->name,
+        if (o->value < 0 || o->value > INT32_MAX)
+            diag_error(im->d, file_loc(im), "--dim %s=%lld: a dim lies between 0 and %d", o->name,
                        (long long)o->value, INT32_MAX);
         else if (!im->dim_used[i])
             diag_error(im->d, file_loc(im), "--dim %s: no input has a symbolic dim of this name",

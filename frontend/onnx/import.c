@@ -328,6 +328,7 @@ static void import_main(Import *im) {
     const uint32_t *order = onnx_graph_order(im->model, p);
     Scope *s = scope_create(im, NULL, im->m->main, "main");
     import_bare_dims(im, p);
+    import_past_dims(im, p);
     bind_initializers(im, s, p);
     if (im->o->n_inputs)
         add_cut_inputs(im, s, p);
@@ -370,6 +371,7 @@ static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o) {
     im.unsupported = strmap_create(im.arena);
     im.map_values = strmap_create(im.arena);
     im.bare_dims = strmap_create(im.arena);
+    im.past_dims = strmap_create(im.arena);
     im.dim_used = arena_array(im.arena, bool, im.o->n_dims);
     index_rows(&im);
     import_main(&im);

@@ -123,7 +123,8 @@ def decodes(ctx, backend):
     """A step of one token runs code of its own, which --dim=n=1,1000 would not say again; weights are there once."""
     import json
     m = decoder()
-    compare(ctx, m, feeds_decoder, ((1, 1, 5), (3, 1, 9), (1, 4, 2), (2, 7, 3), (9, 1, 17)), {}, backend)
+    compare(ctx, m, feeds_decoder, ((1, 1, 5), (3, 1, 9), (1, 4, 2), (2, 7, 3), (9, 1, 17), (2, 5, 0), (1, 1, 0)), {},
+            backend)
     path = saved(ctx, m)
     made = json.loads(ctx.smelt("info", path, "--json").stdout)
     general = json.loads(ctx.smelt("info", path, "--json", "--dim=n=1000,1001").stdout)
@@ -224,7 +225,7 @@ def weights_once(ctx):
 REFUSED = (("twice", ["--dim=batch=1,1"], "a number is there twice"),
            ("empty", ["--dim=batch=1,"], "takes NAME=N or NAME=N,N,..."),
            ("word", ["--dim=batch=1,x"], "takes NAME=N or NAME=N,N,..."),
-           ("zero", ["--dim=batch=0,1"], "batch=0: a dim lies between 1 and"),
+           ("zero", ["--dim=x:0=0,1"], "x:0=0: a dim lies between 1 and"),
            ("unknown", ["--dim=rows=1,8"], "--dim rows: no input has a symbolic dim of this name"),
            ("fixed", ["--dim=x:2=16,8"], "--dim x:2: the model fixes this dim to 16"),
            ("many", ["--dim=batch=1,2,3,4,5", "--dim=seq=1,2,3,4"], "make 20 versions; at most 16 are made"),

@@ -317,7 +317,7 @@ static void dims_follow_names_and_overrides(void) {
     for (int fixed = 0; fixed < 2; fixed++) {
         Build b;
         begin(&b, 13);
-        DimOverride fix[] = {{"seq", 7, NULL}, {"z:0", 2, NULL}};
+        DimOverride fix[] = {{.name = "seq", .value = 7}, {.name = "z:0", .value = 2}};
         if (fixed) b.options.dims = fix, b.options.n_dims = 2;
         input(&b, "x", "batch seq");
         input(&b, "y", "seq+1 a-b");
