@@ -203,9 +203,10 @@ static void print_foreign(StrBuf *out, Arena *a, const KModule *m, const Codegen
     strbuf_printf(out, "/* Functions that the model calls, %s%s%s. */\n",
                   o->foreign ? "which are in its library" : "to be linked with it",
                   blas ? "; sgemm_ and dgemm_ are BLAS's (-lopenblas)" : "",
-                  image ? ";\n * smelt_image_* are smelt's (-lsmelt_image -ltiff -ljpeg -lpng -lwebp "
-                          "-lopenjp2; see smelt_image.h)"
-                        : "");
+                  image
+                      ? ";\n * smelt_image_* are smelt's (-lsmelt_image -ltiff -ljpeg -lpng -lwebp "
+                        "-lopenjp2; see smelt_image.h)"
+                      : "");
     for (size_t i = 0; i < n; i++) {
         strbuf_printf(out, "void %s(", call[i]->text);
         for (uint32_t k = 0; k < call[i]->n_args; k++)

@@ -165,7 +165,8 @@ Stage *program_add_stage(DefProgram *p, Stage *at, Form form, KTensor *out, cons
     static const char *const names[] = {"i", "j", "k", "l"};
     Stage *s = stage_insert(p, at, form, out, node);
     for (int i = 0; i < out->rank; i++)
-        s->axis[i] = kvar_new(p->m->k, KV_AXIS, DT_I64, names[i % 4], 0, k_last_index(out->dims[i]));
+        s->axis[i] =
+            kvar_new(p->m->k, KV_AXIS, DT_I64, names[i % 4], 0, k_last_index(out->dims[i]));
     return s;
 }
 
@@ -452,8 +453,8 @@ void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int ran
     }
 }
 
-void kb_unflatten(KBuild *b, const char *name, const KExpr *flat, const KExpr *const *dims, int rank,
-                  const KExpr **index) {
+void kb_unflatten(KBuild *b, const char *name, const KExpr *flat, const KExpr *const *dims,
+                  int rank, const KExpr **index) {
     def_unflatten(b->k, flat, dims, rank, index);
     for (int i = 0; i < rank; i++) index[i] = kb_let_index(b, name, index[i], dims[i]);
 }

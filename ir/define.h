@@ -206,8 +206,8 @@ const KExpr *def_flatten(KCtx *k, const KExpr *const *index, const KExpr *const 
 void def_unflatten(KCtx *k, const KExpr *flat, const KExpr *const *dims, int rank,
                    const KExpr **index);
 /* The inverse, each index in a let of this name. */
-void kb_unflatten(KBuild *b, const char *name, const KExpr *flat, const KExpr *const *dims, int rank,
-                  const KExpr **index);
+void kb_unflatten(KBuild *b, const char *name, const KExpr *flat, const KExpr *const *dims,
+                  int rank, const KExpr **index);
 
 /* A constant table for a definition: count elements of dtype t, rank 1 (values rounded to t). */
 KTensor *def_table_ints(Def *d, const char *name, DType t, const int64_t *v, int64_t count);

@@ -24,7 +24,8 @@ int tensor_axis_at(const KTensor *t, int i) {
 const KExpr *tensor_ring_row(KCtx *k, const KTensor *t) {
     const KExpr *n = k_int(k, is_blocked(t) ? t->layout.block : 1);
     for (int i = 0; i < t->rank; i++)
-        if (!t->window->fixed[i] && i != t->window->row_axis) n = k_mul(k, n, tensor_stored_dim(k, t, i));
+        if (!t->window->fixed[i] && i != t->window->row_axis)
+            n = k_mul(k, n, tensor_stored_dim(k, t, i));
     return n;
 }
 

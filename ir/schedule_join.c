@@ -21,7 +21,8 @@ static bool is_var(const KExpr *e, const KVar *var) {
 }
 
 static bool is_plain(const KTensor *t) {
-    return t->layout.block <= 1 && !t->layout.permuted && !t->layout.has_halo && !t->window && !t->phase;
+    return t->layout.block <= 1 && !t->layout.permuted && !t->layout.has_halo && !t->window &&
+           !t->phase;
 }
 
 /* A tensor's read may have the variables as neighbours among its indices, and nothing else may. */

@@ -202,7 +202,8 @@ static void open_fold_along(Rows *r, const Fold *f, const RowNest *nest, int lan
 }
 
 /* The innermost loop in parts between cuts, so that no lane asks for conditions or divides. */
-static void open_parts(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop, int lanes) {
+static void open_parts(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
+                       int lanes) {
     int64_t cut[MAX_CUTS + 1], end;
     int n = loop->step == 1 ? stage_cuts(r->k, s, loop->axis, CUT_DIVISIONS, cut) : 0;
     if (!n || nest->index[loop->axis] || !k_is_int(loop->extent, &end)) {
@@ -241,7 +242,8 @@ static void open_core(Rows *r, const Stage *s, const Core *c, RowNest *nest) {
 }
 
 /* The axis of rows along which the element changes its form most often, -1: none. */
-static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut, int *n) {
+static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut,
+                    int *n) {
     int found = -1;
     *n = 0;
     for (int i = 0; i < s->out->rank && c->vector; i++) {
@@ -318,7 +320,8 @@ static void note_not_flat(const KExpr *e, void *user) {
     for (int i = 0; same && i < t->rank; i++)
         same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] &&
                t->dims[i] == c->s->out->dims[i];
-    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo && !t->phase;
+    same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo &&
+            !t->phase;
     if (!same && !constant) c->is_flat = false;
 }
 

@@ -155,7 +155,8 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     }
     const int red[] = {f->ky, f->kx, f->channel, f->kd};
     const KExpr *channels = k_int(k, f->channels);
-    const KExpr *at[] = {zero, zero, k_fmod(k, r->channel, channels), k_fdiv(k, r->channel, channels)};
+    const KExpr *at[] = {zero, zero, k_fmod(k, r->channel, channels),
+                         k_fdiv(k, r->channel, channels)};
     for (int i = 0; i < 4; i++) {
         if (red[i] < 0) continue;
         var[n] = s->red[red[i]];
@@ -439,7 +440,8 @@ static void open_blocks_by_slot(Open *o) {
 static void open_strips_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
-    const KExpr *slot, *strip, *blocks = k_int(k, n_blocks_of(w, o->lanes)), *size = k_int(k, w->strip), *rows = k_int(k, w->rows);
+    const KExpr *slot, *strip, *blocks = k_int(k, n_blocks_of(w, o->lanes)),
+                               *size = k_int(k, w->strip), *rows = k_int(k, w->rows);
     const KExpr *n_strips = k_fdiv(k, k_add(k, o->n_tiles, k_int(k, w->strip - 1)), size);
     const KExpr *groups = k_int(k, w->groups), *n_items = k_mul(k, n_strips, groups), *item, *group;
     kb_slots(o->b, w->n_slots, n_items, &slot, &item);

@@ -94,7 +94,8 @@ static bool find_sizes(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f
     int64_t deep = 1, depth = 1;
     int y = f->y_axis;
     if (!sees_all(k, s, at, y, f->ky) || !sees_all(k, s, at, y + 1, f->kx)) return false;
-    if (!k_is_int(dims[1], &f->oc) || !k_is_int(s->red_extent[f->channel], &f->channels)) return false;
+    if (!k_is_int(dims[1], &f->oc) || !k_is_int(s->red_extent[f->channel], &f->channels))
+        return false;
     if (f->kd >= 0 && !k_is_int(s->red_extent[f->kd], &deep)) return false;
     f->is_free = false;
     if (f->kd >= 0) depth = size_of(dims[2], FREE_MAP, &f->is_free);

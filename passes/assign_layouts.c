@@ -139,8 +139,8 @@ static int64_t lanes_beyond(const Halo *h, const KExpr *index) {
     const KExpr *base, *coeff;
     int64_t n, lanes = target_lanes(h->p->m->target, dtype_bytes(out->dtype));
     if (out->layout.block > 1 || lanes <= 1 || !k_is_int(out->dims[out->rank - 1], &n)) return 0;
-    if (!fills_lanes(h->p, out, n) || !k_linear_in(k, index, h->s->axis[out->rank - 1], &base, &coeff) ||
-        !k_is_value(coeff, 1))
+    if (!fills_lanes(h->p, out, n) ||
+        !k_linear_in(k, index, h->s->axis[out->rank - 1], &base, &coeff) || !k_is_value(coeff, 1))
         return 0;
     return (n + lanes - 1) / lanes * lanes - n;
 }
@@ -289,7 +289,8 @@ static void note_copy_read(const KExpr *e, void *user) {
     KCtx *k = c->p->m->k;
     bool narrow = e->u.tensor->layout.block > 1 && c->s->out->layout.block <= 1;
     bool border = at_pred(e) && !has_free_layout(e->u.tensor);
-    bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) && walks_rows(c->p, c->s, e));
+    bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) &&
+                             walks_rows(c->p, c->s, e));
     if (wanted && is_reach_known(k, c->s, e)) c->t = e->u.tensor;
 }
 

@@ -67,7 +67,8 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
 
 /* The transforms take so many instructions, and more where few registers hold a patch. */
 static double transform_cycles(const Winograd *w, const Target *t, int64_t n_vecs) {
-    return (double)(w->n_tiles * n_vecs) * (w->patch == 6 ? 100 : 48) * (t->n_vector_regs < 32 ? 1.5 : 1);
+    return (double)(w->n_tiles * n_vecs) * (w->patch == 6 ? 100 : 48) *
+           (t->n_vector_regs < 32 ? 1.5 : 1);
 }
 
 static double patches_cycles(const Winograd *w, const Target *t, int lanes) {
@@ -80,7 +81,8 @@ static int64_t weight_bytes(const Winograd *w) {
 
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
     return products_cycles(w, blocks(w->form.oc, lanes)) + patches_cycles(w, t, lanes) +
-           transform_cycles(w, t, blocks(w->form.oc, lanes)) + (double)weight_bytes(w) / touch + again_cycles(w, t, lanes);
+           transform_cycles(w, t, blocks(w->form.oc, lanes)) + (double)weight_bytes(w) / touch +
+           again_cycles(w, t, lanes);
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {

@@ -125,7 +125,8 @@ static const KExpr *weight_words(Dot *d, const KExpr *part) {
         const KExpr *index = k_add(k, four, k_int(k, b)), *arg[MAX_RANK + 1], *at = d->w.at;
         const KExpr *inside = k_lt(k, index, k_int(k, d->extent));
         int rank = at->u.tensor->rank;
-        for (int i = 0; i < rank; i++) arg[i] = k_subst(k, at->arg[i], &d->s->red[d->red], &index, 1);
+        for (int i = 0; i < rank; i++)
+            arg[i] = k_subst(k, at->arg[i], &d->s->red[d->red], &index, 1);
         arg[rank] = inside;
         const KExpr *whole = k_cast(k, DT_I32, k_at(k, at->u.tensor, arg, rank + 1));
         if (zero) whole = k_sub(k, whole, zero);

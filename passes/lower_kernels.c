@@ -273,7 +273,8 @@ static void lower_stage(Lower *l, DefProgram *p, Stage *s) {
     for (int i = 0; i < s->n_outs; i++) lower_reserve(l, s->outs[i]);
     lower_reserve(l, s->out);
     if (s->out->layout.has_halo && !schedule_fills_halo(s)) fill_halo(l, s->out, s);
-    if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole) transform_patches(l, p, s);
+    if (s->schedule && s->schedule->winograd && s->schedule->winograd->whole)
+        transform_patches(l, p, s);
     lower_loops(l, p, s);
     for (int i = 0; i < s->n_sizes; i++) lower_let_symbol(l, s->sizes[i]);
 }
@@ -397,7 +398,8 @@ static void describe_sizes(Lower *l) {
 /* Every module's tensors get their memory, and all modules the one size table. */
 static void place_module(Lower *l, Module *m) {
     bool finds_sizes = module_end_of_sizes(m) > m->first_slot;
-    if (!m->size_table && finds_sizes) m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
+    if (!m->size_table && finds_sizes)
+        m->size_table = kbuf_new(l->k, MEM_ARENA, DT_I64, "sizes", NULL);
     program_count_users(m->defs);
     program_visit(m->defs, place_buffers, l);
 }

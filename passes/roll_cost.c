@@ -162,8 +162,8 @@ static int64_t ring_of(const RollPlan *plan, int m, int64_t rows) {
 static double window_bytes(const Roll *g, const RollPlan *plan, int64_t rows) {
     double bytes = 0;
     for (int m = 0; m + 1 < plan->n; m++) /* what has none is read again by another member */
-        bytes += row_bytes(g, m) *
-                 (double)(plan->has_window[m] ? ring_of(plan, m, rows) : plan->span[m].scale * rows);
+        bytes += row_bytes(g, m) * (double)(plan->has_window[m] ? ring_of(plan, m, rows)
+                                                                : plan->span[m].scale * rows);
     return bytes;
 }
 

@@ -89,7 +89,8 @@ static void note_member_read(const KExpr *e, void *user) {
 static bool try_join(Roll *g, Stage *s) {
     MemberReads r = {.g = g, .s = s, .row = -1, .ok = g->n < MAX_ROLL && s->out != NULL};
     int n_reads = g->n_reads;
-    if (!r.ok || s->n_outs || (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT))
+    if (!r.ok || s->n_outs ||
+        (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT))
         return false;
     stage_visit(g->k, s, note_member_read, &r);
     bool joins = r.ok && r.row >= 0 && can_cut(s, r.row) &&
@@ -196,7 +197,8 @@ static void make_roll(const Roll *g, const RollPlan *plan) {
     b->span = arena_copy(p->arena, plan->span, sizeof plan->span);
     b->axis = (int8_t(*)[MAX_RANK])arena_array(p->arena, int8_t, n * MAX_RANK);
     b->slot = b->first = k_int(g->k, 0);
-    for (int i = 0; i < g->n_between_at[n - 1]; i++) stage_move_before(p, g->between[i], g->stages[0]);
+    for (int i = 0; i < g->n_between_at[n - 1]; i++)
+        stage_move_before(p, g->between[i], g->stages[0]);
     for (int m = 0; m < n; m++) {
         Stage *s = g->stages[m];
         b->axis[m][last] = g->row[m];

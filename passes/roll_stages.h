@@ -1,4 +1,5 @@
-/* Internal to roll_stages.c, roll_cost.c and roll_sums.c: stages that could roll together, and what it gives. */
+/* Internal to roll_stages.c, roll_cost.c and roll_sums.c: stages that could roll together, and what
+ * it gives. */
 #ifndef SMELT_PASSES_ROLL_STAGES_H
 #define SMELT_PASSES_ROLL_STAGES_H
 

@@ -29,7 +29,8 @@ static bool is_var(const KExpr *e, const KVar *v) {
 static KTensor *summed_tensor(DefProgram *p, const Stage *s) {
     RowRead r = {0};
     if (s->form != FORM_REDUCE || s->fold != KO_add || s->n_red != 2 || s->out->rank != 4 ||
-        s->group || s->blocks || s->is_alias || s->acc->dtype != DT_F32 || s->out->layout.block <= 1)
+        s->group || s->blocks || s->is_alias || s->acc->dtype != DT_F32 ||
+        s->out->layout.block <= 1)
         return NULL;
     k_visit(p->m->k, s->body, note_read, &r);
     if (r.n != 1 || at_pred(r.at) || r.at->u.tensor->rank != 4) return NULL;
@@ -71,7 +72,8 @@ static void cut_sum(DefProgram *p, Stage *s, RowSums *sums) {
     rows->init = s->init;
     rows->acc = kvar_new(k, KV_AXIS, s->acc->dtype, "acc", INT64_MIN, INT64_MAX);
     rows->finish = k_var(k, rows->acc);
-    const KExpr *at[] = {k_var(k, s->axis[0]), k_var(k, s->axis[1]), k_var(k, s->red[0]), k_int(k, 0)};
+    const KExpr *at[] = {k_var(k, s->axis[0]), k_var(k, s->axis[1]), k_var(k, s->red[0]),
+                         k_int(k, 0)};
     s->body = k_at(k, t, at, 4);
     s->n_red = 1;
 }

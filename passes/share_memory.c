@@ -84,7 +84,8 @@ typedef struct Concat {
 /* Does pred hold for all indices from start to end (nothing else than these bounds in it)? */
 static bool holds_within(KCtx *k, const KExpr *pred, const KExpr *index, int64_t start,
                          const KExpr *end) {
-    if (!pred || pred == k_lt(k, index, end) || pred == k_le(k, k_int(k, start), index)) return true;
+    if (!pred || pred == k_lt(k, index, end) || pred == k_le(k, k_int(k, start), index))
+        return true;
     return pred->op == KO_and && holds_within(k, pred->arg[0], index, start, end) &&
            holds_within(k, pred->arg[1], index, start, end);
 }
@@ -228,7 +229,8 @@ static bool is_phase(KCtx *k, const Stage *s, const KExpr *e, Phase *at) {
         at->step[i] = 1;
         at->first[i] = 0;
         if (e->arg[i] == own || k_is_value(s->out->dims[i], 1)) continue;
-        if (e->arg[i]->op != KO_fdiv || e->arg[i]->arg[0] != own || !k_is_int(e->arg[i]->arg[1], &at->step[i]))
+        if (e->arg[i]->op != KO_fdiv || e->arg[i]->arg[0] != own ||
+            !k_is_int(e->arg[i]->arg[1], &at->step[i]))
             return false;
     }
     return true;
@@ -240,7 +242,8 @@ static bool is_residue(KCtx *k, const Stage *s, const KExpr *c, Phase *at) {
     if (c->op != KO_eq || c->arg[0]->op != KO_fmod || c->arg[0]->arg[0]->op != KO_var) return false;
     for (int i = 0; i < s->out->rank; i++)
         if (c->arg[0]->arg[0]->u.var == s->axis[i])
-            return k_is_value(c->arg[0]->arg[1], (double)at->step[i]) && k_is_int(c->arg[1], &at->first[i]);
+            return k_is_value(c->arg[0]->arg[1], (double)at->step[i]) &&
+                   k_is_int(c->arg[1], &at->first[i]);
     return false;
 }
 

@@ -20,7 +20,10 @@
  * A tap that the position tells altogether is no axis to sum over. Where what is read has one element
  * along an axis, 0 <= k - t & k - t < 1 says that t is k (the first layer of most generators):
  *
- * Before:  contract [.., k] over [c < 100, t < 4] { lhs = x[0, c, 0 if 0 <= k - t & k - t < 1]  rhs = w[c, j, t] }
+ * Before:  contract [.., k] over [c < 100, t < 4] {
+ *            lhs = x[0, c, 0 if 0 <= k - t & k - t < 1]
+ *            rhs = w[c, j, t]
+ *          }
  * After:   contract [.., k] over [c < 100] { lhs = x[0, c, 0]  rhs = w[c, j, k] }
  *
  * Requires definitions after fusion and before layouts. Left alone: strides with more than MOST_PHASES
@@ -62,7 +65,8 @@ static void note_split(const KExpr *e, void *user) {
     int64_t stride, step;
     if (e->op != KO_eq || e->arg[0]->op != KO_fmod || !k_is_value(e->arg[1], 0)) return;
     const KExpr *p = e->arg[0]->arg[0];
-    int axis = position_of(x->k, p, s->axis, s->out->rank), red = position_of(x->k, p, s->red, s->n_red);
+    int axis = position_of(x->k, p, s->axis, s->out->rank),
+        red = position_of(x->k, p, s->red, s->n_red);
     if (axis < 0 || red < 0) return;
     bool is_known = axis < s->out->rank && red < s->n_red && k_is_int(e->arg[0]->arg[1], &stride) &&
                     k_linear_in(x->k, p, s->axis[axis], &base, &coeff) && k_is_value(coeff, 1) &&
@@ -85,7 +89,8 @@ static bool find_splits(DefProgram *p, const Stage *s, Splits *x) {
     int64_t n_phases = 1, n;
     for (int i = 0; i < x->n && x->ok; i++) {
         n_phases *= x->at[i].stride;
-        x->ok = n_phases <= MOST_PHASES && k_is_int(s->red_extent[x->at[i].red], &n) && n <= MOST_TAPS;
+        x->ok =
+            n_phases <= MOST_PHASES && k_is_int(s->red_extent[x->at[i].red], &n) && n <= MOST_TAPS;
     }
     return x->n && x->ok;
 }
@@ -150,7 +155,8 @@ static bool bind_phase(const Parts *a, const int64_t *residue, Stage *into, Bind
     bool is_empty = false;
     for (int i = 0; i < s->out->rank; i++) {
         const Split *x = split_of(a->x, i, -1);
-        const KExpr *own = k_is_value(into->out->dims[i], 1) ? k_int(k, 0) : k_var(k, into->axis[i]);
+        const KExpr *own =
+            k_is_value(into->out->dims[i], 1) ? k_int(k, 0) : k_var(k, into->axis[i]);
         if (x) own = k_add(k, k_mul(k, own, k_int(k, x->stride)), k_int(k, residue[x - a->x->at]));
         bind(b, s->axis[i], own);
     }
@@ -256,10 +262,14 @@ static void solve_term(Told *t, const KExpr *term) {
     if (term->op != KO_lt || !k_is_value(term->arg[1], 1)) return;
     if (e->lo < 0 && !has_term(t->pred, k_le(t->k, zero, e))) return;
     for (int r = 0; r < t->s->n_red; r++) {
-        if (!k_uses_var(t->k, e, t->s->red[r]) || !k_linear_in(t->k, e, t->s->red[r], &base, &coeff))
+        if (!k_uses_var(t->k, e, t->s->red[r]) ||
+            !k_linear_in(t->k, e, t->s->red[r], &base, &coeff))
             continue;
-        const KExpr *tap = k_is_value(coeff, -1) ? base : k_is_value(coeff, 1) ? k_sub(t->k, zero, base) : NULL;
-        if (!tap || !k_is_int(t->s->red_extent[r], &n) || n < 2 || tap->lo < 0 || tap->hi >= n) continue;
+        const KExpr *tap = k_is_value(coeff, -1)  ? base
+                           : k_is_value(coeff, 1) ? k_sub(t->k, zero, base)
+                                                  : NULL;
+        if (!tap || !k_is_int(t->s->red_extent[r], &n) || n < 2 || tap->lo < 0 || tap->hi >= n)
+            continue;
         t->red = r;
         t->tap = tap;
         return;
@@ -278,7 +288,8 @@ static void solve_terms(Told *t, const KExpr *pred) {
 /* One reduction axis less, if a tap is told. */
 static bool drop_told_tap(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    if (s->form != FORM_CONTRACT || s->is_dot4 || s->lhs->op != KO_at || !at_pred(s->lhs)) return false;
+    if (s->form != FORM_CONTRACT || s->is_dot4 || s->lhs->op != KO_at || !at_pred(s->lhs))
+        return false;
     Told t = {k, s, at_pred(s->lhs), -1, NULL};
     solve_terms(&t, t.pred);
     if (t.red < 0 || s->n_red < 2 || !pass_may_rewrite()) return false;
@@ -307,7 +318,8 @@ static const KExpr *interleaved(const Parts *a, const Stage *y) {
             index[i] = k_is_value(y->out->dims[i], 1) ? k_int(k, 0) : k_var(k, y->axis[i]);
             if (!x) continue;
             const KExpr *stride = k_int(k, x->stride);
-            const KExpr *is_own = k_eq(k, k_fmod(k, index[i], stride), k_int(k, a->residue[f][x - a->x->at]));
+            const KExpr *is_own =
+                k_eq(k, k_fmod(k, index[i], stride), k_int(k, a->residue[f][x - a->x->at]));
             own = own ? k_and(k, own, is_own) : is_own;
             index[i] = k_fdiv(k, index[i], stride);
             /* Where the stride does not divide the size, the last phases end earlier. */
@@ -331,7 +343,8 @@ static void put_together(const Parts *a) {
     int64_t channels;
     Stage *m = s;
     int lanes = target_lanes(a->p->m->target, dtype_bytes(y->dtype));
-    bool apart = y->dense_only && y->rank > 2 && k_is_int(y->dims[1], &channels) && channels >= lanes;
+    bool apart =
+        y->dense_only && y->rank > 2 && k_is_int(y->dims[1], &channels) && channels >= lanes;
     if (apart) {
         KTensor *t = program_add_tensor(a->p, y->name, y->dtype, y->rank, y->dims);
         m = program_add_stage(a->p, s, FORM_MAP, t, s->node);

@@ -44,7 +44,8 @@ static bool can_trim(const DefProgram *p, const Stage *s) {
     if (t->is_output || t->dense_only || t->alias || s->view || !t->users.n) return false;
     for (uint32_t i = 0; i < t->users.n; i++) {
         const Stage *u = t->users.at[i];
-        if (u->owner != p || u->view || u->form == FORM_PROGRAM || u->form == FORM_REGION) return false;
+        if (u->owner != p || u->view || u->form == FORM_PROGRAM || u->form == FORM_REGION)
+            return false;
     }
     for (uint32_t i = 0; i < p->outputs.n; i++)
         if (p->outputs.at[i] == t) return false;

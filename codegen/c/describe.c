@@ -37,7 +37,8 @@ static void emit_tensors(CGen *g, const char *name, const ApiTensor *t, uint32_t
     for (uint32_t i = 0; i < n; i++) {
         if (!t[i].io->rank) continue;
         strbuf_printf(b, "static const int64_t %s_dims%u[] = {", name, i);
-        for (int d = 0; d < t[i].io->rank; d++) strbuf_printf(b, "%s%" PRId64, d ? ", " : "", t[i].dims[d]);
+        for (int d = 0; d < t[i].io->rank; d++)
+            strbuf_printf(b, "%s%" PRId64, d ? ", " : "", t[i].dims[d]);
         strbuf_add(b, "};\n");
     }
     strbuf_printf(b, "static const smelt_tensor_info %s[] = {\n", name);
@@ -88,7 +89,8 @@ void c_write_model(CGen *g) {
     uint64_t hash;
     memcpy(&hash, m->model_hash, sizeof hash);
     emit_tables(g);
-    strbuf_printf(b, "const smelt_model %s_model = {\n    sizeof(smelt_model), SMELT_ABI_VERSION, ", m->name);
+    strbuf_printf(b, "const smelt_model %s_model = {\n    sizeof(smelt_model), SMELT_ABI_VERSION, ",
+                  m->name);
     quoted(b, m->name);
     strbuf_add(b, ", \"smelt " SMELT_VERSION "\", \"c99\", \"\", \"\", ");
     print_u64(b, hash);
@@ -99,7 +101,9 @@ void c_write_model(CGen *g) {
     print_u64(b, g->api->weight_bytes);
     strbuf_add(b, ", ");
     print_u64(b, g->o->weight_hash);
-    strbuf_printf(b, ", %s, ", m->n_consts && !g->o->weights_file ? c_const_name(g, m->consts[0]) : "NULL");
+    strbuf_printf(b, ", %s, ",
+                  m->n_consts && !g->o->weights_file ? c_const_name(g, m->consts[0]) : "NULL");
     print_u64(b, g->api->arena_bytes);
-    strbuf_printf(b, ",\n    %s, arena_bytes_for, run_call};\n", g->api->n_symbols ? "symbols_for" : "NULL");
+    strbuf_printf(b, ",\n    %s, arena_bytes_for, run_call};\n",
+                  g->api->n_symbols ? "symbols_for" : "NULL");
 }

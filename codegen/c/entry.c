@@ -175,7 +175,8 @@ static void find_entry_bufs(CGen *g, const KBlock *block, BufList *l) {
             add_buf(l, s->args[i].buf);
             if (s->args[i].offset) k_visit(g->m->k, s->args[i].offset, see_load, l);
         }
-        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++) k_visit(g->m->k, s->scalars[i], see_load, l);
+        for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
+            k_visit(g->m->k, s->scalars[i], see_load, l);
         find_entry_bufs(g, &s->body, l);
         find_entry_bufs(g, &s->other, l);
     }
@@ -207,9 +208,10 @@ static void emit_body(CGen *g) {
     BufList bufs = {.seen = strmap_create(g->a), .a = g->a};
     uint32_t mark = c_scope_mark(g);
     find_entry_bufs(g, &m->entry, &bufs);
-    begin_function(g, "static int body(const void *const *inputs, void **outputs, int64_t *symbols, "
-                      "void *memory,\n                uint64_t arena_bytes, const void *weights, "
-                      "const smelt_hooks *given)");
+    begin_function(g,
+                   "static int body(const void *const *inputs, void **outputs, int64_t *symbols, "
+                   "void *memory,\n                uint64_t arena_bytes, const void *weights, "
+                   "const smelt_hooks *given)");
     g->in_entry = true;
     memset(g->used, 0, kctx_n_vars(m->k));
     c_find_used(g, &m->entry);
@@ -271,14 +273,16 @@ static void emit_typed_run(CGen *g) {
     c_line(g, "int smelt_result;");
     for (uint32_t i = 0; i < api->n_arguments; i++)
         c_line(g, "smelt_dims[%u] = %s;", i, api->argument_names[i]);
-    for (uint32_t i = 0; i < m->n_inputs; i++) c_line(g, "smelt_in[%u] = %s;", i, api->inputs[i].c_name);
+    for (uint32_t i = 0; i < m->n_inputs; i++)
+        c_line(g, "smelt_in[%u] = %s;", i, api->inputs[i].c_name);
     for (uint32_t i = 0; i < m->n_outputs; i++) {
         const ApiTensor *t = &api->outputs[i];
         c_line(g, "smelt_out[%u] = %s;", i, t->c_name);
         if (t->has_data_dims) c_line(g, "if (!%s_dims) return SMELT_BAD_POINTER;", t->c_name);
     }
     c_line(g, "smelt_result = body(smelt_in, smelt_out, smelt_dims, arena, %s, %s, NULL);",
-           api->n_arguments ? "arena_bytes" : "UINT64_MAX", g->o->weights_file ? "weights" : "NULL");
+           api->n_arguments ? "arena_bytes" : "UINT64_MAX",
+           g->o->weights_file ? "weights" : "NULL");
     c_line(g, "if (smelt_result) return smelt_result;");
     for (uint32_t i = 0; i < m->n_outputs; i++) {
         const ApiTensor *t = &api->outputs[i];
@@ -308,7 +312,8 @@ static void emit_generic_run(CGen *g) {
                    rows[i].n, rows[i].array);
         else c_line(g, "if (call->%s != 0) return SMELT_BAD_CALL;", rows[i].count);
     }
-    c_line(g, "if (call->hooks && call->hooks->struct_size < sizeof *call->hooks) return SMELT_BAD_CALL;");
+    c_line(g, "if (call->hooks && call->hooks->struct_size < sizeof *call->hooks) return "
+              "SMELT_BAD_CALL;");
     c_line(g, "return body(call->inputs, call->outputs, call->symbols, call->arena, "
               "call->arena_bytes, call->weights, call->hooks);");
     end_function(g, mark);

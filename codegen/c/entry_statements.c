@@ -20,8 +20,10 @@ static void emit_loop_function(CGen *g, const Kernel *kn, const KStmt *loop, con
     c_line(g, "{");
     g->indent++;
     uint32_t mark = c_scope_mark(g);
-    for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "(void)%s;", c_name_buf(g, kn->params[i]));
-    for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "(void)%s;", c_name_var(g, kn->scalars[i]));
+    for (uint32_t i = 0; i < kn->n_params; i++)
+        c_line(g, "(void)%s;", c_name_buf(g, kn->params[i]));
+    for (uint32_t i = 0; i < kn->n_scalars; i++)
+        c_line(g, "(void)%s;", c_name_var(g, kn->scalars[i]));
     for (const KStmt *s = kn->body.first; s != loop; s = s->next) {
         if (s->kind != KS_LET) continue;
         c_begin_statement(g);
@@ -74,12 +76,14 @@ static const char *argument(CGen *g, const KArg *a, const KBuf *param) {
     if (a->buf->dtype != param->dtype)
         BUG("entry: %s is passed for %s, which has another type", a->buf->name, param->name);
     if (!a->offset || (k_is_int(a->offset, &at) && at == 0)) return name;
-    return arena_printf(g->a, a->offset->n_args ? "%s + (%s)" : "%s + %s", name, c_expr(g, a->offset, false));
+    return arena_printf(g->a, a->offset->n_args ? "%s + (%s)" : "%s + %s", name,
+                        c_expr(g, a->offset, false));
 }
 
 static void emit_call(CGen *g, const KStmt *s) {
     const Kernel *kn = s->callee;
-    const char *name = c_kernel_name(g, kn), **args = arena_array(g->a, const char *, kn->n_params + 1);
+    const char *name = c_kernel_name(g, kn),
+               **args = arena_array(g->a, const char *, kn->n_params + 1);
     const char **scalars = arena_array(g->a, const char *, kn->n_scalars + 1);
     const KStmt *loop = kernel_parallel_loop(kn);
     StrBuf all = {0};
@@ -97,8 +101,10 @@ static void emit_call(CGen *g, const KStmt *s) {
         int64_t n;
         c_line(g, "{");
         c_line(g, "    struct %s_call call_args;", name);
-        for (uint32_t i = 0; i < kn->n_params; i++) c_line(g, "    call_args.a%u = %s;", i, args[i]);
-        for (uint32_t i = 0; i < kn->n_scalars; i++) c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
+        for (uint32_t i = 0; i < kn->n_params; i++)
+            c_line(g, "    call_args.a%u = %s;", i, args[i]);
+        for (uint32_t i = 0; i < kn->n_scalars; i++)
+            c_line(g, "    call_args.n%u = %s;", i, scalars[i]);
         if (!all.n) c_line(g, "    call_args.none = 0;");
         const char *extent = k_is_int(loop->extent, &n)
                                  ? arena_printf(g->a, "%" PRId64, n)
@@ -139,7 +145,8 @@ static void emit_reserve(CGen *g, const KStmt *s) {
     const char *keep = s->index ? c_expr(g, bytes_of(g, s->buf, s->index), true) : "0";
     const char *name = c_name_buf(g, s->buf);
     c_line(g, "{");
-    c_line(g, "    void *block = reserve(hooks, %s, (uint64_t)(%s), (uint64_t)(%s));", name, n, keep);
+    c_line(g, "    void *block = reserve(hooks, %s, (uint64_t)(%s), (uint64_t)(%s));", name, n,
+           keep);
     c_line(g, "    if (!block) {");
     c_line(g, "        status = SMELT_NO_MEMORY;");
     c_line(g, "        goto leave;");

@@ -205,8 +205,8 @@ LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* permute.c: NULL where it takes too many vectors. A local buffer of n_elems, lane i at place[i]; memory
  * in steps of `step` elements. */
-LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base, const int64_t *place,
-                            int64_t n_elems, unsigned align);
+LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
+                            const int64_t *place, int64_t n_elems, unsigned align);
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
                                unsigned align);
 

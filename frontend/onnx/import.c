@@ -365,7 +365,8 @@ static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o) {
     m->file = onnx_model_path(model);
     m->on_destroy_user = model;
     m->release = release_bytes;
-    Import im = {.model = model, .m = m, .d = m->diag, .o = o ? o : &as_is, .arena = arena_create()};
+    Import im = {
+        .model = model, .m = m, .d = m->diag, .o = o ? o : &as_is, .arena = arena_create()};
     im.poison = arena_new(im.arena, Value);
     im.rows = strmap_create(im.arena);
     im.unsupported = strmap_create(im.arena);

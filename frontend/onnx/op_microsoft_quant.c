@@ -192,16 +192,16 @@ bool import_ms_matmul_integer_to_float(Call *c) {
     Value *sa = c->in[2], *za = call_in(c, 4);
     if (!as_column(c, &sa, "the scale of a") || !as_column(c, &za, "the zero point of a"))
         return false;
-    return call_result(
-        c, ms_integer_product(c, c->in[0], za, sa, c->in[1], call_in(c, 5), c->in[3], call_in(c, 6)));
+    return call_result(c, ms_integer_product(c, c->in[0], za, sa, c->in[1], call_in(c, 5), c->in[3],
+                                             call_in(c, 6)));
 }
 
 /* a, b, scale and zero point of b, bias */
 bool import_ms_dynamic_quantize_matmul(Call *c) {
     Value *y[3];
     build_dynamic_quantize(c, c->in[0], y);
-    return call_result(
-        c, ms_integer_product(c, y[0], y[2], y[1], c->in[1], call_in(c, 3), c->in[2], call_in(c, 4)));
+    return call_result(c, ms_integer_product(c, y[0], y[2], y[1], c->in[1], call_in(c, 3), c->in[2],
+                                             call_in(c, 4)));
 }
 
 /* a, scale, zero, b, scale, zero, c (in steps of alpha * sa * sb), scale and zero of the result or,

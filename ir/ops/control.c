@@ -75,7 +75,8 @@ static void join_ranks(Module *m, Node *n, int i, Graph *const branch[2]) {
     const Value *large = less ? a : b, *small = less ? b : a;
     int more = large->shape.rank - small->shape.rank;
     int least_a = a->shape.rank - a->spare_axes, least_b = b->shape.rank - b->spare_axes;
-    if (more && !(has_spare_axes(large, small) && add_leading_axes(m, n->loc, branch[less], i, more)))
+    if (more &&
+        !(has_spare_axes(large, small) && add_leading_axes(m, n->loc, branch[less], i, more)))
         return;
     int spare = large->shape.rank - (least_a < least_b ? least_a : least_b);
     if (spare > n->out[i]->spare_axes) n->out[i]->spare_axes = (uint8_t)spare;

@@ -271,7 +271,8 @@ static void transpose_gather(Def *d, const Node *n, const Window *given) {
 }
 
 /* With more phases than split_phases takes apart: with oh + pad = stride * q + r only the taps
- * r + stride * j reach the output, from x[q - j]. So the product is taken over (r, q) and j, without a multiplication by a zero, and
+ * r + stride * j reach the output, from x[q - j]. So the product is taken over (r, q) and j, without
+ * a multiplication by a zero, and
  *   part[n, o, r.., q..] = sum x[n, ic, q - j..] * w[ic, o, r + stride * j..]
  *   out[n, o, oh..] = part[n, o, (oh + pad) mod stride.., (oh + pad) / stride..]
  * Taps beyond the kernel are zeros of the packed weights. */

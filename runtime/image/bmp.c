@@ -198,7 +198,8 @@ static bool next_run(Runs *r, bool *good) {
 static bool read_runs(const Bmp *b, uint8_t *rgb) {
     Runs r = {.b = b, .rgb = rgb, .at = b->at_pixels};
     bool good;
-    for (size_t i = 0; i < (size_t)b->size.height * b->size.width; i++) put_color(b, 0, rgb + 3 * i);
+    for (size_t i = 0; i < (size_t)b->size.height * b->size.width; i++)
+        put_color(b, 0, rgb + 3 * i);
     while (next_run(&r, &good)) continue;
     return good;
 }

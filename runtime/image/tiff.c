@@ -29,7 +29,9 @@ static tmsize_t source_write(thandle_t handle, void *from, tmsize_t n) {
 
 static toff_t source_seek(thandle_t handle, toff_t offset, int from) {
     Source *s = handle;
-    s->at = from == SEEK_SET ? offset : from == SEEK_CUR ? s->at + offset : s->file.n_bytes + offset;
+    s->at = from == SEEK_SET   ? offset
+            : from == SEEK_CUR ? s->at + offset
+                               : s->file.n_bytes + offset;
     return s->at;
 }
 

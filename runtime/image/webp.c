@@ -19,5 +19,6 @@ bool webp_decode(ImageFile f, ImageSize size, uint8_t *rgb) {
     ImageSize found;
     size_t row_bytes = (size_t)size.width * 3;
     if (!webp_size(f, &found) || !image_same_size(size, found)) return false;
-    return WebPDecodeRGBInto(f.bytes, f.n_bytes, rgb, row_bytes * size.height, (int)row_bytes) != NULL;
+    return WebPDecodeRGBInto(f.bytes, f.n_bytes, rgb, row_bytes * size.height, (int)row_bytes) !=
+           NULL;
 }

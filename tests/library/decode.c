@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net.h"
-#include "smelt.h"
+#include "net_call.h"
 
 #include "digits_input.h"
 
@@ -55,16 +54,7 @@ static int run_model(const uint8_t *bytes, size_t n, Image *image)
     if (net_model.arena_bytes_for(symbols, &arena_bytes))
         exit(97);
     void *arena = malloc((size_t)arena_bytes);
-    smelt_call call = {.struct_size = sizeof call,
-                       .n_inputs = 1,
-                       .n_outputs = 1,
-                       .n_symbols = net_model.n_symbols,
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .symbols = symbols,
-                       .arena = arena,
-                       .arena_bytes = (size_t)arena_bytes,
-                       .hooks = &hooks};
+    smelt_call call = net_call(inputs, outputs, symbols, arena, arena_bytes, &hooks);
     int status = net_model.run(&call);
     image->pixels = outputs[0];
     if (!status)
