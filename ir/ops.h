@@ -23,7 +23,7 @@ enum {
     OPF_SHAPE_ONLY = 1 << 5, /* the output depends on the input's shape, not on its data */
     OPF_NONDET = 1 << 6,     /* never folded or merged (random numbers) */
     OPF_CONTENT = 1 << 7,    /* its infer computes Value.content from content of its inputs */
-    OPF_MONOTONE = 1 << 8,   /* elementwise and non-decreasing: commutes with max */
+    OPF_MONOTONE = 1 << 8,   /* elementwise, never falling, NaN for NaN only: commutes with max */
     OPF_CONTRACTS = 1 << 9,  /* multiply-adds over a weight: Conv, Gemm, MatMul, ... */
     OPF_BLOCKABLE =
         1 << 10, /* indifferent to how channels (axis 1) lie in memory: may run in blocked layout */
