@@ -41,19 +41,27 @@ static bool reads_only_constants(KCtx *k, const KExpr *e) {
     return c.is_const;
 }
 
+/* Elements of the result that share an element of the right factor; INT64_MAX where their number is
+ * free or very large. */
+static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
+    int64_t n = 1, dim;
+    for (int i = 0; i < s->out->rank; i++) {
+        if (i == sch->vec_axis || k_uses_var(k, s->rhs, s->axis[i])) continue;
+        if (!k_is_int(s->out->dims[i], &dim) || __builtin_mul_overflow(n, dim, &n))
+            return INT64_MAX;
+    }
+    return n;
+}
+
 /* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
  * costs more where few rows share it. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
-    enum { MASKING_BYTES = 64, FEW_ROWS = 32 };
+    enum { MASKING_BYTES = 64, MASKED_ROWS = 32 };
     KCtx *k = p->m->k;
-    int64_t n, dim, rows = 1;
+    int64_t n;
     if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
-    if (!k_is_int(s->out->dims[sch->vec_axis], &n) || n < sch->lanes) return false;
-    for (int i = 0; i < s->out->rank; i++) {
-        if (k_uses_var(k, s->rhs, s->axis[i])) continue;
-        if (!k_is_int(s->out->dims[i], &dim) || (rows *= dim) > FEW_ROWS) return false;
-    }
-    return true;
+    return k_is_int(s->out->dims[sch->vec_axis], &n) && n >= sch->lanes &&
+           n_rows(k, s, sch) <= MASKED_ROWS;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -138,16 +146,6 @@ static const KExpr *read_blocked(KCtx *k, const KExpr *e, void *user) {
     int axis = e->op == KO_at ? lane_axis(b, e) : -1;
     if (axis < 0 || e->n_args > e->u.tensor->rank) return e;
     return k_at(k, blocked_copy(b, e->u.tensor, axis), e->arg, e->n_args);
-}
-
-/* Elements of the result that share an element of the right factor, as far as they are known. */
-static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
-    int64_t n = 1, dim;
-    for (int i = 0; i < s->out->rank; i++) {
-        if (i == sch->vec_axis || k_uses_var(k, s->rhs, s->axis[i])) continue;
-        n = k_is_int(s->out->dims[i], &dim) && dim <= FEW_ROWS ? n * dim : FEW_ROWS + 1;
-    }
-    return n;
 }
 
 /* Keeps a constant factor of n_elems elements in its smaller form; false when it has none. */
