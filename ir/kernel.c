@@ -653,19 +653,25 @@ bool k_is_word(const KExpr *e) {
     return dtype_bytes(e->op == KO_load ? e->u.buf->dtype : ktensor_dtype(e->u.tensor)) == 1;
 }
 
+/* A predicate that always holds is none. */
+static const KExpr *at_node(KCtx *k, DType type, KTensor *t, const KExpr *const *args, int n) {
+    if (n && args[n - 1]->dtype == DT_BOOL && k_is_value(args[n - 1], 1)) n--;
+    return cons(k, KO_at, type, pointer_payload(t), args, n);
+}
+
 const KExpr *k_at_word(KCtx *k, KTensor *t, const KExpr *const *index, int rank) {
-    return cons(k, KO_at, DT_I32, pointer_payload(t), index, rank);
+    return at_node(k, DT_I32, t, index, rank);
 }
 
 const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank) {
-    return cons(k, KO_at, ktensor_dtype(t), pointer_payload(t), index, rank);
+    return at_node(k, ktensor_dtype(t), t, index, rank);
 }
 
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     if (e->n_args == 0) return e;
     switch ((int)e->op) {
     case KO_load: return k_load_like(k, e, e->u.buf, args);
-    case KO_at: return cons(k, KO_at, e->dtype, pointer_payload(e->u.tensor), args, e->n_args);
+    case KO_at: return at_node(k, e->dtype, e->u.tensor, args, e->n_args);
     case KO_cast: return k_cast(k, e->dtype, args[0]);
     case KO_bitcast: return k_bitcast(k, e->dtype, args[0]);
     default: break;

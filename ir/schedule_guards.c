@@ -55,7 +55,7 @@ void contract_find_guards(Contract *c) {
     int n = lhs->u.tensor->rank;
     memcpy(arg, lhs->arg, sizeof arg[0] * (size_t)n);
     arg[n] = split_predicate(c, at_pred(lhs));
-    c->lhs = k_at(c->k, lhs->u.tensor, arg, n + !k_is_value(arg[n], 1));
+    c->lhs = k_at(c->k, lhs->u.tensor, arg, n + 1);
 }
 
 int contract_open_guards(Contract *c, int r, const Binding *red) {

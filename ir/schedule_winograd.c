@@ -168,7 +168,7 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
         inside = inside ? k_and(k, inside, k_and(k, low, high)) : k_and(k, low, high);
     }
     index[rank] = inside;
-    return k_at(k, e->u.tensor, index, k_is_value(inside, 1) ? rank : rank + 1);
+    return k_at(k, e->u.tensor, index, rank + 1);
 }
 
 static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const KExpr *tile,

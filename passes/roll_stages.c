@@ -128,10 +128,6 @@ static bool find_roll(Roll *g, DefProgram *p, Stage *s) {
 
 /* ---- which rows ------------------------------------------------------------------------------ */
 
-bool roll_is_private(const Roll *g, int n, const KTensor *t) {
-    return stages_own(g->p, g->stages, n, t);
-}
-
 /* The rows of member m that its readers among the plan's members need; false when it has none or
  * they do not keep pace. */
 static bool span_of(const Roll *g, const RollPlan *plan, int m, RowSpan *span) {
@@ -165,7 +161,7 @@ static bool make_plan(const Roll *g, int n, RollPlan *plan) {
     plan->span[n - 1] = (RowSpan){1, 0, 0};
     for (int m = n - 2; m >= 0; m--) {
         if (!span_of(g, plan, m, &plan->span[m])) return false;
-        plan->has_window[m] = roll_is_private(g, n, g->stages[m]->out);
+        plan->has_window[m] = stages_own(g->p, g->stages, n, g->stages[m]->out);
         if (!plan->has_window[m] && !is_complete(g, plan, m)) return false;
     }
     return roll_weigh(g, plan);

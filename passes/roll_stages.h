@@ -36,8 +36,6 @@ typedef struct RollPlan {
     double gain; /* cycles of one core */
 } RollPlan;
 
-/* Is t read by nobody but the first n members? */
-bool roll_is_private(const Roll *g, int n, const KTensor *t);
 /* Fills rows, slots, rings and the gain of a plan whose spans and windows are known; false when it
  * does not pay. */
 bool roll_weigh(const Roll *g, RollPlan *plan);

@@ -140,7 +140,7 @@ static bool match_concat(KCtx *k, const Stage *s, Concat *c) {
 /* Axes stored before `axis` have extent 1, so that a part is one stretch of memory. */
 static bool parts_are_contiguous(const KTensor *t, int axis) {
     for (int i = 0; i < t->rank; i++) {
-        int at = t->layout.permuted ? t->layout.order[i] : i;
+        int at = tensor_axis_at(t, i);
         if (at == axis) return true;
         if (!k_is_value(t->dims[at], 1) ||
             (t->layout.has_halo && (t->layout.halo[at][0] || t->layout.halo[at][1])))
@@ -149,17 +149,21 @@ static bool parts_are_contiguous(const KTensor *t, int axis) {
     return false;
 }
 
-static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *out) {
-    const KTensor *t = c->part[i];
+/* Is part i ours to write into out, once, with its elements in the same order? */
+static bool can_write_into(const DefProgram *p, KTensor *const *part, int i, const KTensor *out) {
+    const KTensor *t = part[i];
     const Layout *a = &t->layout, *b = &out->layout;
     for (int j = 0; j < i; j++)
-        if (c->part[j] == t) return false;
-    if (!is_ours(t) || !is_written_in(p, t) || is_program_output(p, t) || t->dtype != out->dtype)
-        return false;
+        if (part[j] == t) return false;
+    return is_ours(t) && is_written_in(p, t) && !is_program_output(p, t) &&
+           t->dtype == out->dtype && !a->permuted && !b->permuted && a->block == b->block &&
+           (a->block <= 1 || a->block_axis == b->block_axis);
+}
+
+static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *out) {
+    const Layout *a = &c->part[i]->layout, *b = &out->layout;
+    if (!can_write_into(p, c->part, i, out)) return false;
     if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
-    if (a->permuted || b->permuted || a->block != b->block ||
-        (a->block > 1 && a->block_axis != b->block_axis))
-        return false;
     /* a part takes on the halo of the whole, never the other way round */
     for (int d = 0; d < out->rank; d++)
         if (a->halo[d][0] > b->halo[d][0] || a->halo[d][1] > b->halo[d][1]) return false;
@@ -288,13 +292,7 @@ static bool match_phases(KCtx *k, const Stage *s, Phases *x) {
 
 static bool phase_can_move(DefProgram *p, const Phases *x, int i, const KTensor *out) {
     const KTensor *t = x->part[i];
-    const Layout *a = &t->layout, *b = &out->layout;
-    for (int j = 0; j < i; j++)
-        if (x->part[j] == t) return false;
-    if (!is_ours(t) || !is_written_in(p, t) || is_program_output(p, t) || t->dtype != out->dtype)
-        return false;
-    return !a->permuted && !b->permuted && !a->has_halo && a->block == b->block &&
-           (a->block <= 1 || a->block_axis == b->block_axis) && !tensor_has_aliases(p, t);
+    return can_write_into(p, x->part, i, out) && !t->layout.has_halo && !tensor_has_aliases(p, t);
 }
 
 /* The phases write every so manieth row of the whole, if the elements of a vector stay neighbours. */

@@ -153,10 +153,11 @@ static bool bind_phase(const Parts *a, const int64_t *residue, Stage *into, Bind
     KCtx *k = a->p->m->k;
     const Stage *s = a->s;
     bool is_empty = false;
+    const KExpr *at[MAX_RANK];
+    stage_own_index(k, into, at);
     for (int i = 0; i < s->out->rank; i++) {
         const Split *x = split_of(a->x, i, -1);
-        const KExpr *own =
-            k_is_value(into->out->dims[i], 1) ? k_int(k, 0) : k_var(k, into->axis[i]);
+        const KExpr *own = at[i];
         if (x) own = k_add(k, k_mul(k, own, k_int(k, x->stride)), k_int(k, residue[x - a->x->at]));
         bind(b, s->axis[i], own);
     }
@@ -192,15 +193,8 @@ static bool has_rest(KCtx *k, const KExpr *e) {
     return found;
 }
 
-/* A predicate that is always true is none. */
-static const KExpr *drop_true(KCtx *k, const KExpr *e, void *user) {
-    (void)user;
-    bool is_idle = e->op == KO_at && !k_is_word(e) && at_pred(e) && k_is_value(at_pred(e), 1);
-    return is_idle ? k_at(k, e->u.tensor, e->arg, e->u.tensor->rank) : e;
-}
-
 static const KExpr *in_phase(KCtx *k, const Binding *b, const KExpr *e) {
-    return k_rewrite(k, k_subst(k, e, b->var, b->by, b->n), drop_true, NULL);
+    return k_subst(k, e, b->var, b->by, b->n);
 }
 
 /* Defines the phase of these residues in front of s; false where that gains nothing. */
@@ -295,8 +289,8 @@ static bool drop_told_tap(DefProgram *p, Stage *s) {
     if (t.red < 0 || s->n_red < 2 || !pass_may_rewrite()) return false;
     pass_count_rewrite();
     pass_trace("split_phases", s->node, "'%s' is told by the position", s->red[t.red]->name);
-    s->lhs = k_rewrite(k, k_subst(k, s->lhs, &s->red[t.red], &t.tap, 1), drop_true, NULL);
-    s->rhs = k_rewrite(k, k_subst(k, s->rhs, &s->red[t.red], &t.tap, 1), drop_true, NULL);
+    s->lhs = k_subst(k, s->lhs, &s->red[t.red], &t.tap, 1);
+    s->rhs = k_subst(k, s->rhs, &s->red[t.red], &t.tap, 1);
     s->n_red--;
     for (int r = t.red; r < s->n_red; r++) {
         s->red[r] = s->red[r + 1];
@@ -313,9 +307,9 @@ static const KExpr *interleaved(const Parts *a, const Stage *y) {
     const KExpr *value = NULL;
     for (int f = a->n - 1; f >= 0; f--) {
         const KExpr *index[MAX_RANK + 1], *own = NULL, *inside = NULL;
+        stage_own_index(k, y, index);
         for (int i = 0; i < y->out->rank; i++) {
             const Split *x = split_of(a->x, i, -1);
-            index[i] = k_is_value(y->out->dims[i], 1) ? k_int(k, 0) : k_var(k, y->axis[i]);
             if (!x) continue;
             const KExpr *stride = k_int(k, x->stride);
             const KExpr *is_own =

@@ -135,7 +135,7 @@ static bool trim_taps(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     bool changed = false;
     if (s->form != FORM_CONTRACT || s->lhs->op != KO_at || !at_pred(s->lhs)) return false;
-    for (int r = 0; r < s->n_red; r++) {
+    for (int r = 0; r < s->n_red && at_pred(s->lhs); r++) {
         Stage old = *s;
         if (!trim_axis(k, s, r, at_pred(s->lhs))) continue;
         if ((!changed && !constants_are_finite(k, s->rhs)) || !pass_may_rewrite()) {
@@ -145,8 +145,6 @@ static bool trim_taps(DefProgram *p, Stage *s) {
         pass_count_rewrite();
         changed = true;
     }
-    if (changed && k_is_value(at_pred(s->lhs), 1))
-        s->lhs = k_at(k, s->lhs->u.tensor, s->lhs->arg, s->lhs->u.tensor->rank);
     return changed;
 }
 

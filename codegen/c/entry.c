@@ -368,7 +368,8 @@ static const char parallel_helper[] =
     "}\n\n";
 
 static const char reserve_helper[] =
-    "/* Memory of n_bytes that keeps the first bytes of old, which is given back; NULL when there is none. */\n"
+    "/* Memory of n_bytes that keeps the first bytes of old, which is given back; NULL when there\n"
+    " * is none. */\n"
     "static void *reserve(const smelt_hooks *hooks, void *old, uint64_t n_bytes, uint64_t keep)\n"
     "{\n"
     "    void *fresh;\n"

@@ -88,7 +88,8 @@ static int decode_file(const char *path)
     FILE *f = fopen(name, "wb");
     if (!f)
         exit(96);
-    fprintf(f, "%lld %lld %lld\n", (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2]);
+    fprintf(f, "%lld %lld %lld\n", (long long)image.dims[0], (long long)image.dims[1],
+            (long long)image.dims[2]);
     EXPECT(fwrite(image.pixels, 1, image_bytes(&image), f) == image_bytes(&image));
     fclose(f);
     free(image.pixels);
