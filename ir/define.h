@@ -144,6 +144,18 @@ struct Stage {
     } reads; /* stage_reads' memory */
 };
 
+/* Variables of a stage, its acc among them, and what stands for them. */
+typedef struct Binding {
+    KVar *var[MAX_RANK + MAX_RED + 1];
+    const KExpr *by[MAX_RANK + MAX_RED + 1];
+    int n;
+} Binding;
+
+static inline void binding_add(Binding *b, KVar *var, const KExpr *by) {
+    b->var[b->n] = var;
+    b->by[b->n++] = by;
+}
+
 /* A list of stages; the main one and one for each region body. */
 struct DefProgram {
     Module *m;

@@ -145,6 +145,7 @@ const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *a
 /* Is the load or at() e one of a word? */
 bool k_is_word(const KExpr *e);
 DType ktensor_dtype(const KTensor *t); /* in define.c: the struct belongs to that level */
+/* t at `rank` indices; the last one may be a predicate, which is left out where it always holds. */
 const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
 /* The word of four neighbours in t's memory, of which index names the first. */
 const KExpr *k_at_word(KCtx *k, KTensor *t, const KExpr *const *index, int rank);

@@ -370,9 +370,9 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     bool is_small = work < PARALLEL_MACS * p->m->target->gflops;
     KLoopMark mark = is_small || part ? LOOP_SERIAL : LOOP_PARALLEL;
     int n_loops = open_tiles(b, mark, extent, n, index);
-    for (int i = 0; i < n_batch; i++) contract_bind(&c.outer, s->axis[batch[i]], index[i]);
+    for (int i = 0; i < n_batch; i++) binding_add(&c.outer, s->axis[batch[i]], index[i]);
     for (int i = 0; part && i < s->out->rank; i++)
-        if (part->at[i]) contract_bind(&c.outer, s->axis[i], part->at[i]);
+        if (part->at[i]) binding_add(&c.outer, s->axis[i], part->at[i]);
     bool rows_first = sch->rows_outer || c.strips > 1;
     const KExpr **rows_at = &index[n_batch + !rows_first];
     vec.at = index[rows_first ? n - 1 : n_batch];

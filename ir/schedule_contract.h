@@ -6,12 +6,6 @@
 
 #include "ir/schedule.h"
 
-typedef struct Binding {
-    KVar *var[MAX_RANK + MAX_RED];
-    const KExpr *by[MAX_RANK + MAX_RED];
-    int n;
-} Binding;
-
 /* A condition of a step: with reduction axes up to `red` bound, it says whether any element is
  * read. */
 typedef struct Guard {
@@ -59,11 +53,6 @@ typedef struct Contract {
     KBuf *sums;                          /* of the group's tiles, when there are parts */
     const KExpr *sums_at;                /* where this tile's begin */
 } Contract;
-
-static inline void contract_bind(Binding *b, KVar *var, const KExpr *by) {
-    b->var[b->n] = var;
-    b->by[b->n++] = by;
-}
 
 /* A template without axes bound and tiles chosen yet. */
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b);

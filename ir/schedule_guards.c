@@ -64,8 +64,8 @@ int contract_open_guards(Contract *c, int r, const Binding *red) {
     int n = 0;
     for (int i = 0; i < 2; i++)
         if (c->sch->row_axis[i] >= 0)
-            contract_bind(&bound, c->s->axis[c->sch->row_axis[i]], c->row_start[i]);
-    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
+            binding_add(&bound, c->s->axis[c->sch->row_axis[i]], c->row_start[i]);
+    for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
     for (int i = 0; i < c->n_guards; i++) {
         if (c->guard[i].red != r) continue;
         const KExpr *cond = k_subst(k, c->guard[i].cond, bound.var, bound.by, bound.n);

@@ -91,8 +91,8 @@ void contract_choose_prefetch(Contract *c) {
 /* The right factor at a step of the reduction, for the first element of the vector tile. */
 static const KExpr *panel_element(Contract *c, const Binding *red) {
     Binding bound = c->outer;
-    contract_bind(&bound, c->s->axis[c->sch->vec_axis], c->vec_start);
-    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
+    binding_add(&bound, c->s->axis[c->sch->vec_axis], c->vec_start);
+    for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
     return expr_open(c->p, k_subst(c->k, c->s->rhs, bound.var, bound.by, bound.n));
 }
 
@@ -108,7 +108,7 @@ bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, 
         if (!q) n /= c->n_parts;
         const KExpr *from = q ? zero : k_mul(k, c->part, k_int(k, n));
         const KExpr *now = q < r ? red->by[q] : q == r ? at : from;
-        contract_bind(&start, s->red[q], from);
+        binding_add(&start, s->red[q], from);
         step = k_add(k, k_mul(k, step, k_int(k, n)), k_sub(k, now, from));
         n_steps *= n;
     }

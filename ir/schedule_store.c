@@ -36,7 +36,7 @@ static void emit_result(Contract *c, Binding bound, const KExpr *at) {
     KCtx *k = c->k;
     const Stage *s = c->s;
     const KExpr *index[MAX_RANK], *offset, *value = k_load(k, c->acc, at);
-    contract_bind(&bound, s->acc, value);
+    binding_add(&bound, s->acc, value);
     for (int i = 0; i < s->out->rank; i++)
         index[i] = k_subst(k, k_var(k, s->axis[i]), bound.var, bound.by, bound.n);
     KTensor *root = tensor_root(k, s->out, &offset);

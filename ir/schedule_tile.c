@@ -35,12 +35,12 @@ void contract_bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExp
     const Schedule *sch = c->sch;
     c->inside = k_bool(k, true);
     if (sch->row_axis[0] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
+        binding_add(bound, c->s->axis[sch->row_axis[0]], row_index(c, 0, r0));
     if (sch->row_axis[1] >= 0)
-        contract_bind(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
+        binding_add(bound, c->s->axis[sch->row_axis[1]], row_index(c, 1, r1));
     for (int i = 0; i < sch->row_axis[1]; i++) /* all of the rows' index goes into the inner axis */
-        if (schedule_is_joined(sch, i)) contract_bind(bound, c->s->axis[i], k_int(k, 0));
-    contract_bind(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
+        if (schedule_is_joined(sch, i)) binding_add(bound, c->s->axis[i], k_int(k, 0));
+    binding_add(bound, c->s->axis[sch->vec_axis], k_add(k, c->vec_start, in_tile));
 }
 
 const KExpr *contract_tile_begin(Contract *c, Binding *bound) {
@@ -77,7 +77,7 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     KCtx *k = c->k;
     Binding bound;
     const KExpr *at = contract_tile_begin(c, &bound);
-    for (int i = 0; i < red->n; i++) contract_bind(&bound, red->var[i], red->by[i]);
+    for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
     Binding left = bound;
     for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
@@ -142,7 +142,7 @@ static void emit_reduction(Contract *c, int r, const Binding *red);
 /* Axis r at `at` and the axes behind it. */
 static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) {
     Binding next = *red;
-    contract_bind(&next, c->s->red[r], at);
+    binding_add(&next, c->s->red[r], at);
     int n_guards = contract_open_guards(c, r, &next);
     emit_reduction(c, r + 1, &next);
     while (n_guards--) kb_end(c->b);
@@ -368,7 +368,7 @@ void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, cons
             c.row_start[r] = at[i];
             is_row = true;
         }
-        if (!is_row && i != sch->vec_axis) contract_bind(&c.outer, s->axis[i], at[i]);
+        if (!is_row && i != sch->vec_axis) binding_add(&c.outer, s->axis[i], at[i]);
     }
     contract_tile(&c);
 }

@@ -129,18 +129,6 @@ typedef struct Parts {
     int n;
 } Parts;
 
-/* Variables of s and what stands for them in one of its phases. */
-typedef struct Binding {
-    KVar *var[MAX_RANK + MAX_RED + 1];
-    const KExpr *by[MAX_RANK + MAX_RED + 1];
-    int n;
-} Binding;
-
-static void bind(Binding *b, KVar *var, const KExpr *by) {
-    b->var[b->n] = var;
-    b->by[b->n++] = by;
-}
-
 static const Split *split_of(const Splits *x, int axis, int red) {
     for (int i = 0; i < x->n; i++)
         if (x->at[i].axis == axis || x->at[i].red == red) return &x->at[i];
@@ -159,7 +147,7 @@ static bool bind_phase(const Parts *a, const int64_t *residue, Stage *into, Bind
         const Split *x = split_of(a->x, i, -1);
         const KExpr *own = at[i];
         if (x) own = k_add(k, k_mul(k, own, k_int(k, x->stride)), k_int(k, residue[x - a->x->at]));
-        bind(b, s->axis[i], own);
+        binding_add(b, s->axis[i], own);
     }
     for (int i = 0; i < s->n_red; i++) {
         const Split *x = split_of(a->x, -1, i);
@@ -175,7 +163,7 @@ static bool bind_phase(const Parts *a, const int64_t *residue, Stage *into, Bind
         if (x) own = k_add(k, k_mul(k, own, k_int(k, t.step)), k_int(k, t.first));
         into->red[into->n_red] = var;
         into->red_extent[into->n_red++] = extent;
-        bind(b, s->red[i], own);
+        binding_add(b, s->red[i], own);
     }
     if (is_empty) into->form = FORM_MAP;
     return true;
@@ -220,7 +208,7 @@ static bool add_phase(Parts *a, const int64_t *residue) {
     into->init = s->init;
     into->fold = s->fold;
     if (into->form == FORM_MAP) {
-        bind(&b, s->acc, s->init);
+        binding_add(&b, s->acc, s->init);
         into->n_red = 0;
         into->body = in_phase(k, &b, s->finish);
         return true;
@@ -228,7 +216,7 @@ static bool add_phase(Parts *a, const int64_t *residue) {
     into->lhs = in_phase(k, &b, s->lhs);
     into->rhs = in_phase(k, &b, s->rhs);
     into->acc = kvar_new(k, s->acc->kind, s->acc->dtype, s->acc->name, s->acc->lo, s->acc->hi);
-    bind(&b, s->acc, k_var(k, into->acc));
+    binding_add(&b, s->acc, k_var(k, into->acc));
     into->finish = in_phase(k, &b, s->finish);
     return !has_rest(k, into->lhs) && !has_rest(k, into->rhs);
 }
