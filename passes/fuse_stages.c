@@ -12,6 +12,7 @@
 
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
+#include "passes/spell_folds.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
@@ -318,9 +319,18 @@ static bool breaks_vectors(KCtx *k, const Stage *folded, const SamePlace *sp) {
     return false;
 }
 
+/* Would the store take a convolution's channels off their axis, by a view that readers can look
+ * through as well? Then the convolution has no blocks. */
+static bool hides_channels(const Stage *folded, const Stage *map) {
+    return folded->form == FORM_CONTRACT && folded->node &&
+           op_has(folded->node->op, OPF_BLOCKABLE) && map->view && !map->out->dense_only &&
+           map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
+}
+
 static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map, SamePlace *sp) {
     if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return false;
-    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only)
+    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only ||
+        hides_channels(folded, map))
         return false;
     *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
     k_visit(p->m->k, map->body, note_place, sp);
@@ -418,6 +428,7 @@ static void fuse_program(DefProgram *p, void *user) {
             pass_trace("fuse_stages", s->node, "a common factor goes into the store");
             *changed = true;
         }
+        *changed |= spell_fold(p, s);
         if (s->form != FORM_MAP) continue;
         if (!s->out->dense_only && widens_bytes(p, s)) {
             *changed |= inline_everywhere(p, s);
