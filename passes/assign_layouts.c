@@ -79,13 +79,26 @@ static int fitting_block(DefProgram *p, const Stage *s) {
     return channels < lanes ? 1 : lanes;
 }
 
+/* Does a convolution store its channels last, in dense vectors, as a following Transpose wanted?
+ * What it reads may be in blocks all the same, and of one that multiplies channels one by one has to
+ * be. */
+static bool stores_channels_last(DefProgram *p, const Stage *s) {
+    int last = s->out->rank - 1;
+    int64_t channels;
+    return is_windowed(s) && last >= 2 && s->out->dims[last] == s->node->out[0]->shape.dims[1] &&
+           k_uses_var(p->m->k, s->rhs, s->axis[last]) &&
+           k_is_int(s->out->dims[last], &channels) &&
+           channels >= channel_block(p, s->out->dtype, channels);
+}
+
 /* A map that makes what a convolution in blocks reads of something dense (a normalization over
  * channels that lie last, a sum) writes blocks. */
 static bool feeds_blocks(DefProgram *p, const Stage *s) {
     if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {
         const Stage *user = s->out->users.at[i];
-        if (is_windowed(user) && fitting_block(p, user) > 1) return true;
+        if (is_windowed(user) && (fitting_block(p, user) > 1 || stores_channels_last(p, user)))
+            return true;
     }
     return false;
 }
