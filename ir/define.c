@@ -290,18 +290,21 @@ static DType bits_of(DType t) {
     return dtype_bytes(t) == 8 ? DT_I64 : dtype_bytes(t) == 4 ? DT_I32 : DT_I16;
 }
 
-/* The elements of v that shapes depend on. */
+/* The elements of v that shapes depend on; 0 where v turns out to be too short to have one. */
 static void define_reads(DefProgram *p, Value *v) {
     KCtx *k = p->m->k;
     KVar *symbol[SIZES_AT_ONCE];
-    const KExpr *value[SIZES_AT_ONCE], *index[MAX_RANK];
+    const KExpr *value[SIZES_AT_ONCE], *index[MAX_RANK + 1];
     if (!v->reads.n) return;
     KTensor *t = program_tensor(p, v);
     int n = 0;
     for (uint32_t i = 0; i < v->reads.n; i++) {
         def_unflatten(k, k_int(k, v->reads.at[i].index), t->dims, t->rank, index);
         symbol[n] = v->reads.at[i].symbol;
-        const KExpr *e = k_at(k, t, index, t->rank);
+        index[t->rank] = k_bool(k, true);
+        for (int a = 0; a < t->rank; a++)
+            index[t->rank] = k_and(k, index[t->rank], k_lt(k, index[a], t->dims[a]));
+        const KExpr *e = k_at(k, t, index, t->rank + 1);
         if (dtype_is_float(t->dtype)) e = k_bitcast(k, bits_of(t->dtype), e);
         value[n++] = k_cast(k, DT_I64, e);
         if (n < SIZES_AT_ONCE && i + 1 < v->reads.n) continue;

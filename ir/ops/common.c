@@ -149,6 +149,14 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
     return false;
 }
 
+bool infer_exprs_as(Module *m, const Node *n, int i, int count, const KExpr ***e) {
+    if (!infer_index_dtype(m, n, i) || !infer_rank(m, n, i, 0, 1)) return false;
+    infer_rule(m, n, k_eq(m->k, shape_count(m->k, n->in[i]->shape), k_int(m->k, count)));
+    *e = arena_array(m->arena, const KExpr *, count);
+    for (int j = 0; j < count; j++) (*e)[j] = value_read(m, n->in[i], j);
+    return true;
+}
+
 const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at) {
     const KExpr *sum = k_int(k, 0);
     for (int i = 0; i < at; i++)
