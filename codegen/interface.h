@@ -10,7 +10,7 @@
 
 enum { API_ARGUMENT, API_DERIVED, API_DATA }; /* smelt_symbol.kind */
 enum { ARENA_ALIGN = 64 };
-enum { TENSOR_ALLOCATED = 1 }; /* smelt_tensor_info.flags */
+enum { TENSOR_ALLOCATED = 1, TENSOR_KEPT = 2 }; /* smelt_tensor_info.flags */
 
 typedef struct ApiSymbol {
     const char *name; /* of the model, or the expression's text; unescaped */

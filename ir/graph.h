@@ -166,6 +166,7 @@ struct Module {
     int opt; /* -O level */
     bool fast_math, winograd;
     DType precision; /* of the factors of f32 contractions: DT_BF16, DT_F16; DT_NONE: as they are */
+    int64_t cache_places; /* of the caller's buffers in which a decoder's past grows; 0: it is copied */
     bool blas; /* contractions that are matrix products call a BLAS library */
     uint8_t model_hash[32];
     Module *general;        /* of a version: the module for all sizes; else NULL */

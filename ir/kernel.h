@@ -386,6 +386,7 @@ typedef struct KIo {
     int rank;
     const KExpr **dims; /* over symbols */
     KBuf *buf;          /* INPUT or OUTPUT */
+    bool is_kept;       /* an output whose elements before the call count */
 } KIo;
 
 /* What hooks are told of: a node of the graph, or that a version of the model starts. */
