@@ -35,13 +35,14 @@ static bool is_short_choice(KCtx *k, const Stage *s, int64_t *n) {
 
 bool spell_fold(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    const KExpr *value = s->init;
+    bool starts_empty = s->fold == KO_add && k_is_value(s->init, 0);
+    const KExpr *value = starts_empty ? NULL : s->init;
     int64_t n;
     if (!is_short_choice(k, s, &n) || !pass_may_rewrite()) return false;
     for (int64_t i = 0; i < n; i++) {
         const KExpr *at = k_int(k, i);
         const KExpr *term = k_subst(k, s->body, &s->red[0], &at, 1);
-        value = k_binary(k, s->fold, value, term);
+        value = value ? k_binary(k, s->fold, value, term) : term;
     }
     stage_forget_reads(s);
     s->body = k_subst(k, s->finish, &s->acc, &value, 1);
