@@ -171,7 +171,7 @@ static void print_intro(StrBuf *out, Arena *a, const KModule *m, const Target *t
     describe_versions(out, a, m);
     for (uint32_t i = 0; i < m->n_inputs; i++) describe_tensor(out, api, &api->inputs[i], "input");
     for (uint32_t i = 0; i < m->n_outputs; i++)
-        describe_tensor(out, api, &api->outputs[i], "output");
+        describe_tensor(out, api, &api->outputs[i], m->outputs[i].is_kept ? "kept" : "output");
     strbuf_printf(
         out,
         " *\n * Tensors are dense, last dim first in memory. %s_run returns 0, or the number of a\n"

@@ -175,6 +175,7 @@ static void set_options(Session *s, Module *m) {
     m->fast_math = s->o->fast_math;
     m->winograd = !s->o->no_winograd;
     m->precision = asked_precision(s->o->precision);
+    m->cache_places = s->o->cache.value;
     m->blas = uses_blas(s);
     m->run_kernel = fold_kernel;
     m->run_kernel_user = s;
