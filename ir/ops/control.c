@@ -356,7 +356,10 @@ static bool join_slices(Module *m, Node *n, int i, const Value *each, const Dims
         diag_error(m->diag, n->loc, "output %d is joined, but its slices have rank 0", i);
         return false;
     }
-    Shape out = slice_shape(m, n, i, each, rank, rank, before);
+    Value rest = *each;
+    rest.shape = shape_copy(m->scratch, each->shape);
+    rest.shape.dims[0] = k_int(m->k, 0);
+    Shape out = slice_shape(m, n, i, &rest, rank, rank, before);
     out.dims[0] = computed_dim(m, n, i, rank, 0, k_int(m->k, INT64_MAX));
     return infer_set(m, n, i, each->dtype, out);
 }
