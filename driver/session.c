@@ -238,6 +238,11 @@ bool session_compile(Session *s, const char *stop_after) {
     return run_passes(s->m, &p) && tune_save(s);
 }
 
+const Target *session_host(Session *s) {
+    if (!s->host) s->host = codegen_target(s->arena, NULL, NULL, NULL, s->d);
+    return s->host;
+}
+
 bool session_is_complete(Session *s) {
     if (s->m->kmod && s->m->facts & FACT_MEMORY) return true;
     diag_error(s->d, SRC_NOWHERE, "the passes that were left out are needed for this");

@@ -167,6 +167,7 @@ struct DefProgram {
     VEC(KTensor *) tensors;         /* of this program only */
     VEC(KTensor *) inputs, outputs; /* in the graph's order */
     VEC(const KExpr *) required;    /* what has to hold of the symbols: bools */
+    VEC(const KVar *) sizes;        /* symbols for long expressions that have their values */
     uint32_t n_stages;
 };
 
