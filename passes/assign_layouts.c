@@ -92,9 +92,11 @@ static bool stores_channels_last(DefProgram *p, const Stage *s) {
 }
 
 /* A map that makes what a convolution in blocks reads of something dense (a normalization over
- * channels that lie last, a sum) writes blocks. */
+ * channels that lie last, a sum) writes blocks, and so does a product whose vectors are channels. */
 static bool feeds_blocks(DefProgram *p, const Stage *s) {
-    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
+    bool makes_channels = s->form == FORM_CONTRACT && k_uses_var(p->m->k, s->rhs, s->axis[1]) &&
+                          !k_uses_var(p->m->k, s->lhs, s->axis[1]);
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE && !makes_channels) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {
         const Stage *user = s->out->users.at[i];
         if (is_windowed(user) && (fitting_block(p, user) > 1 || stores_channels_last(p, user)))
