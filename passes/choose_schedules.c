@@ -267,15 +267,22 @@ static bool fit_groups(KCtx *k, const Stage *s, Schedule *sch) {
     return sch->lanes > 1;
 }
 
+static void keep_schedule(DefProgram *p, Stage *s, const Schedule *sch, const char *more) {
+    s->schedule = arena_copy(p->arena, sch, sizeof *sch);
+    for (const Schedule *few = sch; few->few; few = few->few)
+        pass_trace("choose_schedules", s->node, "%s for at most %d rows",
+                   schedule_text(p->m->scratch, few->few), few->few_rows);
+    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch), more);
+}
+
 /* A right factor that is computed of bytes of the left one, block by block: its constants lie in
  * the order in which a vector tile reads them. */
 static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
-    schedule_contract_tile(p, s, p->m->target, sch);
     Blocked b = {.p = p, .s = s, .lane = s->axis[sch->vec_axis], .fits = true};
     b.block = schedule_panel_width(sch);
     if (b.block > 1) s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
-    s->schedule = arena_copy(p->arena, sch, sizeof *sch);
-    pass_trace("choose_schedules", s->node, "%s", schedule_text(p->m->scratch, sch));
+    schedule_contract_few(p, s, p->m->target, sch);
+    keep_schedule(p, s, sch, "");
 }
 
 /* Takes the template with these axes unless reading would cost more than it saves. */
@@ -295,12 +302,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
-    s->schedule = arena_copy(p->arena, sch, sizeof *sch);
-    for (const Schedule *few = sch; few->few; few = few->few)
-        pass_trace("choose_schedules", s->node, "%s for at most %d rows",
-                   schedule_text(p->m->scratch, few->few), few->few_rows);
-    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch),
-               in_place ? ", right factor in place" : "");
+    keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
 }
 

@@ -14,15 +14,16 @@
  *
  * A word has the codes of k..k+3 in the low bits of its bytes, those of k+4..k+7 in the next. A
  * block of 32 takes 24 operations for a vector of columns that way, where floats take 128: a
- * decoder's step then waits for memory only. With many rows, unpacking is shared by them and floats
- * are products of a matrix; such contractions stay as they are. */
+ * decoder's step then waits for memory only. Tiles of several rows are one vector wide: unpacked
+ * words stay in registers for the rows. */
 #include "passes/dot_blocks.h"
 
 #include "passes/code_words.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
 
-enum { LEAST_BLOCK = 16, MOST_BLOCK = 256, MOST_ROWS = 4, ONES = 0x01010101 };
+enum { LEAST_BLOCK = 16, MOST_BLOCK = 256, TILE_ROWS = 8 };
+enum { ONES = 0x01010101 }; /* a byte in each byte of a word */
 
 typedef struct DotBlocks {
     DefProgram *p;
@@ -220,24 +221,32 @@ static const KExpr *block_sum(const DotBlocks *b, KTensor *q, const KExpr *words
     return zero ? k_sub(k, dot, k_mul(k, zero, sum_of_x(b, q))) : dot;
 }
 
-static bool has_few_rows(const DotBlocks *b, const Schedule *sch) {
-    int64_t n = 1, dim;
-    for (int i = 0; i < b->s->out->rank; i++) {
-        if (i == sch->vec_axis) continue;
-        if (!k_is_int(b->s->out->dims[i], &dim) || dim > MOST_ROWS) return false;
-        n *= dim;
-    }
-    return n <= MOST_ROWS;
-}
-
 static bool match(DotBlocks *b, const Schedule *sch) {
     Stage *s = b->s;
     bool fits = s->acc->dtype == DT_F32 && s->fold == KO_add && k_is_value(s->init, 0) &&
                 s->n_red == 1 && k_is_int(s->red_extent[0], &b->extent) && sch->lanes > 1;
     if (!fits || !b->p->m->target->dot4) return false;
     b->red = s->red[0];
-    return has_few_rows(b, sch) && match_right(b, s->rhs) && match_left(b, s->lhs) &&
-           find_block(b) && b->extent % (32 / b->bits) == 0;
+    return match_right(b, s->rhs) && match_left(b, s->lhs) && find_block(b) &&
+           b->extent % (32 / b->bits) == 0;
+}
+
+/* The tile of several rows and one vector. */
+static void choose_tile(DefProgram *p, const Stage *s, Schedule *sch) {
+    enum { MOST = 256 };
+    const Target *t = p->m->target;
+    if (sch->row_axis[1] < 0) {
+        schedule_contract_tile(p, s, t, sch);
+        return;
+    }
+    Schedule *all = arena_array(p->m->scratch, Schedule, MOST), *best = NULL;
+    int n = schedule_contract_candidates(p, s, t, sch, all, MOST);
+    for (int i = 0; i < n; i++) {
+        bool fits = all[i].n_vecs == 1 && all[i].rows[0] == 1 && all[i].rows[1] <= TILE_ROWS;
+        if (fits && (!best || all[i].rows[1] > best->rows[1])) best = &all[i];
+    }
+    BUG_IF(!best, "no tile of one vector");
+    *sch = *best;
 }
 
 bool use_block_products(DefProgram *p, Stage *s, Schedule *sch) {
@@ -255,5 +264,9 @@ bool use_block_products(DefProgram *p, Stage *s, Schedule *sch) {
     s->red[0] = b.group;
     s->red_extent[0] = k_int(k, n_groups);
     pass_trace("choose_schedules", s->node, "dot products of blocks of %lld", (long long)b.block);
-    return schedule_contract_axes(p, s, p->m->target, sch);
+    s->rows_in_both = true;
+    schedule_contract_axes(p, s, p->m->target, sch);
+    schedule_contract_join(p, s, sch);
+    choose_tile(p, s, sch);
+    return true;
 }

@@ -4,8 +4,8 @@
 
 #include "ir/schedule.h"
 
-/* Rewrites a contraction of a few rows of quantized values with packed constants so that a step is
- * a whole block, and leaves the axes of its schedule; false where it is something else. */
+/* Rewrites a contraction of quantized values with packed constants so that a step is a whole block,
+ * and leaves its tile in *sch; false where it is something else. */
 bool use_block_products(DefProgram *p, Stage *s, Schedule *sch);
 
 #endif

@@ -217,12 +217,13 @@ CODES = {
     "codes_8": (8, 1, 32, False, "u8[1048576]"),
     "codes_4_bytes": (4, 1, 32, False, "dot4_us(", 4), "codes_4_zeros_bytes": (4, 3, 128, True, "dot4_us(", 4),
     "codes_2_bytes": (2, 1, 16, True, "dot4_us(", 4), "codes_8_bytes": (8, 2, 32, True, "dot4_us(", 4),
-    "codes_4_rows_bytes": (4, 9, 32, False, "& 15i32", 4),
+    "codes_4_rows_bytes": (4, 11, 32, False, "dot4_us(", 4), "codes_4_free_bytes": (4, 7, 32, True, "dot4_us(", 4, "n"),
 }
 
 
-def codes_model(bits, rows, block, has_zeros, level=0):
-    """A product with packed weights of a few bits: the model, its input, and the product in f64. level 4: of x in bytes."""
+def codes_model(bits, rows, block, has_zeros, level=0, free=None):
+    """A product with packed weights of a few bits: the model, its input, and the product in f64. level 4: of x in bytes; free: the rows'
+    number has this name."""
     random, n, k = np.random.default_rng(5), 1024, 1024
     q = random.integers(0, 1 << bits, (n, k // block, block))
     scale = random.uniform(0.01, 0.02, (n, k // block)).astype(np.float32)
@@ -246,8 +247,8 @@ def codes_model(bits, rows, block, has_zeros, level=0):
         names.append("z")
     node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=block,
                             accuracy_level=level)
-    graph = helper.make_graph([node], "codes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, want.shape)], weights)
+    graph = helper.make_graph([node], "codes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (free or rows, k))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (free or rows, n))], weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8), {"x": x}, want
 
