@@ -313,6 +313,43 @@ static void define_reads(DefProgram *p, Value *v) {
     }
 }
 
+static bool has_size(const DefProgram *p, const KVar *symbol) {
+    for (; p; p = p->parent)
+        for (uint32_t i = 0; i < p->sizes.n; i++)
+            if (p->sizes.at[i] == symbol) return true;
+    return false;
+}
+
+typedef struct SizeWalk {
+    DefProgram *p;
+    const Node *node;
+} SizeWalk;
+
+static void define_size(const KExpr *e, void *user) {
+    SizeWalk *w = user;
+    KVar *symbol = e->op == KO_var ? e->u.var : NULL;
+    if (!symbol || !symbol->value || has_size(w->p, symbol)) return;
+    k_visit(w->p->m->k, symbol->value, define_size, w);
+    vec_push(w->p->arena, &w->p->sizes, symbol);
+    define_sizes(w->p, w->node, &symbol, &symbol->value, 1);
+}
+
+/* Values for the symbols that stand for long expressions (module_short_size) where n is the first
+ * that has them: in its rules, and in the dims and contents of what it makes. */
+static void define_long_sizes(DefProgram *p, const Node *n) {
+    KCtx *k = p->m->k;
+    SizeWalk w = {p, n};
+    for (uint32_t i = 0; i < n->rules.n; i++) k_visit(k, n->rules.at[i], define_size, &w);
+    for (int i = 0; i < n->n_out; i++) {
+        const Value *v = n->out[i];
+        int64_t count = 0;
+        if (!v) continue;
+        for (int a = 0; a < v->shape.rank; a++) k_visit(k, v->shape.dims[a], define_size, &w);
+        if (v->content) shape_count_int(v->shape, &count);
+        for (int64_t c = 0; c < count; c++) k_visit(k, v->content[c], define_size, &w);
+    }
+}
+
 static void require_rule(DefProgram *p, const KExpr *rule) {
     for (uint32_t i = 0; i < p->required.n; i++)
         if (p->required.at[i] == rule) return;
@@ -357,6 +394,7 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
     for (const Node *n = g->first; n; n = n->next) {
         Def d = {.p = p, .m = m, .k = m->k, .arena = m->arena, .node = n};
         bug_context("define", n->loc);
+        define_long_sizes(p, n);
         define_rules(p, n);
         op_info[n->op].lower(&d, n);
         for (int i = 0; i < n->n_out; i++)
