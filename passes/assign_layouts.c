@@ -49,13 +49,25 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
+/* The axis of a convolution's result that has its channels: 1, or the last one where a Transpose
+ * became part of its store; else 0. */
+static int channel_axis(KCtx *k, const Stage *s) {
+    const KExpr *channels = s->node->out[0]->shape.dims[1];
+    int last = s->out->rank - 1;
+    if (s->out->dims[1] == channels && k_uses_var(k, s->rhs, s->axis[1])) return 1;
+    return s->out->dims[last] == channels && k_uses_var(k, s->rhs, s->axis[last]) ? last : 0;
+}
+
+static bool is_depthwise(KCtx *k, const Stage *s) {
+    const KVar *channel = s->axis[channel_axis(k, s)];
+    return k_uses_var(k, s->lhs, channel) && k_uses_var(k, s->rhs, channel);
+}
+
 /* Does a convolution of the program multiply channels one by one? Then lanes are channels of both
  * factors, and blocks have to be vectors. */
 static bool has_depthwise(DefProgram *p) {
     for (const Stage *s = p->first; s; s = s->next)
-        if (is_windowed(s) && k_uses_var(p->m->k, s->lhs, s->axis[1]) &&
-            k_uses_var(p->m->k, s->rhs, s->axis[1]))
-            return true;
+        if (is_windowed(s) && is_depthwise(p->m->k, s)) return true;
     return false;
 }
 
@@ -74,32 +86,29 @@ static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
 static int fitting_block(DefProgram *p, const Stage *s) {
     int64_t channels;
     if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return 1;
-    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return 1;
+    if (is_windowed(s) && channel_axis(p->m->k, s) != 1) return 1;
     int lanes = channel_block(p, s->out->dtype, channels);
     return channels < lanes ? 1 : lanes;
 }
 
-/* Does a convolution store its channels last, in dense vectors, as a following Transpose wanted?
- * What it reads may be in blocks all the same, and of one that multiplies channels one by one has to
- * be. */
-static bool stores_channels_last(DefProgram *p, const Stage *s) {
-    int last = s->out->rank - 1;
+/* Are the channels of a convolution's dense result neighbours, enough of them for vectors? */
+static bool has_lanes_last(DefProgram *p, const Stage *s) {
     int64_t channels;
-    return is_windowed(s) && last >= 2 && s->out->dims[last] == s->node->out[0]->shape.dims[1] &&
-           k_uses_var(p->m->k, s->rhs, s->axis[last]) &&
-           k_is_int(s->out->dims[last], &channels) &&
+    return channel_axis(p->m->k, s) == s->out->rank - 1 &&
+           k_is_int(s->out->dims[s->out->rank - 1], &channels) &&
            channels >= channel_block(p, s->out->dtype, channels);
 }
 
-/* A map that makes what a convolution in blocks reads of something dense (a normalization over
- * channels that lie last, a sum) writes blocks, and so does a product whose vectors are channels. */
+/* A map that makes what a convolution with lanes along channels reads of something dense (a
+ * normalization over channels that lie last, a sum) writes blocks, and so does a product whose
+ * vectors are channels. */
 static bool feeds_blocks(DefProgram *p, const Stage *s) {
     bool makes_channels = s->form == FORM_CONTRACT && k_uses_var(p->m->k, s->rhs, s->axis[1]) &&
                           !k_uses_var(p->m->k, s->lhs, s->axis[1]);
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && !makes_channels) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {
         const Stage *user = s->out->users.at[i];
-        if (is_windowed(user) && (fitting_block(p, user) > 1 || stores_channels_last(p, user)))
+        if (is_windowed(user) && (fitting_block(p, user) > 1 || has_lanes_last(p, user)))
             return true;
     }
     return false;
@@ -130,8 +139,7 @@ static int64_t taps_beyond(const Halo *h, const KExpr *index) {
     const Stage *s = h->s;
     const KExpr *base, *coeff;
     int64_t n, step;
-    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 &&
-                    k_uses_var(k, s->lhs, s->axis[1]) && k_uses_var(k, s->rhs, s->axis[1]);
+    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 && is_depthwise(k, s);
     for (int r = 0; in_fours && r < s->n_red; r++)
         if (k_uses_var(k, index, s->red[r]) && k_linear_in(k, index, s->red[r], &base, &coeff) &&
             k_is_int(coeff, &step) && k_is_int(s->red_extent[r], &n) && step > 0 && n > 1)

@@ -271,6 +271,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
+    if (is_const) schedule_contract_widen(k, s, sch);
     s->schedule = arena_copy(p->arena, sch, sizeof *sch);
     for (const Schedule *few = sch; few->few; few = few->few)
         pass_trace("choose_schedules", s->node, "%s for at most %d rows",

@@ -35,9 +35,9 @@ static bool is_short_choice(KCtx *k, const Stage *s, int64_t *n) {
 
 bool spell_fold(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    const KExpr *value = NULL;
     int64_t n;
     if (!is_short_choice(k, s, &n) || !pass_may_rewrite()) return false;
+    const KExpr *value = s->fold == KO_add && k_is_value(s->init, 0) ? NULL : s->init;
     for (int64_t i = 0; i < n; i++) {
         const KExpr *at = k_int(k, i);
         const KExpr *term = k_subst(k, s->body, &s->red[0], &at, 1);

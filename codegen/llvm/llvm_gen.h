@@ -191,6 +191,9 @@ LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRe
 LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 
+/* ldexp.c: floats or vectors of them */
+LLVMValueRef llvm_ldexp(LlvmGen *g, LLVMValueRef a, LLVMValueRef b);
+
 /* narrow.c, for cpu.narrow only */
 typedef struct NarrowDivision {
     bool is_signed, remainder;
