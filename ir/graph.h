@@ -166,6 +166,7 @@ struct Module {
     int opt; /* -O level */
     bool fast_math, winograd;
     DType precision; /* of the factors of f32 contractions: DT_BF16, DT_F16; DT_NONE: as they are */
+    int64_t cache_places; /* of the caller's buffers in which a decoder's past grows; 0: it is copied */
     bool blas; /* contractions that are matrix products call a BLAS library */
     uint8_t model_hash[32];
     Module *general;        /* of a version: the module for all sizes; else NULL */
@@ -209,6 +210,9 @@ KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound);
 /* The same as a dim. `old` is the dim that was inferred before, or NULL: a computed symbol with this
  * bound stays what it is. */
 const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, const KExpr *bound);
+/* e, or where it is long and computed the symbol that stands for it, one for equal expressions. Dims that
+ * follow from dims found while running stay short so, however many nodes are on the way. */
+const KExpr *module_short_size(Module *m, const KExpr *e, const char *name);
 /* Replaces a symbol by a constant everywhere in graph-level shapes (--dim). */
 void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
 

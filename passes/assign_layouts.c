@@ -51,14 +51,15 @@ static bool passes_channels(KCtx *k, const Stage *s) {
 
 /* The axis of a convolution's result that has its channels: 1, or the last one where a Transpose
  * became part of its store; else 0. */
-static int channel_axis(const Stage *s) {
+static int channel_axis(KCtx *k, const Stage *s) {
     const KExpr *channels = s->node->out[0]->shape.dims[1];
     int last = s->out->rank - 1;
-    return s->out->dims[1] == channels ? 1 : s->out->dims[last] == channels ? last : 0;
+    if (s->out->dims[1] == channels && k_uses_var(k, s->rhs, s->axis[1])) return 1;
+    return s->out->dims[last] == channels && k_uses_var(k, s->rhs, s->axis[last]) ? last : 0;
 }
 
 static bool is_depthwise(KCtx *k, const Stage *s) {
-    const KVar *channel = s->axis[channel_axis(s)];
+    const KVar *channel = s->axis[channel_axis(k, s)];
     return k_uses_var(k, s->lhs, channel) && k_uses_var(k, s->rhs, channel);
 }
 
@@ -85,7 +86,7 @@ static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
 static int fitting_block(DefProgram *p, const Stage *s) {
     int64_t channels;
     if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return 1;
-    if (is_windowed(s) && channel_axis(s) != 1) return 1;
+    if (is_windowed(s) && channel_axis(p->m->k, s) != 1) return 1;
     int lanes = channel_block(p, s->out->dtype, channels);
     return channels < lanes ? 1 : lanes;
 }
@@ -93,7 +94,7 @@ static int fitting_block(DefProgram *p, const Stage *s) {
 /* Are the channels of a convolution's dense result neighbours, enough of them for vectors? */
 static bool has_lanes_last(DefProgram *p, const Stage *s) {
     int64_t channels;
-    return channel_axis(s) == s->out->rank - 1 &&
+    return channel_axis(p->m->k, s) == s->out->rank - 1 &&
            k_is_int(s->out->dims[s->out->rank - 1], &channels) &&
            channels >= channel_block(p, s->out->dtype, channels);
 }

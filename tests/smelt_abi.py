@@ -36,7 +36,8 @@ class SharedModel:
     """One model, one set of inputs, ready to run again and again: on the calling thread, or on a pool of `threads`
     from `runtime`, libsmelt_runtime as a shared library. `function(argument)` is a run without any check around it."""
 
-    def __init__(self, path, include, inputs, runtime=None, threads=1):
+    def __init__(self, path, include, inputs, runtime=None, threads=1, symbols=()):
+        """symbols: {name: value} of those that no input's shape tells."""
         types = structures(include)
         self.library = ctypes.CDLL(path)
         self.model = types["model"].in_dll(self.library, SHARED_SYMBOL)
@@ -46,7 +47,7 @@ class SharedModel:
         if len(inputs) != m.n_inputs:
             raise ValueError(f"{path}: {m.n_inputs} inputs, {len(inputs)} given")
         self.symbols = (ctypes.c_int64 * max(m.n_symbols, 1))()
-        self._choose_symbols(types, inputs)
+        self._choose_symbols(types, inputs, dict(symbols))
         self.inputs = [np.ascontiguousarray(a) for a in inputs]
         self.outputs = [aligned(n) for n in self._sizes(types["tensor_info"], m.outputs, m.n_outputs)]
         n_bytes = ctypes.c_uint64()
@@ -83,8 +84,10 @@ class SharedModel:
     def _infos(self, info, address, n):
         return (info * n).from_address(address) if n else []
 
-    def _choose_symbols(self, types, inputs):
-        """Free dims take their value from the inputs' shapes; symbols_for fills the others."""
+    def _choose_symbols(self, types, inputs, given):
+        """Free dims take their value from the inputs' shapes, or from `given`; symbols_for fills the others."""
+        for i, symbol in enumerate(self._infos(types["symbol"], self.model.symbols, self.model.n_symbols)):
+            self.symbols[i] = given.get(ctypes.string_at(symbol.name).decode(), 0)
         for info, array in zip(self._infos(types["tensor_info"], self.model.inputs, self.model.n_inputs), inputs):
             dims = (ctypes.c_int64 * info.rank).from_address(info.dims) if info.rank else []
             for d, extent in zip(dims, array.shape):
