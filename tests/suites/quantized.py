@@ -49,6 +49,11 @@ TARGETS = {
 }
 
 
+# name, target, the instruction that multiplies bytes there
+PROCESSORS = [("alderlake", "x86_64-linux-gnu", "vpdpbusd"), ("znver5", "x86_64-linux-gnu", "vpdpbusd"),
+              ("cortex-a55", "aarch64-linux-gnu", "sdot"), ("cortex-x4", "aarch64-linux-gnu", "usdot")]
+
+
 class Net:
     """A graph of quantized layers that grows node by node, and beside it the bytes that it has to give."""
 
@@ -311,6 +316,14 @@ def cases(ctx):
             check("tdpb" in asm, "no product of tiles")
         return run
 
+    def processor(cpu, triple, word):
+        def run():
+            net, inputs, output, want = conv_net(CONVS["pointwise"], True)
+            path = save(ctx, net, inputs, output, want)
+            asm = ctx.smelt("compile", path, "--emit=asm", f"--target={triple}", f"--cpu={cpu}", "-o", "-").stdout
+            check(word in asm, f"no {word} for {cpu}")
+        return run
+
     def codes(name, target):
         def run():
             bits, rows, block, has_zeros, reads, *level = CODES[name]
@@ -340,7 +353,7 @@ def cases(ctx):
             check(asm.count("dot4_us(") >= 3, "a layer without dot products")
         return run
 
-    return [Case("packs", packs)] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+    return [Case("packs", packs)] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
         Case(f"{name}_{t}", codes(name, t), "cpu") for name in CODES for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
