@@ -166,4 +166,16 @@ DYNAMIC = [
         y, z = Scan (x) <num_scan_inputs = 1, scan_output_directions = [1, 0], body = b (float[4] e) => (o, m) {
             p = NonZero (e)  o = Neg (p)  m = NonZero (e) }>""",
      [([[1, 0, 2, 0], [0, 3, 4, 0], [6, 0, 0, 8]],), ([[1, 2, 3, 4]] * 3,)]),
+    # what is known of the first state's size does not hold for the next
+    ("loop_size_of_state", "float[2,3] x, int64 n => y, w, v", """
+        y, w, v = Loop (n, t, x) <""" + BODY + """float[b,3] a) => (go, c, k, d) {
+            c = Concat <axis = 0> (a, x)  k = Size (a)  s = Shape (a)  f = Cast <to = 1> (s)
+            d = ReduceProd <keepdims = 0> (f) }>""",
+     [((2, 3), n) for n in (0, 1, 4)]),
+    ("loop_if_of_size", "float[2,3] x, int64 n => y, w", """
+        y, w = Loop (n, t, x) <""" + BODY + """float[b,3] a) => (go, c, r) {
+            c = Concat <axis = 0> (a, x)  k = Size (a)  lim = Constant <value = int64 {7}> ()  small = Less (k, lim)
+            r = If (small) <then_branch = th () => (p) { p = ReduceSum <keepdims = 0> (a) },
+                            else_branch = el () => (q) { q = ReduceMax <keepdims = 0> (a) }> }>""",
+     [((2, 3), n) for n in (1, 4)]),
 ]
