@@ -103,7 +103,8 @@ static bool has_lanes_last(DefProgram *p, const Stage *s) {
  * normalization over channels that lie last, a sum) writes blocks, and so does a product whose
  * vectors are channels. */
 static bool feeds_blocks(DefProgram *p, const Stage *s) {
-    bool makes_channels = s->form == FORM_CONTRACT && k_uses_var(p->m->k, s->rhs, s->axis[1]) &&
+    bool makes_channels = s->form == FORM_CONTRACT && s->out->rank > 1 &&
+                          k_uses_var(p->m->k, s->rhs, s->axis[1]) &&
                           !k_uses_var(p->m->k, s->lhs, s->axis[1]);
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && !makes_channels) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {

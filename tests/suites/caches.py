@@ -177,10 +177,13 @@ def no_copy(ctx):
 
 
 def refused(ctx):
-    """A model whose outputs go on from no input; and one whose past a branch reads, which wants dense memory."""
+    """A model whose outputs go on from no input; one with more places than the buffers; and one whose past a branch reads, which wants dense memory."""
     plain = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> plain (float[n,4] x) => (y) { y = Neg (x) }')
     done = ctx.smelt("compile", saved(ctx, plain), "--cache=8", expect=1)
     check("no output is an input with more places behind it" in done.stderr, done.stderr)
+    path = saved(ctx, decoder(HEADS_FIRST))
+    done = ctx.smelt("compile", path, "--cache=8", "--dim=past=9", "--dim=n=1", expect=1)
+    check("--cache=8: 'k' has 10 places" in done.stderr, done.stderr)
     branch = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
         branch (float[past,4] p, float[1,4] x, bool c) => (y, z) {
             y = Concat <axis = 0> (p, x)
