@@ -111,6 +111,8 @@ struct Stage {
     KVar *acc; /* stands for the folded value in finish; its dtype is the accumulator's */
     const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
+    bool rows_in_both;      /* CONTRACT: tiles have several rows although the right factor depends on them
+                             * (on a part of it that they share most of the work is spent) */
     bool is_dot4;           /* CONTRACT in i32: a step is acc = dot4_us(acc, lhs, rhs), of words of bytes */
     /* SCAN */
     int scan_axis;

@@ -107,6 +107,11 @@ DYNAMIC = [
         z = Loop (n, t, x) <""" + BODY + """float[m] a) => (go, d) {
             j = Add (i, one)  r = Range (zero, j, one)  f = Cast <to = 1> (r)  d = Concat <axis = 0> (f, x) }>""",
      [(n, (3,)) for n in (0, 1, 2, 4)]),
+    ("loop_slices_by_slices", "float[N,2] x, int64[M] which, int64 n => z", """
+        z = Loop (n, t) <body = b (int64[1] i, bool go) => (go, row) {
+            j = Add (i, ax)  from = Slice (which, i, j)  to = Add (from, ax)
+            part = Slice (x, from, to, ax0)  row = Squeeze (part, ax0) }>""",
+     [((4, 2), [3, 0, 1], n) for n in (1, 3)] + [((1, 2), [0], 1)]),
     ("loop_ends_itself", "float x => y, z", """
         big = Constant <value = int64 {9223372036854775807}> ()
         y, z = Loop (big, t, x) <""" + WHILE + """float a) => (on, d, d) {
