@@ -45,14 +45,17 @@ typedef struct Joint {
     bool ok;
 } Joint;
 
-/* Does this read step over inner's whole extent when outer advances by one? */
+/* Does this read step over inner's whole extent when outer advances by one? An index into blocks
+ * does not, once it is larger than a block. */
 static void note_joint(const KExpr *e, void *user) {
     Joint *j = user;
     const KExpr *base, *by_inner, *by_outer;
     if (e->op != KO_at || !j->ok) return;
     if (!k_uses_var(j->k, e, j->outer) && !k_uses_var(j->k, e, j->inner)) return;
+    const Layout *l = &e->u.tensor->layout;
+    bool in_blocks = l->block > 1 && k_uses_var(j->k, e->arg[l->block_axis], j->inner);
     const KExpr *flat = tensor_flat_index(j->k, e->u.tensor, e->arg);
-    j->ok = !at_pred(e) && k_linear_in(j->k, flat, j->inner, &base, &by_inner) &&
+    j->ok = !at_pred(e) && !in_blocks && k_linear_in(j->k, flat, j->inner, &base, &by_inner) &&
             k_linear_in(j->k, flat, j->outer, &base, &by_outer) &&
             by_outer == k_mul(j->k, by_inner, j->extent);
 }
