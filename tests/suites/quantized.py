@@ -151,6 +151,20 @@ def conv_net(spec, fused, is_inner=False):
     return net, {"x": x}, q, values
 
 
+def product_net(depth, dtype, fused):
+    """A matrix product of bytes, with the rest of a block of 64 along the sum."""
+    net = Net(13, fused)
+    q, values, scale, zero, x = input_bytes(net, dtype, (40, depth))
+    w, w_scale = net.bytes_of("i8", (depth, 48)), np.float32(0.004)
+    d = net.node("DequantizeLinear", [q] + net.quantizer(dtype, scale, zero))
+    dw = net.node("DequantizeLinear", [net.const(w)] + net.quantizer("i8", w_scale, 0))
+    y_scale, y_zero = np.float32(0.03 * np.sqrt(depth)), {"u8": 100, "i8": -20}[dtype]
+    y = net.node("QuantizeLinear", [net.node("MatMul", [d, dw])] + net.quantizer(dtype, y_scale, y_zero))
+    total = (values.astype(np.int64) - int(zero)) @ w.astype(np.int64)
+    v = np.rint(total.astype(np.float32) * np.float32(np.float32(scale * w_scale) / y_scale)) + np.float32(y_zero)
+    return net, {"x": x}, y, saturated(v, dtype)
+
+
 def residual_net(dtype, fused):
     """Two branches added and quantized, between layers; the maximum and the product of bytes too."""
     net = Net(11, fused)
@@ -272,6 +286,8 @@ def save(ctx, net, inputs, output, values):
 def makers():
     for name, spec in CONVS.items():
         yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
+    for depth in (96, 80, 161):
+        yield f"product_of_{depth}", lambda fused, depth=depth: product_net(depth, "u8" if depth % 2 == 0 else "i8", fused)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
         yield f"table_store_{dtype}", lambda fused, dtype=dtype: table_store_net(dtype, fused)
@@ -324,6 +340,14 @@ def cases(ctx):
             check(word in asm, f"no {word} for {cpu}")
         return run
 
+    def rests(depth):
+        def run():
+            net, inputs, output, want = product_net(depth, "u8", True)
+            path = save(ctx, net, inputs, output, want)
+            asm = ctx.smelt("compile", path, "--emit=asm", "--target=x86_64-linux-gnu", "--cpu=sapphirerapids", "-o", "-").stdout
+            check("tdpb" in asm, "no product of tiles")
+        return run
+
     def codes(name, target):
         def run():
             bits, rows, block, has_zeros, reads, *level = CODES[name]
@@ -353,7 +377,7 @@ def cases(ctx):
             check(asm.count("dot4_us(") >= 3, "a layer without dot products")
         return run
 
-    return [Case("packs", packs)] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+    return [Case("packs", packs), Case("rests_96", rests(96)), Case("rests_161", rests(161))] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
         Case(f"{name}_{t}", codes(name, t), "cpu") for name in CODES for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
