@@ -89,7 +89,7 @@ typedef enum InsOp {
     IN_skip,        /* skip b */
     IN_back,        /* go back b */
     IN_alloc,       /* fills local buffer b with garbage */
-    IN_call,        /* calls[a] */
+    IN_call,        /* calls[a], a kernel or a C function */
     IN_reserve,     /* heap buffer b gets room for a elements and keeps c */
     IN_return,      /* leave with value a */
     IN_COUNT

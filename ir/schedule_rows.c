@@ -152,7 +152,7 @@ static void open_element(Rows *r, const Stage *s, RowNest *nest) {
     if (guarded) kb_end(r->b);
 }
 
-/* ---- what fills no vector --------------------------------------------------------------------- */
+/* ---- what fills no vector -------------------------------------------------------------------- */
 
 static void note_least_bytes(const KExpr *e, void *user) {
     int *least = user, bytes = dtype_bytes(e->dtype);
@@ -484,7 +484,8 @@ static void note_function(const KExpr *e, void *user) {
 }
 
 /* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
- * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise. */
+ * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
+ */
 static int lanes_across(const RowGroupLoops *g) {
     int lanes = INT32_MAX, most;
     bool sums_function = false;

@@ -212,6 +212,10 @@ LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
                             const int64_t *place, int64_t n_elems, unsigned align);
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
                                unsigned align);
+/* Lanes that are a few stretches of memory, at place[lane] elements behind ptr; those that mask (or
+ * NULL) leaves out are 0 and not read. NULL where they are many. */
+LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
+                            const int64_t *place, unsigned align, LLVMValueRef mask);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);

@@ -247,6 +247,30 @@ most (float[2,n] x) => (y) {
 }"""
 
 
+# Each shape is that of the tensor before, turned around by arithmetic on data: as one expression of the inputs, the last
+# dim would have more terms than fit into any memory.
+NESTED = 24
+
+
+def nested_model():
+    turn = """
+    s{0} = Shape (x{0})
+    a{0} = Mul (s{0}, k)
+    b{0} = Gather (a{0}, swapped)
+    x{1} = Reshape (x{0}, b{0})"""
+    body = "".join(turn.format(i, i + 1) for i in range(NESTED))
+    return onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21]>
+nested (float[B,N] x, int64[1] k) => (y) {{
+    swapped = Constant <value = int64[2] {{1, 0}}> ()
+    x0 = Relu (x) {body}
+    y = Concat <axis = 1> (x{NESTED}, x0)
+}}""")
+
+
+def nested_feeds(batch, length):
+    return {"x": np.arange(batch * length, dtype=np.float32).reshape(batch, length), "k": np.array([1], np.int64)}
+
+
 def most_feeds(n, _):
     return {"x": np.arange(2 * n, dtype=np.float32).reshape(2, n)}
 
@@ -266,5 +290,6 @@ def sized_cases(ctx):
     return tied + [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)
             for name, m, f, s in (("chain", chain_model, chain_feeds, SIZES), ("found", found_model, found_feeds, found_sizes),
                                  ("twins", twins_model, twins_feeds, SIZES + ((40, 60),)),
-                                 ("rests", rests_model, rests_feeds, REST_SIZES))
+                                 ("rests", rests_model, rests_feeds, REST_SIZES),
+                                 ("nested", nested_model, nested_feeds, SIZES))
             for backend, label in BACKENDS.items()]

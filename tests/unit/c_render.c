@@ -245,8 +245,8 @@ static void build_small(Arena *a, Small *s) {
          *t = kbuf_new(k, MEM_ARENA, DT_F32, "tmp", elems);
     w->data = weights;
     t->offset = k_int(k, 64);
-    s->in = (KIo){"in*/put", DT_F32, 2, dims, x};
-    s->out = (KIo){"out\"put", DT_F32, 2, dims, y};
+    s->in = (KIo){"in*/put", DT_F32, 2, dims, x, false};
+    s->out = (KIo){"out\"put", DT_F32, 2, dims, y, false};
     KModule *m = &s->m;
     *m = (KModule){.k = k,
                    .arena = a,
