@@ -12,6 +12,7 @@ typedef struct Rows {
     KTensor *const *local; /* tensors in registers */
     KBuf **local_buf;
     int n_local;
+    bool across; /* lanes are rows: what is inside of a row has none */
 } Rows;
 
 /* One loop of a stage: the axis it walks and the step of the axis per iteration. */
