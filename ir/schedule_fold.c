@@ -106,8 +106,8 @@ static void note_block_read(const KExpr *e, void *user) {
         }
 }
 
-/* A fold over all of blocked channels goes block by block, with the elements of one innermost: these
- * are neighbours in memory. */
+/* A fold over all of blocked channels goes block by block, with the elements of one innermost:
+ * these are neighbours in memory. */
 static void split_blocked(KCtx *k, Fold *f) {
     BlockRead read = {k, f, NULL, 0};
     int64_t extent;

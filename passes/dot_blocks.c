@@ -3,7 +3,8 @@
  *
  * Before:  d[i, k] = f32(i8(rint(x[i, k]*f[i, k // 32])))*sx[i, k // 32]
  *          contract over [k < 2048]    lhs = d[i, k]
- *                                      rhs = (f32(codes[j, k // 2] >> .. & 15) - 8.0)*sw[j, k // 32]
+ *                                      rhs = (f32(codes[j, k // 2] >> .. & 15) - 8.0)
+ *                                            *sw[j, k // 32]
  * After:   q[i, k] = i8(rint(x[i, k]*f[i, k // 32]))
  *          contract over [g < 64]      lhs = sx[i, g]
  *                                      rhs = (f32(dot) - 8.0*sums[i, g])*runs[j, g]
@@ -71,7 +72,8 @@ static bool match_left(DotBlocks *b, const KExpr *e) {
     const Stage *map = t->def;
     const KExpr *last = e->arg[t->rank - 1];
     if (!map || map->form != FORM_MAP || map->owner != b->p || map->body->op != KO_mul ||
-        last->op != KO_var || last->u.var != b->red || !k_is_value(t->dims[t->rank - 1], (double)b->extent))
+        last->op != KO_var || last->u.var != b->red ||
+        !k_is_value(t->dims[t->rank - 1], (double)b->extent))
         return false;
     for (int i = 0; i < 2; i++) {
         const KExpr *f = map->body->arg[i];
@@ -92,7 +94,8 @@ static bool holds_for(const DotBlocks *b, int64_t n) {
 
 static bool find_block(DotBlocks *b) {
     if (!holds_for(b, LEAST_BLOCK)) return false;
-    for (b->block = LEAST_BLOCK; b->block < MOST_BLOCK && holds_for(b, 2 * b->block);) b->block *= 2;
+    b->block = LEAST_BLOCK;
+    while (b->block < MOST_BLOCK && holds_for(b, 2 * b->block)) b->block *= 2;
     return true;
 }
 
@@ -204,7 +207,8 @@ static const KExpr *sum_of_x(const DotBlocks *b, KTensor *q) {
 }
 
 /* f32(sum of codes * x) - zero*f32(sum of x), over the group: whole numbers that f32 has. */
-static const KExpr *block_sum(const DotBlocks *b, KTensor *q, const KExpr *words, const KExpr *zero) {
+static const KExpr *block_sum(const DotBlocks *b, KTensor *q, const KExpr *words,
+                              const KExpr *zero) {
     KCtx *k = b->k;
     const KExpr *dot = k_const_i(k, DT_I32, 0);
     const KExpr *mask = k_const_i(k, DT_I32, ((1 << b->bits) - 1) * (int64_t)ONES);
