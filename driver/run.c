@@ -56,8 +56,8 @@ static void show(const HostTensor *t) {
     strbuf_free(&line);
 }
 
-/* The elements of a list, of which t[0] has all values and t[1] the shapes. False when the values are
- * not as many as the shapes say. */
+/* The elements of a list, of which t[0] has all values and t[1] the shapes. False when the values
+ * are not as many as the shapes say. */
 static bool cut_list(Arena *a, const HostTensor *t, HostList *list) {
     const int64_t *shapes = t[1].data;
     uint64_t from = 0;

@@ -416,8 +416,8 @@ static KBuf *entry_counter(Lower *l, DefProgram *p, const char *name, const KExp
     return t->buf;
 }
 
-/* A result of a Loop that is made of slices. On the heap it grows: `room` is for how many elements it
- * has memory (NULL: it lies elsewhere), `filled`, of a joined one, how many rows are there. */
+/* A result of a Loop that is made of slices. On the heap it grows: `room` is for how many elements
+ * it has memory (NULL: it lies elsewhere), `filled`, of a joined one, how many rows are there. */
 typedef struct Stack {
     KBuf *room, *filled;
 } Stack;

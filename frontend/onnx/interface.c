@@ -1,7 +1,7 @@
 /* Sequences and optionals in a model's interface: the tensors in them are its inputs and outputs,
  * and Module.in_groups and out_groups say which belong together. How many an input has comes from
- * the data of a run or from --shape NAME.0=..., NAME.1=..., since files do not say it; without these
- * any number, as all elements NAME.values and their shapes NAME.shapes. */
+ * the data of a run or from --shape NAME.0=..., NAME.1=..., since files do not say it; without
+ * these it is any number, as all elements NAME.values and their shapes NAME.shapes. */
 #include "frontend/onnx/list.h"
 
 static const char *item_name(Import *im, const char *name, int i) {
@@ -69,8 +69,8 @@ static bool find_items(Import *im, const char *name, Declared d, const ShapeOver
     if (*n) return true;
     if (d.tensor->shape) return true;
     diag_unsupported(im->d, loc,
-                     "input '%s' is a sequence of tensors of unknown rank; give its elements shapes "
-                     "with --shape %s.0=2,3 --shape %s.1=... (their dims)",
+                     "input '%s' is a sequence of tensors of unknown rank; give its elements "
+                     "shapes with --shape %s.0=2,3 --shape %s.1=... (their dims)",
                      name, name, name);
     return false;
 }

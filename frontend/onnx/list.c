@@ -1,7 +1,7 @@
 /* Sequences of a length that running finds: the three forms of list.h, and operators on them.
  *
- * Numbers of elements and places in the tensors are i64[1] values of the graph. What has to have one
- * shape is checked by a Reshape whose dims multiply to the number of elements only then. */
+ * Numbers of elements and places in the tensors are i64[1] values of the graph. What has to have
+ * one shape is checked by a Reshape whose dims multiply to the number of elements only then. */
 #include "frontend/onnx/list.h"
 
 #include "frontend/onnx/build.h"
@@ -266,7 +266,8 @@ static List stack_of(Call *c, const Compound *s, int rank) {
     if (l->form == LIST_FLAT) {
         Value *most = total(c, OP_ReduceMax, shape_table(c, l, rank));
         Value *each = reshape_to(c, most, build_one(c, rank));
-        return (List){.form = LIST_STACK, .values = reshape_to(c, l->values, pair(c, count, each, 0))};
+        Value *values = reshape_to(c, l->values, pair(c, count, each, 0));
+        return (List){.form = LIST_STACK, .values = values};
     }
     for (int a = 0, k = 0; k <= rank; a++, k++) {
         if (a == l->axis) dims[k++] = count;

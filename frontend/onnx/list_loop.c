@@ -7,9 +7,9 @@
  *       return on, y', t'
  *     }
  *
- * A sequence that the body only appends one tensor to need not be carried: the tensors leave the loop as
- * outputs, as a stack where inference finds that they have one shape, else flat and joined. All others
- * are carried as flat lists, whose tensors change their size from one iteration to the next. */
+ * A sequence that the body only appends one tensor to need not be carried: the tensors leave the
+ * loop as outputs, as a stack where inference finds that they have one shape, else flat and joined.
+ * All others are carried as flat lists, whose tensors change their size in each iteration. */
 #include "frontend/onnx/list.h"
 
 #include <string.h>
@@ -201,9 +201,10 @@ static void bind_inputs(ListLoop *l) {
                     : is_appended(l->body, i) ? CARRY_APPENDED
                                               : CARRY_LIST;
         const char *name = intern(l->body->input[i + 2]->name);
-        l->bound[i + 2] = !s                               ? pass(l, c->in[i + 2], name)
-                          : l->how[i] == CARRY_APPENDED ? &compound_sequence(c->im, s->dtype, NULL, 0)->value
-                                                           : pass_list(l, s, i + 2);
+        if (l->how[i] == CARRY_APPENDED)
+            l->bound[i + 2] = &compound_sequence(c->im, s->dtype, NULL, 0)->value;
+        else
+            l->bound[i + 2] = s ? pass_list(l, s, i + 2) : pass(l, c->in[i + 2], name);
     }
 }
 

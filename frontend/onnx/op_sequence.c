@@ -1,6 +1,6 @@
 /* Importers of sequences and optionals. What they do to the structure happens while importing; a
- * position that is known only while running becomes a choice between elements. Where their number is
- * known only then, too, it is list.c's. */
+ * position that is known only while running becomes a choice between elements. Where their number
+ * is known only then, too, it is list.c's. */
 #include "frontend/onnx/build.h"
 #include "frontend/onnx/list.h"
 
@@ -79,7 +79,8 @@ static int64_t *even_sizes(Call *c, int64_t dim, int64_t step, int *n) {
 /* The same, i64[count], where running finds one of them. */
 static Value *even_sizes_while_running(Call *c, Value *x, Value *split, int64_t axis) {
     Value *step = build_reshape(c, call_cast(c, split, DT_I64), (int64_t[]){1}, 1);
-    Value *dim = build_dim(c, x, axis), *up = build_sub(c, build_add(c, dim, step), build_one(c, 1));
+    Value *dim = build_dim(c, x, axis);
+    Value *up = build_sub(c, build_add(c, dim, step), build_one(c, 1));
     Value *from = build_mul(c, build_iota(c, build_div(c, up, step)), step);
     return call_op(c, OP_Min, 2, build_sub(c, dim, from), step);
 }

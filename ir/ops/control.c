@@ -183,8 +183,8 @@ static bool widen_carried(Module *m, Value *state, const Value *after, const Sha
     return changed;
 }
 
-/* A Loop's or Scan's body, of which inputs from `first` on and outputs from `first_out` on are what is
- * carried. */
+/* A Loop's or Scan's body, of which inputs from `first` on and outputs from `first_out` on are what
+ * is carried. */
 typedef struct Carried {
     const Node *node;
     Graph *body;
