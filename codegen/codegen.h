@@ -82,6 +82,13 @@ CodegenJit *codegen_llvm_jit(const KModule *m, const Target *t, const CodegenOpt
 const struct smelt_model *codegen_jit_model(const CodegenJit *j);
 /* Address of the kernel's function, for tests and for timing one kernel; NULL if there is none. */
 void *codegen_jit_kernel(const CodegenJit *j, const Kernel *kn);
+/* The C functions that the kernels of m call (statements `extern`), each behind one that takes its
+ * arguments from memory: what the interpreter can call. They have to be in this process; t is its
+ * machine. NULL with errors in d. */
+CodegenJit *codegen_llvm_callers(const KModule *m, const Target *t, Diag *d);
+typedef void CodegenCaller(void *const *addresses, const int64_t *scalars);
+/* The one for this function; NULL if there is none. */
+CodegenCaller *codegen_jit_caller(const CodegenJit *j, const char *function);
 void codegen_jit_destroy(CodegenJit *j);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/interface.h"
+#include "ir/foreign.h"
 
 /* ---- identifiers ----------------------------------------------------------------------------- */
 
@@ -170,7 +171,7 @@ static void print_intro(StrBuf *out, Arena *a, const KModule *m, const Target *t
     describe_versions(out, a, m);
     for (uint32_t i = 0; i < m->n_inputs; i++) describe_tensor(out, api, &api->inputs[i], "input");
     for (uint32_t i = 0; i < m->n_outputs; i++)
-        describe_tensor(out, api, &api->outputs[i], "output");
+        describe_tensor(out, api, &api->outputs[i], m->outputs[i].is_kept ? "kept" : "output");
     strbuf_printf(
         out,
         " *\n * Tensors are dense, last dim first in memory. %s_run returns 0, or the number of a\n"
@@ -195,18 +196,14 @@ static void print_foreign(StrBuf *out, Arena *a, const KModule *m, const Codegen
     size_t n;
     const KStmt **call = api_foreign_calls(a, m, &n);
     if (!n) return;
-    bool blas = false, image = false;
-    for (size_t i = 0; i < n; i++) {
-        blas |= !strcmp(call[i]->text, "sgemm_") || !strcmp(call[i]->text, "dgemm_");
-        image |= !strncmp(call[i]->text, "smelt_image_", 12);
-    }
-    strbuf_printf(out, "/* Functions that the model calls, %s%s%s. */\n",
-                  o->foreign ? "which are in its library" : "to be linked with it",
-                  blas ? "; sgemm_ and dgemm_ are BLAS's (-lopenblas)" : "",
-                  image
-                      ? ";\n * smelt_image_* are smelt's (-lsmelt_image -ltiff -ljpeg -lpng -lwebp "
-                        "-lopenjp2; see smelt_image.h)"
-                      : "");
+    bool used[FOREIGN_COUNT] = {false};
+    for (size_t i = 0; i < n; i++) used[foreign_library(call[i]->text)] = true;
+    strbuf_printf(out, "/* Functions that the model calls, %s",
+                  o->foreign ? "which are in its library" : "to be linked with it");
+    for (int i = FOREIGN_NONE + 1; i < FOREIGN_COUNT; i++)
+        if (used[i])
+            strbuf_printf(out, ";\n * %s: %s", foreign_info[i].functions, foreign_info[i].link);
+    strbuf_add(out, ". */\n");
     for (size_t i = 0; i < n; i++) {
         strbuf_printf(out, "void %s(", call[i]->text);
         for (uint32_t k = 0; k < call[i]->n_args; k++)

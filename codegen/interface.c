@@ -35,6 +35,10 @@ double api_flops(const KModule *m) {
     return count_flops(&m->entry, &node, NULL);
 }
 
+bool api_work_is_known(const KModule *m) {
+    return !m->n_symbols && api_flops(m) < 0x1p63;
+}
+
 const char **api_versions(Arena *a, const KModule *m, uint32_t *n) {
     const char **name = arena_array(a, const char *, m->n_nodes + 1);
     *n = 0;

@@ -10,7 +10,7 @@
 
 enum { API_ARGUMENT, API_DERIVED, API_DATA }; /* smelt_symbol.kind */
 enum { ARENA_ALIGN = 64 };
-enum { TENSOR_ALLOCATED = 1 }; /* smelt_tensor_info.flags */
+enum { TENSOR_ALLOCATED = 1, TENSOR_KEPT = 2 }; /* smelt_tensor_info.flags */
 
 typedef struct ApiSymbol {
     const char *name; /* of the model, or the expression's text; unescaped */
@@ -68,8 +68,10 @@ bool api_needs_feature(const Api *api, const Target *t, const char *feature);
 uint32_t api_element_bytes(DType t, const Target *target);
 /* For which sizes the model has code of its own, as text; n is 0 without versions. */
 const char **api_versions(Arena *a, const KModule *m, uint32_t *n);
-/* Number of floating-point operations of one run, as the kernels estimate it. */
+/* Number of floating-point operations of one run, as the kernels estimate it, at the largest sizes. */
 double api_flops(const KModule *m);
+/* Is that the number of any run: are there no free sizes, and those found while running bounded? */
+bool api_work_is_known(const KModule *m);
 
 /* ---- header.c -------------------------------------------------------------------------------- */
 

@@ -83,7 +83,7 @@ static void print_times(const Session *s, Runner *r, const Times *t, uint32_t th
     const smelt_model *model = runner_model(r);
     double median = t->n ? t->at[t->n / 2] : 0, least = t->n ? t->at[0] : 0,
            most = t->n ? t->at[t->n - 1] : 0;
-    double flops = api_flops(s->m->kmod);
+    double flops = api_work_is_known(s->m->kmod) ? api_flops(s->m->kmod) : 0;
     uint64_t weights = model ? model->weight_bytes : 0;
     const char *format =
         s->o->json || s->o->html

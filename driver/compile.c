@@ -8,6 +8,7 @@
 #include "codegen/c/c.h"
 #include "codegen/output.h"
 #include "driver/driver.h"
+#include "ir/foreign.h"
 #include "smelt.h"
 
 /* ---- names of files -------------------------------------------------------------------------- */
@@ -97,7 +98,7 @@ static bool emit_shared(Session *s) {
         arena_printf(s->arena, "-Wl,-soname,%s",
                      strrchr(path, '/') ? strrchr(path, '/') + 1 : path),
         arena_printf(s->arena, "-Wl,--defsym=%s=%s_model", SMELT_SHARED_SYMBOL, s->m->name),
-        uses_blas(s) ? BLAS_LINK_OPTION : NULL,
+        uses_blas(s) ? foreign_info[FOREIGN_blas].link : NULL,
         NULL};
     bool good = foreign_object(s) &&
                 codegen_llvm_library(s->m->kmod, s->target, &s->codegen,

@@ -68,7 +68,7 @@ typedef struct Session {
     const Target *target;
     Module *m;
     CodegenOptions codegen;
-    const Target *fold_target; /* this machine, once something was folded */
+    const Target *host; /* this machine: see session_host() */
     StrMap *folds;             /* signature to CodegenJit */
     struct Tuning *tuning;     /* with --tune or --tune-cache */
     OpFile ops;                /* operators of the user's own */
@@ -81,6 +81,8 @@ bool session_open(Session *s, const Options *o);
 bool session_compile(Session *s, const char *stop_after);
 /* The passes have come to a finished kernel module; a message when they have not. */
 bool session_is_complete(Session *s);
+/* The machine that smelt runs on, whatever is compiled for; NULL with a message. */
+const Target *session_host(Session *s);
 /* Prints the messages, frees everything and gives the exit code: that of the messages or, without
  * any, `otherwise`. */
 int session_close(Session *s, int otherwise);
@@ -130,9 +132,8 @@ bool foreign_object(Session *s);
 /* Loads them into this process and looks every called function up. */
 bool foreign_load(Session *s);
 
-/* --blas=openblas, and the linker's option for it. */
+/* --blas=openblas. */
 bool uses_blas(const Session *s);
-#define BLAS_LINK_OPTION "-lopenblas"
 
 /* ---- bug.c ----------------------------------------------------------------------------------- */
 

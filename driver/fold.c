@@ -33,7 +33,7 @@ static CodegenJit *compiled(Session *s, Kernel *kn, const int64_t *n_elems) {
         CodegenOptions o = {.opt = 2, .jobs = 1};
         Diag *d =
             diag_create(); /* what fails here is no message for the user: the interpreter does it */
-        jit = codegen_llvm_jit(kernel_module(s, s->arena, kn, n_elems), s->fold_target, &o, d);
+        jit = codegen_llvm_jit(kernel_module(s, s->arena, kn, n_elems), session_host(s), &o, d);
         diag_destroy(d);
         if (jit) strmap_put(s->folds, arena_strdup(s->arena, strbuf_text(&key)), jit);
     }
@@ -51,8 +51,7 @@ bool fold_kernel(void *user, const Kernel *kn, void *const *bufs, const int64_t 
     int64_t total = 0;
     for (uint32_t i = 0; i < kn->n_params; i++) total += n_elems[i];
     if (total < MIN_FOLD_ELEMS || kn->n_scalars || !accept_alignment(kn, bufs)) return false;
-    if (!s->fold_target) s->fold_target = codegen_target(s->arena, NULL, NULL, NULL, s->d);
-    CodegenJit *jit = s->fold_target ? compiled(s, (Kernel *)kn, n_elems) : NULL;
+    CodegenJit *jit = session_host(s) ? compiled(s, (Kernel *)kn, n_elems) : NULL;
     if (!jit) return false;
     return kernel_module_run(codegen_jit_model(jit), kn, bufs);
 }

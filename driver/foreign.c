@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "driver/driver.h"
+#include "ir/foreign.h"
 
 static bool ends_with(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
@@ -109,16 +110,6 @@ static bool load_blas(Session *s) {
     return false;
 }
 
-/* What --blas calls; see passes/blas.c. */
-static bool is_blas_function(const char *name) {
-    return !strcmp(name, "sgemm_") || !strcmp(name, "dgemm_");
-}
-
-/* What ImageDecoder calls: ir/ops/image_decoder.c. */
-static bool is_image_function(const char *name) {
-    return !strcmp(name, "smelt_image_size") || !strcmp(name, "smelt_image_decode");
-}
-
 /* The decoders are in this process, where generated code finds them by name; SMELT_IMAGE_MISSING is
  * what smelt was built without. */
 static bool check_image_functions(Session *s) {
@@ -149,9 +140,10 @@ static bool check_loaded(Session *s, const KBlock *b) {
     for (const KStmt *st = b->first; st; st = st->next) {
         if (!check_loaded(s, &st->body) || !check_loaded(s, &st->other)) return false;
         if (st->kind != KS_EXTERN) continue;
-        bool declared = op_file_declares(&s->ops, st->text) ||
-                        (uses_blas(s) && is_blas_function(st->text));
-        if (!declared && is_image_function(st->text)) {
+        ForeignLibrary library = foreign_library(st->text);
+        bool declared =
+            op_file_declares(&s->ops, st->text) || (uses_blas(s) && library == FOREIGN_blas);
+        if (!declared && library == FOREIGN_image) {
             if (!check_image_functions(s)) return false;
             declared = true;
         }

@@ -69,6 +69,10 @@ static void print_number(const char *name, double v, bool json) {
     printf(json ? "  \"%s\": %.0f,\n" : "%s: %.0f\n", key, v);
 }
 
+static void print_work(const char *name, double macs, const KModule *km, bool json) {
+    if (api_work_is_known(km)) print_number(name, macs, json);
+}
+
 static void print_ops(const Census *c, bool json) {
     printf(json ? "  \"operators\": {" : "operators: %u\n", c->nodes);
     const char *gap = "";
@@ -103,8 +107,8 @@ static void print_compiled(const Session *s) {
     const Api *api = api_create(s->arena, km, s->target);
     print_versions(s);
     print_number("packed weight bytes", (double)api->weight_bytes, json);
-    print_number("multiply-adds", api_flops(km) / 2, json);
-    print_number("direct multiply-adds", s->m->macs, json);
+    print_work("multiply-adds", api_flops(km) / 2, km, json);
+    print_work("direct multiply-adds", s->m->macs, km, json);
     print_number("kernels", km->n_kernels, json);
     int64_t arena;
     if (k_is_int(km->arena_bytes, &arena)) print_number("arena bytes", (double)arena, json);

@@ -23,7 +23,7 @@ KModule *kernel_module(Session *s, Arena *a, Kernel *kn, const int64_t *n_elems)
                            dims[0]);
         b->index = param->written ? m->n_outputs : m->n_inputs;
         KIo *io = param->written ? &m->outputs[m->n_outputs++] : &m->inputs[m->n_inputs++];
-        *io = (KIo){arena_printf(a, "b%u", i), param->dtype, 1, dims, b};
+        *io = (KIo){arena_printf(a, "b%u", i), param->dtype, 1, dims, b, false};
         call->args[i].buf = b;
     }
     return m;

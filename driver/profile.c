@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "codegen/interface.h"
 #include "driver/machine.h"
 
 enum { MOST_TIMES = 1 << 22 }; /* numbers kept: later runs are measured, but not by step */
@@ -46,7 +47,7 @@ static void note_dot(const KExpr *e, void *user) {
 
 static void add_call(Profile *p, const KStmt *call, Step *step) {
     const Kernel *kn = call->callee;
-    step->flops += kn->flops;
+    if (api_work_is_known(p->s->m->kmod)) step->flops += kn->flops;
     kblock_visit(p->s->m->k, &kn->body, note_dot, &step->uses_dot);
     for (uint32_t i = 0; i < kn->n_params; i++) {
         int64_t lo, hi;

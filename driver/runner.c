@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "codegen/c/c.h"
+#include "ir/foreign.h"
 #include "ir/interpret.h"
 
 struct Runner {
@@ -71,7 +72,7 @@ static bool build_c(Runner *r, const char *folder, const CodegenCPaths *paths) {
                                 "-lm",
                                 "-o",
                                 library,
-                                uses_blas(s) ? BLAS_LINK_OPTION : NULL,
+                                uses_blas(s) ? foreign_info[FOREIGN_blas].link : NULL,
                                 NULL};
     if (!codegen_c_library(r->km, s->target, &o, *paths, s->d) || !run_compiler(s, argv))
         return false;
@@ -101,6 +102,15 @@ static bool load_c(Runner *r) {
     return good;
 }
 
+/* For the interpreter: the C functions of the process, so that it can call them. */
+static bool load_callers(Runner *r) {
+    Session *s = r->s;
+    if (!foreign_function(s)) return true;
+    const Target *t = session_host(s);
+    r->jit = t ? codegen_llvm_callers(r->km, t, s->d) : NULL;
+    return r->jit != NULL;
+}
+
 Runner *runner_create(Session *s) {
     Arena *a = s->arena;
     const KModule *km = s->m->kmod;
@@ -117,21 +127,13 @@ Runner *runner_create(Session *s) {
     for (uint32_t i = 0; i < km->n_inputs; i++) r->in[i].name = km->inputs[i].name;
     const char *backend = s->o->backend ? s->o->backend : "llvm";
     bool interprets = !strcmp(backend, "interpret");
-    if (interprets && foreign_function(s)) {
-        diag_unsupported(s->d, (SrcLoc){.file = s->o->model, .index = -1, .offset = -1},
-                         "the interpreter calls no C function, so not '%s'; --backend=llvm and "
-                         "--backend=c do",
-                         foreign_function(s));
-        return NULL;
-    }
     if (!foreign_load(s)) return NULL;
-    if (interprets) return r;
-    progress(s, "generating code");
-    if (!(!strcmp(backend, "c") ? load_c(r) : load_llvm(r))) {
+    if (!interprets) progress(s, "generating code");
+    if (!(interprets ? load_callers(r) : !strcmp(backend, "c") ? load_c(r) : load_llvm(r))) {
         runner_destroy(r);
         return NULL;
     }
-    r->symbols = arena_array(a, int64_t, r->model->n_symbols);
+    if (r->model) r->symbols = arena_array(a, int64_t, r->model->n_symbols);
     return r;
 }
 
@@ -412,6 +414,10 @@ static int leave(Runner *r, void *const *out, int status) {
     return status;
 }
 
+static InterpretForeign *caller(void *user, const char *function) {
+    return codegen_jit_caller(((const Runner *)user)->jit, function);
+}
+
 int runner_run(Runner *r, const smelt_hooks *hooks) {
     const void **in = r->in_data;
     void **out = r->out_data;
@@ -424,7 +430,7 @@ int runner_run(Runner *r, const smelt_hooks *hooks) {
         out[i] = r->out[i].data;
     }
     if (r->model) return leave(r, out, run_model(r, in, out, hooks));
-    InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols, arena_of(r)};
+    InterpretCall call = {in, out, r->value, r->value + r->km->n_symbols, arena_of(r), caller, r};
     return leave(r, out, (int)interpret_module(r->km, &call));
 }
 

@@ -175,6 +175,7 @@ static void set_options(Session *s, Module *m) {
     m->fast_math = s->o->fast_math;
     m->winograd = !s->o->no_winograd;
     m->precision = asked_precision(s->o->precision);
+    m->cache_places = s->o->cache.value;
     m->blas = uses_blas(s);
     m->run_kernel = fold_kernel;
     m->run_kernel_user = s;
@@ -235,6 +236,11 @@ bool session_compile(Session *s, const char *stop_after) {
     if (stop_after && !p.only && !p.stop_after) p.stop_after = stop_after;
     progress(s, "compiling %s", s->m->name);
     return run_passes(s->m, &p) && tune_save(s);
+}
+
+const Target *session_host(Session *s) {
+    if (!s->host) s->host = codegen_target(s->arena, NULL, NULL, NULL, s->d);
+    return s->host;
 }
 
 bool session_is_complete(Session *s) {

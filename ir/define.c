@@ -290,23 +290,63 @@ static DType bits_of(DType t) {
     return dtype_bytes(t) == 8 ? DT_I64 : dtype_bytes(t) == 4 ? DT_I32 : DT_I16;
 }
 
-/* The elements of v that shapes depend on. */
+/* The elements of v that shapes depend on; 0 where v turns out to be too short to have one. */
 static void define_reads(DefProgram *p, Value *v) {
     KCtx *k = p->m->k;
     KVar *symbol[SIZES_AT_ONCE];
-    const KExpr *value[SIZES_AT_ONCE], *index[MAX_RANK];
+    const KExpr *value[SIZES_AT_ONCE], *index[MAX_RANK + 1];
     if (!v->reads.n) return;
     KTensor *t = program_tensor(p, v);
     int n = 0;
     for (uint32_t i = 0; i < v->reads.n; i++) {
         def_unflatten(k, k_int(k, v->reads.at[i].index), t->dims, t->rank, index);
         symbol[n] = v->reads.at[i].symbol;
-        const KExpr *e = k_at(k, t, index, t->rank);
+        index[t->rank] = k_bool(k, true);
+        for (int a = 0; a < t->rank; a++)
+            index[t->rank] = k_and(k, index[t->rank], k_lt(k, index[a], t->dims[a]));
+        const KExpr *e = k_at(k, t, index, t->rank + 1);
         if (dtype_is_float(t->dtype)) e = k_bitcast(k, bits_of(t->dtype), e);
         value[n++] = k_cast(k, DT_I64, e);
         if (n < SIZES_AT_ONCE && i + 1 < v->reads.n) continue;
         define_sizes(p, v->def, symbol, value, n);
         n = 0;
+    }
+}
+
+static bool has_size(const DefProgram *p, const KVar *symbol) {
+    for (; p; p = p->parent)
+        for (uint32_t i = 0; i < p->sizes.n; i++)
+            if (p->sizes.at[i] == symbol) return true;
+    return false;
+}
+
+typedef struct SizeWalk {
+    DefProgram *p;
+    const Node *node;
+} SizeWalk;
+
+static void define_size(const KExpr *e, void *user) {
+    SizeWalk *w = user;
+    KVar *symbol = e->op == KO_var ? e->u.var : NULL;
+    if (!symbol || !symbol->value || has_size(w->p, symbol)) return;
+    k_visit(w->p->m->k, symbol->value, define_size, w);
+    vec_push(w->p->arena, &w->p->sizes, symbol);
+    define_sizes(w->p, w->node, &symbol, &symbol->value, 1);
+}
+
+/* Values for the symbols that stand for long expressions (module_short_size) where n is the first
+ * that has them: in its rules, and in the dims and contents of what it makes. */
+static void define_long_sizes(DefProgram *p, const Node *n) {
+    KCtx *k = p->m->k;
+    SizeWalk w = {p, n};
+    for (uint32_t i = 0; i < n->rules.n; i++) k_visit(k, n->rules.at[i], define_size, &w);
+    for (int i = 0; i < n->n_out; i++) {
+        const Value *v = n->out[i];
+        int64_t count = 0;
+        if (!v) continue;
+        for (int a = 0; a < v->shape.rank; a++) k_visit(k, v->shape.dims[a], define_size, &w);
+        if (v->content) shape_count_int(v->shape, &count);
+        for (int64_t c = 0; c < count; c++) k_visit(k, v->content[c], define_size, &w);
     }
 }
 
@@ -354,6 +394,7 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
     for (const Node *n = g->first; n; n = n->next) {
         Def d = {.p = p, .m = m, .k = m->k, .arena = m->arena, .node = n};
         bug_context("define", n->loc);
+        define_long_sizes(p, n);
         define_rules(p, n);
         op_info[n->op].lower(&d, n);
         for (int i = 0; i < n->n_out; i++)

@@ -48,9 +48,10 @@ typedef struct RowWindow {
 } RowWindow;
 
 /* How a tensor lies in another one of its rank, every step-th element along an axis: element i of
- * axis a is element i*step[a] + first[a] there. */
+ * axis a is element i*step[a] + first[a] there, further on by shift[a] where that is not NULL. */
 typedef struct Phase {
     int64_t step[MAX_RANK], first[MAX_RANK];
+    const KExpr *shift[MAX_RANK];
 } Phase;
 
 /* Most phases that a strided ConvTranspose is split into (passes/split_phases.c). */
@@ -68,6 +69,7 @@ struct KTensor {
     const void *data; /* constant bytes, dense row-major, or NULL */
     uint64_t data_bytes;
     bool is_input, is_output; /* of the model */
+    bool is_kept; /* an output whose elements before the call count; a call writes some of them */
     uint32_t io_index;
     Stage *def;     /* stage that defines it; NULL for inputs, constants, region inputs */
     const RowWindow *window; /* NULL: all of the tensor is in memory */
@@ -109,6 +111,8 @@ struct Stage {
     KVar *acc; /* stands for the folded value in finish; its dtype is the accumulator's */
     const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
+    bool rows_in_both;      /* CONTRACT: tiles have several rows although the right factor depends on them
+                             * (on a part of it that they share most of the work is spent) */
     bool is_dot4;           /* CONTRACT in i32: a step is acc = dot4_us(acc, lhs, rhs), of words of bytes */
     /* SCAN */
     int scan_axis;
@@ -165,6 +169,7 @@ struct DefProgram {
     VEC(KTensor *) tensors;         /* of this program only */
     VEC(KTensor *) inputs, outputs; /* in the graph's order */
     VEC(const KExpr *) required;    /* what has to hold of the symbols: bools */
+    VEC(const KVar *) sizes;        /* symbols for long expressions that have their values */
     uint32_t n_stages;
 };
 
@@ -301,6 +306,10 @@ void stage_forget_reads(Stage *s);
 void program_visit(DefProgram *p, void (*fn)(DefProgram *p, void *user), void *user);
 /* Does another tensor of p lie in t's bytes? */
 bool tensor_has_aliases(const DefProgram *p, const KTensor *t);
+/* Is t the part of an output that is kept, which was there before the call? */
+static inline bool tensor_is_old(const KTensor *t) {
+    return t->alias && t->alias->is_kept && !t->def;
+}
 /* Do t's elements lie in dense row-major order (whatever its layout says)? */
 bool tensor_is_dense(KCtx *k, const KTensor *t);
 /* Every expression of s rewritten in place. */

@@ -117,6 +117,20 @@ const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, 
     return same ? old : k_var(m->k, module_computed_symbol(m, name, bound));
 }
 
+enum { LONG_SIZE = 48 };
+
+const KExpr *module_short_size(Module *m, const KExpr *e, const char *name) {
+    if (!k_is_long(e, LONG_SIZE) || !k_is_computed(m->k, e)) return e;
+    for (uint32_t i = m->symbols.n; i-- > 0;)
+        if (m->symbols.at[i]->value == e) return k_var(m->k, m->symbols.at[i]);
+    const KExpr *bound = k_upper_bound(m->k, e);
+    KVar *s = module_computed_symbol(
+        m, name, k_is_long(bound, LONG_SIZE) ? k_int(m->k, bound->hi) : bound);
+    s->lo = e->lo;
+    s->value = e;
+    return k_var(m->k, s);
+}
+
 typedef struct FixSymbol {
     KVar *symbol;
     const KExpr *value;
@@ -145,6 +159,7 @@ void module_fix_symbol(Module *m, KVar *symbol, int64_t value) {
     for (uint32_t i = 0; i < m->symbols.n; i++) {
         KVar *s = m->symbols.at[i];
         if (s->bound) s->bound = k_subst(m->k, s->bound, &symbol, &fix.value, 1);
+        if (s->value) s->value = k_subst(m->k, s->value, &symbol, &fix.value, 1);
     }
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m->symbols.n; i++)

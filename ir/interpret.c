@@ -78,6 +78,10 @@ static float float_of(uint32_t b) {
     return f;
 }
 
+static double times_power(double a, double b) {
+    return isnan(b) ? b : scalbn(a, (int)fmax(-5000, fmin(5000, floor(b))));
+}
+
 /* A string in memory, as the compiled models have it. */
 typedef struct Text {
     const char *bytes;
@@ -216,6 +220,7 @@ static int64_t run(Machine *m) {
             FLOAT_CASE(abs, fabsf(a), fabs(a))
             FLOAT_CASE(fma, fmaf(a, b, r[p->c].f), fma(a, b, r[p->c].d))
             FLOAT_CASE(sqrt, sqrtf(a), sqrt(a))
+            FLOAT_CASE(ldexp, (float)times_power(a, b), times_power(a, b))
             FLOAT_CASE(floor, floorf(a), floor(a))
             FLOAT_CASE(ceil, ceilf(a), ceil(a))
             FLOAT_CASE(trunc, truncf(a), trunc(a))
@@ -367,16 +372,70 @@ static Reg *give_registers(const InterpretCode *code, const int64_t *scalars, Ar
     return reg;
 }
 
-void interpret_run(const InterpretCode *code, const InterpretBuf *params, const int64_t *scalars) {
+typedef struct Program {
+    const KModule *m;
+    const InterpretCall *call;
+    InterpretCode **kernel_code; /* by position in m->kernels; compiled when first called */
+    Arena *arena;
+    uint8_t *planned; /* the model's arena */
+    int64_t planned_bytes;
+} Program;
+
+/* Argument i: the memory from its offset on. */
+static InterpretBuf argument(const Machine *m, const CodeCall *call, uint32_t i) {
+    const Slot *s = &m->slot[call->slot[i]];
+    const KBuf *b = m->code->bufs[call->slot[i]].buf;
+    int64_t at = m->reg[call->offset[i]].i;
+    BUG_IF(at < 0 || at > s->n, "call of %s: offset %lld of %s is outside of its %lld elements",
+           call->stmt->callee ? call->stmt->callee->name : call->stmt->text, (long long)at, b->name,
+           (long long)s->n);
+    return (InterpretBuf){s->base + at * dtype_bytes(b->dtype), s->n - at};
+}
+
+/* Of the heap. */
+static int64_t *scalar_arguments(const Machine *m, const CodeCall *call) {
+    uint32_t n = kstmt_n_scalars(call->stmt);
+    int64_t *value = xmalloc(sizeof *value * (n + 1));
+    for (uint32_t i = 0; i < n; i++) value[i] = m->reg[call->scalars[i]].i;
+    return value;
+}
+
+/* In a kernel: a C function, which gets addresses and checks nothing. */
+static void call_foreign(Machine *m, const CodeCall *call) {
+    const Program *p = m->user;
+    const char *name = call->stmt->text;
+    InterpretForeign *function =
+        p && p->call->foreign ? p->call->foreign(p->call->foreign_user, name) : NULL;
+    BUG_IF(!function, "kernel %s: the interpreter was not given the C function %s", m->code->name,
+           name);
+    void **address = xmalloc(sizeof *address * (call->stmt->n_args + 1));
+    for (uint32_t i = 0; i < call->stmt->n_args; i++) address[i] = argument(m, call, i).data;
+    int64_t *scalars = scalar_arguments(m, call);
+    function(address, scalars);
+    free(address);
+    free(scalars);
+}
+
+/* With `program`, statements `extern` find their functions through it. */
+static void run_kernel(const InterpretCode *code, const InterpretBuf *params,
+                       const int64_t *scalars, void *program) {
     Arena *scratch = arena_create();
     Slot *slot = arena_array(scratch, Slot, code->n_bufs + 1);
     for (uint32_t i = 0; i < code->n_bufs; i++)
         if (code->bufs[i].param >= 0)
             slot[i] = (Slot){params[code->bufs[i].param].data, params[code->bufs[i].param].n_elems};
     give_locals(code, slot, scratch);
-    Machine m = {.code = code, .reg = give_registers(code, scalars, scratch), .slot = slot};
+    Machine m = {.code = code,
+                 .reg = give_registers(code, scalars, scratch),
+                 .slot = slot,
+                 .call = call_foreign,
+                 .user = program};
     run(&m);
     arena_destroy(scratch);
+}
+
+void interpret_run(const InterpretCode *code, const InterpretBuf *params, const int64_t *scalars) {
+    run_kernel(code, params, scalars, NULL);
 }
 
 void interpret_kernel(const Kernel *kn, const InterpretBuf *params, const int64_t *scalars) {
@@ -396,15 +455,6 @@ int64_t interpret_index(const KExpr *e, KVar *const *var, const int64_t *value, 
 
 /* ---- programs -------------------------------------------------------------------------------- */
 
-typedef struct Program {
-    const KModule *m;
-    const InterpretCall *call;
-    InterpretCode **kernel_code; /* by position in m->kernels; compiled when first called */
-    Arena *arena;
-    uint8_t *planned; /* the model's arena */
-    int64_t planned_bytes;
-} Program;
-
 static InterpretCode *code_of(Program *p, const Kernel *kn) {
     for (uint32_t i = 0; i < p->m->n_kernels; i++) {
         if (p->m->kernels[i] != kn) continue;
@@ -418,17 +468,9 @@ static void call_kernel(Machine *m, const CodeCall *call) {
     Program *p = m->user;
     const Kernel *kn = call->stmt->callee;
     InterpretBuf *params = xmalloc(sizeof *params * (kn->n_params + 1));
-    int64_t *scalars = xmalloc(sizeof *scalars * (kn->n_scalars + 1));
-    for (uint32_t i = 0; i < kn->n_params; i++) {
-        const Slot *s = &m->slot[call->slot[i]];
-        const KBuf *b = m->code->bufs[call->slot[i]].buf;
-        int64_t at = m->reg[call->offset[i]].i;
-        BUG_IF(at < 0 || at > s->n, "call of %s: offset %lld of %s is outside of its %lld elements",
-               kn->name, (long long)at, b->name, (long long)s->n);
-        params[i] = (InterpretBuf){s->base + at * dtype_bytes(b->dtype), s->n - at};
-    }
-    for (uint32_t i = 0; i < kn->n_scalars; i++) scalars[i] = m->reg[call->scalars[i]].i;
-    interpret_run(code_of(p, kn), params, scalars);
+    for (uint32_t i = 0; i < kn->n_params; i++) params[i] = argument(m, call, i);
+    int64_t *scalars = scalar_arguments(m, call);
+    run_kernel(code_of(p, kn), params, scalars, p);
     free(params);
     free(scalars);
 }

@@ -27,6 +27,9 @@ void interpret_kernel(const Kernel *kn, const InterpretBuf *params, const int64_
 /* The value of an expression over symbols only; value[i] belongs to var[i]. */
 int64_t interpret_index(const KExpr *e, KVar *const *var, const int64_t *value, uint32_t n);
 
+/* A C function that takes its arguments from memory: addresses, then numbers. */
+typedef void InterpretForeign(void *const *addresses, const int64_t *scalars);
+
 /* Data of a whole program's run. */
 typedef struct InterpretCall {
     const void *const *inputs; /* dense, in the model's order */
@@ -34,6 +37,9 @@ typedef struct InterpretCall {
     const int64_t *symbols; /* values of KModule.symbols */
     int64_t *sizes;         /* receives the values of KModule.sizes; may be NULL */
     Arena *text; /* where the bytes of string outputs are copied to; NULL: no output is of strings */
+    /* The C function of this name, for statements `extern`; NULL: the kernels have none. */
+    InterpretForeign *(*foreign)(void *user, const char *name);
+    void *foreign_user;
 } InterpretCall;
 
 /* Runs the entry with an arena of its own; the status it leaves with (0: good). */

@@ -24,7 +24,7 @@ typedef union Reg {
 #define FOR_FLOAT_OPS(X)                                                                           \
     X(add)                                                                                         \
     X(sub) X(mul) X(div) X(rem) X(min) X(max) X(neg) X(abs) X(fma) X(sqrt) X(floor) X(ceil)        \
-        X(trunc) X(rint) X(eq) X(ne) X(lt) X(le)
+        X(trunc) X(rint) X(ldexp) X(eq) X(ne) X(lt) X(le)
 /* dtype, C type in memory, register field and conversions to it and back */
 #define FOR_STORED_TYPES(X)                                                                        \
     X(F32, float, f, , )                                                                           \
@@ -89,7 +89,7 @@ typedef enum InsOp {
     IN_skip,        /* skip b */
     IN_back,        /* go back b */
     IN_alloc,       /* fills local buffer b with garbage */
-    IN_call,        /* calls[a] */
+    IN_call,        /* calls[a], a kernel or a C function */
     IN_reserve,     /* heap buffer b gets room for a elements and keeps c */
     IN_return,      /* leave with value a */
     IN_COUNT

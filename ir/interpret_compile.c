@@ -448,16 +448,17 @@ static void compile_alloc(Compiler *c, const KStmt *s) {
     emit(c, c->depth - 1, IN_alloc, 0, 0, c->bufs.n - 1, 0);
 }
 
+/* Of a kernel, or of a C function: both are done by Machine.call. */
 static void compile_call(Compiler *c, const KStmt *s) {
-    const Kernel *kn = s->callee;
-    uint32_t *slot = arena_array(c->a, uint32_t, kn->n_params + 1),
-             *offset = arena_array(c->a, uint32_t, kn->n_params + 1);
-    uint32_t *scalars = arena_array(c->a, uint32_t, kn->n_scalars + 1);
-    for (uint32_t i = 0; i < kn->n_params; i++) {
+    uint32_t n_args = kstmt_n_args(s), n_scalars = kstmt_n_scalars(s);
+    uint32_t *slot = arena_array(c->a, uint32_t, n_args + 1),
+             *offset = arena_array(c->a, uint32_t, n_args + 1);
+    uint32_t *scalars = arena_array(c->a, uint32_t, n_scalars + 1);
+    for (uint32_t i = 0; i < n_args; i++) {
         slot[i] = buffer_slot(c, s->args[i].buf);
         offset[i] = s->args[i].offset ? value_of(c, s->args[i].offset) : constant(c, (Reg){.u = 0});
     }
-    for (uint32_t i = 0; i < kn->n_scalars; i++) scalars[i] = value_of(c, s->scalars[i]);
+    for (uint32_t i = 0; i < n_scalars; i++) scalars[i] = value_of(c, s->scalars[i]);
     CodeCall call = {s, slot, offset, scalars};
     vec_push(c->a, &c->calls, call);
     emit(c, c->depth - 1, IN_call, 0, c->calls.n - 1, 0, 0);
@@ -491,11 +492,10 @@ static void compile_block(Compiler *c, const KBlock *b) {
         case KS_LET: compile_let(c, s); break;
         case KS_STORE: compile_store(c, s); break;
         case KS_ALLOC: compile_alloc(c, s); break;
-        case KS_CALL: compile_call(c, s); break;
+        case KS_CALL:
+        case KS_EXTERN: compile_call(c, s); break;
         case KS_RESERVE: compile_reserve(c, s); break;
         case KS_RETURN: emit(c, c->depth - 1, IN_return, 0, value_of(c, s->value), 0, 0); break;
-        case KS_EXTERN: /* callers look for them: kblock_extern() */
-            BUG("kernel %s: the interpreter calls no C function, so not %s", c->out->name, s->text);
         case KS_BARRIER: BUG("kernel %s: the interpreter runs no barriers", c->out->name);
         case KS_PREFETCH: /* memory is fast enough here */
         case KS_NODE:

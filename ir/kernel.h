@@ -56,6 +56,7 @@ typedef struct KVar {
     /* KV_SYMBOL only */
     bool computed;      /* found while the model runs (NonZero's count), not given by the caller */
     const KExpr *bound; /* computed: what it is at most, perhaps over other symbols */
+    const KExpr *value; /* computed: the expression that it stands for, or NULL: found in data */
     bool carried; /* computed: dim of what a loop carries, new in each iteration */
     bool checked; /* computed from data: outside of lo .. hi the run ends with BAD_DATA */
     uint32_t
@@ -188,6 +189,9 @@ K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod) K_BINARY
 static inline const KExpr *k_ge(KCtx *k, const KExpr *a, const KExpr *b) {
     return k_binary(k, KO_le, b, a);
 }
+static inline const KExpr *k_ldexp(KCtx *k, const KExpr *a, const KExpr *b) {
+    return k_binary(k, KO_ldexp, a, b);
+}
 static inline const KExpr *k_fma(KCtx *k, const KExpr *a, const KExpr *b, const KExpr *c) {
     return k_ternary(k, KO_fma, a, b, c);
 }
@@ -227,6 +231,8 @@ const KExpr *k_subst(KCtx *k, const KExpr *e, KVar *const *var, const KExpr *con
  * replacement (or the node itself). Shared nodes are visited once. */
 typedef const KExpr *KRewrite(KCtx *k, const KExpr *e, void *user);
 const KExpr *k_rewrite(KCtx *k, const KExpr *e, KRewrite *fn, void *user);
+/* Does e have more than `most` nodes as a tree, where what is shared counts at each place? */
+bool k_is_long(const KExpr *e, int most);
 /* Calls fn once on every distinct node below and including e, operands first. */
 void k_visit(KCtx *k, const KExpr *e, void (*fn)(const KExpr *e, void *user), void *user);
 
@@ -383,6 +389,7 @@ typedef struct KIo {
     int rank;
     const KExpr **dims; /* over symbols */
     KBuf *buf;          /* INPUT or OUTPUT */
+    bool is_kept;       /* an output whose elements before the call count */
 } KIo;
 
 /* What hooks are told of: a node of the graph, or that a version of the model starts. */

@@ -130,6 +130,17 @@ static bool finds_var(Memo *m, const KExpr *e, const KVar *v) {
     return false;
 }
 
+static bool is_counted(const KExpr *e, int *left) {
+    if (--*left < 0) return false;
+    for (int i = 0; i < e->n_args; i++)
+        if (!is_counted(e->arg[i], left)) return false;
+    return true;
+}
+
+bool k_is_long(const KExpr *e, int most) {
+    return !is_counted(e, &most);
+}
+
 static void see_computed(const KExpr *e, void *found) {
     if (e->op == KO_load || (e->op == KO_var && e->u.var->computed)) *(bool *)found = true;
 }

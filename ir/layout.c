@@ -81,6 +81,7 @@ static const KExpr *phase_flat_index(KCtx *k, const KTensor *t, const KExpr *con
     for (int i = 0; i < t->rank; i++) {
         of[i] = k_mul(k, index[i], k_int(k, t->phase->step[i]));
         of[i] = k_add(k, of[i], k_int(k, t->phase->first[i]));
+        if (t->phase->shift[i]) of[i] = k_add(k, of[i], t->phase->shift[i]);
     }
     return tensor_flat_index(k, t->alias, of);
 }

@@ -280,6 +280,7 @@ KVar *parse_symbol(Parse *p, bool computed) {
     if (p->tok.kind == T_STRING && !p->tok.starts_line) name = parse_string(p, "a name");
     const KExpr *bound =
         computed && parse_accept(p, "<=") ? parse_typed(p, DT_I64) : k_int(p->k, hi);
+    const KExpr *value = computed && parse_accept(p, "is") ? parse_typed(p, DT_I64) : NULL;
     if (p->failed) return NULL;
     bool is_known =
         strmap_get(p->vars, word) || (!computed && strmap_get(p->m->symbol_by_name, name));
@@ -292,6 +293,7 @@ KVar *parse_symbol(Parse *p, bool computed) {
     KVar *v = computed ? module_computed_symbol(p->m, name, bound) : module_symbol(p->m, name);
     v->lo = lo;
     v->hi = hi;
+    v->value = value;
     strmap_put(p->vars, word, v);
     k_var(p->k, v); /* in order of declaration, so that sums keep their order */
     return v;

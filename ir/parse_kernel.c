@@ -426,6 +426,7 @@ static void parse_io(Parse *p, bool is_input) {
     io.dims = arena_copy(p->m->arena, dims, sizeof *dims * (size_t)(io.rank ? io.rank : 1));
     parse_expect(p, "=");
     io.buf = known_buffer(p);
+    io.is_kept = !is_input && parse_accept(p, "kept");
     if (!p->failed && dtype_stored(io.buf->dtype) != dtype_stored(io.dtype))
         parse_fail(p, "'%s' and its buffer differ", io.name);
     if (is_input)

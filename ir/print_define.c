@@ -48,13 +48,19 @@ static void layout_text(Text *t, const KTensor *x) {
     if (x->window && x->window->ring)
         strbuf_printf(t->out, " of %" PRId64 " rows", x->window->ring);
     if (x->dense_only) strbuf_add(t->out, " dense");
+    if (x->is_kept) strbuf_add(t->out, " kept");
     if (!x->alias) return;
     strbuf_printf(t->out, " in %s", text_name(t, x->alias, x->alias->name));
     if (x->phase) {
         strbuf_add(t->out, " [");
-        for (int i = 0; i < x->rank; i++)
-            strbuf_printf(t->out, "%s%d by %d", i ? ", " : "", (int)x->phase->first[i],
-                          (int)x->phase->step[i]);
+        for (int i = 0; i < x->rank; i++) {
+            strbuf_add(t->out, i ? ", " : "");
+            if (x->phase->shift[i])
+                text_expr(t, x->phase->shift[i]);
+            else
+                strbuf_printf(t->out, "%d", (int)x->phase->first[i]);
+            strbuf_printf(t->out, " by %d", (int)x->phase->step[i]);
+        }
         strbuf_add(t->out, "]");
     }
     if (!x->alias_offset) return;
@@ -151,6 +157,7 @@ static void schedule_words(Text *t, const Schedule *s) {
         strbuf_add(t->out, ", all taps");
     else
         strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->widens) strbuf_add(t->out, ", widens");
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");
     if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);
@@ -296,6 +303,8 @@ static void program_text(Text *t, const DefProgram *p) {
     strbuf_add(t->out, "program {\n");
     t->indent++;
     for (uint32_t i = 0; i < p->inputs.n; i++) declaration(t, p->inputs.at[i], "input");
+    for (uint32_t i = 0; i < p->tensors.n; i++)
+        if (tensor_is_old(p->tensors.at[i])) declaration(t, p->tensors.at[i], "old");
     for (uint32_t i = 0; i < p->tensors.n; i++)
         if (p->tensors.at[i]->data) declaration(t, p->tensors.at[i], "const");
     for (uint32_t i = 0; i < p->required.n; i++) {

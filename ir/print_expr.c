@@ -369,6 +369,10 @@ void text_symbol(Text *t, const KVar *v, const char *word) {
         strbuf_add(t->out, " <= ");
         text_expr(t, v->bound);
     }
+    if (v->value) {
+        strbuf_add(t->out, " is ");
+        text_expr(t, v->value);
+    }
     text_newline(t);
 }
 

@@ -281,7 +281,8 @@ static void io_text(Text *t, const KIo *io, uint32_t n, const char *word) {
         text_quoted(t, io[i].name);
         strbuf_printf(t->out, ": %s[", dtype_info[io[i].dtype].name);
         text_exprs(t, io[i].dims, io[i].rank);
-        strbuf_printf(t->out, "] = %s\n", text_name(t, io[i].buf, io[i].buf->name));
+        strbuf_printf(t->out, "] = %s%s\n", text_name(t, io[i].buf, io[i].buf->name),
+                      io[i].is_kept ? " kept" : "");
     }
 }
 

@@ -45,14 +45,17 @@ typedef struct Joint {
     bool ok;
 } Joint;
 
-/* Does this read step over inner's whole extent when outer advances by one? */
+/* Does this read step over inner's whole extent when outer advances by one? An index into blocks
+ * does not, once it is larger than a block. */
 static void note_joint(const KExpr *e, void *user) {
     Joint *j = user;
     const KExpr *base, *by_inner, *by_outer;
     if (e->op != KO_at || !j->ok) return;
     if (!k_uses_var(j->k, e, j->outer) && !k_uses_var(j->k, e, j->inner)) return;
+    const Layout *l = &e->u.tensor->layout;
+    bool in_blocks = l->block > 1 && k_uses_var(j->k, e->arg[l->block_axis], j->inner);
     const KExpr *flat = tensor_flat_index(j->k, e->u.tensor, e->arg);
-    j->ok = !at_pred(e) && k_linear_in(j->k, flat, j->inner, &base, &by_inner) &&
+    j->ok = !at_pred(e) && !in_blocks && k_linear_in(j->k, flat, j->inner, &base, &by_inner) &&
             k_linear_in(j->k, flat, j->outer, &base, &by_outer) &&
             by_outer == k_mul(j->k, by_inner, j->extent);
 }
@@ -81,6 +84,48 @@ static bool join_last(KCtx *k, Fold *f) {
     return true;
 }
 
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+typedef struct BlockRead {
+    KCtx *k;
+    const Fold *f;
+    const KExpr *at; /* a read that walks along blocks by one of the fold's axes */
+    int axis;        /* that one */
+} BlockRead;
+
+static void note_block_read(const KExpr *e, void *user) {
+    BlockRead *b = user;
+    if (e->op != KO_at || e->u.tensor->layout.block <= 1 || b->at) return;
+    const KExpr *index = e->arg[e->u.tensor->layout.block_axis], *base, *coeff;
+    const KExpr *block = k_int(b->k, e->u.tensor->layout.block);
+    for (int r = 0; r < b->f->n; r++)
+        if (k_linear_in(b->k, index, b->f->red[r], &base, &coeff) && k_is_value(coeff, 1) &&
+            k_is_value(k_fmod(b->k, base, block), 0)) {
+            b->at = e;
+            b->axis = r;
+        }
+}
+
+/* A fold over all of blocked channels goes block by block, with the elements of one innermost:
+ * these are neighbours in memory. */
+static void split_blocked(KCtx *k, Fold *f) {
+    BlockRead read = {k, f, NULL, 0};
+    int64_t extent;
+    k_visit(k, f->body, note_block_read, &read);
+    if (!read.at || f->n == MAX_RED || !k_is_int(f->extent[read.axis], &extent)) return;
+    int64_t block = read.at->u.tensor->layout.block;
+    if (extent % block) return;
+    KVar *var = f->red[read.axis];
+    KVar *of = kvar_new(k, KV_AXIS, DT_I64, var->name, 0, extent / block - 1);
+    KVar *in = kvar_new(k, KV_AXIS, DT_I64, var->name, 0, block - 1);
+    const KExpr *by = k_add(k, k_mul(k, k_var(k, of), k_int(k, block)), k_var(k, in));
+    f->body = k_subst(k, f->body, &var, &by, 1);
+    f->red[read.axis] = of;
+    f->extent[read.axis] = k_int(k, extent / block);
+    f->red[f->n] = in;
+    f->extent[f->n++] = k_int(k, block);
+}
+
 Fold fold_of(KCtx *k, const Stage *s) {
     Fold f = {.s = s, .n = s->n_red};
     f.body = s->is_dot4                  ? k_dot4(k, k_const_i(k, DT_I32, 0), s->lhs, s->rhs)
@@ -90,6 +135,7 @@ Fold fold_of(KCtx *k, const Stage *s) {
         f.red[i] = s->red[i];
         f.extent[i] = s->red_extent[i];
     }
+    if (s->form == FORM_REDUCE) split_blocked(k, &f);
     while (f.n > 1 && join_last(k, &f)) continue;
     return f;
 }
@@ -173,12 +219,11 @@ KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
     }
     const KExpr *tail = k_fmod(k, extent, k_int(k, lanes));
     if (!k_is_value(tail, 0)) {
-        int64_t n;
-        bool is_vector = k_is_int(tail, &n) && n > 1;
-        const KExpr *c = kb_for(r->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-        red[last] = k_add(k, k_sub(k, extent, tail), c);
-        fold_into(r, s, acc, is_vector ? c : k_int(k, 0), k_subst(k, body, f->red, red, f->n));
-        kb_end(r->b);
+        RowsRest l = rows_open_rest(r, s, tail, lanes);
+        red[last] = k_add(k, k_sub(k, extent, tail), l.at);
+        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0),
+                  k_subst(k, body, f->red, red, f->n));
+        rows_close_rest(r, &l);
     }
     for (int i = 0; i < last; i++) kb_end(r->b);
     fold_halves(r, s, acc, n_acc);

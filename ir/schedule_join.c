@@ -48,7 +48,8 @@ static bool can_join(DefProgram *p, const Stage *s, int outer) {
         j.ok &= !is_var(parts[i], j.outer) && !is_var(parts[i], j.inner);
         k_visit(k, parts[i], note_use, &j);
     }
-    return j.ok && k_uses_var(k, s->lhs, s->axis[outer]) && !k_uses_var(k, s->rhs, s->axis[outer]);
+    bool in_rhs = k_uses_var(k, s->rhs, s->axis[outer]) && !s->rows_in_both;
+    return j.ok && k_uses_var(k, s->lhs, s->axis[outer]) && !in_rhs;
 }
 
 void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch) {

@@ -24,16 +24,23 @@ static const KExpr *tile_factor(const Stage *s, const KExpr *e) {
     return fits && tile_dtype(t) == e->dtype ? e->arg[0] : NULL;
 }
 
-/* Are a whole number of blocks of the elements along v neighbours in memory, from the start of each
- * block on? */
+/* Is `extent` elements as whole blocks little more than it is? */
+static bool nearly_fills(int64_t extent, int block) {
+    int64_t whole = (extent + block - 1) / block * block;
+    return extent >= block && whole * 5 <= extent * 8;
+}
+
+/* Are blocks of the elements along v neighbours in memory, from the start of each block on? Rows
+ * that are no whole blocks end with one that overlaps the one before. */
 static bool runs_along(KCtx *k, const KExpr *at, KVar *v, int64_t extent, int block) {
     const KExpr *base, *coeff;
     const KTensor *t = at->u.tensor;
-    if (extent % block) return false;
     if (t->layout.block > 1) {
         const KExpr *e = at->arg[t->layout.block_axis];
-        return t->layout.block == block && e->op == KO_var && e->u.var == v;
+        return extent % block == 0 && t->layout.block == block && e->op == KO_var &&
+               e->u.var == v;
     }
+    if (!nearly_fills(extent, block)) return false;
     return k_linear_in(k, tensor_flat_index(k, t, at->arg), v, &base, &coeff) &&
            k_is_value(coeff, 1);
 }
@@ -159,16 +166,21 @@ static const KExpr *place(const Group *c, const KExpr *at, const KExpr *const *i
     return k_add(k, tensor_flat_index(k, at->u.tensor, at->arg), offset);
 }
 
+/* red: of the right factor, whose last block along the depth may begin earlier in the left one. */
 static void emit_products(const Group *c, const KExpr *const *red) {
     KCtx *k = c->k;
-    const KExpr *index[MAX_RANK], *next[MAX_RANK], *zero = k_int(k, 0);
+    const KExpr *index[MAX_RANK], *next[MAX_RANK], *zero = k_int(k, 0), *left[MAX_RED];
+    const Matrix *m = c->sch->matrix;
+    for (int r = 0; r < c->s->n_red; r++) left[r] = red[r];
+    left[m->depth] = k_min(
+        k, red[m->depth], k_sub(k, c->s->red_extent[m->depth], k_int(k, m->block)));
     for (int i = 0; i < n_row_tiles(c); i++)
         for (int v = 0; v < c->g->n_vecs; v++) {
             KBuf *x, *w;
             indices(c, i, v, zero, zero, index);
             indices(c, i, v, k_int(k, 1), zero, next);
-            const KExpr *at = place(c, c->sch->matrix->left, index, red, &x);
-            const KExpr *step = k_sub(k, place(c, c->sch->matrix->left, next, red, &x), at);
+            const KExpr *at = place(c, m->left, index, left, &x);
+            const KExpr *step = k_sub(k, place(c, m->left, next, left, &x), at);
             const KExpr *columns = place(c, c->s->rhs->arg[0], index, red, &w);
             kb_tile_dot(c->b, c->acc[i * c->g->n_vecs + v], c->height, x, at, step, w, columns);
         }
@@ -182,8 +194,8 @@ static void emit_reduction(const Group *c, const KExpr **red, int r) {
     }
     bool is_depth = r == c->sch->matrix->depth;
     const KExpr *size = k_int(k, c->sch->matrix->block), *extent = c->s->red_extent[r];
-    const KExpr *at =
-        kb_for(c->b, LOOP_SERIAL, c->s->red[r]->name, is_depth ? k_fdiv(k, extent, size) : extent);
+    if (is_depth) extent = k_fdiv(k, k_add(k, extent, k_sub(k, size, k_int(k, 1))), size);
+    const KExpr *at = kb_for(c->b, LOOP_SERIAL, c->s->red[r]->name, extent);
     red[r] = is_depth ? k_mul(k, at, size) : at;
     emit_reduction(c, red, r + 1);
     kb_end(c->b);

@@ -9,11 +9,11 @@
 
 #include "ir/schedule_rows.h"
 
-enum { INNER_ELEMS = 4096, PARTIAL_VECTORS = 4 };
+enum { INNER_ELEMS = 4096, FLAT_CHUNK = 2048 };
 
 /* Lanes of one vector; strings are never widened. */
 static int element_lanes(const Rows *r, DType t) {
-    return t == DT_STR ? 1 : target_lanes(r->p->m->target, dtype_bytes(t));
+    return t == DT_STR || r->across ? 1 : target_lanes(r->p->m->target, dtype_bytes(t));
 }
 
 /* ---- loops of a stage ------------------------------------------------------------------------ */
@@ -152,17 +152,48 @@ static void open_element(Rows *r, const Stage *s, RowNest *nest) {
     if (guarded) kb_end(r->b);
 }
 
-/* ---- one stage
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- what fills no vector -------------------------------------------------------------------- */
 
-/* The innermost loop: whole vectors, then one narrower vector (or, for symbolic sizes, single
- * ones). */
+static void note_least_bytes(const KExpr *e, void *user) {
+    int *least = user, bytes = dtype_bytes(e->dtype);
+    if (e->op == KO_at && bytes < *least) *least = bytes;
+}
+
+/* Can lanes be masked off in all loads and stores of this stage? */
+static bool can_mask(const Rows *r, const Stage *s) {
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    int least = dtype_bytes(s->out->dtype), mask = r->p->m->target->mask_bytes;
+    if (s->out->dtype == DT_STR || s->form == FORM_SCAN) return false;
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(r->k, parts[i], note_least_bytes, &least);
+    return mask && mask <= least;
+}
+
+RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes) {
+    int64_t known;
+    bool is_known = k_is_int(n, &known);
+    RowsRest rest = {.depth = 1, .is_vector = is_known ? known > 1 : can_mask(r, s)};
+    bool is_masked = rest.is_vector && !is_known;
+    rest.at = kb_for(r->b, rest.is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l",
+                     is_masked ? k_int(r->k, lanes) : n);
+    if (is_masked) {
+        kb_if(r->b, k_lt(r->k, rest.at, n));
+        rest.depth++;
+    }
+    return rest;
+}
+
+void rows_close_rest(Rows *r, const RowsRest *rest) {
+    for (int i = 0; i < rest->depth; i++) kb_end(r->b);
+}
+
+/* ---- one stage ------------------------------------------------------------------------------- */
+
+/* The innermost loop: whole vectors, then what fills none. */
 static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
                              int lanes) {
     KCtx *k = r->k;
     const KExpr *width = k_int(k, lanes), *n_full = k_fdiv(k, loop->extent, width);
-    int64_t rest;
     if (!k_is_value(n_full, 0)) {
         RowNest inner = *nest;
         const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full),
@@ -175,11 +206,10 @@ static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const
     const KExpr *tail = k_fmod(k, loop->extent, width);
     if (k_is_value(tail, 0)) return;
     RowNest inner = *nest;
-    bool is_const = k_is_int(tail, &rest);
-    const KExpr *c = kb_for(r->b, is_const && rest > 1 ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), c));
+    RowsRest rest = rows_open_rest(r, s, tail, lanes);
+    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), rest.at));
     open_element(r, s, &inner);
-    kb_end(r->b);
+    rows_close_rest(r, &rest);
 }
 
 /* Lanes along the innermost loop when it is worth it: the loop is contiguous in the output and
@@ -297,9 +327,7 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     while (n_loops--) kb_end(r->b);
 }
 
-/* ---- flat maps
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- flat maps ------------------------------------------------------------------------------- */
 
 typedef struct FlatCheck {
     KCtx *k;
@@ -355,41 +383,41 @@ static void flat_element(Rows *r, const Stage *s, const KExpr *at) {
     kb_store(r->b, root->buf, k_add(r->k, at, offset), k_rewrite(r->k, s->body, read_flat, &f));
 }
 
+/* Chunks of whole vectors, for threads to share; what fills no vector belongs to the last chunk. */
 static void open_flat_map(Rows *r, const Stage *s) {
     KCtx *k = r->k;
     int lanes = element_lanes(r, s->out->dtype);
-    const KExpr *n = tensor_n_elems(k, s->out);
-    double total = extent_estimate(n);
-    int64_t chunk = total >= PARALLEL_GRAIN ? 2048 : lanes, rest;
-    const KExpr *size = k_int(k, chunk), *n_chunks = k_fdiv(k, n, size), *tail = k_fmod(k, n, size);
-    /* all whole chunks, the remainder in the last iteration of the same loop */
-    const KExpr *all = k_fdiv(k, k_add(k, n, k_int(k, chunk - 1)), size);
-    const KExpr *c =
-        kb_for(r->b, total >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "chunk", all);
-    const KExpr *start = k_mul(k, c, size);
-    bool has_tail = !k_is_value(tail, 0);
-    if (!k_is_value(n_chunks, 0)) {
-        if (has_tail) kb_if(r->b, k_lt(k, c, n_chunks));
-        const KExpr *v = kb_for(r->b, LOOP_SERIAL, "v", k_int(k, chunk / lanes));
-        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        flat_element(r, s, k_add(k, start, k_add(k, k_mul(k, v, k_int(k, lanes)), l)));
-        kb_end(r->b);
-        kb_end(r->b);
-        if (has_tail) kb_else(r->b);
+    const KExpr *n = tensor_n_elems(k, s->out), *width = k_int(k, lanes), *size = n;
+    const KExpr *start = k_int(k, 0), *last = k_bool(k, true), *tail = k_fmod(k, n, width);
+    bool is_shared = extent_estimate(n) >= PARALLEL_GRAIN;
+    if (is_shared) {
+        const KExpr *n_chunks =
+            k_fdiv(k, k_add(k, n, k_int(k, FLAT_CHUNK - 1)), k_int(k, FLAT_CHUNK));
+        const KExpr *c = kb_for(r->b, LOOP_PARALLEL, "chunk", n_chunks);
+        start = k_mul(k, c, k_int(k, FLAT_CHUNK));
+        size = k_min(k, k_int(k, FLAT_CHUNK), k_sub(k, n, start));
+        last = k_le(k, k_sub(k, n_chunks, k_int(k, 1)), c);
     }
-    if (has_tail) {
-        bool is_const = k_is_int(tail, &rest) && rest > 1 && rest < lanes;
-        const KExpr *l = kb_for(r->b, is_const ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-        flat_element(r, s, k_add(k, start, l));
+    const KExpr *n_vecs = k_fdiv(k, size, width);
+    if (!k_is_value(n_vecs, 0)) {
+        const KExpr *v = kb_for(r->b, LOOP_SERIAL, "v", n_vecs);
+        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", width);
+        flat_element(r, s, k_add(k, start, k_add(k, k_mul(k, v, width), l)));
         kb_end(r->b);
-        if (!k_is_value(n_chunks, 0)) kb_end(r->b);
+        kb_end(r->b);
     }
-    kb_end(r->b);
+    if (!k_is_value(tail, 0)) {
+        bool is_guarded = !k_is_value(last, 1);
+        if (is_guarded) kb_if(r->b, last);
+        RowsRest rest = rows_open_rest(r, s, tail, lanes);
+        flat_element(r, s, k_add(k, k_sub(k, n, tail), rest.at));
+        rows_close_rest(r, &rest);
+        if (is_guarded) kb_end(r->b);
+    }
+    if (is_shared) kb_end(r->b);
 }
 
-/* ---- groups
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 double schedule_stage_work(const Stage *s) {
     double work = 1;
@@ -412,13 +440,104 @@ static void open_single(Rows *r, const Stage *s) {
     if (n_flat) kb_end(r->b);
 }
 
+typedef struct RowGroupLoops {
+    DefProgram *p;
+    KBuild *b;
+    Stage *const *stages;
+    StagePart *part;
+    int n, n_outer;
+    KTensor *const *local;
+    int n_local;
+    const KExpr *total; /* rows */
+} RowGroupLoops;
+
+static void open_group_row(const RowGroupLoops *g, bool across) {
+    Rows r = {.p = g->p,
+              .k = g->p->m->k,
+              .b = g->b,
+              .local = g->local,
+              .n_local = g->n_local,
+              .across = across};
+    r.local_buf = arena_array(g->p->arena, KBuf *, g->n_local ? g->n_local : 1);
+    for (int i = 0; i < g->n_local; i++)
+        r.local_buf[i] = kb_alloc(g->b, MEM_REG, g->local[i]->dtype, g->local[i]->name, 1);
+    for (int i = 0; i < g->n; i++)
+        open_rest(&r, g->stages[i], rows_nest(r.k, g->stages[i], &g->part[i]));
+}
+
 void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *part, int n,
                        KTensor *const *local, int n_local, KBuild *b) {
-    Rows r = {.p = p, .k = p->m->k, .b = b, .local = local, .n_local = n_local};
-    r.local_buf = arena_array(p->arena, KBuf *, n_local ? n_local : 1);
-    for (int i = 0; i < n_local; i++)
-        r.local_buf[i] = kb_alloc(b, MEM_REG, local[i]->dtype, local[i]->name, 1);
-    for (int i = 0; i < n; i++) open_rest(&r, stages[i], rows_nest(r.k, stages[i], &part[i]));
+    StagePart *own = arena_copy(p->arena, part, sizeof *part * (size_t)n);
+    RowGroupLoops g = {p, b, stages, own, n, 0, local, n_local, NULL};
+    open_group_row(&g, false);
+}
+
+static void bind_rows(RowGroupLoops *g, const KExpr *const *outer) {
+    for (int i = 0; i < g->n_outer; i++)
+        for (int m = 0; m < g->n; m++) g->part[m].at[i] = outer[i];
+}
+
+/* ---- short rows ------------------------------------------------------------------------------ */
+
+static void note_function(const KExpr *e, void *user) {
+    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
+}
+
+/* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
+ * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
+ */
+static int lanes_across(const RowGroupLoops *g) {
+    int lanes = INT32_MAX, most;
+    bool sums_function = false;
+    for (int i = 0; i < g->n; i++) {
+        const Stage *s = g->stages[i];
+        int here = target_lanes(g->p->m->target, dtype_bytes(s->out->dtype));
+        if (here < lanes) lanes = here;
+        if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->out->dtype == DT_STR ||
+            s->out->layout.permuted || s->out->layout.block > 1 || s->out->layout.has_halo)
+            return 0;
+        if (s->form == FORM_REDUCE) k_visit(g->p->m->k, s->body, note_function, &sums_function);
+    }
+    most = sums_function ? lanes - 1 : lanes / 4;
+    for (int i = 0; i < g->n; i++) {
+        const Stage *s = g->stages[i];
+        int64_t size = 1, n;
+        for (int a = g->n_outer; a < s->out->rank + s->n_red; a++) {
+            int red = a - s->out->rank;
+            if (!k_is_int(red < 0 ? s->out->dims[a] : s->red_extent[red], &n)) return 0;
+            size *= n;
+        }
+        if (size > most) return 0;
+    }
+    return lanes > 1 && g->total->hi >= lanes ? lanes : 0;
+}
+
+/* Softmax of 7 classes: 16 rows at once.
+ *
+ *   for block (parallel)
+ *     for l (vector)       row = block*16 + l
+ *       for r in 0..7      peak, sum, ...: one of each in every lane */
+static void open_short_rows(RowGroupLoops *g, KLoopMark mark, int lanes) {
+    KCtx *k = g->p->m->k;
+    const KExpr *width = k_int(k, lanes), *outer[MAX_RANK];
+    const KExpr *n_full = k_fdiv(k, g->total, width), *tail = k_fmod(k, g->total, width);
+    const KExpr *all = k_fdiv(k, k_add(k, g->total, k_int(k, lanes - 1)), width);
+    const KExpr *block = kb_for(g->b, mark, "block", all), *first = k_mul(k, block, width);
+    bool has_tail = !k_is_value(tail, 0);
+    for (int rest = 0; rest < 1 + has_tail; rest++) {
+        int64_t n;
+        bool lanes_apart = rest && !k_is_int(tail, &n);
+        if (has_tail && !rest) kb_if(g->b, k_lt(k, block, n_full));
+        const KExpr *l = kb_for(g->b, lanes_apart ? LOOP_SERIAL : LOOP_VECTOR, "l",
+                                rest ? tail : width);
+        def_unflatten(k, k_add(k, first, l), g->stages[0]->out->dims, g->n_outer, outer);
+        bind_rows(g, outer);
+        open_group_row(g, !lanes_apart);
+        kb_end(g->b);
+        if (has_tail && !rest) kb_else(g->b);
+    }
+    if (has_tail) kb_end(g->b);
+    kb_end(g->b);
 }
 
 void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
@@ -430,14 +549,19 @@ void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
         return;
     }
     double work = 0;
-    StagePart *part = arena_array(p->arena, StagePart, n);
-    const KExpr *outer[MAX_RANK], *total = k_int(k, 1);
+    RowGroupLoops g = {p, b, stages, arena_array(p->arena, StagePart, n), n, n_outer, local,
+                       n_local, k_int(k, 1)};
     for (int i = 0; i < n; i++) work += schedule_stage_work(stages[i]);
-    for (int i = 0; i < n_outer; i++) total = k_mul(k, total, stages[0]->out->dims[i]);
-    const KExpr *t = kb_for(b, work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "row", total);
+    for (int i = 0; i < n_outer; i++) g.total = k_mul(k, g.total, stages[0]->out->dims[i]);
+    KLoopMark mark = work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL;
+    int across = lanes_across(&g);
+    if (across) {
+        open_short_rows(&g, mark, across);
+        return;
+    }
+    const KExpr *outer[MAX_RANK], *t = kb_for(b, mark, "row", g.total);
     kb_unflatten(b, "i", t, stages[0]->out->dims, n_outer, outer);
-    for (int i = 0; i < n_outer; i++)
-        for (int m = 0; m < n; m++) part[m].at[i] = outer[i];
-    schedule_open_row(p, stages, part, n, local, n_local, b);
+    bind_rows(&g, outer);
+    open_group_row(&g, false);
     kb_end(b);
 }

@@ -12,6 +12,7 @@ typedef struct Rows {
     KTensor *const *local; /* tensors in registers */
     KBuf **local_buf;
     int n_local;
+    bool across; /* lanes are rows: what is inside of a row has none */
 } Rows;
 
 /* One loop of a stage: the axis it walks and the step of the axis per iteration. */
@@ -34,6 +35,16 @@ const KExpr *rows_expr(Rows *r, const Stage *s, const RowNest *nest, const KExpr
 void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value);
 /* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
 const KExpr *rows_inside(Rows *r, const Stage *s, const RowNest *nest);
+
+/* What fills no vector, n elements of the stage: a narrower vector, or, where n is free, one whose last lanes are
+ * masked off if the machine can do that, else single elements. Opens loops and returns the element's number. */
+typedef struct RowsRest {
+    const KExpr *at;
+    bool is_vector;
+    int depth; /* what is to be closed */
+} RowsRest;
+RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
+void rows_close_rest(Rows *r, const RowsRest *rest);
 
 /* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order of its
  * memory. */

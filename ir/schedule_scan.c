@@ -7,13 +7,16 @@
  *       out := value of next                         next, state, out := as beside
  *
  * The right form is for axes that do not walk the output's memory: neighbours have states of their
- * own, and go along together as many as make whole lines. */
+ * own, and go along together as many as make whole lines. Where rows are longer than a page, the
+ * states are on the stack, as many as make long stretches of memory, which are fetched ahead. */
 #include "ir/schedule_rows.h"
 
 enum {
     SCAN_VECTORS = 16,
-    FEW_VECTORS = 4
-}; /* of states at once: whole lines, and several streams */
+    FEW_VECTORS = 4, /* of states at once: whole lines, and several streams */
+    STATE_BYTES = 8192, /* of all states on the stack: they stay in the nearest cache */
+    PAGE_BYTES = 4096   /* rows as long are on pages of their own, which nothing fetches ahead */
+};
 
 /* The scan's states and a place in them. */
 typedef struct States {
@@ -26,9 +29,9 @@ static void start_states(Rows *r, const Stage *s, const RowNest *nest, States *s
         kb_store(r->b, st->buf[i], st->at, rows_expr(r, s, nest, s->state_init[i]));
 }
 
-static void alloc_states(Rows *r, const Stage *s, States *st, int64_t n) {
+static void alloc_states(Rows *r, const Stage *s, States *st, KMem mem, int64_t n) {
     for (int i = 0; i < s->n_states; i++)
-        st->buf[i] = kb_alloc(r->b, MEM_REG, s->state[i]->dtype, s->state[i]->name, n);
+        st->buf[i] = kb_alloc(r->b, mem, s->state[i]->dtype, s->state[i]->name, n);
 }
 
 /* One step: every state from the old ones, then the element from the new ones. */
@@ -51,7 +54,7 @@ static void bind_step(Rows *r, const Stage *s, RowNest *nest) {
 
 void open_scan_element(Rows *r, const Stage *s, RowNest *nest) {
     States st = {.at = k_int(r->k, 0)};
-    alloc_states(r, s, &st, 1);
+    alloc_states(r, s, &st, MEM_REG, 1);
     start_states(r, s, nest, &st);
     bind_step(r, s, nest);
     step_states(r, s, nest, &st);
@@ -70,10 +73,11 @@ static void open_columns(Rows *r, const Stage *s, const RowNest *nest, const Row
     KCtx *k = r->k;
     RowNest row = *nest;
     States st;
-    alloc_states(r, s, &st, (int64_t)n_vecs * width);
+    bool is_long = n_vecs > SCAN_VECTORS;
+    alloc_states(r, s, &st, is_long ? MEM_STACK : MEM_REG, (int64_t)n_vecs * width);
     for (int pass = 0; pass < 2; pass++) {
         if (pass) bind_step(r, s, &row);
-        const KExpr *v = kb_for(r->b, LOOP_UNROLL, "v", k_int(k, n_vecs)),
+        const KExpr *v = kb_for(r->b, is_long ? LOOP_SERIAL : LOOP_UNROLL, "v", k_int(k, n_vecs)),
                     *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, width));
         RowNest here = row;
         st.at = k_add(k, k_mul(k, v, k_int(k, width)), l);
@@ -86,6 +90,16 @@ static void open_columns(Rows *r, const Stage *s, const RowNest *nest, const Row
     }
 }
 
+/* Vectors of states on the stack for rows of a known length; 0 where they are short. */
+static int long_vectors(const Stage *s, const RowLoop *inner, int lanes) {
+    int64_t n, bytes = 0, groups;
+    if (!k_is_int(inner->extent, &n) || n * dtype_bytes(s->out->dtype) < PAGE_BYTES) return 0;
+    for (int i = 0; i < s->n_states; i++) bytes += dtype_bytes(s->state[i]->dtype);
+    n /= lanes;
+    groups = (n * lanes * bytes + STATE_BYTES - 1) / STATE_BYTES;
+    return (int)(n / groups);
+}
+
 void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner,
                        int lanes) {
     KCtx *k = r->k;
@@ -94,14 +108,14 @@ void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLo
     int most = r->p->m->target->n_vector_regs / 2;
     if (most > SCAN_VECTORS) most = SCAN_VECTORS;
     if (most < FEW_VECTORS || s->n_states > 1) most = FEW_VECTORS;
-    for (int n_vecs = most; n_vecs; n_vecs = n_vecs > FEW_VECTORS ? FEW_VECTORS
-                                             : n_vecs > 1         ? 1
-                                                                  : 0) {
-        const KExpr *width = k_int(k, (int64_t)n_vecs * lanes);
+    int steps[] = {long_vectors(s, inner, lanes), most, FEW_VECTORS, 1};
+    for (int i = 0; i < 4; i++) {
+        if (!steps[i] || (i && steps[i] == steps[i - 1])) continue;
+        const KExpr *width = k_int(k, (int64_t)steps[i] * lanes);
         const KExpr *groups = k_fdiv(k, k_sub(k, inner->extent, done), width);
         if (k_is_value(groups, 0)) continue;
         const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", groups);
-        open_columns(r, s, nest, inner, k_add(k, done, k_mul(k, c, width)), n_vecs, lanes);
+        open_columns(r, s, nest, inner, k_add(k, done, k_mul(k, c, width)), steps[i], lanes);
         kb_end(r->b);
         done = k_add(k, done, k_mul(k, groups, width));
     }

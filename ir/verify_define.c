@@ -210,7 +210,7 @@ static void check_program(DefCheck *c, const DefProgram *p) {
         const KTensor *t = p->tensors.at[i];
         BUG_IF(t->id != i, "after %s: tensor '%s' has id %u", c->after, t->name, t->id);
         check_tensor(c, p, t);
-        if (t->data) textmap_put(&c->defined, t, c);
+        if (t->data || tensor_is_old(t)) textmap_put(&c->defined, t, c);
     }
     for (uint32_t i = 0; i < p->inputs.n; i++) textmap_put(&c->defined, p->inputs.at[i], c);
     for (const Stage *s = p->first; s; s = s->next) {

@@ -49,13 +49,25 @@ static bool passes_channels(KCtx *k, const Stage *s) {
     return pt.found;
 }
 
+/* The axis of a convolution's result that has its channels: 1, or the last one where a Transpose
+ * became part of its store; else 0. */
+static int channel_axis(KCtx *k, const Stage *s) {
+    const KExpr *channels = s->node->out[0]->shape.dims[1];
+    int last = s->out->rank - 1;
+    if (s->out->dims[1] == channels && k_uses_var(k, s->rhs, s->axis[1])) return 1;
+    return s->out->dims[last] == channels && k_uses_var(k, s->rhs, s->axis[last]) ? last : 0;
+}
+
+static bool is_depthwise(KCtx *k, const Stage *s) {
+    const KVar *channel = s->axis[channel_axis(k, s)];
+    return k_uses_var(k, s->lhs, channel) && k_uses_var(k, s->rhs, channel);
+}
+
 /* Does a convolution of the program multiply channels one by one? Then lanes are channels of both
  * factors, and blocks have to be vectors. */
 static bool has_depthwise(DefProgram *p) {
     for (const Stage *s = p->first; s; s = s->next)
-        if (is_windowed(s) && k_uses_var(p->m->k, s->lhs, s->axis[1]) &&
-            k_uses_var(p->m->k, s->rhs, s->axis[1]))
-            return true;
+        if (is_windowed(s) && is_depthwise(p->m->k, s)) return true;
     return false;
 }
 
@@ -74,18 +86,31 @@ static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
 static int fitting_block(DefProgram *p, const Stage *s) {
     int64_t channels;
     if (!has_free_layout(s->out) || !k_is_int(s->out->dims[1], &channels)) return 1;
-    if (is_windowed(s) && s->out->dims[1] != s->node->out[0]->shape.dims[1]) return 1;
+    if (is_windowed(s) && channel_axis(p->m->k, s) != 1) return 1;
     int lanes = channel_block(p, s->out->dtype, channels);
     return channels < lanes ? 1 : lanes;
 }
 
-/* A map that makes what a convolution in blocks reads of something dense (a normalization over
- * channels that lie last, a sum) writes blocks. */
+/* Are the channels of a convolution's dense result neighbours, enough of them for vectors? */
+static bool has_lanes_last(DefProgram *p, const Stage *s) {
+    int64_t channels;
+    return channel_axis(p->m->k, s) == s->out->rank - 1 &&
+           k_is_int(s->out->dims[s->out->rank - 1], &channels) &&
+           channels >= channel_block(p, s->out->dtype, channels);
+}
+
+/* A map that makes what a convolution with lanes along channels reads of something dense (a
+ * normalization over channels that lie last, a sum) writes blocks, and so does a product whose
+ * vectors are channels. */
 static bool feeds_blocks(DefProgram *p, const Stage *s) {
-    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
+    bool makes_channels = s->form == FORM_CONTRACT && s->out->rank > 1 &&
+                          k_uses_var(p->m->k, s->rhs, s->axis[1]) &&
+                          !k_uses_var(p->m->k, s->lhs, s->axis[1]);
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE && !makes_channels) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {
         const Stage *user = s->out->users.at[i];
-        if (is_windowed(user) && fitting_block(p, user) > 1) return true;
+        if (is_windowed(user) && (fitting_block(p, user) > 1 || has_lanes_last(p, user)))
+            return true;
     }
     return false;
 }
@@ -115,8 +140,7 @@ static int64_t taps_beyond(const Halo *h, const KExpr *index) {
     const Stage *s = h->s;
     const KExpr *base, *coeff;
     int64_t n, step;
-    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 &&
-                    k_uses_var(k, s->lhs, s->axis[1]) && k_uses_var(k, s->rhs, s->axis[1]);
+    bool in_fours = h->p->m->target->dot4 && s->acc->dtype == DT_I32 && is_depthwise(k, s);
     for (int r = 0; in_fours && r < s->n_red; r++)
         if (k_uses_var(k, index, s->red[r]) && k_linear_in(k, index, s->red[r], &base, &coeff) &&
             k_is_int(coeff, &step) && k_is_int(s->red_extent[r], &n) && step > 0 && n > 1)
@@ -330,6 +354,60 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- parts of blocks ----
+ *
+ * A convolution that multiplies channels one by one and reads those of a part that begins within a
+ * block would put each vector together of two at every tap: it gets a copy of the part. */
+typedef struct PartRead {
+    KCtx *k;
+    const Stage *s;
+    const KExpr *at;
+} PartRead;
+
+static void note_part_read(const KExpr *e, void *user) {
+    PartRead *r = user;
+    const KExpr *base, *coeff;
+    int64_t from;
+    if (e->op != KO_at || e->u.tensor->layout.block <= 1 || e->u.tensor->rank != r->s->out->rank)
+        return;
+    if (e->u.tensor->layout.block_axis == 1 &&
+        k_linear_in(r->k, e->arg[1], r->s->axis[1], &base, &coeff) && k_is_value(coeff, 1) &&
+        k_is_int(base, &from) && from % e->u.tensor->layout.block)
+        r->at = e;
+}
+
+static const KExpr *read_part(KCtx *k, const KExpr *e, void *user) {
+    const PartRead *r = user;
+    const KExpr *index[MAX_RANK + 1];
+    if (e != r->at) return e;
+    for (int i = 0; i < e->n_args; i++) index[i] = e->arg[i];
+    index[1] = k_var(k, r->s->axis[1]);
+    return k_at(k, r->s->prev->out, index, e->n_args);
+}
+
+static bool copy_part(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    PartRead r = {k, s, NULL};
+    const KExpr *index[MAX_RANK], *dims[MAX_RANK], *base, *coeff;
+    if (s->out->layout.block <= 1 || !k_uses_var(k, s->rhs, s->axis[1])) return false;
+    k_visit(k, s->lhs, note_part_read, &r);
+    if (!r.at) return false;
+    KTensor *t = r.at->u.tensor;
+    for (int i = 0; i < t->rank; i++) dims[i] = t->dims[i];
+    dims[1] = s->out->dims[1];
+    KTensor *part = program_add_tensor(p, t->name, t->dtype, t->rank, dims);
+    part->layout.block_axis = 1;
+    part->layout.block = t->layout.block;
+    k_linear_in(k, r.at->arg[1], s->axis[1], &base, &coeff);
+    Stage *copy = program_add_copy(p, s, part, t, s->node);
+    for (int i = 0; i < t->rank; i++) index[i] = k_var(k, copy->axis[i]);
+    index[1] = k_add(k, index[1], base);
+    copy->body = k_at(k, t, index, t->rank);
+    s->lhs = k_rewrite(k, s->lhs, read_part, &r);
+    pass_trace("assign_layouts", s->node, "reads a copy of its part of the channels");
+    return true;
+}
+
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
@@ -340,6 +418,7 @@ static void layout_program(DefProgram *p, void *user) {
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
+        *changed |= copy_part(p, s);
         s->lhs = drop_covered(p->m->k, s, s->lhs); /* tests that free sizes hide the needlessness of */
         *changed |= copy_for_halo(p, s);
         halo.s = s;

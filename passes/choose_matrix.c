@@ -16,6 +16,7 @@ typedef struct Words {
     DefProgram *p;
     const Stage *s;
     KVar *column, *depth;
+    const KExpr *extent; /* of the depth */
     int block, word;
     KVar *var[MAX_RANK];         /* of the axes between: shared ones, then reductions */
     const KExpr *dims[MAX_RANK]; /* of the packed tensor */
@@ -59,7 +60,10 @@ static Stage *pack_words(const Words *w, const KExpr *right, KTensor *packed,
     var[n] = w->column;
     by[n++] = column;
     var[n] = w->depth;
-    by[n++] = k_add(k, k_mul(k, axis[last - 3], k_int(k, w->block)), word);
+    const KExpr *whole = k_mul(k, axis[last - 3], k_int(k, w->block)), *fresh = NULL;
+    const KExpr *first = k_min(k, whole, k_sub(k, w->extent, k_int(k, w->block)));
+    if (first != whole) fresh = k_ge(k, k_add(k, first, word), whole);
+    by[n++] = k_add(k, first, word);
     for (int i = 0; i < w->n; i++) {
         var[n] = w->var[i];
         by[n++] = axis[1 + i];
@@ -67,6 +71,7 @@ static Stage *pack_words(const Words *w, const KExpr *right, KTensor *packed,
     right = k_subst(k, right, var, by, n);
     for (int i = 0; i < right->u.tensor->rank; i++) arg[i] = right->arg[i];
     arg[right->u.tensor->rank] = k_lt(k, column, n_columns);
+    if (fresh) arg[right->u.tensor->rank] = k_and(k, arg[right->u.tensor->rank], fresh);
     s->body = k_at(k, right->u.tensor, arg, right->u.tensor->rank + 1);
     return s;
 }
@@ -78,12 +83,14 @@ bool choose_matrix(DefProgram *p, Stage *s, const Schedule *given) {
     if (!matrix_match(p, s, &sch, &x)) return false;
     const KExpr *right = s->rhs->arg[0], *n_columns = s->out->dims[sch.vec_axis];
     int word = TILE_DEPTH / TILE_WORDS / dtype_bytes(right->dtype);
-    Words w = {p, s, s->axis[sch.vec_axis], s->red[x.depth], x.block, word, {NULL}, {NULL}, 0};
+    Words w = {.p = p, .s = s, .column = s->axis[sch.vec_axis], .depth = s->red[x.depth]};
+    w.extent = s->red_extent[x.depth];
+    w.block = x.block, w.word = word;
     for (int i = 0; i < s->out->rank; i++) add_axis(&w, s->axis[i], s->out->dims[i]);
     for (int r = 0; r < s->n_red; r++) add_axis(&w, s->red[r], s->red_extent[r]);
     if (w.n + 5 > MAX_RANK) return false;
     w.dims[0] = k_fdiv(k, k_add(k, n_columns, k_int(k, TILE_COLS - 1)), k_int(k, TILE_COLS));
-    w.dims[w.n + 1] = k_fdiv(k, s->red_extent[x.depth], k_int(k, x.block));
+    w.dims[w.n + 1] = k_fdiv(k, k_add(k, w.extent, k_int(k, x.block - 1)), k_int(k, x.block));
     w.dims[w.n + 2] = k_int(k, TILE_WORDS);
     w.dims[w.n + 3] = k_int(k, TILE_COLS);
     w.dims[w.n + 4] = k_int(k, word);

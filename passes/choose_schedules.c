@@ -14,6 +14,7 @@
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
 #include "passes/code_words.h"
+#include "passes/dot_blocks.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
 #include "passes/tune.h"
@@ -94,6 +95,7 @@ static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *
  * that lanes are neighbours in memory. */
 
 enum { EXPANDED_BYTES = 64 << 10, EXPANSION = 4, MOST_EXPANSION = 16, FEW_ROWS = 4 };
+enum { MOST_COPIES = 8 };
 
 typedef struct Blocked {
     DefProgram *p;
@@ -103,6 +105,10 @@ typedef struct Blocked {
     uint64_t bytes; /* of the constants read */
     uint64_t codes; /* of those whose elements are bytes: packed codes of 2 bits and more */
     bool fits;      /* lanes index each constant in one axis at most, and by themselves */
+    struct {
+        KTensor *from, *to;
+    } copy[MOST_COPIES]; /* that were made; a constant may be read at several places */
+    int n_copies;
 } Blocked;
 
 /* The axis of e that the lane variable indexes, -1 when it does not. */
@@ -125,9 +131,11 @@ static void see_constant(const KExpr *e, void *user) {
     lane_axis(b, e);
 }
 
-static KTensor *blocked_copy(const Blocked *b, KTensor *t, int axis) {
+static KTensor *blocked_copy(Blocked *b, KTensor *t, int axis) {
     KCtx *k = b->p->m->k;
     const KExpr *index[MAX_RANK];
+    for (int i = 0; i < b->n_copies; i++)
+        if (b->copy[i].from == t && b->copy[i].to->layout.block_axis == axis) return b->copy[i].to;
     KTensor *copy = program_add_tensor(b->p, "packed", t->dtype, t->rank, t->dims);
     copy->layout.permuted = true;
     for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)i;
@@ -138,6 +146,10 @@ static KTensor *blocked_copy(const Blocked *b, KTensor *t, int axis) {
     pack->body = k_at(k, t, index, t->rank);
     if (!evaluate_stage(b->p, pack)) BUG("constant operand could not be packed");
     stage_remove(b->p, pack);
+    if (b->n_copies < MOST_COPIES) {
+        b->copy[b->n_copies].from = t;
+        b->copy[b->n_copies++].to = copy;
+    }
     return copy;
 }
 
@@ -150,7 +162,8 @@ static const KExpr *read_blocked(KCtx *k, const KExpr *e, void *user) {
 
 /* Keeps a constant factor of n_elems elements in its smaller form; false when it has none. */
 static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) {
-    Blocked b = {p, s, s->axis[sch->vec_axis], schedule_panel_width(sch), 0, 0, true};
+    Blocked b = {.p = p, .s = s, .lane = s->axis[sch->vec_axis], .fits = true};
+    b.block = schedule_panel_width(sch);
     uint64_t expanded = (uint64_t)n_elems * (uint64_t)dtype_bytes(s->rhs->dtype);
     if (expanded > EXPANDED_BYTES && s->rhs->op != KO_at) separate_runs(p, s, b.lane);
     k_visit(p->m->k, s->rhs, see_constant, &b);
@@ -254,6 +267,24 @@ static bool fit_groups(KCtx *k, const Stage *s, Schedule *sch) {
     return sch->lanes > 1;
 }
 
+static void keep_schedule(DefProgram *p, Stage *s, const Schedule *sch, const char *more) {
+    s->schedule = arena_copy(p->arena, sch, sizeof *sch);
+    for (const Schedule *few = sch; few->few; few = few->few)
+        pass_trace("choose_schedules", s->node, "%s for at most %d rows",
+                   schedule_text(p->m->scratch, few->few), few->few_rows);
+    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch), more);
+}
+
+/* A right factor that is computed of bytes of the left one, block by block: its constants lie in
+ * the order in which a vector tile reads them. */
+static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
+    Blocked b = {.p = p, .s = s, .lane = s->axis[sch->vec_axis], .fits = true};
+    b.block = schedule_panel_width(sch);
+    if (b.block > 1) s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
+    schedule_contract_few(p, s, p->m->target, sch);
+    keep_schedule(p, s, sch, "");
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -271,12 +302,8 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
-    s->schedule = arena_copy(p->arena, sch, sizeof *sch);
-    for (const Schedule *few = sch; few->few; few = few->few)
-        pass_trace("choose_schedules", s->node, "%s for at most %d rows",
-                   schedule_text(p->m->scratch, few->few), few->few_rows);
-    pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch),
-               in_place ? ", right factor in place" : "");
+    if (is_const) schedule_contract_widen(k, s, sch);
+    keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
 }
 
@@ -285,7 +312,13 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
     if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
-    if (!is_integer && reads_only_constants(p->m->k, s->rhs) && choose_winograd(p, s)) return;
+    if (!is_integer && reads_only_constants(p->m->k, s->rhs)) {
+        if (choose_winograd(p, s)) return;
+        if (use_block_products(p, s, &sch)) {
+            schedule_blocks_of_codes(p, s, &sch);
+            return;
+        }
+    }
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
     if (is_swapped) {
         swap_factors(s);

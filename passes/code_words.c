@@ -42,8 +42,7 @@ static int code_bits(const KExpr *shift, const KVar *var) {
     return 8 % n ? 0 : (int)(8 / n);
 }
 
-/* Does e stay the same for `per` values of var from each multiple of it on? */
-static bool is_even(KCtx *k, const KExpr *e, KVar *var, int per) {
+bool is_same_in_runs(KCtx *k, const KExpr *e, KVar *var, int per) {
     KVar *whole = kvar_new(k, KV_AXIS, DT_I64, "whole", 0, var->hi / per);
     KVar *part = kvar_new(k, KV_AXIS, DT_I64, "part", 0, per - 1);
     const KExpr *by = k_mul(k, k_var(k, whole), k_int(k, per));
@@ -81,8 +80,8 @@ static const KExpr *of_run(Codes *c, const KExpr *e, int r) {
     const KExpr *extent[MAX_RANK], *index[MAX_RANK];
     int64_t length, run = LEAST;
     if (!k_is_int(c->s->red_extent[r], &length) || !k_uses_var(k, e, red)) return NULL;
-    if (length % run || !is_even(k, e, red, (int)run)) return NULL;
-    while (length % (2 * run) == 0 && is_even(k, e, red, (int)(2 * run))) run *= 2;
+    if (length % run || !is_same_in_runs(k, e, red, (int)run)) return NULL;
+    while (length % (2 * run) == 0 && is_same_in_runs(k, e, red, (int)(2 * run))) run *= 2;
     int n = stage_axes_of(k, c->s, e, axis, extent);
     if (n + 1 > MAX_RANK) return NULL;
     for (int i = 0; i < n; i++) index[i] = k_var(k, axis[i]);
@@ -110,7 +109,7 @@ static const KExpr *read_words(KCtx *k, const KExpr *e, void *user) {
         if (!bits || !k_is_value(and->arg[1], (double)((1 << bits) - 1))) continue;
         if (!k_is_int(c->s->red_extent[r], &c->extent) || c->extent % per_word) continue;
         c->red = c->s->red[r];
-        if (!is_even(k, shr->arg[0], c->red, 8 / bits)) continue;
+        if (!is_same_in_runs(k, shr->arg[0], c->red, 8 / bits)) continue;
         const KExpr *word = words_of(c, shr->arg[0], 8 / bits);
         if (!word) continue;
         const KExpr *by = k_fmod(k, k_var(k, c->red), k_int(k, per_word));

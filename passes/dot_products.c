@@ -149,6 +149,51 @@ static const KExpr *left_words(Dot *d, bool flip) {
 
 /* ---- corrections ----------------------------------------------------------------------------- */
 
+/* The reduction axis along which x walks memory; -1 when there is none. */
+static int axis_in_memory(const Dot *d) {
+    const KExpr *base;
+    int contiguous = tensor_contiguous_axis(d->x.at->u.tensor);
+    for (int r = 0; r < d->s->n_red; r++)
+        if (contiguous >= 0 && axis_along(d, r, &base) == contiguous) return r;
+    return -1;
+}
+
+static void add_sum_axis(Dot *d, Stage *sum, const KVar *of, const KExpr *extent) {
+    sum->red[sum->n_red] = kvar_new(d->k, KV_AXIS, DT_I64, of->name, 0, k_last_index(extent));
+    sum->red_extent[sum->n_red++] = extent;
+}
+
+/* Gives `sum` the axes of the reduction, and e over them. Whole numbers are summed in any order:
+ * the last axis is the one along memory, one block of it at a time, so that lanes lie there. */
+static const KExpr *over_sum_axes(Dot *d, Stage *sum, const KExpr *e) {
+    KCtx *k = d->k;
+    Stage *s = d->s;
+    const KExpr *by;
+    int last = axis_in_memory(d);
+    int64_t extent, block = d->x.at->u.tensor->layout.block;
+    for (int r = 0; r < s->n_red; r++) {
+        by = k_int(k, 0);
+        if (r == last) continue;
+        if (!k_is_value(s->red_extent[r], 1)) {
+            add_sum_axis(d, sum, s->red[r], s->red_extent[r]);
+            by = k_var(k, sum->red[sum->n_red - 1]);
+        }
+        e = k_subst(k, e, &s->red[r], &by, 1);
+    }
+    if (last < 0) return e;
+    const KExpr *length = s->red_extent[last];
+    by = k_int(k, 0);
+    if (sum->n_red + 1 < MAX_RED && block > 1 && k_is_int(length, &extent) && extent > block &&
+        extent % block == 0) {
+        add_sum_axis(d, sum, s->red[last], k_int(k, extent / block));
+        by = k_mul(k, k_var(k, sum->red[sum->n_red - 1]), k_int(k, block));
+        length = k_int(k, block);
+    }
+    add_sum_axis(d, sum, s->red[last], length);
+    by = k_add(k, by, k_var(k, sum->red[sum->n_red - 1]));
+    return k_subst(k, e, &s->red[last], &by, 1);
+}
+
 /* Sums of e over the reduction axes, as a tensor over the axes of the result that e uses, and a
  * read of it. Constant where e is. */
 static const KExpr *sums_of(Dot *d, const char *name, const KExpr *e) {
@@ -160,15 +205,7 @@ static const KExpr *sums_of(Dot *d, const char *name, const KExpr *e) {
     KTensor *t = program_add_tensor(d->p, name, DT_I32, n, extent);
     Stage *sum = program_add_stage(d->p, s, FORM_REDUCE, t, s->node);
     for (int i = 0; i < n; i++) index[i] = k_var(k, sum->axis[i]);
-    e = k_subst(k, e, var, index, n);
-    for (int r = 0; r < s->n_red; r++) {
-        sum->red[r] = kvar_new(k, KV_AXIS, DT_I64, s->red[r]->name, s->red[r]->lo, s->red[r]->hi);
-        sum->red_extent[r] = s->red_extent[r];
-        const KExpr *by = k_var(k, sum->red[r]);
-        e = k_subst(k, e, &s->red[r], &by, 1);
-    }
-    sum->n_red = s->n_red;
-    sum->body = e;
+    sum->body = over_sum_axes(d, sum, k_subst(k, e, var, index, n));
     sum->fold = KO_add;
     sum->init = dot_i32(d, 0);
     sum->acc = kvar_new(k, KV_AXIS, DT_I32, "acc", INT64_MIN, INT64_MAX);

@@ -7,8 +7,8 @@
  *
  * Requires shapes. Leaves shapes; constants replaced what was known and nothing dead is left.
  * It does not fold what would only make the library larger: an Expand or ConstantOfShape beyond
- * SPLAT_BYTES stays an instruction, and bytes that become i32 stay bytes. Random numbers are not
- * constants. */
+ * SPLAT_BYTES stays an instruction, and bytes that become i32 stay bytes, as codes of quantized
+ * constants with more than one element do. Random numbers are not constants. */
 #include "passes/fold.h"
 
 #include <string.h>
@@ -43,8 +43,13 @@ static bool fold_contents(Module *m, Node *n) {
         if (!v || !value_has_uses(v) || !dtype_is_int(v->dtype)) continue;
         Value *by = const_from_content(m, v);
         if (!by) continue;
-        value_replace_uses(v, by);
         changed = true;
+        if (m->on_trial) {
+            v->data = by->data;
+            v->data_bytes = by->data_bytes;
+        } else {
+            value_replace_uses(v, by);
+        }
     }
     return changed;
 }
@@ -72,10 +77,19 @@ static bool widens_bytes(const Node *n, uint64_t out_elems) {
     return is_byte && n->out[0] && n->out[0]->dtype == DT_I32 && out_elems > WIDENED_ELEMS;
 }
 
+/* A quantized constant with one element: a factor or an addend, which functions of one byte
+ * (tabulate_bytes) have to see. A bias (i32) is added before its scale, so it stays. */
+static bool decodes_one(const Node *n) {
+    int64_t elems;
+    const Value *x = n->n_in ? n->in[0] : NULL;
+    return x && dtype_bytes(x->dtype) <= 2 && shape_count_int(x->shape, &elems) && elems == 1;
+}
+
 /* Sequences, strings and control flow are not evaluated; nor is what grows without need. */
 static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
     uint64_t in_elems = 0, in_bytes = 0, out_bytes = 0, out_elems = 0;
-    if (op_has(n->op, OPF_NONDET | OPF_CONTROL | OPF_DECODES)) return false;
+    if (op_has(n->op, OPF_NONDET | OPF_CONTROL)) return false;
+    if (op_has(n->op, OPF_DECODES) && !decodes_one(n)) return false;
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i]) in_bytes += n->in[i]->data_bytes;
     for (int i = 0; i < n->n_in; i++)
@@ -118,7 +132,7 @@ bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
     bool changed = fold_contents(m, n);
     if (!is_used(n) || !has_const_inputs(n) || !may_evaluate(n, limit_bytes)) return changed;
     if (!evaluate_node(m, n)) return changed;
-    detach_outputs(n);
+    if (!m->on_trial) detach_outputs(n);
     return true;
 }
 

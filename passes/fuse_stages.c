@@ -12,6 +12,8 @@
 
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
+#include "passes/spell_folds.h"
+#include "passes/split_views.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
@@ -142,6 +144,35 @@ static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
     return !x.is_affine || (map->view && !x.is_plain && x.has_test);
 }
 
+/* Computed tensors of about the map's own size that it reads. */
+static int large_reads(DefProgram *p, const Stage *map) {
+    KTensor *read[256];
+    int n = stage_reads(p, map, read, 256), large = 0;
+    for (int i = 0; i < n; i++)
+        large += !read[i]->data && elements(read[i]) * 4 > elements(map->out);
+    return large;
+}
+
+static bool takes_substitution(const Stage *s) {
+    return s->form == FORM_MAP || s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
+}
+
+/* Does the map stay in memory whatever this reader does, since a contraction or a program reads it,
+ * and would the reader have more to read without it? Of the sums along a residual net's blocks each
+ * would read all that was added before. */
+static bool reads_less_of_memory(DefProgram *p, const Stage *map, const Stage *reader) {
+    if (large_reads(p, map) < 2) return false;
+    for (uint32_t i = 0; i < map->out->users.n; i++) {
+        const Stage *other = map->out->users.at[i];
+        if (other == reader) continue;
+        if (!takes_substitution(other)) return true;
+        if (other->form == FORM_CONTRACT && (expr_reads(p->m->k, other->lhs, map->out) ||
+                                             expr_reads(p->m->k, other->rhs, map->out)))
+            return true;
+    }
+    return false;
+}
+
 /* May this reader take the map's arithmetic without repeating it too often? */
 static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     KCtx *k = p->m->k;
@@ -156,11 +187,8 @@ static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     bool repeats = work(reader) > 1.01 * elements(map->out) || map->out->n_users > 1;
     if (!repeats) return reader->form != FORM_REDUCE || reads_plainly(k, reader, map->out);
     if (reader->form == FORM_REDUCE && !reads_plainly(k, reader, map->out)) return false;
+    if (reads_less_of_memory(p, map, reader)) return false;
     return cheap && map->out->n_users <= 4 && work(reader) <= 2048 * elements(map->out);
-}
-
-static bool takes_substitution(const Stage *s) {
-    return s->form == FORM_MAP || s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
 }
 
 typedef struct OwnPlace {
@@ -292,13 +320,24 @@ static bool breaks_vectors(KCtx *k, const Stage *folded, const SamePlace *sp) {
     return false;
 }
 
+/* Would the store take a convolution's channels off their axis, by a view that readers can look
+ * through as well? Then the convolution has no blocks. */
+static bool hides_channels(const Stage *folded, const Stage *map) {
+    return folded->form == FORM_CONTRACT && folded->node &&
+           op_has(folded->node->op, OPF_BLOCKABLE) && map->view && !map->out->dense_only &&
+           map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
+}
+
 static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map, SamePlace *sp) {
     if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return false;
-    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only)
+    if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only ||
+        hides_channels(folded, map))
         return false;
     *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
     k_visit(p->m->k, map->body, note_place, sp);
-    return sp->index && sp->same && is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp);
+    if (!sp->index || !sp->same) return false;
+    if (is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp)) return true;
+    return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, sp->index);
 }
 
 static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace *sp) {
@@ -392,6 +431,7 @@ static void fuse_program(DefProgram *p, void *user) {
             pass_trace("fuse_stages", s->node, "a common factor goes into the store");
             *changed = true;
         }
+        *changed |= spell_fold(p, s);
         if (s->form != FORM_MAP) continue;
         if (!s->out->dense_only && widens_bytes(p, s)) {
             *changed |= inline_everywhere(p, s);
@@ -401,6 +441,7 @@ static void fuse_program(DefProgram *p, void *user) {
             *changed = true;
             continue;
         }
+        *changed |= compute_before_view(p, s);
         if (s->out->dense_only) continue; /* an output, or read by programs and regions */
         *changed |= inline_everywhere(p, s);
         drop_if_unread(p, s);

@@ -361,11 +361,16 @@ static void place_buffers(DefProgram *p, void *user) {
     }
 }
 
+/* values: whose names they have; NULL: those of the tensors. */
 static KIo *describe_io(Lower *l, KTensor *const *tensors, uint32_t n, Value *const *values) {
     KIo *io = arena_array(l->arena, KIo, n ? n : 1);
     for (uint32_t i = 0; i < n; i++)
-        io[i] = (KIo){values[i]->name, tensors[i]->dtype, tensors[i]->rank, tensors[i]->dims,
-                      tensors[i]->buf};
+        io[i] = (KIo){.name = (values ? values[i] : tensors[i]->value)->name,
+                      .dtype = tensors[i]->dtype,
+                      .rank = tensors[i]->rank,
+                      .dims = tensors[i]->dims,
+                      .buf = tensors[i]->buf,
+                      .is_kept = tensors[i]->is_kept};
     return io;
 }
 
@@ -428,7 +433,7 @@ bool pass_lower_kernels(Module *m) {
     describe_symbols(&l);
     km->n_inputs = m->defs->inputs.n;
     km->n_outputs = m->defs->outputs.n;
-    km->inputs = describe_io(&l, m->defs->inputs.at, km->n_inputs, m->main->inputs.at);
+    km->inputs = describe_io(&l, m->defs->inputs.at, km->n_inputs, NULL);
     km->outputs = describe_io(&l, m->defs->outputs.at, km->n_outputs, m->main->outputs.at);
     kb_begin(&l.entry, m->k, &km->entry);
     if (m->versions.n)

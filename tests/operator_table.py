@@ -27,7 +27,7 @@ HEADER = """# Operators
 Every operator of ONNX {onnx}, its versions, the element types that tests have shown, and the cases passed by backend.
 `tests/operator_table.py` writes this file from what the tests passed, and the suite `conformance` fails when it is not
 true. An operator is written once and reaches every backend, so the three columns are the same but for what the
-interpreter is too slow for, and for ImageDecoder, which calls libraries.
+interpreter is too slow for.
 
 * **versions**: the opsets in which the operator changed and that smelt reads; ~~struck out~~: not read.
 * **types**: the element types of passing cases, of ONNX's and of our own, and in brackets those that the specification

@@ -49,7 +49,10 @@ static void emit_tensors(CGen *g, const char *name, const ApiTensor *t, uint32_t
         else strbuf_add(b, ", NULL, ");
         print_u64(b, t[i].max_bytes);
         strbuf_printf(b, ", SMELT_%s, %d, SMELT_KIND_TENSOR, %s},\n", abi_dtype(t[i].io->dtype),
-                      t[i].io->rank, t[i].is_allocated ? "SMELT_TENSOR_ALLOCATED" : "0");
+                      t[i].io->rank,
+                      t[i].is_allocated    ? "SMELT_TENSOR_ALLOCATED"
+                      : t[i].io->is_kept ? "SMELT_TENSOR_KEPT"
+                                         : "0");
     }
     strbuf_add(b, "};\n\n");
 }

@@ -103,7 +103,9 @@ static LLVMValueRef tensor_table(LlvmGen *g, const ApiTensor *t, uint32_t n) {
                               word(g, (uint32_t)dtype_info[t[i].io->dtype].onnx),
                               word(g, rank),
                               word(g, 0),
-                              word(g, t[i].is_allocated ? TENSOR_ALLOCATED : 0)};
+                              word(g, t[i].is_allocated   ? TENSOR_ALLOCATED
+                                      : t[i].io->is_kept ? TENSOR_KEPT
+                                                         : 0)};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
     LLVMValueRef table = array(g, type, rows, n, "tensors");

@@ -5,8 +5,8 @@
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
  * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in a
- * few vectors of a local buffer, are loads and permutations, any places in a small local buffer are
- * one of its vectors; the rest are gathers and scatters. */
+ * few vectors of a local buffer, are loads and permutations, those that are a few stretches a load
+ * each, any places in a small local buffer are one of its vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -80,6 +80,7 @@ typedef struct Place {
     LLVMTypeRef unit;     /* of one element */
     LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
+    LLVMValueRef base, index; /* the buffer and <lanes x i32> whole indices, where these fit; or NULL */
     int64_t lane;         /* step from lane to lane, in elements */
     unsigned align;       /* of lane 0's element when nothing varies */
     LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */
@@ -111,6 +112,24 @@ unsigned llvm_element_align(const LlvmGen *g, DType t) {
     return t == DT_STR ? (unsigned)g->target->pointer_bytes : low_bit(element_bytes(g, t));
 }
 
+static LLVMValueRef narrowed(LlvmGen *g, LLVMValueRef v) {
+    return LLVMBuildTrunc(g->b, v, llvm_widen(g->i32, llvm_lanes(v)), "");
+}
+
+/* Indices of lanes in equal steps that are gathered or scattered, modulo 2^32, from the buffer's
+ * begin: processors take as many indices of 32 bits as lanes, of 64 bits half as many at once. */
+static void narrow_index(LlvmGen *g, const KBuf *b, const Linear *l, Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    bool is_near = p->lane >= -1 && p->lane <= 4;
+    if (!lanes || is_near || p->varying || !g->cpu.gather || b->n_elems->hi > INT32_MAX) return;
+    LLVMValueRef by = scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
+    LLVMValueRef same = LLVMConstInt(g->i64, l->constant, 0);
+    for (int i = 0; i < l->n; i++)
+        if (!llvm_lanes(l->term[i].v))
+            same = LLVMBuildAdd(g->b, same, scaled(g, l->term[i].v, l->term[i].coeff), "");
+    p->index = LLVMBuildAdd(g->b, llvm_splat(g, narrowed(g, same), lanes), narrowed(g, by), "");
+}
+
 static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     LlvmFn *fn = g->fn;
     Linear l = {0};
@@ -126,7 +145,7 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
         for (int i = 0; i < l.n; i++) l.term[i].coeff *= (uint64_t)fn->lanes;
     }
     LLVMTypeRef t = llvm_mem_type(g, b->dtype);
-    Place p = {.type = t, .unit = t, .ptr = bind.base, .lane = (int64_t)l.lane};
+    Place p = {.type = t, .unit = t, .ptr = bind.base, .base = bind.base, .lane = (int64_t)l.lane};
     unsigned size = element_bytes(g, b->dtype);
     p.align = bind.align > low_bit(l.constant * size) ? low_bit(l.constant * size) : bind.align;
     for (int i = 0; i < l.n;) {
@@ -156,11 +175,13 @@ static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
     if (p.varying && p.lane)
         p.varying =
             LLVMBuildAdd(g->b, p.varying, scaled(g, llvm_iota(g, (unsigned)fn->lanes), l.lane), "");
+    if (!bind.per_lane) narrow_index(g, b, &l, &p);
     return p;
 }
 
 static LLVMValueRef lane_addresses(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes;
+    if (p->index) return step_ptr(g, p->unit, p->base, p->index);
     LLVMValueRef by = p->varying ? p->varying : scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
     return step_ptr(g, p->unit, p->ptr, by);
 }
@@ -231,16 +252,25 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
 }
 
+/* The places of lanes behind p->ptr, where they are constants. */
+static bool constant_places(LlvmGen *g, const Place *p, int64_t *off) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return false;
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return false;
+        off[i] = LLVMConstIntGetSExtValue(e);
+    }
+    return true;
+}
+
 /* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
  * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
     unsigned lanes = (unsigned)g->fn->lanes;
     int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
-    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return 0;
+    if (!constant_places(g, p, off)) return 0;
     for (unsigned i = 0; i < lanes; i++) {
-        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
-        if (!e || !LLVMIsAConstantInt(e)) return 0;
-        off[i] = LLVMConstIntGetSExtValue(e);
         if (!i || off[i] < *first) *first = off[i];
         if (!i || off[i] > last) last = off[i];
     }
@@ -366,6 +396,9 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size);
     if (!mask && !near) near = load_rows(g, p);
     if (!mask && !near) near = load_pattern(g, p);
+    int64_t off[MAX_PATTERN];
+    if (!near && !is_word && constant_places(g, p, off))
+        near = llvm_load_runs(g, p->type, p->ptr, off, size, mask);
     if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};

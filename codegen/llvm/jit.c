@@ -77,25 +77,86 @@ static bool add_process_symbols(CodegenJit *j, Diag *d) {
     return true;
 }
 
-CodegenJit *codegen_llvm_jit(const KModule *m, const Target *t, const CodegenOptions *o, Diag *d) {
+/* Empty, for code of this target. */
+static CodegenJit *create(const KModule *m, const Target *t, int opt, Diag *d) {
     CodegenJit *j = xmalloc(sizeof *j);
     memset(j, 0, sizeof *j);
     j->m = m;
     llvm_init_target(NULL);
     LLVMOrcJITTargetMachineBuilderRef machine =
-        LLVMOrcJITTargetMachineBuilderCreateFromTargetMachine(llvm_machine(t, o->opt));
+        LLVMOrcJITTargetMachineBuilderCreateFromTargetMachine(llvm_machine(t, opt));
     LLVMOrcLLJITBuilderRef builder = LLVMOrcCreateLLJITBuilder();
     LLVMOrcLLJITBuilderSetJITTargetMachineBuilder(builder, machine);
     if (failed(LLVMOrcCreateLLJIT(&j->lljit, builder), d)) {
         free(j);
         return NULL;
     }
+    if (add_process_symbols(j, d)) return j;
+    codegen_jit_destroy(j);
+    return NULL;
+}
+
+CodegenJit *codegen_llvm_jit(const KModule *m, const Target *t, const CodegenOptions *o, Diag *d) {
+    CodegenJit *j = create(m, t, o->opt, d);
+    if (!j) return NULL;
     place_constants(j);
-    if (add_process_symbols(j, d) && add_objects(j, t, o, d) && codegen_jit_model(j)) return j;
+    if (add_objects(j, t, o, d) && codegen_jit_model(j)) return j;
     if (!diag_n_errors(d)) diag_error(d, SRC_NOWHERE, "the compiled model did not link in memory");
     codegen_jit_destroy(j);
     return NULL;
 }
+
+/* ---- callers of C functions ------------------------------------------------------------------ */
+
+/* void call(void *const *addresses, const int64_t *scalars) {
+ *     name(addresses[0], .., scalars[0], ..);
+ * } */
+static void emit_caller(LLVMModuleRef mod, LLVMBuilderRef b, const KStmt *s, const char *name) {
+    LLVMContextRef x = LLVMGetModuleContext(mod);
+    LLVMTypeRef none = LLVMVoidTypeInContext(x), word = LLVMInt64TypeInContext(x);
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(x, 0), own[] = {ptr, ptr};
+    uint32_t n = s->n_args + s->n_scalars;
+    LLVMTypeRef *type = xmalloc(sizeof *type * (n + 1));
+    LLVMValueRef *arg = xmalloc(sizeof *arg * (n + 1));
+    LLVMValueRef caller = LLVMAddFunction(mod, name, LLVMFunctionType(none, own, 2, 0));
+    LLVMPositionBuilderAtEnd(b, LLVMAppendBasicBlockInContext(x, caller, ""));
+    for (uint32_t i = 0; i < n; i++) {
+        bool is_scalar = i >= s->n_args;
+        LLVMValueRef at = LLVMConstInt(word, is_scalar ? i - s->n_args : i, 0);
+        type[i] = is_scalar ? word : ptr;
+        at = LLVMBuildGEP2(b, type[i], LLVMGetParam(caller, is_scalar), &at, 1, "");
+        arg[i] = LLVMBuildLoad2(b, type[i], at, "");
+    }
+    LLVMTypeRef called = LLVMFunctionType(none, type, n, 0);
+    LLVMBuildCall2(b, called, LLVMAddFunction(mod, s->text, called), arg, n, "");
+    LLVMBuildRetVoid(b);
+    free(type);
+    free(arg);
+}
+
+CodegenJit *codegen_llvm_callers(const KModule *m, const Target *t, Diag *d) {
+    CodegenJit *j = create(m, t, 0, d);
+    if (!j) return NULL;
+    Arena *a = arena_create();
+    size_t n;
+    const KStmt **call = api_foreign_calls(a, m, &n);
+    LLVMOrcThreadSafeContextRef context = LLVMOrcCreateNewThreadSafeContext();
+    LLVMContextRef x = LLVMOrcThreadSafeContextGetContext(context);
+    LLVMModuleRef mod = LLVMModuleCreateWithNameInContext("callers", x);
+    LLVMBuilderRef b = LLVMCreateBuilderInContext(x);
+    for (size_t i = 0; i < n; i++)
+        emit_caller(mod, b, call[i], arena_printf(a, "%s_call_%s", m->name, call[i]->text));
+    LLVMDisposeBuilder(b);
+    LLVMOrcThreadSafeModuleRef safe = LLVMOrcCreateNewThreadSafeModule(mod, context);
+    LLVMOrcDisposeThreadSafeContext(context);
+    arena_destroy(a);
+    LLVMOrcJITDylibRef dylib = LLVMOrcLLJITGetMainJITDylib(j->lljit);
+    if (!failed(LLVMOrcLLJITAddLLVMIRModule(j->lljit, dylib, safe), d)) return j;
+    codegen_jit_destroy(j);
+    return NULL;
+}
+
+/* ---- what is in it --------------------------------------------------------------------------- */
 
 static void *look_up(const CodegenJit *j, const char *suffix) {
     StrBuf name = {0};
@@ -120,11 +181,19 @@ void *codegen_jit_kernel(const CodegenJit *j, const Kernel *kn) {
     return look_up(j, kn->name);
 }
 
+CodegenCaller *codegen_jit_caller(const CodegenJit *j, const char *function) {
+    StrBuf suffix = {0};
+    strbuf_printf(&suffix, "call_%s", function);
+    void *at = look_up(j, strbuf_text(&suffix));
+    strbuf_free(&suffix);
+    return (CodegenCaller *)(uintptr_t)at;
+}
+
 void codegen_jit_destroy(CodegenJit *j) {
     if (!j) return;
     LLVMErrorRef e = LLVMOrcDisposeLLJIT(j->lljit);
     if (e) LLVMConsumeError(e);
-    for (uint32_t i = 0; i < j->m->n_consts; i++) free(j->copy[i]);
+    for (uint32_t i = 0; j->copy && i < j->m->n_consts; i++) free(j->copy[i]);
     free(j->copy);
     free((void *)j->address);
     free(j);

@@ -69,6 +69,7 @@ struct Import {
     StrMap *bare_dims;   /* names that are a whole dim of some input */
     StrMap *past_dims;   /* names that several float inputs of a decoder share: its past's length */
     bool *dim_used;      /* one for each override */
+    int nchwc_block;     /* channels in a block of com.microsoft.nchwc; 0: not known yet */
     int64_t n_nodes;
     bool stopped; /* a limit was passed */
 };

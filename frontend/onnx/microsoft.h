@@ -1,5 +1,5 @@
 /* What the importers of com.microsoft's operators share: op_microsoft.c, op_microsoft_quant.c and
- * op_microsoft_attention.c, and op_rnn.c. */
+ * op_microsoft_attention.c, op_microsoft_nchwc.c and op_rnn.c. */
 #ifndef SMELT_FRONTEND_ONNX_MICROSOFT_H
 #define SMELT_FRONTEND_ONNX_MICROSOFT_H
 
@@ -8,6 +8,10 @@
 /* A value whose channels are its last axis in ONNX's order, channels as axis 1, and back. */
 Value *ms_channels_first(Call *c, Value *v, int rank);
 Value *ms_channels_last(Call *c, Value *v, int rank);
+
+/* activation(Conv(x, w, input 2) + z) with the call's attributes; z may be NULL. NULL after a
+ * message. */
+Value *ms_fused_conv(Call *c, Value *x, Value *w, Value *z);
 
 /* The part of Attention behind the projection, for QAttention as well: qkv[B, S, 3 * N * H], then
  * the mask, past and attention bias inputs or NULL. Sets the call's outputs. */

@@ -107,11 +107,6 @@ static const char *refusal(const char *type, const char *domain) {
 
 static const char *operator_words(Import *im, const Call *c, const char *domain) {
     const char *type = or_empty(c->proto->op_type);
-    if (!strcmp(domain, "com.microsoft.nchwc"))
-        return arena_printf(im->arena,
-                            "operator %s of %s (the layout of one machine, which ONNX Runtime's "
-                            "highest optimization level writes: save the model below it)",
-                            type, domain);
     return arena_printf(im->arena, "operator %s of %s version %lld", type,
                         *domain ? domain : "ai.onnx", (long long)c->version);
 }

@@ -109,10 +109,9 @@ Value *ms_channels_last(Call *c, Value *v, int rank) {
     return build_transpose(c, v, perm, rank);
 }
 
-/* activation(Conv(x, w, b) + z) */
-static Value *fused_conv(Call *c, Value *x, Value *z) {
+Value *ms_fused_conv(Call *c, Value *x, Value *w, Value *z) {
     double params[2];
-    Value *in[] = {x, c->in[1], call_in(c, 2)};
+    Value *in[] = {x, w, call_in(c, 2)};
     Node *conv = call_node(c, OP_Conv, in, in[2] ? 3 : 2, 1);
     if (!call_copy_attrs(c, conv, "activation activation_params")) return NULL;
     Value *y = build_add_optional(c, conv->out[0], z);
@@ -121,7 +120,7 @@ static Value *fused_conv(Call *c, Value *x, Value *z) {
 }
 
 bool import_ms_fused_conv(Call *c) {
-    Value *y = fused_conv(c, c->in[0], call_in(c, 3));
+    Value *y = ms_fused_conv(c, c->in[0], c->in[1], call_in(c, 3));
     return y && call_result(c, y);
 }
 
@@ -134,7 +133,7 @@ bool import_ms_nhwc_conv(Call *c) {
         return false;
     }
     Value *z = call_in(c, 3), *x = ms_channels_first(c, c->in[0], rank);
-    Value *y = fused_conv(c, x, z ? ms_channels_first(c, z, rank) : NULL);
+    Value *y = ms_fused_conv(c, x, c->in[1], z ? ms_channels_first(c, z, rank) : NULL);
     return y && call_result(c, ms_channels_last(c, y, rank));
 }
 

@@ -303,6 +303,26 @@ static Value *nbits_weight(Call *c, const NBits *b) {
     return build_slice(c, build_reshape(c, q, flat, 2), 0, b->k, 1);
 }
 
+/* accuracy_level 4: the activations as integers of 8 bits, too, in steps of a 127th of the largest
+ * of each block; onnxruntime does so where it has whole blocks of f32. */
+static Value *nbits_activations(Call *c, const NBits *b, Value *x) {
+    enum { INT8_LEVEL = 4 };
+    if (call_int(c, "accuracy_level", 0) != INT8_LEVEL || b->k % b->block || b->t != DT_F32 ||
+        call_in(c, 4) || !build_has_shape(c, x))
+        return x;
+    int rank = x->shape.rank;
+    if (rank < 1 || rank >= MAX_RANK) return x;
+    int64_t split[MAX_RANK] = {0}, joined[MAX_RANK] = {0}; /* 0: as it is */
+    split[rank - 1] = b->groups, split[rank] = b->block, joined[rank - 1] = b->k;
+    Value *v = build_reshape(c, x, split, rank + 1);
+    Value *most = build_reduce(c, OP_ReduceMax, call_op(c, OP_Abs, 1, v), (int64_t[]){-1}, 1);
+    Value *above_0 = call_op(c, OP_Max, 2, most, call_scalar(c, DT_F32, 1e-36));
+    Value *q = build_mul(c, v, build_div(c, call_scalar(c, DT_F32, 127), above_0));
+    q = call_cast(c, call_op(c, OP_Round, 1, q), DT_I8);
+    v = build_mul(c, call_cast(c, q, DT_F32), build_div(c, most, call_scalar(c, DT_F32, 127)));
+    return build_reshape(c, v, joined, rank);
+}
+
 /* a, packed weights, scales, zero points, g_idx, bias */
 bool import_ms_matmul_nbits(Call *c) {
     NBits b;
@@ -313,7 +333,7 @@ bool import_ms_matmul_nbits(Call *c) {
     }
     if (!read_nbits(c, &b)) return false;
     Value *w = build_transpose(c, nbits_weight(c, &b), (int64_t[]){1, 0}, 2);
-    Value *y = call_op(c, OP_MatMul, 2, c->in[0], w);
+    Value *y = call_op(c, OP_MatMul, 2, nbits_activations(c, &b, c->in[0]), w);
     return call_result(c, build_add_optional(c, y, call_in(c, 5)));
 }
 

@@ -1,7 +1,7 @@
-/* Importers of Resize and its forerunner Upsample. */
+/* Importers of Resize, its forerunner Upsample, and onnxruntime's operator of that name. */
 #include <string.h>
 
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
 
 static bool is_mode(Call *c, const char *text, const char *const *known, int n) {
     for (int i = 0; i < n; i++)
@@ -67,4 +67,27 @@ bool import_upsample_1(Call *c) {
     float scales[] = {1, 1, (float)call_float(c, "height_scale", 1),
                       (float)call_float(c, "width_scale", 1)};
     return upsample(c, scales, 4);
+}
+
+/* Of com.microsoft.nchwc: whole scales, and what is nearest lies below. */
+bool import_nchwc_upsample(Call *c) {
+    static const char *const modes[] = {"nearest", "linear"};
+    const char *mode = call_string(c, "mode", "nearest");
+    const int64_t *scales;
+    double factor[4];
+    int n = call_ints(c, "scales", &scales);
+    if (!is_mode(c, mode, modes, 2)) return false;
+    if (n != 4) {
+        diag_error(c->im->d, c->loc, "scales has %d entries, must have 4", n < 0 ? 0 : n);
+        return false;
+    }
+    for (int i = 0; i < n; i++) factor[i] = (double)scales[i];
+    bool nearest = !strcmp(mode, "nearest");
+    Value *y = call_op(c, OP_Resize, 3, c->in[0], NULL, build_const(c, DT_F32, factor, n));
+    node_set_string(y->def, "mode", mode);
+    node_set_string(y->def, "coordinate_transformation_mode",
+                    nearest ? "asymmetric"
+                            : call_string(c, "coordinate_transformation_mode", "asymmetric"));
+    if (nearest) node_set_string(y->def, "nearest_mode", "floor");
+    return call_result(c, y);
 }

@@ -149,6 +149,14 @@ bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int
     return false;
 }
 
+bool infer_exprs_as(Module *m, const Node *n, int i, int count, const KExpr ***e) {
+    if (!infer_index_dtype(m, n, i) || !infer_rank(m, n, i, 0, 1)) return false;
+    infer_rule(m, n, k_eq(m->k, shape_count(m->k, n->in[i]->shape), k_int(m->k, count)));
+    *e = arena_array(m->arena, const KExpr *, count);
+    for (int j = 0; j < count; j++) (*e)[j] = value_read(m, n->in[i], j);
+    return true;
+}
+
 const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at) {
     const KExpr *sum = k_int(k, 0);
     for (int i = 0; i < at; i++)
@@ -281,6 +289,19 @@ bool infer_broadcast(Module *m, const Node *n, Shape *out) {
 
 /* ---- infer: outputs -------------------------------------------------------------------------- */
 
+/* The sizes with symbols for the long ones among them: e itself where there are none. */
+static const KExpr **short_sizes(const Value *v, const KExpr **e, int64_t count) {
+    Module *m = v->graph->module;
+    const KExpr **own = e;
+    for (int64_t i = 0; i < count; i++) {
+        const KExpr *size = module_short_size(m, e[i], *v->name ? v->name : "size");
+        if (size == e[i]) continue;
+        if (own == e) own = arena_copy(m->arena, e, sizeof *e * (size_t)count);
+        own[i] = size;
+    }
+    return own;
+}
+
 bool infer_set(Module *m, Node *n, int i, DType t, Shape s) {
     if (!has_out(n, i)) return true;
     int64_t count, bytes, dim;
@@ -302,7 +323,7 @@ bool infer_set(Module *m, Node *n, int i, DType t, Shape s) {
     for (int axis = 0; axis < s.rank; axis++)
         if (s.dims[axis]->lo < 0) infer_rule(m, n, k_le(m->k, k_int(m->k, 0), s.dims[axis]));
     n->out[i]->dtype = t;
-    n->out[i]->shape = s;
+    n->out[i]->shape = (Shape){s.rank, short_sizes(n->out[i], s.dims, s.rank)};
     n->out[i]->type = VT_TENSOR;
     return true;
 }
@@ -330,7 +351,7 @@ void infer_set_content(Value *v, const KExpr **content) {
     if (!content || !can_track_content(v, &count)) return;
     for (int64_t i = 0; i < count; i++)
         if (!content[i]) return;
-    v->content = content;
+    v->content = short_sizes(v, content, count);
 }
 
 const KExpr *infer_wrapped(Module *m, DType t, const KExpr *e) {

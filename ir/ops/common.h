@@ -62,7 +62,9 @@ bool infer_axis_flags(Module *m, const Node *n, int i, int rank, const KExpr **i
 const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at);
 /* Input i's elements as i64 expressions over symbols (a vector of at most cap). */
 bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
-/* The same for an input of one element. Elements that are not known while compiling are read while
+/* The same for an input whose length may be found while running: it has to be `count` then. */
+bool infer_exprs_as(Module *m, const Node *n, int i, int count, const KExpr ***e);
+/* infer_exprs() for an input of one element. Elements that are not known while compiling are read while
  * running (value_read). */
 bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
 /* Input i, when it is there, has one element. */

@@ -55,14 +55,32 @@ static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *e
                                      k_int(k, stride));
 }
 
+/* How many axes the inputs list: the length of the first that has one while compiling, which is not
+ * always `starts` (itself x[i:i+1] of a vector, in a loop); x's rank where none has. */
+static int listed_axes(const Node *n) {
+    int64_t length;
+    for (int i = 1; i < 5; i++)
+        if (has_in(n, i) && shape_count_int(n->in[i]->shape, &length))
+            return length > MAX_RANK ? MAX_RANK : (int)length;
+    return n->in[0]->shape.rank;
+}
+
+/* Input i, one of the lists. */
+static bool slice_list(Module *m, const Node *n, int i, const KExpr ***e, int *count) {
+    int64_t length;
+    if (shape_count_int(n->in[i]->shape, &length)) return infer_exprs(m, n, i, MAX_RANK, e, count);
+    *count = listed_axes(n);
+    return infer_exprs_as(m, n, i, *count, e);
+}
+
 /* Slices whose axes or steps are read while running: each axis takes what is listed for it. */
 static bool read_slice_axes(Module *m, const Node *n, SliceAxis *axis, const KExpr *const *starts,
                             const KExpr *const *ends, int count) {
     KCtx *k = m->k;
     const KExpr **axes = NULL, **steps = NULL, *zero = k_int(k, 0), *one = k_int(k, 1);
     int n_axes = count, n_steps = count, rank = n->in[0]->shape.rank;
-    if ((has_in(n, 3) && !infer_exprs(m, n, 3, MAX_RANK, &axes, &n_axes)) ||
-        (has_in(n, 4) && !infer_exprs(m, n, 4, MAX_RANK, &steps, &n_steps)))
+    if ((has_in(n, 3) && !slice_list(m, n, 3, &axes, &n_axes)) ||
+        (has_in(n, 4) && !slice_list(m, n, 4, &steps, &n_steps)))
         return false;
     if (n_axes != count || n_steps != count) {
         diag_error(m->diag, n->loc, "starts has %d entries, but axes or steps has %d", count,
@@ -100,8 +118,7 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     int count, other, rank = n->in[0]->shape.rank;
     bool is_cut[MAX_RANK];
     for (int i = 0; i < rank; i++) axis[i] = (SliceAxis){NULL, NULL, 0, NULL};
-    if (!infer_exprs(m, n, 1, MAX_RANK, &starts, &count) ||
-        !infer_exprs(m, n, 2, MAX_RANK, &ends, &other))
+    if (!slice_list(m, n, 1, &starts, &count) || !slice_list(m, n, 2, &ends, &other))
         return false;
     for (int i = 0; i < count; i++) {
         axes[i] = i;

@@ -86,7 +86,10 @@ enum { /* smelt_tensor_info.flags */
        /* The size has no bound: outputs[i] must be NULL on entry and receives memory from
         * hooks->alloc that the host gives back with hooks->free. The bytes of strings
         * lie in another output, NAME.text. */
-       SMELT_TENSOR_ALLOCATED = 1
+       SMELT_TENSOR_ALLOCATED = 1,
+       /* An output whose contents before the call count: a call reads some of them, and changes or
+        * adds others (smelt --cache). */
+       SMELT_TENSOR_KEPT = 2
 };
 
 /* An input or an output. Data are dense, in row-major order, with no alignment asked for beyond the

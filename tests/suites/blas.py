@@ -67,7 +67,7 @@ def agree(ctx, name, dtype="float32", free=False):
     called = ("sgemm_" if dtype == "float32" else "dgemm_") in trace
     check(taken is None or called == taken, f"BLAS {'takes' if called else 'does not take'} {name}:\n{trace}")
     want = smelt_run(ctx, path, values)["y"]
-    for backend in ("llvm", "c"):
+    for backend in ("llvm", "c", "interpret"):
         got = smelt_run(ctx, path, values, "--blas=openblas", f"--backend={backend}", env={"OPENBLAS_NUM_THREADS": "1"})["y"]
         worst = float(np.abs(got - want).max() / np.abs(want).max())
         check(got.shape == want.shape and worst <= TOLERANCE[dtype], f"{backend}: differs by {worst:.3g}")
@@ -96,8 +96,6 @@ def linked(ctx):
     want = np.maximum(values["x"] @ w["w"] + w["b"], 0)
     got = shared.output(0, np.float32, want.size).reshape(want.shape)
     check(np.abs(got - want).max() < 1e-4, f"differs by {np.abs(got - want).max()}")
-    done = ctx.smelt("run", path, "--blas=openblas", "--backend=interpret", expect=3)
-    check("the interpreter calls no C function" in done.stderr, done.stderr)
 
 
 def cases(ctx):

@@ -49,6 +49,11 @@ TARGETS = {
 }
 
 
+# name, target, the instruction that multiplies bytes there
+PROCESSORS = [("alderlake", "x86_64-linux-gnu", "vpdpbusd"), ("znver5", "x86_64-linux-gnu", "vpdpbusd"),
+              ("cortex-a55", "aarch64-linux-gnu", "sdot"), ("cortex-x4", "aarch64-linux-gnu", "usdot")]
+
+
 class Net:
     """A graph of quantized layers that grows node by node, and beside it the bytes that it has to give."""
 
@@ -146,6 +151,20 @@ def conv_net(spec, fused, is_inner=False):
     return net, {"x": x}, q, values
 
 
+def product_net(depth, dtype, fused):
+    """A matrix product of bytes, with the rest of a block of 64 along the sum."""
+    net = Net(13, fused)
+    q, values, scale, zero, x = input_bytes(net, dtype, (40, depth))
+    w, w_scale = net.bytes_of("i8", (depth, 48)), np.float32(0.004)
+    d = net.node("DequantizeLinear", [q] + net.quantizer(dtype, scale, zero))
+    dw = net.node("DequantizeLinear", [net.const(w)] + net.quantizer("i8", w_scale, 0))
+    y_scale, y_zero = np.float32(0.03 * np.sqrt(depth)), {"u8": 100, "i8": -20}[dtype]
+    y = net.node("QuantizeLinear", [net.node("MatMul", [d, dw])] + net.quantizer(dtype, y_scale, y_zero))
+    total = (values.astype(np.int64) - int(zero)) @ w.astype(np.int64)
+    v = np.rint(total.astype(np.float32) * np.float32(np.float32(scale * w_scale) / y_scale)) + np.float32(y_zero)
+    return net, {"x": x}, y, saturated(v, dtype)
+
+
 def residual_net(dtype, fused):
     """Two branches added and quantized, between layers; the maximum and the product of bytes too."""
     net = Net(11, fused)
@@ -215,11 +234,15 @@ CODES = {
     "codes_2": (2, 1, 32, False, "& 3i32"), "codes_4": (4, 1, 32, False, "& 15i32"),
     "codes_4_zeros": (4, 1, 64, True, "& 15i32"), "codes_4_rows": (4, 5, 32, True, "& 15i32"),
     "codes_8": (8, 1, 32, False, "u8[1048576]"),
+    "codes_4_bytes": (4, 1, 32, False, "dot4_us(", 4), "codes_4_zeros_bytes": (4, 3, 128, True, "dot4_us(", 4),
+    "codes_2_bytes": (2, 1, 16, True, "dot4_us(", 4), "codes_8_bytes": (8, 2, 32, True, "dot4_us(", 4),
+    "codes_4_rows_bytes": (4, 11, 32, False, "dot4_us(", 4), "codes_4_free_bytes": (4, 7, 32, True, "dot4_us(", 4, "n"),
 }
 
 
-def codes_model(bits, rows, block, has_zeros):
-    """A product with packed weights of a few bits: the model, its input, and the product in f64."""
+def codes_model(bits, rows, block, has_zeros, level=0, free=None):
+    """A product with packed weights of a few bits: the model, its input, and the product in f64. level 4: of x in bytes; free: the rows'
+    number has this name."""
     random, n, k = np.random.default_rng(5), 1024, 1024
     q = random.integers(0, 1 << bits, (n, k // block, block))
     scale = random.uniform(0.01, 0.02, (n, k // block)).astype(np.float32)
@@ -230,15 +253,21 @@ def codes_model(bits, rows, block, has_zeros):
         return (codes << np.arange(0, 8, bits)).sum(-1).astype(np.uint8)
 
     x = random.uniform(-1, 1, (rows, k)).astype(np.float32)
-    want = x.astype(np.float64) @ ((q - zero[..., None]) * scale[..., None].astype(np.float64)).reshape(n, k).T
+    factor = x.astype(np.float64)
+    if level == 4:
+        runs = x.reshape(rows, -1, block)
+        most = np.abs(runs).max(-1, keepdims=True)
+        factor = (np.rint(runs * (np.float32(127) / most)).astype(np.float64) * (most / np.float32(127))).reshape(rows, k)
+    want = factor @ ((q - zero[..., None]) * scale[..., None].astype(np.float64)).reshape(n, k).T
     weights = [numpy_helper.from_array(pack(q), "q"), numpy_helper.from_array(scale.ravel(), "s")]
     names = ["x", "q", "s"]
     if has_zeros:
         weights.append(numpy_helper.from_array(pack(zero).ravel(), "z"))
         names.append("z")
-    node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=block)
-    graph = helper.make_graph([node], "codes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, want.shape)], weights)
+    node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", K=k, N=n, bits=bits, block_size=block,
+                            accuracy_level=level)
+    graph = helper.make_graph([node], "codes", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (free or rows, k))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (free or rows, n))], weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8), {"x": x}, want
 
@@ -257,6 +286,8 @@ def save(ctx, net, inputs, output, values):
 def makers():
     for name, spec in CONVS.items():
         yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
+    for depth in (96, 80, 161):
+        yield f"product_of_{depth}", lambda fused, depth=depth: product_net(depth, "u8" if depth % 2 == 0 else "i8", fused)
     for dtype in RANGE:
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
         yield f"table_store_{dtype}", lambda fused, dtype=dtype: table_store_net(dtype, fused)
@@ -301,10 +332,26 @@ def cases(ctx):
             check("tdpb" in asm, "no product of tiles")
         return run
 
+    def processor(cpu, triple, word):
+        def run():
+            net, inputs, output, want = conv_net(CONVS["pointwise"], True)
+            path = save(ctx, net, inputs, output, want)
+            asm = ctx.smelt("compile", path, "--emit=asm", f"--target={triple}", f"--cpu={cpu}", "-o", "-").stdout
+            check(word in asm, f"no {word} for {cpu}")
+        return run
+
+    def rests(depth):
+        def run():
+            net, inputs, output, want = product_net(depth, "u8", True)
+            path = save(ctx, net, inputs, output, want)
+            asm = ctx.smelt("compile", path, "--emit=asm", "--target=x86_64-linux-gnu", "--cpu=sapphirerapids", "-o", "-").stdout
+            check("tdpb" in asm, "no product of tiles")
+        return run
+
     def codes(name, target):
         def run():
-            *spec, reads = CODES[name]
-            model, inputs, want = codes_model(*spec)
+            bits, rows, block, has_zeros, reads, *level = CODES[name]
+            model, inputs, want = codes_model(bits, rows, block, has_zeros, *level)
             path = os.path.join(ctx.new_dir(), "codes.onnx")
             onnx.save(model, path)
             options = TARGETS[target][0]
@@ -330,7 +377,7 @@ def cases(ctx):
             check(asm.count("dot4_us(") >= 3, "a layer without dot products")
         return run
 
-    return [Case("packs", packs)] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+    return [Case("packs", packs), Case("rests_96", rests(96)), Case("rests_161", rests(161))] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
         Case(f"{name}_{t}", codes(name, t), "cpu") for name in CODES for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [

@@ -135,6 +135,38 @@ def run(ctx, model, make_feeds, sizes, backend):
                   f"batch {batch}, length {length}: {name}: {got[name].shape}, expected {reference.shape}")
 
 
+# Rows and maps whose ends fill no vector, in lanes along rows, along columns, and across rows of 7.
+RESTS = """
+rests (float[B,N] x, float[B,7] y, float[3,B] z) => (e, p, q, s, m, c, n, pa, pb, h, b) {
+    e = Exp (x)
+    p = Softmax <axis = -1> (x)
+    q = LogSoftmax <axis = -1> (x)
+    one = Constant <value = int64[1] {1}> ()
+    zero = Constant <value = int64[1] {0}> ()
+    s = ReduceSum <keepdims = 0> (x, one)
+    m = ReduceMax <keepdims = 0> (x, zero)
+    c = CumSum (x, zero)
+    n = LpNormalization <axis = 1> (x)
+    pa = Softmax <axis = -1> (y)
+    pb = LogSoftmax <axis = -1> (y)
+    h = Softmax <axis = 0> (z)
+    b = Cast <to = 2> (x)
+}"""
+
+
+REST_SIZES = ((1, 1), (2, 7), (3, 15), (16, 16), (17, 17), (35, 31), (5, 33), (70, 129))
+
+
+def rests_model():
+    return onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + RESTS)
+
+
+def rests_feeds(batch, length):
+    rng = np.random.default_rng(length)
+    return {name: rng.integers(0, 9, shape).astype(np.float32) / 2 + 1
+            for name, shape in (("x", (batch, length)), ("y", (batch, 7)), ("z", (3, batch)))}
+
+
 # What only some sizes fit: n = 13 for Split, m = n for Add, k found as m for Mul, n * 2 = 26 for Reshape.
 TIED = """
 tied (float[N,2] x, float[M,2] w, int64[1] k) => (a, b, sum, product, moved) {
@@ -215,6 +247,30 @@ most (float[2,n] x) => (y) {
 }"""
 
 
+# Each shape is that of the tensor before, turned around by arithmetic on data: as one expression of the inputs, the last
+# dim would have more terms than fit into any memory.
+NESTED = 24
+
+
+def nested_model():
+    turn = """
+    s{0} = Shape (x{0})
+    a{0} = Mul (s{0}, k)
+    b{0} = Gather (a{0}, swapped)
+    x{1} = Reshape (x{0}, b{0})"""
+    body = "".join(turn.format(i, i + 1) for i in range(NESTED))
+    return onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["" : 21]>
+nested (float[B,N] x, int64[1] k) => (y) {{
+    swapped = Constant <value = int64[2] {{1, 0}}> ()
+    x0 = Relu (x) {body}
+    y = Concat <axis = 1> (x{NESTED}, x0)
+}}""")
+
+
+def nested_feeds(batch, length):
+    return {"x": np.arange(batch * length, dtype=np.float32).reshape(batch, length), "k": np.array([1], np.int64)}
+
+
 def most_feeds(n, _):
     return {"x": np.arange(2 * n, dtype=np.float32).reshape(2, n)}
 
@@ -233,5 +289,7 @@ def sized_cases(ctx):
     tied = [Case(f"tied.{backend}", lambda b=backend: run_tied(ctx, b), label) for backend, label in BACKENDS.items()]
     return tied + [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)
             for name, m, f, s in (("chain", chain_model, chain_feeds, SIZES), ("found", found_model, found_feeds, found_sizes),
-                                 ("twins", twins_model, twins_feeds, SIZES + ((40, 60),)))
+                                 ("twins", twins_model, twins_feeds, SIZES + ((40, 60),)),
+                                 ("rests", rests_model, rests_feeds, REST_SIZES),
+                                 ("nested", nested_model, nested_feeds, SIZES))
             for backend, label in BACKENDS.items()]

@@ -302,9 +302,9 @@ static Model *build_model(void) {
     m->arena_bytes = k_add(k, size, k_int(k, 64));
     const KExpr **dims = arena_array(arena, const KExpr *, 3);
     dims[0] = k_var(k, n), dims[1] = four, dims[2] = k_var(k, found);
-    x->in = (KIo){"x", DT_F32, 2, dims, in};
-    x->out[0] = (KIo){"y:0", DT_F32, 2, dims, y};
-    x->out[1] = (KIo){"int", DT_F32, 1, dims + 2, z};
+    x->in = (KIo){"x", DT_F32, 2, dims, in, false};
+    x->out[0] = (KIo){"y:0", DT_F32, 2, dims, y, false};
+    x->out[1] = (KIo){"int", DT_F32, 1, dims + 2, z, false};
     x->kernel[0] = build_add(k), x->kernel[1] = build_scale(k), x->kernel[2] = build_compact(k);
     add_node(x, 0);
     add_call(x, x->kernel[0], in, m->consts[0], sum, k_var(k, n));

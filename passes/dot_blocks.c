@@ -1,0 +1,276 @@
+/* Products of quantized blocks, for choose_schedules: weights of a few bits whose scales hold for a
+ * block of the sum, times values that are rounded to bytes with a scale for each block, too.
+ *
+ * Before:  d[i, k] = f32(i8(rint(x[i, k]*f[i, k // 32])))*sx[i, k // 32]
+ *          contract over [k < 2048]    lhs = d[i, k]
+ *                                      rhs = (f32(codes[j, k // 2] >> .. & 15) - 8.0)
+ *                                            *sw[j, k // 32]
+ * After:   q[i, k] = i8(rint(x[i, k]*f[i, k // 32]))
+ *          contract over [g < 64]      lhs = sx[i, g]
+ *                                      rhs = (f32(dot) - 8.0*sums[i, g])*runs[j, g]
+ *          sums[i, g] = the bytes q[i, g*32 ..] summed
+ *          $1 = words[j, g*4]
+ *          dot = dot4_us(dot4_us(0, $1 & 0x0f0f0f0f, word(q[i, g*32])), $1 >> 4 & 0x0f0f0f0f,
+ *                        word(q[i, g*32 + 4])) ..
+ *
+ * A word has the codes of k..k+3 in the low bits of its bytes, those of k+4..k+7 in the next. A
+ * block of 32 takes 24 operations for a vector of columns that way, where floats take 128: a
+ * decoder's step then waits for memory only. Tiles of several rows are one vector wide: unpacked
+ * words stay in registers for the rows. */
+#include "passes/dot_blocks.h"
+
+#include "passes/code_words.h"
+#include "passes/integers.h"
+#include "passes/pass.h"
+
+enum { LEAST_BLOCK = 16, MOST_BLOCK = 256, TILE_ROWS = 8 };
+enum { ONES = 0x01010101 }; /* a byte in each byte of a word */
+
+typedef struct DotBlocks {
+    DefProgram *p;
+    KCtx *k;
+    Stage *s;
+    KVar *red;
+    int64_t extent, block;
+    const KExpr *codes; /* u8 below 1 << bits, of constants */
+    int bits;
+    const KExpr *zero;           /* f32, of the codes */
+    const KExpr *scale, *x_scale; /* f32 */
+    const KExpr *x;              /* the left factor: a read of the tensor of x's values */
+    const KExpr *bytes;          /* i8: what these are in steps of their scale, over its axes */
+    KVar *group;
+} DotBlocks;
+
+/* ---- what the factors are -------------------------------------------------------------------- */
+
+/* f32(codes) */
+static bool match_codes(DotBlocks *b, const KExpr *e) {
+    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->dtype != DT_U8) return false;
+    b->codes = e->arg[0];
+    b->bits = 8;
+    if (b->codes->op == KO_and)
+        b->bits = k_is_value(b->codes->arg[1], 15) ? 4 : k_is_value(b->codes->arg[1], 3) ? 2 : 0;
+    return b->bits == 8 ? b->codes->op == KO_at : b->bits > 0;
+}
+
+/* (f32(codes) - zero)*scale */
+static bool match_right(DotBlocks *b, const KExpr *e) {
+    if (e->op != KO_mul) return false;
+    for (int i = 0; i < 2; i++) {
+        const KExpr *whole = e->arg[i];
+        b->scale = e->arg[1 - i];
+        b->zero = whole->op == KO_sub ? whole->arg[1] : NULL;
+        if (match_codes(b, whole->op == KO_sub ? whole->arg[0] : whole)) return true;
+    }
+    return false;
+}
+
+/* A read of f32(i8 ..)*scale along its last axis, rows of known length that lie in memory. */
+static bool match_left(DotBlocks *b, const KExpr *e) {
+    if (e->op != KO_at || at_pred(e) || e->u.tensor->layout.block > 1) return false;
+    const KTensor *t = e->u.tensor;
+    const Stage *map = t->def;
+    const KExpr *last = e->arg[t->rank - 1];
+    if (!map || map->form != FORM_MAP || map->owner != b->p || map->body->op != KO_mul ||
+        last->op != KO_var || last->u.var != b->red ||
+        !k_is_value(t->dims[t->rank - 1], (double)b->extent))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        const KExpr *f = map->body->arg[i];
+        if (f->op != KO_cast || f->dtype != DT_F32 || f->arg[0]->dtype != DT_I8) continue;
+        b->x = e;
+        b->bytes = f->arg[0];
+        b->x_scale = k_subst(b->k, map->body->arg[1 - i], map->axis, e->arg, t->rank);
+        return true;
+    }
+    return false;
+}
+
+static bool holds_for(const DotBlocks *b, int64_t n) {
+    return b->extent % n == 0 && is_same_in_runs(b->k, b->scale, b->red, (int)n) &&
+           is_same_in_runs(b->k, b->x_scale, b->red, (int)n) &&
+           (!b->zero || is_same_in_runs(b->k, b->zero, b->red, (int)n));
+}
+
+static bool find_block(DotBlocks *b) {
+    if (!holds_for(b, LEAST_BLOCK)) return false;
+    b->block = LEAST_BLOCK;
+    while (b->block < MOST_BLOCK && holds_for(b, 2 * b->block)) b->block *= 2;
+    return true;
+}
+
+/* ---- what they become ------------------------------------------------------------------------ */
+
+static const KExpr *at_element(const DotBlocks *b, const KExpr *e, const KExpr *element) {
+    return k_subst(b->k, e, &b->red, &element, 1);
+}
+
+/* The element at this place of the group. */
+static const KExpr *in_group(const DotBlocks *b, int64_t at) {
+    const KExpr *first = k_mul(b->k, k_var(b->k, b->group), k_int(b->k, b->block));
+    return k_add(b->k, first, k_int(b->k, at));
+}
+
+/* A table over the axes of the result that e uses and one more, and a read of it there. */
+static const KExpr *table_over(const DotBlocks *b, const char *name, const KExpr *e, KVar *more,
+                               const KExpr *at) {
+    KVar *axis[MAX_RANK];
+    const KExpr *extent[MAX_RANK] = {0}, *index[MAX_RANK];
+    int n = stage_axes_of(b->k, b->s, e, axis, extent);
+    if (n + 1 > MAX_RANK) return NULL;
+    for (int i = 0; i < n; i++) index[i] = k_var(b->k, axis[i]);
+    index[n] = at;
+    extent[n] = k_int(b->k, more->hi + 1);
+    axis[n] = more;
+    KTensor *t = constant_table(b->p, b->s, name, e, axis, extent, n + 1);
+    return t ? k_at(b->k, t, index, n + 1) : NULL;
+}
+
+/* A number, or a table of one for each block; bytes stay bytes. */
+static const KExpr *of_block(const DotBlocks *b, const KExpr *e) {
+    if (e->op == KO_const_f) return e;
+    const KExpr *stored = e->op == KO_cast && dtype_bytes(e->arg[0]->dtype) == 1 ? e->arg[0] : e;
+    const KExpr *read = at_element(b, stored, in_group(b, 0));
+    read = table_over(b, "runs", read, b->group, k_var(b->k, b->group));
+    return read ? k_cast(b->k, e->dtype, read) : NULL;
+}
+
+/* The first word of codes of the group. */
+static const KExpr *word_of_codes(const DotBlocks *b) {
+    KCtx *k = b->k;
+    int per_word = 32 / b->bits;
+    int64_t n_words = b->extent / per_word;
+    KVar *word = kvar_new(k, KV_AXIS, DT_I64, "word", 0, n_words - 1);
+    const KExpr *byte[4], *first = k_mul(k, k_var(k, word), k_int(k, per_word));
+    for (int i = 0; i < 4; i++) {
+        byte[i] = k_const_i(k, DT_I32, 0);
+        for (int h = 0; h < 8 / b->bits; h++) {
+            const KExpr *code = at_element(b, b->codes, k_add(k, first, k_int(k, 4 * h + i)));
+            code = k_shl(k, k_cast(k, DT_I32, code), k_const_i(k, DT_I32, h * b->bits));
+            byte[i] = k_or(k, byte[i], code);
+        }
+    }
+    const KExpr *group = k_mul(k, k_var(k, b->group), k_int(k, b->block / per_word));
+    return table_over(b, "words", join_bytes(k, byte), word, group);
+}
+
+/* The same read, `at` words further. */
+static const KExpr *further(KCtx *k, const KExpr *read, int at) {
+    const KExpr *index[MAX_RANK];
+    int last = read->u.tensor->rank - 1;
+    for (int i = 0; i <= last; i++) index[i] = read->arg[i];
+    index[last] = k_add(k, index[last], k_int(k, at));
+    return k_at(k, read->u.tensor, index, last + 1);
+}
+
+/* The tensor of x's bytes. */
+static KTensor *store_bytes(const DotBlocks *b) {
+    const Stage *map = b->x->u.tensor->def;
+    const KTensor *t = map->out;
+    const KExpr *axis[MAX_RANK];
+    KTensor *q = program_add_tensor(b->p, t->name, DT_I8, t->rank, t->dims);
+    Stage *make = program_add_stage(b->p, b->s, FORM_MAP, q, map->node);
+    stage_own_index(b->k, make, axis);
+    make->body = k_subst(b->k, b->bytes, map->axis, axis, t->rank);
+    return q;
+}
+
+static const KExpr *word_of_x(const DotBlocks *b, KTensor *q, int64_t at) {
+    const KExpr *index[MAX_RANK];
+    for (int i = 0; i < q->rank; i++) index[i] = at_element(b, b->x->arg[i], in_group(b, at));
+    return k_at_word(b->k, q, index, q->rank);
+}
+
+/* A read of the sum of x's bytes over the group, in f32. */
+static const KExpr *sum_of_x(const DotBlocks *b, KTensor *q) {
+    KCtx *k = b->k;
+    const KExpr *dims[MAX_RANK], *index[MAX_RANK];
+    int last = q->rank - 1;
+    for (int i = 0; i < last; i++) dims[i] = q->dims[i];
+    dims[last] = k_int(k, b->extent / b->block);
+    KTensor *sums = program_add_tensor(b->p, "sums", DT_F32, q->rank, dims);
+    Stage *s = program_add_stage(b->p, b->s, FORM_REDUCE, sums, b->s->node);
+    stage_own_index(k, s, index);
+    s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "r", 0, b->block - 1);
+    s->red_extent[0] = k_int(k, b->block);
+    s->n_red = 1;
+    const KExpr *first = k_mul(k, index[last], k_int(k, b->block));
+    index[last] = k_add(k, first, k_var(k, s->red[0]));
+    s->body = k_cast(k, DT_I32, k_at(k, q, index, q->rank));
+    s->fold = KO_add;
+    s->init = k_const_i(k, DT_I32, 0);
+    s->acc = kvar_new(k, KV_AXIS, DT_I32, "acc", INT64_MIN, INT64_MAX);
+    s->finish = k_cast(k, DT_F32, k_var(k, s->acc));
+    for (int i = 0; i < last; i++) index[i] = b->x->arg[i];
+    index[last] = k_var(k, b->group);
+    return k_at(k, sums, index, q->rank);
+}
+
+/* f32(sum of codes * x) - zero*f32(sum of x), over the group: whole numbers that f32 has. */
+static const KExpr *block_sum(const DotBlocks *b, KTensor *q, const KExpr *words,
+                              const KExpr *zero) {
+    KCtx *k = b->k;
+    const KExpr *dot = k_const_i(k, DT_I32, 0);
+    const KExpr *mask = k_const_i(k, DT_I32, ((1 << b->bits) - 1) * (int64_t)ONES);
+    int parts = 8 / b->bits;
+    for (int at = 0; at < b->block; at += 4) {
+        const KExpr *x = word_of_x(b, q, at), *w = further(k, words, at / (4 * parts));
+        if (parts > 1) {
+            w = k_shr(k, w, k_const_i(k, DT_I32, at / 4 % parts * b->bits));
+            w = k_and(k, w, mask);
+        }
+        dot = k_dot4(k, dot, w, x);
+    }
+    dot = k_cast(k, DT_F32, dot);
+    return zero ? k_sub(k, dot, k_mul(k, zero, sum_of_x(b, q))) : dot;
+}
+
+static bool match(DotBlocks *b, const Schedule *sch) {
+    Stage *s = b->s;
+    bool fits = s->acc->dtype == DT_F32 && s->fold == KO_add && k_is_value(s->init, 0) &&
+                s->n_red == 1 && k_is_int(s->red_extent[0], &b->extent) && sch->lanes > 1;
+    if (!fits || !b->p->m->target->dot4) return false;
+    b->red = s->red[0];
+    return match_right(b, s->rhs) && match_left(b, s->lhs) && find_block(b) &&
+           b->extent % (32 / b->bits) == 0;
+}
+
+/* The tile of several rows and one vector. */
+static void choose_tile(DefProgram *p, const Stage *s, Schedule *sch) {
+    enum { MOST = 256 };
+    const Target *t = p->m->target;
+    if (sch->row_axis[1] < 0) {
+        schedule_contract_tile(p, s, t, sch);
+        return;
+    }
+    Schedule *all = arena_array(p->m->scratch, Schedule, MOST), *best = NULL;
+    int n = schedule_contract_candidates(p, s, t, sch, all, MOST);
+    for (int i = 0; i < n; i++) {
+        bool fits = all[i].n_vecs == 1 && all[i].rows[0] == 1 && all[i].rows[1] <= TILE_ROWS;
+        if (fits && (!best || all[i].rows[1] > best->rows[1])) best = &all[i];
+    }
+    BUG_IF(!best, "no tile of one vector");
+    *sch = *best;
+}
+
+bool use_block_products(DefProgram *p, Stage *s, Schedule *sch) {
+    KCtx *k = p->m->k;
+    DotBlocks b = {.p = p, .k = k, .s = s};
+    if (!schedule_contract_axes(p, s, p->m->target, sch) || !match(&b, sch)) return false;
+    int64_t n_groups = b.extent / b.block;
+    b.group = kvar_new(k, KV_AXIS, DT_I64, "group", 0, n_groups - 1);
+    const KExpr *words = word_of_codes(&b), *scale = of_block(&b, b.scale);
+    const KExpr *zero = b.zero ? of_block(&b, b.zero) : NULL;
+    if (!words || !scale || (b.zero && !zero)) return false;
+    KTensor *q = store_bytes(&b);
+    s->rhs = k_mul(k, block_sum(&b, q, words, zero), scale);
+    s->lhs = at_element(&b, b.x_scale, in_group(&b, 0));
+    s->red[0] = b.group;
+    s->red_extent[0] = k_int(k, n_groups);
+    pass_trace("choose_schedules", s->node, "dot products of blocks of %lld", (long long)b.block);
+    s->rows_in_both = true;
+    schedule_contract_axes(p, s, p->m->target, sch);
+    schedule_contract_join(p, s, sch);
+    choose_tile(p, s, sch);
+    return true;
+}
