@@ -23,11 +23,16 @@ static int64_t blocks(int64_t n, int64_t size) {
  * hidden behind arithmetic; a strip's second touch comes from the next cache. Rates are bytes a
  * cycle. */
 static const double FROM_MEMORY = 6, NEXT_CACHE = 12, STREAMED = 8, FROM_L2 = 48;
+static const double OTHER_CORE = 4, OTHER_NEAR = 16; /* patches in another core's cache */
+static const double HIDDEN = 4; /* of a stream of weights, behind sums */
+static const double ASKING = 0.1; /* of a stream's time, even if it is hidden */
 static const double WEIGHTS_FROM_L2 = 0.25; /* cycles for a vector of them */
 static const double ARITHMETIC = 0.85; /* of the peak, in register tiles that are large enough */
 static const int64_t SMALL_MODEL = 25000000; /* bytes of weights that a cache keeps between runs */
 static const double FOR_ONE_THREAD = 8192;   /* cycles that are not worth dealing out */
+static const double FOR_TWO_THREADS = 32768; /* cycles that always are */
 static const double IDLE_SLOT = 0.005;       /* what a slot without work counts for */
+static const double IDLE_THREAD = 0.25;      /* and a second thread without */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
 
 /* One step of the reduction in a register tile: two FMAs or two loads each cycle, and eight sums at
@@ -50,8 +55,18 @@ static double products_cycles(const Winograd *w, int64_t n_vecs) {
     return cycles * (double)w->form.ic * w->patch * w->patch / ARITHMETIC;
 }
 
+/* What is waited for of a stream of weights: they are asked for while products of those before are
+ * summed, which hides them unless a strip's sums take more bytes a cycle than come. */
+static double visible_share(const Winograd *w, int lanes) {
+    double uses = (double)w->strip / w->rows;
+    double demand = w->n_vecs * lanes * 4 / (step_cycles(w->rows, w->n_vecs) * uses);
+    double share = (demand - HIDDEN) / (STREAMED - HIDDEN);
+    return share < ASKING ? ASKING : share < 1 ? share : 1;
+}
+
 /* Cycles for bytes that come from beyond the L2 cache although they were touched before. Weights
- * come in one long stream, which the machine foresees. */
+ * come in one long stream, which the machine foresees. Patches that slots share are in the other
+ * cores' caches. */
 static double again_cycles(const Winograd *w, const Target *t, int lanes) {
     int64_t n_xi = w->patch * w->patch, width = w->n_vecs * lanes;
     int64_t ic = blocks(w->form.ic, lanes) * lanes, oc = blocks(w->form.oc, lanes) * lanes;
@@ -62,7 +77,9 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
     double more = (double)((weights - room) * (blocks(w->n_tiles, w->strip) - 1));
     if (in + out > room) again += (double)(patches * (1 + blocks(oc, width)));
     if (out > room) again += 2 * (double)(n_xi * oc * w->n_tiles * 4);
-    return again / NEXT_CACHE + (more > 0 ? more / stream : 0);
+    double moved = !w->whole ? 0 : (double)patches / (in + out > room ? OTHER_CORE : OTHER_NEAR);
+    double waits = more > 0 ? more / stream * visible_share(w, lanes) : 0;
+    return again / NEXT_CACHE + moved + waits;
 }
 
 /* The transforms take so many instructions, and more where few registers hold a patch. */
@@ -120,6 +137,14 @@ typedef struct Search {
     Winograd best;
 } Search;
 
+/* Of two threads' time, how much more the busier one has than its half: 0 to 1. */
+static double imbalance(const Winograd *w, int64_t n_items, int64_t n_vecs) {
+    int64_t first = (w->n_slots + 1) / 2 * n_items / w->n_slots;
+    int64_t each = w->whole ? w->n_vecs : w->strip, all = w->whole ? n_vecs : w->n_tiles;
+    double share = (double)(first * each < all ? first * each : all) / (double)all;
+    return 2 * (share < 0.5 ? 1 - share : share) - 1;
+}
+
 static void consider(Search *s, Winograd *w) {
     int64_t n_blocks = blocks(blocks(w->form.oc, s->lanes), w->n_vecs);
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
@@ -133,6 +158,10 @@ static void consider(Search *s, Winograd *w) {
     }
     if (cycles < FOR_ONE_THREAD && !w->form.is_free) w->n_slots = 1;
     cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
+    if (cycles >= FOR_TWO_THREADS) {
+        int64_t n_vecs = blocks(w->form.oc, s->lanes);
+        cycles *= 1 + IDLE_THREAD * imbalance(w, w->whole ? n_blocks : n_strips * w->groups, n_vecs);
+    }
     if (cycles >= s->least * 0.999) return;
     s->least = cycles;
     s->best = *w;
