@@ -56,8 +56,27 @@ static void show(const HostTensor *t) {
     strbuf_free(&line);
 }
 
+/* The elements of a list, of which t[0] has all values and t[1] the shapes. False when the values are
+ * not as many as the shapes say. */
+static bool cut_list(Arena *a, const HostTensor *t, HostList *list) {
+    const int64_t *shapes = t[1].data;
+    uint64_t from = 0;
+    list->n = (int)t[1].dims[0];
+    list->at = arena_array(a, HostTensor, list->n + 1);
+    for (int i = 0; i < list->n; i++) {
+        HostTensor *x = &list->at[i];
+        *x = (HostTensor){.name = "", .dtype = t[0].dtype, .rank = (int)t[1].dims[1]};
+        memcpy(x->dims, shapes + (int64_t)i * x->rank, sizeof *shapes * (size_t)x->rank);
+        x->data = (char *)t[0].data + from;
+        if (!tensor_size(x->dtype, x->dims, x->rank, &x->n_bytes)) return false;
+        if (x->n_bytes > t[0].n_bytes - from) return false;
+        from += x->n_bytes;
+    }
+    return from == t[0].n_bytes;
+}
+
 /* What the tensors from `first` on are together. */
-static void write_group(Output *o, const IoGroup *g, const HostTensor *t) {
+static bool write_group(Arena *a, Output *o, const IoGroup *g, const HostTensor *t) {
     HostList list = {(HostTensor *)(uintptr_t)(t + g->first), (int)g->n, false};
     bool of_sequence = g->kind == GROUP_SEQUENCE || g->kind == GROUP_OPTIONAL_SEQUENCE;
     list.is_absent = g->presence == GROUP_ABSENT;
@@ -66,8 +85,10 @@ static void write_group(Output *o, const IoGroup *g, const HostTensor *t) {
         list.at++;
         list.n--;
     }
+    if (g->is_list && !list.is_absent && !cut_list(a, list.at, &list)) return false;
     if (list.is_absent) list.n = 0;
     list_write(o, &list, of_sequence, g->kind != GROUP_SEQUENCE);
+    return true;
 }
 
 /* output_N.pb for output N of the source model; with npy, and for IR text, of the compiled one. */
@@ -88,7 +109,7 @@ static bool write_outputs(Session *s, const HostTensor *t, uint32_t n) {
         if (npy)
             npy_write(files[i], &t[i]);
         else if (g && g->kind != GROUP_TENSOR)
-            write_group(files[i], g, t);
+            BUG_IF(!write_group(s->arena, files[i], g, t), "output '%s' is no list", g->name);
         else
             pb_write(files[i], &t[g ? g->first : i]);
     }

@@ -102,7 +102,7 @@ static E decode_power(const MathGen *m, E c) {
 }
 
 static E decode(KCtx *k, DType t, E byte) {
-    MathGen gen = math_gen(k, DT_F32, false), *m = &gen;
+    MathGen gen = math_gen(k, DT_F32, (MathUnits){0}), *m = &gen;
     E c = k_cast(k, DT_I32, byte);
     if (t == DT_F8E8M0) return decode_power(m, c);
     const CodeFormat *f = format_of(t);
@@ -152,7 +152,7 @@ static E encode(const MathGen *m, const CodeFormat *f, E x) {
 static E encode_as(KCtx *k, DType t, E x) {
     bool is_wide = x->dtype == DT_F64 || (dtype_is_int(x->dtype) && dtype_bytes(x->dtype) > 2);
     DType in = is_wide && t != DT_F8E8M0 ? DT_F64 : DT_F32;
-    MathGen m = math_gen(k, in, false);
+    MathGen m = math_gen(k, in, (MathUnits){0});
     x = k_cast(k, in, x);
     return t == DT_F8E8M0 ? encode_power(&m, x) : encode(&m, format_of(t), x);
 }

@@ -125,8 +125,8 @@ enum {
 typedef struct DefProgram DefProgram;
 
 /* An input or output of the source model, which may be several tensors of main's interface: the
- * elements of a sequence NAME are NAME.0, NAME.1, ...; an optional holds a tensor NAME or a
- * sequence. */
+ * elements of a sequence NAME are NAME.0, NAME.1, ... (but see is_list); an optional holds a tensor
+ * NAME or a sequence. */
 typedef enum { GROUP_TENSOR, GROUP_SEQUENCE, GROUP_OPTIONAL, GROUP_OPTIONAL_SEQUENCE } GroupKind;
 typedef enum {
     GROUP_PRESENT,
@@ -138,7 +138,9 @@ typedef struct IoGroup {
     GroupKind kind;
     GroupPresence presence; /* of an optional */
     DType dtype;            /* of its elements, DT_NONE when not known */
-    uint32_t first, n;      /* of main's inputs or outputs */
+    bool is_list; /* a sequence of a length that running finds: its last two tensors are NAME.values,
+                   * all elements one behind another, and NAME.shapes [length, rank] */
+    uint32_t first, n; /* of main's inputs or outputs */
 } IoGroup;
 
 /* A version of the model for sizes that callers may ask for (--dim batch=1,8): a module of its own,
@@ -184,6 +186,9 @@ struct Module {
     /* Called by infer_graph on every node it inferred: may replace its outputs by constants. Or
      * NULL. */
     void (*fold)(Module *m, Node *n);
+    /* Shapes are inferred under an assumption, which may turn out wrong (the dims of what a loop
+     * carries): outputs keep what is known of them as their data, and nothing is replaced. */
+    bool on_trial;
     DefProgram *defs;               /* set by the define pass */
     double macs;                    /* multiply-adds of the direct algorithms; likewise */
     KModule *kmod;                  /* set by the lower pass */

@@ -6,6 +6,8 @@
  * importer bounds the nesting. */
 #include "ir/infer.h"
 
+#include "ir/ops/check.h"
+
 /* All inputs were inferred. */
 static bool has_typed_inputs(const Node *n) {
     for (int i = 0; i < n->n_in; i++)
@@ -36,6 +38,15 @@ static bool check_arity(Module *m, const Node *n) {
     return true;
 }
 
+/* What a trial left there. */
+static void forget_data(Node *n) {
+    for (int i = 0; i < n->n_out; i++) {
+        if (!n->out[i] || !n->out[i]->data) continue;
+        n->out[i]->data = NULL;
+        n->out[i]->data_bytes = 0;
+    }
+}
+
 static void forget_outputs(Node *n) {
     for (int i = 0; i < n->n_out; i++)
         if (n->out[i]) n->out[i]->shape = (Shape){.rank = -1};
@@ -50,6 +61,21 @@ static Graph *known_branch(Module *m, const Node *n) {
     Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
     if (!branch || branch->inputs.n || branch->outputs.n != (uint32_t)n->n_out) return NULL;
     return branch;
+}
+
+/* On trial: the node's outputs are the branch's, which stays where it is. */
+static bool try_branch(Module *m, Node *n, Graph *branch) {
+    if (!infer_graph(m, branch)) return false;
+    for (int i = 0; i < n->n_out; i++) {
+        const Value *v = branch->outputs.at[i];
+        if (!n->out[i]) continue;
+        n->out[i]->type = v->type;
+        if (!infer_set(m, n, i, v->dtype, v->shape)) return false;
+        n->out[i]->content = v->content;
+        n->out[i]->data = v->data;
+        n->out[i]->data_bytes = v->data_bytes;
+    }
+    return true;
 }
 
 /* Puts the branch's nodes in the place of the node; returns the first node to go on with. */
@@ -123,8 +149,13 @@ bool infer_graph(Module *m, Graph *g) {
         }
         bug_context("infer_shapes", n->loc);
         n->rules.n = 0;
+        forget_data(n);
         Graph *branch = known_branch(m, n);
-        if (branch) {
+        if (branch && m->on_trial) {
+            if (try_branch(m, n, branch)) continue;
+            forget_outputs(n);
+            good = false;
+        } else if (branch) {
             next = inline_branch(n, branch);
         } else if (!check_arity(m, n) || !op_info[n->op].infer(m, n) || !hand_on_spare_axes(m, n)) {
             forget_outputs(n);

@@ -10,4 +10,8 @@
  * have valid shapes. May be called again after the graph has changed. */
 bool infer_graph(Module *m, Graph *g);
 
+/* Are the slices of a Loop's output i joined along their first axis (attribute `joined`) rather than
+ * stacked along a new one? */
+bool loop_joins(const Node *n, int i);
+
 #endif

@@ -78,6 +78,10 @@ static float float_of(uint32_t b) {
     return f;
 }
 
+static double times_power(double a, double b) {
+    return isnan(b) ? b : scalbn(a, (int)fmax(-5000, fmin(5000, floor(b))));
+}
+
 /* A string in memory, as the compiled models have it. */
 typedef struct Text {
     const char *bytes;
@@ -216,6 +220,7 @@ static int64_t run(Machine *m) {
             FLOAT_CASE(abs, fabsf(a), fabs(a))
             FLOAT_CASE(fma, fmaf(a, b, r[p->c].f), fma(a, b, r[p->c].d))
             FLOAT_CASE(sqrt, sqrtf(a), sqrt(a))
+            FLOAT_CASE(ldexp, (float)times_power(a, b), times_power(a, b))
             FLOAT_CASE(floor, floorf(a), floor(a))
             FLOAT_CASE(ceil, ceilf(a), ceil(a))
             FLOAT_CASE(trunc, truncf(a), trunc(a))

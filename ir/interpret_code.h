@@ -24,7 +24,7 @@ typedef union Reg {
 #define FOR_FLOAT_OPS(X)                                                                           \
     X(add)                                                                                         \
     X(sub) X(mul) X(div) X(rem) X(min) X(max) X(neg) X(abs) X(fma) X(sqrt) X(floor) X(ceil)        \
-        X(trunc) X(rint) X(eq) X(ne) X(lt) X(le)
+        X(trunc) X(rint) X(ldexp) X(eq) X(ne) X(lt) X(le)
 /* dtype, C type in memory, register field and conversions to it and back */
 #define FOR_STORED_TYPES(X)                                                                        \
     X(F32, float, f, , )                                                                           \

@@ -189,6 +189,9 @@ K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod) K_BINARY
 static inline const KExpr *k_ge(KCtx *k, const KExpr *a, const KExpr *b) {
     return k_binary(k, KO_le, b, a);
 }
+static inline const KExpr *k_ldexp(KCtx *k, const KExpr *a, const KExpr *b) {
+    return k_binary(k, KO_ldexp, a, b);
+}
 static inline const KExpr *k_fma(KCtx *k, const KExpr *a, const KExpr *b, const KExpr *c) {
     return k_ternary(k, KO_fma, a, b, c);
 }

@@ -20,6 +20,7 @@
 /* e^x = 2^n (1 + p), where n is kept as the bits of n + offset + magic. */
 typedef struct Split {
     E p, n_bits;
+    E n, sum; /* n as a number without offset; 1 + p, rounded once more, in fewer operations */
 } Split;
 
 /* 2^n from the bits of n + bias + magic: everything above n is shifted out. */
@@ -38,8 +39,8 @@ static Split split_exp_how(const MathGen *m, E x, E tail, int64_t offset, bool e
     E low = mul(m, n, lit(m, -m->ln2_lo));
     E r = exact ? add(m, high, low) : mad(m, n, lit(m, -m->ln2_lo), high), z = mul(m, r, r);
     E q = is_f32(m) ? POLY(m, EXP_F32, r) : POLY(m, EXP_F64, r);
-    E p = exact ? add(m, high, mad(m, z, q, low)) : mad(m, z, q, r);
-    return (Split){p, bits(m, t)};
+    E p = exact ? add(m, high, mad(m, z, q, low)) : mad(m, z, q, r), one = lit(m, 1);
+    return (Split){p, bits(m, t), n, mad(m, mad(m, q, r, one), r, one)};
 }
 
 static Split split_exp(const MathGen *m, E x, E tail, int64_t offset) {
@@ -55,20 +56,33 @@ static Split split_exp_minus(const MathGen *m, E x, int64_t offset) {
     E t = mad(m, x, lit(m, -0x1.71547652b82fep0), lit(m, magic));
     E n = sub(m, t, lit(m, magic));
     E r = mad(m, n, lit(m, m->ln2_lo), mad(m, n, lit(m, m->ln2_hi), x)), z = mul(m, r, r);
-    return (Split){mad(m, z, poly(m, signs, n_terms, r), k_neg(m->k, r)), bits(m, t)};
+    return (Split){mad(m, z, poly(m, signs, n_terms, r), k_neg(m->k, r)), bits(m, t), n, NULL};
 }
 
 /* 2^x, the same way */
 static Split split_exp2(const MathGen *m, E x, int64_t offset) {
     double magic = m->magic + (double)offset;
     E t = add(m, x, lit(m, magic));
-    E r = sub(m, x, sub(m, t, lit(m, magic)));
+    E n = sub(m, t, lit(m, magic)), r = sub(m, x, n);
     E q = is_f32(m) ? POLY(m, EXP2_F32, r) : POLY(m, EXP2_F64, r);
-    return (Split){mul(m, r, q), bits(m, t)};
+    return (Split){mul(m, r, q), bits(m, t), n, mad(m, q, r, lit(m, 1))};
 }
 
-/* y (1 + p) 2^n for a split with offset 2 * bias; y may be NULL for 1. Rounds subnormals once. */
+/* (1 + p) 2^n for a split with offset bias, whose result is a normal number. */
+static E join(const MathGen *m, Split s) {
+    if (m->units.ldexp) return k_ldexp(m->k, s.sum, s.n);
+    E scale = scale_of(m, s.n_bits);
+    return mad(m, s.p, scale, scale);
+}
+
+/* The offset that join_wide() wants. */
+static int64_t wide_offset(const MathGen *m) {
+    return m->units.ldexp ? 0 : 2 * m->bias;
+}
+
+/* y (1 + p) 2^n for a split with wide_offset(); y may be NULL for 1. Rounds subnormals once. */
 static E join_wide(const MathGen *m, Split s, E y) {
+    if (m->units.ldexp) return k_ldexp(m->k, y ? mad(m, y, s.p, y) : s.sum, s.n);
     E half = k_shr(m->k, s.n_bits, ilit(m, 1));
     E s1 = scale_of(m, half), s2 = scale_of(m, k_sub(m->k, s.n_bits, half));
     E r = y        ? mul(m, mad(m, y, s.p, y), s1)
@@ -78,7 +92,7 @@ static E join_wide(const MathGen *m, Split s, E y) {
 }
 
 static E bounded_exp(const MathGen *m, E x) {
-    return join_wide(m, split_exp_how(m, x, NULL, 2 * m->bias, true), NULL);
+    return join_wide(m, split_exp_how(m, x, NULL, wide_offset(m), !m->units.ldexp), NULL);
 }
 
 /* Above these e^x is a normal number. */
@@ -96,7 +110,7 @@ static E expand_exp(const MathGen *m, E x) {
  * count. */
 static E expand_exp_neg(const MathGen *m, E x) {
     Split s = split_exp(m, x, NULL, m->bias);
-    E scale = scale_of(m, s.n_bits), r = mad(m, s.p, scale, scale);
+    E r = join(m, s);
     return pick(m, lt(m, x, lit(m, is_f32(m) ? LEAST_EXP_F32 : LEAST_EXP_F64)), lit(m, 0), r);
 }
 
@@ -107,7 +121,7 @@ static E exp_of_minus(const MathGen *m, E x) {
 
 static E expand_exp2(const MathGen *m, E x) {
     x = at_least(m, at_most(m, x, is_f32(m) ? 129 : 1025), is_f32(m) ? -254 : -2046);
-    return join_wide(m, split_exp2(m, x, 2 * m->bias), NULL);
+    return join_wide(m, split_exp2(m, x, wide_offset(m)), NULL);
 }
 
 /* (e^x - 1) / 4 for x <= 89.5 (710); quartered so that it does not overflow where sinh does not. */
@@ -144,15 +158,30 @@ static E expand_cosh(const MathGen *m, E x) {
     return add(m, add(m, w, w), quot(m, lit(m, 0.125), w));
 }
 
+/* e^2x for x >= 0.6, f32: rough where n is large, since 2 / (e^2x + 1) is small there. */
+static Split split_exp_twice(const MathGen *m, E x) {
+    double table[TABLE_LENGTH(EXP_F32)], magic = m->magic + (double)m->bias;
+    for (int i = 0; i < TABLE_LENGTH(EXP_F32); i++) table[i] = ldexp(EXP_F32[i], i + 2);
+    if (m->units.ldexp) magic = m->magic;
+    E t = mad(m, x, lit(m, 2 * 0x1.71547652b82fep0), lit(m, magic)), n = sub(m, t, lit(m, magic));
+    E r = mad(m, n, lit(m, -0x1.62e42fefa39efp-2), x);
+    E slope = mad(m, poly(m, table, TABLE_LENGTH(table), r), r, lit(m, 2));
+    return (Split){mul(m, slope, r), bits(m, t), n, mad(m, slope, r, lit(m, 1))};
+}
+
+/* (1 + p) 2^n + 1 */
+static E plus_one(const MathGen *m, Split s) {
+    if (m->units.ldexp) return add(m, k_ldexp(m->k, s.sum, s.n), lit(m, 1));
+    E scale = scale_of(m, s.n_bits);
+    return mad(m, s.p, scale, add(m, scale, lit(m, 1)));
+}
+
 /* Small |x|: an odd polynomial (f64: t / (t + 2) with t = e^2x - 1); else 1 - 2 / (e^2|x| + 1). */
 static E expand_tanh(const MathGen *m, E x) {
     E a = mag(m, x), b = at_most(m, a, is_f32(m) ? 9.25 : 19.5), small, big, b2 = add(m, b, b);
     if (is_f32(m)) {
-        E z = mul(m, x, x);
+        E z = mul(m, x, x), d = plus_one(m, split_exp_twice(m, b));
         small = mad(m, mul(m, a, z), POLY(m, TANH_F32, z), a);
-        Split s = split_exp(m, b2, NULL, m->bias);
-        E scale = scale_of(m, s.n_bits);
-        E d = mad(m, s.p, scale, add(m, scale, lit(m, 1)));
         big = sub(m, lit(m, 1), quot(m, lit(m, 2), d));
         return with_sign_of(m, pick(m, lt(m, a, lit(m, 0.625)), small, big), x);
     }
@@ -282,7 +311,7 @@ static E normal_tail(const MathGen *m, E a, bool times_a) {
     E d = add(m, a, lit(m, is_f32(m) ? 2.5 : 4)), w = quot(m, a, d);
     E g = is_f32(m) ? POLY(m, NORMAL_F32, w) : POLY(m, NORMAL_F64, w);
     E y = times_a ? mul(m, g, w) : quot(m, g, d);
-    return join_wide(m, split_exp(m, h, l, 2 * m->bias), y);
+    return join_wide(m, split_exp(m, h, l, wide_offset(m)), y);
 }
 
 /* Phi(x), right to an ULP of 1: for f32 Phi(-|x|) is 2^q, q a polynomial in |x|. */
@@ -290,9 +319,7 @@ static E expand_normal(const MathGen *m, E x) {
     E a = mag(m, x), tail;
     if (is_f32(m)) {
         a = at_most(m, a, 6);
-        Split s = split_exp2(m, mad(m, a, POLY(m, LOG2NORMAL_F32, a), lit(m, -1)), m->bias);
-        E scale = scale_of(m, s.n_bits);
-        tail = mad(m, s.p, scale, scale);
+        tail = join(m, split_exp2(m, mad(m, a, POLY(m, LOG2NORMAL_F32, a), lit(m, -1)), m->bias));
     } else {
         tail = normal_tail(m, at_most(m, a, 8.5), false);
     }
@@ -314,8 +341,7 @@ static E expand_erf(const MathGen *m, E x) {
         small = mad(m, x, POLY(m, ERF_F32, z), x);
         E b = sub(m, at_most(m, a, 4), lit(m, 1));
         Split s = split_exp2(m, mul(m, b, POLY(m, LOG2ERFC_F32, b)), m->bias);
-        E scale = scale_of(m, s.n_bits);
-        big = mad(m, mad(m, s.p, scale, scale), lit(m, -0x1.4226162fbddd5p-3), lit(m, 1));
+        big = mad(m, join(m, s), lit(m, -0x1.4226162fbddd5p-3), lit(m, 1));
     } else {
         small = mad(m, x, POLY(m, ERF_F64, z), x);
         E tail = normal_tail(m, mul(m, at_most(m, a, 6), lit(m, M_SQRT2)), false);
@@ -356,18 +382,18 @@ static E expand(const MathGen *m, KOp op, E x, E y) {
     }
 }
 
-const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma) {
+const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units) {
     if (kop_info[e->op].class != KC_MATH) return e;
     bool narrow = e->dtype == DT_F16 || e->dtype == DT_BF16;
     DType t = narrow ? DT_F32 : e->dtype;
     BUG_IF(t != DT_F32 && t != DT_F64, "%s of %s", kop_info[e->op].name, dtype_info[t].name);
-    MathGen m = math_gen(k, t, fma);
+    MathGen m = math_gen(k, t, units);
     E x = k_cast(k, t, e->arg[0]), y = e->n_args > 1 ? k_cast(k, t, e->arg[1]) : NULL;
     return k_cast(k, e->dtype, expand(&m, e->op, x, y));
 }
 
 typedef struct Expansion {
-    bool fma;
+    MathUnits units;
     bool has_codes; /* out: there are types that are stored as another one */
 } Expansion;
 
@@ -377,29 +403,33 @@ static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
     if (e->op == KO_cast && (dtype_stored(e->dtype) != e->dtype ||
                              dtype_stored(e->arg[0]->dtype) != e->arg[0]->dtype))
         return code_cast(k, e->dtype, e->arg[0]);
-    return math_expand_rounding(k, math_expand(k, e, x->fma), x->fma);
+    return math_expand_rounding(k, math_expand(k, e, x->units), x->units.fma);
 }
 
 /* Has the block types that are stored as another one? */
-static bool expand_block(KCtx *k, KBlock *b, bool fma) {
-    Expansion x = {.fma = fma};
+static bool expand_block(KCtx *k, KBlock *b, MathUnits units) {
+    Expansion x = {.units = units};
     kblock_rewrite(k, b, expand_node, &x);
     return x.has_codes;
 }
 
-void kblock_expand_math(KCtx *k, KBlock *b, bool fma) {
-    if (expand_block(k, b, fma)) kblock_store_codes(k, b);
+static MathUnits units_of(const Target *t) {
+    return (MathUnits){t->fma, t->fma && t->ldexp};
+}
+
+void kblock_expand_math(KCtx *k, KBlock *b, MathUnits units) {
+    if (expand_block(k, b, units)) kblock_store_codes(k, b);
 }
 
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t) {
-    if (expand_block(k, &kn->body, t->fma)) kernel_store_codes(k, kn);
+    if (expand_block(k, &kn->body, units_of(t))) kernel_store_codes(k, kn);
 }
 
 void kmodule_expand_math(KModule *m, const Target *t) {
     bool has_codes = false;
     for (uint32_t i = 0; i < m->n_kernels; i++)
-        has_codes |= expand_block(m->k, &m->kernels[i]->body, t->fma);
-    has_codes |= expand_block(m->k, &m->entry, t->fma);
+        has_codes |= expand_block(m->k, &m->kernels[i]->body, units_of(t));
+    has_codes |= expand_block(m->k, &m->entry, units_of(t));
     for (uint32_t i = 0; i < m->n_inputs; i++)
         has_codes |= dtype_stored(m->inputs[i].dtype) != m->inputs[i].dtype;
     for (uint32_t i = 0; i < m->n_outputs; i++)

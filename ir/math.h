@@ -9,15 +9,21 @@
 #include "ir/kernel.h"
 #include "ir/target.h"
 
+/* Instructions that expansions may use; results differ in the last bit. */
+typedef struct MathUnits {
+    bool fma;   /* fused multiply-adds */
+    bool ldexp; /* multiplications by a power of two, with fma only */
+} MathUnits;
+
 /* e, a MATH node with operands already expanded, in terms of the other classes; any other node
- * comes back as it is. fma: fused multiply-adds may be used (results differ in the last bit). */
-const KExpr *math_expand(KCtx *k, const KExpr *e, bool fma);
+ * comes back as it is. */
+const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units);
 /* e, where it rounds to whole numbers between bounds, in cheaper operations (math_round.c). */
 const KExpr *math_expand_rounding(KCtx *k, const KExpr *e, bool fma);
 /* Rewrites every expression of the kernel so that no MATH node is left. */
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t);
 /* The same for a block, and for all kernels and the entry of a module. */
-void kblock_expand_math(KCtx *k, KBlock *b, bool fma);
+void kblock_expand_math(KCtx *k, KBlock *b, MathUnits units);
 void kmodule_expand_math(KModule *m, const Target *t);
 
 #endif

@@ -5,13 +5,14 @@
 
 #include <math.h>
 
-#include "ir/kernel.h"
+#include "ir/math.h"
 
 typedef const KExpr *E;
 
 typedef struct MathGen {
     KCtx *k;
-    bool fma;
+    MathUnits units;
+    bool fma; /* units.fma */
     DType t, it;  /* F32 and I32, or F64 and I64 */
     int mantissa; /* stored bits of the significand */
     int64_t bias; /* of the exponent */
@@ -20,12 +21,14 @@ typedef struct MathGen {
     double ln2_hi, ln2_lo; /* ln2_hi has so few bits that its product with an exponent is exact */
 } MathGen;
 
-static inline MathGen math_gen(KCtx *k, DType t, bool fma) {
+static inline MathGen math_gen(KCtx *k, DType t, MathUnits units) {
     if (t == DT_F32)
         return (MathGen){
-            k, fma, DT_F32, DT_I32, 23, 127, 0x1.8p23, 0x1.62e4p-1, 0x1.7f7d1cf79abcap-20};
+            k,   units,    units.fma,  DT_F32,     DT_I32, 23,
+            127, 0x1.8p23, 0x1.62e4p-1, 0x1.7f7d1cf79abcap-20};
     return (MathGen){
-        k, fma, DT_F64, DT_I64, 52, 1023, 0x1.8p52, 0x1.62e42feep-1, 0x1.a39ef35793c76p-33};
+        k,    units,    units.fma,      DT_F64,     DT_I64, 52,
+        1023, 0x1.8p52, 0x1.62e42feep-1, 0x1.a39ef35793c76p-33};
 }
 
 static inline bool is_f32(const MathGen *m) {

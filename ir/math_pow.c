@@ -119,7 +119,7 @@ E math_pow(const MathGen *m, E x, E y) {
     KCtx *k = m->k;
     E a = mag(m, x), zero = lit(m, 0), one = lit(m, 1), r;
     if (is_f32(m)) {
-        MathGen wide = math_gen(k, DT_F64, m->fma);
+        MathGen wide = math_gen(k, DT_F64, m->units);
         r = k_cast(k, DT_F32, power_in_f64(&wide, k_cast(k, DT_F64, a), k_cast(k, DT_F64, y)));
     } else {
         r = power_in_pairs(m, a, y);

@@ -33,7 +33,7 @@ static E two_over_pi(const MathGen *d, E a, int i) {
 }
 
 static Angle reduce_f32(const MathGen *m, E x) {
-    MathGen wide = math_gen(m->k, DT_F64, m->fma), *d = &wide;
+    MathGen wide = math_gen(m->k, DT_F64, m->units), *d = &wide;
     E a = k_cast(m->k, DT_F64, mag(m, x));
     E y0 = mul(d, a, two_over_pi(d, a, 0)), y1 = mul(d, a, two_over_pi(d, a, 1));
     E n0 = k_rint(m->k, y0), n1 = k_rint(m->k, y1);

@@ -157,6 +157,7 @@ static void schedule_words(Text *t, const Schedule *s) {
         strbuf_add(t->out, ", all taps");
     else
         strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->widens) strbuf_add(t->out, ", widens");
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");
     if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);

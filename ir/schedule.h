@@ -34,6 +34,8 @@ typedef struct Schedule {
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
+    bool widens; /* of the right factor, whose elements take arithmetic (16-bit floats, packed codes), a
+                  * part of a panel is computed once for its row_tiles */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     int strips;      /* the parallel loop is over so many strips of rows, and in each the tiles of
                       * vectors; 0, 1: over tiles */
@@ -115,6 +117,9 @@ static inline int schedule_panel_width(const Schedule *sch) {
 /* Schedules beside sch, over the same packed right factor, for calls with few rows: fills sch->few
  * where the number of rows is free. */
 void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
+/* Sets sch->widens, with the parts and groups of row tiles that go with it, where it pays: to be called
+ * once the right factor is what the template reads. */
+void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch);
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1,
  * or sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
  * waiting for the one before. */

@@ -258,6 +258,30 @@ static TiledAxis row_tiles(const Contract *c, int which) {
     return row;
 }
 
+/* Computes the part's right factor for the vector tile. */
+static void emit_wide(Contract *c, const TiledAxis *vec) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    const Stage *s = c->s;
+    int64_t n, width = (int64_t)sch->n_vecs * sch->lanes;
+    Binding bound = c->outer;
+    k_is_int(s->red_extent[0], &n);
+    n /= c->n_parts;
+    c->wide = kb_alloc(c->b, MEM_STACK, s->rhs->dtype, "wide", n * width);
+    const KExpr *copies = k_int(k, sch->unroll);
+    const KExpr *step = k_mul(k, kb_for(c->b, LOOP_SERIAL, "k", k_int(k, n / sch->unroll)), copies);
+    step = k_add(k, step, kb_for(c->b, LOOP_UNROLL, "k", copies));
+    const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, sch->n_vecs));
+    const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
+    const KExpr *at = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
+    const KExpr *start = k_mul(k, vec->at, k_int(k, vec->tile));
+    binding_add(&bound, s->axis[sch->vec_axis], k_add(k, start, at));
+    binding_add(&bound, s->red[0], k_add(k, k_mul(k, c->part, k_int(k, n)), step));
+    kb_store(c->b, c->wide, k_add(k, k_mul(k, step, k_int(k, width)), at),
+             expr_open(c->p, k_subst(k, s->rhs, bound.var, bound.by, bound.n)));
+    for (int i = 0; i < 4; i++) kb_end(c->b);
+}
+
 /* The parts of the reduction, and in each the row tiles of group `group`. */
 static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *group) {
     KCtx *k = c->k;
@@ -266,8 +290,11 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
     const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
     int64_t beyond = row[1].rest < 0 ? (FEW_ROWS - 1) * (int64_t)sch->n_vecs * sch->lanes : 0;
-    c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles + beyond);
+    if (c->n_parts > 1)
+        c->sums =
+            kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles + beyond);
     c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
+    if (sch->widens) emit_wide(c, vec);
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
     c->n_row_tiles = most;
     c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
@@ -317,7 +344,7 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
         return n;
     }
     if (!sch->rows_outer) extent[n++] = vec->n_tiles;
-    if (c->n_parts > 1) {
+    if (c->n_parts > 1 || sch->widens) {
         const KExpr *tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
         const KExpr *up = k_add(k, tiles, k_int(k, sch->row_tiles - 1));
         extent[n++] = k_fdiv(k, up, k_int(k, sch->row_tiles));
@@ -379,7 +406,7 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     vec.at = index[rows_first ? n - 1 : n_batch];
     if (c.strips > 1) {
         emit_strip(&c, row, &vec, rows_at[0]);
-    } else if (c.n_parts > 1) {
+    } else if (c.n_parts > 1 || sch->widens) {
         emit_parts(&c, row, &vec, rows_at[0]);
     } else {
         row[0].at = rows_at[0];

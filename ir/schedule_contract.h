@@ -52,6 +52,7 @@ typedef struct Contract {
     const KExpr *part;                   /* which of them */
     KBuf *sums;                          /* of the group's tiles, when there are parts */
     const KExpr *sums_at;                /* where this tile's begin */
+    KBuf *wide; /* the part's right factor, as it is multiplied: [step][element of the tile]; NULL: it is read */
 } Contract;
 
 /* A template without axes bound and tiles chosen yet. */

@@ -19,6 +19,7 @@ enum {
     MAX_ROWS = 14,           /* along the inner row axis */
     MAX_OUTER_ROWS = 4,      /* along the other */
     SUMS_BYTES = 32768,      /* of partial sums, on the stack */
+    WIDE_BYTES = 32768,      /* of a right factor that is computed on the way, there as well */
     MOST_STRIPS = 8,
     LEAST_STRIP = 3,         /* tiles of rows in a strip */
     MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
@@ -222,6 +223,17 @@ static int find_parts(int64_t units, int64_t panel_bytes, int64_t fit) {
     return 1;
 }
 
+/* Row tiles that share a part of a panel: as many as keep their sums near. */
+static int tiles_together(int64_t tiles, int64_t tile_bytes) {
+    int64_t most = SUMS_BYTES / tile_bytes > 1 ? SUMS_BYTES / tile_bytes : 1;
+    int64_t groups = (tiles + most - 1) / most;
+    return (int)((tiles + groups - 1) / groups);
+}
+
+static int64_t bytes_of_tile(const Schedule *sch, int elem) {
+    return (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes * elem;
+}
+
 /* Strips of rows, where reading the right factor once for each costs less than what threads would
  * otherwise exchange: the tensor that is made, and the left factor. All of them have to stay in the
  * second level of cache, so that each strip but the first finds the right factor there. */
@@ -243,7 +255,6 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     int blocks[MAX_RED], last = schedule_contract_blocks(k, s, blocks);
     int64_t extent = known(s->red_extent[last], 0), first = known(s->red_extent[0], 0);
     int64_t tiles = row_tiles(z, sch), fit = t->l2_bytes / 8;
-    int64_t tile_bytes = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes * z->elem;
     int64_t panel = product(z->steps, (int64_t)sch->n_vecs * sch->lanes * z->elem);
     int64_t turns = blocks[last] > 1 && extent > blocks[last] ? blocks[last] : extent;
     sch->unroll = extent ? copies(k, s, sch, last, turns) : 1;
@@ -251,11 +262,7 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
     if (tiles > 1 && first && first % unit == 0 && panel > fit + fit / 2)
         sch->parts = find_parts(first / unit, panel, fit);
-    if (sch->parts > 1) {
-        int64_t most = SUMS_BYTES / tile_bytes > 1 ? SUMS_BYTES / tile_bytes : 1;
-        int64_t groups = (tiles + most - 1) / most;
-        sch->row_tiles = (int)((tiles + groups - 1) / groups);
-    }
+    if (sch->parts > 1) sch->row_tiles = tiles_together(tiles, bytes_of_tile(sch, z->elem));
     sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && z->left_bytes > t->l2_bytes / 2 &&
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
     bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
@@ -325,6 +332,43 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     Schedule axes = *sch;
     int n = schedule_contract_candidates(p, s, t, &axes, sch, 1);
     BUG_IF(!n, "no tile fits the registers");
+}
+
+/* ---- a right factor that takes arithmetic ---------------------------------------------------- */
+
+/* Do lanes read e as neighbours, with a whole panel of memory behind each part of it? */
+typedef struct PanelReads {
+    int width;
+    bool fits;
+} PanelReads;
+
+static void note_panel_read(const KExpr *e, void *user) {
+    PanelReads *r = user;
+    if (e->op != KO_at) return;
+    const KTensor *t = e->u.tensor;
+    r->fits &= t->data && !at_pred(e) && (t->layout.block == r->width || t->rank == 0);
+}
+
+void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch) {
+    int blocks[MAX_RED];
+    int64_t steps, n_vec;
+    Sizes z = sizes_of(k, s, sch);
+    PanelReads reads = {schedule_panel_width(sch), true};
+    if (s->rhs->op == KO_at || sch->matrix || sch->winograd || sch->group) return;
+    if (s->n_red != 1 || !k_is_int(s->red_extent[0], &steps) || z.batch > 1) return;
+    schedule_contract_blocks(k, s, blocks);
+    k_visit(k, s->rhs, note_panel_read, &reads);
+    int width = sch->n_vecs * sch->lanes;
+    if (blocks[0] > 1 || !reads.fits || reads.width != width || row_tiles(&z, sch) < 2) return;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n_vec) || steps % sch->unroll) return;
+    int64_t units = steps / sch->unroll, bytes = steps * width * z.elem;
+    int parts = bytes > WIDE_BYTES ? find_parts(units, bytes, WIDE_BYTES) : 1;
+    if (bytes / parts > 2 * WIDE_BYTES) return;
+    sch->widens = true;
+    sch->parts = parts;
+    sch->row_tiles = tiles_together(row_tiles(&z, sch), bytes_of_tile(sch, z.elem));
+    sch->strips = 1;
+    sch->rows_outer = false;
 }
 
 /* ---- few rows of a free number --------------------------------------------------------------- */
@@ -405,7 +449,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     sch->n_joined = 0;
     sch->rows[0] = 1;
     sch->parts = sch->row_tiles = sch->strips = 1;
-    sch->rows_outer = sch->prefetch = false;
+    sch->rows_outer = sch->prefetch = sch->widens = false;
     for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
         Schedule tried = *sch;
         tried.rows[1] = r;

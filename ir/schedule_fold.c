@@ -219,12 +219,11 @@ KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
     }
     const KExpr *tail = k_fmod(k, extent, k_int(k, lanes));
     if (!k_is_value(tail, 0)) {
-        int64_t n;
-        bool is_vector = k_is_int(tail, &n) && n > 1;
-        const KExpr *c = kb_for(r->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-        red[last] = k_add(k, k_sub(k, extent, tail), c);
-        fold_into(r, s, acc, is_vector ? c : k_int(k, 0), k_subst(k, body, f->red, red, f->n));
-        kb_end(r->b);
+        RowsRest l = rows_open_rest(r, s, tail, lanes);
+        red[last] = k_add(k, k_sub(k, extent, tail), l.at);
+        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0),
+                  k_subst(k, body, f->red, red, f->n));
+        rows_close_rest(r, &l);
     }
     for (int i = 0; i < last; i++) kb_end(r->b);
     fold_halves(r, s, acc, n_acc);

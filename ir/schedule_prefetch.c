@@ -21,15 +21,22 @@ static int64_t sharing_tiles(const Contract *c) {
     return k_is_int(c->n_row_tiles, &n) ? n : 1;
 }
 
+/* The read of the right factor, perhaps of 16-bit floats that are widened; NULL for what is neither. */
+static const KExpr *right_read(const Contract *c) {
+    const KExpr *e = c->s->rhs;
+    if (e->op == KO_cast && c->wide) e = e->arg[0];
+    return e->op == KO_at ? e : NULL;
+}
+
 /* Elements of the right factor that a tile reads in a step: of one panel, or of several. */
 static int tile_width(const Contract *c) {
-    int panel = c->s->rhs->u.tensor->layout.block, tile = c->n_vecs * c->sch->lanes;
+    int panel = right_read(c)->u.tensor->layout.block, tile = c->n_vecs * c->sch->lanes;
     return (tile + panel - 1) / panel * panel;
 }
 
 /* Lines of the right factor in so many steps of the reduction, and what each tile asks of them. */
 static int64_t lines_of(const Contract *c, int64_t steps) {
-    int64_t bytes = (int64_t)tile_width(c) * dtype_bytes(c->s->rhs->dtype);
+    int64_t bytes = (int64_t)tile_width(c) * dtype_bytes(right_read(c)->dtype);
     return (steps * bytes + LINE_BYTES - 1) / LINE_BYTES;
 }
 
@@ -49,9 +56,9 @@ int64_t contract_steps(const Contract *c, int r) {
  * the panel has. */
 static void choose_place(Contract *c) {
     int64_t n, n_tiles = sharing_tiles(c);
-    const KExpr *rhs = c->s->rhs;
+    const KExpr *rhs = right_read(c);
     c->ask_steps = 0;
-    if (!c->sch->prefetch || rhs->op != KO_at || rhs->u.tensor->layout.block <= 1) return;
+    if (!c->sch->prefetch || !rhs || rhs->u.tensor->layout.block <= 1) return;
     for (int r = 0; r < c->s->n_red; r++)
         if (!k_is_int(c->s->red_extent[r], &n)) return;
     for (int r = c->s->n_red - 1; r >= 0; r--) {
@@ -69,7 +76,7 @@ static void share_panel(Contract *c) {
     KCtx *k = c->k;
     int64_t n;
     if (!c->ask_steps || k_is_int(c->n_row_tiles, &n)) return;
-    int64_t line = LINE_BYTES / dtype_bytes(c->s->rhs->dtype), lines = lines_of(c, c->ask_steps);
+    int64_t line = LINE_BYTES / dtype_bytes(right_read(c)->dtype), lines = lines_of(c, c->ask_steps);
     const KExpr *shares = k_int(k, 1), *pace = k_int(k, lines * line);
     for (n = 2; n <= MOST_SHARES; n *= 2) {
         const KExpr *so_many = k_le(k, k_int(k, n), c->n_row_tiles);
@@ -93,7 +100,7 @@ static const KExpr *panel_element(Contract *c, const Binding *red) {
     Binding bound = c->outer;
     binding_add(&bound, c->s->axis[c->sch->vec_axis], c->vec_start);
     for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
-    return expr_open(c->p, k_subst(c->k, c->s->rhs, bound.var, bound.by, bound.n));
+    return expr_open(c->p, k_subst(c->k, right_read(c), bound.var, bound.by, bound.n));
 }
 
 bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, int64_t steps) {

@@ -9,7 +9,7 @@
 
 #include "ir/schedule_rows.h"
 
-enum { INNER_ELEMS = 4096, PARTIAL_VECTORS = 4 };
+enum { INNER_ELEMS = 4096, FLAT_CHUNK = 2048 };
 
 /* Lanes of one vector; strings are never widened. */
 static int element_lanes(const Rows *r, DType t) {
@@ -152,17 +152,48 @@ static void open_element(Rows *r, const Stage *s, RowNest *nest) {
     if (guarded) kb_end(r->b);
 }
 
-/* ---- one stage
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- what fills no vector --------------------------------------------------------------------- */
 
-/* The innermost loop: whole vectors, then one narrower vector (or, for symbolic sizes, single
- * ones). */
+static void note_least_bytes(const KExpr *e, void *user) {
+    int *least = user, bytes = dtype_bytes(e->dtype);
+    if (e->op == KO_at && bytes < *least) *least = bytes;
+}
+
+/* Can lanes be masked off in all loads and stores of this stage? */
+static bool can_mask(const Rows *r, const Stage *s) {
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    int least = dtype_bytes(s->out->dtype), mask = r->p->m->target->mask_bytes;
+    if (s->out->dtype == DT_STR || s->form == FORM_SCAN) return false;
+    for (int i = 0; i < 4; i++)
+        if (parts[i]) k_visit(r->k, parts[i], note_least_bytes, &least);
+    return mask && mask <= least;
+}
+
+RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes) {
+    int64_t known;
+    bool is_known = k_is_int(n, &known);
+    RowsRest rest = {.depth = 1, .is_vector = is_known ? known > 1 : can_mask(r, s)};
+    bool is_masked = rest.is_vector && !is_known;
+    rest.at = kb_for(r->b, rest.is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l",
+                     is_masked ? k_int(r->k, lanes) : n);
+    if (is_masked) {
+        kb_if(r->b, k_lt(r->k, rest.at, n));
+        rest.depth++;
+    }
+    return rest;
+}
+
+void rows_close_rest(Rows *r, const RowsRest *rest) {
+    for (int i = 0; i < rest->depth; i++) kb_end(r->b);
+}
+
+/* ---- one stage ------------------------------------------------------------------------------- */
+
+/* The innermost loop: whole vectors, then what fills none. */
 static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
                              int lanes) {
     KCtx *k = r->k;
     const KExpr *width = k_int(k, lanes), *n_full = k_fdiv(k, loop->extent, width);
-    int64_t rest;
     if (!k_is_value(n_full, 0)) {
         RowNest inner = *nest;
         const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full),
@@ -175,11 +206,10 @@ static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const
     const KExpr *tail = k_fmod(k, loop->extent, width);
     if (k_is_value(tail, 0)) return;
     RowNest inner = *nest;
-    bool is_const = k_is_int(tail, &rest);
-    const KExpr *c = kb_for(r->b, is_const && rest > 1 ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), c));
+    RowsRest rest = rows_open_rest(r, s, tail, lanes);
+    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), rest.at));
     open_element(r, s, &inner);
-    kb_end(r->b);
+    rows_close_rest(r, &rest);
 }
 
 /* Lanes along the innermost loop when it is worth it: the loop is contiguous in the output and
@@ -297,9 +327,7 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     while (n_loops--) kb_end(r->b);
 }
 
-/* ---- flat maps
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- flat maps ------------------------------------------------------------------------------- */
 
 typedef struct FlatCheck {
     KCtx *k;
@@ -355,41 +383,41 @@ static void flat_element(Rows *r, const Stage *s, const KExpr *at) {
     kb_store(r->b, root->buf, k_add(r->k, at, offset), k_rewrite(r->k, s->body, read_flat, &f));
 }
 
+/* Chunks of whole vectors, for threads to share; what fills no vector belongs to the last chunk. */
 static void open_flat_map(Rows *r, const Stage *s) {
     KCtx *k = r->k;
     int lanes = element_lanes(r, s->out->dtype);
-    const KExpr *n = tensor_n_elems(k, s->out);
-    double total = extent_estimate(n);
-    int64_t chunk = total >= PARALLEL_GRAIN ? 2048 : lanes, rest;
-    const KExpr *size = k_int(k, chunk), *n_chunks = k_fdiv(k, n, size), *tail = k_fmod(k, n, size);
-    /* all whole chunks, the remainder in the last iteration of the same loop */
-    const KExpr *all = k_fdiv(k, k_add(k, n, k_int(k, chunk - 1)), size);
-    const KExpr *c =
-        kb_for(r->b, total >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL, "chunk", all);
-    const KExpr *start = k_mul(k, c, size);
-    bool has_tail = !k_is_value(tail, 0);
-    if (!k_is_value(n_chunks, 0)) {
-        if (has_tail) kb_if(r->b, k_lt(k, c, n_chunks));
-        const KExpr *v = kb_for(r->b, LOOP_SERIAL, "v", k_int(k, chunk / lanes));
-        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        flat_element(r, s, k_add(k, start, k_add(k, k_mul(k, v, k_int(k, lanes)), l)));
-        kb_end(r->b);
-        kb_end(r->b);
-        if (has_tail) kb_else(r->b);
+    const KExpr *n = tensor_n_elems(k, s->out), *width = k_int(k, lanes), *size = n;
+    const KExpr *start = k_int(k, 0), *last = k_bool(k, true), *tail = k_fmod(k, n, width);
+    bool is_shared = extent_estimate(n) >= PARALLEL_GRAIN;
+    if (is_shared) {
+        const KExpr *n_chunks =
+            k_fdiv(k, k_add(k, n, k_int(k, FLAT_CHUNK - 1)), k_int(k, FLAT_CHUNK));
+        const KExpr *c = kb_for(r->b, LOOP_PARALLEL, "chunk", n_chunks);
+        start = k_mul(k, c, k_int(k, FLAT_CHUNK));
+        size = k_min(k, k_int(k, FLAT_CHUNK), k_sub(k, n, start));
+        last = k_le(k, k_sub(k, n_chunks, k_int(k, 1)), c);
     }
-    if (has_tail) {
-        bool is_const = k_is_int(tail, &rest) && rest > 1 && rest < lanes;
-        const KExpr *l = kb_for(r->b, is_const ? LOOP_VECTOR : LOOP_SERIAL, "l", tail);
-        flat_element(r, s, k_add(k, start, l));
+    const KExpr *n_vecs = k_fdiv(k, size, width);
+    if (!k_is_value(n_vecs, 0)) {
+        const KExpr *v = kb_for(r->b, LOOP_SERIAL, "v", n_vecs);
+        const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", width);
+        flat_element(r, s, k_add(k, start, k_add(k, k_mul(k, v, width), l)));
         kb_end(r->b);
-        if (!k_is_value(n_chunks, 0)) kb_end(r->b);
+        kb_end(r->b);
     }
-    kb_end(r->b);
+    if (!k_is_value(tail, 0)) {
+        bool is_guarded = !k_is_value(last, 1);
+        if (is_guarded) kb_if(r->b, last);
+        RowsRest rest = rows_open_rest(r, s, tail, lanes);
+        flat_element(r, s, k_add(k, k_sub(k, n, tail), rest.at));
+        rows_close_rest(r, &rest);
+        if (is_guarded) kb_end(r->b);
+    }
+    if (is_shared) kb_end(r->b);
 }
 
-/* ---- groups
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 double schedule_stage_work(const Stage *s) {
     double work = 1;

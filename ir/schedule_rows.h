@@ -35,6 +35,16 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
 /* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
 const KExpr *rows_inside(Rows *r, const Stage *s, const RowNest *nest);
 
+/* What fills no vector, n elements of the stage: a narrower vector, or, where n is free, one whose last lanes are
+ * masked off if the machine can do that, else single elements. Opens loops and returns the element's number. */
+typedef struct RowsRest {
+    const KExpr *at;
+    bool is_vector;
+    int depth; /* what is to be closed */
+} RowsRest;
+RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
+void rows_close_rest(Rows *r, const RowsRest *rest);
+
 /* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order of its
  * memory. */
 RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);

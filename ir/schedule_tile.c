@@ -73,6 +73,19 @@ static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *
     return k_at(k, at->u.tensor, arg, n + 1);
 }
 
+/* The element of the right factor that this part has computed. */
+static const KExpr *read_wide(const Contract *c, const Binding *red, const Binding *bound) {
+    KCtx *k = c->k;
+    const KVar *vec = c->s->axis[c->sch->vec_axis];
+    int64_t n;
+    k_is_int(c->s->red_extent[0], &n);
+    const KExpr *step = k_sub(k, red->by[0], k_mul(k, c->part, k_int(k, n / c->n_parts)));
+    const KExpr *at = k_mul(k, step, k_int(k, c->sch->n_vecs * c->sch->lanes));
+    for (int i = 0; i < bound->n; i++)
+        if (bound->var[i] == vec) at = k_add(k, at, k_sub(k, bound->by[i], c->vec_start));
+    return k_load(k, c->wide, at);
+}
+
 static void emit_multiply_add(Contract *c, const Binding *red) {
     KCtx *k = c->k;
     Binding bound;
@@ -82,7 +95,8 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
     const KExpr *lhs = expr_open(c->p, k_subst(k, c->lhs, left.var, left.by, left.n));
-    const KExpr *rhs = k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
+    const KExpr *rhs = c->wide ? read_wide(c, red, &bound)
+                               : k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
     if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
     rhs = expr_open(c->p, rhs);
     if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));

@@ -19,6 +19,8 @@ typedef struct Target {
     int n_vector_regs;
     bool fma;  /* fused multiply-add is fast: schedules may choose it */
     bool dot4; /* four-way u8 x i8 dot product instruction */
+    bool ldexp; /* multiplying by a power of two is one instruction */
+    int mask_bytes; /* least element that is loaded and stored under a mask; 0: none is */
     bool amx;  /* matrix unit for bytes and bf16, and a system that lets programs use it */
     int pointer_bytes;
     int l1_bytes, l2_bytes;

@@ -40,6 +40,8 @@ static void check_arith(const KernelCheck *c, const KExpr *e) {
                    dtype_info[e->arg[i]->dtype].name);
         return;
     }
+    BUG_IF(e->op == KO_ldexp && e->dtype != DT_F32 && e->dtype != DT_F64, "after %s: %s: ldexp of %s",
+           c->after, c->name, dtype_info[e->dtype].name);
     for (int i = first; i < e->n_args; i++)
         BUG_IF(e->arg[i]->dtype != e->dtype, "after %s: %s: %s of %s gives %s", c->after, c->name,
                kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);

@@ -100,9 +100,13 @@ static bool has_lanes_last(DefProgram *p, const Stage *s) {
 }
 
 /* A map that makes what a convolution with lanes along channels reads of something dense (a
- * normalization over channels that lie last, a sum) writes blocks. */
+ * normalization over channels that lie last, a sum) writes blocks, and so does a product whose
+ * vectors are channels. */
 static bool feeds_blocks(DefProgram *p, const Stage *s) {
-    if (s->form != FORM_MAP && s->form != FORM_REDUCE) return false;
+    bool makes_channels = s->form == FORM_CONTRACT && s->out->rank > 1 &&
+                          k_uses_var(p->m->k, s->rhs, s->axis[1]) &&
+                          !k_uses_var(p->m->k, s->lhs, s->axis[1]);
+    if (s->form != FORM_MAP && s->form != FORM_REDUCE && !makes_channels) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {
         const Stage *user = s->out->users.at[i];
         if (is_windowed(user) && (fitting_block(p, user) > 1 || has_lanes_last(p, user)))
@@ -350,6 +354,60 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- parts of blocks ----
+ *
+ * A convolution that multiplies channels one by one and reads those of a part that begins within a
+ * block would put each vector together of two at every tap: it gets a copy of the part. */
+typedef struct PartRead {
+    KCtx *k;
+    const Stage *s;
+    const KExpr *at;
+} PartRead;
+
+static void note_part_read(const KExpr *e, void *user) {
+    PartRead *r = user;
+    const KExpr *base, *coeff;
+    int64_t from;
+    if (e->op != KO_at || e->u.tensor->layout.block <= 1 || e->u.tensor->rank != r->s->out->rank)
+        return;
+    if (e->u.tensor->layout.block_axis == 1 &&
+        k_linear_in(r->k, e->arg[1], r->s->axis[1], &base, &coeff) && k_is_value(coeff, 1) &&
+        k_is_int(base, &from) && from % e->u.tensor->layout.block)
+        r->at = e;
+}
+
+static const KExpr *read_part(KCtx *k, const KExpr *e, void *user) {
+    const PartRead *r = user;
+    const KExpr *index[MAX_RANK + 1];
+    if (e != r->at) return e;
+    for (int i = 0; i < e->n_args; i++) index[i] = e->arg[i];
+    index[1] = k_var(k, r->s->axis[1]);
+    return k_at(k, r->s->prev->out, index, e->n_args);
+}
+
+static bool copy_part(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    PartRead r = {k, s, NULL};
+    const KExpr *index[MAX_RANK], *dims[MAX_RANK], *base, *coeff;
+    if (s->out->layout.block <= 1 || !k_uses_var(k, s->rhs, s->axis[1])) return false;
+    k_visit(k, s->lhs, note_part_read, &r);
+    if (!r.at) return false;
+    KTensor *t = r.at->u.tensor;
+    for (int i = 0; i < t->rank; i++) dims[i] = t->dims[i];
+    dims[1] = s->out->dims[1];
+    KTensor *part = program_add_tensor(p, t->name, t->dtype, t->rank, dims);
+    part->layout.block_axis = 1;
+    part->layout.block = t->layout.block;
+    k_linear_in(k, r.at->arg[1], s->axis[1], &base, &coeff);
+    Stage *copy = program_add_copy(p, s, part, t, s->node);
+    for (int i = 0; i < t->rank; i++) index[i] = k_var(k, copy->axis[i]);
+    index[1] = k_add(k, index[1], base);
+    copy->body = k_at(k, t, index, t->rank);
+    s->lhs = k_rewrite(k, s->lhs, read_part, &r);
+    pass_trace("assign_layouts", s->node, "reads a copy of its part of the channels");
+    return true;
+}
+
 static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
@@ -360,6 +418,7 @@ static void layout_program(DefProgram *p, void *user) {
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
+        *changed |= copy_part(p, s);
         s->lhs = drop_covered(p->m->k, s, s->lhs); /* tests that free sizes hide the needlessness of */
         *changed |= copy_for_halo(p, s);
         halo.s = s;

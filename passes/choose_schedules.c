@@ -302,6 +302,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
+    if (is_const) schedule_contract_widen(k, s, sch);
     keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
 }

@@ -43,8 +43,13 @@ static bool fold_contents(Module *m, Node *n) {
         if (!v || !value_has_uses(v) || !dtype_is_int(v->dtype)) continue;
         Value *by = const_from_content(m, v);
         if (!by) continue;
-        value_replace_uses(v, by);
         changed = true;
+        if (m->on_trial) {
+            v->data = by->data;
+            v->data_bytes = by->data_bytes;
+        } else {
+            value_replace_uses(v, by);
+        }
     }
     return changed;
 }
@@ -127,7 +132,7 @@ bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
     bool changed = fold_contents(m, n);
     if (!is_used(n) || !has_const_inputs(n) || !may_evaluate(n, limit_bytes)) return changed;
     if (!evaluate_node(m, n)) return changed;
-    detach_outputs(n);
+    if (!m->on_trial) detach_outputs(n);
     return true;
 }
 

@@ -13,6 +13,7 @@
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
 #include "passes/spell_folds.h"
+#include "passes/split_views.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
 
@@ -334,7 +335,9 @@ static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map,
         return false;
     *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
     k_visit(p->m->k, map->body, note_place, sp);
-    return sp->index && sp->same && is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp);
+    if (!sp->index || !sp->same) return false;
+    if (is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp)) return true;
+    return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, sp->index);
 }
 
 static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace *sp) {
@@ -438,6 +441,7 @@ static void fuse_program(DefProgram *p, void *user) {
             *changed = true;
             continue;
         }
+        *changed |= compute_before_view(p, s);
         if (s->out->dense_only) continue; /* an output, or read by programs and regions */
         *changed |= inline_everywhere(p, s);
         drop_if_unread(p, s);

@@ -125,7 +125,11 @@ static void keep(DefProgram *p, Cache *c) {
     KCtx *k = p->m->k;
     KTensor *t = c->s->out, *added = add_places(p, c);
     const KExpr *index[MAX_RANK + 1], *place = k_var(k, c->s->axis[c->axis]);
-    int64_t n_old;
+    int64_t n_old, n_all;
+    if (k_is_int(t->dims[c->axis], &n_all) && n_all > p->m->cache_places)
+        diag_error(p->m->diag, (SrcLoc){.file = p->m->file, .index = -1, .offset = -1},
+                   "--cache=%lld: '%s' has %lld places", (long long)p->m->cache_places, t->name,
+                   (long long)n_all);
     forget_views(t);
     forget_views(c->in);
     lay_into(p, c->in, t, c->axis, NULL);

@@ -12,6 +12,7 @@
  * the actual ones are known. Stacks of slices that have no bound grow on the heap. */
 #include "passes/lower_kernels.h"
 
+#include "ir/infer.h"
 #include "passes/kernelize.h"
 
 static const KExpr *load_scalar(Lower *l, KTensor *t) {
@@ -261,6 +262,8 @@ static int scan_axis(const Node *n, const char *name, int i, const KTensor *t) {
     return (int)(axis < 0 ? axis + t->rank : axis);
 }
 
+enum { JOINED = MAX_RANK }; /* as the axis of a stack: slices lie behind one another in axis 0 */
+
 /* Dims of the stack that only its slices know: those of slice number t must be those of the ones
  * before. */
 static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice, int axis,
@@ -268,7 +271,7 @@ static void note_slice_dims(Lower *l, const KTensor *whole, const KTensor *slice
     KCtx *k = l->k;
     const KExpr *differs = k_bool(k, false);
     for (int pass = 0; pass < 2; pass++) {
-        for (int a = 0; a < slice->rank; a++) {
+        for (int a = axis == JOINED; a < slice->rank; a++) {
             const KExpr *d = whole->dims[a < axis ? a : a + 1];
             if (d == slice->dims[a] || !is_computed_dim(d)) continue;
             const KExpr *slot = k_int(k, d->u.var->slot);
@@ -413,37 +416,54 @@ static KBuf *entry_counter(Lower *l, DefProgram *p, const char *name, const KExp
     return t->buf;
 }
 
-/* Before a loop that stacks slices: dims that only they know are 0 so far. A stack on the heap
- * grows; the counter that is returned holds for how many elements it has room. */
-static KBuf *start_stack(Lower *l, DefProgram *p, KTensor *whole) {
+/* A result of a Loop that is made of slices. On the heap it grows: `room` is for how many elements it
+ * has memory (NULL: it lies elsewhere), `filled`, of a joined one, how many rows are there. */
+typedef struct Stack {
+    KBuf *room, *filled;
+} Stack;
+
+/* Before the loop: dims that only slices know are 0 so far. */
+static Stack start_stack(Lower *l, DefProgram *p, KTensor *whole, bool joins) {
     KCtx *k = l->k;
+    Stack s = {0};
     clear_slice_dims(l, whole);
-    if (!is_on_heap(l, whole)) return NULL;
+    if (joins) s.filled = entry_counter(l, p, "filled", k_int(k, 0));
+    if (!joins && !is_on_heap(l, whole)) return s;
     const KExpr *offset;
     KTensor *root = tensor_root(k, whole, &offset);
-    lower_reserve_elems(l, root->buf, k_int(k, 0), NULL);
+    if (root->buf->mem == MEM_HEAP) lower_reserve_elems(l, root->buf, k_int(k, 0), NULL);
     vec_push(l->arena, &l->reserved, root->buf);
-    return entry_counter(l, p, "room", k_int(k, 0));
+    s.room = entry_counter(l, p, "room", k_int(k, 0));
+    return s;
 }
 
 /* Slice number t is there and goes to its place. */
-static void stack_slice(Lower *l, DefProgram *sub, KTensor *whole, KTensor *slice, KBuf *room,
+static void stack_slice(Lower *l, DefProgram *sub, KTensor *whole, KTensor *slice, Stack s,
                         const KExpr *t) {
     KCtx *k = l->k;
-    const KExpr *zero = k_int(k, 0), *offset;
-    note_slice_dims(l, whole, slice, 0, t);
-    if (!room) return;
+    const KExpr *zero = k_int(k, 0), *each = slice_elems(l, slice), *offset;
+    note_slice_dims(l, whole, slice, s.filled ? JOINED : 0, t);
+    if (!s.room) return;
     KTensor *root = tensor_root(k, whole, &offset), *place;
-    const KExpr *each = slice_elems(l, slice), *had = k_load(k, room, zero);
-    const KExpr *need = k_mul(k, k_add(k, t, k_int(k, 1)), each);
-    kb_if(&l->entry, k_lt(k, had, need));
-    const KExpr *more = kb_let(&l->entry, "room", k_max(k, need, k_mul(k, had, k_int(k, 2))));
-    lower_reserve_elems(l, root->buf, more, k_mul(k, t, each));
-    kb_store(&l->entry, room, zero, more);
-    kb_end(&l->entry);
+    const KExpr *had = k_load(k, s.room, zero), *from = k_mul(k, t, each);
+    if (s.filled) {
+        const KExpr *row = k_int(k, 1), *rows = k_load(k, s.filled, zero);
+        for (int a = 1; a < slice->rank; a++) row = k_mul(k, row, slice->dims[a]);
+        rows = kb_let_within(&l->entry, "rows", rows, INT64_MAX);
+        from = k_mul(k, rows, row);
+        kb_store(&l->entry, s.filled, zero, k_add(k, rows, slice->dims[0]));
+    }
+    if (root->buf->mem == MEM_HEAP) {
+        const KExpr *need = k_add(k, from, each);
+        kb_if(&l->entry, k_lt(k, had, need));
+        const KExpr *more = kb_let(&l->entry, "room", k_max(k, need, k_mul(k, had, k_int(k, 2))));
+        lower_reserve_elems(l, root->buf, more, from);
+        kb_store(&l->entry, s.room, zero, more);
+        kb_end(&l->entry);
+    }
     place = program_add_tensor(sub, whole->name, slice->dtype, slice->rank, slice->dims);
     place->alias = root;
-    place->alias_offset = k_mul(k, t, each);
+    place->alias_offset = from;
     copy_bytes(l, sub, place, slice);
 }
 
@@ -463,9 +483,9 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     if (n->in[0])
         go = k_and(k, go,
                    k_lt(k, trips, k_cast(k, DT_I64, load_scalar(l, program_tensor(p, n->in[0])))));
-    KBuf **room = arena_array(l->arena, KBuf *, n->n_out + 1);
+    Stack *stack = arena_array(l->arena, Stack, n->n_out + 1);
     for (int i = n_carried; i < n->n_out; i++)
-        if (n->out[i]) room[i] = start_stack(l, p, n->out[i]->tensor);
+        if (n->out[i]) stack[i] = start_stack(l, p, n->out[i]->tensor, loop_joins(n, i));
     kb_while(&l->entry, go);
     Scope scope = open_scope(l);
     let_carried_dims(l, sub, 2, n_carried);
@@ -473,11 +493,11 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     store_scalar(l, sub->inputs.at[0], t);
     for (int i = n_carried; i < n->n_out; i++) {
         KTensor *out = sub->outputs.at[1 + i];
-        if (!room[i]) share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
+        if (!stack[i].room) share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
     }
     lower_program(l, sub);
     for (int i = n_carried; i < n->n_out; i++)
-        if (n->out[i]) stack_slice(l, sub, n->out[i]->tensor, sub->outputs.at[1 + i], room[i], t);
+        if (n->out[i]) stack_slice(l, sub, n->out[i]->tensor, sub->outputs.at[1 + i], stack[i], t);
     carry(l, p, sub->inputs.at + 2, sub->outputs.at + 1, n_carried);
     close_scope(l, scope);
     store_scalar(l, cond, load_scalar(l, sub->outputs.at[0]));
@@ -488,7 +508,8 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     for (int i = n_carried; i < n->n_out; i++) {
         const KExpr *d = n->out[i] ? n->out[i]->tensor->dims[0] : NULL;
         if (d && d->op == KO_var && d->u.var->computed)
-            kb_store(&l->entry, l->m->size_table, k_int(k, d->u.var->slot), trips);
+            kb_store(&l->entry, l->m->size_table, k_int(k, d->u.var->slot),
+                     stack[i].filled ? k_load(k, stack[i].filled, zero) : trips);
     }
     let_joined_dims(l, n);
     l->current = NULL;

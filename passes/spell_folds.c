@@ -13,22 +13,26 @@ enum { MAX_TERMS = 8, MAX_SPELT_NODES = 200 };
 
 typedef struct Choice {
     KCtx *k;
-    KVar *by;
+    const Stage *s;
     bool found;
     int n_nodes;
 } Choice;
 
+/* By the folded axis and nothing else: the border of a window hangs on other axes, too. */
 static void note_choice(const KExpr *e, void *user) {
     Choice *c = user;
     c->n_nodes++;
-    if (e->op == KO_select && e->dtype != DT_I64 && k_uses_var(c->k, e->arg[0], c->by))
-        c->found = true;
+    if (e->op != KO_select || e->dtype == DT_I64) return;
+    bool by_axis = false;
+    for (int i = 0; i < c->s->out->rank; i++)
+        by_axis |= k_uses_var(c->k, e->arg[0], c->s->axis[i]);
+    c->found |= !by_axis && k_uses_var(c->k, e->arg[0], c->s->red[0]);
 }
 
 static bool is_short_choice(KCtx *k, const Stage *s, int64_t *n) {
     if (s->form != FORM_REDUCE || s->n_red != 1 || !k_is_int(s->red_extent[0], n)) return false;
     if (*n < 1 || *n > MAX_TERMS || s->body->dtype != s->acc->dtype) return false;
-    Choice c = {k, s->red[0], false, 0};
+    Choice c = {k, s, false, 0};
     k_visit(k, s->body, note_choice, &c);
     return c.found && c.n_nodes * *n <= MAX_SPELT_NODES;
 }

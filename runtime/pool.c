@@ -14,7 +14,11 @@
  *
  * Both are sequentially consistent, so one of them sees the other: no wake-up is lost, and nobody
  * takes a lock or a system call while loops follow each other closely. `busy` marks a running loop:
- * who finds it set (a nested loop, a second host thread, a child after fork) works alone. */
+ * who finds it set (a nested loop, a second host thread, a child after fork) works alone.
+ *
+ * A scheduler may wake a worker on the caller's processor and leave both there for seconds, since
+ * they wait for each other too often to look like two that want to run: then two threads are slower
+ * than one. A worker that finds itself there goes to another processor (keep_apart). */
 #define _GNU_SOURCE
 #include "smelt.h"
 #include <pthread.h>
@@ -28,6 +32,7 @@
 enum { CACHE_LINE = 64, SPINS_PER_LOOK = 32, MAX_THREADS = 1024 };
 enum { SPIN_NANOSECONDS = 300000 }; /* longer than a serial step between two loops mostly takes */
 enum { IDLE, OFFERED, TAKEN };      /* what a worker's `word` says */
+enum { MOVE_NANOSECONDS = 5000000 }; /* a worker goes to another processor this seldom at most */
 
 /* One who waits for a word to get a value, and may sleep meanwhile. */
 typedef struct Waiter {
@@ -48,6 +53,8 @@ typedef struct Worker {
     pthread_t thread;
     smelt_pool *pool;
     uint32_t index;
+    atomic_int processor; /* on which it last was seen; -1: not known */
+    int64_t next_move;    /* not before this time */
 } Worker;
 
 struct smelt_pool {
@@ -61,6 +68,7 @@ struct smelt_pool {
     int stop;
     pid_t owner;
     atomic_int busy;
+    atomic_int processor; /* of the caller, when its last loop began */
     Worker *workers; /* n_threads - 1 */
     Range *ranges;   /* n_threads */
 };
@@ -100,14 +108,67 @@ static int64_t nanoseconds_now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Returns when word == value; it becomes that only once before it is reset. */
-static void waiter_wait(Waiter *w, unsigned value, int64_t spin_nanoseconds) {
+/* ---- processors ------------------------------------------------------------------------------ */
+
+static int processor_now(void) {
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* Has a thread of higher rank, which works, been on this processor: the caller, or an earlier
+ * worker? */
+static int is_taken(const Worker *w, int processor) {
+    const smelt_pool *p = w->pool;
+    if (atomic_load_explicit(&p->processor, memory_order_relaxed) == processor) return 1;
+    for (uint32_t i = 0; i + 1 < w->index; i++)
+        if (atomic_load(&p->workers[i].go.word) == TAKEN &&
+            atomic_load_explicit(&p->workers[i].processor, memory_order_relaxed) == processor)
+            return 1;
+    return 0;
+}
+
+/* Goes to one of the processors that it may run on and nobody else has. Where it may run is
+ * afterwards what it was before. */
+static void move_away(const Worker *w) {
+#if defined(__linux__)
+    cpu_set_t all, free_ones;
+    if (sched_getaffinity(0, sizeof all, &all)) return;
+    free_ones = all;
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &all) && is_taken(w, i)) CPU_CLR(i, &free_ones);
+    if (!CPU_COUNT(&free_ones) || sched_setaffinity(0, sizeof free_ones, &free_ones)) return;
+    sched_setaffinity(0, sizeof all, &all);
+#else
+    (void)w;
+#endif
+}
+
+/* Sees to it that the calling worker has a processor of its own, if there are enough. */
+static void keep_apart(Worker *w) {
+    int processor = processor_now();
+    atomic_store_explicit(&w->processor, processor, memory_order_relaxed);
+    if (processor < 0 || !w->pool->spin_nanoseconds || !is_taken(w, processor)) return;
+    int64_t now = nanoseconds_now();
+    if (now < w->next_move) return;
+    w->next_move = now + MOVE_NANOSECONDS;
+    move_away(w);
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* Returns when word == value; it becomes that only once before it is reset. worker: who waits, NULL
+ * for the caller. */
+static void waiter_wait(Waiter *w, unsigned value, int64_t spin_nanoseconds, Worker *worker) {
     int64_t end = 0;
     do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
             if (atomic_load(&w->word) == value) return;
             relax();
         }
+        if (worker) keep_apart(worker);
         if (!end && spin_nanoseconds) end = nanoseconds_now() + spin_nanoseconds;
     } while (spin_nanoseconds && nanoseconds_now() < end);
     pthread_mutex_lock(&w->lock);
@@ -116,6 +177,8 @@ static void waiter_wait(Waiter *w, unsigned value, int64_t spin_nanoseconds) {
     atomic_store(&w->asleep, 0);
     pthread_mutex_unlock(&w->lock);
 }
+
+/* ---- work ------------------------------------------------------------------------------------ */
 
 /* Does pieces of a range until none is left. */
 static void run_range(const smelt_pool *p, Range *r) {
@@ -136,16 +199,19 @@ static void *work(void *arg) {
     Worker *w = arg;
     smelt_pool *p = w->pool;
     for (;;) {
-        waiter_wait(&w->go, OFFERED, p->spin_nanoseconds);
+        waiter_wait(&w->go, OFFERED, p->spin_nanoseconds, w);
         if (p->stop) return NULL;
         unsigned offered = OFFERED;
         if (!atomic_compare_exchange_strong(&w->go.word, &offered, TAKEN)) continue;
+        keep_apart(w);
         run_ranges(p, w->index);
         atomic_store(&w->go.word, IDLE);
         atomic_fetch_add(&p->done.word, 1);
         waiter_notify(&p->done);
     }
 }
+
+/* ---- pools ----------------------------------------------------------------------------------- */
 
 static uint32_t usable_processors(void) {
 #if defined(__linux__)
@@ -161,6 +227,7 @@ static int start_worker(smelt_pool *p, uint32_t i) {
     Worker *w = &p->workers[i];
     w->pool = p;
     w->index = i + 1;
+    atomic_init(&w->processor, -1);
     waiter_init(&w->go);
     if (pthread_create(&w->thread, NULL, work, w) == 0) return 1;
     waiter_free(&w->go);
@@ -196,6 +263,7 @@ int smelt_pool_create(uint32_t n_threads, smelt_pool **pool) {
     if (n_threads <= n_processors) p->spin_nanoseconds = SPIN_NANOSECONDS; /* else only delay */
     p->owner = getpid();
     waiter_init(&p->done);
+    atomic_init(&p->processor, -1);
     if (n_threads > 1) {
         p->workers = aligned_zeros(n_threads - 1, sizeof *p->workers);
         p->ranges = aligned_zeros(n_threads, sizeof *p->ranges);
@@ -261,6 +329,7 @@ void smelt_pool_parallel_for(void *pool, smelt_range_fn *fn, void *ctx, int64_t 
     p->ctx = ctx;
     cut(p, n);
     atomic_store(&p->done.word, 0);
+    atomic_store_explicit(&p->processor, processor_now(), memory_order_relaxed);
     for (uint32_t i = 0; i + 1 < p->n_ranges; i++) {
         atomic_store(&p->workers[i].go.word, OFFERED);
         waiter_notify(&p->workers[i].go);
@@ -268,6 +337,6 @@ void smelt_pool_parallel_for(void *pool, smelt_range_fn *fn, void *ctx, int64_t 
     run_ranges(p, 0);
     unsigned n_taken = 0;
     for (uint32_t i = 0; i + 1 < p->n_ranges; i++) n_taken += !take_back(&p->workers[i]);
-    waiter_wait(&p->done, n_taken, p->spin_nanoseconds);
+    waiter_wait(&p->done, n_taken, p->spin_nanoseconds, NULL);
     atomic_store(&p->busy, 0);
 }

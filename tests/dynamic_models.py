@@ -107,6 +107,11 @@ DYNAMIC = [
         z = Loop (n, t, x) <""" + BODY + """float[m] a) => (go, d) {
             j = Add (i, one)  r = Range (zero, j, one)  f = Cast <to = 1> (r)  d = Concat <axis = 0> (f, x) }>""",
      [(n, (3,)) for n in (0, 1, 2, 4)]),
+    ("loop_slices_by_slices", "float[N,2] x, int64[M] which, int64 n => z", """
+        z = Loop (n, t) <body = b (int64[1] i, bool go) => (go, row) {
+            j = Add (i, ax)  from = Slice (which, i, j)  to = Add (from, ax)
+            part = Slice (x, from, to, ax0)  row = Squeeze (part, ax0) }>""",
+     [((4, 2), [3, 0, 1], n) for n in (1, 3)] + [((1, 2), [0], 1)]),
     ("loop_ends_itself", "float x => y, z", """
         big = Constant <value = int64 {9223372036854775807}> ()
         y, z = Loop (big, t, x) <""" + WHILE + """float a) => (on, d, d) {
@@ -161,4 +166,16 @@ DYNAMIC = [
         y, z = Scan (x) <num_scan_inputs = 1, scan_output_directions = [1, 0], body = b (float[4] e) => (o, m) {
             p = NonZero (e)  o = Neg (p)  m = NonZero (e) }>""",
      [([[1, 0, 2, 0], [0, 3, 4, 0], [6, 0, 0, 8]],), ([[1, 2, 3, 4]] * 3,)]),
+    # what is known of the first state's size does not hold for the next
+    ("loop_size_of_state", "float[2,3] x, int64 n => y, w, v", """
+        y, w, v = Loop (n, t, x) <""" + BODY + """float[b,3] a) => (go, c, k, d) {
+            c = Concat <axis = 0> (a, x)  k = Size (a)  s = Shape (a)  f = Cast <to = 1> (s)
+            d = ReduceProd <keepdims = 0> (f) }>""",
+     [((2, 3), n) for n in (0, 1, 4)]),
+    ("loop_if_of_size", "float[2,3] x, int64 n => y, w", """
+        y, w = Loop (n, t, x) <""" + BODY + """float[b,3] a) => (go, c, r) {
+            c = Concat <axis = 0> (a, x)  k = Size (a)  lim = Constant <value = int64 {7}> ()  small = Less (k, lim)
+            r = If (small) <then_branch = th () => (p) { p = ReduceSum <keepdims = 0> (a) },
+                            else_branch = el () => (q) { q = ReduceMax <keepdims = 0> (a) }> }>""",
+     [((2, 3), n) for n in (1, 4)]),
 ]

@@ -11,6 +11,9 @@ KINDS = {"U32": ctypes.c_uint32, "U64": ctypes.c_uint64, "I64": ctypes.c_int64, 
 RUN_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 SYMBOLS_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 ARENA_FN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64))
+ALLOC_FN = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+FREE_FN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+TENSOR_ALLOCATED = 1
 SHARED_SYMBOL = "smelt_shared_model"
 ABI_VERSION = 1
 ARENA_ALIGN = 64
@@ -49,7 +52,8 @@ class SharedModel:
         self.symbols = (ctypes.c_int64 * max(m.n_symbols, 1))()
         self._choose_symbols(types, inputs, dict(symbols))
         self.inputs = [np.ascontiguousarray(a) for a in inputs]
-        self.outputs = [aligned(n) for n in self._sizes(types["tensor_info"], m.outputs, m.n_outputs)]
+        sizes = self._sizes(types["tensor_info"], m.outputs, m.n_outputs)
+        self.outputs = [(None, None) if n is None else aligned(n) for n in sizes]
         n_bytes = ctypes.c_uint64()
         self._ok(ARENA_FN(m.arena_bytes_for)(ctypes.addressof(self.symbols), ctypes.byref(n_bytes)), "arena_bytes_for")
         self.arena_bytes = n_bytes.value
@@ -66,13 +70,18 @@ class SharedModel:
         self.compiler, self.cpu = (ctypes.string_at(p).decode() for p in (m.compiler, m.cpu))
 
     def _pool_hooks(self, hooks, runtime, threads):
-        """The address of hooks with a pool that lives as long as the process, or None."""
+        """The address of hooks: the C library's memory, and a pool that lives as long as the process."""
+        c = ctypes.CDLL(None)
+        c.malloc.restype, c.malloc.argtypes, c.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+        self._memory = ALLOC_FN(lambda _, n: c.malloc(n)), FREE_FN(lambda _, p: c.free(p))
+        alloc, free = (ctypes.cast(f, ctypes.c_void_p) for f in self._memory)
         if threads == 1:
-            return None
+            self._hooks = hooks(struct_size=ctypes.sizeof(hooks), alloc=alloc, free=free)
+            return ctypes.addressof(self._hooks)
         self._runtime = ctypes.CDLL(runtime)
         pool = ctypes.c_void_p()
         self._ok(self._runtime.smelt_pool_create(ctypes.c_uint32(threads), ctypes.byref(pool)), "smelt_pool_create")
-        self._hooks = hooks(struct_size=ctypes.sizeof(hooks), pool=pool,
+        self._hooks = hooks(struct_size=ctypes.sizeof(hooks), pool=pool, alloc=alloc, free=free,
                             parallel_for=ctypes.cast(self._runtime.smelt_pool_parallel_for, ctypes.c_void_p))
         return ctypes.addressof(self._hooks)
 
@@ -97,18 +106,19 @@ class SharedModel:
             self._ok(SYMBOLS_FN(self.model.symbols_for)(ctypes.addressof(self.symbols)), "symbols_for")
 
     def _sizes(self, info, address, n):
-        """Bytes of each tensor, never less than what it needs: 16 bytes an element hold every dtype."""
+        """Bytes of each tensor, never less than what it needs: 16 bytes an element hold every dtype. None where the
+        model allocates them."""
         for t in self._infos(info, address, n):
             count = 1
             for d in ((ctypes.c_int64 * t.rank).from_address(t.dims) if t.rank else []):
                 count *= d if d >= 0 else self.symbols[-1 - d]
-            yield min(t.max_bytes, 16 * count)
+            yield None if t.flags & TENSOR_ALLOCATED else min(t.max_bytes, 16 * count)
 
     def run(self):
         self._ok(self.function(self.argument), "run")
 
     def output(self, i, dtype, n_elements):
         """The first elements of output i, copied."""
-        address, _ = self.outputs[i]
+        address = self._out[i]
         n_bytes = n_elements * np.dtype(dtype).itemsize
         return np.frombuffer(ctypes.string_at(address, n_bytes), dtype).copy()

@@ -235,6 +235,7 @@ static bool is_atom(CGen *g, const KExpr *e) {
     case KO_max:
     case KO_fma:
     case KO_sqrt:
+    case KO_ldexp:
     case KO_floor:
     case KO_ceil:
     case KO_trunc:
@@ -298,6 +299,10 @@ static void print_float_op(CGen *g, StrBuf *b, const KExpr *e) {
     DType t = e->dtype;
     const char *f = t == DT_F64 ? "" : "f", *sign = NULL;
     char name[16];
+    if (e->op == KO_ldexp) {
+        print_call(g, b, c_helper(g, t == DT_F32 ? "f32_ldexp" : "f64_ldexp", t), e);
+        return;
+    }
     if (e->op == KO_min || e->op == KO_max) {
         print_call(g, b, c_helper(g, kop_info[e->op].name, t), e);
         return;

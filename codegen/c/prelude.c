@@ -110,6 +110,21 @@ static const Helper helpers[] = {
      "        uint64_t u;\n"
      "        double f;\n"
      "    } v;\n    v.u = a;\n    return v.f;\n}\n"},
+    /* a * 2^floor(b): f32 in a wider format, where only the last rounding rounds; f64 in steps whose
+     * last is the only one that may leave bits away */
+    {"f32_ldexp", H_ANY, "f64_from_bits",
+     "static inline float f32_ldexp(float a, float b)\n{\n"
+     "    float n = b < -300.0f ? -300.0f : b < 300.0f ? floorf(b) : 300.0f;\n"
+     "    double power = f64_from_bits((uint64_t)((int64_t)n + 1023) << 52);\n"
+     "    return b != b ? b : (float)((double)a * power);\n}\n"},
+    {"f64_ldexp", H_ANY, "f64_from_bits",
+     "static inline double f64_ldexp(double a, double b)\n{\n"
+     "    double n = b < -2500.0 ? -2500.0 : b < 2500.0 ? floor(b) : 2500.0;\n"
+     "    for (int i = 0; i < 2; i++) {\n"
+     "        double step = n < -1022.0 ? -969.0 : n > 1023.0 ? 1023.0 : 0.0;\n"
+     "        a *= f64_from_bits((uint64_t)((int64_t)step + 1023) << 52);\n"
+     "        n -= step;\n    }\n"
+     "    return b != b ? b : a * f64_from_bits((uint64_t)((int64_t)n + 1023) << 52);\n}\n"},
     /* 16-bit floats */
     {"bf16_value", H_ANY, "f32_from_bits",
      "static inline float bf16_value(uint16_t h)\n"

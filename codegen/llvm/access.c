@@ -5,8 +5,8 @@
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
  * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in a
- * few vectors of a local buffer, are loads and permutations, any places in a small local buffer are
- * one of its vectors; the rest are gathers and scatters. */
+ * few vectors of a local buffer, are loads and permutations, those that are a few stretches a load
+ * each, any places in a small local buffer are one of its vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -231,16 +231,25 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
 }
 
+/* The places of lanes behind p->ptr, where they are constants. */
+static bool constant_places(LlvmGen *g, const Place *p, int64_t *off) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return false;
+    for (unsigned i = 0; i < lanes; i++) {
+        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
+        if (!e || !LLVMIsAConstantInt(e)) return false;
+        off[i] = LLVMConstIntGetSExtValue(e);
+    }
+    return true;
+}
+
 /* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
  * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
     unsigned lanes = (unsigned)g->fn->lanes;
     int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
-    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return 0;
+    if (!constant_places(g, p, off)) return 0;
     for (unsigned i = 0; i < lanes; i++) {
-        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
-        if (!e || !LLVMIsAConstantInt(e)) return 0;
-        off[i] = LLVMConstIntGetSExtValue(e);
         if (!i || off[i] < *first) *first = off[i];
         if (!i || off[i] > last) last = off[i];
     }
@@ -366,6 +375,9 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size);
     if (!mask && !near) near = load_rows(g, p);
     if (!mask && !near) near = load_pattern(g, p);
+    int64_t off[MAX_PATTERN];
+    if (!near && !is_word && constant_places(g, p, off))
+        near = llvm_load_runs(g, p->type, p->ptr, off, size, mask);
     if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};

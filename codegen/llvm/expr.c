@@ -338,6 +338,7 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_abs: return emit_abs(g, t, a[0]);
     case KO_fma: return narrow(g, t, llvm_fused(g, a[0], a[1], a[2]));
     case KO_sqrt: return narrow(g, t, llvm_overloaded(g, "llvm.sqrt", a[0]));
+    case KO_ldexp: return llvm_ldexp(g, a[0], a[1]);
     case KO_floor:
     case KO_ceil:
     case KO_trunc:

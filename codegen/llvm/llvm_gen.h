@@ -191,6 +191,9 @@ LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRe
 LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 
+/* ldexp.c: floats or vectors of them */
+LLVMValueRef llvm_ldexp(LlvmGen *g, LLVMValueRef a, LLVMValueRef b);
+
 /* narrow.c, for cpu.narrow only */
 typedef struct NarrowDivision {
     bool is_signed, remainder;
@@ -209,6 +212,10 @@ LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
                             const int64_t *place, int64_t n_elems, unsigned align);
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
                                unsigned align);
+/* Lanes that are a few stretches of memory, at place[lane] elements behind ptr; those that mask (or
+ * NULL) leaves out are 0 and not read. NULL where they are many. */
+LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
+                            const int64_t *place, unsigned align, LLVMValueRef mask);
 
 /* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);

@@ -3,12 +3,14 @@
  *
  *   rows      a local buffer is read at constant places: the vectors of it that hold them
  *   strides   memory is read in steps of 2 to 4 elements: as many vectors, of which the last one
- *             ends with the last lane's element, so that nothing outside is read */
+ *             ends with the last lane's element, so that nothing outside is read
+ *   runs      the lanes are a few stretches of memory, as where they take parts of two blocks of
+ *             channels: a load for each, under a mask where the machine has them */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
 
-enum { MAX_SOURCES = 4, MAX_PERMUTED = 64 };
+enum { MAX_SOURCES = 4, MAX_PERMUTED = 64, MAX_RUNS = 4, LEAST_RUN = 4 };
 
 /* What each lane takes: element `place` of vector `source`. */
 typedef struct Pick {
@@ -82,4 +84,67 @@ LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr
         }
     }
     return permuted(g, &p, lanes);
+}
+
+/* The stretches that the places are, one lane after the other: first[r] is the lane in which stretch
+ * r begins, first[n] the number of lanes. 0 where there are many. */
+static unsigned find_runs(const int64_t *place, unsigned lanes, unsigned *first) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < lanes; i++) {
+        if (i && place[i] == place[i - 1] + 1) continue;
+        if (n == MAX_RUNS || (n + 1) * LEAST_RUN > lanes) return 0;
+        first[n++] = i;
+    }
+    first[n] = lanes;
+    return n;
+}
+
+/* Lanes from .. to - 1 of `all` replaced by what lies at ptr. */
+static LLVMValueRef insert_run(LlvmGen *g, LLVMValueRef all, LLVMValueRef ptr, unsigned align,
+                               unsigned from, unsigned to) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    LLVMValueRef wide[MAX_PERMUTED], put[MAX_PERMUTED];
+    LLVMTypeRef t = LLVMVectorType(LLVMGetElementType(LLVMTypeOf(all)), to - from);
+    LLVMValueRef v = LLVMBuildLoad2(g->b, t, ptr, "");
+    LLVMSetAlignment(v, align);
+    for (unsigned i = 0; i < lanes; i++) {
+        bool is_in = i >= from && i < to;
+        wide[i] = is_in ? LLVMConstInt(g->i32, i - from, 0) : LLVMGetPoison(g->i32);
+        put[i] = LLVMConstInt(g->i32, is_in ? lanes + i : i, 0);
+    }
+    v = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(t), LLVMConstVector(wide, lanes), "");
+    return LLVMBuildShuffleVector(g->b, all, v, LLVMConstVector(put, lanes), "");
+}
+
+/* The same under a mask; ptr is where lane 0 would be. */
+static LLVMValueRef load_into_lanes(LlvmGen *g, LLVMValueRef all, LLVMValueRef ptr, unsigned align,
+                                    unsigned from, unsigned to, LLVMValueRef mask) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    LLVMValueRef lane[MAX_PERMUTED];
+    for (unsigned i = 0; i < lanes; i++)
+        lane[i] = LLVMConstInt(g->i1, i >= from && i < to, 0);
+    LLVMValueRef run = LLVMConstVector(lane, lanes);
+    if (mask) run = LLVMBuildAnd(g->b, mask, run, "");
+    LLVMTypeRef types[] = {LLVMTypeOf(all), g->ptr};
+    LLVMValueRef args[] = {ptr, LLVMConstInt(g->i32, align, 0), run, all};
+    return llvm_call(g, "llvm.masked.load", types, 2, args, 4);
+}
+
+LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
+                            const int64_t *place, unsigned align, LLVMValueRef mask) {
+    unsigned first[MAX_RUNS + 1], lanes = (unsigned)g->fn->lanes;
+    if (lanes > MAX_PERMUTED) return NULL;
+    unsigned n = find_runs(place, lanes, first);
+    bool has_masks = g->cpu.avx512bw || (g->cpu.avx2 && align >= 4);
+    if (!n || (mask && !has_masks)) return NULL;
+    LLVMValueRef all = LLVMConstNull(LLVMVectorType(element, lanes));
+    for (unsigned r = 0; r < n; r++) {
+        unsigned from = first[r], to = first[r + 1];
+        int64_t at = place[from] - (has_masks ? (int64_t)from : 0);
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)at, 0);
+        LLVMValueRef run = LLVMBuildGEP2(g->b, element, ptr, &by, 1, "");
+        all = has_masks ? load_into_lanes(g, all, run, align, from, to, mask)
+                        : insert_run(g, all, run, align, from, to);
+    }
+    return all;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontend/onnx/build.h"
+#include "frontend/onnx/list.h"
 
 Compound *compound_of(Value *v) {
     return v && v->type != VT_TENSOR ? (Compound *)(void *)v : NULL;
@@ -59,6 +60,10 @@ void compound_flatten(Import *im, Value *v, ValueList *list) {
     }
     if (k->presence) vec_push(im->arena, list, k->presence);
     compound_flatten(im, k->payload, list);
+    Value *const parts[] = {k->list ? k->list->values : NULL, k->list ? k->list->sizes : NULL,
+                            k->list ? k->list->shapes : NULL};
+    for (int i = 0; k->list && i < list_n_tensors(k->list->form); i++)
+        vec_push(im->arena, list, parts[i]);
     for (int i = 0; i < k->n_items; i++) vec_push(im->arena, list, k->items[i]);
 }
 
@@ -191,9 +196,9 @@ static bool join(Join *j, Value *a, Value *b) {
     }
     if (!x || !y || x->value.type != y->value.type)
         return cannot_join(j, "values of different kinds");
-    if (x->value.type == VT_SEQUENCE) {
-        if (x->n_items != y->n_items) return cannot_join(j, "sequences of different lengths");
-        for (int i = 0; i < x->n_items; i++) join_push(j, x->items[i], y->items[i]);
+    if (x->value.type == VT_SEQUENCE) { /* of one length or form: see match() */
+        compound_flatten(j->c->im, a, &j->list[0]);
+        compound_flatten(j->c->im, b, &j->list[1]);
         return true;
     }
     bool certain = !x->presence && !y->presence && !x->payload == !y->payload;
@@ -207,9 +212,10 @@ static bool join(Join *j, Value *a, Value *b) {
 static Value *rebuild(Call *c, Value *a, Value *b, Value ***out) {
     Compound *x = compound_of(a), *y = compound_of(b);
     if (!x && !y) return *(*out)++;
-    if (!y || (x && x->value.type == VT_SEQUENCE)) {
-        Compound *k = compound_sequence(c->im, x->dtype, *out, x->n_items);
-        *out += x->n_items;
+    if (x->value.type == VT_SEQUENCE) {
+        Compound *k = x->list ? list_from(c->im, x->dtype, list_either(x->list, y->list), *out)
+                              : compound_sequence(c->im, x->dtype, *out, x->n_items);
+        *out += x->list ? list_n_tensors(x->list->form) : x->n_items;
         return &k->value;
     }
     bool certain = !x->presence && !y->presence && !x->payload == !y->payload;
@@ -222,8 +228,28 @@ static Value *rebuild(Call *c, Value *a, Value *b, Value ***out) {
     return &k->value;
 }
 
+/* Sequences in a and b that have not one known length become lists of one form. */
+static void match(Call in[2], Value **a, Value **b) {
+    Compound *x = compound_of(*a), *y = compound_of(*b);
+    if (!x || !y || x->value.type != y->value.type) return;
+    if (x->value.type == VT_OPTIONAL) {
+        x = arena_copy(in->im->arena, x, sizeof *x);
+        y = arena_copy(in->im->arena, y, sizeof *y);
+        match(in, &x->payload, &y->payload);
+    } else if (x->list || y->list || x->n_items != y->n_items) {
+        if (x->dtype == DT_NONE) x->dtype = y->dtype;
+        if (y->dtype == DT_NONE) y->dtype = x->dtype;
+        list_match(&in[0], &x, &in[1], &y);
+    }
+    *a = &x->value;
+    *b = &y->value;
+}
+
 bool import_if_compound(Call *c, Graph *const g[2], Value **const out[2], int n) {
     Join j = {.c = c, .g = g};
+    Call in[2] = {*c, *c};
+    for (int i = 0; i < 2; i++) in[i].g = g[i];
+    for (int i = 0; i < n; i++) match(in, &out[0][i], &out[1][i]);
     for (int i = 0; i < n; i++)
         if (!join(&j, out[0][i], out[1][i])) return false;
     Node *node = call_node(c, OP_If, c->in, 1, (int)j.list[0].n);
@@ -251,13 +277,40 @@ static bool unknown(Call *c, const char *what) {
     return false;
 }
 
-static bool trip_count(Call *c, int64_t *n) {
+/* Data are asked only where nothing else helps. */
+static bool trip_count(Call *c, bool from_data, int64_t *n) {
     int64_t go = 1;
-    if (call_in(c, 1) && !known_int(c, c->in[1], true, &go)) return unknown(c, "the condition");
     *n = INT64_MAX;
-    if (call_in(c, 0) && !known_int(c, c->in[0], true, n)) return unknown(c, "the trip count");
+    if (call_in(c, 1) && !known_int(c, c->in[1], from_data, &go))
+        return from_data && unknown(c, "the condition");
+    if (call_in(c, 0) && !known_int(c, c->in[0], from_data, n))
+        return from_data && unknown(c, "the trip count");
     if (!go || *n < 0) *n = 0;
     return true;
+}
+
+static const Onnx__NodeProto *maker(const Onnx__GraphProto *p, const char *name) {
+    for (size_t i = 0; i < p->n_node; i++)
+        for (size_t k = 0; k < p->node[i]->n_output; k++)
+            if (!strcmp(p->node[i]->output[k], name)) return p->node[i];
+    return NULL;
+}
+
+/* Does the body hand its condition through, or give a constant? */
+static bool goes_on(const Onnx__GraphProto *body) {
+    const char *name = body->output[0]->name;
+    const Onnx__NodeProto *n = maker(body, name);
+    for (size_t i = 0; n && !strcmp(n->op_type, "Identity") && i < body->n_node; i++)
+        n = maker(body, name = n->input[0]);
+    return n ? !strcmp(n->op_type, "Constant") : !strcmp(name, body->input[1]->name);
+}
+
+static bool carries_optionals(Call *c) {
+    for (int i = 2; i < c->n_in; i++) {
+        Compound *k = compound_of(c->in[i]);
+        if (k && k->value.type == VT_OPTIONAL) return true;
+    }
+    return false;
 }
 
 /* The scan output of these elements. */
@@ -286,7 +339,10 @@ bool import_loop_compound(Call *c) {
     Arena *a = c->im->arena;
     int n_in = (int)body->n_input, n_out = (int)body->n_output, carried = n_in - 2;
     int64_t trips, go = 1;
-    if (!trip_count(c, &trips)) return false;
+    bool optionals = carries_optionals(c), is_known = trip_count(c, optionals, &trips);
+    if (!optionals && (!is_known || trips > UNROLL_MAX || (trips && !goes_on(body))))
+        return list_import_loop(c);
+    if (!is_known) return false;
     Value **in = arena_array(a, Value *, n_in), **out = arena_array(a, Value *, n_out);
     ValueList *scans = arena_array(a, ValueList, n_out);
     for (int i = 2; i < n_in; i++) in[i] = c->in[i];
@@ -299,7 +355,7 @@ bool import_loop_compound(Call *c) {
         }
         in[0] = call_i64(c, k);
         in[1] = graph_const_scalar(c->g, DT_BOOL, 1);
-        if (!import_body(c, "body", body, in, n_in, out)) return false;
+        if (!import_body(c, c->g, "body", body, in, n_in, out)) return false;
         if (!known_int(c, out[0], true, &go)) return unknown(c, "the condition of the body");
         for (int i = 0; i < carried; i++) in[i + 2] = out[i + 1];
         for (int i = carried + 1; i < n_out; i++) vec_push(a, &scans[i - carried - 1], out[i]);

@@ -10,11 +10,14 @@
 
 enum { COMPOUND_MAX_ITEMS = 1024, UNROLL_MAX = 64 };
 
+typedef struct List List; /* list.h */
+
 typedef struct Compound {
     Value value; /* type VT_SEQUENCE or VT_OPTIONAL, no shape; never in a graph */
     DType dtype; /* of the tensors in it, DT_NONE when not known */
     Value **items;
     int n_items;      /* sequence: its tensors */
+    List *list;       /* sequence of a length that running finds: it has no items */
     Value *payload;   /* optional: what it holds (a tensor or a sequence), NULL: nothing */
     Value *presence;  /* optional: a bool scalar, NULL when it is certain (then payload says) */
     bool of_sequence; /* optional: it holds, or would hold, a sequence */
@@ -39,10 +42,10 @@ bool known_ints(Call *c, Value *v, int64_t *out, int cap, int *n);
  * of `smelt run` tell (ImportOptions.data_value). */
 bool known_int(Call *c, Value *v, bool from_data, int64_t *out);
 
-/* The nodes of a subgraph attribute in the call's own graph, with these inputs; its outputs. False
- * after messages. */
-bool import_body(Call *c, const char *attr, const Onnx__GraphProto *p, Value *const *in, int n_in,
-                 Value **out);
+/* The nodes of a subgraph attribute in graph g, the call's own or one below it, with these inputs;
+ * its outputs. False after messages. */
+bool import_body(Call *c, Graph *g, const char *attr, const Onnx__GraphProto *p, Value *const *in,
+                 int n_in, Value **out);
 /* The subgraph as a new graph whose outputs are not listed yet; NULL after messages. */
 Graph *import_branch(Call *c, const char *attr, const Onnx__GraphProto *p, Value **out);
 /* Lists v as output `name` of g. */

@@ -174,8 +174,8 @@ Graph *import_branch(Call *c, const char *attr, const Onnx__GraphProto *p, Value
     return s && find_outputs(c, s, p, attr, out) ? s->graph : NULL;
 }
 
-bool import_body(Call *c, const char *attr, const Onnx__GraphProto *p, Value *const *in, int n_in,
-                 Value **out) {
+bool import_body(Call *c, Graph *g, const char *attr, const Onnx__GraphProto *p, Value *const *in,
+                 int n_in, Value **out) {
     Import *im = c->im;
     if (c->scope->depth >= ONNX_MAX_NESTING || (int)p->n_input != n_in) {
         diag_error(im->d, c->loc, "%s has %zu inputs, not %d, or is nested too deep", attr,
@@ -183,7 +183,8 @@ bool import_body(Call *c, const char *attr, const Onnx__GraphProto *p, Value *co
         return false;
     }
     const char *path = arena_printf(im->m->arena, "%s/%s", c->scope->path, attr);
-    Scope *s = scope_create(im, c->scope, c->g, path);
+    Scope *s = scope_create(im, c->scope, g, path);
+    if (g != c->g && g->inputs.n) s->iteration = g->inputs.at[0];
     for (int i = 0; i < n_in; i++) scope_bind(im, s, or_empty(p->input[i]->name), in[i]);
     bind_initializers(im, s, p);
     import_nodes(im, s, p->node, p->n_node, onnx_graph_order(im->model, p), NULL);
@@ -192,7 +193,7 @@ bool import_body(Call *c, const char *attr, const Onnx__GraphProto *p, Value *co
 
 Value *import_inline(Call *c, const char *attr, const Onnx__GraphProto *p, Value *x) {
     Value *y;
-    if (p->n_output == 1) return import_body(c, attr, p, &x, 1, &y) ? y : NULL;
+    if (p->n_output == 1) return import_body(c, c->g, attr, p, &x, 1, &y) ? y : NULL;
     diag_error(c->im->d, c->loc, "%s has %zu outputs; one is accepted", attr, p->n_output);
     return NULL;
 }

@@ -1,7 +1,8 @@
 /* Sequences and optionals in a model's interface: the tensors in them are its inputs and outputs,
  * and Module.in_groups and out_groups say which belong together. How many an input has comes from
- * the data of a run or from --shape NAME.0=..., NAME.1=..., since files do not say it. */
-#include "frontend/onnx/compound.h"
+ * the data of a run or from --shape NAME.0=..., NAME.1=..., since files do not say it; without these
+ * any number, as all elements NAME.values and their shapes NAME.shapes. */
+#include "frontend/onnx/list.h"
 
 static const char *item_name(Import *im, const char *name, int i) {
     return intern(arena_printf(im->arena, "%s.%d", name, i));
@@ -64,13 +65,36 @@ static bool find_items(Import *im, const char *name, Declared d, const ShapeOver
     if (!is_sequence(d.kind)) return true;
     ShapeOverride *given = arena_array(im->arena, ShapeOverride, COMPOUND_MAX_ITEMS);
     *n = given_items(im, name, given);
-    *shapes = given;
+    if (*n) *shapes = given;
     if (*n) return true;
+    if (d.tensor->shape) return true;
     diag_unsupported(im->d, loc,
-                     "input '%s' is a sequence of unknown length; give its elements shapes with "
-                     "--shape %s.0=2,3 --shape %s.1=... (their dims)",
+                     "input '%s' is a sequence of tensors of unknown rank; give its elements shapes "
+                     "with --shape %s.0=2,3 --shape %s.1=... (their dims)",
                      name, name, name);
     return false;
+}
+
+static Value *free_input(Import *im, Graph *g, const char *name, const char *what, DType t,
+                         const char *dim, int rank) {
+    Shape shape = shape_make(im->m->arena, rank < 0 ? 1 : 2);
+    KVar *n = module_symbol(im->m, intern(arena_printf(im->arena, "%s.%s", name, dim)));
+    n->lo = 0;
+    shape.dims[0] = k_var(im->m->k, n);
+    if (rank >= 0) shape.dims[1] = k_int(im->m->k, rank);
+    return graph_add_input(g, intern(arena_printf(im->arena, "%s.%s", name, what)), t, shape);
+}
+
+/* A sequence of any number of tensors of any shape with the rank that the type says. */
+static Value *add_list_input(Import *im, Graph *g, const char *name, IoGroup group, int rank,
+                             SrcLoc loc) {
+    Call c = {.im = im, .m = im->m, .g = g, .loc = loc};
+    Value *values = free_input(im, g, name, "values", group.dtype, "elements", -1);
+    Value *shapes = free_input(im, g, name, "shapes", DT_I64, "length", rank);
+    group.is_list = true;
+    group.n = 2;
+    add_group(im, false, group);
+    return &list_shown(&c, group.dtype, values, shapes, rank)->value;
 }
 
 static bool fits_type(Import *im, const char *name, const Onnx__TensorShapeProto *p,
@@ -95,9 +119,14 @@ Value *import_compound_input(Import *im, Graph *g, const char *name, const Onnx_
     }
     DType t = import_dtype(im, d.tensor->elem_type, loc, name);
     if (t == DT_NONE || !find_items(im, name, d, &shapes, &n, loc)) return NULL;
-    IoGroup group = {
-        intern(name),           d.kind, n < 0 ? GROUP_ABSENT : GROUP_PRESENT, t, g->inputs.n,
-        n < 0 ? 0 : (uint32_t)n};
+    IoGroup group = {.name = intern(name),
+                     .kind = d.kind,
+                     .presence = n < 0 ? GROUP_ABSENT : GROUP_PRESENT,
+                     .dtype = t,
+                     .first = g->inputs.n,
+                     .n = n < 0 ? 0 : (uint32_t)n};
+    if (is_sequence(d.kind) && !n && !shapes)
+        return add_list_input(im, g, name, group, (int)d.tensor->shape->n_dim, loc);
     Value **items = arena_array(im->arena, Value *, n < 0 ? 0 : n);
     for (int i = 0; i < n; i++) {
         Shape shape;
@@ -131,15 +160,33 @@ static IoGroup describe(const char *name, Value *v) {
     return g;
 }
 
+/* The tensors of a list, the last ones of all, as the interface has them. */
+static bool show_list(Import *im, Graph *g, Compound *s, ValueList *all, SrcLoc loc) {
+    Call c = {.im = im, .m = im->m, .g = g, .loc = loc};
+    Value *shown[2];
+    if (!list_show(&c, s, shown)) return false;
+    all->n -= (uint32_t)list_n_tensors(s->list->form);
+    for (int i = 0; i < 2; i++) vec_push(im->arena, all, shown[i]);
+    return true;
+}
+
+static const char *list_name(Import *im, const char *name, int i) {
+    return arena_printf(im->arena, "%s.%s", name, i ? "shapes" : "values");
+}
+
 void import_model_output(Import *im, Graph *g, Value *v, const char *name, SrcLoc loc) {
     IoGroup group = describe(name, v);
+    Compound *k = compound_of(v), *seq = k && k->payload ? compound_of(k->payload) : k;
     ValueList list = {0};
     compound_flatten(im, v, &list);
+    if (seq && seq->list && !show_list(im, g, seq, &list, loc)) return;
+    group.is_list = seq && seq->list;
     group.first = g->outputs.n;
     group.n = list.n;
     for (uint32_t i = 0; i < list.n; i++) {
         int number = (int)i - (group.presence == GROUP_ASKED);
         const char *own = number < 0                ? arena_printf(im->arena, "%s.present", name)
+                          : group.is_list           ? list_name(im, name, number)
                           : is_sequence(group.kind) ? item_name(im, name, number)
                                                     : name;
         import_list_output(g, loc, list.at[i], own);

@@ -34,7 +34,7 @@ static bool finish_if(Call *c, int n_out) {
     for (int i = 0; i < 2; i++) out[i] = arena_array(c->im->arena, Value *, n_out);
     if (known_int(c, c->in[0], false, &yes)) {
         const char *taken = attr[yes ? 0 : 1];
-        if (!import_body(c, taken, call_attr(c, taken)->g, NULL, 0, out[0])) return false;
+        if (!import_body(c, c->g, taken, call_attr(c, taken)->g, NULL, 0, out[0])) return false;
         for (int i = 0; i < c->n_out; i++) c->out[i] = out[0][i];
         return true;
     }

@@ -377,24 +377,31 @@ static void grouped_lengths(Grouped *g) {
     g->before = build_where(c, is_prompt, call_i64(c, 0), before);
 }
 
-/* The cache after this step: row t is the past's below `before`, then one of the new. */
+/* The past with rows of zeros behind it, as many as the result's cache has. */
+static Value *padded_past(Grouped *g, Value *past) {
+    Call *c = g->c;
+    Value *zeros = call_list(c, (int64_t[]){0, 0, 0, 0, 0, 0}, 6), *zero = build_one(c, 0);
+    Value *added = build_sub(c, g->n_all, build_dim(c, past, 2));
+    Value *pads = build_concat(c, (Value *[]){zeros, added, zero}, 3, 0);
+    return call_op(c, OP_Pad, 2, past, pads);
+}
+
+/* The cache after this step: row t is the past's, or from `before` on one of the new. */
 static Value *grouped_cache(Grouped *g, Value *past, Value *fresh) {
     Call *c = g->c;
     if (!past) return fresh;
-    Value *zero = call_i64(c, 0), *one = call_i64(c, 1);
-    Value *at = row_of(c, g->n_all), *local = build_sub(c, at, g->before);
-    Value *last = build_sub(c, g->n_new, one);
-    Value *both[] = {past, fresh}, *n_past = build_dim(c, past, 2);
-    Value *shifted =
-        build_add(c, call_op(c, OP_Min, 2, call_op(c, OP_Max, 2, local, zero), last), n_past);
+    Value *zero = call_i64(c, 0);
+    Value *local = build_sub(c, row_of(c, g->n_all), g->before); /* [B, T] */
+    Value *last = build_sub(c, g->n_new, call_i64(c, 1));
     Value *is_new = call_op(c, OP_And, 2, call_op(c, OP_GreaterOrEqual, 2, local, zero),
                             call_op(c, OP_LessOrEqual, 2, local, last));
-    Value *kept = call_op(c, OP_Min, 2, at, build_sub(c, build_add(c, n_past, g->n_new), one));
-    Value *index = build_where(c, is_new, shifted, kept); /* [B, T] of past and new in a row */
-    Value *joined = build_transpose(c, build_concat(c, both, 2, 2), (int64_t[]){0, 2, 1, 3}, 4);
-    Value *rows = call_op(c, OP_GatherND, 2, joined, build_unsqueeze(c, index, -1));
+    Value *index = call_op(c, OP_Min, 2, call_op(c, OP_Max, 2, local, zero), last);
+    Value *rows = build_transpose(c, fresh, (int64_t[]){0, 2, 1, 3}, 4);
+    rows = call_op(c, OP_GatherND, 2, rows, build_unsqueeze(c, index, -1));
     node_set_int(rows->def, "batch_dims", 1);
-    return build_transpose(c, rows, (int64_t[]){0, 2, 1, 3}, 4);
+    rows = build_transpose(c, rows, (int64_t[]){0, 2, 1, 3}, 4);
+    is_new = build_unsqueeze(c, build_unsqueeze(c, is_new, 1), -1);
+    return build_where(c, is_new, rows, padded_past(g, past));
 }
 
 /* [B, 1, S, T]: which keys a query sees, as numbers. NULL: all. */

@@ -1,8 +1,8 @@
 /* Importers of sequences and optionals. What they do to the structure happens while importing; a
- * position that is known only while running becomes a choice between elements, whose number is
- * known all the same. */
+ * position that is known only while running becomes a choice between elements. Where their number is
+ * known only then, too, it is list.c's. */
 #include "frontend/onnx/build.h"
-#include "frontend/onnx/compound.h"
+#include "frontend/onnx/list.h"
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
@@ -53,22 +53,14 @@ static bool read_position(Call *c, Value *v, int n, bool inserts, Position *p) {
     for (int i = 0; i < count; i++) table[i] = inserts && i >= n ? i - n : i;
     Value *index = scalar(c, v);
     if (inserts) index = build_add(c, index, call_i64(c, n));
-    p->value = build_gather(c, call_list(c, table, count), index, 0); /* Gather checks the range */
-    return true;
-}
-
-static bool is_too_long(Call *c, int64_t n) {
-    if (n <= COMPOUND_MAX_ITEMS) return false;
-    diag_unsupported(c->im->d, c->loc, "a sequence of %lld elements; %d are supported",
-                     (long long)n, COMPOUND_MAX_ITEMS);
+    p->value = build_gather(c, call_list(c, table, count), index, 0); /* 0 for one outside */
     return true;
 }
 
 /* ---- making sequences ------------------------------------------------------------------------ */
 
 bool import_sequence_construct(Call *c) {
-    return !is_too_long(c, c->n_in) &&
-           result(c, compound_sequence(c->im, c->in[0]->dtype, c->in, c->n_in));
+    return result(c, compound_sequence(c->im, c->in[0]->dtype, c->in, c->n_in));
 }
 
 bool import_sequence_empty(Call *c) {
@@ -76,21 +68,24 @@ bool import_sequence_empty(Call *c) {
     return t != DT_NONE && result(c, compound_sequence(c->im, t, NULL, 0));
 }
 
-/* The sizes of the pieces as constants, where the axis has this many elements: n_sizes of them. */
-static bool split_evenly(Call *c, int64_t dim, int64_t step, int64_t **sizes, int *n) {
-    if (step < 1) {
-        diag_error(c->im->d, c->loc, "split is %lld, but has to be positive", (long long)step);
-        return false;
-    }
-    int64_t count = dim / step + (dim % step != 0);
-    if (is_too_long(c, count)) return false;
-    *sizes = arena_array(c->im->arena, int64_t, count + 1);
-    *n = (int)count;
-    for (int i = 0; i < *n; i++) (*sizes)[i] = i + 1 < *n ? step : dim - i * step;
-    return true;
+/* Pieces of `step` elements where the axis has dim, as constants. */
+static int64_t *even_sizes(Call *c, int64_t dim, int64_t step, int *n) {
+    *n = (int)(dim / step + (dim % step != 0));
+    int64_t *sizes = arena_array(c->im->arena, int64_t, *n + 1);
+    for (int i = 0; i < *n; i++) sizes[i] = i + 1 < *n ? step : dim - i * step;
+    return sizes;
 }
 
-static bool axis_dim(Call *c, Value *x, int64_t *axis, int64_t *dim) {
+/* The same, i64[count], where running finds one of them. */
+static Value *even_sizes_while_running(Call *c, Value *x, Value *split, int64_t axis) {
+    Value *step = build_reshape(c, call_cast(c, split, DT_I64), (int64_t[]){1}, 1);
+    Value *dim = build_dim(c, x, axis), *up = build_sub(c, build_add(c, dim, step), build_one(c, 1));
+    Value *from = build_mul(c, build_iota(c, build_div(c, up, step)), step);
+    return call_op(c, OP_Min, 2, build_sub(c, dim, from), step);
+}
+
+/* The rank of x and its axis, counted from the front; *dim is -1 when it is no number. */
+static bool read_axis(Call *c, Value *x, int64_t *axis, int64_t *dim) {
     const Shape *s = build_shape(c, x, "the input");
     if (!s) return false;
     if (*axis < -s->rank || *axis >= s->rank) {
@@ -98,11 +93,8 @@ static bool axis_dim(Call *c, Value *x, int64_t *axis, int64_t *dim) {
         return false;
     }
     if (*axis < 0) *axis += s->rank;
-    if (shape_dim_int(*s, (int)*axis, dim)) return true;
-    diag_unsupported(c->im->d, c->loc,
-                     "the dim that is split is not a number, and the length of the sequence "
-                     "depends on it (--dim gives it one)");
-    return false;
+    if (!shape_dim_int(*s, (int)*axis, dim)) *dim = -1;
+    return true;
 }
 
 /* Pieces whose sizes, i64[n], are found while running. */
@@ -142,42 +134,45 @@ static bool check_sizes(Call *c, const int64_t *sizes, int n, int64_t dim) {
     return false;
 }
 
+/* One size for all pieces, NULL for 1. */
+static bool split_into_equal(Call *c, Value *x, Value *split, int64_t axis, int64_t dim) {
+    int64_t step = 1;
+    int count;
+    bool is_known = !split || known_int(c, split, false, &step);
+    bool keeps = split || call_int(c, "keepdims", 1);
+    if (is_known && step < 1) {
+        diag_error(c->im->d, c->loc, "split is %lld, but has to be positive", (long long)step);
+        return false;
+    }
+    if (is_known && dim >= 0 && dim <= step * COMPOUND_MAX_ITEMS) {
+        int64_t *sizes = even_sizes(c, dim, step, &count);
+        return split_at(c, x, sizes, count, axis, !keeps);
+    }
+    if (is_known && step == 1) return result(c, list_unstack(c, x, (int)axis, keeps));
+    return result(c, list_split(c, x, even_sizes_while_running(c, x, split, axis), (int)axis));
+}
+
 bool import_split_to_sequence(Call *c) {
     Value *x = c->in[0], *split = call_in(c, 1);
-    int64_t axis = call_int(c, "axis", 0), dim, step = 1, n, *sizes;
+    int64_t axis = call_int(c, "axis", 0), dim, n;
     int count;
-    bool has_list = false;
-    if (split) {
-        const Shape *s = build_shape(c, split, "split");
-        if (!s) return false;
-        has_list = s->rank == 1;
-        if (has_list && !shape_dim_int(*s, 0, &n)) {
-            diag_unsupported(c->im->d, c->loc, "the number of pieces is found while running");
-            return false;
-        }
-        if (!has_list && !known_int(c, split, true, &step)) {
-            diag_unsupported(c->im->d, c->loc,
-                             "split has to be known while compiling, because the length of the "
-                             "sequence depends on it");
-            return false;
-        }
-    }
-    if (!has_list)
-        return axis_dim(c, x, &axis, &dim) && split_evenly(c, dim, step, &sizes, &count) &&
-               split_at(c, x, sizes, count, axis, !split && !call_int(c, "keepdims", 1));
-    if (is_too_long(c, n)) return false;
-    sizes = arena_array(c->im->arena, int64_t, n + 1);
-    if (!known_ints(c, split, sizes, (int)n, &count))
+    if (!read_axis(c, x, &axis, &dim)) return false;
+    const Shape *s = split ? build_shape(c, split, "split") : NULL;
+    if (split && !s) return false;
+    if (!s || !s->rank) return split_into_equal(c, x, split, axis, dim);
+    if (!shape_dim_int(*s, 0, &n) || n > COMPOUND_MAX_ITEMS)
+        return result(c, list_split(c, x, split, (int)axis));
+    int64_t *sizes = arena_array(c->im->arena, int64_t, n + 1);
+    if (!known_ints(c, split, sizes, (int)n, &count) || dim < 0)
         return split_while_running(c, x, split, (int)n, axis);
-    return axis_dim(c, x, &axis, &dim) && check_sizes(c, sizes, count, dim) &&
-           split_at(c, x, sizes, count, axis, false);
+    return check_sizes(c, sizes, count, dim) && split_at(c, x, sizes, count, axis, false);
 }
 
 /* ---- elements -------------------------------------------------------------------------------- */
 
 bool import_sequence_length(Call *c) {
     Compound *s = sequence_in(c, 0);
-    return s && call_result(c, call_i64(c, s->n_items));
+    return s && call_result(c, s->list ? list_length(c, s) : call_i64(c, s->n_items));
 }
 
 static Value *is_at(Call *c, const Position *p, int i) {
@@ -213,6 +208,10 @@ bool import_sequence_at(Call *c) {
     Compound *s = sequence_in(c, 0);
     Value *at = tensor_in(c, 1);
     Position p;
+    if (s && at && s->list) {
+        Value *y = list_at(c, s, at);
+        return y && call_result(c, y);
+    }
     if (!s || !at || !read_position(c, at, s->n_items, false, &p)) return false;
     return call_result(c, element_at(c, s, &p));
 }
@@ -235,9 +234,10 @@ static Value *inserted(Call *c, const Compound *s, Value *x, const Position *p, 
 bool import_sequence_insert(Call *c) {
     Compound *s = sequence_in(c, 0);
     Value *x = tensor_in(c, 1), *at = call_in(c, 2);
-    if (!s || !x || is_too_long(c, s->n_items + 1)) return false;
+    if (!s || !x || (at && !tensor_in(c, 2))) return false;
+    if (s->list || s->n_items >= COMPOUND_MAX_ITEMS) return result(c, list_insert(c, s, x, at));
     Position p = {true, s->n_items, NULL};
-    if (at && (!tensor_in(c, 2) || !read_position(c, at, s->n_items, true, &p))) return false;
+    if (at && !read_position(c, at, s->n_items, true, &p)) return false;
     Value **items = arena_array(c->im->arena, Value *, s->n_items + 1);
     for (int i = 0; i <= s->n_items; i++) items[i] = inserted(c, s, x, &p, i);
     return result(c, compound_sequence(c->im, s->dtype, items, s->n_items + 1));
@@ -247,6 +247,7 @@ bool import_sequence_erase(Call *c) {
     Compound *s = sequence_in(c, 0);
     Value *at = call_in(c, 1);
     if (!s || (at && !tensor_in(c, 1))) return false;
+    if (s->list) return result(c, list_erase(c, s, at));
     Position p = {true, s->n_items - 1, NULL};
     if (!at && !s->n_items) {
         diag_error(c->im->d, c->loc, "the sequence is empty");
@@ -265,6 +266,10 @@ bool import_sequence_erase(Call *c) {
 bool import_concat_from_sequence(Call *c) {
     Compound *s = sequence_in(c, 0);
     if (!s) return false;
+    if (s->list) {
+        Value *y = list_concat(c, s, call_int(c, "axis", 0), call_int(c, "new_axis", 0));
+        return y && call_result(c, y);
+    }
     if (!s->n_items) {
         diag_error(c->im->d, c->loc, "the sequence is empty, so the result has no shape");
         return false;
@@ -274,6 +279,42 @@ bool import_concat_from_sequence(Call *c) {
     for (int i = 0; i < s->n_items; i++)
         items[i] = call_int(c, "new_axis", 0) ? build_unsqueeze(c, s->items[i], axis) : s->items[i];
     return call_result(c, build_concat(c, items, s->n_items, axis));
+}
+
+static bool is_tensor(Call *c, Value *v, int output) {
+    if (compound_of(v))
+        diag_error(c->im->d, c->loc, "output %d of body has to be a tensor", output);
+    return !compound_of(v);
+}
+
+/* The body in a Loop over the elements. */
+static bool map_lists(Call *c, const Onnx__GraphProto *body) {
+    Value **in = arena_array(c->im->arena, Value *, c->n_in), *i;
+    Value **out = arena_array(c->im->arena, Value *, body->n_output);
+    Compound **lists = arena_array(c->im->arena, Compound *, body->n_output);
+    Compound *first = list_of(c, compound_of(c->in[0]));
+    Value *count = build_unsqueeze(c, list_length(c, first), 0);
+    for (int k = 0; k < c->n_in; k++) {
+        Compound *s = compound_of(c->in[k]);
+        in[k] = s ? &list_of(c, s)->value : c->in[k];
+    }
+    Call inside = list_open_loop(c, &i);
+    for (int k = 0; k < c->n_in; k++) {
+        if (compound_of(in[k])) in[k] = list_at(&inside, compound_of(in[k]), i);
+        if (!in[k]) return false;
+    }
+    if (!import_body(c, inside.g, "body", body, in, c->n_in, out)) return false;
+    for (int k = 0; k < (int)body->n_output; k++)
+        if (!is_tensor(c, out[k], k)) return false;
+    list_close_loop(c, &inside, count, out, (int)body->n_output, lists);
+    for (int k = 0; k < c->n_out; k++) c->out[k] = &lists[k]->value;
+    return true;
+}
+
+static bool has_list(const Call *c) {
+    for (int i = 0; i < c->n_in; i++)
+        if (compound_of(c->in[i]) && compound_of(c->in[i])->list) return true;
+    return false;
 }
 
 bool import_sequence_map(Call *c) {
@@ -286,6 +327,7 @@ bool import_sequence_map(Call *c) {
         diag_error(c->im->d, c->loc, "has %d outputs, but body gives %d", c->n_out, n_out);
         return false;
     }
+    if (has_list(c)) return map_lists(c, body);
     Value **in = arena_array(a, Value *, c->n_in), **out = arena_array(a, Value *, n_out);
     Value **rows = arena_array(a, Value *, n_out * first->n_items);
     for (int k = 0; k < first->n_items; k++) {
@@ -298,12 +340,9 @@ bool import_sequence_map(Call *c) {
             }
             in[i] = s ? s->items[k] : c->in[i];
         }
-        if (!import_body(c, "body", body, in, c->n_in, out)) return false;
+        if (!import_body(c, c->g, "body", body, in, c->n_in, out)) return false;
         for (int i = 0; i < n_out; i++) {
-            if (compound_of(out[i])) {
-                diag_error(c->im->d, c->loc, "output %d of body has to be a tensor", i);
-                return false;
-            }
+            if (!is_tensor(c, out[i], i)) return false;
             rows[i * first->n_items + k] = out[i];
         }
     }

@@ -183,21 +183,41 @@ static bool widen_carried(Module *m, Value *state, const Value *after, const Sha
     return changed;
 }
 
-/* Infers the body until the shapes of what it carries (inputs from `first` on, outputs from
- * `first_out` on) are the same before and behind an iteration. */
-static bool infer_carried(Module *m, const Node *n, Graph *body, int first, int first_out,
-                          int n_carried, const Shape *old) {
-    for (bool again = true; again;) {
-        again = false;
-        if (!infer_graph(m, body)) return false;
-        for (int i = 0; i < n_carried; i++) {
-            Value *state = body->inputs.at[first + i];
-            const Value *after = body->outputs.at[first_out + i];
-            if (!check_carried(m, n, i, state, after)) return false;
-            again |= widen_carried(m, state, after, &old[i]);
-        }
+/* A Loop's or Scan's body, of which inputs from `first` on and outputs from `first_out` on are what is
+ * carried. */
+typedef struct Carried {
+    const Node *node;
+    Graph *body;
+    int first, first_out, n;
+    const Shape *old; /* of the inputs, when the node was inferred before */
+} Carried;
+
+/* Infers the body once; *changed is set when dims turned out to change in an iteration. */
+static bool infer_round(Module *m, const Carried *c, bool *changed) {
+    if (!infer_graph(m, c->body)) return false;
+    for (int i = 0; i < c->n; i++) {
+        Value *state = c->body->inputs.at[c->first + i];
+        const Value *after = c->body->outputs.at[c->first_out + i];
+        if (!check_carried(m, c->node, i, state, after)) return false;
+        *changed |= widen_carried(m, state, after, &c->old[i]);
     }
     return true;
+}
+
+/* Until the shapes are the same before and behind an iteration they are an assumption, from which
+ * nothing may follow that stays. */
+static bool infer_carried(Module *m, Carried c) {
+    bool was_on_trial = m->on_trial, good = true;
+    for (bool changed = true; good && changed;) {
+        m->on_trial = true;
+        for (changed = true; good && changed;) {
+            changed = false;
+            good = infer_round(m, &c, &changed);
+        }
+        m->on_trial = was_on_trial;
+        if (good && !was_on_trial) good = infer_round(m, &c, &changed);
+    }
+    return good;
 }
 
 /* Output i is a carried value: dims that the loop changes are known behind it. */
@@ -320,6 +340,30 @@ static const KExpr *trip_dim(Module *m, const Node *n, const Graph *body, int i,
     return computed_dim(m, n, i, rank, 0, is_far ? k_int(m->k, INT64_MAX) : limit);
 }
 
+bool loop_joins(const Node *n, int i) {
+    const int64_t *v;
+    int count = attr_ints(n, "joined", &v);
+    for (int k = 0; k < count; k++)
+        if (v[k] == i) return true;
+    return false;
+}
+
+/* Output i is its slices one behind another: the sum of their outermost dims shows in the end. */
+static bool join_slices(Module *m, Node *n, int i, const Value *each, const Dims *before) {
+    int rank = each->shape.rank;
+    if (!check_tensor(m, n, each)) return false;
+    if (rank < 1) {
+        diag_error(m->diag, n->loc, "output %d is joined, but its slices have rank 0", i);
+        return false;
+    }
+    Value rest = *each;
+    rest.shape = shape_copy(m->scratch, each->shape);
+    rest.shape.dims[0] = k_int(m->k, 0);
+    Shape out = slice_shape(m, n, i, &rest, rank, rank, before);
+    out.dims[0] = computed_dim(m, n, i, rank, 0, k_int(m->k, INT64_MAX));
+    return infer_set(m, n, i, each->dtype, out);
+}
+
 static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
     Dims before = known_before(m, n, body);
     for (int i = 0; i < n_carried; i++) {
@@ -328,6 +372,10 @@ static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
     for (int i = n_carried; i < n->n_out; i++) {
         const Value *each = body->outputs.at[i + 1];
         if (!n->out[i]) continue;
+        if (loop_joins(n, i)) {
+            if (!join_slices(m, n, i, each, &before)) return false;
+            continue;
+        }
         if (!check_stackable(m, n, i, each)) return false;
         int rank = each->shape.rank + 1;
         const KExpr *trips = trip_dim(m, n, body, i, rank);
@@ -357,7 +405,7 @@ bool loop_infer(Module *m, Node *n) {
         old[i] = body->inputs.at[i + 2]->shape;
         type_input(m, body->inputs.at[i + 2], v->dtype, v->shape);
     }
-    return infer_carried(m, n, body, 2, 1, n_carried, old) &&
+    return infer_carried(m, (Carried){n, body, 2, 1, n_carried, old}) &&
            check_flag(m, n, 0, body->outputs.at[0], DT_BOOL, "the condition, output of the body") &&
            loop_outputs(m, n, body, n_carried);
 }
@@ -452,7 +500,7 @@ bool scan_infer(Module *m, Node *n) {
     const KExpr *length = NULL;
     Shape *old = arena_array(m->scratch, Shape, n->n_in + 1);
     return scan_inputs(m, n, body, n_states, &length, old) &&
-           infer_carried(m, n, body, 0, 0, n_states, old) &&
+           infer_carried(m, (Carried){n, body, 0, 0, n_states, old}) &&
            scan_outputs(m, n, body, n_states, length);
 }
 

@@ -4,8 +4,19 @@
  * the root, so that only as many are sorted as are looked at; each is compared with those of its
  * class that were selected before, CHUNK of them at a time in lanes: their ends and areas lie in a
  * temporary, one row for each number of a box, filled up with empty boxes, which overlap nothing.
+ *
+ * Where there are many candidates they are dealt into buckets by their low end on the first axis:
+ *
+ *     bucket(x) = floor((x - least)*scale)        within 0 .. n_buckets-1; rising, 0 of NaN
+ *
+ * A box from lo to hi can only overlap those of the buckets bucket(lo - widest) .. bucket(hi), since
+ * rounding keeps order. Boxes of many classes, which exporters move apart by adding an offset for
+ * each, so meet those of their own. Each bucket has room for all of its candidates.
+ *
  * Order of the output: batch, class, selection. Equal scores: the lower box number first. The
  * number of rows is a computed symbol. */
+#include <math.h>
+
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
 
@@ -47,7 +58,7 @@ bool nms_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, DT_I64, out);
 }
 
-enum { LANES = 16, CHUNK = 4 * LANES, BOX_ROWS = 5 };
+enum { LANES = 16, CHUNK = 4 * LANES, BOX_ROWS = 5, MOST_BUCKETS = 256, FEW = 4 * CHUNK };
 
 /* A box as low and high ends on two axes. */
 typedef struct Box {
@@ -57,7 +68,9 @@ typedef struct Box {
 typedef struct Nms {
     Def *d;
     KTensor *boxes, *scores, *out;
-    KTensor *chosen; /* [BOX_ROWS, room]: the class's selected boxes */
+    KTensor *chosen; /* [BOX_ROWS, room]: the class's selected boxes, by buckets */
+    KTensor *starts, *fills; /* of buckets: where they begin, how many boxes they have */
+    KBuf *n_buckets, *least, *scale, *reach; /* reach: a little more than the widest box has */
     const KExpr *batch, *class, *iou, *limit;
     bool centered;
 } Nms;
@@ -77,22 +90,25 @@ static const KExpr *area(KCtx *k, const Box *b) {
 }
 
 /* Corners in any order, or center and size: the latter's axes are (x, y), the former's (y, x). */
+static void read_ends(const Nms *s, const KExpr *box, int a, Box *r) {
+    KCtx *k = s->d->k;
+    const KExpr *p = box_value(s, box, a), *q = box_value(s, box, a + 2);
+    if (s->centered) {
+        const KExpr *half = k_div(k, q, k_const(k, DT_F32, 2));
+        r->lo[a] = k_sub(k, p, half);
+        r->hi[a] = k_add(k, p, half);
+    } else {
+        r->lo[a] = k_min(k, p, q);
+        r->hi[a] = k_max(k, p, q);
+    }
+    r->lo[a] = kb_let(&s->d->b, "lo", r->lo[a]);
+    r->hi[a] = kb_let(&s->d->b, "hi", r->hi[a]);
+}
+
 static Box read_box(const Nms *s, const KExpr *box) {
     KCtx *k = s->d->k;
     Box r;
-    for (int a = 0; a < 2; a++) {
-        const KExpr *p = box_value(s, box, a), *q = box_value(s, box, a + 2);
-        if (s->centered) {
-            const KExpr *half = k_div(k, q, k_const(k, DT_F32, 2));
-            r.lo[a] = k_sub(k, p, half);
-            r.hi[a] = k_add(k, p, half);
-        } else {
-            r.lo[a] = k_min(k, p, q);
-            r.hi[a] = k_max(k, p, q);
-        }
-        r.lo[a] = kb_let(&s->d->b, "lo", r.lo[a]);
-        r.hi[a] = kb_let(&s->d->b, "hi", r.hi[a]);
-    }
+    for (int a = 0; a < 2; a++) read_ends(s, box, a, &r);
     r.area = kb_let(&s->d->b, "area", area(k, &r));
     return r;
 }
@@ -109,10 +125,100 @@ static Box chosen_box(const Nms *s, const KExpr *i) {
     return (Box){.lo = {part[0], part[1]}, .hi = {part[2], part[3]}, .area = part[4]};
 }
 
-/* Stores the box as number i of those selected; the first of a chunk empties the rest of it. */
-static void append_chosen(const Nms *s, const Box *box, const KExpr *i) {
+/* ---- buckets --------------------------------------------------------------------------------- */
+
+static const KExpr *reg(const Nms *s, KBuf *buf) {
+    return k_load(s->d->k, buf, k_int(s->d->k, 0));
+}
+
+static void set_reg(const Nms *s, KBuf *buf, const KExpr *value) {
+    kb_store(&s->d->b, buf, k_int(s->d->k, 0), value);
+}
+
+static const KExpr *bucket_of(const Nms *s, const KExpr *x) {
+    KCtx *k = s->d->k;
+    const KExpr *last = k_sub(k, reg(s, s->n_buckets), k_int(k, 1));
+    const KExpr *at = k_mul(k, k_sub(k, x, reg(s, s->least)), reg(s, s->scale));
+    at = k_min(k, k_max(k, at, k_const(k, DT_F32, 0)), k_cast(k, DT_F32, last));
+    return kb_let_index(&s->d->b, "bucket", k_cast(k, DT_I64, at), k_int(k, MOST_BUCKETS));
+}
+
+/* Sets least, reach and scale for n_items candidates in so many buckets. */
+static void measure_candidates(const Nms *s, const Heap *h, const KExpr *n_items,
+                               const KExpr *n_buckets) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    Box box;
+    KBuf *most = kb_alloc(b, MEM_REG, DT_F32, "most", 1);
+    set_reg(s, s->least, k_const(k, DT_F32, INFINITY));
+    set_reg(s, most, k_const(k, DT_F32, -INFINITY));
+    set_reg(s, s->reach, k_const(k, DT_F32, 0));
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_items);
+    read_ends(s, kb_let(b, "box", heap_item(h, i)), 0, &box);
+    /* a NaN leaves what was there */
+    set_reg(s, s->least, k_min(k, box.lo[0], reg(s, s->least)));
+    set_reg(s, most, k_max(k, box.lo[0], reg(s, most)));
+    set_reg(s, s->reach, k_max(k, k_sub(k, box.hi[0], box.lo[0]), reg(s, s->reach)));
+    kb_end(b);
+    set_reg(s, s->reach, k_mul(k, reg(s, s->reach), k_const(k, DT_F32, 1 + 0x1p-20)));
+    const KExpr *range = k_sub(k, reg(s, most), reg(s, s->least));
+    set_reg(s, s->scale, k_div(k, k_cast(k, DT_F32, n_buckets), range));
+}
+
+/* Gives each bucket room for its candidates, in whole chunks. */
+static void place_buckets(const Nms *s, const Heap *h, const KExpr *n_items) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    KBuf *counts = s->fills->buf;
+    Box box;
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_items), *one = k_int(k, 1);
+    read_ends(s, kb_let(b, "box", heap_item(h, i)), 0, &box);
+    const KExpr *q = bucket_of(s, box.lo[0]);
+    kb_store(b, counts, q, k_add(k, k_load(k, counts, q), one));
+    kb_end(b);
+    KBuf *end = kb_alloc(b, MEM_REG, DT_I64, "end", 1);
+    set_reg(s, end, k_int(k, 0));
+    q = kb_for(b, LOOP_SERIAL, "q", k_min(k, reg(s, s->n_buckets), k_int(k, MOST_BUCKETS)));
+    const KExpr *n = kb_let(b, "n", k_load(k, counts, q)), *chunk = k_int(k, CHUNK);
+    const KExpr *chunks = k_fdiv(k, k_add(k, n, k_int(k, CHUNK - 1)), chunk);
+    kb_store(b, s->starts->buf, q, reg(s, end));
+    kb_store(b, counts, q, k_int(k, 0));
+    set_reg(s, end, k_add(k, reg(s, end), k_mul(k, chunks, chunk)));
+    kb_end(b);
+}
+
+/* One bucket for every CHUNK of the candidates, where more than a few boxes may be selected; a
+ * single one needs to know nothing about them. */
+static void make_buckets(const Nms *s, const Heap *h, const KExpr *n_items) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *none = k_const(k, DT_F32, 0);
+    const KExpr *n = k_min(k, k_fdiv(k, n_items, k_int(k, CHUNK)), k_int(k, MOST_BUCKETS));
+    n = k_select(k, k_lt(k, s->limit, k_int(k, FEW)), one, k_max(k, n, one));
+    n = kb_let(b, "n_buckets", n);
+    KBuf *const numbers[] = {s->least, s->scale, s->reach};
+    set_reg(s, s->n_buckets, n);
+    for (int i = 0; i < 3; i++) set_reg(s, numbers[i], none);
+    const KExpr *q = kb_for(b, LOOP_SERIAL, "q", n);
+    kb_store(b, s->fills->buf, q, zero);
+    kb_end(b);
+    kb_store(b, s->starts->buf, zero, zero);
+    kb_if(b, k_lt(k, one, n));
+    measure_candidates(s, h, n_items, n);
+    place_buckets(s, h, n_items);
+    kb_end(b);
+}
+
+/* ---- selection ------------------------------------------------------------------------------- */
+
+/* Stores the box among those selected; the first of a chunk empties the rest of it. */
+static void append_chosen(const Nms *s, const Box *box) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
+    const KExpr *q = bucket_of(s, box->lo[0]), *one = k_int(k, 1);
+    const KExpr *fill = kb_let(b, "fill", k_load(k, s->fills->buf, q));
+    kb_store(b, s->fills->buf, q, k_add(k, fill, one));
+    const KExpr *i = kb_let(b, "place", k_add(k, k_load(k, s->starts->buf, q), fill));
     const KExpr *part[BOX_ROWS] = {box->lo[0], box->lo[1], box->hi[0], box->hi[1], box->area};
     kb_if(b, k_eq(k, k_fmod(k, i, k_int(k, CHUNK)), k_int(k, 0)));
     for (int r = 0; r < BOX_ROWS; r++) {
@@ -185,19 +291,26 @@ static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf 
     kb_store(b, good, zero, k_eq(k, k_load(k, hit, zero), k_const_i(k, DT_I32, 0)));
 }
 
-/* Sets good[0] to: the box overlaps none of the n_chosen ones selected before. */
-static void compare_chosen(const Nms *s, const Box *box, const KExpr *n_chosen, KBuf *good) {
+/* Sets good[0] to: the box overlaps none of those selected before. */
+static void compare_chosen(const Nms *s, const Box *box, KBuf *good) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
-    const KExpr *zero = k_int(k, 0);
+    KBuf *next = kb_alloc(b, MEM_REG, DT_I64, "next", 1);
     KBuf *from = kb_alloc(b, MEM_REG, DT_I64, "from", 1);
-    kb_store(b, good, zero, k_bool(k, true));
-    kb_store(b, from, zero, zero);
-    const KExpr *at = k_load(k, from, zero);
-    kb_while(b, k_and(k, k_load(k, good, zero), k_lt(k, at, n_chosen)));
-    const KExpr *chunk = kb_let(b, "chunk", at);
+    const KExpr *last = bucket_of(s, box->hi[0]);
+    set_reg(s, good, k_bool(k, true));
+    set_reg(s, next, bucket_of(s, k_sub(k, box->lo[0], reg(s, s->reach))));
+    kb_while(b, k_and(k, reg(s, good), k_le(k, reg(s, next), last)));
+    const KExpr *q = kb_let_within(b, "bucket", reg(s, next), MOST_BUCKETS - 1);
+    const KExpr *start = kb_let(b, "start", k_load(k, s->starts->buf, q));
+    const KExpr *end = kb_let(b, "end", k_add(k, start, k_load(k, s->fills->buf, q)));
+    set_reg(s, from, start);
+    kb_while(b, k_and(k, reg(s, good), k_lt(k, reg(s, from), end)));
+    const KExpr *chunk = kb_let(b, "chunk", reg(s, from));
     compare_chunk(s, box, chunk, good);
-    kb_store(b, from, zero, k_add(k, chunk, k_int(k, CHUNK)));
+    set_reg(s, from, k_add(k, chunk, k_int(k, CHUNK)));
+    kb_end(b);
+    set_reg(s, next, k_add(k, q, k_int(k, 1)));
     kb_end(b);
 }
 
@@ -216,9 +329,9 @@ static void select_boxes(const Nms *s, const Heap *h, KBuf *n_items, KBuf *n_row
     heap_sift(h, heap_item(h, left), heap_key(h, left), zero, left);
     Box box = read_box(s, best);
     const KExpr *row = kb_let(b, "row", rows);
-    compare_chosen(s, &box, k_sub(k, row, first), good);
+    compare_chosen(s, &box, good);
     kb_if(b, k_load(k, good, zero));
-    append_chosen(s, &box, kb_let(b, "place", k_sub(k, row, first)));
+    append_chosen(s, &box);
     kb_store(b, s->out->buf, out_place(k, row, 0), s->batch);
     kb_store(b, s->out->buf, out_place(k, row, 1), s->class);
     kb_store(b, s->out->buf, out_place(k, row, 2), best);
@@ -238,16 +351,25 @@ void nms_lower(Def *d, const Node *n) {
                .centered = attr_int(n, "center_point_box", 0) != 0};
     KTensor *limit = def_in(d, 2), *iou = def_in(d, 3), *least = def_in(d, 4);
     KTensor *items = def_temp(d, "candidates", DT_I64, 1, &nms.scores->dims[2]);
-    const KExpr *room[2] = {k_int(k, BOX_ROWS), k_add(k, items->dims[0], k_int(k, CHUNK))};
+    const KExpr *chunks = k_fdiv(k, items->dims[0], k_int(k, CHUNK)), *one = k_int(k, 1);
+    const KExpr *most = k_max(k, k_min(k, chunks, k_int(k, MOST_BUCKETS)), one);
+    const KExpr *room[2] = {k_int(k, BOX_ROWS),
+                            k_add(k, items->dims[0], k_mul(k, most, k_int(k, CHUNK)))};
     nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
+    nms.starts = def_temp(d, "starts", DT_I64, 1, &most);
+    nms.fills = def_temp(d, "fills", DT_I64, 1, &most);
     KTensor *keys = def_temp(d, "keys", DT_F32, 1, &nms.scores->dims[2]);
-    KTensor *outs[4] = {nms.out, items, keys, nms.chosen};
-    Stage *s = def_program(d, outs, 4);
+    KTensor *outs[] = {nms.out, items, keys, nms.chosen, nms.starts, nms.fills};
+    Stage *s = def_program(d, outs, 6);
     nms.limit = limit ? kb_let(b, "limit", k_max(k, lower_scalar(d, limit), zero)) : zero;
     nms.iou = iou ? kb_let(b, "iou", lower_scalar(d, iou)) : k_const(k, DT_F32, 0);
     const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
     KBuf *n_rows = kb_alloc(b, MEM_REG, DT_I64, "n_rows", 1);
     KBuf *n_items = kb_alloc(b, MEM_REG, DT_I64, "n_items", 1);
+    nms.n_buckets = kb_alloc(b, MEM_REG, DT_I64, "n_buckets", 1);
+    nms.least = kb_alloc(b, MEM_REG, DT_F32, "least_end", 1);
+    nms.scale = kb_alloc(b, MEM_REG, DT_F32, "scale", 1);
+    nms.reach = kb_alloc(b, MEM_REG, DT_F32, "reach", 1);
     Heap h = {.b = b,
               .items = items->buf,
               .keys = keys->buf,
@@ -258,6 +380,7 @@ void nms_lower(Def *d, const Node *n) {
     nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);
     nms.class = kb_for(b, LOOP_SERIAL, "class", nms.scores->dims[1]);
     gather_candidates(&nms, &h, threshold, n_items);
+    make_buckets(&nms, &h, kb_let(b, "n", k_load(k, n_items, zero)));
     select_boxes(&nms, &h, n_items, n_rows);
     kb_end(b);
     kb_end(b);

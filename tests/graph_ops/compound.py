@@ -131,6 +131,7 @@ def grown_in_loop(g):
     x = g.pick(("f32", "i64"), rank=(0, 1, 2), low=-1e3, high=1e3)
     c = Chain(g)
     name, trips = c.take(x), g.one([1, 2, 4])
+    count = c.take(g.input("i64", [], low=trips, high=trips + 3)) if g.chance(0.5) else c.scalar(trips)
     start = c.node("SequenceEmpty", [], dtype=ONNX_TYPES[x.dtype])
     i, go, s, more, t, kept = (g.name(n) for n in ("i", "go", "s", "m", "t", "k"))
     nodes = [helper.make_node("Cast", [i], [t], to=ONNX_TYPES[x.dtype]), helper.make_node("Add", [name, t], [t + "_1"]),
@@ -139,22 +140,54 @@ def grown_in_loop(g):
     scalar = [helper.make_tensor_value_info(i, TensorProto.INT64, []), helper.make_tensor_value_info(go, TensorProto.BOOL, [])]
     body = helper.make_graph(nodes, g.name("body"), scalar + [helper.make_value_info(s, kind)],
                              [helper.make_tensor_value_info(kept, TensorProto.BOOL, []), helper.make_value_info(more, kind)])
-    use(c, c.node("Loop", [c.scalar(trips), "", start], body=body), trips, x.rank)
+    use(c, c.node("Loop", [count, "", start], body=body), trips, x.rank)
     c.end(exact=x.dtype == "i64")
 
 
 @row("compound")
+def grown_of_pieces(g):
+    """The same with elements of other sizes in each iteration, perhaps only some of them."""
+    x = g.pick(rank=(1, 2))
+    c = Chain(g)
+    name, trips = c.take(x), g.one([1, 2, 4])
+    count = c.take(g.input("i64", [], low=trips, high=trips + 3))
+    start, zero, one = c.node("SequenceEmpty", [], dtype=ONNX_TYPES[x.dtype]), c.take(g.ints([0])), c.take(g.ints([1]))
+    i, go, s, more, t, kept, piece = (g.name(n) for n in ("i", "go", "s", "m", "t", "k", "p"))
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(ONNX_TYPES[x.dtype], None))
+    nodes = [helper.make_node("Unsqueeze", [i, zero], [t]), helper.make_node("Add", [t, one], [t + "_1"]),
+             helper.make_node("Slice", [name, zero, t + "_1", zero], [piece]), helper.make_node("Identity", [go], [kept])]
+    if g.chance(0.5):
+        nodes.append(helper.make_node("SequenceInsert", [s, piece], [more]))
+    else:                                                        # not in the rounds before `from`, of which there are fewer
+        start_at, branches = c.scalar(trips - 1), []
+        nodes.append(helper.make_node("GreaterOrEqual", [i, start_at], [t + "_2"]))
+        for op, inputs in (("SequenceInsert", [s, piece]), ("Identity", [s])):
+            out = g.name("b")
+            branches.append(helper.make_graph([helper.make_node(op, inputs, [out])], g.name("branch"), [],
+                                              [helper.make_value_info(out, kind)]))
+        nodes.append(helper.make_node("If", [t + "_2"], [more], then_branch=branches[0], else_branch=branches[1]))
+    scalar = [helper.make_tensor_value_info(i, TensorProto.INT64, []), helper.make_tensor_value_info(go, TensorProto.BOOL, [])]
+    body = helper.make_graph(nodes, g.name("body"), scalar + [helper.make_value_info(s, kind)],
+                             [helper.make_tensor_value_info(kept, TensorProto.BOOL, []), helper.make_value_info(more, kind)])
+    grown = c.node("Loop", [count, "", start], body=body)
+    c.node("ConcatFromSequence", [grown], axis=0)
+    c.node("SequenceLength", [grown])
+    c.node("SequenceAt", [grown, c.scalar(g.one([0, -1]))])
+    c.end()
+
+
+@row("compound")
 def chosen_sequence(g):
-    """An If whose branches give sequences of one length."""
+    """An If whose branches give sequences, of one length or two."""
     x = g.pick(rank=(1, 2, 3))
     same = [v for v in g.values if same_type(v, x)][-3:]
     c = Chain(g)
     condition = c.take(g.input("bool", []))
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(ONNX_TYPES[x.dtype], None))
     bodies, n = [], g.one([1, 2, 3])
-    for _ in range(2):
+    for length in (n, n + g.one([0, 2])):
         out = g.name("s")
-        node = helper.make_node("SequenceConstruct", [c.take(g.one(same + [x])) for _ in range(n)], [out])
+        node = helper.make_node("SequenceConstruct", [c.take(g.one(same + [x])) for _ in range(length)], [out])
         bodies.append(helper.make_graph([node], g.name("branch"), [], [helper.make_value_info(out, kind)]))
     use(c, c.node("If", [condition], then_branch=bodies[0], else_branch=bodies[1]), n, x.rank)
     c.end()

@@ -4,7 +4,7 @@
  *
  *   ulp_sweep [FUNCTION|all] [stride] [first last]    needs a C compiler called cc
  *
- * The variants with and without FMA run side by side, over every stride-th float; first and last
+ * The variants for different units (ulp.h) run side by side, over every stride-th float; first and last
  * are bit patterns in hex: 3f800000 40000000 is 1 to 2. Writes sweep_*.c and .so to the current
  * folder.
  *
@@ -34,13 +34,13 @@ static void note(Worst *w, double error, float where) {
     w->where = where;
 }
 
-static Kernel1 *compile(Arena *a, KOp op, DType t, bool fma) {
-    Kernel *kn = ulp_kernel(kctx_create(a), op, t, BATCH, fma);
+static Kernel1 *compile(Arena *a, KOp op, DType t, int u) {
+    Kernel *kn = ulp_kernel(kctx_create(a), op, t, BATCH, ulp_units[u]);
     KModule m = {.k = kctx_create(a), .arena = a, .name = "sweep", .kernels = &kn, .n_kernels = 1};
     StrBuf text = {0};
     codegen_c_kernels(&m, &text);
     const char *base =
-        arena_printf(a, "./sweep_%s_%s_%d", kop_info[op].name, dtype_info[t].name, fma);
+        arena_printf(a, "./sweep_%s_%s_%d", kop_info[op].name, dtype_info[t].name, u);
     FILE *f = fopen(arena_printf(a, "%s.c", base), "w");
     if (!f) return NULL;
     fputs(strbuf_text(&text), f);
@@ -55,29 +55,35 @@ static Kernel1 *compile(Arena *a, KOp op, DType t, bool fma) {
     return fn;
 }
 
+static bool compile_all(Arena *a, KOp op, DType t, Kernel1 *fn[N_ULP_UNITS]) {
+    bool all = true;
+    for (int u = 0; u < N_ULP_UNITS; u++) all &= (fn[u] = compile(a, op, t, u)) != NULL;
+    return all;
+}
+
 /* ---- 32 bits --------------------------------------------------------------------------------- */
 
-/* worst[fma] over the floats with the bit patterns first, first + stride, ... last. */
+/* worst[units] over the floats with the bit patterns first, first + stride, ... last. */
 static bool sweep(const UlpRow *row, uint64_t stride, uint64_t first, uint64_t last,
-                  Worst worst[2]) {
-    static float x[BATCH], y[2][BATCH];
+                  Worst worst[N_ULP_UNITS]) {
+    static float x[BATCH], y[N_ULP_UNITS][BATCH];
     Arena *a = arena_create();
-    Kernel1 *fn[2] = {compile(a, row->op, DT_F32, false), compile(a, row->op, DT_F32, true)};
-    for (uint64_t bits = first; fn[0] && fn[1] && bits <= last;) {
+    Kernel1 *fn[N_ULP_UNITS];
+    bool ran = compile_all(a, row->op, DT_F32, fn);
+    for (uint64_t bits = first; ran && bits <= last;) {
         int n = 0;
         for (; n < BATCH && bits <= last; n++, bits += stride) x[n] = float_of_bits((uint32_t)bits);
-        fn[0](x, y[0]);
-        fn[1](x, y[1]);
+        for (int v = 0; v < N_ULP_UNITS; v++) fn[v](x, y[v]);
         for (int i = 0; i < n; i++) {
             if (!ulp_counts(row, x[i])) continue;
             double ref = row->ref(x[i]);
-            for (int v = 0; v < 2; v++)
+            for (int v = 0; v < N_ULP_UNITS; v++)
                 if (y[v][i] != (float)ref || ref == 0)
                     note(&worst[v], ulp_error(y[v][i], ref), x[i]);
         }
     }
     arena_destroy(a);
-    return fn[0] && fn[1];
+    return ran;
 }
 
 /* ---- 16 bits --------------------------------------------------------------------------------- */
@@ -104,28 +110,31 @@ static double narrow_error(double got, double ref, int n_exp) {
     return fabs(got - ref) / ldexp(1, e - n_frac);
 }
 
-static bool sweep_narrow(const UlpRow *row, DType t, Worst worst[2]) {
-    static uint16_t x[BATCH], y[2][BATCH];
+static bool sweep_narrow(const UlpRow *row, DType t, Worst worst[N_ULP_UNITS]) {
+    static uint16_t x[BATCH], y[N_ULP_UNITS][BATCH];
     int n_exp = t == DT_F16 ? 5 : 8;
     Arena *a = arena_create();
-    Kernel1 *fn[2] = {compile(a, row->op, t, false), compile(a, row->op, t, true)};
-    for (uint32_t bits = 0; fn[0] && fn[1] && bits < 1 << 16; bits += BATCH) {
+    Kernel1 *fn[N_ULP_UNITS];
+    bool ran = compile_all(a, row->op, t, fn);
+    for (uint32_t bits = 0; ran && bits < 1 << 16; bits += BATCH) {
         for (uint32_t i = 0; i < BATCH; i++) x[i] = (uint16_t)(bits + i);
-        fn[0](x, y[0]);
-        fn[1](x, y[1]);
+        for (int v = 0; v < N_ULP_UNITS; v++) fn[v](x, y[v]);
         for (int i = 0; i < BATCH; i++) {
             double in = narrow_value(x[i], n_exp), ref = row->ref(in);
             if (!ulp_counts(row, in)) continue;
-            for (int v = 0; v < 2; v++)
+            for (int v = 0; v < N_ULP_UNITS; v++)
                 note(&worst[v], narrow_error(narrow_value(y[v][i], n_exp), ref, n_exp), (float)in);
         }
     }
     arena_destroy(a);
-    return fn[0] && fn[1];
+    return ran;
 }
 
-static const Worst *larger(const Worst w[2]) {
-    return w[1].error > w[0].error ? &w[1] : &w[0];
+static const Worst *largest(const Worst w[N_ULP_UNITS]) {
+    const Worst *most = w;
+    for (int v = 1; v < N_ULP_UNITS; v++)
+        if (w[v].error > most->error) most = &w[v];
+    return most;
 }
 
 int main(int argc, char **argv) {
@@ -136,15 +145,15 @@ int main(int argc, char **argv) {
     for (int i = 0; i < N_ULP_ROWS; i++) {
         const UlpRow *row = &ulp_rows[i];
         if (strcmp(name, "all") && strcmp(name, kop_info[row->op].name)) continue;
-        Worst f32[2] = {{0}}, f16[2] = {{0}}, bf16[2] = {{0}};
+        Worst f32[N_ULP_UNITS] = {{0}}, f16[N_ULP_UNITS] = {{0}}, bf16[N_ULP_UNITS] = {{0}};
         bool ran = sweep(row, stride, first, last, f32) && sweep_narrow(row, DT_F16, f16) &&
                    sweep_narrow(row, DT_BF16, bf16);
-        printf("| %s | %g | %.3f at %a | %.3f at %a | %.4f | %.4f |\n", kop_info[row->op].name,
-               row->bound, f32[1].error, (double)f32[1].where, f32[0].error, (double)f32[0].where,
-               larger(f16)->error, larger(bf16)->error);
+        printf("| %s | %g | %.3f at %a | %.3f at %a | %.3f at %a | %.4f | %.4f |\n", kop_info[row->op].name,
+               row->bound, f32[2].error, (double)f32[2].where, f32[1].error, (double)f32[1].where, f32[0].error, (double)f32[0].where,
+               largest(f16)->error, largest(bf16)->error);
         fflush(stdout);
-        CHECK(ran && larger(f32)->error <= row->bound && larger(f16)->error <= NARROW_BOUND &&
-              larger(bf16)->error <= NARROW_BOUND);
+        CHECK(ran && largest(f32)->error <= row->bound && largest(f16)->error <= NARROW_BOUND &&
+              largest(bf16)->error <= NARROW_BOUND);
     }
     return check_done();
 }

@@ -13,33 +13,12 @@ from onnx import numpy_helper
 
 import smelt_abi
 from harness import Case, check
+from suites.dim_versions import DECODER as HEADS_FIRST
 
 PLACES = 24
 BAD_DIM, KEPT = 3, 2
 
-# Keys as [batch, heads, places, size], two heads of 8, or as [batch, places, heads, size], turned behind the cache.
-HEADS_FIRST = """
-decoder (int64[batch,n] ids, float[batch,2,past,8] k0, float[batch,2,past,8] v0) => (y, k, v) {
-    x = Gather (table, ids)
-    qkv = MatMul (x, w)
-    a, b, c = Split <axis = -1, num_outputs = 3> (qkv)
-    qh = Reshape (a, heads)
-    kh = Reshape (b, heads)
-    vh = Reshape (c, heads)
-    q = Transpose <perm = [0, 2, 1, 3]> (qh)
-    k1 = Transpose <perm = [0, 2, 1, 3]> (kh)
-    v1 = Transpose <perm = [0, 2, 1, 3]> (vh)
-    k = Concat <axis = 2> (k0, k1)
-    v = Concat <axis = 2> (v0, v1)
-    kt = Transpose <perm = [0, 1, 3, 2]> (k)
-    s = MatMul (q, kt)
-    p = Softmax (s)
-    o = MatMul (p, v)
-    t = Transpose <perm = [0, 2, 1, 3]> (o)
-    f = Reshape (t, flat)
-    y = MatMul (f, out)
-}"""
-
+# Keys as [batch, places, heads, size], two heads of 8, turned behind the cache. HEADS_FIRST has them the other way.
 PLACES_FIRST = """
 decoder (int64[batch,n] ids, float[batch,past,2,8] k0, float[batch,past,2,8] v0) => (y, k, v) {
     x = Gather (table, ids)
@@ -177,10 +156,13 @@ def no_copy(ctx):
 
 
 def refused(ctx):
-    """A model whose outputs go on from no input; and one whose past a branch reads, which wants dense memory."""
+    """A model whose outputs go on from no input; one with more places than the buffers; and one whose past a branch reads, which wants dense memory."""
     plain = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> plain (float[n,4] x) => (y) { y = Neg (x) }')
     done = ctx.smelt("compile", saved(ctx, plain), "--cache=8", expect=1)
     check("no output is an input with more places behind it" in done.stderr, done.stderr)
+    path = saved(ctx, decoder(HEADS_FIRST))
+    done = ctx.smelt("compile", path, "--cache=8", "--dim=past=9", "--dim=n=1", expect=1)
+    check("--cache=8: 'k' has 10 places" in done.stderr, done.stderr)
     branch = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
         branch (float[past,4] p, float[1,4] x, bool c) => (y, z) {
             y = Concat <axis = 0> (p, x)

@@ -41,6 +41,11 @@ HEADS = {
     "reflected": ("""p = Constant <value = int64[8] {0, 0, 1, 1, 0, 0, 1, 1}> ()
         q = Pad <mode = "reflect"> (r, p)
         y = Conv (q, w, b)""", 3, 3, r"head \(Conv\): t1x3x\d_v16, right factor in place"),
+    "parts": ("""sizes = Constant <value = int64[3] {13, 18, 9}> ()
+        c, d, e = Split <axis = 1> (r, sizes)
+        f = Conv <group = 18, pads = [1, 1, 1, 1]> (d, w_d)
+        g = Concat <axis = 1> (c, f, e)
+        y = Conv (g, w, b)""", 21, 1, r"f \(Conv\): t1x\d+x1_v16"),
 }
 
 
@@ -52,7 +57,12 @@ def head_of(nodes, channels, taps):
     }}""")
     model.graph.node[-1].name = "head"
     rng = np.random.default_rng(3)
-    for name, shape in {"w_a": (40, 7, 1, 1), "w": (channels, 40, taps, taps), "b": (channels,)}.items():
+    for node in model.graph.node[:-1]:
+        node.name = node.output[0]
+    shapes = {"w_a": (40, 7, 1, 1), "w": (channels, 40, taps, taps), "b": (channels,)}
+    if "w_d" in nodes:
+        shapes["w_d"] = (18, 1, 3, 3)
+    for name, shape in shapes.items():
         w = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         model.graph.initializer.append(onnx.numpy_helper.from_array(w.astype(np.float32), name))
     return model

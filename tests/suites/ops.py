@@ -8,11 +8,12 @@ A case file is lines of words; '#' starts a comment. The file's name is the oper
     unsupported "TEXT" INPUT... [attr=VALUE...]     valid, but refused with a message that has TEXT
 
 An INPUT is DTYPE[DIMS], then perhaps where its values come from; '-' is an absent input and a leading '!' makes a
-constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs.
+constant of it. Without more the values are random. A dim NAME:N is symbolic and N when the model runs. A range may be
+followed by '*' and factors for the last axis.
 
 A string tensor's values are a Python list, such as "str[2]=['a b','']".
 
-    f32[2,3]    f32[2,3]~-1:1    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
+    f32[2,3]    f32[2,3]~-1:1    f32[2,3]~0:1*1,1,9    i64[3]=0,-1,2    f32[2]=nan,inf    !i64[2]=1,2    f32[batch:4,8]    i64[]=7
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs; @out=1,0,1 names the first and third only),
@@ -66,7 +67,7 @@ ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": Tensor
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
 WORDS = ["", "a", "b", "ab", "abc", "Abc", "a b", " c ", "1", "-2.5", "\u00e9t\u00e9", "\u65e5\u672c", "x" * 40]
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+|str)\[([^\]]*)\](?:=(.*)|~(.*):(.*))?$")
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+|str)\[([^\]]*)\](?:=(.*)|~(.*):([^*]*)(?:\*(.*))?)?$")
 
 
 @dataclass
@@ -130,7 +131,7 @@ def parse_number(word, dtype):
 def parse_tensor(word, rng):
     match = INPUT.match(word)
     check(match, f"not an input: {word}")
-    constant, dtype, dim_text, values, low, high = match.groups()
+    constant, dtype, dim_text, values, low, high, factors = match.groups()
     dims = []
     for d in filter(None, dim_text.split(",")):
         name, _, value = d.rpartition(":")
@@ -144,6 +145,8 @@ def parse_tensor(word, rng):
         t.values = np.full(t.shape, flat[0]) if flat.size == 1 else flat.reshape(t.shape)
     else:
         t.values = random_values(rng, dtype, t.shape, float(low) if low else None, float(high) if high else None)
+    if factors:
+        t.values *= np.array(factors.split(","), t.values.dtype)
     return t
 
 

@@ -7,6 +7,7 @@ import onnx.parser
 from onnx import numpy_helper
 
 from harness import Case, check
+from list_models import BAD_LISTS, LISTS
 
 BACKENDS = (("interpret", "nodev"), ("llvm", "cpu"), ("c", "cpu"))
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
@@ -75,18 +76,14 @@ MODELS = {
 
 # name: text, exit status, part of the message
 REFUSED = {
-    "unknown_length": ("f (seq(float[2]) s) => (int64 n) { n = SequenceLength(s) }", 3, "--shape s.0=2,3"),
+    "unknown_rank": ("f (seq(float[]) s) => (int64 n) { n = SequenceLength(s) }", 3, "--shape s.0=2,3"),
     "outside": ("f (float[2] a) => (float[2] y) { s = SequenceConstruct(a) p = Constant<value_int = 1>() "
                 "y = SequenceAt(s, p) }", 1, "outside of the sequence of 1"),
     "sequence_into_add": ("f (float[2] a) => (float[2] y) { s = SequenceConstruct(a) y = Add(s, a) }", 1,
                           "input 0 is a sequence, but has to be a tensor"),
     "tensor_as_sequence": ("f (float[2] a) => (int64 y) { y = SequenceLength(a) }", 1, "has to be a sequence"),
-    "trip_count": ("f (float[2] a, int64 n) => (seq(float[2]) y) { s = SequenceConstruct(a) y = Loop(n, , s) "
-                   "<body = b (int64 i, bool h, seq(float[2]) r) => (bool o, seq(float[2]) q) { o = Identity(h) "
-                   "q = SequenceInsert(r, a) }> }", 3, "the trip count has to be known while compiling"),
-    "lengths": ("f (bool c, float[2] a) => (seq(float[2]) y) { y = If(c) <then_branch = t () => (seq(float[2]) u) "
-                "{ u = SequenceConstruct(a, a) }, else_branch = e () => (seq(float[2]) v) { v = SequenceConstruct(a) }> }",
-                3, "sequences of different lengths"),
+    "ranks": ("f (int64 n) => (seq(float[]) y) { s = SequenceEmpty() y = Loop(n, , s) <body = b (int64 i, bool h, seq(float[]) r) "
+              "=> (bool o, seq(float[]) q) { o = Identity(h) q = Identity(r) }> }", 3, "the rank of the elements"),
     "split_sizes": ("f (float[2,5] x) => (seq(float[2,k]) y) { n = Constant<value_ints = [2, 2]>() "
                     "y = SplitToSequence<axis = 1>(x, n) }", 1, "do not add up"),
 }
@@ -133,22 +130,56 @@ def same(got, want, what):
     check((got.astype(want.dtype) == want).all(), f"{what}: {got.tolist()}, expected {want.tolist()}")
 
 
+def answers(path, inputs):
+    import onnxruntime
+    onnxruntime.set_default_logger_severity(4)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, dict(zip([v.name for v in session.get_inputs()], inputs)))
+
+
+def run_folder(ctx, path, inputs, backend, expect=0):
+    folder = os.path.dirname(path)
+    for i, value in enumerate(inputs):
+        write(os.path.join(folder, f"input_{i}.pb"), value)
+    return ctx.smelt("run", path, f"--backend={backend}", "--inputs", folder, "--outputs", folder, "--verify=2", expect=expect)
+
+
+def agree(ctx, text, sets, backend):
+    """C compilers take their time: one set of inputs for them."""
+    path = save(ctx.new_dir(), text)
+    for inputs in sets[:1] if backend == "c" else sets:
+        want = answers(path, inputs)
+        run_folder(ctx, path, inputs, backend)
+        for i, w in enumerate(want):
+            same(read(os.path.join(os.path.dirname(path), f"output_{i}.pb"), isinstance(w, list)), w, f"output {i}")
+
+
+def in_a_library(ctx):
+    """Lists in the interface of a compiled model: one library, any number of elements of any shape."""
+    from smelt_abi import SharedModel
+    folder = ctx.new_dir()
+    path = save(folder, "f (seq(float[k,l]) s) => (seq(float[l,k]) y, float[m] z, int64 n) { y = SequenceMap(s) <body = b (float[k,l] e) "
+                "=> (float[l,k] t) { t = Transpose(e) }> n = SequenceLength(s) w = SequenceMap(s) <body = c (float[k,l] e) => "
+                "(float r) { r = ReduceSum<keepdims = 0>(e) }> z = ConcatFromSequence<axis = 0, new_axis = 1>(w) }")
+    ctx.smelt("compile", path, "--name=lists", "--emit=shared", cwd=folder)
+    for given in ([A, WIDE, A], [WIDE], [A, np.zeros((0, 4), np.float32)]):
+        values = np.concatenate([e.ravel() for e in given])
+        shapes = np.array([e.shape for e in given], I)
+        model = SharedModel(os.path.join(folder, "liblists.so"), ctx.include, [values, shapes])
+        model.run()
+        want = np.concatenate([e.T.ravel() for e in given])
+        check(np.array_equal(model.output(0, np.float32, want.size), want), "the elements are wrong")
+        check(np.array_equal(model.output(1, I, shapes.size), shapes[:, ::-1].ravel()), "the shapes are wrong")
+        sums = np.array([e.sum() for e in given])
+        check(np.allclose(model.output(2, np.float32, len(given)), sums), "the sums are wrong")
+        check(model.output(3, I, 1)[0] == len(given), "the length is wrong")
+
+
 def cases(ctx):
     def judged(name, backend):
         def run():
-            import onnxruntime
-            onnxruntime.set_default_logger_severity(4)
             text, inputs = MODELS[name]
-            folder = ctx.new_dir()
-            path = save(folder, text)
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            names = [v.name for v in session.get_inputs()]
-            want = session.run(None, dict(zip(names, inputs)))
-            for i, value in enumerate(inputs):
-                write(os.path.join(folder, f"input_{i}.pb"), value)
-            ctx.smelt("run", path, f"--backend={backend}", "--inputs", folder, "--outputs", folder, expect=0)
-            for i, w in enumerate(want):
-                same(read(os.path.join(folder, f"output_{i}.pb"), isinstance(w, list)), w, f"output {i}")
+            agree(ctx, text, [inputs], backend)
         return run
 
     def refused(name):
@@ -169,6 +200,14 @@ def cases(ctx):
             check(message in done.stderr, f"said {done.stderr}, expected {message}")
         return run
 
-    return [Case(f"{n}.{b}", judged(n, b), label) for n in MODELS for b, label in BACKENDS] + \
+    def bad_list(name, backend):
+        text, inputs = BAD_LISTS[name]
+        done = run_folder(ctx, save(ctx.new_dir(), text), inputs, backend, expect=1)
+        check("the run failed" in done.stderr, done.stderr)
+
+    lists = [Case(f"list.{n}.{b}", lambda n=n, b=b: agree(ctx, *LISTS[n], b), label) for n in LISTS for b, label in BACKENDS] + \
+        [Case(f"bad_list.{n}.{b}", lambda n=n, b=b: bad_list(n, b), label) for n in BAD_LISTS for b, label in BACKENDS]
+    return lists + [Case("in_a_library", lambda: in_a_library(ctx), "cpu")] + \
+        [Case(f"{n}.{b}", judged(n, b), label) for n in MODELS for b, label in BACKENDS] + \
         [Case(f"refused.{n}", refused(n), "nodev") for n in REFUSED] + \
         [Case(f"bad_data.{n}", bad_data(n), "nodev") for n in BAD_DATA]

@@ -121,14 +121,14 @@ static void compare_math(const Kernel *kn, void *so, DType t) {
         }
 }
 
-static void test_math(bool fma) {
+static void test_math(MathUnits units) {
     Arena *a = arena_create();
     KCtx *k = kctx_create(a);
     Kernel *kernels[2 * (KO_COUNT - KO_exp)];
     KModule m = {.k = k, .arena = a, .name = "math", .kernels = kernels};
     for (int op = KO_exp; op < KO_COUNT; op++)
         for (DType t = DT_F32; t <= DT_F64; t++)
-            kernels[m.n_kernels++] = ulp_kernel(k, (KOp)op, t, MATH_N, fma);
+            kernels[m.n_kernels++] = ulp_kernel(k, (KOp)op, t, MATH_N, units);
     StrBuf text = {0};
     codegen_c_kernels(&m, &text);
     write_text("math.c", strbuf_text(&text));
@@ -217,7 +217,7 @@ static Kernel *finish_kernel(Arena *a, KCtx *k) {
     kb_end(&b);
     kb_store(&b, at, zero, k_add(k, i, k_int(k, 1)));
     kb_end(&b);
-    kblock_expand_math(k, &kn->body, false);
+    kblock_expand_math(k, &kn->body, (MathUnits){0});
     return kn;
 }
 
@@ -370,8 +370,7 @@ static void test_model(void) {
 
 int main(void) {
     test_ops();
-    test_math(false);
-    test_math(true);
+    for (int u = 0; u < N_ULP_UNITS; u++) test_math(ulp_units[u]);
     test_model();
     return check_done();
 }

@@ -110,6 +110,10 @@ static double round_float(DType t, double v) {
     return t == DT_F32 ? (double)(float)v : v;
 }
 
+static double times_power(DType t, double a, double n) {
+    return t == DT_F32 ? (double)scalbnf((float)a, (int)n) : scalbn(a, (int)n);
+}
+
 /* f64 arithmetic then one rounding: innocuous for + - * / sqrt of floats of half the precision. */
 static double expect_float(KOp op, DType t, double a, double b, double c) {
     switch ((int)op) {
@@ -126,6 +130,7 @@ static double expect_float(KOp op, DType t, double a, double b, double c) {
         return round_float(t,
                            t == DT_F64 ? fma(a, b, c) : (double)fmaf((float)a, (float)b, (float)c));
     case KO_sqrt: return round_float(t, sqrt(a));
+    case KO_ldexp: return b != b ? b : times_power(t, a, fmax(-9999, fmin(9999, floor(b))));
     case KO_floor: return floor(a);
     case KO_ceil: return ceil(a);
     case KO_trunc: return trunc(a);

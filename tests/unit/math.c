@@ -16,9 +16,9 @@ typedef struct Runner {
     InterpretCode *code;
 } Runner;
 
-static Runner runner(KOp op, DType t, bool fma) {
+static Runner runner(KOp op, DType t, MathUnits units) {
     Arena *a = arena_create();
-    return (Runner){a, interpret_compile(a, ulp_kernel(kctx_create(a), op, t, BATCH, fma))};
+    return (Runner){a, interpret_compile(a, ulp_kernel(kctx_create(a), op, t, BATCH, units))};
 }
 
 static void run_batch(const Runner *r, void *x, void *y, void *z) {
@@ -26,9 +26,9 @@ static void run_batch(const Runner *r, void *x, void *y, void *z) {
     interpret_run(r->code, bufs, NULL);
 }
 
-static double worst_f32(const UlpRow *row, bool fma, uint32_t stride, float *where) {
+static double worst_f32(const UlpRow *row, MathUnits units, uint32_t stride, float *where) {
     static float x[BATCH], y[BATCH];
-    Runner r = runner(row->op, DT_F32, fma);
+    Runner r = runner(row->op, DT_F32, units);
     double worst = 0;
     uint64_t bits = 0;
     while (bits <= UINT32_MAX) {
@@ -55,9 +55,9 @@ static uint64_t next_random(uint64_t *state) {
     return v ^ v >> 29;
 }
 
-static double worst_f64(const UlpRow *row, bool fma, int batches, double *where) {
+static double worst_f64(const UlpRow *row, MathUnits units, int batches, double *where) {
     static double x[BATCH], y[BATCH];
-    Runner r = runner(row->op, DT_F64, fma);
+    Runner r = runner(row->op, DT_F64, units);
     double worst = 0;
     uint64_t state = 7;
     for (int b = 0; b < batches; b++) {
@@ -92,10 +92,10 @@ static const float edges[] = {0.0f,    -0.0f,       1.0f,       -1.0f,      0.5f
                               1e10f,   16777217.0f, 0.9999999f, 1.0000001f, 1.5f,   -1.5f};
 enum { N_EDGES = sizeof edges / sizeof *edges };
 
-static void check_edges(const UlpRow *row, bool fma) {
+static void check_edges(const UlpRow *row, MathUnits units) {
     static float x[BATCH], y[BATCH];
     static double dx[BATCH], dy[BATCH];
-    Runner f = runner(row->op, DT_F32, fma), d = runner(row->op, DT_F64, fma);
+    Runner f = runner(row->op, DT_F32, units), d = runner(row->op, DT_F64, units);
     for (int i = 0; i < N_EDGES; i++) dx[i] = x[i] = edges[i];
     run_batch(&f, x, y, NULL);
     run_batch(&d, dx, dy, NULL);
@@ -114,10 +114,10 @@ static void check_edges(const UlpRow *row, bool fma) {
 }
 
 /* All pairs of edges, and random pairs whose result is in range. */
-static void check_pow(bool fma, bool verbose) {
+static void check_pow(MathUnits units, const char *name, bool verbose) {
     static float x[BATCH], y[BATCH], z[BATCH];
     static double dx[BATCH], dy[BATCH], dz[BATCH];
-    Runner f = runner(KO_pow, DT_F32, fma), d = runner(KO_pow, DT_F64, fma);
+    Runner f = runner(KO_pow, DT_F32, units), d = runner(KO_pow, DT_F64, units);
     double worst = 0, worst_wide = 0;
     uint64_t state = 11;
     for (int b = 0; b < 40; b++) {
@@ -149,7 +149,7 @@ static void check_pow(bool fma, bool verbose) {
             if (!CHECK(e <= 2 && ew <= 2) && check_failures > 20) break;
         }
     }
-    if (verbose) printf("%-9s %-4s %8.3f %10.3f\n", "pow", fma ? "fma" : "-", worst, worst_wide);
+    if (verbose) printf("%-9s %-4s %8.3f %10.3f\n", "pow", name, worst, worst_wide);
     arena_destroy(f.a);
     arena_destroy(d.a);
 }
@@ -159,11 +159,11 @@ static void count_node(const KExpr *e, void *n) {
         ++*(int *)n;
 }
 
-static int n_instructions(KOp op, bool fma) {
+static int n_instructions(KOp op, MathUnits units) {
     Arena *a = arena_create();
     KCtx *k = kctx_create(a);
     int n = 0;
-    k_visit(k, ulp_kernel(k, op, DT_F32, 1, fma)->body.first->body.first->value, count_node, &n);
+    k_visit(k, ulp_kernel(k, op, DT_F32, 1, units)->body.first->body.first->value, count_node, &n);
     arena_destroy(a);
     return n;
 }
@@ -171,7 +171,7 @@ static int n_instructions(KOp op, bool fma) {
 /* f16 and bf16 go through f32 and round once more. */
 static void check_half(void) {
     static uint16_t x[BATCH], y[BATCH];
-    Runner r = runner(KO_exp, DT_F16, true);
+    Runner r = runner(KO_exp, DT_F16, ulp_units[1]);
     x[0] = 0x3c00; /* 1 */
     x[1] = 0xfc00; /* -inf */
     x[2] = 0x4c00; /* 16 */
@@ -184,23 +184,25 @@ int main(int argc, char **argv) {
     uint32_t stride = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 6007;
     bool verbose = argc > 2;
     if (verbose) printf("%-9s %-4s %8s %10s %6s\n", "function", "", "f32 ulp", "f64 ulp", "ops");
-    for (int fma = 0; fma < 2; fma++) {
+    for (int u = 0; u < N_ULP_UNITS; u++) {
+        const MathUnits units = ulp_units[u];
+        const char *name = ulp_unit_names[u];
         for (int i = 0; i < N_ULP_ROWS; i++) {
             const UlpRow *row = &ulp_rows[i];
             if (argc > 3 && strcmp(argv[3], kop_info[row->op].name)) continue;
             float at = 0;
             double at_wide = 0;
-            double worst = worst_f32(row, fma, stride, &at),
-                   wide = worst_f64(row, fma, stride < 999 ? 300 : 10, &at_wide);
+            double worst = worst_f32(row, units, stride, &at),
+                   wide = worst_f64(row, units, stride < 999 ? 300 : 10, &at_wide);
             if (verbose)
                 printf("%-9s %-4s %8.3f %10.3f %6d   at %a, %a\n", kop_info[row->op].name,
-                       fma ? "fma" : "-", worst, wide, n_instructions(row->op, fma), at, at_wide);
+                       name, worst, wide, n_instructions(row->op, units), at, at_wide);
             if (!CHECK(worst <= row->bound && wide <= row->bound_f64))
                 fprintf(stderr, "  %s %s: %.3f at %a, f64 %.3f at %a\n", kop_info[row->op].name,
-                        fma ? "fma" : "", worst, at, wide, at_wide);
-            check_edges(row, fma);
+                        name, worst, at, wide, at_wide);
+            check_edges(row, units);
         }
-        check_pow(fma, verbose);
+        check_pow(units, name, verbose);
     }
     check_half();
     return check_done();

@@ -65,6 +65,7 @@ static inline void op_add_kernel(OpKernels *o, KCtx *k, KOp op, DType from, DTyp
 static inline bool op_has_dtype(KOp op, DType t) {
     bool is_float = dtype_is_float(t), is_int = dtype_is_int(t), is_bool = t == DT_BOOL;
     switch ((int)op) {
+    case KO_ldexp: return t == DT_F32 || t == DT_F64;
     case KO_fma:
     case KO_sqrt:
     case KO_floor:

@@ -1,9 +1,11 @@
 /* Guards the thread pool: every index once for any n and any number of threads, no waiting for a
- * thread that is held up, nested and concurrent loops, sleeping workers, and a child after fork. Run
- * it under TSan too. */
+ * thread that is held up, nested and concurrent loops, sleeping workers, threads that share a
+ * processor without need, and a child after fork. Run it under TSan too. */
+#define _GNU_SOURCE
 #include "check.h"
 #include "smelt.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +133,52 @@ static void check_sleep(void) {
     smelt_pool_destroy(pool);
 }
 
+#if defined(__linux__)
+typedef struct Apart {
+    pthread_t caller;
+    int home; /* the caller's processor */
+    cpu_set_t all;
+    int has_landed, is_apart, is_changed; /* written by the worker alone */
+} Apart;
+
+/* The worker puts itself on the caller's processor, and later looks where it is. */
+static void land(void *ctx, int64_t begin, int64_t end) {
+    Apart *a = ctx;
+    cpu_set_t now;
+    nanosleep(&(struct timespec){.tv_nsec = 20000 * (end - begin)}, NULL);
+    if (pthread_equal(pthread_self(), a->caller)) return;
+    if (!a->has_landed) {
+        CPU_ZERO(&now);
+        CPU_SET(a->home, &now);
+        a->has_landed = sched_setaffinity(0, sizeof now, &now) == 0;
+        sched_setaffinity(0, sizeof a->all, &a->all);
+        return;
+    }
+    a->is_apart |= sched_getcpu() != a->home;
+    a->is_changed |= sched_getaffinity(0, sizeof now, &now) || !CPU_EQUAL(&now, &a->all);
+}
+
+static void check_apart(void) {
+    static Apart a;
+    smelt_pool *pool;
+    cpu_set_t home;
+    if (sched_getaffinity(0, sizeof a.all, &a.all) || CPU_COUNT(&a.all) < 2) return;
+    if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
+    a.caller = pthread_self();
+    a.home = sched_getcpu();
+    CPU_ZERO(&home);
+    CPU_SET(a.home, &home);
+    CHECK(sched_setaffinity(0, sizeof home, &home) == 0);
+    for (int i = 0; i < 20000 && !a.is_apart; i++) smelt_pool_parallel_for(pool, land, &a, 16);
+    CHECK(sched_setaffinity(0, sizeof a.all, &a.all) == 0);
+    CHECK(a.is_apart && !a.is_changed);
+    smelt_pool_destroy(pool);
+}
+#else
+static void check_apart(void) {
+}
+#endif
+
 static void check_fork(void) {
     smelt_pool *pool;
     if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
@@ -153,6 +201,7 @@ int main(void) {
     check_nested();
     check_shared_by_threads();
     check_sleep();
+    check_apart();
     check_fork();
     smelt_pool *pool = NULL;
     CHECK(smelt_pool_create(0, &pool) == SMELT_OK && smelt_pool_threads(pool) >= 1);

@@ -121,9 +121,14 @@ static inline double ulp_error_wide(double got, long double ref) {
     return (double)(fabsl((long double)got - ref) / ldexpl(1, e - 52));
 }
 
+/* The units for which expansions differ, and their names. */
+enum { N_ULP_UNITS = 3 };
+static const MathUnits ulp_units[N_ULP_UNITS] = {{false, false}, {true, false}, {true, true}};
+static const char *const ulp_unit_names[N_ULP_UNITS] = {"-", "fma", "ldexp"};
+
 /* out[i] = op(in[i] (, in2[i])) for i in 0 .. n-1, expanded; parameters in, (in2,) out. f16 and bf16
  * compute in f32 and are rounded once, as definitions have it. */
-static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, bool fma) {
+static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, MathUnits units) {
     Arena *a = kctx_arena(k);
     Kernel *kn = arena_new(a, Kernel);
     int n_in = kop_info[op].n_args;
@@ -147,7 +152,7 @@ static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, bool fma) 
         n_in == 2 ? k_binary(k, op, x, k_load(k, kn->params[1], i)) : k_unary(k, op, x);
     kb_store(&b, kn->params[n_in], i, narrow ? k_cast(k, t, v) : v);
     kb_end(&b);
-    kblock_expand_math(k, &kn->body, fma);
+    kblock_expand_math(k, &kn->body, units);
     return kn;
 }
 

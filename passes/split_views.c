@@ -1,0 +1,192 @@
+/* Maps that read a contraction's result through a view which makes one axis of two.
+ *
+ * Before:  c[i,j,k,l] = a contraction;   v[i,j,q] = c[i,j,q//W,q%W]   a view
+ *          m[i,q,j] = f(v[i,j,q])
+ * After:   n[i,k,l,j] = f(c[i,j,k,l])    which the contraction stores
+ *          m[i,q,j] = n[i,q//W,q%W,j]    a view, which costs nothing
+ *
+ * So a convolution between rows of tokens (Reshape, Transpose, an activation) has these in its
+ * store. And in front of it: what only windows read of rows of tokens,
+ *
+ *          x[i,c,k,l] = y[i,k*W+l,c]     y: a contraction with its vectors along c
+ *
+ * is stored so, in blocks of channels and with a halo like any other. Requires users. Not done:
+ * views that split more than one axis, or into three, behind; and free sizes. */
+#include "passes/pass.h"
+#include "passes/split_views.h"
+
+/* v[.., q, ..] = t[.., q // low, q % low, ..]: axis q of v is axes first and first + 1 of t. */
+typedef struct Split {
+    int axis, first;
+    const KExpr *high, *low; /* extents */
+} Split;
+
+static bool is_axis(const Stage *s, const KExpr *e, int *axis) {
+    for (int a = 0; e->op == KO_var && a < s->out->rank; a++)
+        if (e->u.var == s->axis[a]) {
+            *axis = a;
+            return true;
+        }
+    return false;
+}
+
+/* Is the view such a split, its other axes those of t in order or of extent 1? */
+static bool match_split(KCtx *k, const Stage *view, Split *split) {
+    const KExpr *at = view->body;
+    const KTensor *t = at->u.tensor;
+    int axis;
+    bool found = false;
+    for (int i = 0; i < t->rank; i++) {
+        if (is_axis(view, at->arg[i], &axis) || k_is_value(t->dims[i], 1)) continue;
+        if (found || i + 1 == t->rank || at->arg[i]->op != KO_fdiv) return false;
+        if (!is_axis(view, at->arg[i]->arg[0], &axis)) return false;
+        const KExpr *q = at->arg[i]->arg[0], *low = t->dims[i + 1];
+        if (at->arg[i] != k_fdiv(k, q, low) || at->arg[i + 1] != k_fmod(k, q, low)) return false;
+        *split = (Split){axis, i, t->dims[i], low};
+        found = true;
+        i++;
+    }
+    return found && t->rank == view->out->rank + 1;
+}
+
+typedef struct OneIndex {
+    const KTensor *t;
+    const KExpr *at;
+    bool same;
+} OneIndex;
+
+static void note_one_index(const KExpr *e, void *user) {
+    OneIndex *o = user;
+    if (e->op != KO_at || e->u.tensor != o->t) return;
+    if (e->n_args != o->t->rank) o->same = false;
+    for (int i = 0; o->at && o->same && i < o->t->rank; i++) o->same = e->arg[i] == o->at->arg[i];
+    o->at = e;
+}
+
+/* Does the map read v at one place, its own axes in some order? axis: where v's axis `a` is in it. */
+static bool reads_own_axes(KCtx *k, const Stage *map, const KTensor *v, int a, int *axis) {
+    OneIndex o = {v, NULL, true};
+    bool used[MAX_RANK] = {false};
+    int of;
+    k_visit(k, map->body, note_one_index, &o);
+    if (!o.at || !o.same || v->rank != map->out->rank) return false;
+    for (int i = 0; i < v->rank; i++) {
+        bool is_own = is_axis(map, o.at->arg[i], &of) && !used[of] && map->out->dims[of] == v->dims[i];
+        if (!is_own && !(k_is_value(v->dims[i], 1) && k_is_value(o.at->arg[i], 0))) return false;
+        if (is_own) used[of] = true;
+        if (i == a) {
+            if (!is_own) return false;
+            *axis = of;
+        }
+    }
+    for (int i = 0; i < map->out->rank; i++)
+        if (!used[i] && !k_is_value(map->out->dims[i], 1)) return false;
+    return true;
+}
+
+/* The view among what the map reads, of a contraction that nobody else reads. */
+static Stage *find_view(DefProgram *p, const Stage *map, Split *split, int *axis) {
+    KTensor *read[256];
+    int n = stage_reads(p, map, read, 256);
+    for (int i = 0; i < n; i++) {
+        Stage *v = read[i]->def;
+        if (!v || v->owner != p || v->form != FORM_MAP || !v->view || v->body->op != KO_at) continue;
+        const KTensor *t = v->body->u.tensor;
+        if (v->out->n_users != 1 || v->out->dense_only || v->body->n_args != t->rank) continue;
+        if (!t->def || t->def->form != FORM_CONTRACT || t->n_users != 1 || t->dense_only) continue;
+        if (match_split(p->m->k, v, split) &&
+            reads_own_axes(p->m->k, map, v->out, split->axis, axis))
+            return v;
+    }
+    return NULL;
+}
+
+bool compute_before_view(DefProgram *p, Stage *map) {
+    KCtx *k = p->m->k;
+    Split split = {0};
+    int axis = 0, rank = map->out->rank + 1;
+    const KExpr *dims[MAX_RANK], *by[MAX_RANK], *index[MAX_RANK];
+    if (map->out->dense_only || map->view || rank > MAX_RANK) return false;
+    Stage *view = find_view(p, map, &split, &axis);
+    if (!view || !pass_may_rewrite()) return false;
+    for (int i = 0, j = 0; i < map->out->rank; i++) {
+        dims[j] = i == axis ? split.high : map->out->dims[i];
+        index[j++] = i == axis ? k_fdiv(k, k_var(k, map->axis[i]), split.low) : k_var(k, map->axis[i]);
+        if (i != axis) continue;
+        dims[j] = split.low;
+        index[j++] = k_fmod(k, k_var(k, map->axis[i]), split.low);
+    }
+    KTensor *apart = program_add_tensor(p, map->out->name, map->out->dtype, rank, dims);
+    Stage *s = program_add_stage(p, map, FORM_MAP, apart, map->node);
+    for (int i = 0; i < map->out->rank; i++) {
+        int j = i > axis ? i + 1 : i;
+        by[i] = k_var(k, s->axis[j]);
+        if (i == axis)
+            by[i] = k_add(k, k_mul(k, by[i], split.low), k_var(k, s->axis[j + 1]));
+    }
+    stage_forget_reads(map);
+    s->body = k_subst(k, map->body, map->axis, by, map->out->rank);
+    stage_inline(p, s, view);
+    map->body = k_at(k, apart, index, rank);
+    map->view = map->movement = true;
+    stage_note_reads(s);
+    stage_note_reads(map);
+    pass_count_rewrite();
+    pass_trace("fuse_stages", map->node, "computed before a view");
+    return true;
+}
+
+/* Are t's elements along this axis those of axes of s one after the other, as i*H*W + j*W + k? */
+static bool joins_axes(KCtx *k, const Stage *s, const KExpr *e, const KExpr *dim, bool *used) {
+    const KExpr *base, *coeff;
+    int64_t step[MAX_RANK], extent[MAX_RANK], n = 1, whole;
+    bool is_in[MAX_RANK] = {false};
+    if (!k_is_int(dim, &whole)) return false;
+    for (int a = 0; a < s->out->rank; a++) {
+        if (!k_uses_var(k, e, s->axis[a])) continue;
+        if (used[a] || !k_linear_in(k, e, s->axis[a], &base, &coeff)) return false;
+        if (!k_is_int(coeff, &step[a]) || !k_is_int(s->out->dims[a], &extent[a])) return false;
+        is_in[a] = true;
+        e = base;
+    }
+    if (!k_is_value(e, 0)) return false;
+    for (int turn = 0; turn < s->out->rank; turn++)
+        for (int a = 0; a < s->out->rank; a++)
+            if (is_in[a] && step[a] == n) {
+                n *= extent[a];
+                is_in[a] = false;
+                used[a] = true;
+            }
+    for (int a = 0; a < s->out->rank; a++)
+        if (is_in[a]) return false;
+    return n == whole;
+}
+
+static bool is_window_over(KCtx *k, const Stage *s, const KTensor *t) {
+    OneIndex o = {t, NULL, true};
+    if (s->form != FORM_CONTRACT || !s->node || !op_has(s->node->op, OPF_CONTRACTS) ||
+        !op_has(s->node->op, OPF_BLOCKABLE))
+        return false;
+    k_visit(k, s->lhs, note_one_index, &o);
+    return o.at != NULL;
+}
+
+bool makes_windows(DefProgram *p, const Stage *contraction, const Stage *map,
+                   const KExpr *const *index) {
+    KCtx *k = p->m->k;
+    const KTensor *t = contraction->out;
+    bool used[MAX_RANK] = {false};
+    int channels = -1;
+    if (map->body->op != KO_at || map->body->n_args != t->rank || map->out->rank < 3) return false;
+    if (map->out->users.n != map->out->n_users || !map->out->n_users) return false;
+    for (uint32_t i = 0; i < map->out->users.n; i++)
+        if (!is_window_over(k, map->out->users.at[i], map->out)) return false;
+    for (int i = 0; i < t->rank; i++) {
+        if (index[i]->op == KO_var && index[i]->u.var == map->axis[1]) channels = i;
+        if (!joins_axes(k, map, index[i], t->dims[i], used)) return false;
+    }
+    for (int a = 0; a < map->out->rank; a++)
+        if (!used[a] && !k_is_value(map->out->dims[a], 1)) return false;
+    return channels >= 0 && k_uses_var(k, contraction->rhs, contraction->axis[channels]) &&
+           !k_uses_var(k, contraction->lhs, contraction->axis[channels]);
+}
