@@ -121,7 +121,9 @@ static LLVMValueRef narrowed(LlvmGen *g, LLVMValueRef v) {
 static void narrow_index(LlvmGen *g, const KBuf *b, const Linear *l, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes;
     bool is_near = p->lane >= -1 && p->lane <= 4;
-    if (!lanes || is_near || p->varying || !g->cpu.gather || b->n_elems->hi > INT32_MAX) return;
+    if (!lanes || is_near || p->varying || !g->cpu.gather) return;
+    /* a constant of a folded kernel may not say how long it is */
+    if (!b->n_elems || b->n_elems->hi > INT32_MAX) return;
     LLVMValueRef by = scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
     LLVMValueRef same = LLVMConstInt(g->i64, l->constant, 0);
     for (int i = 0; i < l->n; i++)
