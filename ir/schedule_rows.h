@@ -36,8 +36,9 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
 /* The lanes of a blocked axis may stick out of the dim: what the element reads may end there. */
 const KExpr *rows_inside(Rows *r, const Stage *s, const RowNest *nest);
 
-/* What fills no vector, n elements of the stage: a narrower vector, or, where n is free, one whose last lanes are
- * masked off if the machine can do that, else single elements. Opens loops and returns the element's number. */
+/* What fills no vector, n elements of the stage: a narrower vector, or, where n is free, one whose
+ * last lanes are masked off if the machine can do that, else single elements. Opens loops and
+ * returns the number of the element. */
 typedef struct RowsRest {
     const KExpr *at;
     bool is_vector;
