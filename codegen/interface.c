@@ -247,7 +247,8 @@ Api *api_create(Arena *a, const KModule *m, const Target *t) {
     api->inputs = arena_array(a, ApiTensor, m->n_inputs + 1);
     api->outputs = arena_array(a, ApiTensor, m->n_outputs + 1);
     for (uint32_t i = 0; i < m->n_inputs; i++) describe(a, api, t, &m->inputs[i], &api->inputs[i]);
-    for (uint32_t i = 0; i < m->n_outputs; i++) describe(a, api, t, &m->outputs[i], &api->outputs[i]);
+    for (uint32_t i = 0; i < m->n_outputs; i++)
+        describe(a, api, t, &m->outputs[i], &api->outputs[i]);
     name_parameters(a, m, api);
     int64_t lo = 0, hi = 0;
     if (m->arena_bytes) k_range(m->arena_bytes, &lo, &hi);

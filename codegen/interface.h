@@ -61,14 +61,15 @@ Api *api_create(Arena *a, const KModule *m, const Target *t);
 /* The user's C functions that the kernels call, once each: statements KS_EXTERN. */
 const KStmt **api_foreign_calls(Arena *a, const KModule *m, size_t *n);
 bool api_check(const Api *api, const KModule *m, Diag *d);
-/* Does the compiled model use this feature of its target? All there are but a matrix unit, which few
- * kernels use and few processors have. */
+/* Does the compiled model use this feature of its target? All there are but a matrix unit, which
+ * few kernels use and few processors have. */
 bool api_needs_feature(const Api *api, const Target *t, const char *feature);
 /* Bytes of a tensor's element as the caller sees it. */
 uint32_t api_element_bytes(DType t, const Target *target);
 /* For which sizes the model has code of its own, as text; n is 0 without versions. */
 const char **api_versions(Arena *a, const KModule *m, uint32_t *n);
-/* Number of floating-point operations of one run, as the kernels estimate it, at the largest sizes. */
+/* Number of floating-point operations of one run, as the kernels estimate it, at the largest
+ * sizes. */
 double api_flops(const KModule *m);
 /* Is that the number of any run: are there no free sizes, and those found while running bounded? */
 bool api_work_is_known(const KModule *m);

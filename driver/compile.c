@@ -36,7 +36,8 @@ static CodegenPaths paths_beside(const Session *s, const char *archive, const ch
     return p;
 }
 
-/* Standard output may be a file that others write to as well: no output.c, which would replace it. */
+/* Standard output may be a file that others write to as well: no output.c, which would replace
+ * it. */
 static bool print_text(Session *s, const StrBuf *text) {
     fwrite(strbuf_text(text), 1, text->n, stdout);
     if (!fflush(stdout) && !ferror(stdout)) return true;

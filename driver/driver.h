@@ -149,7 +149,8 @@ void fold_end(Session *s);
 
 /* ---- tune.c ---------------------------------------------------------------------------------- */
 
-/* Reads --tune-cache and makes the passes ask it, and measure under --tune. False after messages. */
+/* Reads --tune-cache and makes the passes ask it, and measure under --tune. False after
+ * messages. */
 bool tune_open(Session *s);
 /* Writes what was measured into the cache. False after messages. */
 bool tune_save(Session *s);

@@ -1,4 +1,5 @@
-/* One kernel as a model of its own: the buffers that it reads are inputs, those it writes outputs. */
+/* One kernel as a model of its own: the buffers that it reads are inputs, those it writes
+ * outputs. */
 #ifndef SMELT_DRIVER_KERNEL_MODULE_H
 #define SMELT_DRIVER_KERNEL_MODULE_H
 

@@ -159,7 +159,8 @@ uint64_t machine_cache_bytes(void) {
     return n > 0 ? (uint64_t)n : UINT64_C(8) << 20;
 }
 
-/* Bytes for each thread that no cache holds: four times the last one, a quarter of memory at most. */
+/* Bytes for each thread that no cache holds: four times the last one, a quarter of memory at
+ * most. */
 static uint64_t memory_probe_bytes(uint32_t n_threads) {
     uint64_t n = 4 * machine_cache_bytes(), least = UINT64_C(128) << 20;
     uint64_t room = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4;

@@ -29,8 +29,8 @@ int runner_run(Runner *r, const smelt_hooks *hooks);
 const HostTensor *runner_outputs(Runner *r, uint32_t *n);
 const HostTensor *runner_inputs(const Runner *r, uint32_t *n);
 uint64_t runner_arena_bytes(const Runner *r);
-/* --report-error: compares the outputs of a run with those of the model compiled without --precision
- * and Winograd's filtering, and prints the differences. False after messages. */
+/* --report-error: compares the outputs of a run with those of the model compiled without
+ * --precision and Winograd's filtering, and prints the differences. False after messages. */
 bool report_error(const Options *o, Runner *approximate);
 /* NULL for the interpreter. */
 const smelt_model *runner_model(const Runner *r);

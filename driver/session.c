@@ -167,7 +167,10 @@ static Module *read_model(Session *s, const ImportOptions *import) {
 }
 
 static DType asked_precision(const char *word) {
-    return !word ? DT_NONE : !strcmp(word, "bf16") ? DT_BF16 : !strcmp(word, "f16") ? DT_F16 : DT_NONE;
+    return !word                   ? DT_NONE
+           : !strcmp(word, "bf16") ? DT_BF16
+           : !strcmp(word, "f16")  ? DT_F16
+                                   : DT_NONE;
 }
 
 static void set_options(Session *s, Module *m) {

@@ -156,8 +156,8 @@ static bool is_past(const Value *v, const KExpr *step) {
     return dtype_is_float(v->dtype) && v->shape.rank >= 3 && is_free && !has_dim(v, step);
 }
 
-/* The number of new tokens in a call of a decoder: tokens[batch, n] goes in, with the keys and values
- * of those before, and as many tensors come out again. NULL for any other model. */
+/* The number of new tokens in a call of a decoder: tokens[batch, n] goes in, with the keys and
+ * values of those before, and as many tensors come out again. NULL for any other model. */
 static const KExpr *new_tokens(const Graph *g) {
     const Value *tokens = NULL;
     uint32_t n_past = 0;

@@ -65,7 +65,8 @@ static const KExpr *bound_of_ratio(KCtx *k, const KExpr *e, Side side, Given *gi
 static const KExpr *bound_of_remainder(KCtx *k, const KExpr *e, Side side, Given *given) {
     const KExpr *a = e->arg[0], *b = e->arg[1];
     if (side == LOWER || a->lo < 0 || b->lo < 1) return range_end(k, e, side);
-    return k_min(k, bound_of(k, a, UPPER, given), k_sub(k, bound_of(k, b, UPPER, given), k_int(k, 1)));
+    return k_min(k, bound_of(k, a, UPPER, given),
+                 k_sub(k, bound_of(k, b, UPPER, given), k_int(k, 1)));
 }
 
 static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side, Given *given) {
@@ -89,7 +90,8 @@ static const KExpr *bound_of(KCtx *k, const KExpr *e, Side side, Given *given) {
     case KO_fmod:
     case KO_rem: return bound_of_remainder(k, e, side, given);
     case KO_select: {
-        const KExpr *a = bound_of(k, e->arg[1], side, given), *b = bound_of(k, e->arg[2], side, given);
+        const KExpr *a = bound_of(k, e->arg[1], side, given),
+                    *b = bound_of(k, e->arg[2], side, given);
         return side == UPPER ? k_max(k, a, b) : k_min(k, a, b);
     }
     default: return range_end(k, e, side);

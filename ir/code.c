@@ -1,9 +1,10 @@
 /* Casts to and from the types that are stored as another one, as integer arithmetic: see code.h.
  *
- * A small float is sign, exponent, mantissa. Its magnitude m, moved to the place of an f32's exponent and
- * mantissa, is an f32 whose exponent is short of 127 - bias: one exact product repairs that, for subnormal
- * codes too. The way back rounds an f32's (or f64's) bits at the code's last one; below the least normal
- * code, adding a number whose last bit is that of the code does the same. */
+ * A small float is sign, exponent, mantissa. Its magnitude m, moved to the place of an f32's
+ * exponent and mantissa, is an f32 whose exponent is short of 127 - bias: one exact product repairs
+ * that, for subnormal codes too. The way back rounds an f32's (or f64's) bits at the code's last
+ * one; below the least normal code, adding a number whose last bit is that of the code does the
+ * same. */
 #include "ir/code.h"
 
 #include <math.h>
@@ -11,7 +12,8 @@
 
 #include "ir/math_build.h"
 
-/* Codes are magnitudes, without the sign bit, unless the format has no -0: then nan is the whole byte. */
+/* Codes are magnitudes, without the sign bit, unless the format has no -0: then nan is the whole
+ * byte. */
 typedef struct CodeFormat {
     int bits, mantissa, bias;
     int largest;         /* finite */

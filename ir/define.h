@@ -27,7 +27,8 @@ typedef struct Layout {
     int8_t order[MAX_RANK]; /* valid when permuted: order[0] is the outermost axis */
     int8_t block_axis;
     int16_t block; /* 0 or 1: not blocked */
-    bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold halo_value */
+    bool has_halo; /* halo[a][0] elements before and halo[a][1] after axis a exist and hold
+                      halo_value */
     uint16_t halo[MAX_RANK][2];
     int32_t halo_value; /* what they hold; only integers have other ones than 0 */
 } Layout;
@@ -111,9 +112,9 @@ struct Stage {
     KVar *acc; /* stands for the folded value in finish; its dtype is the accumulator's */
     const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
-    bool rows_in_both;      /* CONTRACT: tiles have several rows although the right factor depends on them
-                             * (on a part of it that they share most of the work is spent) */
-    bool is_dot4;           /* CONTRACT in i32: a step is acc = dot4_us(acc, lhs, rhs), of words of bytes */
+    bool rows_in_both; /* CONTRACT: tiles have several rows although the right factor depends on
+                        * them (on a part of it that they share most of the work is spent) */
+    bool is_dot4; /* CONTRACT in i32: a step is acc = dot4_us(acc, lhs, rhs), of words of bytes */
     /* SCAN */
     int scan_axis;
     bool scan_reverse;
@@ -137,7 +138,7 @@ struct Stage {
     uint32_t
         group; /* stages of one group (consecutive, non-zero) share a kernel; see group_stages */
     bool is_alias;             /* out shares the read tensor's bytes: nothing to run */
-    struct Blocks *blocks; /* consecutive stages with the same one run block by block; see block_stages */
+    struct Blocks *blocks; /* stages in a row with the same one run in blocks: block_stages.h */
     struct Schedule *schedule; /* CONTRACT: chosen by choose_schedules; NULL: opened by rows */
     const Node *node;          /* for messages, names and profiles */
     struct {

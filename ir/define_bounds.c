@@ -1,8 +1,8 @@
 /* What a program's reads take for granted: see program_require_bounds() in define.h.
  *
- * Shape inference may meet dims of which it cannot know whether they fit: [n] + [m], Split of n into
- * 7 and 6. ONNX says that such a model is only valid where they do. Each read states what has to
- * hold so that it stays inside its tensor,
+ * Shape inference may meet dims of which it cannot know whether they fit: [n] + [m], Split of n
+ * into 7 and 6. ONNX says that such a model is only valid where they do. Each read states what has
+ * to hold so that it stays inside its tensor,
  *
  *     v[i, j] = x[i, j + 7]  with j < 6, x: f32[a, n]      requires  6 - 1 + 7 < n
  *
@@ -38,7 +38,8 @@ static void require(const Bounds *b, const KExpr *cond) {
     vec_push(b->p->arena, &b->p->required, cond);
 }
 
-/* The largest (or least) value of e over the variable's 0 .. extent-1; NULL where that is not seen. */
+/* The largest (or least) value of e over the variable's 0 .. extent-1; NULL where that is not
+ * seen. */
 static const KExpr *extreme(KCtx *k, const KExpr *e, KVar *v, const KExpr *extent, bool largest) {
     const KExpr *base, *coeff;
     int64_t c;

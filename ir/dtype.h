@@ -31,8 +31,8 @@ _Static_assert(DT_COUNT <= 32, "sets of dtypes are 32-bit masks");
 DType dtype_from_onnx(int64_t onnx);
 DType dtype_from_name(const char *name);
 
-/* Files pack elements of fewer than 8 bits, the first in the low bits: n of them from packed bytes to one
- * byte each, and the other way (the last byte is filled with zero bits). */
+/* Files pack elements of fewer than 8 bits, the first in the low bits: n of them from packed bytes
+ * to one byte each, and the other way (the last byte is filled with zero bits). */
 void dtype_unpack(DType t, const uint8_t *packed, uint64_t n, uint8_t *out);
 void dtype_pack(DType t, const uint8_t *elements, uint64_t n, uint8_t *packed);
 /* Bytes that n elements take packed; those of 8 bits and more are not. */

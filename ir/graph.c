@@ -111,7 +111,8 @@ KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound) {
     return s;
 }
 
-const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, const KExpr *bound) {
+const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name,
+                                 const KExpr *bound) {
     bool same = old && old->op == KO_var && old->u.var->computed && !old->u.var->carried &&
                 old->u.var->bound == k_max(m->k, bound, k_int(m->k, 0));
     return same ? old : k_var(m->k, module_computed_symbol(m, name, bound));

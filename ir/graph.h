@@ -138,8 +138,8 @@ typedef struct IoGroup {
     GroupKind kind;
     GroupPresence presence; /* of an optional */
     DType dtype;            /* of its elements, DT_NONE when not known */
-    bool is_list; /* a sequence of a length that running finds: its last two tensors are NAME.values,
-                   * all elements one behind another, and NAME.shapes [length, rank] */
+    bool is_list;           /* a sequence of a length that running finds: its last two tensors are
+                             * NAME.values,           all elements one behind another, and NAME.shapes [length, rank] */
     uint32_t first, n; /* of main's inputs or outputs */
 } IoGroup;
 
@@ -168,7 +168,7 @@ struct Module {
     int opt; /* -O level */
     bool fast_math, winograd;
     DType precision; /* of the factors of f32 contractions: DT_BF16, DT_F16; DT_NONE: as they are */
-    int64_t cache_places; /* of the caller's buffers in which a decoder's past grows; 0: it is copied */
+    int64_t cache_places; /* of the buffers in which a decoder's past grows; 0: it is copied */
     bool blas; /* contractions that are matrix products call a BLAS library */
     uint8_t model_hash[32];
     Module *general;        /* of a version: the module for all sizes; else NULL */
@@ -212,11 +212,12 @@ uint32_t module_end_of_sizes(const Module *m);
 KVar *module_symbol(Module *m, const char *name);
 /* A fresh symbol for a size found while running, 0 <= size <= bound (constant hi of the bound). */
 KVar *module_computed_symbol(Module *m, const char *name, const KExpr *bound);
-/* The same as a dim. `old` is the dim that was inferred before, or NULL: a computed symbol with this
- * bound stays what it is. */
+/* The same as a dim. `old` is the dim that was inferred before, or NULL: a computed symbol with
+ * this bound stays what it is. */
 const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, const KExpr *bound);
-/* e, or where it is long and computed the symbol that stands for it, one for equal expressions. Dims that
- * follow from dims found while running stay short so, however many nodes are on the way. */
+/* e, or where it is long and computed the symbol that stands for it, one for equal expressions.
+ * Dims that follow from dims found while running stay short so, however many nodes are on the
+ * way. */
 const KExpr *module_short_size(Module *m, const KExpr *e, const char *name);
 /* Replaces a symbol by a constant everywhere in graph-level shapes (--dim). */
 void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
@@ -262,8 +263,8 @@ int64_t value_const_int(const Value *v, int64_t i);
 double value_const_float(const Value *v, int64_t i);
 /* i-th element as an index expression: constant data or tracked content; NULL when not known. */
 const KExpr *value_content(Module *m, const Value *v, int64_t i);
-/* i-th element of an integer or bool tensor as an index expression; where it is not known it becomes
- * a computed symbol that is read from the data while running. */
+/* i-th element of an integer or bool tensor as an index expression; where it is not known it
+ * becomes a computed symbol that is read from the data while running. */
 const KExpr *value_read(Module *m, Value *v, int64_t i);
 /* The same for any number, in the tensor's dtype. */
 const KExpr *value_read_number(Module *m, Value *v, int64_t i);

@@ -167,7 +167,8 @@ enum { NO_MEMORY = 8 }; /* SMELT_NO_MEMORY */
 /* The heap buffer's slot gets new memory. */
 static bool reserve(Machine *m, const Ins *p) {
     Slot *s = &m->slot[p->b];
-    int64_t n = m->reg[p->a].i, keep = m->reg[p->c].i, width = dtype_bytes(m->code->bufs[p->b].buf->dtype);
+    int64_t n = m->reg[p->a].i, keep = m->reg[p->c].i,
+            width = dtype_bytes(m->code->bufs[p->b].buf->dtype);
     BUG_IF(keep < 0 || keep > s->n || keep > n, "kernel %s: %lld elements of %s cannot be kept",
            m->code->name, (long long)keep, m->code->bufs[p->b].buf->name);
     uint8_t *memory = n < 0 || n > INT64_MAX / 64 ? NULL : try_malloc((size_t)(n * width + 1));
@@ -251,7 +252,8 @@ static int64_t run(Machine *m) {
             uint64_t at = r[p->a].u, n = (uint64_t)slot[p->b].n;
             if (at >= n || n - at < 4) out_of_bounds(m, p, "load", at);
             const unsigned char *c = slot[p->b].base + at;
-            r[p->d].i = (int32_t)(c[0] | (uint32_t)c[1] << 8 | (uint32_t)c[2] << 16 | (uint32_t)c[3] << 24);
+            r[p->d].i =
+                (int32_t)(c[0] | (uint32_t)c[1] << 8 | (uint32_t)c[2] << 16 | (uint32_t)c[3] << 24);
             break;
         }
         case IN_str_load_if:

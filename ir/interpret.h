@@ -36,7 +36,7 @@ typedef struct InterpretCall {
     void **outputs; /* those on the heap receive memory of malloc when the status is 0 */
     const int64_t *symbols; /* values of KModule.symbols */
     int64_t *sizes;         /* receives the values of KModule.sizes; may be NULL */
-    Arena *text; /* where the bytes of string outputs are copied to; NULL: no output is of strings */
+    Arena *text; /* where the bytes of string outputs are copied to; NULL: there are none */
     /* The C function of this name, for statements `extern`; NULL: the kernels have none. */
     InterpretForeign *(*foreign)(void *user, const char *name);
     void *foreign_user;

@@ -269,7 +269,8 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     if (is_text(e) || kop_info[e->op].class == KC_TEXT) {
         emit_text(c, level, e, d, arg);
     } else if (k_is_word(e)) {
-        emit(c, level, e->n_args == 2 ? IN_word_if : IN_word, d, arg[0], buffer_slot(c, e->u.buf), b);
+        emit(c, level, e->n_args == 2 ? IN_word_if : IN_word, d, arg[0], buffer_slot(c, e->u.buf),
+             b);
     } else if (e->op == KO_load) {
         emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0],
              buffer_slot(c, e->u.buf), b);

@@ -76,7 +76,8 @@ typedef enum {
     MEM_REG,    /* local, constant size, meant for registers; constant indices after unrolling */
     MEM_STACK,  /* local, constant size, small */
     MEM_SHARED, /* GPU shared memory */
-    MEM_TILE,   /* local, an accumulator of a matrix unit; only loops marked LOOP_TILE use it, see tile.h */
+    MEM_TILE,   /* local, an accumulator of a matrix unit; only loops marked LOOP_TILE use it, see
+                   tile.h */
 } KMem;
 
 /* Made by KS_ALLOC, and gone with the block around it. */

@@ -159,7 +159,8 @@ static int compare_exprs(const KExpr *a, const KExpr *b) {
     }
     const KExpr *of_a[MAX_CHAIN], *of_b[MAX_CHAIN];
     int n_a, n_b;
-    const KExpr *const *x = compared_operands(a, of_a, &n_a), *const *y = compared_operands(b, of_b, &n_b);
+    const KExpr *const *x = compared_operands(a, of_a, &n_a);
+    const KExpr *const *y = compared_operands(b, of_b, &n_b);
     if (n_a != n_b) return n_a < n_b ? -1 : 1;
     for (int i = 0; i < n_a; i++) {
         int c = compare_exprs(x[i], y[i]);

@@ -30,12 +30,12 @@ typedef struct Schedule {
     int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
                    * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
-    bool all_taps;   /* all of the reduction is written out (depthwise: taps share what they load) */
+    bool all_taps; /* all of the reduction is written out (depthwise: taps share what they load) */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
-    bool widens; /* of the right factor, whose elements take arithmetic (16-bit floats, packed codes), a
-                  * part of a panel is computed once for its row_tiles */
+    bool widens;     /* of the right factor, whose elements take arithmetic (16-bit floats, packed
+                      * codes), a     part of a panel is computed once for its row_tiles */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     int strips;      /* the parallel loop is over so many strips of rows, and in each the tiles of
                       * vectors; 0, 1: over tiles */
@@ -77,8 +77,8 @@ typedef struct Blocks {
     int n_slots, n;
     Stage **stages;
     int8_t (*axis)[MAX_RANK]; /* axis[m][a]: shared axis a in member m */
-    /* Causal masks: limit, over stages[0]'s axes, is how many elements of its vector axis count at a
-     * row; later rows have no fewer. cut_axis[m], cut_red[m]: that axis in member m, -1 for none.
+    /* Causal masks: limit, over stages[0]'s axes, is how many elements of its vector axis count at
+     * a row; later rows have no fewer. cut_axis[m], cut_red[m]: that axis in member m, -1 for none.
      * limit NULL: all of them count. */
     const KExpr *limit;
     int8_t *cut_axis, *cut_red;
@@ -117,15 +117,15 @@ static inline int schedule_panel_width(const Schedule *sch) {
 /* Schedules beside sch, over the same packed right factor, for calls with few rows: fills sch->few
  * where the number of rows is free. */
 void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
-/* Sets sch->widens, with the parts and groups of row tiles that go with it, where it pays: to be called
- * once the right factor is what the template reads. */
+/* Sets sch->widens, with the parts and groups of row tiles that go with it, where it pays: to be
+ * called once the right factor is what the template reads. */
 void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch);
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1,
  * or sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
  * waiting for the one before. */
 int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t vecs);
-/* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and returns
- * how many there are. axes is what schedule_contract_axes gave. */
+/* Schedules of the stage that fit the registers, fewest cycles first: fills out[0..max-1] and
+ * returns how many there are. axes is what schedule_contract_axes gave. */
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                                  const Schedule *axes, Schedule *out, int max);
 /* The first of them. */
@@ -143,8 +143,8 @@ void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
 /* The same of a group that rolls. */
 void schedule_open_rolling(DefProgram *p, Blocks *blocks, KBuild *b);
 /* One register tile of a contraction, of sch's size: at[i] is the index of axis i, or for the rows
- * and the vector axis that of the tile's first element. All of the tile is stored. It is tile `which`
- * of the sch->row_tiles that use a panel of the right factor one after the other. */
+ * and the vector axis that of the tile's first element. All of the tile is stored. It is tile
+ * `which` of the sch->row_tiles that use a panel of the right factor one after the other. */
 void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, const KExpr *const *at,
                         const KExpr *which, KBuild *b);
 

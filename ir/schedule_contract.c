@@ -306,7 +306,8 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     kb_end(c->b);
 }
 
-/* The row tiles of strip `strip`: of the outer row axis, or where that has one tile, of the inner. */
+/* The row tiles of strip `strip`: of the outer row axis, or where that has one tile, of the
+ * inner. */
 static void emit_strip(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *strip) {
     KCtx *k = c->k;
     int cut = k_is_value(row[0].n_tiles, 1);

@@ -1,5 +1,5 @@
-/* Internal to the contraction template: schedule_contract.c (its loops), schedule_tile.c (one tile of
- * it), schedule_prefetch.c, schedule_guards.c and schedule_store.c (parts of that), and to
+/* Internal to the contraction template: schedule_contract.c (its loops), schedule_tile.c (one tile
+ * of it), schedule_prefetch.c, schedule_guards.c and schedule_store.c (parts of that), and to
  * schedule_matrix.c. */
 #ifndef SMELT_IR_SCHEDULE_CONTRACT_H
 #define SMELT_IR_SCHEDULE_CONTRACT_H
@@ -52,7 +52,8 @@ typedef struct Contract {
     const KExpr *part;                   /* which of them */
     KBuf *sums;                          /* of the group's tiles, when there are parts */
     const KExpr *sums_at;                /* where this tile's begin */
-    KBuf *wide; /* the part's right factor, as it is multiplied: [step][element of the tile]; NULL: it is read */
+    KBuf *wide; /* the part's right factor, as it is multiplied: [step][element of the tile]; NULL:
+                   it is read */
 } Contract;
 
 /* A template without axes bound and tiles chosen yet. */

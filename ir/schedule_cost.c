@@ -1,11 +1,11 @@
 /* What a contraction costs under a schedule, and which schedule costs least.
  *
  * A tile of rows x vectors does, in each step of its reduction, rows*vectors multiply-adds, loads
- * `vectors` vectors of the right factor and broadcasts `rows` elements of the left one. The step takes
- * as long as the busiest of: multiply-add ports, load ports, the front end, and the latency of one
- * accumulator. A tile costs its steps and what surrounds them (init, store, a mispredicted end of
- * the loop); a stage costs its tiles, those of the remainders included. All in cycles of one core,
- * from the numbers of ir/targets.def.
+ * `vectors` vectors of the right factor and broadcasts `rows` elements of the left one. The step
+ * takes as long as the busiest of: multiply-add ports, load ports, the front end, and the latency
+ * of one accumulator. A tile costs its steps and what surrounds them (init, store, a mispredicted
+ * end of the loop); a stage costs its tiles, those of the remainders included. All in cycles of one
+ * core, from the numbers of ir/targets.def.
  *
  * Memory decides what is not in the tile: a panel of the right factor that outgrows a share of the
  * second level of cache is cut into parts; one that comes from beyond it is prefetched; and where
@@ -16,10 +16,10 @@
 
 enum {
     MAX_VECS = 8,
-    MAX_ROWS = 14,           /* along the inner row axis */
-    MAX_OUTER_ROWS = 4,      /* along the other */
-    SUMS_BYTES = 32768,      /* of partial sums, on the stack */
-    WIDE_BYTES = 32768,      /* of a right factor that is computed on the way, there as well */
+    MAX_ROWS = 14,      /* along the inner row axis */
+    MAX_OUTER_ROWS = 4, /* along the other */
+    SUMS_BYTES = 32768, /* of partial sums, on the stack */
+    WIDE_BYTES = 32768, /* of a right factor that is computed on the way, there as well */
     MOST_STRIPS = 8,
     LEAST_STRIP = 3,         /* tiles of rows in a strip */
     MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
@@ -28,9 +28,9 @@ enum {
     FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
     MORE_PERCENT = 6,        /* and in several at once so much faster, */
     PANEL = 2,               /* vectors each; */
-    BY_ROWS = 4,             /* rows of a free number beyond the last whole tile are done by so many */
-    STREAM_ROWS = 4,         /* more rows than that leave time to ask for them early */
-    LEAST_BYTES = 4096,      /* smaller weights have one kernel for any number of rows */
+    BY_ROWS = 4,        /* rows of a free number beyond the last whole tile are done by so many */
+    STREAM_ROWS = 4,    /* more rows than that leave time to ask for them early */
+    LEAST_BYTES = 4096, /* smaller weights have one kernel for any number of rows */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
 };
 
@@ -373,8 +373,8 @@ void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch) {
 
 /* ---- few rows of a free number --------------------------------------------------------------- */
 
-/* Cycles of n rows, which the schedule does in whole tiles and the rest by fours. While the first of
- * them use a panel it comes from memory; arithmetic hides most of that, but not all. */
+/* Cycles of n rows, which the schedule does in whole tiles and the rest by fours. While the first
+ * of them use a panel it comes from memory; arithmetic hides most of that, but not all. */
 static double rows_cycles(const Target *t, const Sizes *of, const Schedule *sch, int64_t n) {
     Sizes z = *of;
     double cycles = 0, bytes = (double)z.steps * (double)(sch->n_vecs * t->vector_bytes);

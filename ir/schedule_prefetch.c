@@ -7,8 +7,8 @@
  *
  *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
  *
- * How many row tiles there are may not be known. Then the first 1, 2, 4 or 8 of them share it, as many
- * as there are, and each asks at every so manieth place only, for the same number of lines:
+ * How many row tiles there are may not be known. Then the first 1, 2, 4 or 8 of them share it, as
+ * many as there are, and each asks at every so manieth place only, for the same number of lines:
  *
  *     if place & mask == 0 { prefetch packed[panel + panel_elems + (row_tile*places + place)*pace] } */
 #include "ir/schedule_contract.h"
@@ -21,7 +21,8 @@ static int64_t sharing_tiles(const Contract *c) {
     return k_is_int(c->n_row_tiles, &n) ? n : 1;
 }
 
-/* The read of the right factor, perhaps of 16-bit floats that are widened; NULL for what is neither. */
+/* The read of the right factor, perhaps of 16-bit floats that are widened; NULL for what is
+ * neither. */
 static const KExpr *right_read(const Contract *c) {
     const KExpr *e = c->s->rhs;
     if (e->op == KO_cast && c->wide) e = e->arg[0];
@@ -71,12 +72,14 @@ static void choose_place(Contract *c) {
     }
 }
 
-/* What the number of row tiles decides: whether this one asks, at which places, and how far apart. */
+/* What the number of row tiles decides: whether this one asks, at which places, and how far
+ * apart. */
 static void share_panel(Contract *c) {
     KCtx *k = c->k;
     int64_t n;
     if (!c->ask_steps || k_is_int(c->n_row_tiles, &n)) return;
-    int64_t line = LINE_BYTES / dtype_bytes(right_read(c)->dtype), lines = lines_of(c, c->ask_steps);
+    int64_t line = LINE_BYTES / dtype_bytes(right_read(c)->dtype),
+            lines = lines_of(c, c->ask_steps);
     const KExpr *shares = k_int(k, 1), *pace = k_int(k, lines * line);
     for (n = 2; n <= MOST_SHARES; n *= 2) {
         const KExpr *so_many = k_le(k, k_int(k, n), c->n_row_tiles);

@@ -47,20 +47,21 @@ typedef struct RowsRest {
 RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
 void rows_close_rest(Rows *r, const RowsRest *rest);
 
-/* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order of its
- * memory. */
+/* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order
+ * of its memory. */
 RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
 
 /* Opens a map that turns memory around, by tiles (schedule_transpose.c); false when it is none. */
 bool open_transposed(Rows *r, const Stage *s);
 
-/* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its index
- * is divided by, and, with CUT_ALL, where a condition changes. Fills cut[] with places inside of the
- * axis, in order; 0 where there are none, or more than MAX_CUTS. */
+/* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its
+ * index is divided by, and, with CUT_ALL, where a condition changes. Fills cut[] with places inside
+ * of the axis, in order; 0 where there are none, or more than MAX_CUTS. */
 typedef enum { CUT_DIVISIONS, CUT_ALL } CutKind;
 enum { MAX_CUTS = 16 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
-/* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is none. */
+/* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
+ * none. */
 bool open_stretches(Rows *r, const Stage *s);
 
 /* Scans (schedule_scan.c): one element of the other axes, or, where the innermost loop `inner`
@@ -81,7 +82,8 @@ typedef struct Fold {
 } Fold;
 
 Fold fold_of(KCtx *k, const Stage *s);
-/* Is it worth it to have lanes along the last of these axes: is it long, and does it walk memory? */
+/* Is it worth it to have lanes along the last of these axes: is it long, and does it walk
+ * memory? */
 bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes);
 /* With lanes along the last axis, the others serial around it: the result is element 0. */
 KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);

@@ -28,8 +28,8 @@ static void check_buffer(const KernelCheck *c, const KBuf *b) {
                                                        : textmap_get(&c->declared, b) != NULL;
     BUG_IF(!is_known, "after %s: %s uses buffer '%s', which is not declared", c->after, c->name,
            b->name);
-    BUG_IF(b->mem == MEM_TILE && !c->in_tile, "after %s: %s uses the tile '%s' outside of tile loops",
-           c->after, c->name, b->name);
+    BUG_IF(b->mem == MEM_TILE && !c->in_tile,
+           "after %s: %s uses the tile '%s' outside of tile loops", c->after, c->name, b->name);
 }
 
 static void check_arith(const KernelCheck *c, const KExpr *e) {
@@ -40,8 +40,8 @@ static void check_arith(const KernelCheck *c, const KExpr *e) {
                    dtype_info[e->arg[i]->dtype].name);
         return;
     }
-    BUG_IF(e->op == KO_ldexp && e->dtype != DT_F32 && e->dtype != DT_F64, "after %s: %s: ldexp of %s",
-           c->after, c->name, dtype_info[e->dtype].name);
+    BUG_IF(e->op == KO_ldexp && e->dtype != DT_F32 && e->dtype != DT_F64,
+           "after %s: %s: ldexp of %s", c->after, c->name, dtype_info[e->dtype].name);
     for (int i = first; i < e->n_args; i++)
         BUG_IF(e->arg[i]->dtype != e->dtype, "after %s: %s: %s of %s gives %s", c->after, c->name,
                kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);
@@ -225,8 +225,8 @@ static void check_statement(KernelCheck *c, const KStmt *s, int depth) {
         check_expr(c, s->value, s->value->dtype, "element");
         break;
     case KS_RESERVE:
-        BUG_IF(!s->buf || s->buf->mem != MEM_HEAP, "after %s: memory is reserved for no heap buffer",
-               c->after);
+        BUG_IF(!s->buf || s->buf->mem != MEM_HEAP,
+               "after %s: memory is reserved for no heap buffer", c->after);
         check_expr(c, s->value, DT_I64, "size");
         if (s->index) check_expr(c, s->index, DT_I64, "count of elements to keep");
         break;

@@ -69,7 +69,8 @@ static bool uses_only(KCtx *k, const Stage *s, const KExpr *e, int axis, int red
     return true;
 }
 
-/* Is every element of x along `axis` in some window? Beyond the last one there is nothing but zeros. */
+/* Is every element of x along `axis` in some window? Beyond the last one there is nothing but
+ * zeros. */
 static bool sees_all(KCtx *k, const Stage *s, const KExpr *at, int axis, int red) {
     KVar *const var[] = {s->axis[axis], s->red[red]};
     const KExpr *one = k_int(k, 1);

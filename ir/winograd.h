@@ -6,10 +6,10 @@
  *
  * takes n^2 products in place of taps^2 m^2: for 3 taps 2.25 times fewer with m = 2 and 4 times
  * with m = 4, for 5 taps 2.8 times with m = 2. A volume's third axis counts as images, and the taps
- * along it as more channels: y is a sum over them, too. The definition stays as it is; winograd_match()
- * finds out whether it is such a convolution, a pass decides (passes/choose_winograd.c) and stores
- * a Winograd in the stage's Schedule, and schedule_open_winograd() (schedule_winograd.c) makes the
- * loops. */
+ * along it as more channels: y is a sum over them, too. The definition stays as it is;
+ * winograd_match() finds out whether it is such a convolution, a pass decides
+ * (passes/choose_winograd.c) and stores a Winograd in the stage's Schedule, and
+ * schedule_open_winograd() (schedule_winograd.c) makes the loops. */
 #ifndef SMELT_IR_WINOGRAD_H
 #define SMELT_IR_WINOGRAD_H
 
@@ -18,8 +18,9 @@
 enum { MOST_PATCH = 6, MOST_TAPS = 5 };
 
 /* A contraction that is such a convolution: lhs is x[n, c, h + ky + .., w + kx + ..] and zero
- * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they are
- * n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd, too. */
+ * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they
+ * are n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd,
+ * too. */
 typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
     int taps;            /* of the kernel along each axis: 3 or 5 */

@@ -419,7 +419,8 @@ static void layout_program(DefProgram *p, void *user) {
     for (Stage *s = p->first; s; s = s->next) {
         if (!is_windowed(s)) continue;
         *changed |= copy_part(p, s);
-        s->lhs = drop_covered(p->m->k, s, s->lhs); /* tests that free sizes hide the needlessness of */
+        /* tests whose needlessness free sizes hide */
+        s->lhs = drop_covered(p->m->k, s, s->lhs);
         *changed |= copy_for_halo(p, s);
         halo.s = s;
         halo.value = quantized_border(p->m->k, s, &f) && f.zero ? (int32_t)f.zero->u.i : 0;

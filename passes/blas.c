@@ -1,17 +1,18 @@
 /* A contraction that is a matrix product of dense operands becomes a call of a BLAS library.
  *
  * Before:  y = contract [i, j] over [k < 256] { lhs = x[i, k]  rhs = w[k, j]  finish = acc + b[j] }
- * After:   product = loops { extern sgemm_(...) }     y = map [i, j] { value = product[i, j] + b[j] }
+ * After:   product = loops { extern sgemm_(...) }     y = map [i, j] { value = product[i, j] + b[j]
+ * }
  *
- * The call is Fortran's sgemm_ or dgemm_, which every BLAS has and whose arguments are all pointers:
- * numbers lie in small buffers of the kernel. Fortran's matrices are columns first, so the product
- * is asked for transposed, with the factors exchanged.
+ * The call is Fortran's sgemm_ or dgemm_, which every BLAS has and whose arguments are all
+ * pointers: numbers lie in small buffers of the kernel. Fortran's matrices are columns first, so
+ * the product is asked for transposed, with the factors exchanged.
  *
- * An operand fits when its elements lie at m*a + k*b with a or b equal to 1. Axes of the result that
- * both factors have, and those that do not fold into one with their neighbour, become loops around
- * the call. Left to our own kernels are convolutions, whose operands are not matrices in memory, and
- * products too small to be worth a call, or with so few rows or columns that the library would copy
- * the other factor for little use. */
+ * An operand fits when its elements lie at m*a + k*b with a or b equal to 1. Axes of the result
+ * that both factors have, and those that do not fold into one with their neighbour, become loops
+ * around the call. Left to our own kernels are convolutions, whose operands are not matrices in
+ * memory, and products too small to be worth a call, or with so few rows or columns that the
+ * library would copy the other factor for little use. */
 #include "passes/blas.h"
 
 #include "passes/pass.h"

@@ -160,7 +160,8 @@ static void consider(Search *s, Winograd *w) {
     cycles *= 1 + IDLE_SLOT * (double)(MOST_SLOTS - w->n_slots);
     if (cycles >= FOR_TWO_THREADS) {
         int64_t n_vecs = blocks(w->form.oc, s->lanes);
-        cycles *= 1 + IDLE_THREAD * imbalance(w, w->whole ? n_blocks : n_strips * w->groups, n_vecs);
+        cycles *=
+            1 + IDLE_THREAD * imbalance(w, w->whole ? n_blocks : n_strips * w->groups, n_vecs);
     }
     if (cycles >= s->least * 0.999) return;
     s->least = cycles;

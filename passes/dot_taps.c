@@ -2,14 +2,15 @@
  *
  * Before:  contract over [ky < 3, kx < 3], acc i32       lhs = i32(x[0, j, y + ky, x + kx]) - 3
  *                                                        rhs = i32(w[j, ky, kx])
- * After:   contract over [ky < 3, kx < 1], dot4_us       lhs = byte | byte << 8 | ... of x[0, j, y + ky,
+ * After:   contract over [ky < 3, kx < 1], dot4_us       lhs = byte | byte << 8 | ... of x[0, j, y
+ * + ky,
  *                                                              x + kx*4 + b]
  *                                                        rhs = the same of w[j, ky, kx*4 + b]
  *          finish: acc + table[j] where it said acc
  *
- * Each lane is a channel, so its four taps are not neighbours in memory: they are a block of channels
- * apart. A renderer loads four blocks as one vector and permutes its bytes. Taps beyond the window
- * have the weight 0; where x has no memory for them they are left out of the word.
+ * Each lane is a channel, so its four taps are not neighbours in memory: they are a block of
+ * channels apart. A renderer loads four blocks as one vector and permutes its bytes. Taps beyond
+ * the window have the weight 0; where x has no memory for them they are left out of the word.
  *
  * Weights less their zero point may need nine bits. They are split into two bytes then, and summed
  * one after the other (`part`). */
@@ -78,7 +79,8 @@ static const KExpr *word_of_taps(const Dot *d, const KExpr *at) {
     return join_bytes(d->k, byte);
 }
 
-/* The longest axis of the sum that one axis of x's read runs along, of which all taps are memory. */
+/* The longest axis of the sum that one axis of x's read runs along, of which all taps are
+ * memory. */
 static bool choose_taps(Dot *d) {
     d->extent = 1;
     for (int r = 0; r < d->s->n_red; r++) {

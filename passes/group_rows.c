@@ -18,7 +18,8 @@ static bool is_power_below_peak(const KExpr *e) {
            peak->body->op == KO_at && peak->body->u.tensor == x->u.tensor;
 }
 
-/* The sum of such powers that this stage, and nobody else, divides them by; NULL when it does not. */
+/* The sum of such powers that this stage, and nobody else, divides them by; NULL when it does
+ * not. */
 static Stage *sum_of_powers(const RowGroup *g, const Stage *map) {
     const KExpr *e = map->form == FORM_MAP ? map->body : NULL;
     if (!e || e->op != KO_div || e->arg[0]->op != KO_at || e->arg[1]->op != KO_at) return NULL;

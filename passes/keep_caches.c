@@ -11,9 +11,9 @@
  *          output q: f32[b, h, 1024, d] kept = map ... shared
  *
  * An output that is an input, unchanged, and something behind it along one axis, has memory for
- * Module.cache_places places of that axis (smelt --cache). What was the input is in front of it when
- * the call comes, so a call writes the new places only, and whoever reads old and new ones reads q.
- * Where the new places are the result of a product, that is stored there at once.
+ * Module.cache_places places of that axis (smelt --cache). What was the input is in front of it
+ * when the call comes, so a call writes the new places only, and whoever reads old and new ones
+ * reads q. Where the new places are the result of a product, that is stored there at once.
  *
  * Requires definitions before fusion. Not done: caches that programs or regions read, which want
  * dense memory, and windows that move on within a cache of fixed size (TensorScatter). */

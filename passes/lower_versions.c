@@ -11,8 +11,8 @@
  *
  * Versions are modules of their own over the same expressions and symbols, and their kernels go to
  * the same list, where equal ones are one. What they have of their own is joined here: inputs and
- * outputs become the general module's buffers, constants of the same bytes one constant, and dims of
- * outputs that running finds one symbol, to which each version stores its value. */
+ * outputs become the general module's buffers, constants of the same bytes one constant, and dims
+ * of outputs that running finds one symbol, to which each version stores its value. */
 #include <string.h>
 
 #include "passes/lower_kernels.h"

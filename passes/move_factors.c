@@ -1,11 +1,12 @@
-/* move_factors: what scales whole rows of a contraction's operand scales the smaller operand instead.
+/* move_factors: what scales whole rows of a contraction's operand scales the smaller operand
+ * instead.
  *
  * Before:  z[c, h, w] = x[c, h, w] * s[c];  y[o, h, w] = sum_c z[c, h, w] * v[o, c]
  * After:   y[o, h, w] = sum_c x[c, h, w] * (v[o, c] * s[c])
  *
  * So the product costs one multiplication for each weight rather than one for each element, and a
- * large tensor is read once less and never written: the gates of squeeze-and-excitation, the scale of
- * an RMS normalization (whose weights are then constants, multiplied while compiling). As with a
+ * large tensor is read once less and never written: the gates of squeeze-and-excitation, the scale
+ * of an RMS normalization (whose weights are then constants, multiplied while compiling). As with a
  * BatchNormalization folded into weights, the products are rounded in another order.
  *
  * Requires definitions, after fusion. Takes a factor that is one read, from a map that only this
@@ -69,7 +70,8 @@ static bool move_factor(DefProgram *p, Stage *s, const KExpr **e, const KExpr **
         factor = k_subst(k, factor, map->axis, (*e)->arg, map->out->rank);
         if (!pays(&u, *e, *other, factor) || !pass_may_rewrite()) continue;
         pass_count_rewrite();
-        pass_trace("move_factors", map->node, "a factor of its %d elements goes to the other operand",
+        pass_trace("move_factors", map->node,
+                   "a factor of its %d elements goes to the other operand",
                    (int)span(&u, *e, NULL));
         stage_forget_reads(s);
         stage_forget_reads(map);

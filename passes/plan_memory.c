@@ -120,7 +120,8 @@ static void measure(Plan *p, Diag *d) {
         life->symbolic = from_caller || n->hi == INT64_MAX ||
                          __builtin_mul_overflow(n_elems, dtype_bytes(life->buf->dtype), &n_bytes) ||
                          n_bytes > LARGEST_BOUND;
-        if (!life->symbolic) life->n_bytes = (n_bytes + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
+        if (!life->symbolic)
+            life->n_bytes = (n_bytes + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
     }
 }
 
@@ -323,7 +324,8 @@ static const KExpr *plan_block(Module *m, const KBlock *b, const KBuf *apart) {
     Plan p = {.km = km, .k = m->k, .arena = m->scratch, .apart = apart};
     int64_t n_apart = 0;
     if (apart && k_is_int(apart->n_elems, &n_apart))
-        n_apart = (n_apart * dtype_bytes(apart->dtype) + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
+        n_apart =
+            (n_apart * dtype_bytes(apart->dtype) + PLACE_ALIGN - 1) / PLACE_ALIGN * PLACE_ALIGN;
     if (km->size_table) touch(&p, km->size_table);
     walk(&p, b);
     p.now++;
@@ -339,8 +341,8 @@ static const KExpr *plan_block(Module *m, const KBlock *b, const KBuf *apart) {
     return plan_symbolic(&p, k_int(m->k, end));
 }
 
-/* The statement that decides by the caller's sizes alone what the block does, if that is all it has:
- * versions of a model, of which one runs. */
+/* The statement that decides by the caller's sizes alone what the block does, if that is all it
+ * has: versions of a model, of which one runs. */
 static const KStmt *choice_of(KCtx *k, const KBlock *b) {
     const KStmt *s = b->first;
     bool is_whole = s && s == b->last && s->kind == KS_IF;

@@ -1,5 +1,5 @@
-/* What the two halves of plan_memory share: lives of buffers, of sizes that are known (plan_memory.c)
- * and of those that the caller's symbols decide (plan_symbolic.c). */
+/* What the two halves of plan_memory share: lives of buffers, of sizes that are known
+ * (plan_memory.c) and of those that the caller's symbols decide (plan_symbolic.c). */
 #ifndef SMELT_PASSES_PLAN_MEMORY_H
 #define SMELT_PASSES_PLAN_MEMORY_H
 

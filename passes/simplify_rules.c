@@ -356,8 +356,8 @@ static Value *fold_pad_into_conv(Module *m, Node *n) {
 
 /* ---- reductions ------------------------------------------------------------------------------ */
 
-/* max f(x) = f(max x) where f never falls: one f for each result. Not of nothing, where the largest is
- * -inf. */
+/* max f(x) = f(max x) where f never falls: one f for each result. Not of nothing, where the largest
+ * is -inf. */
 static Value *sink_monotone(Module *m, Node *n) {
     Node *below = n->in[0]->def;
     int64_t count;

@@ -3,9 +3,10 @@
  * Before:  r[i] = fold add over [j < 2] of (j < 1 ? a[i] : b[i])*s[j]
  * After:   r[i] = a[i]*s[0] + b[i]*s[1]
  *
- * Branches of a network that are stacked and summed, as those of selective kernels are, need neither
- * the stack nor a loop over it, and the sum may end in the store of the last branch. Only folds whose
- * terms choose between tensors by the folded axis are written out: others have their lanes. */
+ * Branches of a network that are stacked and summed, as those of selective kernels are, need
+ * neither the stack nor a loop over it, and the sum may end in the store of the last branch. Only
+ * folds whose terms choose between tensors by the folded axis are written out: others have their
+ * lanes. */
 #include "passes/pass.h"
 #include "passes/spell_folds.h"
 

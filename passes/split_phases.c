@@ -14,11 +14,13 @@
  * Where both factors of a product count only if axis + .. - tap*d is a multiple of s, the axis is
  * q*s + r and for each r only every s-th tap remains (every s/gcd(s, d)-th). So each phase is an
  * ordinary convolution of its own taps, which no product with zero is part of, and everything after
- * this pass treats it as one. Along several axes there is a phase for each combination. `finish` goes
- * into each phase. share_memory lets the phases be written in place, one element in s of y's rows.
+ * this pass treats it as one. Along several axes there is a phase for each combination. `finish`
+ * goes into each phase. share_memory lets the phases be written in place, one element in s of y's
+ * rows.
  *
- * A tap that the position tells altogether is no axis to sum over. Where what is read has one element
- * along an axis, 0 <= k - t & k - t < 1 says that t is k (the first layer of most generators):
+ * A tap that the position tells altogether is no axis to sum over. Where what is read has one
+ * element along an axis, 0 <= k - t & k - t < 1 says that t is k (the first layer of most
+ * generators):
  *
  * Before:  contract [.., k] over [c < 100, t < 4] {
  *            lhs = x[0, c, 0 if 0 <= k - t & k - t < 1]
@@ -26,8 +28,8 @@
  *          }
  * After:   contract [.., k] over [c < 100] { lhs = x[0, c, 0]  rhs = w[c, j, k] }
  *
- * Requires definitions after fusion and before layouts. Left alone: strides with more than MOST_PHASES
- * phases together (conv_transpose_lower defines those over two axes each). */
+ * Requires definitions after fusion and before layouts. Left alone: strides with more than
+ * MOST_PHASES phases together (conv_transpose_lower defines those over two axes each). */
 #include "passes/pass.h"
 
 enum { MOST_TAPS = 256 };
@@ -135,8 +137,8 @@ static const Split *split_of(const Splits *x, int axis, int red) {
     return NULL;
 }
 
-/* Binds axes and taps of s to those of phase `into`, which it fills in; false where a phase is not a
- * convolution of evenly spaced taps. A phase without taps becomes a map. */
+/* Binds axes and taps of s to those of phase `into`, which it fills in; false where a phase is not
+ * a convolution of evenly spaced taps. A phase without taps becomes a map. */
 static bool bind_phase(const Parts *a, const int64_t *residue, Stage *into, Binding *b) {
     KCtx *k = a->p->m->k;
     const Stage *s = a->s;
@@ -236,8 +238,8 @@ static bool has_term(const KExpr *pred, const KExpr *term) {
     return pred->op == KO_and && (has_term(pred->arg[0], term) || has_term(pred->arg[1], term));
 }
 
-/* term is e < 1 and there is 0 <= e: then e is 0, and the reduction axis of which it is a multiple by 1
- * or -1, and something else, is known. */
+/* term is e < 1 and there is 0 <= e: then e is 0, and the reduction axis of which it is a multiple
+ * by 1 or -1, and something else, is known. */
 static void solve_term(Told *t, const KExpr *term) {
     const KExpr *zero = k_int(t->k, 0), *base, *coeff, *e = term->arg[0];
     int64_t n;

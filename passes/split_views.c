@@ -63,7 +63,8 @@ static void note_one_index(const KExpr *e, void *user) {
     o->at = e;
 }
 
-/* Does the map read v at one place, its own axes in some order? axis: where v's axis `a` is in it. */
+/* Does the map read v at one place, its own axes in some order? axis: where v's axis `a` is in
+ * it. */
 static bool reads_own_axes(KCtx *k, const Stage *map, const KTensor *v, int a, int *axis) {
     OneIndex o = {v, NULL, true};
     bool used[MAX_RANK] = {false};
@@ -71,7 +72,8 @@ static bool reads_own_axes(KCtx *k, const Stage *map, const KTensor *v, int a, i
     k_visit(k, map->body, note_one_index, &o);
     if (!o.at || !o.same || v->rank != map->out->rank) return false;
     for (int i = 0; i < v->rank; i++) {
-        bool is_own = is_axis(map, o.at->arg[i], &of) && !used[of] && map->out->dims[of] == v->dims[i];
+        bool is_own =
+            is_axis(map, o.at->arg[i], &of) && !used[of] && map->out->dims[of] == v->dims[i];
         if (!is_own && !(k_is_value(v->dims[i], 1) && k_is_value(o.at->arg[i], 0))) return false;
         if (is_own) used[of] = true;
         if (i == a) {
@@ -90,7 +92,8 @@ static Stage *find_view(DefProgram *p, const Stage *map, Split *split, int *axis
     int n = stage_reads(p, map, read, 256);
     for (int i = 0; i < n; i++) {
         Stage *v = read[i]->def;
-        if (!v || v->owner != p || v->form != FORM_MAP || !v->view || v->body->op != KO_at) continue;
+        if (!v || v->owner != p || v->form != FORM_MAP || !v->view || v->body->op != KO_at)
+            continue;
         const KTensor *t = v->body->u.tensor;
         if (v->out->n_users != 1 || v->out->dense_only || v->body->n_args != t->rank) continue;
         if (!t->def || t->def->form != FORM_CONTRACT || t->n_users != 1 || t->dense_only) continue;
@@ -111,7 +114,8 @@ bool compute_before_view(DefProgram *p, Stage *map) {
     if (!view || !pass_may_rewrite()) return false;
     for (int i = 0, j = 0; i < map->out->rank; i++) {
         dims[j] = i == axis ? split.high : map->out->dims[i];
-        index[j++] = i == axis ? k_fdiv(k, k_var(k, map->axis[i]), split.low) : k_var(k, map->axis[i]);
+        index[j++] =
+            i == axis ? k_fdiv(k, k_var(k, map->axis[i]), split.low) : k_var(k, map->axis[i]);
         if (i != axis) continue;
         dims[j] = split.low;
         index[j++] = k_fmod(k, k_var(k, map->axis[i]), split.low);

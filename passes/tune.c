@@ -7,8 +7,9 @@
  *     vec_axis 3 lanes 16 n_vecs 2 rows 1 14 unroll 4 parts 1 row_tiles 1 rows_outer 0 prefetch 1
  *
  * under a key: a hash of the machine and of the stage's plain loops, which say what is computed and
- * where operands lie, but not how. A text is accepted only if it names one of the candidates of this
- * stage, so that no cache file, however it came to be, can make a schedule that does not fit. */
+ * where operands lie, but not how. A text is accepted only if it names one of the candidates of
+ * this stage, so that no cache file, however it came to be, can make a schedule that does not
+ * fit. */
 #include "passes/tune.h"
 
 #include <string.h>

@@ -20,13 +20,14 @@ typedef struct Tuner {
     const char *(*recall)(void *user, const char *key, int *line);
     void (*keep)(void *user, const char *key, const char *schedule, double seconds,
                  const char *what);
-    /* Seconds of a run of each, in order, infinite for those there was no time for; false when there
-     * was no time at all. n_left: how many more stages may ask. NULL: nothing is measured. */
+    /* Seconds of a run of each, in order, infinite for those there was no time for; false when
+     * there was no time at all. n_left: how many more stages may ask. NULL: nothing is measured. */
     bool (*measure)(void *user, const TuneKernel *kernels, int n, double *seconds, int n_left);
 } Tuner;
 
 /* Fills sch, which holds what schedule_contract_axes gave, with the schedule that is known or that
- * measures best; false when the cost model has to decide. in_place: the right factor is not packed. */
+ * measures best; false when the cost model has to decide. in_place: the right factor is not
+ * packed. */
 bool tune_contract(DefProgram *p, Stage *s, bool in_place, int n_left, Schedule *sch);
 
 /* choose_schedules.c: the tensor that holds the right factor in the template's reading order, its

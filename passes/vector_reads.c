@@ -1,11 +1,11 @@
-/* What the reads of a factor are to the lanes of a vector: neighbours in memory, or elements near each
- * other in a pattern that is the same for every vector.
+/* What the reads of a factor are to the lanes of a vector: neighbours in memory, or elements near
+ * each other in a pattern that is the same for every vector.
  *
  *     x[0, j, y, x]                   neighbours, where j is the vector axis and x is blocked by it
  *     x[0, j // 4 * 4 + c, y, x]      a pattern: of a group of 4 channels, each lane reads channel c
  *
- * The second is what grouped convolutions read. Within a vector's length, a renderer makes a load and
- * a permutation of it, so it costs little more than the first. */
+ * The second is what grouped convolutions read. Within a vector's length, a renderer makes a load
+ * and a permutation of it, so it costs little more than the first. */
 #include "passes/vector_reads.h"
 
 #include "passes/pass.h"
@@ -56,7 +56,8 @@ static void note_unit_read(const KExpr *e, void *user) {
 
 bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
     int64_t n, more = -1;
-    if (k_is_int(s->out->dims[sch->vec_axis], &n)) more = (sch->lanes - n % sch->lanes) % sch->lanes;
+    if (k_is_int(s->out->dims[sch->vec_axis], &n))
+        more = (sch->lanes - n % sch->lanes) % sch->lanes;
     UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, more == 0, more, true};
     k_visit(k, e, note_unit_read, &u);
     return u.ok;

@@ -120,7 +120,8 @@ void c_write_entry(CGen *g);
 void c_entry_statement(CGen *g, const KStmt *s);
 /* A struct of the kernel's arguments and the smelt_range_fn that takes it. */
 void c_range_function(CGen *g, const Kernel *kn);
-/* Where the run ends: blocks of outputs go to the caller when it was good; the others are given back. */
+/* Where the run ends: blocks of outputs go to the caller when it was good; the others are given
+ * back. */
 void c_leave_heap(CGen *g, const KBuf *b);
 
 /* ---- describe.c ------------------------------------------------------------------------------ */

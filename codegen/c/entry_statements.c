@@ -1,5 +1,5 @@
-/* The statements of the entry in generated C: calls of kernels, with what a pool needs to run one in
- * ranges; nodes' hooks; room on the heap. */
+/* The statements of the entry in generated C: calls of kernels, with what a pool needs to run one
+ * in ranges; nodes' hooks; room on the heap. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -7,8 +7,8 @@
 
 /* ---- kernels that a pool may run ------------------------------------------------------------- */
 
-/* A function of the kernel's arguments: the number of iterations of its parallel loop where that is not
- * fixed (NAME_extent), or whether they are worth threads (NAME_is_worth). */
+/* A function of the kernel's arguments: the number of iterations of its parallel loop where that is
+ * not fixed (NAME_extent), or whether they are worth threads (NAME_is_worth). */
 static void emit_loop_function(CGen *g, const Kernel *kn, const KStmt *loop, const char *what,
                                const KExpr *result) {
     StrBuf params = {0};

@@ -4,9 +4,10 @@
  * base from the outermost loop inwards and the constant last, so that what a loop does not change
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in a
- * few vectors of a local buffer, are loads and permutations, those that are a few stretches a load
- * each, any places in a small local buffer are one of its vectors; the rest are gathers and scatters. */
+ * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in
+ * a few vectors of a local buffer, are loads and permutations, those that are a few stretches a
+ * load each, any places in a small local buffer are one of its vectors; the rest are gathers and
+ * scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -80,7 +81,7 @@ typedef struct Place {
     LLVMTypeRef unit;     /* of one element */
     LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
-    LLVMValueRef base, index; /* the buffer and <lanes x i32> whole indices, where these fit; or NULL */
+    LLVMValueRef base, index; /* the buffer and <lanes x i32> indices, where these fit; or NULL */
     int64_t lane;         /* step from lane to lane, in elements */
     unsigned align;       /* of lane 0's element when nothing varies */
     LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */

@@ -108,7 +108,8 @@ static void emit_symbols_for(LlvmGen *g, Entry *e) {
         bool derived = s->kind == API_DERIVED;
         LLVMValueRef v =
             llvm_expr(g, derived ? s->value : k_max(g->m->k, s->most, k_int(g->m->k, 0)));
-        if (derived) llvm_refuse_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, v, zero, ""), STATUS_BAD_DIM);
+        if (derived)
+            llvm_refuse_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, v, zero, ""), STATUS_BAD_DIM);
         LLVMBuildStore(g->b, v, element(g, g->i64, symbols, i));
     }
     LLVMBuildRet(g->b, word(g, STATUS_OK));

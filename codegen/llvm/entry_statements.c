@@ -144,7 +144,8 @@ void llvm_emit_reserve_function(LlvmGen *g, Entry *e) {
     llvm_fn_begin(g, &fn, e->reserve);
     LLVMValueRef block = LLVMGetParam(fn.fn, 0), hooks = LLVMGetParam(fn.fn, 1);
     LLVMValueRef n = LLVMGetParam(fn.fn, 2), keep = LLVMGetParam(fn.fn, 3);
-    LLVMValueRef most = LLVMConstInt(g->i64, g->target->pointer_bytes < 8 ? INT32_MAX : INT64_MAX, 0);
+    LLVMValueRef most =
+        LLVMConstInt(g->i64, g->target->pointer_bytes < 8 ? INT32_MAX : INT64_MAX, 0);
     LLVMValueRef zero = LLVMConstInt(g->i64, 0, 0), one = LLVMConstInt(g->i64, 1, 0);
     llvm_refuse_if(g, LLVMBuildICmp(g->b, LLVMIntUGT, n, most, ""), STATUS_NO_MEMORY);
     LLVMValueRef give = abi_load(g, "hooks", hooks, "alloc");
@@ -156,7 +157,8 @@ void llvm_emit_reserve_function(LlvmGen *g, Entry *e) {
     LLVMValueRef some = LLVMBuildSelect(g->b, none, one, n, "");
     LLVMTypeRef give_params[] = {g->ptr, g->size}, back_params[] = {g->ptr, g->ptr};
     LLVMValueRef args[] = {pool, LLVMBuildTrunc(g->b, some, g->size, "")};
-    LLVMValueRef fresh = LLVMBuildCall2(g->b, LLVMFunctionType(g->ptr, give_params, 2, 0), give, args, 2, "");
+    LLVMValueRef fresh =
+        LLVMBuildCall2(g->b, LLVMFunctionType(g->ptr, give_params, 2, 0), give, args, 2, "");
     llvm_refuse_if(g, is_null(g, fresh), STATUS_NO_MEMORY);
     LLVMValueRef old = LLVMBuildLoad2(g->b, g->ptr, block, "");
     LLVMBuildStore(g->b, fresh, block);
@@ -201,8 +203,10 @@ void llvm_leave_heap(LlvmGen *g, Entry *e, LLVMValueRef status) {
     for (uint32_t i = 0; i < g->m->n_outputs; i++) {
         const KBuf *b = g->m->outputs[i].buf;
         if (b->mem != MEM_HEAP) continue;
-        LLVMValueRef at = element(g, g->ptr, e->heap, b->index), p = LLVMBuildLoad2(g->b, g->ptr, at, "");
-        LLVMBuildStore(g->b, LLVMBuildSelect(g->b, good, p, null, ""), element(g, g->ptr, e->outputs, i));
+        LLVMValueRef at = element(g, g->ptr, e->heap, b->index),
+                     p = LLVMBuildLoad2(g->b, g->ptr, at, "");
+        LLVMBuildStore(g->b, LLVMBuildSelect(g->b, good, p, null, ""),
+                       element(g, g->ptr, e->outputs, i));
         LLVMBuildStore(g->b, LLVMBuildSelect(g->b, good, null, p, ""), at);
     }
     LLVMTypeRef params[] = {g->ptr, g->ptr};

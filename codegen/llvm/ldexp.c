@@ -1,7 +1,8 @@
 /* Multiplication by a power of two, rounded once: ldexp of kernel IR.
  *
  * AVX-512 has an instruction for it, of 16, 32 or 64 bytes; lanes that fill none of these are part
- * of the next larger one. Elsewhere it is done in steps, of which only the last can leave bits away:
+ * of the next larger one. Elsewhere it is done in steps, of which only the last can leave bits
+ * away:
  *
  *     twice: k = n < least ? least + digits : n > bias ? bias : 0;  a *= 2^k;  n -= k
  *     a * 2^n */
@@ -44,7 +45,8 @@ static LLVMValueRef in_steps(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
     n = LLVMBuildSelect(g->b, below(g, n, REAL(-most)), REAL(-most), n, "");
     n = llvm_round(g, KO_floor, n);
     for (int i = 0; i < 2; i++) {
-        LLVMValueRef up = LLVMBuildSelect(g->b, below(g, REAL(f.bias), n), REAL(f.bias), REAL(0), "");
+        LLVMValueRef up =
+            LLVMBuildSelect(g->b, below(g, REAL(f.bias), n), REAL(f.bias), REAL(0), "");
         LLVMValueRef k = LLVMBuildSelect(g->b, below(g, n, REAL(least)),
                                          REAL(least + f.mantissa + 1), up, "");
         a = LLVMBuildFMul(g->b, a, power(g, &f, k), "");

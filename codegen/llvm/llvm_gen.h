@@ -103,7 +103,8 @@ typedef struct LlvmGen {
     const Target *target;
     const CodegenOptions *options;
     CpuTraits cpu;
-    LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size, text; /* text: smelt_string */
+    LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
+    LLVMTypeRef text; /* smelt_string */
     uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
     LLVMValueRef float_rem;        /* double (double, double), made when first used */
     LLVMValueRef divide64;         /* u64 (u64, u64), likewise */
@@ -206,8 +207,8 @@ LLVMValueRef llvm_narrow_divide(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, Narr
 LLVMValueRef llvm_narrow_to_f64(LlvmGen *g, LLVMValueRef v, bool is_signed);
 LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
-/* permute.c: NULL where it takes too many vectors. A local buffer of n_elems, lane i at place[i]; memory
- * in steps of `step` elements. */
+/* permute.c: NULL where it takes too many vectors. A local buffer of n_elems, lane i at place[i];
+ * memory in steps of `step` elements. */
 LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
                             const int64_t *place, int64_t n_elems, unsigned align);
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
@@ -244,7 +245,8 @@ void llvm_block(LlvmGen *g, const KBlock *b);
 void llvm_parallel_loop(LlvmGen *g, const KStmt *s, LLVMValueRef begin, LLVMValueRef end);
 LLVMBasicBlockRef llvm_new_block(LlvmGen *g, const char *name);
 
-/* tile.c: around the body of a kernel; false for buffers that live in memory; a loop marked LOOP_TILE */
+/* tile.c: around the body of a kernel; false for buffers that live in memory; a loop marked
+ * LOOP_TILE */
 void llvm_tiles_begin(LlvmGen *g, const KBlock *body);
 void llvm_tiles_end(LlvmGen *g);
 bool llvm_tile_alloc(LlvmGen *g, const KBuf *b);

@@ -86,8 +86,8 @@ LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr
     return permuted(g, &p, lanes);
 }
 
-/* The stretches that the places are, one lane after the other: first[r] is the lane in which stretch
- * r begins, first[n] the number of lanes. 0 where there are many. */
+/* The stretches that the places are, one lane after the other: first[r] is the lane in which
+ * stretch r begins, first[n] the number of lanes. 0 where there are many. */
 static unsigned find_runs(const int64_t *place, unsigned lanes, unsigned *first) {
     unsigned n = 0;
     for (unsigned i = 0; i < lanes; i++) {

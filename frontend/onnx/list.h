@@ -1,7 +1,8 @@
 /* Sequences whose length only running knows: lists.
  *
  * A Compound with a list has no items but up to three tensors, in one of three forms. Each operator
- * on sequences takes the form that costs least and falls back to the last one, which holds anything:
+ * on sequences takes the form that costs least and falls back to the last one, which holds
+ * anything:
  *
  *     stack   values [count, ...]                      elements of one shape
  *     parts   values [..., sum, ...], sizes [count]    pieces of one tensor along an axis

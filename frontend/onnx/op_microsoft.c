@@ -428,7 +428,8 @@ bool import_ms_bias_softmax(Call *c) {
     return call_result(c, call_op(c, OP_Reshape, 2, y, call_op(c, OP_Shape, 1, sum)));
 }
 
-/* ONNX's Unique over all elements, in the order of their first appearances, without their places. */
+/* ONNX's Unique over all elements, in the order of their first appearances, without their
+ * places. */
 bool import_ms_unique(Call *c) {
     static const int from[] = {0, 2, 3};
     Node *n = call_node(c, OP_Unique, &c->in[0], 1, 4);

@@ -1,7 +1,7 @@
 /* Importers of com.microsoft.nchwc: what ONNX Runtime makes of convolution nets at its highest
- * optimization level. Its tensors are [N, C, H, W] in name, with channels filled up to whole blocks,
- * and lie in memory as [N, C / block, H, W, block]; smelt lays tensors out itself, so here they are
- * what their names say:
+ * optimization level. Its tensors are [N, C, H, W] in name, with channels filled up to whole
+ * blocks, and lie in memory as [N, C / block, H, W, block]; smelt lays tensors out itself, so here
+ * they are what their names say:
  *
  *     ReorderInput    channels filled up with zeros
  *     ReorderOutput   the channels that there were
@@ -123,8 +123,8 @@ bool import_nchwc_conv(Call *c) {
     return y && call_result(c, y);
 }
 
-/* Pads of an image whose channels are filled up: their number may follow only from what a later pass
- * computes. */
+/* Pads of an image whose channels are filled up: their number may follow only from what a later
+ * pass computes. */
 static Value *filling(Call *c, Value *x, int64_t block) {
     int64_t channels;
     if (build_has_shape(c, x) && shape_dim_int(x->shape, 1, &channels)) {

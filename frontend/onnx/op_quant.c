@@ -1,5 +1,5 @@
-/* Importers of quantized operators. The graph IR has QuantizeLinear, DequantizeLinear and the convolutions of
- * integers; products of matrices become a MatMul of i32 and what surrounds it. */
+/* Importers of quantized operators. The graph IR has QuantizeLinear, DequantizeLinear and the
+ * convolutions of integers; products of matrices become a MatMul of i32 and what surrounds it. */
 #include "frontend/onnx/build.h"
 
 bool import_quantize(Call *c) {
@@ -52,7 +52,8 @@ bool import_qlinear_matmul(Call *c) {
     Value *acc = call_cast(c, call_op(c, OP_MatMul, 2, a, b), DT_F32);
     Value *steps = call_op(c, OP_Mul, 2, as_rows(c, c->in[1]), c->in[4]);
     steps = call_cast(c, call_op(c, OP_Div, 2, steps, c->in[6]), DT_F32);
-    Value *y = call_op(c, OP_Mul, 2, acc, steps), *zero = c->in[7], *one = call_scalar(c, DT_F32, 1);
+    Value *y = call_op(c, OP_Mul, 2, acc, steps), *zero = c->in[7],
+          *one = call_scalar(c, DT_F32, 1);
     return call_result(c, call_op(c, OP_QuantizeLinear, 3, y, one, zero));
 }
 

@@ -13,8 +13,8 @@
  * others keep their state and give zero. For the reverse direction this makes each row start at its
  * own last step. layout = 1 (batch first) is a transpose on either side.
  *
- * com.microsoft's DynamicQuantizeLSTM has both weights as bytes, transposed already. X, all of it, and
- * in each step h become bytes in steps of their own range, and both MatMuls sum integers. */
+ * com.microsoft's DynamicQuantizeLSTM has both weights as bytes, transposed already. X, all of it,
+ * and in each step h become bytes in steps of their own range, and both MatMuls sum integers. */
 #include <string.h>
 #include <strings.h>
 
@@ -45,8 +45,8 @@ static const Activation known_activations[] = {
     {"ThresholdedRelu", OP_ThresholdedRelu, 1, 1, 0},
 };
 
-/* What the bytes of a weight stand for: (byte - zero) * scale, each one value, one for each direction
- * or [D, G*H]. */
+/* What the bytes of a weight stand for: (byte - zero) * scale, each one value, one for each
+ * direction or [D, G*H]. */
 typedef struct Bytes {
     Value *scale, *zero;
 } Bytes;

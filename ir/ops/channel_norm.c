@@ -214,7 +214,8 @@ bool lrn_infer(Module *m, Node *n) {
            infer_same_as(m, n, 0, n->in[0]);
 }
 
-/* sum^beta, of what is not negative: the usual 0.75 by two square roots, a third of a power's time. */
+/* sum^beta, of what is not negative: the usual 0.75 by two square roots, a third of a power's
+ * time. */
 static const KExpr *lrn_power(KCtx *k, const KExpr *sum, double beta, bool is_negative) {
     if (is_negative || (beta != 0.75 && beta != 0.5))
         return k_pow(k, sum, k_const(k, sum->dtype, beta));

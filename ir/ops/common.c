@@ -449,8 +449,8 @@ const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim) {
     return k_select(k, k_lt(k, i, k_int(k, 0)), k_add(k, i, dim), i);
 }
 
-/* |x|, an f32, as a power of two or NaN. What `cast` does by itself is saturating and rounding up. Small x
- * are moved away from subnormals, where exponents and mantissas are something else. */
+/* |x|, an f32, as a power of two or NaN. What `cast` does by itself is saturating and rounding up.
+ * Small x are moved away from subnormals, where exponents and mantissas are something else. */
 static const KExpr *round_to_power(KCtx *k, const KExpr *x, bool saturate, const char *round_mode) {
     bool is_up = !strcmp(round_mode, "up");
     if (is_up && saturate) return x;

@@ -64,8 +64,8 @@ const KExpr *flags_position(KCtx *k, const KExpr *const *flag, int at);
 bool infer_exprs(Module *m, const Node *n, int i, int cap, const KExpr ***e, int *count);
 /* The same for an input whose length may be found while running: it has to be `count` then. */
 bool infer_exprs_as(Module *m, const Node *n, int i, int count, const KExpr ***e);
-/* infer_exprs() for an input of one element. Elements that are not known while compiling are read while
- * running (value_read). */
+/* infer_exprs() for an input of one element. Elements that are not known while compiling are read
+ * while running (value_read). */
 bool infer_expr(Module *m, const Node *n, int i, const KExpr **e);
 /* Input i, when it is there, has one element. */
 bool infer_is_scalar(Module *m, const Node *n, int i);
@@ -130,8 +130,8 @@ const KExpr *lower_scalar(Def *d, KTensor *t);
 /* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e +
  * dim : e. */
 const KExpr *lower_index(Def *d, const KExpr *element, const KExpr *dim);
-/* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value (when
- * `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
+/* Cast by ONNX's rules: `cast`, but to f8 and e8m0 what is too large becomes the largest value
+ * (when `saturate`), and to e8m0 values round as `round_mode` says: up, down or nearest. */
 const KExpr *lower_cast(Def *d, DType to, const KExpr *e, bool saturate, const char *round_mode);
 /* e, a whole float or NaN, in an integer type of at most 16 bits; saturates, and NaN gives the
  * least value. */

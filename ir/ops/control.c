@@ -2,9 +2,9 @@
  *
  * infer types the subgraphs' inputs, infers them, and makes the node's types from their outputs. A
  * dim that is known only while running (the branches of an If disagree, a Loop may stop early)
- * becomes a computed symbol with a bound. Dims of loop-carried values that change from one iteration
- * to the next become symbols that the loop keeps up to date. lower appends one region stage; what
- * runs when is decided where programs become kernels. */
+ * becomes a computed symbol with a bound. Dims of loop-carried values that change from one
+ * iteration to the next become symbols that the loop keeps up to date. lower appends one region
+ * stage; what runs when is decided where programs become kernels. */
 #include "ir/infer.h"
 #include "ir/ops/check.h"
 

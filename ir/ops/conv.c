@@ -271,8 +271,8 @@ static void transpose_gather(Def *d, const Node *n, const Window *given) {
 }
 
 /* With more phases than split_phases takes apart: with oh + pad = stride * q + r only the taps
- * r + stride * j reach the output, from x[q - j]. So the product is taken over (r, q) and j, without
- * a multiplication by a zero, and
+ * r + stride * j reach the output, from x[q - j]. So the product is taken over (r, q) and j,
+ * without a multiplication by a zero, and
  *   part[n, o, r.., q..] = sum x[n, ic, q - j..] * w[ic, o, r + stride * j..]
  *   out[n, o, oh..] = part[n, o, (oh + pad) mod stride.., (oh + pad) / stride..]
  * Taps beyond the kernel are zeros of the packed weights. */
@@ -325,9 +325,9 @@ static void transpose_phases(Def *d, const Node *n, const Window *w) {
     def_map(d, m, def_at(d, part, pi, part->rank));
 }
 
-/* Does split_phases do better with the plain definition? Not with more phases than it makes, and not
- * where the channels fill no vector, so that lanes lie along rows and phases are what shares a read,
- * if none of them has fewer taps than others. */
+/* Does split_phases do better with the plain definition? Not with more phases than it makes, and
+ * not where the channels fill no vector, so that lanes lie along rows and phases are what shares a
+ * read, if none of them has fewer taps than others. */
 static bool wants_splitting(const Def *d, const Node *n, const KTensor *weights, const Window *w) {
     int64_t n_phases = 1, channels, taps;
     bool is_even = attr_int(n, "group", 1) == 1;

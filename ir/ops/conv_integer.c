@@ -3,8 +3,9 @@
  *   ConvInteger   acc[n, o, p...] = sum over (c, k...) of (x[...] - x_zero) * (w[o, c, k...] - w_zero[o])
  *   QLinearConv   y = saturate(rint((acc + bias[o]) * (x_scale * w_scale[o] / y_scale)) + y_zero)
  *
- * x is read as x_zero outside. The scales' product and quotient, and the one with the sum, are f32, in this
- * order: that is what onnxruntime computes. A list of one zero point or scale stands for all channels. */
+ * x is read as x_zero outside. The scales' product and quotient, and the one with the sum, are f32,
+ * in this order: that is what onnxruntime computes. A list of one zero point or scale stands for
+ * all channels. */
 #include "ir/ops/check.h"
 #include "ir/ops/conv.h"
 
@@ -92,8 +93,10 @@ void qlinear_conv_lower(Def *d, const Node *n) {
     Stage *s = contract(d, n, W, X_ZERO, W_ZERO);
     const KExpr *o = def_axis(d, s, 1), *sum = def_acc(d, s);
     if (def_in(d, BIAS)) sum = k_add(k, sum, def_at(d, def_in(d, BIAS), &o, 1));
-    const KExpr *scale = k_mul(k, parameter(d, DT_F32, X_SCALE, o), parameter(d, DT_F32, W_SCALE, o));
+    const KExpr *scale =
+        k_mul(k, parameter(d, DT_F32, X_SCALE, o), parameter(d, DT_F32, W_SCALE, o));
     scale = k_div(k, scale, parameter(d, DT_F32, Y_SCALE, o));
     const KExpr *e = k_rint(k, k_mul(k, k_cast(k, DT_F32, sum), scale));
-    def_finish(d, s, lower_quantized(d, s->out->dtype, k_add(k, e, parameter(d, DT_F32, Y_ZERO, o))));
+    def_finish(d, s,
+               lower_quantized(d, s->out->dtype, k_add(k, e, parameter(d, DT_F32, Y_ZERO, o))));
 }

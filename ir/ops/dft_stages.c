@@ -359,7 +359,8 @@ static void pair_tables(const Signal *g, const double *v, int64_t count, KTensor
     double *part = arena_array(g->d->m->scratch, double, count);
     for (int i = 0; i < 2; i++) {
         for (int64_t j = 0; j < count; j++) part[j] = v[2 * j + i];
-        table[i] = def_table_floats(g->d, i ? "chirp_im" : "chirp_re", sum_dtype(g->f), part, count);
+        table[i] =
+            def_table_floats(g->d, i ? "chirp_im" : "chirp_re", sum_dtype(g->f), part, count);
     }
 }
 

@@ -1,8 +1,8 @@
 /* A binary heap of element numbers in kernel IR, for the programs that select and sort.
  *
  * The items are i64 numbers in a buffer at base + i * step, their keys lie at the same places of a
- * buffer of their own. Items are totally ordered: by key, then by number; the item that comes `last` (or
- * first) sits at the root. NaN keys come after all others in either direction. */
+ * buffer of their own. Items are totally ordered: by key, then by number; the item that comes
+ * `last` (or first) sits at the root. NaN keys come after all others in either direction. */
 #ifndef SMELT_IR_OPS_HEAP_H
 #define SMELT_IR_OPS_HEAP_H
 

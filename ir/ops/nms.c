@@ -9,9 +9,9 @@
  *
  *     bucket(x) = floor((x - least)*scale)        within 0 .. n_buckets-1; rising, 0 of NaN
  *
- * A box from lo to hi can only overlap those of the buckets bucket(lo - widest) .. bucket(hi), since
- * rounding keeps order. Boxes of many classes, which exporters move apart by adding an offset for
- * each, so meet those of their own. Each bucket has room for all of its candidates.
+ * A box from lo to hi can only overlap those of the buckets bucket(lo - widest) .. bucket(hi),
+ * since rounding keeps order. Boxes of many classes, which exporters move apart by adding an offset
+ * for each, so meet those of their own. Each bucket has room for all of its candidates.
  *
  * Order of the output: batch, class, selection. Equal scores: the lower box number first. The
  * number of rows is a computed symbol. */
@@ -285,7 +285,8 @@ static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf 
     kb_end(b);
     for (int width = LANES / 2; width >= 1; width /= 2) {
         l = kb_for(b, LOOP_VECTOR, "l", k_int(k, width));
-        kb_store(b, hit, l, k_or(k, k_load(k, hit, l), k_load(k, hit, k_add(k, l, k_int(k, width)))));
+        kb_store(b, hit, l,
+                 k_or(k, k_load(k, hit, l), k_load(k, hit, k_add(k, l, k_int(k, width)))));
         kb_end(b);
     }
     kb_store(b, good, zero, k_eq(k, k_load(k, hit, zero), k_const_i(k, DT_I32, 0)));

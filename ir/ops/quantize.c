@@ -4,9 +4,10 @@
  *   DequantizeLinear  y = (x - zero_point) * scale
  *
  * with scale and zero_point read at: nothing (one value), index[axis], or the whole index with
- * index[axis] / block_size. The quotient is rounded to the type that x and scale share or that `precision`
- * names, the product runs in f32. A NaN quantizes to the lowest value, as vector code of onnxruntime does;
- * small floats keep it where they have one. x - zero_point is an i32 difference, exact for up to 16 bits. */
+ * index[axis] / block_size. The quotient is rounded to the type that x and scale share or that
+ * `precision` names, the product runs in f32. A NaN quantizes to the lowest value, as vector code
+ * of onnxruntime does; small floats keep it where they have one. x - zero_point is an i32
+ * difference, exact for up to 16 bits. */
 #include "ir/ops/check.h"
 
 #define DTM_F8        (DTM(F8E4M3FN) | DTM(F8E4M3FNUZ) | DTM(F8E5M2) | DTM(F8E5M2FNUZ))
@@ -86,7 +87,8 @@ static bool check_precision(Module *m, const Node *n) {
     int64_t wanted = attr_int(n, "precision", 0);
     DType t = dtype_from_onnx(wanted);
     if (!wanted || (t != DT_NONE && (DTM_SCALES | DTM(F64)) >> t & 1)) return true;
-    diag_error(m->diag, n->loc, "precision is %lld; f32 (1), f16 (10), f64 (11) and bf16 (16) are accepted",
+    diag_error(m->diag, n->loc,
+               "precision is %lld; f32 (1), f16 (10), f64 (11) and bf16 (16) are accepted",
                (long long)wanted);
     return false;
 }
@@ -135,8 +137,9 @@ void quantize_lower(Def *d, const Node *n) {
 /* ---- DequantizeLinear ------------------------------------------------------------------------ */
 
 bool dequantize_infer(Module *m, Node *n) {
-    if (!check_dtype(m, n, 0, DTM_QUANTIZED | DTM(I32)) || !check_dtype(m, n, 1, DTM_SCALES | DTM(F8E8M0)) ||
-        !check_same_dtype(m, n, 2, 0) || !check_scale_shape(m, n))
+    if (!check_dtype(m, n, 0, DTM_QUANTIZED | DTM(I32)) ||
+        !check_dtype(m, n, 1, DTM_SCALES | DTM(F8E8M0)) || !check_same_dtype(m, n, 2, 0) ||
+        !check_scale_shape(m, n))
         return false;
     int64_t wanted = attr_int(n, "output_dtype", 0);
     DType t = wanted ? dtype_from_onnx(wanted) : n->in[1]->dtype;

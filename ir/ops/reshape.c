@@ -265,7 +265,8 @@ static bool read_squeeze(Module *m, Node *n) {
         out.dims[j] = k_int(k, 1);
         for (int i = in.rank - 1; i >= j; i--) {
             const KExpr *here = k_eq(k, flags_position(k, is_gone, i), k_int(k, j));
-            out.dims[j] = k_select(k, k_and(k, k_not(k, is_gone[i]), here), in.dims[i], out.dims[j]);
+            out.dims[j] =
+                k_select(k, k_and(k, k_not(k, is_gone[i]), here), in.dims[i], out.dims[j]);
         }
     }
     for (int i = 0; i < in.rank; i++)

@@ -228,9 +228,9 @@ bool non_zero_infer(Module *m, Node *n) {
     const KExpr *bound = shape_count(m->k, in);
     Shape out = shape_make(m->arena, 2);
     out.dims[0] = k_int(m->k, in.rank);
-    out.dims[1] = k_is_value(bound, 0)
-                      ? bound
-                      : module_computed_dim(m, had.rank == 2 ? had.dims[1] : NULL, "nonzero", bound);
+    out.dims[1] = k_is_value(bound, 0) ? bound
+                                       : module_computed_dim(m, had.rank == 2 ? had.dims[1] : NULL,
+                                                             "nonzero", bound);
     return infer_set(m, n, 0, DT_I64, out);
 }
 

@@ -88,7 +88,8 @@ static bool read_slice_axes(Module *m, const Node *n, SliceAxis *axis, const KEx
         return false;
     }
     for (int i = 0; i < count && axes; i++)
-        infer_rule(m, n, k_and(k, k_le(k, k_int(k, -rank), axes[i]), k_lt(k, axes[i], k_int(k, rank))));
+        infer_rule(m, n,
+                   k_and(k, k_le(k, k_int(k, -rank), axes[i]), k_lt(k, axes[i], k_int(k, rank))));
     for (int a = 0; a < rank; a++) {
         const KExpr *dim = n->in[0]->shape.dims[a], *step = one, *start = zero, *end = dim;
         for (int i = 0; i < count; i++) {
@@ -126,7 +127,8 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     }
     bool fits = count == other;
     for (int i = 3; i < 5; i++)
-        if (fits && has_in(n, i) && !value_ints(m, n->in[i], i == 3 ? axes : steps, MAX_RANK, &other))
+        if (fits && has_in(n, i) &&
+            !value_ints(m, n->in[i], i == 3 ? axes : steps, MAX_RANK, &other))
             return read_slice_axes(m, n, axis, starts, ends, count);
         else
             fits &= other == count;

@@ -268,8 +268,8 @@ bool bitcast_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, to, shape_copy(m->arena, n->in[0]->shape));
 }
 
-/* The unsigned type of t's width when t is a signed integer of less than a byte, whose memory has more
- * bits than its value; else t. */
+/* The unsigned type of t's width when t is a signed integer of less than a byte, whose memory has
+ * more bits than its value; else t. */
 static DType plain_bits(DType t) {
     return t == DT_I4 ? DT_U4 : t == DT_I2 ? DT_U2 : t;
 }

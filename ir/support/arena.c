@@ -164,7 +164,7 @@ void vec_grow(Arena *a, void **at, uint32_t n, uint32_t *cap, size_t item_bytes)
     if (n < *cap) return;
     if (n > UINT32_MAX / 2 - 8) out_of_memory(SIZE_MAX);
 #ifdef SMELT_STRESS
-    uint32_t wider = n < 64 ? n + 1 : n * 2; /* every growth moves; quadratic memory is not wanted */
+    uint32_t wider = n < 64 ? n + 1 : n * 2; /* every growth moves, in less than quadratic memory */
 #else
     uint32_t wider = *cap ? *cap * 2 : 8;
 #endif

@@ -1,5 +1,5 @@
-/* BMP: Windows' bitmaps with headers of 12 bytes (OS/2) and of 40 and more, 1 to 32 bits for a pixel,
- * palettes, bit fields and run lengths.
+/* BMP: Windows' bitmaps with headers of 12 bytes (OS/2) and of 40 and more, 1 to 32 bits for a
+ * pixel, palettes, bit fields and run lengths.
  *
  *     "BM" <file's bytes> <0> <where the pixels are>          14 bytes, then the header:
  *     <its bytes> <width> <height> <planes> <bits> <compression> <bytes> <dpi, dpi> <colours> ...
@@ -140,7 +140,8 @@ static bool read_rows(const Bmp *b, uint8_t *rgb) {
 
 /* ---- run lengths ----------------------------------------------------------------------------- */
 
-/* Pixels in file order; what no run covers has colour 0. Nothing is written outside of the image. */
+/* Pixels in file order; what no run covers has colour 0. Nothing is written outside of the
+ * image. */
 typedef struct Runs {
     const Bmp *b;
     uint8_t *rgb;

@@ -1,7 +1,7 @@
-/* TIFF, through libtiff's RGBA interface, which knows every photometric interpretation, sample width
- * up to 16 bits, planes, strips and tiles. Of several images the first is read, turned upright as
- * far as that means flips. Nothing is read beyond the given bytes, which libtiff sees as a mapped
- * file, and no single block may take more than MAX_BLOCK_BYTES. */
+/* TIFF, through libtiff's RGBA interface, which knows every photometric interpretation, sample
+ * width up to 16 bits, planes, strips and tiles. Of several images the first is read, turned
+ * upright as far as that means flips. Nothing is read beyond the given bytes, which libtiff sees as
+ * a mapped file, and no single block may take more than MAX_BLOCK_BYTES. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <tiffio.h>

@@ -129,8 +129,8 @@ typedef struct smelt_node {
 } smelt_node;
 
 /* What a host may lend to a run; any pointer may be NULL. pool, user, heap: handed back as given.
- * alloc and free serve what has no bound on its size, outputs that are SMELT_TENSOR_ALLOCATED among it,
- * nothing else. */
+ * alloc and free serve what has no bound on its size, outputs that are SMELT_TENSOR_ALLOCATED among
+ * it, nothing else. */
 typedef struct smelt_hooks {
     uint32_t struct_size; /* sizeof(smelt_hooks) */
     uint32_t reserved;

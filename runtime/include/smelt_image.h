@@ -33,7 +33,8 @@ enum { SMELT_IMAGE_RGB = 0, SMELT_IMAGE_BGR = 1, SMELT_IMAGE_GRAYSCALE = 2 };
 void smelt_image_size(const uint8_t *bytes, int64_t *size, int64_t n_bytes);
 
 /* Writes [height, width, 3] pixels (Grayscale: [height, width, 1]); height and width are those of
- * smelt_image_size. *good is 1, or 0 when the image cannot be decoded: then pixels hold anything. */
+ * smelt_image_size. *good is 1, or 0 when the image cannot be decoded: then pixels hold
+ * anything. */
 void smelt_image_decode(const uint8_t *bytes, uint8_t *pixels, int64_t *good, int64_t n_bytes,
                         int64_t height, int64_t width, int64_t pixel_format);
 

@@ -1,7 +1,7 @@
 /* Reads handwritten digits with a network that was compiled into this program.
  *
- * Everything there is to know: include the header that smelt wrote, give the model an input, room for
- * its output and a piece of memory to work in, and call it. No framework, no file, no malloc.
+ * Everything there is to know: include the header that smelt wrote, give the model an input, room
+ * for its output and a piece of memory to work in, and call it. No framework, no file, no malloc.
  *
  *     smelt digits.onnx                          writes libdigits.a and digits.h
  *     cc main.c libdigits.a -lm -o digits
@@ -68,7 +68,8 @@ int main(int argc, char **argv)
             printf("%d %d %d\n", i, truth, answer);
         } else if (i < N_SHOWN) {
             draw(image_pixels[i]);
-            printf("  answer %d (%.1f %%), truth %d\n\n", answer, 100.0 * (double)confidence, truth);
+            printf("  answer %d (%.1f %%), truth %d\n\n", answer, 100.0 * (double)confidence,
+                   truth);
         }
     }
     printf("accuracy %d/%d\n", n_right, N_IMAGES);

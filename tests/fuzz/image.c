@@ -1,5 +1,6 @@
-/* libFuzzer target: any bytes through libsmelt_image. The pixels' memory has the size that was said, so
- * a sanitizer sees what is written beyond it. Built with SMELT_FUZZ=ON; seeds are image files. */
+/* libFuzzer target: any bytes through libsmelt_image. The pixels' memory has the size that was
+ * said, so a sanitizer sees what is written beyond it. Built with SMELT_FUZZ=ON; seeds are image
+ * files. */
 #include <stdint.h>
 #include <stdlib.h>
 

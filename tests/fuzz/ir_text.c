@@ -1,5 +1,5 @@
-/* libFuzzer target: any bytes through the IR parser. What is accepted passes the verifier and prints as
- * text that reads back as the same text. Built with SMELT_FUZZ=ON; seeds are tests/ir. */
+/* libFuzzer target: any bytes through the IR parser. What is accepted passes the verifier and
+ * prints as text that reads back as the same text. Built with SMELT_FUZZ=ON; seeds are tests/ir. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

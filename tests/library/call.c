@@ -1,10 +1,10 @@
-/* Runs any compiled model once, through its description: reads all inputs, back to back, from the first
- * file, and writes all outputs, back to back and at their true sizes, to the second.
+/* Runs any compiled model once, through its description: reads all inputs, back to back, from the
+ * first file, and writes all outputs, back to back and at their true sizes, to the second.
  *
  *     cc -DMODEL=net_model call.c libnet.a -lm -o call && ./call in.bin out.bin
  *
- * Symbolic dims are not given on the command line: a free dim gets the smallest value that the model
- * accepts, but at least 1. */
+ * Symbolic dims are not given on the command line: a free dim gets the smallest value that the
+ * model accepts, but at least 1. */
 #include <stdio.h>
 #include <stdlib.h>
 

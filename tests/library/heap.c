@@ -45,8 +45,8 @@ static float x[4] = {1, 2, 3, 4}, sum;
 static int64_t shape[2], symbols[8];
 static void *outputs[3];
 
-static int call_with(const smelt_hooks *hooks, int64_t rows, int64_t columns, void *arena, size_t n_bytes)
-{
+static int call_with(const smelt_hooks *hooks, int64_t rows, int64_t columns, void *arena,
+                     size_t n_bytes) {
     const void *inputs[] = {x, shape};
     smelt_call call = net_call(inputs, outputs, symbols, arena, n_bytes, hooks);
 
@@ -80,7 +80,8 @@ int main(void)
 {
     static const int64_t sizes[][2] = {{1, 1}, {3, 5}, {100, 70}, {0, 4}, {2, 9}};
     uint64_t n_bytes = 0;
-    smelt_hooks hooks = {.struct_size = sizeof hooks, .heap = held, .alloc = take, .free = give_back};
+    smelt_hooks hooks = {
+        .struct_size = sizeof hooks, .heap = held, .alloc = take, .free = give_back};
 
     EXPECT(net_model.n_symbols <= 8);
     EXPECT(net_model.arena_bytes_for(symbols, &n_bytes) == SMELT_OK);

@@ -78,7 +78,8 @@ static int nodes(const Call *alone)
     open_call(&c, &hooks);
     EXPECT(MODEL.n_nodes > 0);
     EXPECT(MODEL.run(&c.call) == SMELT_OK && same_outputs(alone, &c));
-    EXPECT(!log.wrong && log.n_before == MODEL.n_nodes && log.n_after == MODEL.n_nodes && log.n_asked == 0);
+    EXPECT(!log.wrong && log.n_before == MODEL.n_nodes && log.n_after == MODEL.n_nodes &&
+           log.n_asked == 0);
     hooks.cancel = cancel;
     for (uint32_t stop = 0; stop <= MODEL.n_nodes; stop++) {
         log = (Log){.stop_at = stop};

@@ -1,4 +1,5 @@
-/* A generic call of the model `net`, for tests that bring its inputs, outputs, symbols and arena. */
+/* A generic call of the model `net`, for tests that bring its inputs, outputs, symbols and
+ * arena. */
 #ifndef NET_CALL_H
 #define NET_CALL_H
 

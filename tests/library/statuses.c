@@ -92,15 +92,19 @@ static int description(const float *image, unsigned char *arena)
     smelt_call c = good_call(inputs, outputs, arena);
     uint64_t n_bytes = 0;
 
-    EXPECT(digits_model.struct_size >= sizeof(smelt_model) && digits_model.abi == SMELT_ABI_VERSION);
+    EXPECT(digits_model.struct_size >= sizeof(smelt_model) &&
+           digits_model.abi == SMELT_ABI_VERSION);
     EXPECT(strcmp(digits_model.name, "digits") == 0);
-    EXPECT(digits_model.n_inputs == 1 && digits_model.n_outputs == 1 && digits_model.n_symbols == 0);
+    EXPECT(digits_model.n_inputs == 1 && digits_model.n_outputs == 1 &&
+           digits_model.n_symbols == 0);
     EXPECT(strcmp(digits_model.inputs[0].name, "image") == 0 && digits_model.inputs[0].rank == 4);
-    EXPECT(digits_model.inputs[0].dtype == SMELT_F32 && digits_model.inputs[0].max_bytes == 4 * N_PIXELS);
+    EXPECT(digits_model.inputs[0].dtype == SMELT_F32 &&
+           digits_model.inputs[0].max_bytes == 4 * N_PIXELS);
     EXPECT(strcmp(digits_model.outputs[0].name, "probabilities") == 0);
     EXPECT(digits_model.outputs[0].dims[0] == 1 && digits_model.outputs[0].dims[1] == N_DIGITS);
     EXPECT(digits_model.weight_bytes >= 4 * 9000 && digits_model.weights != NULL);
-    EXPECT(digits_model.arena_bytes_for(NULL, &n_bytes) == SMELT_OK && n_bytes == DIGITS_ARENA_BYTES);
+    EXPECT(digits_model.arena_bytes_for(NULL, &n_bytes) == SMELT_OK &&
+           n_bytes == DIGITS_ARENA_BYTES);
     EXPECT(digits_run(image, typed, arena) == 0);
     EXPECT(digits_model.run(&c) == SMELT_OK);
     EXPECT(memcmp(typed, generic, sizeof typed) == 0);

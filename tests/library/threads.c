@@ -1,5 +1,5 @@
-/* Eight threads run one model at once, each in its own arena, and all answer as one thread alone does.
- * Built with ThreadSanitizer too, with the model's C source instrumented. */
+/* Eight threads run one model at once, each in its own arena, and all answer as one thread alone
+ * does. Built with ThreadSanitizer too, with the model's C source instrumented. */
 #include <pthread.h>
 
 #include "digits.h"

@@ -17,7 +17,7 @@ int main(void)
         EXPECT(second_run(image, second, arena) == 0);
         EXPECT(digits_run(image, again, arena) == 0);
         EXPECT(memcmp(first, again, sizeof first) == 0);
-        EXPECT(memcmp(first, second, sizeof first) == 0);      /* the same network under another name */
+        EXPECT(memcmp(first, second, sizeof first) == 0); /* the same network under another name */
     }
     return 0;
 }

@@ -67,7 +67,8 @@ static void hold_first(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-/* Of 64 tiles all but those of the first piece (8 of the caller's 32) are done by the other thread. */
+/* Of 64 tiles all but those of the first piece (8 of the caller's 32) are done by the other
+ * thread. */
 static void check_held_up(void) {
     smelt_pool *pool;
     if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;

@@ -126,8 +126,8 @@ enum { N_ULP_UNITS = 3 };
 static const MathUnits ulp_units[N_ULP_UNITS] = {{false, false}, {true, false}, {true, true}};
 static const char *const ulp_unit_names[N_ULP_UNITS] = {"-", "fma", "ldexp"};
 
-/* out[i] = op(in[i] (, in2[i])) for i in 0 .. n-1, expanded; parameters in, (in2,) out. f16 and bf16
- * compute in f32 and are rounded once, as definitions have it. */
+/* out[i] = op(in[i] (, in2[i])) for i in 0 .. n-1, expanded; parameters in, (in2,) out. f16 and
+ * bf16 compute in f32 and are rounded once, as definitions have it. */
 static inline Kernel *ulp_kernel(KCtx *k, KOp op, DType t, int64_t n, MathUnits units) {
     Arena *a = kctx_arena(k);
     Kernel *kn = arena_new(a, Kernel);
