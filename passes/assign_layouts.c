@@ -213,8 +213,8 @@ static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, in
     *changed = true;
 }
 
-void widen_halo(KCtx *k, const KExpr *e, int32_t value, bool *changed) {
-    grow_halo(k, NULL, e, value, 0, changed);
+void widen_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, bool *changed) {
+    grow_halo(k, s, e, value, 0, changed);
 }
 
 /* Widens the halo of a tensor that is read with a predicate beyond its border. */

@@ -124,6 +124,17 @@ static const KExpr *words_apart(Dot *d, bool flip) {
     return k_at(k, words, index, x->rank + (d->x.inside != NULL));
 }
 
+/* The halo of x, on which its read may rely, for its words. */
+static void copy_halo(const Dot *d, KTensor *words, int32_t value) {
+    const Layout *from = &d->x.at->u.tensor->layout;
+    if (!from->has_halo) return;
+    words->layout.has_halo = true;
+    words->layout.halo_value = value;
+    for (int i = 0; i < words->rank; i++)
+        for (int end = 0; end < 2 && i != d->axis; end++)
+            words->layout.halo[i][end] = from->halo[i][end];
+}
+
 /* The left factor: words of x, zero points outside. */
 static const KExpr *left_words(Dot *d, bool flip) {
     KCtx *k = d->k;
@@ -139,7 +150,8 @@ static const KExpr *left_words(Dot *d, bool flip) {
         word = words_apart(d, flip);
         bool known = !zero || zero->op == KO_const_i;
         int32_t value = zero && known ? (int32_t)zero->u.i : 0;
-        if (known) widen_halo(k, word, value, &changed);
+        if (known) copy_halo(d, word->u.tensor, value);
+        if (known) widen_halo(k, d->s, word, value, &changed);
         if (d->x.inside && !at_pred_beyond_halo(k, word, value))
             return drop_predicate(k, word, d->x.inside);
     }

@@ -65,9 +65,9 @@ bool pass_is_optional(int pass);
 bool pass_may_rewrite(void);
 void pass_count_rewrite(void);
 
-/* assign_layouts.c: gives the tensor of this read a halo of `value` as wide as the read goes beyond
- * it, unless it is too wide or there is one of another value. */
-void widen_halo(KCtx *k, const KExpr *at, int32_t value, bool *changed);
+/* assign_layouts.c: gives the tensor of this read of s a halo of `value` as wide as the read goes
+ * beyond it, unless it is too wide or there is one of another value. */
+void widen_halo(KCtx *k, const Stage *s, const KExpr *at, int32_t value, bool *changed);
 /* dot_products.c: opens an integer contract as dot products of four bytes; false when it does not
  * fit. Swaps the factors where the right one has no lanes. */
 bool use_dot_products(DefProgram *p, Stage *s);
