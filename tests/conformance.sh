@@ -1,7 +1,7 @@
 #!/bin/sh
 # All of ONNX's backend tests through the compiled path (LLVM), then through --backend=c, then through the interpreter.
-# Prints passed / failed / refused by operator for each. About 20 minutes on two cores for the first; a third of the
-# cases runs in tests/run.sh. Needs what tests/run.sh made: the release build and build/venv.
+# Prints passed / failed / refused by operator for each. On two cores a minute, three and one; a third of the cases
+# runs in tests/run.sh. Needs what tests/run.sh made: the release build and build/venv.
 #
 #     sh tests/conformance.sh                      all three backends
 #     sh tests/conformance.sh llvm [FILTER...]     one of them; filters as in tests/conformance.py --help
