@@ -164,9 +164,14 @@ static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *
     const Layout *a = &c->part[i]->layout, *b = &out->layout;
     if (!can_write_into(p, c->part, i, out)) return false;
     if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
-    /* a part takes on the halo of the whole, never the other way round */
+    /* a part takes on the halo of the whole, never the other way round; tensors that lie in it
+     * have their places already */
+    bool has_aliases = tensor_has_aliases(p, c->part[i]);
     for (int d = 0; d < out->rank; d++)
-        if (a->halo[d][0] > b->halo[d][0] || a->halo[d][1] > b->halo[d][1]) return false;
+        for (int end = 0; end < 2; end++)
+            if (a->halo[d][end] > b->halo[d][end] ||
+                (has_aliases && a->halo[d][end] != b->halo[d][end]))
+                return false;
     return true;
 }
 

@@ -64,4 +64,15 @@ FOUND = [
         y = TfIdfVectorizer <mode = "TF", min_gram_length = 1, max_gram_length = 2, max_skip_count = 0, ngram_counts = [0, 2],
             ngram_indexes = [1, 0, 2, 3], pool_strings = ["cat", "the", "the", "cat", "cat", "sat"]> (u)""",
      [(["the cat sat", "", "cat, the cat!"],), (["sat"],)]),
+    # share_memory: a concatenation whose parts had their places in it took on the halo of another one around it
+    ("concat_of_concat", "float[1,32,8,5] x, float[1,16,8,5] w => y", """
+        turns = Constant <value = int64[4] {48, 48, 1, 1}> ()
+        taps = Constant <value = int64[4] {3, 96, 5, 5}> ()
+        square = ConstantOfShape <value = float[1] {0.02}> (turns)
+        filter = ConstantOfShape <value = float[1] {0.01}> (taps)
+        a = Concat <axis = 1> (x, w)
+        b = Conv (a, square)
+        c = Concat <axis = 1> (a, b)
+        y = Conv <pads = [2, 2, 2, 2], strides = [2, 2]> (c, filter)""",
+     [((1, 32, 8, 5), (1, 16, 8, 5))]),
 ]
