@@ -5,7 +5,8 @@
  * variables move the stored type, and a cast is integer arithmetic on it. What a cast gives:
  *
  *   to f8, f6, f4    nearest, ties to even; too large: infinity, else NaN, else the largest value.
- *                    fnuz types have no -0; f4 and f6 have no NaN either: it gives the zero of the other sign
+ *                    fnuz types have no -0; f4 and f6 have no NaN either: it gives the zero of the
+ *                    other sign
  *   to e8m0          the least power of two that is not below |x|, at least 2^-127, at most 2^127
  *   to i4, u4 ...    through i32 when x is a float; the low bits count
  *   from any         the value, exactly when it fits (every small float fits f32)

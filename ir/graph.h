@@ -139,7 +139,8 @@ typedef struct IoGroup {
     GroupPresence presence; /* of an optional */
     DType dtype;            /* of its elements, DT_NONE when not known */
     bool is_list;           /* a sequence of a length that running finds: its last two tensors are
-                             * NAME.values,           all elements one behind another, and NAME.shapes [length, rank] */
+                             * NAME.values, all elements one behind another, and NAME.shapes
+                             * [length, rank] */
     uint32_t first, n; /* of main's inputs or outputs */
 } IoGroup;
 

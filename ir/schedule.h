@@ -35,7 +35,7 @@ typedef struct Schedule {
                       * the other (1: it is not), */
     int row_tiles;   /* each for so many tiles of rows */
     bool widens;     /* of the right factor, whose elements take arithmetic (16-bit floats, packed
-                      * codes), a     part of a panel is computed once for its row_tiles */
+                      * codes), a part of a panel is computed once for its row_tiles */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     int strips;      /* the parallel loop is over so many strips of rows, and in each the tiles of
                       * vectors; 0, 1: over tiles */

@@ -1,8 +1,8 @@
 /* A contraction that is a matrix product of dense operands becomes a call of a BLAS library.
  *
  * Before:  y = contract [i, j] over [k < 256] { lhs = x[i, k]  rhs = w[k, j]  finish = acc + b[j] }
- * After:   product = loops { extern sgemm_(...) }     y = map [i, j] { value = product[i, j] + b[j]
- * }
+ * After:   product = loops { extern sgemm_(...) }
+ *          y = map [i, j] { value = product[i, j] + b[j] }
  *
  * The call is Fortran's sgemm_ or dgemm_, which every BLAS has and whose arguments are all
  * pointers: numbers lie in small buffers of the kernel. Fortran's matrices are columns first, so

@@ -1,11 +1,11 @@
 /* Depthwise convolutions of bytes as dot products along their taps, for choose_schedules.
  *
- * Before:  contract over [ky < 3, kx < 3], acc i32       lhs = i32(x[0, j, y + ky, x + kx]) - 3
- *                                                        rhs = i32(w[j, ky, kx])
- * After:   contract over [ky < 3, kx < 1], dot4_us       lhs = byte | byte << 8 | ... of x[0, j, y
- * + ky,
- *                                                              x + kx*4 + b]
- *                                                        rhs = the same of w[j, ky, kx*4 + b]
+ * Before:  contract over [ky < 3, kx < 3], acc i32
+ *              lhs = i32(x[0, j, y + ky, x + kx]) - 3
+ *              rhs = i32(w[j, ky, kx])
+ * After:   contract over [ky < 3, kx < 1], dot4_us
+ *              lhs = byte | byte << 8 | ... of x[0, j, y + ky, x + kx*4 + b]
+ *              rhs = the same of w[j, ky, kx*4 + b]
  *          finish: acc + table[j] where it said acc
  *
  * Each lane is a channel, so its four taps are not neighbours in memory: they are a block of

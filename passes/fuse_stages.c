@@ -234,7 +234,7 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     stage_inline(p, reader, map);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
-    bool ugly = new.n_div > old.n_div &&is_pure_movement(map);
+    bool ugly = new.n_div > old.n_div && is_pure_movement(map);
     /* a window would bend its rows again for each tap */
     ugly |= reader->form == FORM_CONTRACT && new.n_bent > old.n_bent;
     if (too_big || ugly) *reader = before;

@@ -1,9 +1,10 @@
 /* roll_stages: stages that read each other's neighbouring rows run a few rows at a time.
  *
- * Before:  x[c,h,w] = expand;  y[c,h,w] = sum_k x[c, h+kx-1, w+ky-1] * ...;  z[c,h,w] = project of
- * y After:   the same stages as one kernel: for some rows h of z { the rows of x, then of y, that
- * they
- *          need and that are not there yet; these rows of z }, x and y in windows that roll
+ * Before:  x[c,h,w] = expand
+ *          y[c,h,w] = sum_k x[c, h+kx-1, w+ky-1] * ...
+ *          z[c,h,w] = project of y
+ * After:   the same stages as one kernel: for some rows h of z { the rows of x, then of y, that
+ *          they need and that are not there yet; these rows of z }, x and y in windows that roll
  *
  * A stage joins when it reads the rows of members at places r*step + lo .. r*step + hi that follow
  * its own row r; what it reads along other axes is its own affair. How many rows of each member a
