@@ -40,19 +40,13 @@ typedef struct MemberReads {
     bool any, ok;
 } MemberReads;
 
-int group_own_axis(const Stage *s, const KExpr *e) {
-    for (int i = 0; e->op == KO_var && i < s->out->rank; i++)
-        if (e->u.var == s->axis[i]) return i;
-    return -1;
-}
-
 static void note_member_read(const KExpr *e, void *user) {
     MemberReads *r = user;
     int m = e->op == KO_at ? group_member_of(r->g, e->u.tensor) : -1;
     if (m < 0) return;
     r->any = true;
     for (int a = 0; a < r->g->n_axes; a++) {
-        int own = group_own_axis(r->s, e->arg[r->g->axis[m][a]]);
+        int own = stage_axis_of(r->s, e->arg[r->g->axis[m][a]]);
         r->ok &= own >= 0 && (r->axis[a] < 0 || r->axis[a] == own);
         r->axis[a] = (int8_t)own;
     }

@@ -30,8 +30,8 @@ static void note_row_read(const KExpr *e, void *user) {
     if (e->op != KO_at || !e->u.tensor->def || !is_member(r->first, r->reader, e->u.tensor->def))
         return;
     for (int i = 0; i < r->n_outer; i++) {
-        bool own = e->arg[i]->op == KO_var && e->arg[i]->u.var == r->reader->axis[i];
-        if (!own && !(k_is_value(e->arg[i], 0) && k_is_value(r->reader->out->dims[i], 1)))
+        if (stage_axis_of(r->reader, e->arg[i]) != i &&
+            !(k_is_value(e->arg[i], 0) && k_is_value(r->reader->out->dims[i], 1)))
             r->ok = false;
     }
 }
