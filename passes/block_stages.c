@@ -3,7 +3,7 @@
  * Before:  s[h,i,j] = sum_d q[h,i,d] * k[h,j,d];  m, e, z = its softmax
  *          o[h,i,d] = sum_j e[h,i,j] * v[h,j,d] / z[h,i]
  * After:   the same stages as one kernel: for h, for blocks of i { s; m; e; z; o } with s, m, e and
- * z in memory for the rows of one block only
+ *          z in memory for the rows of one block only
  *
  * A group begins with a contraction. Its axes but the vector axis are shared; a later stage joins
  * when it reads members at its own index of all of them. The last shared axis (the rows) is cut

@@ -1,8 +1,8 @@
 /* group_stages: row-wise stages that share outer loops become one kernel.
  *
- * Before:  m[i] = max_j x[i,j];  e[i,j] = exp(x[i,j] - m[i]);  s[i] = sum_j e[i,j];  y[i,j] =
- * e[i,j] / s[i] After:   one kernel: for i { m; e; s; y } with m and s in registers and e in y's
- * memory
+ * Before:  m[i] = max_j x[i,j];  e[i,j] = exp(x[i,j] - m[i]);  s[i] = sum_j e[i,j];
+ *          y[i,j] = e[i,j] / s[i]
+ * After:   one kernel: for i { m; e; s; y } with m and s in registers and e in y's memory
  *
  * Consecutive maps and reductions join when they have the same leading axes, every read of an
  * earlier member is at the same leading index, and there are at least two of them with a reduction
