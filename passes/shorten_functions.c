@@ -9,7 +9,7 @@
  * The largest power of a row is 1, so nothing is lost beside it. Masks that add -100 make powers
  * that are subnormal, and a processor needs a hundred cycles for each operation with one. Only
  * powers that end in sums: read by folds with addition and by contractions, directly or through
- * products and quotients that nobody else reads. A softmax that the model gives away, or takes the
+ * products and quotients that nobody else reads, rounded to 16 bits or not. A softmax that the model gives away, or takes the
  * logarithm of, keeps all its bits.
  *
  * Sums of 1 and a function, written out by an exporter:
@@ -58,8 +58,10 @@ static bool adds_up(const Stage *s, const KTensor *t, int steps) {
     if (s->form == FORM_CONTRACT) return true;
     if (s->form == FORM_REDUCE)
         return s->fold == KO_add && s->body->op == KO_at && s->body->u.tensor == t;
-    if (s->form != FORM_MAP || (s->body->op != KO_mul && s->body->op != KO_div)) return false;
-    const KExpr *e = s->body->arg[0];
+    const KExpr *e = s->form == FORM_MAP ? s->body : NULL;
+    while (e && e->op == KO_cast && dtype_is_float(e->dtype)) e = e->arg[0]; /* of 16 bits */
+    if (!e || (e->op != KO_mul && e->op != KO_div)) return false;
+    e = e->arg[0];
     return e->op == KO_at && e->u.tensor == t && ends_in_sums(s->out, steps - 1);
 }
 
