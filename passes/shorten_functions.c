@@ -26,9 +26,16 @@
 
 enum { MOST_STEPS = 4 }; /* maps between powers and sums */
 
+/* What a 16-bit float is widened from; e itself otherwise. */
+static const KExpr *narrow_read(const KExpr *e) {
+    bool is_wide = e->op == KO_cast && e->dtype == DT_F32 && e->arg[0]->op == KO_at &&
+                   dtype_is_float(e->arg[0]->dtype) && dtype_bytes(e->arg[0]->dtype) == 2;
+    return is_wide ? e->arg[0] : e;
+}
+
 /* Does read `x` of the tensor that `peak` folds lie among the elements of the fold at `at`? */
 static bool is_in_row(KCtx *k, const Stage *peak, const KExpr *x, const KExpr *at) {
-    const KExpr *folded = peak->body;
+    const KExpr *folded = narrow_read(peak->body);
     if (folded->op != KO_at || folded->u.tensor != x->u.tensor || folded->n_args != x->n_args)
         return false;
     for (int i = 0; i < x->n_args; i++) {
@@ -45,7 +52,7 @@ static bool is_in_row(KCtx *k, const Stage *peak, const KExpr *x, const KExpr *a
 /* Is it exp(x - m) with m the largest x of the row, so that it is at most 1? */
 static bool is_power(KCtx *k, const KExpr *e) {
     if (e->op != KO_exp || e->arg[0]->op != KO_sub) return false;
-    const KExpr *x = e->arg[0]->arg[0], *m = e->arg[0]->arg[1];
+    const KExpr *x = narrow_read(e->arg[0]->arg[0]), *m = e->arg[0]->arg[1];
     const Stage *peak = m->op == KO_at && !at_pred(m) ? m->u.tensor->def : NULL;
     return peak && peak->form == FORM_REDUCE && peak->fold == KO_max && x->op == KO_at &&
            !at_pred(x) && peak->finish->op == KO_var && is_in_row(k, peak, x, m);
