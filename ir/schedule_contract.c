@@ -263,23 +263,27 @@ static void emit_wide(Contract *c, const TiledAxis *vec) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     const Stage *s = c->s;
-    int64_t n, width = (int64_t)sch->n_vecs * sch->lanes;
-    Binding bound = c->outer;
+    int64_t n, width = (int64_t)sch->n_vecs * sch->lanes, steps = contract_steps(c, 0);
+    Binding bound = c->outer, red = {.n = 0};
     k_is_int(s->red_extent[0], &n);
     n /= c->n_parts;
-    c->wide = kb_alloc(c->b, MEM_STACK, s->rhs->dtype, "wide", n * width);
-    const KExpr *copies = k_int(k, sch->unroll);
-    const KExpr *step = k_mul(k, kb_for(c->b, LOOP_SERIAL, "k", k_int(k, n / sch->unroll)), copies);
-    step = k_add(k, step, kb_for(c->b, LOOP_UNROLL, "k", copies));
+    c->wide = kb_alloc(c->b, MEM_STACK, s->rhs->dtype, "wide", n * steps * width);
+    bool in_copies = c->copies_axis == 0 && n % sch->unroll == 0;
+    const KExpr *copies = k_int(k, in_copies ? sch->unroll : 1), *first = k_mul(k, c->part, k_int(k, n));
+    const KExpr *step = kb_for(c->b, LOOP_SERIAL, "k", k_fdiv(k, k_int(k, n), copies));
+    step = k_add(k, k_mul(k, step, copies), kb_for(c->b, LOOP_UNROLL, "k", copies));
+    binding_add(&red, s->red[0], k_add(k, first, step));
+    for (int r = 1; r < s->n_red; r++)
+        binding_add(&red, s->red[r], kb_for(c->b, LOOP_SERIAL, "k", s->red_extent[r]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, sch->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
     const KExpr *at = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
     const KExpr *start = k_mul(k, vec->at, k_int(k, vec->tile));
     binding_add(&bound, s->axis[sch->vec_axis], k_add(k, start, at));
-    binding_add(&bound, s->red[0], k_add(k, k_mul(k, c->part, k_int(k, n)), step));
-    kb_store(c->b, c->wide, k_add(k, k_mul(k, step, k_int(k, width)), at),
+    for (int r = 0; r < red.n; r++) binding_add(&bound, red.var[r], red.by[r]);
+    kb_store(c->b, c->wide, k_add(k, k_mul(k, contract_step_in_part(c, &red), k_int(k, width)), at),
              expr_open(c->p, k_subst(k, s->rhs, bound.var, bound.by, bound.n)));
-    for (int i = 0; i < 4; i++) kb_end(c->b);
+    for (int i = 0; i < s->n_red + 3; i++) kb_end(c->b);
 }
 
 /* The parts of the reduction, and in each the row tiles of group `group`. */

@@ -63,6 +63,10 @@ void contract_tile(Contract *c);
 /* The halo's values beside the rows of that tile, and before and behind the first and last rows. */
 void contract_fill_halo(Contract *c);
 
+/* Of a right factor that is computed part by part: the place of the step at which all reduction
+ * axes are bound in `red`, in their order. */
+const KExpr *contract_step_in_part(const Contract *c, const Binding *red);
+
 /* Opens the tile's loops (rows, vectors, lanes) and binds the tiled axes, and all of the axes that
  * are bound around it; returns the accumulator's index. */
 const KExpr *contract_tile_begin(Contract *c, Binding *bound);

@@ -351,18 +351,23 @@ static void note_panel_read(const KExpr *e, void *user) {
 
 void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch) {
     int blocks[MAX_RED];
-    int64_t steps, n_vec;
+    int64_t first = 0, n_vec, inner = 1, extent;
     Sizes z = sizes_of(k, s, sch);
     PanelReads reads = {schedule_panel_width(sch), true};
-    if (s->rhs->op == KO_at || sch->matrix || sch->winograd || sch->group) return;
-    if (s->n_red != 1 || !k_is_int(s->red_extent[0], &steps) || z.batch > 1) return;
-    schedule_contract_blocks(k, s, blocks);
+    if (s->rhs->op == KO_at || sch->matrix || sch->winograd || sch->group || z.batch > 1) return;
+    int last = schedule_contract_blocks(k, s, blocks);
     k_visit(k, s->rhs, note_panel_read, &reads);
     int width = sch->n_vecs * sch->lanes;
-    if (blocks[0] > 1 || !reads.fits || reads.width != width || row_tiles(&z, sch) < 2) return;
-    if (!k_is_int(s->out->dims[sch->vec_axis], &n_vec) || steps % sch->unroll) return;
-    int64_t units = steps / sch->unroll, bytes = steps * width * z.elem;
-    int parts = bytes > WIDE_BYTES ? find_parts(units, bytes, WIDE_BYTES) : 1;
+    if (!reads.fits || reads.width != width || row_tiles(&z, sch) < 2) return;
+    for (int r = 0; r < s->n_red; r++) {
+        if (!k_is_int(s->red_extent[r], &extent)) return;
+        if (r) inner = product(inner, extent);
+        else first = extent;
+    }
+    int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n_vec) || first % unit) return;
+    int64_t bytes = product(product(first, inner), width * z.elem);
+    int parts = bytes > WIDE_BYTES ? find_parts(first / unit, bytes, WIDE_BYTES) : 1;
     if (bytes / parts > 2 * WIDE_BYTES) return;
     sch->widens = true;
     sch->parts = parts;

@@ -45,6 +45,16 @@ static bool runs_along(KCtx *k, const KExpr *at, KVar *v, int64_t extent, int bl
            k_is_value(coeff, 1);
 }
 
+bool matrix_may_read(const Stage *s, const KExpr *at) {
+    int64_t n;
+    for (int i = 0; i < at->u.tensor->rank; i++)
+        for (int r = 0; r < s->n_red; r++)
+            if (at->arg[i]->op == KO_var && at->arg[i]->u.var == s->red[r] &&
+                k_is_int(s->red_extent[r], &n) && n % (TILE_DEPTH / 2) == 0)
+                return true;
+    return false;
+}
+
 static bool has_row_steps(KCtx *k, const Stage *s, const Schedule *sch, const KExpr *at) {
     const KExpr *flat = tensor_flat_index(k, at->u.tensor, at->arg), *base, *coeff;
     for (int i = 0; i < 2; i++)

@@ -73,14 +73,22 @@ static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *
     return k_at(k, at->u.tensor, arg, n + 1);
 }
 
+const KExpr *contract_step_in_part(const Contract *c, const Binding *red) {
+    KCtx *k = c->k;
+    int64_t n;
+    k_is_int(c->s->red_extent[0], &n);
+    const KExpr *step = k_sub(k, red->by[0], k_mul(k, c->part, k_int(k, n / c->n_parts)));
+    for (int r = 1; r < red->n; r++)
+        step = k_add(k, k_mul(k, step, c->s->red_extent[r]), red->by[r]);
+    return step;
+}
+
 /* The element of the right factor that this part has computed. */
 static const KExpr *read_wide(const Contract *c, const Binding *red, const Binding *bound) {
     KCtx *k = c->k;
     const KVar *vec = c->s->axis[c->sch->vec_axis];
-    int64_t n;
-    k_is_int(c->s->red_extent[0], &n);
-    const KExpr *step = k_sub(k, red->by[0], k_mul(k, c->part, k_int(k, n / c->n_parts)));
-    const KExpr *at = k_mul(k, step, k_int(k, c->sch->n_vecs * c->sch->lanes));
+    const KExpr *at = k_mul(k, contract_step_in_part(c, red),
+                            k_int(k, c->sch->n_vecs * c->sch->lanes));
     for (int i = 0; i < bound->n; i++)
         if (bound->var[i] == vec) at = k_add(k, at, k_sub(k, bound->by[i], c->vec_start));
     return k_load(k, c->wide, at);

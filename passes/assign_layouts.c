@@ -71,15 +71,16 @@ static bool has_depthwise(DefProgram *p) {
     return false;
 }
 
-/* Bytes are blocked like the i32 sums that they come from and go into, or by what a matrix unit
- * takes at once. */
+/* Bytes and 16-bit floats are blocked like the 32-bit sums that they come from and go into, or by
+ * what a matrix unit takes at once. */
 static int channel_block(DefProgram *p, DType dtype, int64_t channels) {
     const Target *t = p->m->target;
     int bytes = dtype_bytes(dtype);
-    if (bytes > 1 || dtype == DT_BOOL) return target_lanes(t, bytes);
-    return t->amx && channels % TILE_DEPTH == 0 && !has_depthwise(p)
-               ? TILE_DEPTH
-               : target_lanes(t, dtype_bytes(DT_I32));
+    int depth = TILE_DEPTH / bytes;
+    if (dtype == DT_F16) return target_lanes(t, dtype_bytes(DT_F32));
+    if (bytes > 2 || dtype == DT_BOOL) return target_lanes(t, bytes);
+    bool whole = channels % depth == 0 && (dtype == DT_BF16 || !has_depthwise(p));
+    return t->amx && whole ? depth : target_lanes(t, dtype_bytes(DT_I32));
 }
 
 /* The blocks that the channels of a stage's result fill, if it may have any; else 1. */

@@ -13,7 +13,7 @@
  *
  * Requires definitions, after fusion; before layouts, which block 16-bit tensors by more elements.
  * Does nothing without the option. */
-#include "ir/tile.h"
+#include "ir/matrix.h"
 #include "passes/pass.h"
 
 enum { WORTH_ELEMS = 1024 };
@@ -75,14 +75,8 @@ static const KExpr *read_small_constant(KCtx *k, const KExpr *e, void *user) {
 /* The tensor whose rows a matrix unit could read: the whole of a factor, with an index that runs
  * along 64 bytes. */
 static KTensor *rows_of(const Stage *s, const KExpr *factor) {
-    int64_t n;
     if (factor->op != KO_at || factor->dtype != DT_F32 || factor->u.tensor->data) return NULL;
-    for (int i = 0; i < factor->u.tensor->rank; i++)
-        for (int r = 0; r < s->n_red; r++)
-            if (factor->arg[i]->op == KO_var && factor->arg[i]->u.var == s->red[r] &&
-                k_is_int(s->red_extent[r], &n) && n % (TILE_DEPTH / 2) == 0)
-                return factor->u.tensor;
-    return NULL;
+    return matrix_may_read(s, factor) ? factor->u.tensor : NULL;
 }
 
 static bool is_ours(const KTensor *t) {

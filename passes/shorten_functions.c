@@ -9,7 +9,7 @@
  * The largest power of a row is 1, so nothing is lost beside it. Masks that add -100 make powers
  * that are subnormal, and a processor needs a hundred cycles for each operation with one. Only
  * powers that end in sums: read by folds with addition and by contractions, directly or through
- * products and quotients that nobody else reads. A softmax that the model gives away, or takes the
+ * products and quotients that nobody else reads, rounded to 16 bits or not. A softmax that the model gives away, or takes the
  * logarithm of, keeps all its bits.
  *
  * Sums of 1 and a function, written out by an exporter:
@@ -26,9 +26,16 @@
 
 enum { MOST_STEPS = 4 }; /* maps between powers and sums */
 
+/* What a 16-bit float is widened from; e itself otherwise. */
+static const KExpr *narrow_read(const KExpr *e) {
+    bool is_wide = e->op == KO_cast && e->dtype == DT_F32 && e->arg[0]->op == KO_at &&
+                   dtype_is_float(e->arg[0]->dtype) && dtype_bytes(e->arg[0]->dtype) == 2;
+    return is_wide ? e->arg[0] : e;
+}
+
 /* Does read `x` of the tensor that `peak` folds lie among the elements of the fold at `at`? */
 static bool is_in_row(KCtx *k, const Stage *peak, const KExpr *x, const KExpr *at) {
-    const KExpr *folded = peak->body;
+    const KExpr *folded = narrow_read(peak->body);
     if (folded->op != KO_at || folded->u.tensor != x->u.tensor || folded->n_args != x->n_args)
         return false;
     for (int i = 0; i < x->n_args; i++) {
@@ -45,7 +52,7 @@ static bool is_in_row(KCtx *k, const Stage *peak, const KExpr *x, const KExpr *a
 /* Is it exp(x - m) with m the largest x of the row, so that it is at most 1? */
 static bool is_power(KCtx *k, const KExpr *e) {
     if (e->op != KO_exp || e->arg[0]->op != KO_sub) return false;
-    const KExpr *x = e->arg[0]->arg[0], *m = e->arg[0]->arg[1];
+    const KExpr *x = narrow_read(e->arg[0]->arg[0]), *m = e->arg[0]->arg[1];
     const Stage *peak = m->op == KO_at && !at_pred(m) ? m->u.tensor->def : NULL;
     return peak && peak->form == FORM_REDUCE && peak->fold == KO_max && x->op == KO_at &&
            !at_pred(x) && peak->finish->op == KO_var && is_in_row(k, peak, x, m);
@@ -58,8 +65,10 @@ static bool adds_up(const Stage *s, const KTensor *t, int steps) {
     if (s->form == FORM_CONTRACT) return true;
     if (s->form == FORM_REDUCE)
         return s->fold == KO_add && s->body->op == KO_at && s->body->u.tensor == t;
-    if (s->form != FORM_MAP || (s->body->op != KO_mul && s->body->op != KO_div)) return false;
-    const KExpr *e = s->body->arg[0];
+    const KExpr *e = s->form == FORM_MAP ? s->body : NULL;
+    while (e && e->op == KO_cast && dtype_is_float(e->dtype)) e = e->arg[0]; /* of 16 bits */
+    if (!e || (e->op != KO_mul && e->op != KO_div)) return false;
+    e = e->arg[0];
     return e->op == KO_at && e->u.tensor == t && ends_in_sums(s->out, steps - 1);
 }
 
