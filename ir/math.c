@@ -47,16 +47,19 @@ static Split split_exp(const MathGen *m, E x, E tail, int64_t offset) {
     return split_exp_how(m, x, tail, offset, !m->fma);
 }
 
-/* e^-x with FMA: the bits of split_exp(-x), without a sign to change. All is computed for -r. */
-static Split split_exp_minus(const MathGen *m, E x, int64_t offset) {
+/* e^-x with FMA: the bits of split_exp(-x), without a sign to change. All is computed for -r, which
+ * rough takes from x in one step instead of two: 1.9e-9 n away. */
+static Split split_exp_minus(const MathGen *m, E x, int64_t offset, bool rough) {
     const double *table = is_f32(m) ? EXP_F32 : EXP_F64;
     int n_terms = is_f32(m) ? TABLE_LENGTH(EXP_F32) : TABLE_LENGTH(EXP_F64);
     double magic = m->magic + (double)offset, signs[MAX_TERMS];
     for (int i = 0; i < n_terms; i++) signs[i] = i % 2 ? -table[i] : table[i];
     E t = mad(m, x, lit(m, -0x1.71547652b82fep0), lit(m, magic));
     E n = sub(m, t, lit(m, magic));
-    E r = mad(m, n, lit(m, m->ln2_lo), mad(m, n, lit(m, m->ln2_hi), x)), z = mul(m, r, r);
-    return (Split){mad(m, z, poly(m, signs, n_terms, r), k_neg(m->k, r)), bits(m, t), n, NULL};
+    E r = rough ? mad(m, n, lit(m, m->ln2_hi + m->ln2_lo), x)
+                : mad(m, n, lit(m, m->ln2_lo), mad(m, n, lit(m, m->ln2_hi), x));
+    E q = poly(m, signs, n_terms, r), p = mad(m, mul(m, r, r), q, k_neg(m->k, r));
+    return (Split){p, bits(m, t), n, mad(m, mad(m, q, r, lit(m, -1)), r, lit(m, 1))};
 }
 
 /* 2^x, the same way */
@@ -197,10 +200,18 @@ static E expand_sigmoid(const MathGen *m, E x) {
     int shift = is_f32(m) ? 24 : 53;
     E h = lit(m, ldexp(1, -shift));
     x = at_least(m, at_most(m, x, is_f32(m) ? 20 : 40), is_f32(m) ? -104 : -745.5);
-    Split s = m->fma ? split_exp_minus(m, x, m->bias - shift)
+    Split s = m->fma ? split_exp_minus(m, x, m->bias - shift, false)
                      : split_exp(m, k_neg(m->k, x), NULL, m->bias - shift);
     E scale = scale_of(m, s.n_bits);
     return quot(m, h, add(m, mad(m, s.p, scale, h), scale));
+}
+
+/* 1 + e^-x, infinite where 2^n is. */
+static E expand_rsigmoid(const MathGen *m, E x) {
+    x = at_least(m, at_most(m, x, is_f32(m) ? 87 : 708), is_f32(m) ? -89 : -710);
+    Split s = m->fma ? split_exp_minus(m, x, m->bias, is_f32(m))
+                     : split_exp(m, k_neg(m->k, x), NULL, m->bias);
+    return mad(m, s.sum, scale_of(m, s.n_bits), lit(m, 1));
 }
 
 /* ---- logarithms ------------------------------------------------------------------------------ */
@@ -364,6 +375,7 @@ static E expand(const MathGen *m, KOp op, E x, E y) {
     case KO_cosh: return expand_cosh(m, x);
     case KO_erf: return expand_erf(m, x);
     case KO_sigmoid: return expand_sigmoid(m, x);
+    case KO_rsigmoid: return expand_rsigmoid(m, x);
     case KO_softplus: return expand_softplus(m, x);
     case KO_normal: return expand_normal(m, x);
     case KO_gelu: return expand_gelu(m, x);

@@ -202,6 +202,40 @@ KTensor *packed_tensor(DefProgram *p, const Stage *s, const Schedule *sch, KVar 
     return packed;
 }
 
+/* The stage that makes packed[var..] = e; of constants it has run already and is NULL. */
+static Stage *add_pack(DefProgram *p, Stage *s, KTensor *packed, const KExpr *e, KVar **var,
+                       bool is_const) {
+    KCtx *k = p->m->k;
+    const KExpr *index[MAX_RANK];
+    Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
+    for (int i = 0; i < packed->rank; i++) index[i] = k_var(k, pack->axis[i]);
+    pack->body = k_subst(k, e, var, index, packed->rank);
+    if (!is_const) return pack;
+    if (!evaluate_stage(p, pack)) BUG("constant operand could not be packed");
+    stage_remove(p, pack);
+    return NULL;
+}
+
+/* e, a product that has to be packed in each run. A factor of it that is constant, and has as many
+ * elements, is packed at compile time: weights times a gate are then one loop over memory. */
+static const KExpr *pack_constant_factor(DefProgram *p, Stage *s, const Schedule *sch,
+                                         const KExpr *e, KVar **var, int n) {
+    KCtx *k = p->m->k;
+    const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
+    KTensor *packed = e->op == KO_mul ? packed_tensor(p, s, sch, var, &n, extent) : NULL;
+    for (int side = 0; packed && side < 2; side++) {
+        const KExpr *c = e->arg[side];
+        bool fits = c->op == KO_at && !at_pred(c) && reads_only_constants(k, c);
+        for (int i = 0; i < n; i++)
+            fits &= extent[i]->op == KO_const_i && k_uses_var(k, c, var[i]);
+        if (!fits) continue;
+        add_pack(p, s, packed, c, var, true);
+        for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
+        return k_mul(k, k_at(k, packed, index, n), e->arg[1 - side]);
+    }
+    return e;
+}
+
 /* Materialises s->rhs as a tensor in the template's reading order. */
 static bool pack_factor(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -220,11 +254,8 @@ static bool pack_factor(DefProgram *p, Stage *s, Schedule *sch) {
     if (schedule_panel_width(sch) <= 1) return false;
     const KExpr *stored = stored_factor(s->rhs);
     KTensor *packed = packed_tensor(p, s, sch, var, &n, extent);
-    Stage *pack = program_add_stage(p, s, FORM_MAP, packed, s->node);
-    for (int i = 0; i < n; i++) index[i] = k_var(k, pack->axis[i]);
-    pack->body = k_subst(k, stored, var, index, n);
-    if (is_const && !evaluate_stage(p, pack)) BUG("constant operand could not be packed");
-    if (is_const) stage_remove(p, pack);
+    if (!is_const) stored = pack_constant_factor(p, s, sch, stored, var, n);
+    add_pack(p, s, packed, stored, var, is_const);
     for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
     s->rhs = k_cast(k, s->rhs->dtype, k_at(k, packed, index, n));
     return true;

@@ -14,10 +14,14 @@
  * padding times an infinite factor would become NaN. Not done: factors of several readers. */
 #include "passes/pass.h"
 
-enum { LEAST_RATIO = 8 }; /* elements of the scaled tensor to products of the smaller operand */
+/* Elements of the scaled tensor to products of the smaller operand: where that is weights without
+ * windows, which are packed anyway, and elsewhere. Scaled weights are no constants any more, which
+ * filtering and matrix units want. */
+static const double LEAST_RATIO = 1.5, LEAST_RATIO_OF_OTHERS = 8;
 
 /* Which variables of a stage an expression uses. */
 typedef struct Uses {
+    const Module *m;
     KCtx *k;
     const Stage *s;
 } Uses;
@@ -39,13 +43,26 @@ static bool is_constant_read(const KExpr *e) {
     return e->op == KO_at && e->u.tensor->data;
 }
 
+static double least_ratio(const Uses *u, const KExpr *other) {
+    int n_long = 0;
+    for (int i = 0; i < u->s->n_red; i++) n_long += !k_is_value(u->s->red_extent[i], 1);
+    bool is_plain = n_long <= 1 && is_constant_read(other) && !u->m->precision;
+    return is_plain ? LEAST_RATIO : LEAST_RATIO_OF_OTHERS;
+}
+
+static double n_elements(const KTensor *t) {
+    double n = 1;
+    for (int i = 0; i < t->rank; i++) n *= (double)t->dims[i]->hi;
+    return n;
+}
+
 /* Is it worth it to multiply `other` by `factor` instead of the operand read at `place`? */
 static bool pays(const Uses *u, const KExpr *place, const KExpr *other, const KExpr *factor) {
     if (other->op != KO_at || at_pred(other)) return false;
     if (is_constant_read(other) && is_constant_read(factor) &&
         span(u, other, factor) == span(u, other, NULL))
         return true;
-    return span(u, place, NULL) >= LEAST_RATIO * span(u, other, factor);
+    return n_elements(place->u.tensor) >= least_ratio(u, other) * span(u, other, factor);
 }
 
 /* The map whose result this operand is, if the contraction is all that reads it, once. */
@@ -62,7 +79,7 @@ static Stage *scaled_operand(const Stage *s, const KExpr *e, const KExpr *other)
 /* Takes one factor of the operand *e over to *other; false when there is none. */
 static bool move_factor(DefProgram *p, Stage *s, const KExpr **e, const KExpr **other) {
     KCtx *k = p->m->k;
-    Uses u = {k, s};
+    Uses u = {p->m, k, s};
     Stage *map = scaled_operand(s, *e, *other);
     for (int side = 0; map && side < 2; side++) {
         const KExpr *factor = map->body->arg[side], *rest = map->body->arg[1 - side];

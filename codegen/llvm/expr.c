@@ -382,6 +382,7 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_sigmoid:
     case KO_softplus:
     case KO_gelu:
+    case KO_rsigmoid:
     case KO_normal:
     case KO_log1p:
     case KO_expm1:

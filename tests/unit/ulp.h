@@ -16,6 +16,12 @@
 static long double ref_sigmoid(long double x) {
     return x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x));
 }
+static long double ref_rsigmoid(long double x) {
+    return 1 + expl(-x);
+}
+static double ref_rsigmoid_d(double x) {
+    return 1 + exp(-x);
+}
 static long double ref_softplus(long double x) {
     return (x > 0 ? x : 0) + log1pl(expl(-fabsl(x)));
 }
@@ -68,6 +74,7 @@ static const UlpRow ulp_rows[] = {
     {KO_sigmoid,  ref_sigmoid_d,  ref_sigmoid,  2.0, 3, -INFINITY, INFINITY, 0},
     {KO_softplus, ref_softplus_d, ref_softplus, 2.0, 3, -INFINITY, INFINITY, 0},
     {KO_gelu,     ref_gelu_d,     ref_gelu,     4.0, 9, -13, INFINITY,       13},
+    {KO_rsigmoid, ref_rsigmoid_d, ref_rsigmoid, 5.0, 2, -88, INFINITY,       708},
     {KO_normal,   ref_normal_d,   ref_normal,   2.0, 2, 0, INFINITY,         0},
     {KO_log1p,    log1p,          log1pl,       4.0, 2, -INFINITY, INFINITY, 0},
     {KO_expm1,    expm1,          expm1l,       4.0, 3, -INFINITY, INFINITY, 0},
