@@ -220,6 +220,8 @@ const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, 
  * Dims that follow from dims found while running stay short so, however many nodes are on the
  * way. */
 const KExpr *module_short_size(Module *m, const KExpr *e, const char *name);
+/* Guesses for the caller's symbols (KVar.guess) from the shapes of the inputs that they are in. */
+void module_guess_sizes(Module *m);
 /* Replaces a symbol by a constant everywhere in graph-level shapes (--dim). */
 void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
 

@@ -59,6 +59,7 @@ typedef struct KVar {
     const KExpr *value; /* computed: the expression that it stands for, or NULL: found in data */
     bool carried; /* computed: dim of what a loop carries, new in each iteration */
     bool checked; /* computed from data: outside of lo .. hi the run ends with BAD_DATA */
+    int64_t guess; /* caller's symbols: what a schedule takes it for (guess.c); 0: nothing is known */
     uint32_t
         slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
 } KVar;
@@ -218,6 +219,11 @@ const KExpr *k_upper_bound_given(KCtx *k, const KExpr *e,
                                  bool (*known)(const KVar *v, const void *user), const void *user);
 /* Is there no such bound: does e grow with a size found while running that has none? */
 bool k_is_unbounded(KCtx *k, const KExpr *e);
+/* What a schedule should take an i64 expression for: its value, where it is a number; else that at
+ * the guesses of its symbols; `otherwise` where these say nothing. */
+int64_t k_guess(const KExpr *e, int64_t otherwise);
+/* Is e no number, and do the guesses say what to take it for? */
+bool k_is_guessed(const KExpr *e);
 /* Does e depend on what a run finds: on computed symbols or on memory? */
 bool k_is_computed(KCtx *k, const KExpr *e);
 /* The largest index below an extent: at least 0, and INT64_MAX where it has no bound. */

@@ -27,6 +27,8 @@ typedef struct Schedule {
                 * stretches of memory at once; 0: all */
     int row_axis[2]; /* axes tiled into rows, outer first; -1: none */
     int rows[2];     /* their tile sizes */
+    int shared_rests; /* bit r: where r rows of a free number of inner rows are left over, the last
+                       * whole tile is done with them */
     int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
                    * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
@@ -167,6 +169,13 @@ int tensor_contiguous_axis(const KTensor *t);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of
  * fewer multiply-adds than this for each GFLOP/s of the machine, two microseconds of work. */
 enum { PARALLEL_GRAIN = 32768, PARALLEL_MACS = 1000 };
+
+/* Rows of a free number that fill no tile are done by so many: those of row_axis[0] without any
+ * twice where they can be. */
+static inline int schedule_rest_rows(int which, int tile) {
+    enum { REST_ROWS = 4 };
+    return which == 0 ? (tile + 1) / 2 : tile > REST_ROWS ? REST_ROWS : tile;
+}
 
 /* "t6x4" and the like, for kernel names and traces. */
 const char *schedule_text(Arena *a, const Schedule *s);

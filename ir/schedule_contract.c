@@ -110,6 +110,7 @@ typedef struct TiledAxis {
     int axis, tile;
     const KExpr *extent, *n_tiles; /* remainder tile included */
     int64_t n_full, rest;          /* rest -1: the extent is symbolic */
+    const KExpr *n_whole;          /* tiles that are whole, where these may be fewer than fit */
     const KExpr *at;               /* index of this tile */
     const KExpr *first;            /* element of the axis where the first tile begins */
     int64_t last; /* the last element there is, where no tile goes beyond it; -1: not told */
@@ -126,6 +127,16 @@ static TiledAxis tiled_axis(KCtx *k, int axis, int tile, const KExpr *extent) {
         t.rest = n % tile;
     }
     return t;
+}
+
+/* Where the remainder is one of sch->shared_rests, the last whole tile counts as rows that remain. */
+static void share_rests(KCtx *k, const Schedule *sch, TiledAxis *t) {
+    if (t->rest >= 0 || !sch->shared_rests) return;
+    const KExpr *tile = k_int(k, t->tile), *fit = k_fdiv(k, t->extent, tile);
+    const KExpr *bits = k_shr(k, k_int(k, sch->shared_rests), k_fmod(k, t->extent, tile));
+    const KExpr *shared = k_min(k, k_and(k, bits, k_int(k, 1)), fit);
+    t->n_whole = k_sub(k, fit, shared);
+    t->n_tiles = k_sub(k, t->n_tiles, shared);
 }
 
 /* Calls emit for the full tiles and for the remainder, each under its own condition. */
@@ -147,8 +158,6 @@ static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *
     c->rows[which] = size;
 }
 
-enum { FEW_ROWS = 4 };
-
 /* Rows of a symbolic extent beyond the last whole tile, from `start` on, in tiles of a few: the
  * last of them ends behind the extent. A matrix unit's end with it, the others are single rows. */
 static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level,
@@ -159,7 +168,7 @@ static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int leve
     const KExpr *last = k_sub(k, k_add(k, t->first, t->extent), k_int(k, 1));
     int64_t row_sums = (int64_t)(level ? 1 : row[1].tile) * c->n_vecs * c->sch->lanes;
     bool exact = c->sch->matrix != NULL;
-    int few = t->tile > FEW_ROWS ? FEW_ROWS : t->tile;
+    int few = level < 2 ? schedule_rest_rows(level, t->tile) : t->tile;
     for (int size = few; size; size = size > 1 && exact ? 1 : 0) {
         const KExpr *n = k_int(k, size), *up = exact ? rest : k_add(k, rest, k_int(k, size - 1));
         const KExpr *i = kb_for(c->b, LOOP_SERIAL, "r", k_fdiv(k, up, n));
@@ -182,7 +191,8 @@ static void emit_symbolic_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int 
     KCtx *k = c->k;
     TiledAxis *t = &row[level];
     const KExpr *tile = k_int(k, t->tile), *start = k_mul(k, t->at, tile);
-    kb_if(c->b, k_le(k, k_add(k, start, tile), t->extent));
+    kb_if(c->b, t->n_whole ? k_lt(k, t->at, t->n_whole)
+                           : k_le(k, k_add(k, start, tile), t->extent));
     set_tile(c, row, level, start, t->tile);
     emit_row_part(c, row, vec, level + 1);
     kb_else(c->b);
@@ -253,6 +263,7 @@ static TiledAxis row_tiles(const Contract *c, int which) {
                           : axis < 0 ? k_int(c->k, 1)
                                      : c->s->out->dims[axis];
     TiledAxis row = tiled_axis(c->k, axis, c->sch->rows[which], is_cut ? c->cut->rows : extent);
+    if (which) share_rests(c->k, c->sch, &row);
     if (is_cut) row.first = c->cut->first;
     if (is_cut && c->cut->inside) row.last = extent->hi - 1;
     return row;
@@ -293,7 +304,8 @@ static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     int64_t tile = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes;
     const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
     const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
-    int64_t beyond = row[1].rest < 0 ? (FEW_ROWS - 1) * (int64_t)sch->n_vecs * sch->lanes : 0;
+    int few = row[1].rest < 0 ? schedule_rest_rows(1, sch->rows[1]) : 1;
+    int64_t beyond = (few - 1) * (int64_t)sch->n_vecs * sch->lanes;
     if (c->n_parts > 1)
         c->sums =
             kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles + beyond);

@@ -28,9 +28,10 @@ enum {
     FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
     MORE_PERCENT = 6,        /* and in several at once so much faster, */
     PANEL = 2,               /* vectors each; */
-    BY_ROWS = 4,        /* rows of a free number beyond the last whole tile are done by so many */
     STREAM_ROWS = 4,    /* more rows than that leave time to ask for them early */
     LEAST_BYTES = 4096, /* smaller weights have one kernel for any number of rows */
+    LARGE = 1 << 20,    /* sizes of which nothing is known: rows, */
+    SOME = 256,         /* and others */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
 };
 
@@ -41,7 +42,9 @@ typedef struct Sizes {
     bool is_shared; /* both factors are vectors */
     int group;      /* Schedule.group */
     bool is_const;  /* the right factor is made of constants */
-    bool is_free;    /* there are more or fewer rows in each call */
+    bool is_free_row[2]; /* there are more or fewer rows in each call, outer and inner */
+    bool is_free;        /* of either */
+    bool is_guessed;     /* and how many there probably are is known */
     bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
 } Sizes;
@@ -66,30 +69,36 @@ static void note_read(const KExpr *e, void *user) {
     if (e->op == KO_var && e->u.var->kind == KV_SYMBOL) r->is_const = false;
     if (e->op != KO_at) return;
     int64_t bytes = dtype_bytes(e->u.tensor->dtype);
+    bool is_guessed = false; /* an image: the other free size is the batch */
     for (int i = 0; i < e->u.tensor->rank; i++)
-        bytes = product(bytes, known(e->u.tensor->dims[i], 256));
+        is_guessed |= k_is_guessed(e->u.tensor->dims[i]);
+    for (int i = 0; i < e->u.tensor->rank; i++)
+        bytes = product(bytes, k_guess(e->u.tensor->dims[i], is_guessed ? 1 : SOME));
     r->bytes = r->bytes > INT64_MAX - bytes ? INT64_MAX : r->bytes + bytes;
     r->is_const &= e->u.tensor->data != NULL;
 }
 
 static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
-    enum { LARGE = 1 << 20, SOME = 256 };
     Sizes z = {.batch = 1, .steps = 1, .elem = dtype_bytes(s->acc->dtype), .rows = {1, 1}};
     Reads left = {0, true}, right = {0, true};
     for (int i = 0; i < s->out->rank; i++) {
         bool is_row = i == sch->row_axis[1];
-        int64_t n = known(is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i], LARGE);
+        const KExpr *extent = is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i];
+        int64_t n = k_guess(extent, LARGE), number;
         if (schedule_is_joined(sch, i)) continue;
         bool is_any_row = is_row || i == sch->row_axis[0];
-        z.is_free |= is_any_row && n == LARGE;
+        bool is_free = is_any_row && !k_is_int(extent, &number);
+        z.is_free |= is_free;
+        z.is_guessed |= is_free && k_is_guessed(extent);
+        if (is_any_row) z.is_free_row[is_row] = is_free;
         if (i == sch->vec_axis)
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
         else if (is_any_row)
             z.rows[is_row] = n;
         else
-            z.batch = product(z.batch, known(s->out->dims[i], 1));
+            z.batch = product(z.batch, k_guess(s->out->dims[i], 1));
     }
-    for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, known(s->red_extent[r], SOME));
+    for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, k_guess(s->red_extent[r], SOME));
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
     z.group = sch->group;
@@ -148,16 +157,35 @@ static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
            sch->parts * around;
 }
 
+typedef struct Tiles {
+    int64_t n, size;
+} Tiles;
+
+/* The tiles of an axis: whole ones and the rest, which is done by `few` rows where that is not 0. */
+static void tiles_of(int64_t all, int64_t tile, int few, int shared_rests, Tiles t[2]) {
+    int64_t whole = all / tile, rest = all % tile;
+    if (few && whole && (shared_rests >> rest & 1)) {
+        whole--;
+        rest += tile;
+    }
+    t[0] = (Tiles){whole, tile};
+    t[1] = few ? (Tiles){(rest + few - 1) / few, few} : (Tiles){rest > 0, rest};
+}
+
 static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
     double cycles = 0;
+    Tiles tiles[3][2];
+    for (int i = 0; i < 2; i++) {
+        int few = z->is_free_row[i] ? schedule_rest_rows(i, sch->rows[i]) : 0;
+        tiles_of(z->rows[i], sch->rows[i], few, i ? sch->shared_rests : 0, tiles[i]);
+    }
+    tiles_of(z->vecs, sch->n_vecs, 0, 0, tiles[2]);
     for (int which = 0; which < 8; which++) { /* whole tiles and the rests of three axes */
         int64_t size[3], count = 1;
-        const int64_t all[] = {z->rows[0], z->rows[1], z->vecs};
-        const int64_t tile[] = {sch->rows[0], sch->rows[1], sch->n_vecs};
         for (int i = 0; i < 3; i++) {
-            bool is_rest = which >> i & 1;
-            size[i] = is_rest ? all[i] % tile[i] : tile[i];
-            count = product(count, is_rest ? size[i] > 0 : all[i] / tile[i]);
+            const Tiles *of = &tiles[i][which >> i & 1];
+            size[i] = of->size;
+            count = product(count, of->n);
         }
         if (count) cycles += (double)count * tile_cycles(t, z, sch, size[0] * size[1], size[2]);
     }
@@ -250,6 +278,20 @@ static void set_strips(const Target *t, const Sizes *z, Schedule *sch) {
     while (sch->strips < MOST_STRIPS && sch->strips * 2 * LEAST_STRIP <= tiles) sch->strips *= 2;
 }
 
+/* Which remainders of the inner rows take less time together with the last whole tile: of 14 rows in
+ * tiles of 6, 8 are done by fours rather than 2. */
+static void share_rests(const Target *t, const Sizes *z, Schedule *sch) {
+    int tile = sch->rows[1], by = schedule_rest_rows(1, tile);
+    sch->shared_rests = 0;
+    if (!z->is_free_row[1] || sch->parts > 1 || tile == by) return;
+    double whole = tile_cycles(t, z, sch, (int64_t)sch->rows[0] * tile, sch->n_vecs);
+    double few = tile_cycles(t, z, sch, (int64_t)sch->rows[0] * by, sch->n_vecs);
+    for (int rest = 1; rest < tile; rest++) {
+        int alone = (rest + by - 1) / by, together = (rest + tile + by - 1) / by;
+        if (together * few < whole + alone * few) sch->shared_rests |= 1 << rest;
+    }
+}
+
 /* Everything but the tile. */
 static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, Schedule *sch) {
     int blocks[MAX_RED], last = schedule_contract_blocks(k, s, blocks);
@@ -275,6 +317,7 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     /* several rows of a map leave no registers for what taps share */
     sch->all_taps = z->is_shared && sch->rows[0] == 1 && z->steps <= MOST_TAPS && sch->parts == 1;
     if (sch->all_taps) sch->unroll = 1;
+    share_rests(t, z, sch);
     set_strips(t, z, sch);
 }
 
@@ -373,6 +416,7 @@ void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch) {
     sch->parts = parts;
     sch->row_tiles = tiles_together(row_tiles(&z, sch), bytes_of_tile(sch, z.elem));
     sch->strips = 1;
+    sch->shared_rests = 0;
     sch->rows_outer = false;
 }
 
@@ -386,7 +430,7 @@ static double rows_cycles(const Target *t, const Sizes *of, const Schedule *sch,
     double memory = z.right_bytes > t->l2_bytes ? bytes / FAR_BYTES : 0;
     z.rows[1] = n;
     z.is_fetched = true;
-    int64_t tile = sch->rows[1], few = tile < BY_ROWS ? tile : BY_ROWS;
+    int64_t tile = sch->rows[1], few = schedule_rest_rows(1, sch->rows[1]);
     bool is_cut = sch->panel && sch->panel < sch->n_vecs;
     if (is_cut && n <= tile && n <= STREAM_ROWS) memory /= 1 + MORE_PERCENT / 100.0;
     for (int64_t left = n; left > 0; left -= left < tile ? few : tile) {
@@ -415,7 +459,7 @@ static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
             sch.rows[1] = r;
             sch.panel = panel;
             few.rows[1] = to;
-            bool leaves_rest = r > BY_ROWS && r % BY_ROWS; /* of which fours are not the end */
+            bool leaves_rest = r % schedule_rest_rows(1, r); /* of which fours are not the end */
             if (!fits(t, &sch) || !fits_group(z, v, sch.lanes) || leaves_rest) continue;
             set_loops(k, s, t, &few, &sch);
             for (int64_t n = from; n <= to; n++) cycles += rows_cycles(t, z, &sch, n);
@@ -428,13 +472,16 @@ static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
 }
 
 void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch) {
-    static const int most[] = {24, 8, 4, 1, 0};
+    enum { NARROW = 4, SMALL_MAP = 16 }; /* of small maps, some may be narrow */
+    static const int counts[] = {24, 8, NARROW, 1, 0}, widths[] = {NARROW, 0};
     KCtx *k = p->m->k;
     int64_t known_rows;
     if (sch->row_axis[1] < 0 || sch->rows[1] <= 1) return;
     if (k_is_int(schedule_row_extent(k, s, sch), &known_rows)) return;
     Sizes z = sizes_of(k, s, sch);
     if (!z.is_const || z.is_shared || z.right_bytes < LEAST_BYTES) return;
+    if (z.is_guessed && z.rows[1] > SMALL_MAP) return;
+    const int *most = z.is_guessed ? widths : counts;
     Schedule *of = sch;
     for (int i = 0; most[i]; i++) {
         Schedule few;
@@ -451,7 +498,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
     double best = 1e300;
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
-    sch->n_joined = 0;
+    sch->n_joined = sch->shared_rests = 0;
     sch->rows[0] = 1;
     sch->parts = sch->row_tiles = sch->strips = 1;
     sch->rows_outer = sch->prefetch = sch->widens = false;

@@ -68,8 +68,10 @@ static void note_cuts(const KExpr *e, void *user) {
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut) {
     FindCuts f = {.k = k, .axis = s->axis[axis], .cut = cut, .max = MAX_CUTS, .kind = kind};
     if (s->form != FORM_MAP || !k_is_int(s->out->dims[axis], &f.extent)) return 0;
-    if (s->out->layout.block > 1 && s->out->layout.block_axis == axis) return 0;
+    bool is_blocked = s->out->layout.block > 1 && s->out->layout.block_axis == axis;
+    if (is_blocked && kind != CUT_ALL) return 0;
     k_visit(k, s->body, note_cuts, &f);
+    for (int i = 0; is_blocked && i < f.n; i++) f.too_many |= cut[i] % s->out->layout.block != 0;
     return f.too_many ? 0 : f.n;
 }
 

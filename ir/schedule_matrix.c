@@ -105,8 +105,7 @@ static int tiles_in(int64_t rows, int most) {
 }
 
 static int64_t known(const Stage *s, int axis, int64_t otherwise) {
-    int64_t n;
-    return axis >= 0 && k_is_int(s->out->dims[axis], &n) ? n : otherwise;
+    return axis >= 0 ? k_guess(s->out->dims[axis], otherwise) : otherwise;
 }
 
 void matrix_tile(const Stage *s, Schedule *sch, Matrix *x) {

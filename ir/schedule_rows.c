@@ -66,13 +66,18 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
     nest->n -= n_flat;
 }
 
+static double guessed_extent(const KExpr *e) {
+    int64_t n = k_guess(e, -1);
+    return n < 0 ? extent_estimate(e) : (double)n;
+}
+
 /* How many leading loops make the parallel index: until the rest is a good grain. */
 static int flat_loops(const RowNest *nest) {
     double inner = 1;
     int n = nest->n;
     while (n > 0 &&
-           (n == nest->n || inner * extent_estimate(nest->loop[n - 1].extent) <= INNER_ELEMS))
-        inner *= extent_estimate(nest->loop[--n].extent);
+           (n == nest->n || inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS))
+        inner *= guessed_extent(nest->loop[--n].extent);
     return n;
 }
 
@@ -271,6 +276,11 @@ static void open_core(Rows *r, const Stage *s, const Core *c, RowNest *nest) {
         open_element(r, s, nest);
 }
 
+static int block_along(const Stage *s, int axis) {
+    const Layout *l = &s->out->layout;
+    return l->block > 1 && l->block_axis == axis ? l->block : 1;
+}
+
 /* The axis of rows along which the element changes its form most often, -1: none. */
 static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut,
                     int *n) {
@@ -278,7 +288,8 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
     *n = 0;
     for (int i = 0; i < s->out->rank && c->vector; i++) {
         int64_t at[MAX_CUTS];
-        if (!nest->index[i] || c->inner->axis == i || !nest->index[i]->var_mask) continue;
+        bool is_lane = c->inner->axis == i && block_along(s, i) == 1;
+        if (!nest->index[i] || is_lane || !nest->index[i]->var_mask) continue;
         int here = stage_cuts(r->k, s, i, CUT_ALL, at);
         if (here <= *n) continue;
         *n = here;
@@ -292,7 +303,7 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
 static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
     KCtx *k = r->k;
     int64_t cut[MAX_CUTS + 1];
-    int n, axis = cut_axis(r, s, c, nest, cut, &n);
+    int n, axis = cut_axis(r, s, c, nest, cut, &n), block = block_along(s, axis);
     RowNest part = *nest;
     if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {
         open_core(r, s, c, &part);
@@ -300,11 +311,12 @@ static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest
     }
     for (int i = 0; i <= n; i++) {
         int64_t from = i ? cut[i - 1] : 0;
-        const KExpr *at = nest->index[axis];
+        const KExpr *at = nest->index[axis], *size = k_int(k, block);
         if (i < n) kb_if(r->b, k_lt(k, at, k_int(k, cut[i])));
-        at = kb_let_within(r->b, "at", k_sub(k, at, k_int(k, from)), cut[i] - from - 1);
+        at = k_fdiv(k, k_sub(k, at, k_int(k, from)), size);
+        at = kb_let_within(r->b, "at", at, (cut[i] - from - 1) / block);
         part = *nest;
-        part.index[axis] = k_add(k, at, k_int(k, from));
+        part.index[axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
         open_core(r, s, c, &part);
         if (i < n) kb_else(r->b);
     }

@@ -56,9 +56,9 @@ bool open_transposed(Rows *r, const Stage *s);
 
 /* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its
  * index is divided by, and, with CUT_ALL, where a condition changes. Fills cut[] with places inside
- * of the axis, in order; 0 where there are none, or more than MAX_CUTS. */
+ * of the axis, in order; 0 where there are none, more than MAX_CUTS, or some within a block. */
 typedef enum { CUT_DIVISIONS, CUT_ALL } CutKind;
-enum { MAX_CUTS = 16 };
+enum { MAX_CUTS = 64 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
 /* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
  * none. */

@@ -79,7 +79,7 @@ static bool sees_all(KCtx *k, const Stage *s, const KExpr *at, int axis, int red
     return k_sub(k, last, at->u.tensor->dims[axis])->lo >= -1;
 }
 
-/* A free size is taken for so many: one image, maps of 56 elements. */
+/* What a free size is taken for where nothing is known of it: one image, maps of 56 elements. */
 enum { FREE_IMAGES = 1, FREE_MAP = 56 };
 
 /* The number that a dim is, or is taken for: within its bounds. */
@@ -87,7 +87,8 @@ static int64_t size_of(const KExpr *dim, int64_t guess, bool *is_free) {
     int64_t n;
     if (k_is_int(dim, &n)) return n;
     *is_free = true;
-    return guess < dim->lo ? dim->lo : guess > dim->hi ? dim->hi : guess;
+    n = k_guess(dim, guess);
+    return n < dim->lo ? dim->lo : n > dim->hi ? dim->hi : n;
 }
 
 static bool find_sizes(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {

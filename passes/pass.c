@@ -164,6 +164,7 @@ static void run_one(Module *m, const PassOptions *o, int number) {
     if (o->verify > 1) print_module(&text, m);
     const char *broken = getenv("SMELT_BUG"); /* makes this pass fail, to try what a report says */
     BUG_IF(broken && !strcmp(broken, p->name), "asked for by SMELT_BUG");
+    module_guess_sizes(m);
     bool changed = p->run(m);
     m->facts = changed ? p->keeps : m->facts | p->keeps; /* what it keeps it also has found */
     double seconds = seconds_now() - start;

@@ -1,8 +1,9 @@
 """Whole networks with symbolic sizes: one library, five sizes, onnxruntime's answers.
 
-A residual network with a symbolic batch and two transformers with symbolic batch and length: an encoder as PyTorch exports
-it (Shape, Gather, Concat, Reshape around every attention, a mask from attention_mask) and a decoder whose causal mask is cut
-out of a table. The narrow ones run with every change, those of the real widths (ResNet-50, BERT base, GPT-2) before a release.
+A residual network with a symbolic batch, a densely connected one whose height and width are symbolic, too, and two
+transformers with symbolic batch and length: an encoder as PyTorch exports it (Shape, Gather, Concat, Reshape around every
+attention, a mask from attention_mask) and a decoder whose causal mask is cut out of a table. The narrow ones run with every
+change, those of the real widths (ResNet-50, BERT base, GPT-2) before a release.
 """
 import ctypes
 import os
@@ -113,6 +114,19 @@ def resnet_model(widths, depths, classes, side):
     return n.model("resnet", [("x", FLOAT, ["batch", 3, side, side])], y)
 
 
+def dense_model(width, layers, classes):
+    """Images of any height and width: each layer reads a stack of all before it, and every other one halves the map."""
+    n = Net(4)
+    x, had = n.conv("x", 3, 2 * width, 5, 2), 2 * width
+    for i in range(layers):
+        scaled = n.op("Relu", n.op("Mul", x, n.weight(1, had, 1, 1, scale=.5)))
+        y = n.conv(n.conv(scaled, had, 3 * width, 1), 3 * width, width, 3)
+        x, had = n.op("Concat", x, y, n.op("Relu", y), axis=1), had + 2 * width
+        x = n.conv(x, had, had, 3, 2) if i % 2 else x
+    x = n.op("Flatten", n.op("GlobalAveragePool", x))
+    return n.model("dense", [("x", FLOAT, ["batch", 3, "height", "width"])], n.linear(x, had, classes))
+
+
 def bert_model(width, heads, layers, words, positions):
     n = Net(2)
     x = n.norm(n.embedded("ids", words, positions, width), width)
@@ -152,6 +166,7 @@ def gpt2_model(width, heads, layers, words, positions):
 SIDES = {"narrow": 40, "real": 224}
 MODELS = {     # name: (how it is made, sizes of the calls)
     "narrow": {"resnet": (lambda: resnet_model((8, 16), (2, 2), 10, 40), [(b,) for b in (1, 2, 3, 5, 8)]),
+               "dense": (lambda: dense_model(32, 4, 10), [(1, 64, 64), (3, 33, 47), (1, 1, 1), (2, 8, 230), (1, 57, 113)]),
                "bert": (lambda: bert_model(32, 4, 2, 100, 64), [(1, 7), (2, 16), (3, 1), (1, 64), (5, 33)]),
                "gpt2": (lambda: gpt2_model(48, 4, 2, 100, 64), [(1, 5), (2, 16), (3, 1), (1, 64), (4, 31)])},
     "real": {"resnet": (lambda: resnet_model((64, 128, 256, 512), (3, 4, 6, 3), 1000, 224), [(b,) for b in (1, 2, 3, 5, 8)]),
@@ -163,6 +178,8 @@ def feeds(name, kind, sizes):
     rng = np.random.default_rng(sum(sizes))
     if name == "resnet":
         return {"x": rng.standard_normal((sizes[0], 3, SIDES[kind], SIDES[kind])).astype(np.float32)}
+    if name == "dense":
+        return {"x": rng.standard_normal((sizes[0], 3, *sizes[1:])).astype(np.float32)}
     ids = {"ids": rng.integers(0, 100, sizes)}
     if name == "bert":
         ids["mask"] = (np.arange(sizes[1]) < rng.integers(1, sizes[1] + 1, (sizes[0], 1))).astype(np.int64)
