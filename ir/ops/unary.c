@@ -223,7 +223,7 @@ bool cast_infer(Module *m, Node *n) {
         diag_error(m->diag, n->loc, "attribute round_mode must be 'up', 'down' or 'nearest'");
         return false;
     }
-    if (to == DT_NONE || to == DT_C64 || n->in[0]->dtype == DT_C64) {
+    if (to == DT_NONE || dtype_is_complex(to)) {
         diag_unsupported(m->diag, n->loc, "cast to TensorProto type %lld is not supported",
                          (long long)attr_int(n, "to", 0));
         return false;
@@ -258,7 +258,7 @@ void cast_lower(Def *d, const Node *n) {
 
 bool bitcast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0)), from = n->in[0] ? n->in[0]->dtype : DT_NONE;
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY & ~CLASS_STRING)) return false;
     if (to == DT_NONE || to == DT_STR || dtype_info[to].bits != dtype_info[from].bits) {
         diag_error(m->diag, n->loc, "BitCast of %s to %s: the types must have one width",
                    dtype_info[from].name, dtype_info[to].name);

@@ -31,6 +31,7 @@ INTS = {TensorProto.INT8: np.int8, TensorProto.INT16: np.int16, TensorProto.INT3
 SMALL_INTS = {TensorProto.INT2: ml_dtypes.int2, TensorProto.INT4: ml_dtypes.int4, TensorProto.UINT2: ml_dtypes.uint2,
               TensorProto.UINT4: ml_dtypes.uint4}
 BOOL = {TensorProto.BOOL: np.bool_}
+COMPLEX = {TensorProto.COMPLEX64: np.complex64, TensorProto.COMPLEX128: np.complex128}
 ALL = FLOATS | CODES | INTS | SMALL_INTS | BOOL
 BITS = {TensorProto.FLOAT4E2M1: 4, TensorProto.FLOAT6E2M3: 6, TensorProto.FLOAT6E3M2: 6, TensorProto.INT2: 2,
         TensorProto.INT4: 4, TensorProto.UINT2: 2, TensorProto.UINT4: 4}
@@ -210,9 +211,9 @@ def run_movement(ctx, backend):
     constants += [numpy_helper.from_array(np.array([1, 0, 1]), "picks"),
                   numpy_helper.from_array(np.array([0, 1, 0, 1]), "pads"),
                   numpy_helper.from_array(np.array([True, False, True, True, False]), "mask")]
-    for t in list(ALL) + [TensorProto.COMPLEX64]:
-        if t == TensorProto.COMPLEX64:
-            all_values = (np.arange(8) + 1j * np.arange(8)[::-1]).astype(np.complex64)
+    for t in list(ALL) + list(COMPLEX):
+        if t in COMPLEX:
+            all_values = (np.arange(8) + 1j * np.arange(8)[::-1]).astype(COMPLEX[t])
         else:
             all_values = operand(t)[:8]
         n = name_of(t)
