@@ -36,6 +36,7 @@ static const char *class_text(unsigned classes) {
     case CLASS_NUMBER: return "numbers";
     case CLASS_FLOAT | CLASS_CODE: return "floats";
     case CLASS_STRING: return "strings";
+    case CLASS_SCALAR | CLASS_COMPLEX: return "numbers, complex numbers and bool";
     case CLASS_NUMBER | CLASS_COMPLEX: return "numbers and complex numbers";
     case CLASS_ANY & ~CLASS_CODE: return "tensors of numbers, bool or strings";
     case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";

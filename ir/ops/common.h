@@ -153,7 +153,7 @@ const KExpr *lower_max_nan(Def *d, const KExpr *a, const KExpr *b);
 /* Complex numbers: sum and product. */
 const KExpr *lower_complex_add(Def *d, const KExpr *a, const KExpr *b);
 const KExpr *lower_complex_mul(Def *d, const KExpr *a, const KExpr *b);
-/* e != 0, of numbers of any kind. */
+/* e != 0, of numbers of any kind; of a string: it is not empty. */
 const KExpr *lower_differs_from_zero(Def *d, const KExpr *e);
 /* Does a come before b where numbers of any kind are sorted? NaN comes last. */
 const KExpr *lower_comes_before(Def *d, const KExpr *a, const KExpr *b);

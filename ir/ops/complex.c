@@ -57,6 +57,7 @@ const KExpr *lower_complex_mul(Def *d, const KExpr *a, const KExpr *b) {
 
 const KExpr *lower_differs_from_zero(Def *d, const KExpr *e) {
     KCtx *k = d->k;
+    if (e->dtype == DT_STR) return k_ne(k, k_str_len(k, e), k_int(k, 0));
     if (!dtype_is_complex(e->dtype)) return k_ne(k, e, k_const(k, e->dtype, 0));
     const KExpr *zero = k_const(k, dtype_part(e->dtype), 0);
     return k_or(k, k_ne(k, k_re(k, e), zero), k_ne(k, k_im(k, e), zero));

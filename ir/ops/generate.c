@@ -70,8 +70,8 @@ static const KExpr *fill_value(KCtx *k, const Node *n) {
     const Attr *a = node_attr(n, "value");
     if (!a) return k_const_f(k, DT_F32, 0);
     DType t = a->tensor->dtype;
-    return dtype_is_float(t) ? k_const_f(k, t, value_const_float(a->tensor, 0))
-                             : k_const_i(k, t, value_const_int(a->tensor, 0));
+    return dtype_is_float(t) || dtype_is_code(t) ? k_const(k, t, value_const_float(a->tensor, 0))
+                                                 : k_const_i(k, t, value_const_int(a->tensor, 0));
 }
 
 static bool fill_value_fits(Module *m, const Node *n) {
@@ -79,8 +79,9 @@ static bool fill_value_fits(Module *m, const Node *n) {
     int64_t count;
     if (!a) return true;
     bool is_number = a->kind == AT_TENSOR && a->tensor && a->tensor->data;
-    if (is_number && a->tensor->dtype == DT_STR) {
-        diag_unsupported(m->diag, n->loc, "string tensors are not supported here");
+    if (is_number && (a->tensor->dtype == DT_STR || dtype_is_complex(a->tensor->dtype))) {
+        diag_unsupported(m->diag, n->loc, "attribute value of type %s is not supported",
+                         dtype_info[a->tensor->dtype].name);
         return false;
     }
     if (is_number && shape_count_int(a->tensor->shape, &count) && count == 1) return true;

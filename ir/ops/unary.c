@@ -35,7 +35,7 @@ static const UnaryRow unary_rows[OP_COUNT] = {
     [OP_Cos] = {CLASS_FLOAT, KO_cos},
     [OP_Cosh] = {CLASS_FLOAT, KO_cosh},
     [OP_Elu] = {CLASS_FLOAT, KO_NONE},
-    [OP_Erf] = {CLASS_FLOAT, KO_erf},
+    [OP_Erf] = {CLASS_NUMBER, KO_erf}, /* of integers before version 13 */
     [OP_Exp] = {CLASS_FLOAT, KO_exp},
     [OP_Floor] = {CLASS_FLOAT, KO_floor},
     [OP_Gelu] = {CLASS_FLOAT, KO_NONE},
@@ -201,7 +201,8 @@ void unary_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
     DType t = compute_dtype(x->dtype);
-    if (n->op == OP_Shrink && !dtype_is_float(t)) t = DT_F32; /* its attributes are floats */
+    bool by_floats = n->op == OP_Shrink || n->op == OP_Erf; /* its attributes, or its values */
+    if (by_floats && !dtype_is_float(t)) t = DT_F32;
     KOp op = unary_rows[n->op].op;
     const KExpr *e = lower_elem(d, s, x, t);
     bool is_nothing = op == KO_abs && dtype_info[t].kind == DK_UINT;

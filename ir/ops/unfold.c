@@ -53,7 +53,7 @@ static bool are_sizes(Module *m, const Node *n, const KExpr *const *e, int count
 bool col2im_infer(Module *m, Node *n) {
     KCtx *k = m->k;
     Columns c;
-    if (!infer_dtype(m, n, 0, CLASS_NUMBER | CLASS_COMPLEX) || !infer_rank(m, n, 0, 3, 3) ||
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_COMPLEX) || !infer_rank(m, n, 0, 3, 3) ||
         !read_columns(m, n, &c) || !are_sizes(m, n, c.image, c.n, "image_shape") ||
         !are_sizes(m, n, c.block, c.n, "block_shape"))
         return false;
