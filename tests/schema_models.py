@@ -186,7 +186,7 @@ Scaler 1           [2,3] offset=[1.0] scale=[2.0]
 SVMRegressor 1     [2,3] coefficients=[1.0,0.5] kernel_params=[0.5,0.0,3.0] kernel_type=RBF n_supports=2 rho=[0.5] support_vectors=[1.0,2.0,3.0,0.0,1.0,0.0]
 SVMClassifier 1    [2,3] coefficients=[1.0,-0.5] kernel_params=[0.5,0.0,3.0] kernel_type=RBF rho=[0.5] support_vectors=[1.0,2.0,3.0,0.0,1.0,0.0] vectors_per_class=[1,1] classlabels_ints=[0,1] @out=2
 TreeEnsembleRegressor 1 [2,3] {tree} target_ids=[0,0] target_nodeids=[1,2] target_treeids=[0,0] target_weights=[1.0,2.0] n_targets=1
-TreeEnsembleClassifier 1 [2,3] {tree} class_ids=[0,1] class_nodeids=[1,2] class_treeids=[0,0] class_weights=[1.0,2.0] classlabels_int64s=[0,1] @out=2
+TreeEnsembleClassifier 1 [2,3] {tree} class_ids=[0,1,0,1] class_nodeids=[1,1,2,2] class_treeids=[0,0,0,0] class_weights=[0.75,0.25,0.375,0.625] classlabels_int64s=[0,1] @out=2
 TreeEnsemble 5     [2,3] tree_roots=[0] nodes_modes=u8[1]=0 nodes_splits={T}[1]=1 leaf_weights={T}[2]=1,2 leaf_targetids=[0,0] nodes_falsenodeids=[1] nodes_truenodeids=[0] nodes_trueleafs=[1] nodes_falseleafs=[1] nodes_featureids=[1] n_targets=1
 FlexAttention 1    [1,2,3,4] [1,2,5,4] [1,2,5,4]
 Adagrad 1          []=0.1 []=1 [3] [3] [3]~1:2 norm_coefficient=0.0 @out=2
@@ -283,6 +283,8 @@ def assignments(schema):
         return [{**usual, first: k, **{v: same_element(k, variables[v]) for v in others}} for k in variables[first]]
     for v, kinds in variables.items():
         tried += [{**usual, v: k} for k in kinds if k != usual[v]]
+    if (schema.name, schema.since_version) == ("LabelEncoder", 1):      # from strings to numbers or back
+        tried = [{"T1": a, "T2": b} for a in variables["T1"] for b in variables["T2"] if a != b]
     return tried
 
 

@@ -275,11 +275,11 @@ bool import_if_compound(Call *c, Graph *const g[2], Value **const out[2], int n)
 
 /* ---- Loop ------------------------------------------------------------------------------------ */
 
-static bool trip_count(Call *c, int64_t *n) {
+static bool trip_count(Call *c, bool from_data, int64_t *n) {
     int64_t go = 1;
     *n = INT64_MAX;
-    if (call_in(c, 1) && !known_int(c, c->in[1], false, &go)) return false;
-    if (call_in(c, 0) && !known_int(c, c->in[0], false, n)) return false;
+    if (call_in(c, 1) && !known_int(c, c->in[1], from_data, &go)) return false;
+    if (call_in(c, 0) && !known_int(c, c->in[0], from_data, n)) return false;
     if (!go || *n < 0) *n = 0;
     return true;
 }
@@ -298,6 +298,14 @@ static bool goes_on(const Onnx__GraphProto *body) {
     for (size_t i = 0; n && !strcmp(n->op_type, "Identity") && i < body->n_node; i++)
         n = maker(body, name = n->input[0]);
     return n ? !strcmp(n->op_type, "Constant") : !strcmp(name, body->input[1]->name);
+}
+
+static bool carries_optionals(Call *c) {
+    for (int i = 2; i < c->n_in; i++) {
+        Compound *k = compound_of(c->in[i]);
+        if (k && k->value.type == VT_OPTIONAL) return true;
+    }
+    return false;
 }
 
 /* The scan output of these elements. */
@@ -326,7 +334,9 @@ bool import_loop_compound(Call *c) {
     Arena *a = c->im->arena;
     int n_in = (int)body->n_input, n_out = (int)body->n_output, carried = n_in - 2;
     int64_t trips, go = 1;
-    if (!trip_count(c, &trips) || trips > UNROLL_MAX || (trips && !goes_on(body)))
+    /* Data tell how often where a list could not hold what an optional sequence becomes: tensors of
+     * several ranks. */
+    if (!trip_count(c, carries_optionals(c), &trips) || trips > UNROLL_MAX || (trips && !goes_on(body)))
         return list_import_loop(c);
     Value **in = arena_array(a, Value *, n_in), **out = arena_array(a, Value *, n_out);
     ValueList *scans = arena_array(a, ValueList, n_out);

@@ -96,7 +96,7 @@ void col2im_lower(Def *d, const Node *n) {
         column = k_add(k, k_mul(k, column, c.blocks[i]), block);
     }
     const KExpr *at[3] = {def_axis(d, s, 0), row, column};
-    DType acc = acc_dtype(x->dtype);
+    DType acc = x->dtype == DT_BOOL ? DT_I32 : acc_dtype(x->dtype);
     const KExpr *e = k_cast(k, acc, def_at_if(d, x, at, 3, pred));
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), e);
     def_finish(d, s, k_cast(k, out->dtype, def_acc(d, s)));
