@@ -1,9 +1,10 @@
 /* An ONNX model in memory: from bytes to protobuf-c's structs, with the weights left in the file.
  *
- *     OnnxModel *m = onnx_model_open("net.onnx", d);    every structural check of check_graph.c
- * done const Onnx__ModelProto *p = onnx_model_proto(m); OnnxTensor t; if (onnx_tensor_bytes(m,
- * p->graph->initializer[0], loc, d, &t)) use(t.bytes, t.n_bytes); onnx_model_close(m); and
- * everything above is gone
+ *     OnnxModel *m = onnx_model_open("net.onnx", d);     every check of check_graph.c is done
+ *     const Onnx__ModelProto *p = onnx_model_proto(m);
+ *     OnnxTensor t;
+ *     if (onnx_tensor_bytes(m, p->graph->initializer[0], loc, d, &t)) use(t.bytes, t.n_bytes);
+ *     onnx_model_close(m);                               and everything above is gone
  *
  * How: wire.c checks the file's protobuf encoding and writes a compacted copy of it without weights
  * and unknown fields; protobuf-c unpacks the copy into the model's arena; `raw_data` of every

@@ -5,8 +5,7 @@
  *
  *     xw[T, B, G*H] = MatMul(X, W') + bias             W' = transposed weights of this direction
  *     h, (c), Y = Scan(h0, (c0), xw, (live)):
- *         gates = Split(xw_t + MatMul(h_prev, R'))     LSTM: i o f c   GRU: z r h   RNN: the only
- * one
+ *         gates = Split(xw_t + MatMul(h_prev, R'))     LSTM: i o f c   GRU: z r h   RNN: one
  *         ...
  *
  * With sequence_lens a second sequence, live[T, B, 1], says which rows are within their length: the
