@@ -246,7 +246,7 @@ bool eye_like_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 2, 2)) return false;
     DType t = n->in[0]->dtype;
     if (node_attr(n, "dtype")) t = dtype_from_onnx(attr_int(n, "dtype", 0));
-    if (t == DT_NONE || t == DT_STR) {
+    if (t == DT_NONE || t == DT_STR || dtype_is_complex(t)) {
         diag_unsupported(m->diag, n->loc, "attribute dtype %lld is not supported",
                          (long long)attr_int(n, "dtype", 0));
         return false;

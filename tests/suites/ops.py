@@ -17,7 +17,8 @@ A string tensor's values are a Python list, such as "str[2]=['a b','']".
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs; @out=1,0,1 names the first and third only),
-@judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py), @domain=D, @ml=N
+@judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py;
+@judge=parts: onnxruntime on either part of complex numbers, in f32), @domain=D, @ml=N
 (version of ai.onnx.ml), @opset=N, @tol=T and @abs=T (a wider relative or absolute tolerance) and @within=N (integers
 may differ by N), with a comment that says why. Files in a folder tests/ops/DOMAIN/ have that domain.
 
@@ -263,6 +264,18 @@ def run_reference(c):
     return ReferenceEvaluator(model).run(outs[0], feeds)
 
 
+def run_parts(c):
+    """Of a linear operator on complex numbers: what onnxruntime makes of the parts, where only real attributes add."""
+    def part(take, kept):
+        inputs = [t and Tensor("f32" if t.dtype in COMPLEX else t.dtype, t.dims,
+                               take(t.values).astype(np.float32) if t.dtype in COMPLEX else t.values, t.constant)
+                  for t in c.inputs]
+        attributes = {k: v for k, v in c.attributes.items() if kept or k != "extrapolation_value"}
+        return run_onnxruntime(OpCase(c.op, c.name, c.kind, "", inputs, attributes, c.options), False)
+    dtype = DTYPES[next(t.dtype for t in c.inputs if t and t.dtype in COMPLEX)]
+    return [(re + 1j * im).astype(dtype) for re, im in zip(part(np.real, True), part(np.imag, False))]
+
+
 def judged(c):
     """The judge's outputs. Those of a widened run come back in f32 and are rounded when they are compared."""
     if c.options.get("judge") == "old":
@@ -273,6 +286,8 @@ def judged(c):
     if c.options.get("judge") == "formula":
         ways = [lambda: contrib_formulas.answer(c.op, [t and t.values for t in c.inputs], c.attributes,
                                                 c.n_out)]
+    if c.options.get("judge") == "parts":
+        ways = [lambda: run_parts(c)]
     problems = []
     for way in ways:
         try:

@@ -27,8 +27,8 @@ NO_REFERENCE = {
     "TreeEnsembleRegressor": "as SVMRegressor"}
 NO_REFERENCE_OF_COMPLEX = {"Resize"}                                # it computes the real part
 NO_REFERENCE_OF_FILLERS = {"CenterCropPad", "Pad", "Trilu"}          # zeros: of strings '0', of f8e8m0 NaN
-# onnxruntime's: the wrong strings move; exp and log of integers are integers.
-NO_ORT = {("Gather", "str"), ("Loop", "str"), ("ReduceLogSumExp", "i32"), ("ReduceLogSumExp", "i64")}
+# onnxruntime's: the wrong strings move; exp and log of integers are integers; of two classes any score makes the second win.
+NO_ORT = {*(("TreeEnsembleClassifier", t) for t in ("f32", "f64", "i32", "i64")), ("Gather", "str"), ("Loop", "str"), ("ReduceLogSumExp", "i32"), ("ReduceLogSumExp", "i64")}
 # Allowed by the schema, and without a meaning: refused with a message.
 MEANINGLESS = {("Col2Im", "str"): "are accepted", ("GridSample", "str"): "are accepted"}
 ORT_TYPES = set(ops.DTYPES) - set(ops.SMALL_FLOATS) - {"bf16", "i2", "u2", "i4", "u4", "c64", "c128"}
