@@ -126,6 +126,7 @@ typedef struct ListLoop {
     Value **bound;   /* what the names of the body's inputs stand for */
     Value **out;     /* what those of its outputs do */
     ValueList given; /* the node's inputs */
+    VEC(int64_t) open; /* which of its carried ones are placeholders */
 } ListLoop;
 
 /* How often nodes read a name, in graphs of theirs as well. Those nest as deep as the check of the
@@ -200,6 +201,14 @@ static Value *pass_list(ListLoop *l, Compound *s, int i) {
     return &list_from(l->c->im, s->dtype, form, tensors.at)->value;
 }
 
+static Value *untold(const ListLoop *l, int i) {
+    diag_unsupported(l->c->im->d, l->c->loc,
+                     "input %d, an optional, holds nothing at first, and the type of input %d of "
+                     "body does not say which type and rank it may have later",
+                     i, i);
+    return NULL;
+}
+
 /* The tensor of an optional that holds none, as the body declares it; NULL after a message. */
 static Value *declared_nothing(ListLoop *l, int i) {
     Call *c = l->c;
@@ -215,12 +224,19 @@ static Value *declared_nothing(ListLoop *l, int i) {
         int64_t dim = is_known ? shape->dim[a]->dim_value : 0;
         s.dims[a] = k_int(c->m->k, dim < 0 ? 0 : dim);
     }
-    if (s.rank >= 0 && dtype != DT_NONE) return compound_nothing(c->im, c->g, dtype, s);
-    diag_unsupported(c->im->d, c->loc,
-                     "input %d, an optional, holds nothing at first, and the type of input %d of "
-                     "body does not say which type and rank it may have later",
-                     i, i);
-    return NULL;
+    bool good = s.rank >= 0 && dtype != DT_NONE;
+    return good ? compound_nothing(c->im, c->g, dtype, s) : untold(l, i);
+}
+
+/* The sequence of an optional that holds none; NULL after a message. */
+static Value *empty_sequence(ListLoop *l, const Compound *k, int i) {
+    const Onnx__TypeProto *t = declared_content(l, i);
+    bool says = t && t->value_case == ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
+    if (says) t = t->sequence_type->elem_type;
+    says = says && t && t->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+    DType dtype = k->dtype;
+    if (dtype == DT_NONE && says) dtype = dtype_from_onnx(t->tensor_type->elem_type);
+    return dtype == DT_NONE ? untold(l, i) : &compound_sequence(l->c->im, dtype, NULL, 0)->value;
 }
 
 /* NULL after a message. */
@@ -231,10 +247,13 @@ static Value *pass_optional(ListLoop *l, const Compound *k, int i, const char *n
         k->of_sequence || (t && t->value_case == ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE);
     Value *there = pass(l, compound_presence(c->g, k), ""), *content = k->payload;
     if (!content)
-        content = of_sequence ? &compound_sequence(c->im, k->dtype, NULL, 0)->value
+        content = of_sequence ? empty_sequence(l, k, i)
                               : declared_nothing(l, i);
     if (!content) return NULL;
+    if (!k->payload && !of_sequence)
+        vec_push(c->im->arena, &l->open, (int64_t)l->given.n - 2);
     content = of_sequence ? pass_list(l, compound_of(content), i) : pass(l, content, name);
+    if (!content) return NULL;
     Compound *inner = compound_optional(c->im, k->dtype, content);
     inner->presence = there;
     return &inner->value;
@@ -392,6 +411,7 @@ bool list_import_loop(Call *c) {
     Node *n = make_loop(c, l.in.g, l.given.at, (int)l.given.n);
     int first = n->n_out - COLLECTED * n_collected;
     set_joined(c, n, first, n_collected);
+    if (l.open.n) node_set_ints(n, "open", l.open.at, l.open.n);
     take_results(&l, n, first);
     return true;
 }

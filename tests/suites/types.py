@@ -236,9 +236,43 @@ def run_movement(ctx, backend):
     return f"{len(want)} types"
 
 
+def run_complex_library(ctx):
+    """c64 and c128 in the typed call's header and the generic call, and as .npz of `smelt run`."""
+    from smelt_abi import SharedModel
+    folder, feeds = ctx.new_dir(), {}
+    nodes, inputs, outputs = [], [], []
+    for t, dtype in COMPLEX.items():
+        n = name_of(t)
+        feeds[n] = (np.arange(6).reshape(2, 3) - 2.5j).astype(dtype)
+        inputs.append(helper.make_tensor_value_info(n, t, ["rows", 3]))
+        outputs.append(helper.make_tensor_value_info("t_" + n, t, [3, "rows"]))
+        nodes.append(helper.make_node("Transpose", [n], ["t_" + n], perm=[1, 0]))
+    model = helper.make_model(helper.make_graph(nodes, "complex", inputs, outputs), ir_version=IR_VERSION,
+                              opset_imports=[helper.make_opsetid("", OPSET)])
+    path = os.path.join(folder, "complex.onnx")
+    onnx.save(model, path)
+    ctx.smelt("compile", path, "--name=pairs", "--emit=shared", cwd=folder)
+    ctx.smelt("compile", path, "--name=fixed", "--dim", "rows=2", cwd=folder)
+    with open(os.path.join(folder, "fixed.h"), encoding="utf-8") as f:
+        header = f.read()
+    for words in ("const float complex64[2*2*3]", "const double complex128[2*2*3]", "double t_complex128[2*3*2]"):
+        check(words in header, f"the header lacks '{words}'")
+    library = SharedModel(os.path.join(folder, "libpairs.so"), ctx.include, list(feeds.values()))
+    library.run()
+    np.savez(os.path.join(folder, "in.npz"), **feeds)
+    swapped = os.path.join(folder, "swapped.npy")
+    np.save(swapped, feeds["complex128"].astype(">c16"))
+    ctx.smelt("run", path, f"--input=complex64={folder}/in.npz:complex64", f"--input=complex128={swapped}", "--outputs", folder,
+              "--output-format=npy")
+    for i, x in enumerate(feeds.values()):
+        check(np.array_equal(library.output(i, x.dtype, 6), x.T.ravel()), f"output {i} of the library is wrong")
+        check(np.array_equal(np.load(os.path.join(folder, f"output_{i}.npy")), x.T), f"output {i} of the run is wrong")
+
+
 def cases(ctx):
     made = [Case(f"movement.{b}", lambda b=b: run_movement(ctx, b), label)
             for b, label in (("interpret", "nodev"), ("llvm", "cpu"), ("c", "cpu"))]
+    made.append(Case("complex_library", lambda: run_complex_library(ctx), "cpu"))
     for source in ALL:
         for b, label in (("interpret", "nodev"), ("llvm", "cpu"), ("c", "cpu")):
             made.append(Case(f"cast_{name_of(source)}.{b}", lambda s=source, b=b: run_casts(ctx, s, b), label))
