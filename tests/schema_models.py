@@ -34,10 +34,10 @@ BatchNormalization 6 [2,3,4] [3] [3] [3] [3]~1:3 is_test=1
 BatchNormalization 7 [2,3,4] [3] [3] [3] [3]~1:3
 BitCast 26         [2,3] to={T2#}
 BitShift 11        [2,3]~0:1 [2,3]~0:1 direction=LEFT
-Bernoulli 15       [2,3]~0:1
-BlackmanWindow 17  ![]=6
-HammingWindow 17   ![]=6
-HannWindow 17      ![]=6
+Bernoulli 15       [2,3]~0:1 dtype={T2#}
+BlackmanWindow 17  ![]=6 output_datatype={T2#}
+HammingWindow 17   ![]=6 output_datatype={T2#}
+HannWindow 17      ![]=6 output_datatype={T2#}
 Cast 1             [2,3]~0:1 to={T2@}
 Cast 6             [2,3]~0:1 to={T2#}
 CastLike 15        [2,3]~0:1 [1]
@@ -107,11 +107,11 @@ MaxUnpool 9        [1,1,2,2] [1,1,2,2]=0,3,9,14 kernel_shape=[2,2] strides=[2,2]
 MeanVarianceNormalization 9 [2,3,4,2]
 Normalizer 1 [2,3]
 FeatureVectorizer 1 [2,3] [2,2] inputdimensions=[3,2]
-MelWeightMatrix 17 ![]=4 ![]=16 ![]=8000 ![]=10 ![]=3000
+MelWeightMatrix 17 ![]=4 ![]=16 ![]=8000 ![]=10 ![]=3000 output_datatype={T3#}
 Mod 10             [2,3]~1:5 [2,3]~1:3 {fmod}
 Div 1              [2,3]~1:5 [2,3]~1:3
 Pow 1              [2,3]~1:2 [2,3]~1:2
-Multinomial 7      [2,3]~0:1 sample_size=2
+Multinomial 7      [2,3]~0:1 sample_size=2 dtype={T2#}
 NegativeLogLikelihoodLoss 12 [2,3] [2]=0,2
 SoftmaxCrossEntropyLoss 12 [2,3] [2]=0,2
 NonMaxSuppression 10 [1,2,4]=0,0,1,1,0,0,2,2 [1,1,2]=0.5,0.6 []=2
@@ -179,14 +179,14 @@ Imputer 1          [2,3] {imputer}
 LabelEncoder 1     {category} classes_strings=['a','b','c']
 LabelEncoder 2     {labels2}
 LabelEncoder 4     {labels4}
-LinearClassifier 1 [2,3] coefficients=[1.0,2.0,3.0,0.5,1.5,2.5] intercepts=[0.0,1.0] classlabels_ints=[0,1] @out=2
+LinearClassifier 1 [2,3] coefficients=[1.0,2.0,3.0,0.5,1.5,2.5] intercepts=[0.0,1.0] {labels} @out=2
 LinearRegressor 1  [2,3] coefficients=[1.0,2.0,3.0] intercepts=[1.0]
 OneHotEncoder 1    {onehot}
 Scaler 1           [2,3] offset=[1.0] scale=[2.0]
 SVMRegressor 1     [2,3] coefficients=[1.0,0.5] kernel_params=[0.5,0.0,3.0] kernel_type=RBF n_supports=2 rho=[0.5] support_vectors=[1.0,2.0,3.0,0.0,1.0,0.0]
-SVMClassifier 1    [2,3] coefficients=[1.0,-0.5] kernel_params=[0.5,0.0,3.0] kernel_type=RBF rho=[0.5] support_vectors=[1.0,2.0,3.0,0.0,1.0,0.0] vectors_per_class=[1,1] classlabels_ints=[0,1] @out=2
+SVMClassifier 1    [2,3] coefficients=[1.0,-0.5] kernel_params=[0.5,0.0,3.0] kernel_type=RBF rho=[0.5] support_vectors=[1.0,2.0,3.0,0.0,1.0,0.0] vectors_per_class=[1,1] {labels} @out=2
 TreeEnsembleRegressor 1 [2,3] {tree} target_ids=[0,0] target_nodeids=[1,2] target_treeids=[0,0] target_weights=[1.0,2.0] n_targets=1
-TreeEnsembleClassifier 1 [2,3] {tree} class_ids=[0,1,0,1] class_nodeids=[1,1,2,2] class_treeids=[0,0,0,0] class_weights=[0.75,0.25,0.375,0.625] classlabels_int64s=[0,1] @out=2
+TreeEnsembleClassifier 1 [2,3] {tree} class_ids=[0,1,0,1] class_nodeids=[1,1,2,2] class_treeids=[0,0,0,0] class_weights=[0.75,0.25,0.375,0.625] {labels64} @out=2
 TreeEnsemble 5     [2,3] tree_roots=[0] nodes_modes=u8[1]=0 nodes_splits={T}[1]=1 leaf_weights={T}[2]=1,2 leaf_targetids=[0,0] nodes_falsenodeids=[1] nodes_truenodeids=[0] nodes_trueleafs=[1] nodes_falseleafs=[1] nodes_featureids=[1] n_targets=1
 FlexAttention 1    [1,2,3,4] [1,2,5,4] [1,2,5,4]
 Adagrad 1          []=0.1 []=1 [3] [3] [3]~1:2 norm_coefficient=0.0 @out=2
@@ -201,6 +201,8 @@ UNITS = {  # what a line's {name} stands for, by the types that the variables ha
                           else "imputed_value_floats=[7.0] replaced_value_float=1.0"),
     "category": lambda t: "[3]=['b','a','z']" if t["T1"] == "str" else "[3]=1,0,9",
     "onehot": lambda t: "[2]=['b','a'] cats_strings=['a','b']" if t["T"] == "str" else "[2]=1,0 cats_int64s=[0,1]",
+    "labels": lambda t: "classlabels_strings=['a','b']" if t["T2"] == "str" else "classlabels_ints=[0,1]",
+    "labels64": lambda t: "classlabels_strings=['a','b']" if t["T2"] == "str" else "classlabels_int64s=[0,1]",
     "labels2": lambda t: labels(t, "T2"),
     "labels4": lambda t: labels(t, "T2") if {t["T1"], t["T2"]} <= set(LISTS) else tensors(t),
     "pool": lambda t: "pool_strings=['a','b','ab']" if t["T"] == "str" else "pool_int64s=[2,3,4]",
@@ -246,9 +248,11 @@ def type_variables(schema):
     text = " ".join(i.type_str for i in schema.inputs) + form_of(schema)
     return {c.type_param_str: [k for k in map(parse_kind, sorted(c.allowed_type_strs)) if k]
             for c in schema.type_constraints
-            if schema.name in CONTROL or schema.name in ("Constant", "LabelEncoder") or re.search(rf"\b{c.type_param_str}\b", text)}
+            if schema.name in CONTROL or schema.name in FREE or re.search(rf"\b{c.type_param_str}\b", text)}
 
 
+# A unit of the form asks for the variables.
+FREE = {"Constant", "LabelEncoder", "LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"}
 # Variables that have to be of one element type, and the only ones to vary of an operator.
 LINKED = {"SequenceInsert": ("S", "T"), "SequenceConstruct": ("T", "S"), "SequenceMap": ("S",), "Optional": ("V",),
           "OptionalGetElement": ("O",), "OptionalHasElement": ("O",), "SequenceEmpty": ("S",), "Gradient": ("T1",),
