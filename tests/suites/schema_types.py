@@ -169,4 +169,5 @@ def cases(ctx):
     by_name = {}
     for s in schemas():
         by_name.setdefault((s.domain, s.name), []).append(s)
-    return [Case(f"{name}.llvm", lambda v=v: run_operator(ctx, v, "llvm"), "slow") for (_, name), v in by_name.items()]
+    return [Case(f"{name}.{b}", lambda v=v, b=b: run_operator(ctx, v, b), label)
+            for b, label in (("llvm", "slow"), ("interpret", "long"), ("c", "long")) for (_, name), v in by_name.items()]
