@@ -1,7 +1,7 @@
 /* Complex numbers: what expand_math makes of them.
  *
- * A c64 is a u64 whose low half is the real part, so that it moves, in vectors too, like any element
- * of eight bytes; its parts are shifts. No renderer has elements of sixteen bytes that are numbers:
+ * A c64 is a u64 whose low half is the real part, so that it moves, in vectors too, like any other
+ * element of eight bytes; its parts are shifts. No renderer has elements of sixteen bytes that are numbers:
  * a c128 becomes two u64, one behind the other, and each access two:
  *
  *     y[i] = x[j if p]               let im = x[2*j + 1 if p]
@@ -68,7 +68,8 @@ static const KExpr *half(const Split *s, const KExpr *e, int part) {
         return k_load_half(k, e->u.buf, half_index(k, e->arg[0], part),
                            e->n_args > 1 ? e->arg[1] : NULL);
     case KO_var: return k_var(k, var_of_part(s, e->u.var, part));
-    case KO_select: return k_select(k, e->arg[0], half(s, e->arg[1], part), half(s, e->arg[2], part));
+    case KO_select:
+        return k_select(k, e->arg[0], half(s, e->arg[1], part), half(s, e->arg[2], part));
     case KO_complex: return k_bitcast(k, DT_U64, e->arg[part]);
     default: BUG("'%s' of c128", kop_info[e->op].name);
     }

@@ -336,7 +336,8 @@ bool import_loop_compound(Call *c) {
     int64_t trips, go = 1;
     /* Data tell how often where a list could not hold what an optional sequence becomes: tensors of
      * several ranks. */
-    if (!trip_count(c, carries_optionals(c), &trips) || trips > UNROLL_MAX || (trips && !goes_on(body)))
+    if (!trip_count(c, carries_optionals(c), &trips) || trips > UNROLL_MAX ||
+        (trips && !goes_on(body)))
         return list_import_loop(c);
     Value **in = arena_array(a, Value *, n_in), **out = arena_array(a, Value *, n_out);
     ValueList *scans = arena_array(a, ValueList, n_out);

@@ -123,10 +123,10 @@ typedef struct ListLoop {
     int n_carried, n_scans;
     Carry *how;
     bool *stays_optional; /* of CARRY_OPTIONAL: the body gives one, too */
-    Value **bound;   /* what the names of the body's inputs stand for */
-    Value **out;     /* what those of its outputs do */
-    ValueList given; /* the node's inputs */
-    VEC(int64_t) open; /* which of its carried ones are placeholders */
+    Value **bound;        /* what the names of the body's inputs stand for */
+    Value **out;          /* what those of its outputs do */
+    ValueList given;      /* the node's inputs */
+    VEC(int64_t) open;    /* which of its carried ones are placeholders */
 } ListLoop;
 
 int import_count_reads(const Onnx__GraphProto *g, const char *name) {
@@ -217,8 +217,8 @@ static Value *declared_nothing(ListLoop *l, int i) {
     DType dtype = is_tensor ? dtype_from_onnx(t->tensor_type->elem_type) : DT_NONE;
     if (shape && shape->n_dim <= MAX_RANK) s = shape_make(c->m->arena, (int)shape->n_dim);
     for (int a = 0; a < s.rank; a++) {
-        bool is_known = shape->dim[a]->value_case ==
-                        ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+        bool is_known =
+            shape->dim[a]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
         int64_t dim = is_known ? shape->dim[a]->dim_value : 0;
         s.dims[a] = k_int(c->m->k, dim < 0 ? 0 : dim);
     }
@@ -244,12 +244,9 @@ static Value *pass_optional(ListLoop *l, const Compound *k, int i, const char *n
     bool of_sequence =
         k->of_sequence || (t && t->value_case == ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE);
     Value *there = pass(l, compound_presence(c->g, k), ""), *content = k->payload;
-    if (!content)
-        content = of_sequence ? empty_sequence(l, k, i)
-                              : declared_nothing(l, i);
+    if (!content) content = of_sequence ? empty_sequence(l, k, i) : declared_nothing(l, i);
     if (!content) return NULL;
-    if (!k->payload && !of_sequence)
-        vec_push(c->im->arena, &l->open, (int64_t)l->given.n - 2);
+    if (!k->payload && !of_sequence) vec_push(c->im->arena, &l->open, (int64_t)l->given.n - 2);
     content = of_sequence ? pass_list(l, compound_of(content), i) : pass(l, content, name);
     if (!content) return NULL;
     Compound *inner = compound_optional(c->im, k->dtype, content);
@@ -309,11 +306,14 @@ static Value *output_list(ListLoop *l, Compound *s) {
 static Value *output_optional(ListLoop *l, int i, Value *v) {
     Import *im = l->c->im;
     Compound *before = compound_of(l->bound[i + 2]), *k = compound_of(v);
-    if (!k || k->value.type != VT_OPTIONAL) k = compound_optional(im, before->dtype, v);
-    else l->stays_optional[i] = true;
+    if (!k || k->value.type != VT_OPTIONAL)
+        k = compound_optional(im, before->dtype, v);
+    else
+        l->stays_optional[i] = true;
     Value *content = k->payload ? k->payload : before->payload;
     if (!compound_of(content) != !compound_of(before->payload)) {
-        diag_unsupported(im->d, l->c->loc, "output %d of body is an optional of another type", i + 1);
+        diag_unsupported(im->d, l->c->loc, "output %d of body is an optional of another type",
+                         i + 1);
         return NULL;
     }
     list_output(&l->in, compound_presence(l->in.g, k));

@@ -23,8 +23,7 @@ static void lower_parts(Def *d, const Node *n) {
     for (int i = 0; i < 2; i++) {
         d->is_imaginary = i;
         d->in_part = part_of(d, x, i);
-        d->out_part = of[i] =
-            def_temp(d, i ? "im" : "re", d->in_part->dtype, out->rank, out->dims);
+        d->out_part = of[i] = def_temp(d, i ? "im" : "re", d->in_part->dtype, out->rank, out->dims);
         op_info[n->op].lower(d, n);
     }
     d->in_part = d->out_part = NULL;
@@ -67,8 +66,8 @@ const KExpr *lower_comes_before(Def *d, const KExpr *a, const KExpr *b) {
     KCtx *k = d->k;
     if (dtype_is_complex(a->dtype)) {
         const KExpr *x = k_re(k, a), *u = k_re(k, b);
-        const KExpr *tied = k_and(k, k_not(k, lower_comes_before(d, x, u)),
-                                  k_not(k, lower_comes_before(d, u, x)));
+        const KExpr *tied =
+            k_and(k, k_not(k, lower_comes_before(d, x, u)), k_not(k, lower_comes_before(d, u, x)));
         const KExpr *behind = lower_comes_before(d, k_im(k, a), k_im(k, b));
         return k_or(k, lower_comes_before(d, x, u), k_and(k, tied, behind));
     }
