@@ -1,8 +1,8 @@
 /* Complex numbers: what expand_math makes of them.
  *
  * A c64 is a u64 whose low half is the real part, so that it moves, in vectors too, like any other
- * element of eight bytes; its parts are shifts. No renderer has elements of sixteen bytes that are numbers:
- * a c128 becomes two u64, one behind the other, and each access two:
+ * element of eight bytes; its parts are shifts. No renderer has elements of sixteen bytes that are
+ * numbers: a c128 becomes two u64, one behind the other, and each access two:
  *
  *     y[i] = x[j if p]               let im = x[2*j + 1 if p]
  *                                    y[2*i] = x[2*j if p]
