@@ -67,7 +67,7 @@ static const char *ctype_of(DType t) {
 /* "1*3*224*224", or nothing where a dim is free. */
 static void print_count(StrBuf *out, const ApiTensor *t) {
     if (t->has_symbols || t->max_bytes == 0) return;
-    if (t->io->dtype == DT_C64) strbuf_add(out, t->io->rank ? "2*" : "2");
+    if (dtype_is_complex(t->io->dtype)) strbuf_add(out, t->io->rank ? "2*" : "2");
     else if (!t->io->rank) strbuf_add(out, "1");
     for (int d = 0; d < t->io->rank; d++)
         strbuf_printf(out, "%s%lld", d ? "*" : "", (long long)t->dims[d]);

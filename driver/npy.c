@@ -19,7 +19,8 @@ static const struct {
 } codes[] = {
     {"b1", DT_BOOL}, {"i1", DT_I8},  {"i2", DT_I16},  {"i4", DT_I32}, {"i8", DT_I64},
     {"u1", DT_U8},   {"u2", DT_U16}, {"u4", DT_U32},  {"u8", DT_U64}, {"f2", DT_F16},
-    {"f4", DT_F32},  {"f8", DT_F64}, {"V2", DT_BF16}, /* what NumPy makes of ml_dtypes' bfloat16 */
+    {"f4", DT_F32},  {"f8", DT_F64},  {"c8", DT_C64}, {"c16", DT_C128},
+    {"V2", DT_BF16}, /* what NumPy makes of ml_dtypes' bfloat16 */
 };
 enum { N_CODES = sizeof codes / sizeof *codes };
 
@@ -55,11 +56,12 @@ static bool parse_descr(const char *v, DType *t, bool *swapped) {
     char quote = *v++, order = *v;
     *swapped = order == '>';
     if (order == '<' || order == '>' || order == '|' || order == '=') v++;
-    for (int i = 0; i < N_CODES; i++)
-        if (!strncmp(v, codes[i].code, 2) && v[2] == quote) {
-            *t = codes[i].dtype;
-            return true;
-        }
+    for (int i = 0; i < N_CODES; i++) {
+        size_t n = strlen(codes[i].code);
+        if (strncmp(v, codes[i].code, n) || v[n] != quote) continue;
+        *t = codes[i].dtype;
+        return true;
+    }
     return false;
 }
 
@@ -128,7 +130,7 @@ static bool parse_shape(const char *v, HostTensor *t) {
     }
 }
 
-/* Reverses the bytes of each element. */
+/* Reverses the bytes of each number. */
 static void swap_bytes(uint8_t *p, uint64_t n_bytes, int width) {
     for (uint64_t i = 0; i < n_bytes; i += (uint64_t)width)
         for (int b = 0; b < width / 2; b++) {
@@ -201,7 +203,7 @@ bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostT
         from_fortran(t, bytes + at, t->data);
     else
         memcpy(t->data, bytes + at, t->n_bytes);
-    if (swapped) swap_bytes(t->data, t->n_bytes, dtype_bytes(t->dtype));
+    if (swapped) swap_bytes(t->data, t->n_bytes, dtype_bytes(host_numbers(t).dtype));
     return true;
 }
 

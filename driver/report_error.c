@@ -17,7 +17,8 @@ typedef struct Difference {
 } Difference;
 
 /* NaN beside NaN is no difference, and beside a number an infinite one. */
-static Difference compare(const HostTensor *a, const HostTensor *b) {
+static Difference compare(const HostTensor *of_a, const HostTensor *of_b) {
+    HostTensor numbers[2] = {host_numbers(of_a), host_numbers(of_b)}, *a = numbers, *b = a + 1;
     Difference d = {.n = b->n_bytes / (uint64_t)dtype_bytes(b->dtype)};
     for (uint64_t i = 0; i < d.n; i++) {
         double x = host_element(a, i), y = host_element(b, i),

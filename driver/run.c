@@ -27,6 +27,14 @@ static void show_strings(StrBuf *line, const HostTensor *t) {
     puts(strbuf_text(line));
 }
 
+static void show_number(StrBuf *line, const HostTensor *t, uint64_t i) {
+    HostTensor x = host_numbers(t);
+    if (x.dtype == t->dtype)
+        strbuf_printf(line, "%.6g", host_element(t, i));
+    else
+        strbuf_printf(line, "%.6g%+.6gi", host_element(&x, 2 * i), host_element(&x, 2 * i + 1));
+}
+
 /* "prob: f32[1, 1000] {0.1, 0.2, ...} least 0 most 0.9" */
 static void show(const HostTensor *t) {
     StrBuf line = {0};
@@ -40,10 +48,12 @@ static void show(const HostTensor *t) {
         return;
     }
     uint64_t n = t->n_bytes / (uint64_t)dtype_bytes(t->dtype);
-    for (uint64_t i = 0; i < n && i < SHOWN; i++)
-        strbuf_printf(&line, "%s%.6g", i ? ", " : "", host_element(t, i));
+    for (uint64_t i = 0; i < n && i < SHOWN; i++) {
+        strbuf_add(&line, i ? ", " : "");
+        show_number(&line, t, i);
+    }
     strbuf_add(&line, n > SHOWN ? ", ...}" : "}");
-    if (n > SHOWN) {
+    if (n > SHOWN && !dtype_is_complex(t->dtype)) {
         double least = INFINITY, most = -INFINITY;
         for (uint64_t i = 0; i < n; i++) {
             double v = host_element(t, i);

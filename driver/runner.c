@@ -293,7 +293,8 @@ static uint64_t next_random(uint64_t *state) {
 
 /* Floats in [-1, 1), bytes of any value, wider integers 0 or 1: those are mostly indices and masks.
  */
-static void fill_random(HostTensor *t, uint64_t *state) {
+static void fill_random(HostTensor *of, uint64_t *state) {
+    HostTensor numbers = host_numbers(of), *t = &numbers;
     int width = dtype_bytes(t->dtype);
     static const char *const words[] = {"", "a", "Bc", "def", "GHI jk", "0", "1.5", "x,y"};
     for (uint64_t i = 0; i < t->n_bytes / (uint64_t)width; i++) {

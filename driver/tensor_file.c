@@ -34,9 +34,9 @@ static bool take_field(HostTensor *t, const void *field, size_t n, size_t width)
 }
 
 /* Complex numbers are two entries each. */
-static bool take_pairs(HostTensor *t, const float *field, size_t n) {
-    if (n * sizeof *field != t->n_bytes) return false;
-    memcpy(t->data, field, n * sizeof *field);
+static bool take_pairs(HostTensor *t, const void *field, size_t n) {
+    if (n != t->n_bytes / (size_t)dtype_bytes(dtype_part(t->dtype))) return false;
+    memcpy(t->data, field, t->n_bytes);
     return true;
 }
 
@@ -79,6 +79,7 @@ static bool take_data(HostTensor *t, const Onnx__TensorProto *p) {
     case DT_U32:
     case DT_U64: return take_field(t, p->uint64_data, p->n_uint64_data, sizeof(uint64_t));
     case DT_C64: return take_pairs(t, p->float_data, p->n_float_data);
+    case DT_C128: return take_pairs(t, p->double_data, p->n_double_data);
     case DT_I2:
     case DT_I4:
     case DT_U2:
@@ -184,6 +185,12 @@ static void write_packed(Output *o, Packed *p) {
     if (p->n_data) output_write(o, p->data, p->n_data);
     free(p->head);
     free(p->own);
+}
+
+HostTensor host_numbers(const HostTensor *t) {
+    HostTensor parts = *t;
+    if (dtype_is_complex(t->dtype)) parts.dtype = dtype_part(t->dtype);
+    return parts;
 }
 
 double host_element(const HostTensor *t, uint64_t i) {

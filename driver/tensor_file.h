@@ -52,7 +52,9 @@ bool list_read(Arena *a, const char *path, bool of_sequence, bool is_optional, H
 /* Writes such a file. */
 void list_write(Output *o, const HostList *list, bool of_sequence, bool is_optional);
 
-/* Element i of a tensor of numbers. */
+/* t, of complex numbers as one of twice as many floats (whose dims say nothing of them). */
+HostTensor host_numbers(const HostTensor *t);
+/* Element i of a tensor of numbers that are not complex. */
 double host_element(const HostTensor *t, uint64_t i);
 void npy_write(Output *o, const HostTensor *t);
 void pb_write(Output *o, const HostTensor *t);

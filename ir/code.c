@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ir/math_build.h"
+#include "ir/pairs.h"
 
 /* Codes are magnitudes, without the sign bit, unless the format has no -0: then nan is the whole
  * byte. */
@@ -73,7 +74,6 @@ static uint8_t power_code(double v) {
 }
 
 uint8_t code_of(DType t, double v) {
-    if (t == DT_C64) return 0; /* the only pair that is made of a number */
     if (t == DT_F8E8M0) return power_code(v);
     const CodeFormat *f = format_of(t);
     int sign = signbit(v) ? sign_of(f) : 0, e;
@@ -173,8 +173,6 @@ static E low_bits(KCtx *k, DType t, E x) {
 const KExpr *code_cast(KCtx *k, DType t, const KExpr *a) {
     DType from = a->dtype;
     if (from == t) return a;
-    BUG_IF(from == DT_C64 || t == DT_C64, "cast of %s to %s", dtype_info[from].name,
-           dtype_info[t].name);
     if (dtype_stored(from) != from) {
         a = k_bitcast(k, dtype_stored(from), a);
         if (dtype_is_code(from)) a = decode(k, from, a);
@@ -185,8 +183,10 @@ const KExpr *code_cast(KCtx *k, DType t, const KExpr *a) {
 
 /* ---- everything else takes the stored type --------------------------------------------------- */
 
-static void store_buf(KBuf *b) {
-    if (b) b->dtype = dtype_stored(b->dtype);
+static void store_buf(KCtx *k, KBuf *b) {
+    if (!b) return;
+    if (b->n_elems) b->n_elems = k_mul(k, b->n_elems, k_int(k, dtype_stored_count(b->dtype)));
+    b->dtype = dtype_stored(b->dtype);
 }
 
 /* Operands are rewritten before their users, so that most nodes have been rebuilt by themselves. */
@@ -194,7 +194,7 @@ static const KExpr *store_node(KCtx *k, const KExpr *e, void *user) {
     (void)user;
     DType t = e->dtype;
     if (e->op == KO_load) {
-        store_buf(e->u.buf);
+        store_buf(k, e->u.buf);
         if (e->u.buf->dtype == t || k_is_word(e)) return e;
         return k_load_like(k, e, e->u.buf, e->arg);
     }
@@ -209,30 +209,46 @@ static const KExpr *store_node(KCtx *k, const KExpr *e, void *user) {
     }
 }
 
-static void store_places(KBlock *b) {
+static void store_places(KCtx *k, KBlock *b) {
     for (KStmt *s = b->first; s; s = s->next) {
         if (s->var) s->var->dtype = dtype_stored(s->var->dtype);
-        store_buf(s->buf);
-        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++) store_buf(s->args[i].buf);
-        store_places(&s->body);
-        store_places(&s->other);
+        store_buf(k, s->buf);
+        for (uint32_t i = 0; s->callee && i < s->callee->n_params; i++)
+            store_buf(k, s->args[i].buf);
+        store_places(k, &s->body);
+        store_places(k, &s->other);
     }
 }
 
-void kblock_store_codes(KCtx *k, KBlock *b) {
-    store_places(b);
+/* Of a block whose c128 are split. */
+static void store_block(KCtx *k, KBlock *b) {
+    store_places(k, b);
     kblock_rewrite(k, b, store_node, NULL);
 }
 
-void kernel_store_codes(KCtx *k, Kernel *kn) {
-    for (uint32_t i = 0; i < kn->n_params; i++) store_buf(kn->params[i]);
-    kblock_store_codes(k, &kn->body);
+void kblock_store_codes(KCtx *k, KBlock *b) {
+    kblock_split_pairs(k, b);
+    store_block(k, b);
 }
 
+static void store_kernel(KCtx *k, Kernel *kn) {
+    for (uint32_t i = 0; i < kn->n_params; i++) store_buf(k, kn->params[i]);
+    store_block(k, &kn->body);
+}
+
+void kernel_store_codes(KCtx *k, Kernel *kn) {
+    kblock_split_pairs(k, &kn->body);
+    store_kernel(k, kn);
+}
+
+/* Everything is split before any buffer has another type. */
 void kmodule_store_codes(KModule *m) {
-    for (uint32_t i = 0; i < m->n_inputs; i++) store_buf(m->inputs[i].buf);
-    for (uint32_t i = 0; i < m->n_outputs; i++) store_buf(m->outputs[i].buf);
-    for (uint32_t i = 0; i < m->n_consts; i++) store_buf(m->consts[i]);
-    for (uint32_t i = 0; i < m->n_kernels; i++) kernel_store_codes(m->k, m->kernels[i]);
-    kblock_store_codes(m->k, &m->entry);
+    KCtx *k = m->k;
+    for (uint32_t i = 0; i < m->n_kernels; i++) kblock_split_pairs(k, &m->kernels[i]->body);
+    kblock_split_pairs(k, &m->entry);
+    for (uint32_t i = 0; i < m->n_inputs; i++) store_buf(k, m->inputs[i].buf);
+    for (uint32_t i = 0; i < m->n_outputs; i++) store_buf(k, m->outputs[i].buf);
+    for (uint32_t i = 0; i < m->n_consts; i++) store_buf(k, m->consts[i]);
+    for (uint32_t i = 0; i < m->n_kernels; i++) store_kernel(k, m->kernels[i]);
+    store_block(k, &m->entry);
 }

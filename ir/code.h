@@ -1,5 +1,5 @@
-/* Types that are stored as another one: small floats (f8, f6, f4, e8m0), integers below a byte,
- * c64.
+/* Types that are stored as another one: small floats (f8, f6, f4, e8m0), integers below a byte, and
+ * complex numbers, of which pairs.c has the arithmetic.
  *
  * Kernel IR has them as types of their own until its casts are expanded; then loads, stores and
  * variables move the stored type, and a cast is integer arithmetic on it. What a cast gives:

@@ -60,8 +60,9 @@ static double decode_small_float(uint16_t bits, int exp_bits, int mant_bits) {
         memcpy(out, &x_, sizeof x_);                                                               \
     } while (0)
 
-/* v, which the type holds, in t's encoding; at most 8 bytes. */
+/* v, which the type holds, in t's encoding; at most 16 bytes, which are zero. */
 static void encode(DType t, double v, void *out) {
+    if (dtype_is_complex(t)) t = dtype_part(t); /* the imaginary part is 0 */
     if (dtype_is_code(t)) {
         STORE(uint64_t, code_of(t, v));
         return;
@@ -86,7 +87,7 @@ static void encode(DType t, double v, void *out) {
 
 Value *graph_const_scalar(Graph *g, DType t, double v) {
     Module *m = g->module;
-    void *bytes = arena_alloc(m->arena, 8);
+    void *bytes = arena_alloc(m->arena, 16);
     encode(t, v, bytes);
     return graph_add_const(g, "", t, shape_ints(m->k, NULL, 0), bytes, (uint64_t)dtype_bytes(t));
 }
@@ -122,7 +123,6 @@ static Raw fetch(const Value *v, int64_t i) {
 
 double value_const_float(const Value *v, int64_t i) {
     Raw raw = fetch(v, i);
-    if (v->dtype == DT_C64) return (double)raw.f32; /* the real part */
     if (dtype_is_code(v->dtype)) return code_value(v->dtype, raw.u8);
     switch (dtype_stored(v->dtype)) {
     case DT_F32: return (double)raw.f32;
@@ -176,7 +176,7 @@ int64_t value_const_int(const Value *v, int64_t i) {
 
 /* Element i of a constant when it is a whole number that index arithmetic can hold. */
 static bool const_whole(const Value *v, int64_t i, int64_t *out) {
-    if (v->dtype == DT_STR || !v->data) return false;
+    if (v->dtype == DT_STR || dtype_is_complex(v->dtype) || !v->data) return false;
     if (dtype_is_float(v->dtype) || dtype_is_code(v->dtype)) {
         double f = value_const_float(v, i);
         if (!(fabs(f) < 0x1p53) || f != floor(f)) return false;

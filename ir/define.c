@@ -77,12 +77,14 @@ KTensor *program_tensor(DefProgram *p, Value *v) {
 
 KTensor *def_in(Def *d, int i) {
     const Node *n = d->node;
+    if (!i && d->in_part) return d->in_part;
     return i < n->n_in && n->in[i] ? program_tensor(d->p, n->in[i]) : NULL;
 }
 
 KTensor *def_out(Def *d, int i) {
     Value *v = d->node->out[i];
     BUG_IF(!v, "output %d is not used", i);
+    if (!i && d->out_part) return d->out_part;
     if (!v->tensor) {
         v->tensor = program_add_tensor(d->p, v->name, v->dtype, v->shape.rank, v->shape.dims);
         v->tensor->value = v;
@@ -396,7 +398,7 @@ DefProgram *program_create(Module *m, DefProgram *parent, Graph *g) {
         bug_context("define", n->loc);
         define_long_sizes(p, n);
         define_rules(p, n);
-        op_info[n->op].lower(&d, n);
+        def_lower(&d);
         for (int i = 0; i < n->n_out; i++)
             if (n->out[i]) define_reads(p, n->out[i]);
     }
@@ -428,6 +430,8 @@ static const KExpr *constant_element(KCtx *k, const KTensor *t, int64_t flat) {
     case DK_UINT:
     case DK_BOOL:
     case DK_CODE:
+    case DK_COMPLEX:
+        if (dtype_is_wide(t->dtype)) return NULL;
         memcpy(&v, p, (size_t)dtype_bytes(t->dtype)); /* k_const_i extends the sign */
         return k_const_i(k, t->dtype, v);
     default: return NULL;

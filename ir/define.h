@@ -183,7 +183,13 @@ typedef struct Def {
     Arena *arena;
     const Node *node;
     KBuild b; /* for programs, see def_program */
+    /* While OPF_PARTS has one part of complex numbers computed: what input 0 and output 0 are. */
+    KTensor *in_part, *out_part;
+    bool is_imaginary;
 } Def;
+
+/* The definitions of d->node, by its lower verb. */
+void def_lower(Def *d);
 
 /* Input i's tensor (NULL when absent) and output i's (created with the value's dtype and shape). */
 KTensor *def_in(Def *d, int i);

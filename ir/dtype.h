@@ -13,7 +13,7 @@ typedef enum DType {
     DT_COUNT
 } DType;
 
-typedef enum { DK_NONE, DK_FLOAT, DK_SINT, DK_UINT, DK_BOOL, DK_STRING, DK_CODE } DTypeKind;
+typedef enum { DK_NONE, DK_FLOAT, DK_SINT, DK_UINT, DK_BOOL, DK_STRING, DK_CODE, DK_COMPLEX } DTypeKind;
 
 typedef struct DTypeInfo {
     const char *name, *c_type;
@@ -47,6 +47,21 @@ static inline int dtype_bytes(DType t) {
 /* The type that an element is in memory: t itself for all that renderers know. */
 static inline DType dtype_stored(DType t) {
     return dtype_info[t].stored;
+}
+/* How many of those an element is: more than one where no renderer has elements so wide. */
+static inline int dtype_stored_count(DType t) {
+    return t == DT_C128 ? 2 : 1;
+}
+static inline bool dtype_is_complex(DType t) {
+    return dtype_info[t].kind == DK_COMPLEX;
+}
+/* The float type of a complex one's parts. */
+static inline DType dtype_part(DType t) {
+    return t == DT_C128 ? DT_F64 : DT_F32;
+}
+/* Elements that no vector has lanes for. */
+static inline bool dtype_is_wide(DType t) {
+    return dtype_info[t].bits > 64;
 }
 /* Types without arithmetic: they are moved, and cast to others. */
 static inline bool dtype_is_code(DType t) {

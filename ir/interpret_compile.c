@@ -362,8 +362,9 @@ static uint32_t compile_expr(Compiler *c, const KExpr *e, int *level, bool *read
         return at;
     }
     bool here = e->op == KO_load || e->op == KO_var || e->op == KO_str_byte;
-    BUG_IF(e->n_args > 3 || kop_info[e->op].class == KC_MATH, "the interpreter does not know '%s'",
-           kop_info[e->op].name);
+    KClass class = kop_info[e->op].class;
+    BUG_IF(e->n_args > 3 || class == KC_MATH || class == KC_PAIR,
+           "the interpreter does not know '%s'", kop_info[e->op].name);
     for (int i = 0; i < e->n_args; i++) {
         int at;
         bool is_place = e->op == KO_str_of && i == 0; /* where the load would be, not its value */

@@ -305,6 +305,7 @@ const KExpr *k_const_f(KCtx *k, DType t, double v) {
 const KExpr *k_const(KCtx *k, DType t, double v) {
     if (dtype_is_float(t)) return k_const_f(k, t, v);
     if (dtype_is_code(t)) return k_const_i(k, t, code_of(t, v));
+    BUG_IF(dtype_is_complex(t) && v != 0, "the only constant of %s is 0", dtype_info[t].name);
     int64_t lo, hi;
     dtype_range(t, &lo, &hi);
     if (v >= 9223372036854775808.0) return k_const_i(k, t, t == DT_U64 ? -1 : hi);
@@ -549,15 +550,16 @@ const KExpr *k_ternary(KCtx *k, KOp op, const KExpr *a, const KExpr *b, const KE
 
 /* A cast from or to a code. */
 static const KExpr *cast_code(KCtx *k, DType t, const KExpr *a) {
-    bool is_small = a->dtype != DT_C64 && t != DT_C64;
-    if (a->op == KO_const_i && dtype_is_code(a->dtype) && is_small)
+    if (a->op == KO_const_i && dtype_is_code(a->dtype))
         return k_cast(k, t, k_const_f(k, DT_F32, code_value(a->dtype, (uint8_t)a->u.i)));
-    if (a->op == KO_const_f && is_small) return k_const(k, t, a->u.f);
+    if (a->op == KO_const_f) return k_const(k, t, a->u.f);
     return cons1(k, KO_cast, t, a);
 }
 
 const KExpr *k_cast(KCtx *k, DType t, const KExpr *a) {
     if (a->dtype == t) return a;
+    BUG_IF(dtype_is_complex(t) || dtype_is_complex(a->dtype), "cast of %s to %s",
+           dtype_info[a->dtype].name, dtype_info[t].name);
     if (dtype_is_code(t) || dtype_is_code(a->dtype)) return cast_code(k, t, a);
     if (a->op == KO_const_f && dtype_is_small_int(t)) a = k_cast(k, DT_I32, a);
     if (a->op == KO_const_i && dtype_is_float(t))
@@ -617,6 +619,36 @@ static const KExpr *rebuild_text(KCtx *k, KOp op, const KExpr *const *args) {
     }
 }
 
+/* ---- complex numbers ------------------------------------------------------------------------- */
+
+static const KExpr *part_of(KCtx *k, KOp op, const KExpr *a) {
+    BUG_IF(!dtype_is_complex(a->dtype), "%s of %s", kop_info[op].name, dtype_info[a->dtype].name);
+    if (a->op == KO_complex) return a->arg[op == KO_im];
+    if (k_is_value(a, 0)) return k_const_f(k, dtype_part(a->dtype), 0);
+    return cons1(k, op, dtype_part(a->dtype), a);
+}
+
+const KExpr *k_re(KCtx *k, const KExpr *a) {
+    return part_of(k, KO_re, a);
+}
+
+const KExpr *k_im(KCtx *k, const KExpr *a) {
+    return part_of(k, KO_im, a);
+}
+
+const KExpr *k_complex(KCtx *k, const KExpr *re, const KExpr *im) {
+    BUG_IF((re->dtype != DT_F32 && re->dtype != DT_F64) || im->dtype != re->dtype,
+           "complex of %s and %s", dtype_info[re->dtype].name, dtype_info[im->dtype].name);
+    if (re->op == KO_re && im->op == KO_im && re->arg[0] == im->arg[0]) return re->arg[0];
+    return kernel_cons2(k, KO_complex, re->dtype == DT_F64 ? DT_C128 : DT_C64, re, im);
+}
+
+static const KExpr *rebuild_pair(KCtx *k, KOp op, const KExpr *const *args) {
+    return op == KO_complex ? k_complex(k, args[0], args[1]) : part_of(k, op, args[0]);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
 static uint64_t pointer_payload(const void *p) {
     uint64_t payload = 0;
     memcpy(&payload, &p, sizeof p);
@@ -640,6 +672,12 @@ const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred
     if (pred && k_is_int(pred, &c) && !c) return k_const(k, DT_I32, 0);
     const KExpr *arg[2] = {index, pred};
     return cons(k, KO_load, DT_I32, pointer_payload(b), arg, pred && !k_is_int(pred, &c) ? 2 : 1);
+}
+
+const KExpr *k_load_half(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred) {
+    const KExpr *arg[2] = {index, pred};
+    BUG_IF(b->dtype != DT_C128, "half an element of '%s'", b->name);
+    return cons(k, KO_load, DT_U64, pointer_payload(b), arg, pred ? 2 : 1);
 }
 
 const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *args) {
@@ -677,6 +715,7 @@ const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args) {
     default: break;
     }
     if (kop_info[e->op].class == KC_TEXT) return rebuild_text(k, e->op, args);
+    if (kop_info[e->op].class == KC_PAIR) return rebuild_pair(k, e->op, args);
     if (e->n_args == 1) return k_unary(k, e->op, args[0]);
     if (e->n_args == 2) return k_binary(k, e->op, args[0], args[1]);
     return k_ternary(k, e->op, args[0], args[1], args[2]);

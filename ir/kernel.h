@@ -25,7 +25,7 @@ typedef enum KOp {
     KO_COUNT
 } KOp;
 
-typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_TEXT, KC_MATH } KClass;
+typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_TEXT, KC_PAIR, KC_MATH } KClass;
 typedef struct KOpInfo {
     const char *name;
     int n_args; /* -1: varies */
@@ -164,6 +164,12 @@ const KExpr *k_str_byte(KCtx *k, const KExpr *s, const KExpr *i);
 const KExpr *k_str_sub(KCtx *k, const KExpr *s, const KExpr *from, const KExpr *n_bytes);
 /* first: a load (or, in definitions, an at) of the u8 element where the string begins. */
 const KExpr *k_str_of(KCtx *k, const KExpr *first, const KExpr *n_bytes);
+/* A complex number's parts, and a complex number of two floats: see class PAIR. */
+const KExpr *k_re(KCtx *k, const KExpr *a);
+const KExpr *k_im(KCtx *k, const KExpr *a);
+const KExpr *k_complex(KCtx *k, const KExpr *re, const KExpr *im);
+/* The u64 of element `index` of a buffer that is going to hold u64 instead of c128: for pairs.c. */
+const KExpr *k_load_half(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
 /* Any op with new operands (same op, payload and dtype rule): for rewriting. */
 const KExpr *k_rebuild(KCtx *k, const KExpr *e, const KExpr *const *args);
 /* The node as written, nothing folded: for the parser. Not for leaves, loads and at. */

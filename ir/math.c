@@ -14,6 +14,7 @@
 #include "ir/code.h"
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
+#include "ir/pairs.h"
 
 /* ---- exponentials ---------------------------------------------------------------------------- */
 
@@ -415,6 +416,7 @@ static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
     if (e->op == KO_cast && (dtype_stored(e->dtype) != e->dtype ||
                              dtype_stored(e->arg[0]->dtype) != e->arg[0]->dtype))
         return code_cast(k, e->dtype, e->arg[0]);
+    if (kop_info[e->op].class == KC_PAIR) return pairs_expand(k, e);
     return math_expand_rounding(k, math_expand(k, e, x->units), x->units.fma);
 }
 

@@ -28,6 +28,7 @@ enum {
     OPF_BLOCKABLE =
         1 << 10, /* indifferent to how channels (axis 1) lie in memory: may run in blocked layout */
     OPF_DECODES = 1 << 11, /* what stored integers stand for: left to passes that compute in them */
+    OPF_PARTS = 1 << 13, /* linear in input 0: of complex numbers it works on either part */
     OPF_BRANCHES = 1 << 12, /* its first input chooses which of its two graphs takes its place */
 };
 

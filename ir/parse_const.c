@@ -83,6 +83,11 @@ static void float_element(Parse *p, DType t, unsigned char *out) {
 
 static void element(Parse *p, DType t, unsigned char *out) {
     int64_t v = 0;
+    if (t == DT_C128) {
+        float_element(p, DT_F64, out);
+        float_element(p, DT_F64, out + sizeof(double));
+        return;
+    }
     if (dtype_is_float(t)) {
         float_element(p, t, out);
         return;
@@ -107,6 +112,8 @@ static void random_elements(DType t, int64_t n, uint64_t seed, unsigned char *ou
         int64_t v = (int64_t)(bits & (t == DT_BOOL ? 1 : few));
         if (dtype_is_float(t))
             put_float(out + i * bytes, t, ((double)bits - 512) / 512);
+        else if (dtype_is_complex(t)) /* real ones */
+            put_float(out + i * bytes, dtype_part(t), ((double)bits - 512) / 512);
         else
             memcpy(out + i * bytes, &v, (size_t)bytes);
     }

@@ -73,7 +73,7 @@ static const KExpr *number(Parse *p, bool negative) {
     if (!parse_uint(p, text, n, negative, &v)) return nothing(p);
     if (t == DT_NONE && v < 0 && !negative) parse_fail(p, "'%s' is too large", text);
     parse_next(p);
-    if (t == DT_BOOL || (t == DT_STR && v)) parse_fail(p, "no number is a %s", dtype_info[t].name);
+    if (t == DT_BOOL || (dtype_is_wide(t) && v)) parse_fail(p, "no number is a %s", dtype_info[t].name);
     return k_const_i(p->k, t ? t : DT_I64, v);
 }
 
@@ -118,7 +118,9 @@ static const KExpr *cast(Parse *p, DType t) {
     const KExpr *a = parse_expr(p);
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
-    if (t == DT_STR || a->dtype == DT_STR) return wrong(p, "cast", t, a->dtype);
+    bool is_number = t != DT_STR && a->dtype != DT_STR;
+    if (!is_number || dtype_is_complex(t) || dtype_is_complex(a->dtype))
+        return wrong(p, "cast", t, a->dtype);
     return p->exact ? k_exact(p->k, KO_cast, t, &a, 1) : k_cast(p->k, t, a);
 }
 
@@ -150,6 +152,23 @@ static const KExpr *text_call(Parse *p, KOp op) {
     return k_exact(p->k, op, t, arg, kop_info[op].n_args);
 }
 
+/* re(x), complex(x, y), behind the parenthesis. */
+static const KExpr *pair_call(Parse *p, KOp op) {
+    const KExpr *arg[2] = {parse_expr(p), NULL};
+    DType t = p->failed ? DT_NONE : arg[0]->dtype;
+    if (op == KO_complex) {
+        parse_expect(p, ",");
+        arg[1] = parse_typed(p, t);
+    }
+    parse_expect(p, ")");
+    if (p->failed) return nothing(p);
+    bool fits = op == KO_complex ? t == DT_F32 || t == DT_F64 : dtype_is_complex(t);
+    if (!fits) return wrong(p, kop_info[op].name, t, t);
+    if (op == KO_complex) t = t == DT_F64 ? DT_C128 : DT_C64;
+    else t = dtype_part(t);
+    return k_exact(p->k, op, t, arg, kop_info[op].n_args);
+}
+
 /* name(a, b), behind the parenthesis; the operator's row says how many. */
 static const KExpr *call(Parse *p, const char *name) {
     KOp op = op_named(name);
@@ -160,6 +179,7 @@ static const KExpr *call(Parse *p, const char *name) {
     if (t != DT_NONE) return cast(p, t);
     const KOpInfo *o = &kop_info[op];
     if (o->class == KC_TEXT) return text_call(p, op);
+    if (o->class == KC_PAIR) return pair_call(p, op);
     bool is_plain = o->class == KC_ARITH || o->class == KC_CMP || o->class == KC_MATH;
     if (!is_plain || op == KO_select || o->n_args < 1 || o->n_args > 3) {
         parse_fail(p, "no operation is called '%s'", name);

@@ -158,6 +158,12 @@ static void element(Text *t, DType dtype, const unsigned char *p) {
     uint64_t bits = 0;
     float f;
     double d;
+    if (dtype == DT_C128) {
+        element(t, DT_F64, p);
+        strbuf_add(t->out, " ");
+        element(t, DT_F64, p + sizeof d);
+        return;
+    }
     memcpy(&bits, p,
            (size_t)dtype_bytes(dtype)); /* little-endian hosts: the low bytes come first */
     switch (dtype) {

@@ -11,9 +11,9 @@
 
 enum { INNER_ELEMS = 4096, FLAT_CHUNK = 2048 };
 
-/* Lanes of one vector; strings are never widened. */
+/* Lanes of one vector; what no lane holds is never widened. */
 static int element_lanes(const Rows *r, DType t) {
-    return t == DT_STR || r->across ? 1 : target_lanes(r->p->m->target, dtype_bytes(t));
+    return dtype_is_wide(t) || r->across ? 1 : target_lanes(r->p->m->target, dtype_bytes(t));
 }
 
 /* ---- loops of a stage ------------------------------------------------------------------------ */
@@ -168,7 +168,7 @@ static void note_least_bytes(const KExpr *e, void *user) {
 static bool can_mask(const Rows *r, const Stage *s) {
     const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
     int least = dtype_bytes(s->out->dtype), mask = r->p->m->target->mask_bytes;
-    if (s->out->dtype == DT_STR || s->form == FORM_SCAN) return false;
+    if (dtype_is_wide(s->out->dtype) || s->form == FORM_SCAN) return false;
     for (int i = 0; i < 4; i++)
         if (parts[i]) k_visit(r->k, parts[i], note_least_bytes, &least);
     return mask && mask <= least;
@@ -504,7 +504,7 @@ static int lanes_across(const RowGroupLoops *g) {
         const Stage *s = g->stages[i];
         int here = target_lanes(g->p->m->target, dtype_bytes(s->out->dtype));
         if (here < lanes) lanes = here;
-        if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || s->out->dtype == DT_STR ||
+        if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || dtype_is_wide(s->out->dtype) ||
             s->out->layout.permuted || s->out->layout.block > 1 || s->out->layout.has_halo)
             return 0;
         if (s->form == FORM_REDUCE) k_visit(g->p->m->k, s->body, note_function, &sums_function);

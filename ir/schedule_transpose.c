@@ -124,11 +124,11 @@ static bool interleaves(const Turn *t) {
 static bool find_turn(Rows *r, const Stage *s, Turn *t) {
     RowNest nest = rows_nest(r->k, s, NULL);
     FindTurn f = {r->k, s, &nest, NULL, -1, 0, 0};
-    if (s->form != FORM_MAP || s->out->dtype == DT_STR || nest.n < 2) return false;
+    if (s->form != FORM_MAP || dtype_is_wide(s->out->dtype) || nest.n < 2) return false;
     const RowLoop *v = &nest.loop[nest.n - 1];
     if (v->axis != tensor_contiguous_axis(s->out)) return false;
     k_visit(r->k, s->body, note_turned, &f);
-    if (f.n_reads != 1 || f.u < 0 || f.read->dtype == DT_STR) return false;
+    if (f.n_reads != 1 || f.u < 0 || dtype_is_wide(f.read->dtype)) return false;
     if (schedule_stage_work(s) < LEAST_ELEMS) return false;
     *t = (Turn){.r = r, .s = s, .read = f.read, .u = nest.loop[f.u], .v = *v, .nest = nest};
     t->nest.n = 0;

@@ -58,6 +58,16 @@ static void check_text(const KernelCheck *c, const KExpr *e) {
                kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name);
 }
 
+static void check_pair(const KernelCheck *c, const KExpr *e) {
+    bool joins = e->op == KO_complex;
+    DType whole = joins ? e->dtype : e->arg[0]->dtype, part = joins ? e->arg[0]->dtype : e->dtype;
+    BUG_IF(c->is_expanded, "after %s: %s still has %s", c->after, c->name, kop_info[e->op].name);
+    BUG_IF(!dtype_is_complex(whole) || part != dtype_part(whole) ||
+               (joins && e->arg[1]->dtype != part),
+           "after %s: %s: %s of %s is %s", c->after, c->name, kop_info[e->op].name,
+           dtype_info[e->arg[0]->dtype].name, dtype_info[e->dtype].name);
+}
+
 static void check_node(const KExpr *e, void *user) {
     const KernelCheck *c = user;
     const KOpInfo *o = &kop_info[e->op];
@@ -92,6 +102,7 @@ static void check_node(const KExpr *e, void *user) {
         break;
     case KC_CONV: break;
     case KC_TEXT: check_text(c, e); break;
+    case KC_PAIR: check_pair(c, e); break;
     case KC_MATH:
         BUG_IF(c->is_expanded, "after %s: %s still has %s", c->after, c->name, o->name);
         break;

@@ -31,13 +31,15 @@ static Roots roots_of(DefProgram *p, const Stage *s) {
     return roots;
 }
 
-/* Bytes and elements of the constant tensor, in its layout, that has this buffer. */
+/* Bytes and stored elements of the constant tensor, in its layout, that has this buffer. */
 static bool buffer_of(KCtx *k, const KBuf *buf, const Roots *roots, void **data, int64_t *n_elems) {
     for (uint32_t i = 0; i < roots->n; i++) {
         const KTensor *t = roots->at[i];
         if (t->buf != buf) continue;
         *data = (void *)t->data;
-        return t->data && k_is_int(tensor_n_elems(k, t), n_elems);
+        if (!t->data || !k_is_int(tensor_n_elems(k, t), n_elems)) return false;
+        *n_elems *= dtype_stored_count(t->dtype);
+        return true;
     }
     return false;
 }
@@ -149,7 +151,7 @@ bool evaluate_node(Module *m, Node *n) {
     p->m = m;
     p->arena = m->arena;
     Def d = {.p = p, .m = m, .k = m->k, .arena = m->arena, .node = n};
-    op_info[n->op].lower(&d, n);
+    def_lower(&d);
     bool good = true;
     for (Stage *s = p->first; s && good; s = s->next) good = evaluate_stage(p, s);
     for (int i = 0; good && i < n->n_out; i++) {

@@ -124,7 +124,7 @@ static bool cast_is_exact(DType from, DType to) {
     if (from == to) return true;
     if (from == DT_BOOL) return to != DT_BOOL && to != DT_STR;
     if (from == DT_STR || to == DT_STR || to == DT_BOOL || dtype_is_code(to)) return false;
-    if (dtype_is_code(from)) return from != DT_C64 && (to == DT_F32 || to == DT_F64);
+    if (dtype_is_code(from)) return to == DT_F32 || to == DT_F64;
     if (dtype_is_float(from)) return dtype_is_float(to) && dtype_bytes(to) > dtype_bytes(from);
     if (dtype_is_float(to))
         return dtype_bytes(from) * 2 <= dtype_bytes(to) && to != DT_BF16 && to != DT_F16;

@@ -155,6 +155,38 @@ LISTS = {
                        "h = OptionalHasElement(o) y = OptionalGetElement(o) }", [[ramp(n, 3)] for n in (1, 4)]),
 }
 
+def optional_loop(state, type_, body, more=""):
+    """A Loop of n rounds that carries the optional `state` as r and gives p."""
+    return (f"p{more} = Loop(n, g, {state}) <body = l (int64 i, bool h, optional({type_}) r) => (bool o, optional({type_}) q{more.replace(', ', ', float[2,3] ')}) "
+            f"{{ o = Identity(h) {body} }}> has = OptionalHasElement(p)")
+
+
+ROUNDS = [[A, number(n)] for n in (3, 0, 1, 70)]
+# what an optional holds after some rounds, or -a where it holds nothing
+TAKEN = ("y = If(has) <then_branch = t () => (float[k,l] u) { u = OptionalGetElement(p) }, else_branch = e () => (float[k,l] v) "
+         "{ v = Neg(a) }>")
+OLD_OR = ("c = OptionalHasElement(r) d = If(c) <then_branch = t () => (float[k,l] u) { w = OptionalGetElement(r) %s }, "
+          "else_branch = e () => (float[k,l] v) { v = Abs(a) }> q = Optional(d)")
+NONE = "s = Optional<type: type_proto = float[2,3]>() "
+LISTS |= {
+    "optional_fills": (f"f (float[2,3] a, int64 m) => (float[k,l] y, bool has) {{ {HEAD} {NONE} "
+                       f"{optional_loop('s', 'float[2,3]', OLD_OR % 'u = Add(w, a)')} {TAKEN} }}", ROUNDS),
+    "optional_grows": (f"f (float[2,3] a, int64 m) => (float[k,l] y, bool has) {{ {HEAD} s = Optional<type: type_proto = float[k,l]>() "
+                       f"{optional_loop('s', 'float[k,l]', OLD_OR % 'u = Concat<axis = 0>(w, a)')} {TAKEN} }}", ROUNDS),
+    "optional_there": (f"f (float[2,3] a, int64 m) => (float[k,l] y, bool has) {{ {HEAD} s = Optional(a) "
+                       f"{optional_loop('s', 'float[k,l]', 'c = OptionalGetElement(r) d = Sub(c, a) q = Optional(d)')} {TAKEN} }}", ROUNDS),
+    "optional_and_slices": (f"f (float[2,3] a, int64 m) => (float[k,l] y, float[x,2,3] z, bool has) {{ {HEAD} s = Optional(a) "
+                            f"{optional_loop('s', 'float[2,3]', 'c = OptionalGetElement(r) d = Mul(c, a) q = Optional(d) b = Neg(c)', ', b')} "
+                            f"z = Identity(b) {TAKEN} }}", [[A, number(n)] for n in (3, 1)]),
+    "optional_sequence": (f"f (float[2,3] a, int64 m) => (int64 y, bool has) {{ {HEAD} s = Optional<type: type_proto = seq(float[2,3])>() "
+                          + optional_loop("s", "seq(float[2,3])",
+                                          "c = OptionalHasElement(r) d = If(c) <then_branch = t () => (seq(float[2,3]) u) "
+                                          "{ w = OptionalGetElement(r) u = SequenceInsert(w, a) }, else_branch = e () => "
+                                          "(seq(float[2,3]) v) { v = SequenceConstruct(a, a) }> q = Optional(d)")
+                          + " y = If(has) <then_branch = t () => (int64 u) { w = OptionalGetElement(p) u = SequenceLength(w) }, "
+                          "else_branch = e () => (int64 v) { v = Constant<value_int = -1>() }> }", ROUNDS),
+}
+
 # Elements that do not fit: the run ends with BAD_DATA.
 BAD_LISTS = {
     "unequal_stacked": (LISTS["pieces_stacked"][0], [ramp(2, 8)]),

@@ -30,8 +30,8 @@ true. An operator is written once and reaches every backend, so the three column
 interpreter is too slow for.
 
 * **versions**: the opsets in which the operator changed and that smelt reads; ~~struck out~~: not read.
-* **types**: the element types of passing cases, of ONNX's and of our own, and in brackets those that the specification
-  allows and no case has.
+* **types**: the element types of passing cases, of ONNX's and of our own (`tests/suites/schema_types.py` runs each version
+  with each), and in brackets those that the specification allows and no case has.
 * **llvm, c, interpret**: of ONNX's own backend cases for this operator, how many pass. `-`: it has none.
 * **own**: cases in `tests/ops/`, which run on all three.
 """
@@ -45,7 +45,7 @@ SHORT = {"float": "f32", "double": "f64", "float16": "f16", "bfloat16": "bf16", 
          "int32": "i32", "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
          "float8e4m3fn": "f8e4m3fn", "float8e4m3fnuz": "f8e4m3fnuz", "float8e5m2": "f8e5m2",
          "float8e5m2fnuz": "f8e5m2fnuz", "float8e8m0": "f8e8m0", "float4e2m1": "f4e2m1", "int4": "i4", "uint4": "u4",
-         "int2": "i2", "uint2": "u2", "complex64": "c64", "complex128": "c128"}
+         "float6e2m3": "f6e2m3", "float6e3m2": "f6e3m2", "int2": "i2", "uint2": "u2", "complex64": "c64", "complex128": "c128"}
 ORDER = ["f32", "f64", "f16", "bf16", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool", "string"]
 
 
@@ -129,6 +129,16 @@ def own_cases():
     return found
 
 
+def swept_types(schema):
+    """The types that tests/suites/schema_types.py runs."""
+    import schema_models
+    from suites import ops, schema_types
+    if schema.name in schema_types.MAPS:
+        return set()
+    kinds = {k for types in schema_models.assignments(schema) for k in types.values()}
+    return {short_type(ops.ONNX_TYPES[k.dtype]) for k in kinds if (schema.name, k.dtype) not in schema_types.MEANINGLESS}
+
+
 # ---- the document --------------------------------------------------------------------------------------------------------
 
 def version_cell(versions, since):
@@ -170,7 +180,7 @@ def render(smelt, cases, not_passing):
             versions = all_schemas.get(key) or {v: None for v in read[key]}
             newest = versions[max(versions)]
             n_own, own_types = own.get(key, (0, set()))
-            shown = types[key] | own_types
+            shown = types[key] | own_types | (swept_types(newest) if newest and key in read else set())
             allowed = allowed_types(newest) if newest else shown
             counts = [f"{p}/{n}" if n else "-" for p, n in (passed[key][b] for b in BACKENDS)]
             lines.append(f"| {name} | {version_cell(versions, read.get(key, []))} | {type_cell(shown, allowed)} | "

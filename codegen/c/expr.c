@@ -564,7 +564,8 @@ void c_print(CGen *g, StrBuf *b, const KExpr *e) {
     case KO_COUNT: BUG("'%s' reached the C renderer", kop_info[e->op].name);
     default: break;
     }
-    BUG_IF(kop_info[e->op].class == KC_MATH, "'%s' was not expanded", kop_info[e->op].name);
+    KClass class = kop_info[e->op].class;
+    BUG_IF(class == KC_MATH || class == KC_PAIR, "'%s' was not expanded", kop_info[e->op].name);
     if (dtype_is_float(e->dtype))
         print_float_op(g, b, e);
     else

@@ -370,6 +370,9 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_var:
     case KO_load:
     case KO_at:
+    case KO_re:
+    case KO_im:
+    case KO_complex:
     case KO_exp:
     case KO_exp_neg:
     case KO_exp2:

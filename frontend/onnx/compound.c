@@ -155,19 +155,25 @@ static bool cannot_join(Join *j, const char *why) {
     return false;
 }
 
-/* Zeros in graph g, shaped as v is; NULL when that is not known. */
-static Value *zeros_like(Call *c, Graph *g, Value *v) {
-    int64_t n;
-    if (!build_has_shape(c, v) || !shape_count_int(v->shape, &n) || n > 1 << 24) return NULL;
-    if (v->dtype == DT_STR) {
-        ConstString *s = arena_array(c->im->arena, ConstString, n + 1);
-        for (int64_t i = 0; i < n; i++) s[i].bytes = "";
-        return graph_const_strings(g, "", v->shape, s);
+Value *compound_nothing(Import *im, Graph *g, DType t, Shape like) {
+    enum { MOST_ZEROS = 1 << 24 };
+    Module *m = im->m;
+    int64_t n = 1, dim;
+    Shape s = shape_make(m->arena, like.rank);
+    for (int a = 0; a < s.rank; a++) {
+        bool is_known = shape_dim_int(like, a, &dim) && dim <= MOST_ZEROS / (n ? n : 1);
+        s.dims[a] = k_int(m->k, is_known ? dim : 0);
+        n *= is_known ? dim : 0;
     }
-    uint64_t n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(v->dtype);
-    char *bytes = arena_alloc(c->m->arena, n_bytes + 1);
+    if (t == DT_STR) {
+        ConstString *text = arena_array(im->arena, ConstString, n + 1);
+        for (int64_t i = 0; i < n; i++) text[i].bytes = "";
+        return graph_const_strings(g, "", s, text);
+    }
+    uint64_t n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(t);
+    char *bytes = arena_alloc(m->arena, n_bytes + 1);
     memset(bytes, 0, n_bytes + 1);
-    return graph_add_const(g, "", v->dtype, v->shape, bytes, n_bytes);
+    return graph_add_const(g, "", t, s, bytes, n_bytes);
 }
 
 /* The optionals a and b, of which one holds nothing: the other's payload beside zeros. */
@@ -175,16 +181,16 @@ static bool join_absent(Join *j, Value *payload, int side) {
     ValueList there = {0};
     compound_flatten(j->c->im, payload, &there);
     for (uint32_t i = 0; i < there.n; i++) {
-        Value *zeros = zeros_like(j->c, j->g[!side], there.at[i]);
-        if (!zeros)
-            return cannot_join(j, "an optional of a shape that is found while running, "
-                                  "or none");
+        const Value *v = there.at[i];
+        if (!build_has_shape(j->c, there.at[i]))
+            return cannot_join(j, "an optional of a rank that is found while running, or none");
+        Value *zeros = compound_nothing(j->c->im, j->g[!side], v->dtype, v->shape);
         join_push(j, side ? zeros : there.at[i], side ? there.at[i] : zeros);
     }
     return true;
 }
 
-static Value *presence_in(Graph *g, const Compound *k) {
+Value *compound_presence(Graph *g, const Compound *k) {
     return k->presence ? k->presence : graph_const_scalar(g, DT_BOOL, k->payload != NULL);
 }
 
@@ -202,7 +208,7 @@ static bool join(Join *j, Value *a, Value *b) {
         return true;
     }
     bool certain = !x->presence && !y->presence && !x->payload == !y->payload;
-    if (!certain) join_push(j, presence_in(j->g[0], x), presence_in(j->g[1], y));
+    if (!certain) join_push(j, compound_presence(j->g[0], x), compound_presence(j->g[1], y));
     if (x->payload && y->payload) return join(j, x->payload, y->payload);
     if (!x->payload && !y->payload) return true;
     return join_absent(j, x->payload ? x->payload : y->payload, x->payload ? 0 : 1);
@@ -269,22 +275,11 @@ bool import_if_compound(Call *c, Graph *const g[2], Value **const out[2], int n)
 
 /* ---- Loop ------------------------------------------------------------------------------------ */
 
-static bool unknown(Call *c, const char *what) {
-    diag_unsupported(c->im->d, c->loc,
-                     "%s has to be known while compiling, because the length of a sequence that "
-                     "is carried depends on it",
-                     what);
-    return false;
-}
-
-/* Data are asked only where nothing else helps. */
 static bool trip_count(Call *c, bool from_data, int64_t *n) {
     int64_t go = 1;
     *n = INT64_MAX;
-    if (call_in(c, 1) && !known_int(c, c->in[1], from_data, &go))
-        return from_data && unknown(c, "the condition");
-    if (call_in(c, 0) && !known_int(c, c->in[0], from_data, n))
-        return from_data && unknown(c, "the trip count");
+    if (call_in(c, 1) && !known_int(c, c->in[1], from_data, &go)) return false;
+    if (call_in(c, 0) && !known_int(c, c->in[0], from_data, n)) return false;
     if (!go || *n < 0) *n = 0;
     return true;
 }
@@ -339,24 +334,19 @@ bool import_loop_compound(Call *c) {
     Arena *a = c->im->arena;
     int n_in = (int)body->n_input, n_out = (int)body->n_output, carried = n_in - 2;
     int64_t trips, go = 1;
-    bool optionals = carries_optionals(c), is_known = trip_count(c, optionals, &trips);
-    if (!optionals && (!is_known || trips > UNROLL_MAX || (trips && !goes_on(body))))
+    /* Data tell how often where a list could not hold what an optional sequence becomes: tensors of
+     * several ranks. */
+    if (!trip_count(c, carries_optionals(c), &trips) || trips > UNROLL_MAX ||
+        (trips && !goes_on(body)))
         return list_import_loop(c);
-    if (!is_known) return false;
     Value **in = arena_array(a, Value *, n_in), **out = arena_array(a, Value *, n_out);
     ValueList *scans = arena_array(a, ValueList, n_out);
     for (int i = 2; i < n_in; i++) in[i] = c->in[i];
     for (int64_t k = 0; k < trips && go; k++) {
-        if (k == UNROLL_MAX) {
-            diag_unsupported(c->im->d, c->loc,
-                             "a loop that carries a sequence is unrolled, %d iterations at most",
-                             UNROLL_MAX);
-            return false;
-        }
         in[0] = call_i64(c, k);
         in[1] = graph_const_scalar(c->g, DT_BOOL, 1);
         if (!import_body(c, c->g, "body", body, in, n_in, out)) return false;
-        if (!known_int(c, out[0], true, &go)) return unknown(c, "the condition of the body");
+        if (!known_int(c, out[0], false, &go)) go = 1; /* it goes on: a constant */
         for (int i = 0; i < carried; i++) in[i + 2] = out[i + 1];
         for (int i = carried + 1; i < n_out; i++) vec_push(a, &scans[i - carried - 1], out[i]);
     }

@@ -172,6 +172,16 @@ static void remember_rank(List *to, const List *from) {
     if (!to->witness) to->witness = from->witness;
 }
 
+/* A list has one rank. */
+static void check_rank(Call *c, const Compound *s, int rank) {
+    int had = list_rank(c, s);
+    if (had < 0 || rank < 0 || had == rank) return;
+    diag_unsupported(c->im->d, c->loc,
+                     "a sequence whose length is found while running holds tensors of rank %d and "
+                     "of rank %d",
+                     had, rank);
+}
+
 List list_either(const List *a, const List *b) {
     List l = *a;
     remember_rank(&l, b);
@@ -345,6 +355,7 @@ Compound *list_insert(Call *c, Compound *s, Value *x, Value *v) {
         Value *values = insert(c, s->list->values, as_row(c, x), at);
         return list_create(c->im, s->dtype, (List){.form = LIST_STACK, .values = values});
     }
+    check_rank(c, s, build_has_shape(c, x) ? x->shape.rank : -1);
     s = list_flat(c, s);
     const List *l = s->list;
     List one = flat_element(c, x);

@@ -359,6 +359,14 @@ bool import_identity(Call *c) {
     return compound_of(c->in[0]) ? call_result(c, c->in[0]) : call_same(c, c->in, 1, "");
 }
 
+/* What an optional that holds nothing would hold. */
+static void read_content(const Onnx__TypeProto *t, Compound *k) {
+    k->of_sequence = t && t->value_case == ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
+    if (k->of_sequence) t = t->sequence_type->elem_type;
+    if (t && t->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
+        k->dtype = dtype_from_onnx(t->tensor_type->elem_type);
+}
+
 bool import_optional(Call *c) {
     const Onnx__AttributeProto *type = call_attr(c, "type");
     if (!call_in(c, 0) && !type) {
@@ -366,8 +374,7 @@ bool import_optional(Call *c) {
         return false;
     }
     Compound *k = compound_optional(c->im, DT_NONE, call_in(c, 0));
-    if (!call_in(c, 0))
-        k->of_sequence = type->tp && type->tp->value_case == ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
+    if (!call_in(c, 0)) read_content(type->tp, k);
     return result(c, k);
 }
 

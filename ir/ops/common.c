@@ -18,6 +18,7 @@ static unsigned dtype_class(DType t) {
     case DK_UINT: return CLASS_UINT;
     case DK_BOOL: return CLASS_BOOL;
     case DK_CODE: return CLASS_CODE;
+    case DK_COMPLEX: return CLASS_COMPLEX;
     case DK_STRING: return CLASS_STRING;
     case DK_NONE: break;
     }
@@ -36,6 +37,9 @@ static const char *class_text(unsigned classes) {
     case CLASS_NUMBER: return "numbers";
     case CLASS_FLOAT | CLASS_CODE: return "floats";
     case CLASS_STRING: return "strings";
+    case CLASS_SCALAR | CLASS_COMPLEX: return "numbers, complex numbers and bool";
+    case CLASS_NUMBER | CLASS_COMPLEX: return "numbers and complex numbers";
+    case CLASS_ANY & ~CLASS_CODE: return "tensors of numbers, bool or strings";
     case CLASS_NUMBER | CLASS_STRING: return "numbers and strings";
     case CLASS_ANY: return "tensors of any type";
     default: return "numbers and bool";

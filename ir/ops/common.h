@@ -25,11 +25,12 @@ enum {
     CLASS_UINT = 4,
     CLASS_BOOL = 8,
     CLASS_INT = CLASS_SINT | CLASS_UINT,
-    CLASS_CODE = 16, /* what is moved and cast, and no more: small floats and integers, c64 */
+    CLASS_CODE = 16, /* what is moved and cast, and no more: small floats and integers */
     CLASS_NUMBER = CLASS_FLOAT | CLASS_INT,
     CLASS_STRING = 32,
+    CLASS_COMPLEX = 64,
     CLASS_SCALAR = CLASS_NUMBER | CLASS_BOOL,
-    CLASS_ANY = CLASS_SCALAR | CLASS_STRING | CLASS_CODE,
+    CLASS_ANY = CLASS_SCALAR | CLASS_STRING | CLASS_CODE | CLASS_COMPLEX,
 };
 
 /* Is the optional input (output) i there? */
@@ -145,6 +146,14 @@ const KExpr *lower_highest(Def *d, DType t);
 /* min / max that give NaN when either operand is NaN (plain ones for integers). */
 const KExpr *lower_min_nan(Def *d, const KExpr *a, const KExpr *b);
 const KExpr *lower_max_nan(Def *d, const KExpr *a, const KExpr *b);
+
+/* Complex numbers: sum and product. */
+const KExpr *lower_complex_add(Def *d, const KExpr *a, const KExpr *b);
+const KExpr *lower_complex_mul(Def *d, const KExpr *a, const KExpr *b);
+/* e != 0, of numbers of any kind; of a string: it is not empty. */
+const KExpr *lower_differs_from_zero(Def *d, const KExpr *e);
+/* Does a come before b where numbers of any kind are sorted? NaN comes last. */
+const KExpr *lower_comes_before(Def *d, const KExpr *a, const KExpr *b);
 
 /* Where input 1 is constant, are its elements first, first + stride, ... in -dim .. dim-1? False
  * after a message; true as well when they are not known while compiling. */

@@ -176,21 +176,27 @@ static bool is_size(const KExpr *e) {
     return e->op == KO_var && e->u.var->kind == KV_SYMBOL && e->u.var->computed;
 }
 
-/* Dims of the body's input that come out of the body changed become sizes of their own, which the
- * loop keeps up to date; true when there were some. */
+/* Dim a of the body's input becomes a size of its own, which the loop keeps up to date: the one that
+ * it was when the node was inferred before, or a new one. */
+static void widen_dim(Module *m, Value *state, int a, const Shape *old) {
+    const KExpr *had = old->rank == state->shape.rank ? old->dims[a] : NULL;
+    if (!had || !is_size(had) || !had->u.var->carried) {
+        KVar *v = module_computed_symbol(m, "carried", k_int(m->k, INT64_MAX));
+        v->carried = true;
+        had = k_var(m->k, v);
+    }
+    state->shape.dims[a] = had;
+}
+
+/* Dims of the body's input that come out of the body changed are widened; true when there were
+ * some. */
 static bool widen_carried(Module *m, Value *state, const Value *after, const Shape *old) {
     bool changed = false;
     for (int a = 0; a < state->shape.rank; a++) {
         const KExpr *dim = state->shape.dims[a];
         bool own = is_size(dim) && dim->u.var->carried;
         if (own || dim == after->shape.dims[a]) continue;
-        const KExpr *had = old->rank == state->shape.rank ? old->dims[a] : NULL;
-        if (!had || !is_size(had) || !had->u.var->carried) {
-            KVar *v = module_computed_symbol(m, "carried", k_int(m->k, INT64_MAX));
-            v->carried = true;
-            had = k_var(m->k, v);
-        }
-        state->shape.dims[a] = had;
+        widen_dim(m, state, a, old);
         changed = true;
     }
     return changed;
@@ -410,12 +416,23 @@ static const KExpr *trip_dim(Module *m, const Node *n, const Graph *body, int i,
     return computed_dim(m, n, i, rank, 0, is_far ? k_int(m->k, INT64_MAX) : limit);
 }
 
-bool loop_joins(const Node *n, int i) {
+/* Has the attribute, a list of integers, this one? */
+static bool lists(const Node *n, const char *attr, int i) {
     const int64_t *v;
-    int count = attr_ints(n, "joined", &v);
+    int count = attr_ints(n, attr, &v);
     for (int k = 0; k < count; k++)
         if (v[k] == i) return true;
     return false;
+}
+
+bool loop_joins(const Node *n, int i) {
+    return lists(n, "joined", i);
+}
+
+/* Of a first value that stands for nothing dims of 0 say nothing of later ones. */
+static void open_dims(Module *m, const Node *n, int i, Value *state, const Shape *old) {
+    for (int a = 0; lists(n, "open", i) && a < state->shape.rank; a++)
+        if (k_is_value(state->shape.dims[a], 0)) widen_dim(m, state, a, old);
 }
 
 /* Output i is its slices one behind another: the sum of their outermost dims shows in the end. */
@@ -476,6 +493,7 @@ bool loop_infer(Module *m, Node *n) {
         if (!check_tensor(m, n, v)) return false;
         old[i] = body->inputs.at[i + 2]->shape;
         type_input(m, body->inputs.at[i + 2], v->dtype, v->shape);
+        open_dims(m, n, i, body->inputs.at[i + 2], &old[i]);
     }
     return infer_carried(m, (Carried){n, body, 2, 1, n_carried, old}) &&
            check_flag(m, n, 0, body->outputs.at[0], DT_BOOL, "the condition, output of the body") &&

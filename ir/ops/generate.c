@@ -70,8 +70,8 @@ static const KExpr *fill_value(KCtx *k, const Node *n) {
     const Attr *a = node_attr(n, "value");
     if (!a) return k_const_f(k, DT_F32, 0);
     DType t = a->tensor->dtype;
-    return dtype_is_float(t) ? k_const_f(k, t, value_const_float(a->tensor, 0))
-                             : k_const_i(k, t, value_const_int(a->tensor, 0));
+    return dtype_is_float(t) || dtype_is_code(t) ? k_const(k, t, value_const_float(a->tensor, 0))
+                                                 : k_const_i(k, t, value_const_int(a->tensor, 0));
 }
 
 static bool fill_value_fits(Module *m, const Node *n) {
@@ -79,8 +79,9 @@ static bool fill_value_fits(Module *m, const Node *n) {
     int64_t count;
     if (!a) return true;
     bool is_number = a->kind == AT_TENSOR && a->tensor && a->tensor->data;
-    if (is_number && a->tensor->dtype == DT_STR) {
-        diag_unsupported(m->diag, n->loc, "string tensors are not supported here");
+    if (is_number && (a->tensor->dtype == DT_STR || dtype_is_complex(a->tensor->dtype))) {
+        diag_unsupported(m->diag, n->loc, "attribute value of type %s is not supported",
+                         dtype_info[a->tensor->dtype].name);
         return false;
     }
     if (is_number && shape_count_int(a->tensor->shape, &count) && count == 1) return true;
@@ -245,7 +246,7 @@ bool eye_like_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_rank(m, n, 0, 2, 2)) return false;
     DType t = n->in[0]->dtype;
     if (node_attr(n, "dtype")) t = dtype_from_onnx(attr_int(n, "dtype", 0));
-    if (t == DT_NONE || t == DT_STR) {
+    if (t == DT_NONE || t == DT_STR || dtype_is_complex(t)) {
         diag_unsupported(m->diag, n->loc, "attribute dtype %lld is not supported",
                          (long long)attr_int(n, "dtype", 0));
         return false;

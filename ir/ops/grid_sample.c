@@ -96,7 +96,7 @@ static int sample_padding(Module *m, const Node *n) {
 bool grid_sample_infer(Module *m, Node *n) {
     int mode = sample_mode(m, n), padding = sample_padding(m, n), taps = 1;
     if (mode < 0 || padding < 0) return false;
-    if (!infer_dtype(m, n, 0, mode == MODE_NEAREST ? CLASS_ANY : CLASS_NUMBER) ||
+    if (!infer_dtype(m, n, 0, mode == MODE_NEAREST ? CLASS_ANY : CLASS_SCALAR | CLASS_COMPLEX) ||
         !infer_dtype(m, n, 1, CLASS_FLOAT) || !infer_rank(m, n, 0, 3, MAX_RANK) ||
         !infer_rank(m, n, 1, n->in[0]->shape.rank, n->in[0]->shape.rank))
         return false;

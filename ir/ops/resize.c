@@ -211,8 +211,8 @@ bool resize_plan(Module *m, const Node *n, Resize *r) {
 bool resize_infer(Module *m, Node *n) {
     Resize r;
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !resize_plan(m, n, &r)) return false;
-    if (r.mode != MODE_NEAREST && !infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
-    if (r.xy == XY_CROP && !infer_dtype(m, n, 0, CLASS_SCALAR)) return false;
+    if (r.mode != MODE_NEAREST && !infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_COMPLEX)) return false;
+    if (r.xy == XY_CROP && !infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_COMPLEX)) return false;
     Shape out = shape_make(m->arena, n->in[0]->shape.rank);
     for (int i = 0; i < out.rank; i++) out.dims[i] = r.axis[i].size;
     return infer_set(m, n, 0, n->in[0]->dtype, out);

@@ -358,7 +358,8 @@ void resize_lower(Def *d, const Node *n) {
         if (!r.separate) taps[i] = here;
     }
     const KExpr *e = k_cast(k, out->dtype, sample(d, source, taps, 0, from, as));
-    if (outside) e = k_select(k, outside, k_const(k, out->dtype, (double)r.extrapolation), e);
+    double beyond = d->is_imaginary ? 0 : (double)r.extrapolation;
+    if (outside) e = k_select(k, outside, k_const(k, out->dtype, beyond), e);
     s->movement = r.mode == MODE_NEAREST && !outside;
     def_map(d, s, e);
 }

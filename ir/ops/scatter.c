@@ -31,7 +31,7 @@ static Reduction reduction_of(const Node *n) {
 
 static bool scatter_inputs(Module *m, const Node *n) {
     Reduction r = reduction_of(n);
-    unsigned classes = r == SCATTER_NONE ? CLASS_ANY : CLASS_NUMBER;
+    unsigned classes = r == SCATTER_NONE ? CLASS_ANY : CLASS_NUMBER | CLASS_COMPLEX;
     if (r == SCATTER_KINDS) {
         diag_error(m->diag, n->loc,
                    "attribute reduction must be 'none', 'add', 'mul', 'max' or 'min'");
@@ -56,7 +56,7 @@ static void store_all(const Element *e, const KExpr *n) {
     enum { LANES = 16 };
     KCtx *k = e->d->k;
     KBuild *b = &e->d->b;
-    bool wide = e->out->dtype != DT_STR && n->hi >= LANES;
+    bool wide = !dtype_is_wide(e->out->dtype) && n->hi >= LANES;
     const KExpr *width = k_int(k, LANES), *full = wide ? k_fdiv(k, n, width) : k_int(k, 0);
     if (wide) {
         const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full), *l = kb_for(b, LOOP_VECTOR, "l", width);
@@ -82,11 +82,20 @@ static Stage *begin_scatter(Def *d, KTensor *data, KTensor *out) {
     return s;
 }
 
+static const KExpr *reduce_complex(Def *d, Reduction r, const KExpr *old, const KExpr *e) {
+    if (r == SCATTER_ADD) return lower_complex_add(d, old, e);
+    if (r == SCATTER_MUL) return lower_complex_mul(d, old, e);
+    bool is_max = r == SCATTER_MAX;
+    return k_select(d->k, lower_comes_before(d, old, e), is_max ? e : old, is_max ? old : e);
+}
+
 static void store_reduced(Def *d, KTensor *out, const KExpr *flat, const KExpr *update) {
     KCtx *k = d->k;
     Reduction r = reduction_of(d->node);
     DType t = compute_dtype(out->dtype);
-    if (r != SCATTER_NONE) {
+    if (r != SCATTER_NONE && dtype_is_complex(out->dtype)) {
+        update = reduce_complex(d, r, k_load(k, out->buf, flat), update);
+    } else if (r != SCATTER_NONE) {
         const KExpr *old = k_cast(k, t, k_load(k, out->buf, flat)), *e = k_cast(k, t, update);
         if (r == SCATTER_ADD) e = k_add(k, old, e);
         if (r == SCATTER_MUL) e = k_mul(k, old, e);
@@ -223,7 +232,7 @@ void scatter_elements_lower(Def *d, const Node *n) {
 /* ---- NonZero --------------------------------------------------------------------------------- */
 
 bool non_zero_infer(Module *m, Node *n) {
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_STRING)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY & ~CLASS_CODE)) return false;
     Shape in = n->in[0]->shape, had = n->out[0]->shape;
     const KExpr *bound = shape_count(m->k, in);
     Shape out = shape_make(m->arena, 2);
@@ -253,7 +262,7 @@ void non_zero_lower(Def *d, const Node *n) {
         const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_elems);
         def_unflatten(k, i, (const KExpr *const *)x->dims, x->rank, index);
         const KExpr *e = k_at(k, x, index, x->rank);
-        kb_if(b, k_ne(k, e, k_const(k, x->dtype, 0)));
+        kb_if(b, lower_differs_from_zero(d, e));
         const KExpr *c = kb_let(b, "c", k_load(k, count, zero));
         for (int a = 0; pass == 1 && a < x->rank; a++)
             kb_store(b, out->buf, k_add(k, k_mul(k, k_int(k, a), total), c), index[a]);

@@ -107,7 +107,8 @@ void compress_lower(Def *d, const Node *n) {
 bool unique_infer(Module *m, Node *n) {
     bool has_axis;
     int axis;
-    if (!infer_dtype(m, n, 0, CLASS_ANY) || !item_axis(m, n, &has_axis, &axis)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY & ~CLASS_CODE) || !item_axis(m, n, &has_axis, &axis))
+        return false;
     Shape x = n->in[0]->shape, list = shape_make(m->arena, 1), all = shape_make(m->arena, 1);
     int rank = has_axis ? x.rank : 1;
     const KExpr *bound = item_count(m->k, x, has_axis, axis), *dim = NULL;
@@ -152,19 +153,10 @@ static const KExpr *compare(const Items *it, const KExpr *a, const KExpr *b_item
     const KExpr *here = kb_let(b, "here", t);
     const KExpr *x = kb_let(b, "x", item_element(it, a, here));
     const KExpr *y = kb_let(b, "y", item_element(it, b_item, here));
-    if (x->dtype == DT_BOOL) {
-        x = k_cast(k, DT_I32, x);
-        y = k_cast(k, DT_I32, y);
-    }
     bool is_text = x->dtype == DT_STR;
     const KExpr *order = is_text ? text_compare(b, x, y) : NULL;
-    const KExpr *less = is_text ? k_lt(k, order, zero) : k_lt(k, x, y);
-    const KExpr *greater = is_text ? k_lt(k, zero, order) : k_lt(k, y, x);
-    if (dtype_is_float(x->dtype)) {
-        const KExpr *x_nan = k_ne(k, x, x), *y_nan = k_ne(k, y, y);
-        less = k_or(k, less, k_and(k, y_nan, k_not(k, x_nan)));
-        greater = k_or(k, greater, k_and(k, x_nan, k_not(k, y_nan)));
-    }
+    const KExpr *less = is_text ? k_lt(k, order, zero) : lower_comes_before(it->d, x, y);
+    const KExpr *greater = is_text ? k_lt(k, zero, order) : lower_comes_before(it->d, y, x);
     kb_store(b, it->verdict, zero,
              k_select(k, less, k_int(k, 1), k_select(k, greater, k_int(k, 2), zero)));
     kb_store(b, it->place, zero, k_add(k, here, k_int(k, 1)));
@@ -221,7 +213,8 @@ static void sort_items(const Items *it) {
 
 /* Are items numbers, and few enough for the sort by digits? */
 static bool sorts_digits(const Items *it) {
-    return k_is_value(it->size, 1) && it->x->dtype != DT_STR && it->n->hi < INT32_MAX / 2;
+    return k_is_value(it->size, 1) && it->x->dtype != DT_STR && !dtype_is_complex(it->x->dtype) &&
+           it->n->hi < INT32_MAX / 2;
 }
 
 /* order := the items' numbers by their keys, in `items` of 2 n places */

@@ -1,6 +1,6 @@
 /* Tables of signal processing: HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix.
  *
- *   windows   w[i] = a0 - a1 cos(2 pi i / n) + a2 cos(4 pi i / n), n the size, or one less where
+ *   windows   w[i] = a0 + a2 cos(4 pi i / n) - a1 cos(2 pi i / n), n the size, or one less where
  *             the window is symmetric (periodic = 0)
  *   mel       [spectrogram bin, mel bin]: triangles over bins, equally spaced in mel
  *
@@ -62,8 +62,9 @@ void cosine_window_lower(Def *d, const Node *n) {
     const KExpr *i = k_cast(k, DT_F64, def_axis(d, s, 0)), *steps = out->dims[0];
     if (!attr_int(n, "periodic", 1)) steps = k_sub(k, steps, k_int(k, 1));
     steps = k_cast(k, DT_F64, steps);
-    const KExpr *e = k_sub(k, f64(k, a0), k_mul(k, f64(k, a1), wave(k, 1, i, steps)));
+    const KExpr *e = f64(k, a0); /* with a2 first, which makes 0 and 1 exact */
     if (is_blackman) e = k_add(k, e, k_mul(k, f64(k, 0.08), wave(k, 2, i, steps)));
+    e = k_sub(k, e, k_mul(k, f64(k, a1), wave(k, 1, i, steps)));
     def_map(d, s, k_cast(k, out->dtype, e));
 }
 

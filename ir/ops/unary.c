@@ -35,7 +35,7 @@ static const UnaryRow unary_rows[OP_COUNT] = {
     [OP_Cos] = {CLASS_FLOAT, KO_cos},
     [OP_Cosh] = {CLASS_FLOAT, KO_cosh},
     [OP_Elu] = {CLASS_FLOAT, KO_NONE},
-    [OP_Erf] = {CLASS_FLOAT, KO_erf},
+    [OP_Erf] = {CLASS_NUMBER, KO_erf}, /* of integers before version 13 */
     [OP_Exp] = {CLASS_FLOAT, KO_exp},
     [OP_Floor] = {CLASS_FLOAT, KO_floor},
     [OP_Gelu] = {CLASS_FLOAT, KO_NONE},
@@ -207,7 +207,8 @@ void unary_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
     DType t = compute_dtype(x->dtype);
-    if (n->op == OP_Shrink && !dtype_is_float(t)) t = DT_F32; /* its attributes are floats */
+    bool by_floats = n->op == OP_Shrink || n->op == OP_Erf; /* its attributes, or its values */
+    if (by_floats && !dtype_is_float(t)) t = DT_F32;
     KOp op = unary_rows[n->op].op;
     const KExpr *e = lower_elem(d, s, x, t);
     bool is_nothing = op == KO_abs && dtype_info[t].kind == DK_UINT;
@@ -229,7 +230,7 @@ bool cast_infer(Module *m, Node *n) {
         diag_error(m->diag, n->loc, "attribute round_mode must be 'up', 'down' or 'nearest'");
         return false;
     }
-    if (to == DT_NONE || to == DT_C64 || n->in[0]->dtype == DT_C64) {
+    if (to == DT_NONE || dtype_is_complex(to)) {
         diag_unsupported(m->diag, n->loc, "cast to TensorProto type %lld is not supported",
                          (long long)attr_int(n, "to", 0));
         return false;
@@ -264,7 +265,7 @@ void cast_lower(Def *d, const Node *n) {
 
 bool bitcast_infer(Module *m, Node *n) {
     DType to = dtype_from_onnx(attr_int(n, "to", 0)), from = n->in[0] ? n->in[0]->dtype : DT_NONE;
-    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_CODE)) return false;
+    if (!infer_dtype(m, n, 0, CLASS_ANY & ~CLASS_STRING)) return false;
     if (to == DT_NONE || to == DT_STR || dtype_info[to].bits != dtype_info[from].bits) {
         diag_error(m->diag, n->loc, "BitCast of %s to %s: the types must have one width",
                    dtype_info[from].name, dtype_info[to].name);

@@ -54,7 +54,7 @@ static bool are_sizes(Module *m, const Node *n, const KExpr *const *e, int count
 bool col2im_infer(Module *m, Node *n) {
     KCtx *k = m->k;
     Columns c;
-    if (!infer_dtype(m, n, 0, CLASS_NUMBER) || !infer_rank(m, n, 0, 3, 3) ||
+    if (!infer_dtype(m, n, 0, CLASS_SCALAR | CLASS_COMPLEX) || !infer_rank(m, n, 0, 3, 3) ||
         !read_columns(m, n, &c) || !are_sizes(m, n, c.image, c.n, "image_shape") ||
         !are_sizes(m, n, c.block, c.n, "block_shape"))
         return false;
@@ -97,7 +97,7 @@ void col2im_lower(Def *d, const Node *n) {
         column = k_add(k, k_mul(k, column, c.blocks[i]), block);
     }
     const KExpr *at[3] = {def_axis(d, s, 0), row, column};
-    DType acc = acc_dtype(x->dtype);
+    DType acc = x->dtype == DT_BOOL ? DT_I32 : acc_dtype(x->dtype);
     const KExpr *e = k_cast(k, acc, def_at_if(d, x, at, 3, pred));
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), e);
     def_finish(d, s, k_cast(k, out->dtype, def_acc(d, s)));

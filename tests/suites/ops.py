@@ -17,7 +17,8 @@ A string tensor's values are a Python list, such as "str[2]=['a b','']".
 
 A VALUE is a Python literal without spaces or a bare word: axis=-1 perm=[0,2,1] mode=linear value=i64[1]=5 (a tensor).
 Words that start with '@' speak to this runner: @out=N (number of outputs; @out=1,0,1 names the first and third only),
-@judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py), @domain=D, @ml=N
+@judge=ref (onnx's reference instead of onnxruntime; @judge=formula: numpy in contrib_formulas.py;
+@judge=parts: onnxruntime on either part of complex numbers, in f32), @domain=D, @ml=N
 (version of ai.onnx.ml), @opset=N, @tol=T and @abs=T (a wider relative or absolute tolerance) and @within=N (integers
 may differ by N), with a comment that says why. Files in a folder tests/ops/DOMAIN/ have that domain.
 
@@ -53,7 +54,9 @@ DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": ml_dt
           "f8e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "f8e5m2": ml_dtypes.float8_e5m2,
           "f8e5m2fnuz": ml_dtypes.float8_e5m2fnuz, "f8e8m0": ml_dtypes.float8_e8m0fnu,
           "f6e2m3": ml_dtypes.float6_e2m3fn, "f6e3m2": ml_dtypes.float6_e3m2fn, "f4e2m1": ml_dtypes.float4_e2m1fn,
-          "i2": ml_dtypes.int2, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "u4": ml_dtypes.uint4, "str": np.object_}
+          "i2": ml_dtypes.int2, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "u4": ml_dtypes.uint4, "c64": np.complex64,
+          "c128": np.complex128, "str": np.object_}
+COMPLEX = ("c64", "c128")
 SMALL_FLOATS = [d for d in DTYPES if d[0] == "f" and "e" in d]
 ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16,
               "bf16": TensorProto.BFLOAT16, "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32,
@@ -62,12 +65,13 @@ ONNX_TYPES = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": Tensor
               "f8e4m3fnuz": TensorProto.FLOAT8E4M3FNUZ, "f8e5m2": TensorProto.FLOAT8E5M2,
               "f8e5m2fnuz": TensorProto.FLOAT8E5M2FNUZ, "f8e8m0": TensorProto.FLOAT8E8M0,
               "f6e2m3": TensorProto.FLOAT6E2M3, "f6e3m2": TensorProto.FLOAT6E3M2, "f4e2m1": TensorProto.FLOAT4E2M1,
-              "i2": TensorProto.INT2, "i4": TensorProto.INT4, "u2": TensorProto.UINT2, "u4": TensorProto.UINT4, "str": TensorProto.STRING}
+              "i2": TensorProto.INT2, "i4": TensorProto.INT4, "u2": TensorProto.UINT2, "u4": TensorProto.UINT4,
+              "c64": TensorProto.COMPLEX64, "c128": TensorProto.COMPLEX128, "str": TensorProto.STRING}
 # relative, absolute: a few roundings of the dtype on top of the functions' 4 ULP; judges sum in another order
 TOLERANCE = {np.dtype(np.float32): (1e-5, 1e-6), np.dtype(np.float64): (1e-12, 1e-13),
              np.dtype(np.float16): (2e-3, 1e-4), np.dtype(ml_dtypes.bfloat16): (1.6e-2, 1e-3)}
 WORDS = ["", "a", "b", "ab", "abc", "Abc", "a b", " c ", "1", "-2.5", "\u00e9t\u00e9", "\u65e5\u672c", "x" * 40]
-INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+|str)\[([^\]]*)\](?:=(.*)|~(.*):([^*]*)(?:\*(.*))?)?$")
+INPUT = re.compile(r"(!?)(f32|f64|f16|bf16|[iu](?:2|4|8|16|32|64)|bool|f8e\w+|f6e\w+|f4e\w+|c64|c128|str)\[([^\]]*)\](?:=(.*)|~(.*):([^*]*)(?:\*(.*))?)?$")
 
 
 @dataclass
@@ -110,7 +114,9 @@ def is_float(dtype):
 def random_values(rng, dtype, shape, low, high):
     if dtype == "str":
         return np.array([WORDS[i] for i in rng.integers(0, len(WORDS), int(np.prod(shape)))], object).reshape(shape)
-    if low is not None:
+    if dtype in COMPLEX:
+        v = random_values(rng, "f64", (*shape, 2), low, high).round(2) @ [1, 1j]
+    elif low is not None:
         v = rng.uniform(low, high, shape) if is_float(dtype) else rng.integers(int(low), int(high) + 1, shape)
     elif is_float(dtype):
         v = rng.standard_normal(shape) * 2
@@ -123,6 +129,8 @@ def random_values(rng, dtype, shape, low, high):
 
 
 def parse_number(word, dtype):
+    if dtype in COMPLEX:
+        return complex(word)
     if word in ("true", "false"):
         return word == "true"
     return float(word) if is_float(dtype) else int(word)
@@ -141,7 +149,7 @@ def parse_tensor(word, rng):
         t.values = np.array(ast.literal_eval(values), dtype=object).reshape(t.shape)
     elif values is not None:
         numbers = [parse_number(v, dtype) for v in filter(None, values.split(","))]
-        flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else object).astype(DTYPES[dtype])
+        flat = np.array(numbers, dtype=np.float64 if is_float(dtype) else DTYPES[dtype] if dtype in COMPLEX else object).astype(DTYPES[dtype])
         t.values = np.full(t.shape, flat[0]) if flat.size == 1 else flat.reshape(t.shape)
     else:
         t.values = random_values(rng, dtype, t.shape, float(low) if low else None, float(high) if high else None)
@@ -256,6 +264,18 @@ def run_reference(c):
     return ReferenceEvaluator(model).run(outs[0], feeds)
 
 
+def run_parts(c):
+    """Of a linear operator on complex numbers: what onnxruntime makes of the parts, where only real attributes add."""
+    def part(take, kept):
+        inputs = [t and Tensor("f32" if t.dtype in COMPLEX else t.dtype, t.dims,
+                               take(t.values).astype(np.float32) if t.dtype in COMPLEX else t.values, t.constant)
+                  for t in c.inputs]
+        attributes = {k: v for k, v in c.attributes.items() if kept or k != "extrapolation_value"}
+        return run_onnxruntime(OpCase(c.op, c.name, c.kind, "", inputs, attributes, c.options), False)
+    dtype = DTYPES[next(t.dtype for t in c.inputs if t and t.dtype in COMPLEX)]
+    return [(re + 1j * im).astype(dtype) for re, im in zip(part(np.real, True), part(np.imag, False))]
+
+
 def judged(c):
     """The judge's outputs. Those of a widened run come back in f32 and are rounded when they are compared."""
     if c.options.get("judge") == "old":
@@ -266,6 +286,8 @@ def judged(c):
     if c.options.get("judge") == "formula":
         ways = [lambda: contrib_formulas.answer(c.op, [t and t.values for t in c.inputs], c.attributes,
                                                 c.n_out)]
+    if c.options.get("judge") == "parts":
+        ways = [lambda: run_parts(c)]
     problems = []
     for way in ways:
         try:
@@ -290,6 +312,8 @@ def difference(c, got, want):
         if got.dtype not in (np.float16, ml_dtypes.bfloat16) or want.dtype != np.float32:
             return f"dtype {got.dtype}, expected {want.dtype}"
         want = want.astype(got.dtype)
+    if got.dtype.kind == "c":
+        got, want = (np.stack([a.real, a.imag], axis=-1) for a in (got, want))
     if got.dtype not in TOLERANCE and "within" in c.options:
         wrong = np.abs(got.astype(np.int64) - want.astype(np.int64)) > int(c.options["within"])
     elif any(got.dtype == DTYPES[d] for d in SMALL_FLOATS):

@@ -84,6 +84,9 @@ REFUSED = {
     "tensor_as_sequence": ("f (float[2] a) => (int64 y) { y = SequenceLength(a) }", 1, "has to be a sequence"),
     "ranks": ("f (int64 n) => (seq(float[]) y) { s = SequenceEmpty() y = Loop(n, , s) <body = b (int64 i, bool h, seq(float[]) r) "
               "=> (bool o, seq(float[]) q) { o = Identity(h) q = Identity(r) }> }", 3, "the rank of the elements"),
+    "optional_of_no_rank": ("f (int64 n) => (bool y) { s = Optional<type: type_proto = float[k]>() p = Loop(n, , s) <body = b (int64 i, "
+                            "bool h, optional(float[]) r) => (bool o, optional(float[]) q) { o = Identity(h) q = Identity(r) }> "
+                            "y = OptionalHasElement(p) }", 3, "which type and rank"),
     "split_sizes": ("f (float[2,5] x) => (seq(float[2,k]) y) { n = Constant<value_ints = [2, 2]>() "
                     "y = SplitToSequence<axis = 1>(x, n) }", 1, "do not add up"),
 }

@@ -31,6 +31,7 @@ INTS = {TensorProto.INT8: np.int8, TensorProto.INT16: np.int16, TensorProto.INT3
 SMALL_INTS = {TensorProto.INT2: ml_dtypes.int2, TensorProto.INT4: ml_dtypes.int4, TensorProto.UINT2: ml_dtypes.uint2,
               TensorProto.UINT4: ml_dtypes.uint4}
 BOOL = {TensorProto.BOOL: np.bool_}
+COMPLEX = {TensorProto.COMPLEX64: np.complex64, TensorProto.COMPLEX128: np.complex128}
 ALL = FLOATS | CODES | INTS | SMALL_INTS | BOOL
 BITS = {TensorProto.FLOAT4E2M1: 4, TensorProto.FLOAT6E2M3: 6, TensorProto.FLOAT6E3M2: 6, TensorProto.INT2: 2,
         TensorProto.INT4: 4, TensorProto.UINT2: 2, TensorProto.UINT4: 4}
@@ -210,9 +211,9 @@ def run_movement(ctx, backend):
     constants += [numpy_helper.from_array(np.array([1, 0, 1]), "picks"),
                   numpy_helper.from_array(np.array([0, 1, 0, 1]), "pads"),
                   numpy_helper.from_array(np.array([True, False, True, True, False]), "mask")]
-    for t in list(ALL) + [TensorProto.COMPLEX64]:
-        if t == TensorProto.COMPLEX64:
-            all_values = (np.arange(8) + 1j * np.arange(8)[::-1]).astype(np.complex64)
+    for t in list(ALL) + list(COMPLEX):
+        if t in COMPLEX:
+            all_values = (np.arange(8) + 1j * np.arange(8)[::-1]).astype(COMPLEX[t])
         else:
             all_values = operand(t)[:8]
         n = name_of(t)
@@ -235,9 +236,43 @@ def run_movement(ctx, backend):
     return f"{len(want)} types"
 
 
+def run_complex_library(ctx):
+    """c64 and c128 in the typed call's header and the generic call, and as .npz of `smelt run`."""
+    from smelt_abi import SharedModel
+    folder, feeds = ctx.new_dir(), {}
+    nodes, inputs, outputs = [], [], []
+    for t, dtype in COMPLEX.items():
+        n = name_of(t)
+        feeds[n] = (np.arange(6).reshape(2, 3) - 2.5j).astype(dtype)
+        inputs.append(helper.make_tensor_value_info(n, t, ["rows", 3]))
+        outputs.append(helper.make_tensor_value_info("t_" + n, t, [3, "rows"]))
+        nodes.append(helper.make_node("Transpose", [n], ["t_" + n], perm=[1, 0]))
+    model = helper.make_model(helper.make_graph(nodes, "complex", inputs, outputs), ir_version=IR_VERSION,
+                              opset_imports=[helper.make_opsetid("", OPSET)])
+    path = os.path.join(folder, "complex.onnx")
+    onnx.save(model, path)
+    ctx.smelt("compile", path, "--name=pairs", "--emit=shared", cwd=folder)
+    ctx.smelt("compile", path, "--name=fixed", "--dim", "rows=2", cwd=folder)
+    with open(os.path.join(folder, "fixed.h"), encoding="utf-8") as f:
+        header = f.read()
+    for words in ("const float complex64[2*2*3]", "const double complex128[2*2*3]", "double t_complex128[2*3*2]"):
+        check(words in header, f"the header lacks '{words}'")
+    library = SharedModel(os.path.join(folder, "libpairs.so"), ctx.include, list(feeds.values()))
+    library.run()
+    np.savez(os.path.join(folder, "in.npz"), **feeds)
+    swapped = os.path.join(folder, "swapped.npy")
+    np.save(swapped, feeds["complex128"].astype(">c16"))
+    ctx.smelt("run", path, f"--input=complex64={folder}/in.npz:complex64", f"--input=complex128={swapped}", "--outputs", folder,
+              "--output-format=npy")
+    for i, x in enumerate(feeds.values()):
+        check(np.array_equal(library.output(i, x.dtype, 6), x.T.ravel()), f"output {i} of the library is wrong")
+        check(np.array_equal(np.load(os.path.join(folder, f"output_{i}.npy")), x.T), f"output {i} of the run is wrong")
+
+
 def cases(ctx):
     made = [Case(f"movement.{b}", lambda b=b: run_movement(ctx, b), label)
             for b, label in (("interpret", "nodev"), ("llvm", "cpu"), ("c", "cpu"))]
+    made.append(Case("complex_library", lambda: run_complex_library(ctx), "cpu"))
     for source in ALL:
         for b, label in (("interpret", "nodev"), ("llvm", "cpu"), ("c", "cpu")):
             made.append(Case(f"cast_{name_of(source)}.{b}", lambda s=source, b=b: run_casts(ctx, s, b), label))

@@ -25,6 +25,7 @@ static const char *class_name(KClass c) {
     case KC_CMP: return "CMP";
     case KC_CONV: return "CONV";
     case KC_TEXT: return "TEXT";
+    case KC_PAIR: return "PAIR";
     case KC_MATH: return "MATH";
     case KC_NONE: break;
     }

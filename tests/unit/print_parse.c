@@ -158,6 +158,8 @@ static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, cons
             e = k_cast(k, DT_F32, k_cast(k, DT_F16, sum));
         else if (op == KO_bitcast)
             e = k_bitcast(k, DT_F32, i);
+        else if (op == KO_complex)
+            e = k_im(k, k_select(k, p, k_complex(k, sum, f), k_complex(k, f, sum)));
         else if (o->class == KC_ARITH || o->class == KC_MATH)
             e = k_exact(k, (KOp)op, DT_F32, o->n_args == 1 ? &sum : three, o->n_args);
         if (e) sum = k_add(k, e, f);
