@@ -231,11 +231,11 @@ static void open_fold_along(Rows *r, const Fold *f, const RowNest *nest, int lan
     if (guarded) kb_end(r->b);
 }
 
-/* The innermost loop in parts between cuts, so that no lane asks for conditions or divides. */
+/* The innermost loop in parts between cuts, so that no lane divides or asks for conditions. */
 static void open_parts(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
                        int lanes) {
-    int64_t cut[MAX_CUTS + 1], end;
-    int n = loop->step == 1 ? stage_cuts(r->k, s, loop->axis, CUT_DIVISIONS, cut) : 0;
+    int64_t cut[MOST_CUTS + 1], end;
+    int n = loop->step == 1 ? lane_cuts(r->k, s, loop->axis, lanes, cut) : 0;
     if (!n || nest->index[loop->axis] || !k_is_int(loop->extent, &end)) {
         open_vector_loop(r, s, nest, loop, lanes);
         return;
@@ -277,7 +277,7 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
     int found = -1;
     *n = 0;
     for (int i = 0; i < s->out->rank && c->vector; i++) {
-        int64_t at[MAX_CUTS];
+        int64_t at[SOME_CUTS];
         if (!nest->index[i] || c->inner->axis == i || !nest->index[i]->var_mask) continue;
         int here = stage_cuts(r->k, s, i, CUT_ALL, at);
         if (here <= *n) continue;
@@ -291,7 +291,7 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
 /* A row asks once which part of the axis it is in. */
 static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
     KCtx *k = r->k;
-    int64_t cut[MAX_CUTS + 1];
+    int64_t cut[SOME_CUTS + 1];
     int n, axis = cut_axis(r, s, c, nest, cut, &n);
     RowNest part = *nest;
     if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {

@@ -55,11 +55,14 @@ RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
 bool open_transposed(Rows *r, const Stage *s);
 
 /* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its
- * index is divided by, and, with CUT_ALL, where a condition changes. Fills cut[] with places inside
- * of the axis, in order; 0 where there are none, or more than MAX_CUTS. */
-typedef enum { CUT_DIVISIONS, CUT_ALL } CutKind;
-enum { MAX_CUTS = 16 };
+ * index is divided by, where a condition changes, or both. Fills cut[] with places inside of the
+ * axis, in order; 0 where there are none, or more than SOME_CUTS. */
+typedef enum { CUT_DIVISIONS = 1, CUT_CONDITIONS = 2, CUT_ALL = 3 } CutKind;
+enum { SOME_CUTS = 16, MOST_CUTS = 63 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
+/* The same for an axis along which `lanes` are neighbours: conditions count where that pays, and up
+ * to MOST_CUTS. */
+int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut);
 /* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
  * none. */
 bool open_stretches(Rows *r, const Stage *s);

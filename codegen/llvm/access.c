@@ -395,8 +395,8 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
     LLVMValueRef near = NULL;
-    if (!mask && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
-        near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size);
+    if (!p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
+        near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size, mask);
     if (!mask && !near) near = load_rows(g, p);
     if (!mask && !near) near = load_pattern(g, p);
     int64_t off[MAX_PATTERN];

@@ -6,6 +6,11 @@
  * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
  * one). Equal elements: the lower index first. NaN is worse than every number.
  *
+ * A heap begins with the first k elements, so that most of the first chunks have something better.
+ * For a few of a long row (FEW_BEST of LONG_ROW) there is a pass before: of the best of every
+ * LANES-th element the one at rank k is a key that at least k elements reach, and what does not is
+ * passed over. Rows that do not lie along memory are turned around first, and the results back.
+ *
  * Many of many (MANY and up, of rows of known length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
  * of the slots that share the rows. */
@@ -59,9 +64,10 @@ typedef struct Row {
     KTensor *x;
     const KExpr *at[MAX_RANK];
     int axis;
+    const KExpr *least; /* a key that the wanted ones reach, or NULL */
 } Row;
 
-enum { LANES = 16, CHUNK = 2 * LANES };
+enum { LANES = 16, CHUNK = 2 * LANES, FEW_BEST = 12, LONG_ROW = 64 };
 
 static const KExpr *row_key(Row *r, const KExpr *item) {
     r->at[r->axis] = item;
@@ -94,10 +100,59 @@ static void place_row(Def *d, Row *r, const KExpr *row, const KExpr *count, cons
     *base = kb_let(&d->b, "base", *base);
 }
 
-/* Does this key, of an element behind all of the heap, beat the root's? A tie does not. */
-static const KExpr *beats(const Heap *h, const KExpr *key, const KExpr *root_key) {
+/* Does key a come before b, whatever their numbers? */
+static const KExpr *is_better(const Heap *h, const KExpr *a, const KExpr *b) {
     KCtx *k = h->b->k;
-    return heap_before(k, h->largest, key, k_int(k, 1), root_key, k_int(k, 0));
+    return heap_before(k, h->largest, a, k_int(k, 0), b, k_int(k, 0));
+}
+
+/* Does this key, of an element behind all of the heap, beat the root's? A tie does not. */
+static const KExpr *beats(const Heap *h, const Row *r, const KExpr *key, const KExpr *root_key) {
+    KCtx *k = h->b->k;
+    const KExpr *better = is_better(h, key, root_key);
+    return r->least ? k_and(k, better, k_not(k, is_better(h, r->least, key))) : better;
+}
+
+/* best[l] := the best of the elements l, l + LANES, ... of the first whole vectors */
+static void best_by_lane(const Heap *h, Row *r, int64_t n, KBuf *best) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    const KExpr *width = k_int(k, LANES), *l = kb_for(b, LOOP_VECTOR, "l", width);
+    kb_store(b, best, l, row_key(r, l));
+    kb_end(b);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, n / LANES - 1));
+    l = kb_for(b, LOOP_VECTOR, "l", width);
+    const KExpr *key = row_key(r, k_add(k, k_mul(k, c, width), k_add(k, l, width)));
+    const KExpr *so_far = k_load(k, best, l);
+    kb_store(b, best, l, k_select(k, is_better(h, key, so_far), key, so_far));
+    kb_end(b);
+    kb_end(b);
+}
+
+/* A key that `wanted` (up to LANES) elements of the row reach. */
+static const KExpr *least_key(const Heap *h, Row *r, int64_t n, int64_t wanted) {
+    KBuild *b = h->b;
+    KCtx *k = b->k;
+    KBuf *best = kb_alloc(b, MEM_REG, r->x->dtype, "best", LANES);
+    KBuf *ahead = kb_alloc(b, MEM_REG, DT_I64, "ahead", LANES);
+    KBuf *least = kb_alloc(b, MEM_REG, r->x->dtype, "least", 1);
+    best_by_lane(h, r, n, best);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES)), *zero = k_int(k, 0);
+    kb_store(b, ahead, l, zero);
+    kb_end(b);
+    const KExpr *j = kb_for(b, LOOP_UNROLL, "j", k_int(k, LANES));
+    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *is_ahead =
+        heap_before(k, h->largest, k_load(k, best, j), j, k_load(k, best, l), l);
+    kb_store(b, ahead, l, k_add(k, k_load(k, ahead, l), k_cast(k, DT_I64, is_ahead)));
+    kb_end(b);
+    kb_end(b);
+    kb_store(b, least, zero, k_load(k, best, zero));
+    j = kb_for(b, LOOP_UNROLL, "j", k_int(k, LANES));
+    const KExpr *is_it = k_eq(k, k_load(k, ahead, j), k_int(k, wanted - 1));
+    kb_store(b, least, zero, k_select(k, is_it, k_load(k, best, j), k_load(k, least, zero)));
+    kb_end(b);
+    return kb_let(b, "least", k_load(k, least, zero));
 }
 
 /* Puts the element into the heap if it beats the root. */
@@ -107,7 +162,7 @@ static void offer(const Heap *h, Row *r, const KExpr *item, const KExpr *count) 
     const KExpr *zero = k_int(k, 0);
     const KExpr *root_key = kb_let(b, "root_key", heap_key(h, zero));
     const KExpr *key = kb_let(b, "next_key", row_key(r, item));
-    kb_if(b, beats(h, key, root_key));
+    kb_if(b, beats(h, r, key, root_key));
     heap_sift(h, item, key, zero, count);
     kb_end(b);
 }
@@ -125,7 +180,7 @@ static void compare_chunk(const Heap *h, Row *r, const KExpr *from, KBuf *any) {
     const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, CHUNK / LANES));
     l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
     const KExpr *item = k_add(k, from, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
-    const KExpr *better = beats(h, row_key(r, item), root_key);
+    const KExpr *better = beats(h, r, row_key(r, item), root_key);
     kb_store(b, any, l, k_select(k, better, one, k_load(k, any, l)));
     kb_end(b);
     kb_end(b);
@@ -159,6 +214,11 @@ static void offer_rest(const Heap *h, Row *r, const KExpr *n_elems, const KExpr 
     kb_end(b);
 }
 
+static bool finds_least(const KExpr *n_elems, const KExpr *count, int64_t *n, int64_t *wanted) {
+    return k_is_int(n_elems, n) && k_is_int(count, wanted) && *n >= LONG_ROW && *wanted >= 1 &&
+           *wanted <= FEW_BEST;
+}
+
 static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr *count) {
     KBuild *b = h->b;
     KCtx *k = b->k;
@@ -167,6 +227,8 @@ static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr 
     heap_set(h, i, i, row_key(r, i));
     kb_end(b);
     heap_build(h, count);
+    int64_t n, wanted;
+    r->least = finds_least(n_elems, count, &n, &wanted) ? least_key(h, r, n, wanted) : NULL;
     offer_rest(h, r, n_elems, count);
     const KExpr *last = k_sub(k, count, k_int(k, 1)); /* count is at least 1 here */
     const KExpr *end = k_sub(k, last, kb_for(b, LOOP_SERIAL, "i", last));
@@ -254,7 +316,9 @@ static void sort_rows(Def *d, Row *row, Heap *out, KTensor *keys, KTensor *items
 enum { SHORT_ROW = 64 };
 
 static bool counts_ranks(const KExpr *n_elems, const KExpr *count, int64_t *n) {
-    return k_is_int(n_elems, n) && *n >= 2 && *n <= SHORT_ROW && count->lo >= 1;
+    int64_t wanted;
+    return k_is_int(n_elems, n) && *n >= 2 && *n <= SHORT_ROW && count->lo >= 1 &&
+           !finds_least(n_elems, count, n, &wanted);
 }
 
 /* rank[i] := how many elements come before element i, for n_lanes of them from `from` on */
@@ -301,16 +365,45 @@ static void rank_row(Def *d, Row *row, const Heap *out, int64_t n, const KExpr *
     kb_end(b);
 }
 
-void top_k_lower(Def *d, const Node *n) {
+/* ---- rows across memory ---------------------------------------------------------------------- */
+
+/* Do the elements of a row lie apart? */
+static bool lies_across(const KTensor *x, int axis) {
+    for (int i = axis + 1; i < x->rank; i++)
+        if (!k_is_value(x->dims[i], 1)) return true;
+    return false;
+}
+
+/* dims with the axis moved from place `from` to place `to` */
+static void move_axis(const KExpr *const *dims, int rank, int from, int to, const KExpr **moved) {
+    for (int i = 0; i < rank; i++) {
+        int rest = i < to ? i : i - 1; /* the so manieth of the others */
+        moved[i] = i == to ? dims[from] : dims[rest < from ? rest : rest + 1];
+    }
+}
+
+static KTensor *moved_temp(Def *d, const char *name, DType t, const KTensor *like, int axis) {
+    const KExpr *dims[MAX_RANK];
+    move_axis(like->dims, like->rank, axis, like->rank - 1, dims);
+    return def_temp(d, name, t, like->rank, dims);
+}
+
+/* to := from, of which the axis lies in another place */
+static void copy_moved(Def *d, KTensor *to, KTensor *from, int to_axis, int from_axis) {
+    Stage *s = def_begin(d, FORM_MAP, to);
+    const KExpr *axis[MAX_RANK], *at[MAX_RANK];
+    for (int i = 0; i < to->rank; i++) axis[i] = def_axis(d, s, i);
+    move_axis(axis, to->rank, to_axis, from_axis, at);
+    s->movement = true;
+    def_map(d, s, def_at(d, from, at, from->rank));
+}
+
+/* The program over rows of x along its axis. */
+static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *values,
+                        KTensor *indices) {
     KCtx *k = d->k;
-    KTensor *x = def_in(d, 0);
-    Row r = {.d = d, .x = x, .axis = shape_axis(attr_int(n, "axis", -1), x->rank)};
-    const Value *like = n->out[0] ? n->out[0] : n->out[1];
-    const KExpr *count = like->shape.dims[r.axis], *n_elems = x->dims[r.axis];
-    KTensor *values =
-        n->out[0] ? def_out(d, 0) : def_temp(d, "values", x->dtype, x->rank, like->shape.dims);
-    KTensor *indices =
-        has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
+    Row r = {.d = d, .x = x, .axis = axis};
+    const KExpr *count = values->dims[axis], *n_elems = x->dims[axis];
     KTensor *outs[4] = {values, indices};
     int64_t n_known, wanted, n_rows = MOST_SLOTS;
     bool by_ranks = counts_ranks(n_elems, count, &n_known);
@@ -344,4 +437,25 @@ void top_k_lower(Def *d, const Node *n) {
     kb_end(b);
     if (guarded) kb_end(b);
     def_end_program(d, s);
+}
+
+void top_k_lower(Def *d, const Node *n) {
+    KTensor *x = def_in(d, 0);
+    int axis = shape_axis(attr_int(n, "axis", -1), x->rank), last = x->rank - 1;
+    const Value *like = n->out[0] ? n->out[0] : n->out[1];
+    KTensor *values =
+        n->out[0] ? def_out(d, 0) : def_temp(d, "values", x->dtype, x->rank, like->shape.dims);
+    KTensor *indices =
+        has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
+    if (!lies_across(x, axis)) {
+        select_rows(d, n, x, axis, values, indices);
+        return;
+    }
+    KTensor *rows = moved_temp(d, "rows", x->dtype, x, axis);
+    copy_moved(d, rows, x, last, axis);
+    KTensor *v = moved_temp(d, "row_values", x->dtype, values, axis);
+    KTensor *i = moved_temp(d, "row_indices", DT_I64, values, axis);
+    select_rows(d, n, rows, last, v, i);
+    if (n->out[0]) copy_moved(d, values, v, axis, last);
+    if (has_out(n, 1)) copy_moved(d, indices, i, axis, last);
 }
