@@ -431,7 +431,7 @@ static void open_single(Rows *r, const Stage *s) {
         open_flat_map(r, s);
         return;
     }
-    if (open_transposed(r, s) || open_stretches(r, s)) return;
+    if (open_transposed(r, s) || open_few_columns(r, s) || open_stretches(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
     int n_flat = flat_loops(&nest);
     open_flat(r, &nest, n_flat,

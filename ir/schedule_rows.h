@@ -53,6 +53,8 @@ RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
 
 /* Opens a map that turns memory around, by tiles (schedule_transpose.c); false when it is none. */
 bool open_transposed(Rows *r, const Stage *s);
+/* Opens a map with a few neighbours in its result (schedule_few.c); false when it is none. */
+bool open_few_columns(Rows *r, const Stage *s);
 
 /* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its
  * index is divided by, where a condition changes, or both. Fills cut[] with places inside of the

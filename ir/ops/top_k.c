@@ -6,10 +6,9 @@
  * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
  * one). Equal elements: the lower index first. NaN is worse than every number.
  *
- * A heap begins with the first k elements, so that most of the first chunks have something better.
- * For a few of a long row (FEW_BEST of LONG_ROW) there is a pass before: of the best of every
- * LANES-th element the one at rank k is a key that at least k elements reach, and what does not is
- * passed over. Rows that do not lie along memory are turned around first, and the results back.
+ * A few of not so many are found one after the other, each the next behind the last: a pass over all
+ * keys in lanes, without any branch. Rows that do not lie along memory are turned around first, and
+ * the results back.
  *
  * Many of many (MANY and up, of rows of known length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
@@ -64,10 +63,9 @@ typedef struct Row {
     KTensor *x;
     const KExpr *at[MAX_RANK];
     int axis;
-    const KExpr *least; /* a key that the wanted ones reach, or NULL */
 } Row;
 
-enum { LANES = 16, CHUNK = 2 * LANES, FEW_BEST = 12, LONG_ROW = 64 };
+enum { LANES = 16, CHUNK = 2 * LANES };
 
 static const KExpr *row_key(Row *r, const KExpr *item) {
     r->at[r->axis] = item;
@@ -100,59 +98,10 @@ static void place_row(Def *d, Row *r, const KExpr *row, const KExpr *count, cons
     *base = kb_let(&d->b, "base", *base);
 }
 
-/* Does key a come before b, whatever their numbers? */
-static const KExpr *is_better(const Heap *h, const KExpr *a, const KExpr *b) {
-    KCtx *k = h->b->k;
-    return heap_before(k, h->largest, a, k_int(k, 0), b, k_int(k, 0));
-}
-
 /* Does this key, of an element behind all of the heap, beat the root's? A tie does not. */
-static const KExpr *beats(const Heap *h, const Row *r, const KExpr *key, const KExpr *root_key) {
+static const KExpr *beats(const Heap *h, const KExpr *key, const KExpr *root_key) {
     KCtx *k = h->b->k;
-    const KExpr *better = is_better(h, key, root_key);
-    return r->least ? k_and(k, better, k_not(k, is_better(h, r->least, key))) : better;
-}
-
-/* best[l] := the best of the elements l, l + LANES, ... of the first whole vectors */
-static void best_by_lane(const Heap *h, Row *r, int64_t n, KBuf *best) {
-    KBuild *b = h->b;
-    KCtx *k = b->k;
-    const KExpr *width = k_int(k, LANES), *l = kb_for(b, LOOP_VECTOR, "l", width);
-    kb_store(b, best, l, row_key(r, l));
-    kb_end(b);
-    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, n / LANES - 1));
-    l = kb_for(b, LOOP_VECTOR, "l", width);
-    const KExpr *key = row_key(r, k_add(k, k_mul(k, c, width), k_add(k, l, width)));
-    const KExpr *so_far = k_load(k, best, l);
-    kb_store(b, best, l, k_select(k, is_better(h, key, so_far), key, so_far));
-    kb_end(b);
-    kb_end(b);
-}
-
-/* A key that `wanted` (up to LANES) elements of the row reach. */
-static const KExpr *least_key(const Heap *h, Row *r, int64_t n, int64_t wanted) {
-    KBuild *b = h->b;
-    KCtx *k = b->k;
-    KBuf *best = kb_alloc(b, MEM_REG, r->x->dtype, "best", LANES);
-    KBuf *ahead = kb_alloc(b, MEM_REG, DT_I64, "ahead", LANES);
-    KBuf *least = kb_alloc(b, MEM_REG, r->x->dtype, "least", 1);
-    best_by_lane(h, r, n, best);
-    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES)), *zero = k_int(k, 0);
-    kb_store(b, ahead, l, zero);
-    kb_end(b);
-    const KExpr *j = kb_for(b, LOOP_UNROLL, "j", k_int(k, LANES));
-    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
-    const KExpr *is_ahead =
-        heap_before(k, h->largest, k_load(k, best, j), j, k_load(k, best, l), l);
-    kb_store(b, ahead, l, k_add(k, k_load(k, ahead, l), k_cast(k, DT_I64, is_ahead)));
-    kb_end(b);
-    kb_end(b);
-    kb_store(b, least, zero, k_load(k, best, zero));
-    j = kb_for(b, LOOP_UNROLL, "j", k_int(k, LANES));
-    const KExpr *is_it = k_eq(k, k_load(k, ahead, j), k_int(k, wanted - 1));
-    kb_store(b, least, zero, k_select(k, is_it, k_load(k, best, j), k_load(k, least, zero)));
-    kb_end(b);
-    return kb_let(b, "least", k_load(k, least, zero));
+    return heap_before(k, h->largest, key, k_int(k, 1), root_key, k_int(k, 0));
 }
 
 /* Puts the element into the heap if it beats the root. */
@@ -162,7 +111,7 @@ static void offer(const Heap *h, Row *r, const KExpr *item, const KExpr *count) 
     const KExpr *zero = k_int(k, 0);
     const KExpr *root_key = kb_let(b, "root_key", heap_key(h, zero));
     const KExpr *key = kb_let(b, "next_key", row_key(r, item));
-    kb_if(b, beats(h, r, key, root_key));
+    kb_if(b, beats(h, key, root_key));
     heap_sift(h, item, key, zero, count);
     kb_end(b);
 }
@@ -180,7 +129,7 @@ static void compare_chunk(const Heap *h, Row *r, const KExpr *from, KBuf *any) {
     const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, CHUNK / LANES));
     l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
     const KExpr *item = k_add(k, from, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
-    const KExpr *better = beats(h, r, row_key(r, item), root_key);
+    const KExpr *better = beats(h, row_key(r, item), root_key);
     kb_store(b, any, l, k_select(k, better, one, k_load(k, any, l)));
     kb_end(b);
     kb_end(b);
@@ -214,11 +163,6 @@ static void offer_rest(const Heap *h, Row *r, const KExpr *n_elems, const KExpr 
     kb_end(b);
 }
 
-static bool finds_least(const KExpr *n_elems, const KExpr *count, int64_t *n, int64_t *wanted) {
-    return k_is_int(n_elems, n) && k_is_int(count, wanted) && *n >= LONG_ROW && *wanted >= 1 &&
-           *wanted <= FEW_BEST;
-}
-
 static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr *count) {
     KBuild *b = h->b;
     KCtx *k = b->k;
@@ -227,8 +171,6 @@ static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr 
     heap_set(h, i, i, row_key(r, i));
     kb_end(b);
     heap_build(h, count);
-    int64_t n, wanted;
-    r->least = finds_least(n_elems, count, &n, &wanted) ? least_key(h, r, n, wanted) : NULL;
     offer_rest(h, r, n_elems, count);
     const KExpr *last = k_sub(k, count, k_int(k, 1)); /* count is at least 1 here */
     const KExpr *end = k_sub(k, last, kb_for(b, LOOP_SERIAL, "i", last));
@@ -244,15 +186,18 @@ static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr 
 
 enum { LONG_SORT = 2048 };
 
-/* Which is less, in nanoseconds of a processor of 2023: sifting each element that gets into the
- * heap, or two passes over all keys? */
+/* Nanoseconds of a processor of 2023 for sifting each element that gets into the heap. */
+static double heap_cost(int64_t n, int64_t wanted) {
+    double doublings = 0;
+    for (int64_t i = wanted; i < n; i *= 2) doublings++;
+    return 0.15 * (double)n + 45 * (double)wanted * (1 + 0.69 * doublings);
+}
+
+/* Are two passes over all keys less than that? */
 static bool sorts_digits(const KExpr *n_elems, const KExpr *count, int64_t *n, int64_t *wanted) {
     if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *n >= INT32_MAX / 2 || *wanted < 1)
         return false;
-    double doublings = 0;
-    for (int64_t i = *wanted; i < *n; i *= 2) doublings++;
-    double heap = 0.15 * (double)*n + 45 * (double)*wanted * (1 + 0.69 * doublings);
-    return 2000 + 1.1 * (double)*n + 10 * (double)*wanted < heap;
+    return 2000 + 1.1 * (double)*n + 10 * (double)*wanted < heap_cost(*n, *wanted);
 }
 
 /* keys[i] of each element of the row, in lanes. */
@@ -266,7 +211,8 @@ static void fill_keys(const Radix *r, Row *row, int64_t n, bool largest) {
     kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, row_key(row, i), largest));
     kb_end(b);
     kb_end(b);
-    i = k_add(k, done, kb_for(b, LOOP_SERIAL, "i", k_int(k, n % LANES)));
+    if (n % LANES == 0) return;
+    i = k_add(k, done, kb_for(b, LOOP_VECTOR, "l", k_int(k, n % LANES)));
     kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, row_key(row, i), largest));
     kb_end(b);
 }
@@ -316,9 +262,7 @@ static void sort_rows(Def *d, Row *row, Heap *out, KTensor *keys, KTensor *items
 enum { SHORT_ROW = 64 };
 
 static bool counts_ranks(const KExpr *n_elems, const KExpr *count, int64_t *n) {
-    int64_t wanted;
-    return k_is_int(n_elems, n) && *n >= 2 && *n <= SHORT_ROW && count->lo >= 1 &&
-           !finds_least(n_elems, count, n, &wanted);
+    return k_is_int(n_elems, n) && *n >= 2 && *n <= SHORT_ROW && count->lo >= 1;
 }
 
 /* rank[i] := how many elements come before element i, for n_lanes of them from `from` on */
@@ -365,6 +309,103 @@ static void rank_row(Def *d, Row *row, const Heap *out, int64_t n, const KExpr *
     kb_end(b);
 }
 
+/* ---- one after the other --------------------------------------------------------------------- */
+
+/* Is a pass over the keys for each of the wanted ones less than the heap, or than ranks? */
+static bool finds_each(DType t, const KExpr *n_elems, const KExpr *count, int64_t *n,
+                       int64_t *wanted) {
+    enum { MOST_ELEMS = 4096 };
+    if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *n > MOST_ELEMS || *wanted < 1 ||
+        *n < LANES)
+        return false;
+    double vectors = dtype_bytes(radix_dtype(t)) > 4 ? 1.5 : 1;
+    double passes = (double)*wanted * (17 + 0.28 * vectors * (double)*n);
+    double ranks = 0.1 * vectors * (double)(*n * *n);
+    return passes < (*n <= SHORT_ROW ? ranks : 0.6 * heap_cost(*n, *wanted));
+}
+
+/* The best so far in each lane, and the one that was found last. */
+typedef struct Finder {
+    KBuild *b;
+    KBuf *keys, *key, *item, *last_key, *last_item;
+    DType t;
+} Finder;
+
+/* Does (key, item) come before the other? */
+static const KExpr *comes_before(KCtx *k, const KExpr *key, const KExpr *item,
+                                 const KExpr *other_key, const KExpr *other) {
+    return k_or(k, k_lt(k, key, other_key),
+                k_and(k, k_eq(k, key, other_key), k_lt(k, item, other)));
+}
+
+/* Lane l takes (key, item) where it is wanted and better. The key is stored last: the new item changes
+ * the condition for equal keys only. */
+static void take_better(const Finder *f, const KExpr *l, const KExpr *wanted, const KExpr *key,
+                        const KExpr *item) {
+    KCtx *k = f->b->k;
+    const KExpr *old_key = k_load(k, f->key, l), *old = k_load(k, f->item, l);
+    const KExpr *is_better = k_and(k, wanted, comes_before(k, key, item, old_key, old));
+    item = k_select(k, is_better, item, old);
+    key = k_select(k, is_better, key, old_key);
+    kb_store(f->b, f->item, l, item);
+    kb_store(f->b, f->key, l, key);
+}
+
+/* key[0], item[0] := the first one behind the last */
+static void find_next(const Finder *f, int64_t n) {
+    KBuild *b = f->b;
+    KCtx *k = b->k;
+    const KExpr *width = k_int(k, LANES), *zero = k_int(k, 0);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", width);
+    kb_store(b, f->key, l, k_const_i(k, f->t, -1));
+    kb_store(b, f->item, l, k_const_i(k, DT_I32, INT32_MAX));
+    kb_end(b);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, (n + LANES - 1) / LANES));
+    l = kb_for(b, LOOP_VECTOR, "l", width);
+    const KExpr *i = k_add(k, k_mul(k, c, width), l), *key = k_load(k, f->keys, i);
+    const KExpr *item = k_cast(k, DT_I32, i);
+    const KExpr *is_next = comes_before(k, k_load(k, f->last_key, zero),
+                                        k_load(k, f->last_item, zero), key, item);
+    take_better(f, l, is_next, key, item);
+    kb_end(b);
+    kb_end(b);
+    for (int half = LANES / 2; half >= 1; half /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_add(k, l, k_int(k, half));
+        take_better(f, l, k_bool(k, true), k_load(k, f->key, other), k_load(k, f->item, other));
+        kb_end(b);
+    }
+}
+
+static void find_row(Def *d, Row *row, const Heap *out, int64_t n, int64_t wanted) {
+    KBuild *b = &d->b;
+    KCtx *k = d->k;
+    const KExpr *zero = k_int(k, 0);
+    int64_t end = (n + LANES - 1) / LANES * LANES;
+    Finder f = {.b = b, .t = radix_dtype(row->x->dtype)};
+    f.keys = kb_alloc(b, MEM_STACK, f.t, "keys", end);
+    f.key = kb_alloc(b, MEM_REG, f.t, "key", LANES);
+    f.item = kb_alloc(b, MEM_REG, DT_I32, "item", LANES);
+    f.last_key = kb_alloc(b, MEM_REG, f.t, "last_key", 1);
+    f.last_item = kb_alloc(b, MEM_REG, DT_I32, "last_item", 1);
+    Radix keys = {.b = b, .keys = f.keys, .keys_at = zero, .n = k_int(k, n)};
+    fill_keys(&keys, row, n, out->largest);
+    if (end > n) { /* behind all */
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, end - n));
+        kb_store(b, f.keys, k_add(k, k_int(k, n), l), k_const_i(k, f.t, -1));
+        kb_end(b);
+    }
+    kb_store(b, f.last_key, zero, k_const_i(k, f.t, 0));
+    kb_store(b, f.last_item, zero, k_const_i(k, DT_I32, -1));
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", k_int(k, wanted));
+    find_next(&f, n);
+    kb_store(b, f.last_key, zero, k_load(k, f.key, zero));
+    kb_store(b, f.last_item, zero, k_load(k, f.item, zero));
+    const KExpr *item = kb_let_within(b, "found", k_cast(k, DT_I64, k_load(k, f.item, zero)), n - 1);
+    heap_set(out, i, item, row_key(row, item));
+    kb_end(b);
+}
+
 /* ---- rows across memory ---------------------------------------------------------------------- */
 
 /* Do the elements of a row lie apart? */
@@ -406,8 +447,9 @@ static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *va
     const KExpr *count = values->dims[axis], *n_elems = x->dims[axis];
     KTensor *outs[4] = {values, indices};
     int64_t n_known, wanted, n_rows = MOST_SLOTS;
-    bool by_ranks = counts_ranks(n_elems, count, &n_known);
-    bool by_digits = !by_ranks && sorts_digits(n_elems, count, &n_known, &wanted);
+    bool one_by_one = finds_each(x->dtype, n_elems, count, &n_known, &wanted);
+    bool by_ranks = !one_by_one && counts_ranks(n_elems, count, &n_known);
+    bool by_digits = !one_by_one && !by_ranks && sorts_digits(n_elems, count, &n_known, &wanted);
     if (by_digits) {
         k_is_int(row_count(k, &r), &n_rows);
         const KExpr *dims[] = {k_int(k, slots_for(n_rows)), n_elems, k_int(k, 2)};
@@ -430,7 +472,9 @@ static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *va
     if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
     const KExpr *row = kb_for(b, guarded ? LOOP_SERIAL : LOOP_PARALLEL, "row", row_count(k, &r));
     place_row(d, &r, row, count, &h.base, &h.step);
-    if (by_ranks)
+    if (one_by_one)
+        find_row(d, &r, &h, n_known, wanted);
+    else if (by_ranks)
         rank_row(d, &r, &h, n_known, count);
     else
         select_row(&h, &r, n_elems, count);
