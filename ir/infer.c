@@ -54,17 +54,16 @@ static void forget_outputs(Node *n) {
 
 /* The graph of two that is always the chosen one, NULL when that is not known. */
 static Graph *known_branch(Module *m, const Node *n) {
-    int64_t taken;
+    int64_t taken = attr_int(n, "assumed", -1);
     if (!op_has(n->op, OPF_BRANCHES) || n->n_in != 1 || !n->in[0]) return NULL;
     const KExpr *condition = value_content(m, n->in[0], 0);
-    if (!condition || !k_is_int(condition, &taken)) return NULL;
+    if (taken < 0 && (!condition || !k_is_int(condition, &taken))) return NULL;
     Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
     if (!branch || branch->inputs.n || branch->outputs.n != (uint32_t)n->n_out) return NULL;
     return branch;
 }
 
-/* On trial: the node's outputs are the branch's, which stays where it is. */
-static bool try_branch(Module *m, Node *n, Graph *branch) {
+bool infer_branch(Module *m, Node *n, Graph *branch) {
     if (!infer_graph(m, branch)) return false;
     for (int i = 0; i < n->n_out; i++) {
         const Value *v = branch->outputs.at[i];
@@ -152,7 +151,7 @@ bool infer_graph(Module *m, Graph *g) {
         forget_data(n);
         Graph *branch = known_branch(m, n);
         if (branch && m->on_trial) {
-            if (try_branch(m, n, branch)) continue;
+            if (infer_branch(m, n, branch)) continue; /* which stays where it is */
             forget_outputs(n);
             good = false;
         } else if (branch) {

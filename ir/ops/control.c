@@ -49,6 +49,12 @@ static bool has_spare_axes(const Value *a, const Value *b) {
     return true;
 }
 
+bool if_ranks_clash(const Value *a, const Value *b) {
+    const Value *large = a->shape.rank > b->shape.rank ? a : b, *small = large == a ? b : a;
+    return large->shape.rank > small->shape.rank && small->shape.rank >= 0 &&
+           !has_spare_axes(large, small);
+}
+
 /* Output i of a branch gets `count` leading axes; its other readers stay with what it was. */
 static bool add_leading_axes(Module *m, SrcLoc loc, Graph *g, int i, int count) {
     Value *v = g->outputs.at[i];
@@ -112,6 +118,7 @@ bool if_infer(Module *m, Node *n) {
     Graph *a = body_graph(m, n, "then_branch"), *b = body_graph(m, n, "else_branch");
     if (!a || !b || !check_flag(m, n, 0, n->in[0], DT_BOOL, "the condition, input")) return false;
     Graph *const branch[2] = {a, b};
+    int64_t assumed = attr_int(n, "assumed", -1);
     bool good = true;
     for (int i = 0; i < 2; i++) {
         if (branch[i]->inputs.n || branch[i]->outputs.n != (uint32_t)n->n_out) {
@@ -120,8 +127,9 @@ bool if_infer(Module *m, Node *n) {
                        (int)n->n_out);
             return false;
         }
-        good &= infer_graph(m, branch[i]);
+        if (assumed < 0) good &= infer_graph(m, branch[i]);
     }
+    if (assumed >= 0) return infer_branch(m, n, branch[!assumed]);
     for (int i = 0; good && i < n->n_out; i++) {
         join_ranks(m, n, i, branch);
         good = join_output(m, n, i, a->outputs.at[i], b->outputs.at[i]);
