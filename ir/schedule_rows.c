@@ -311,10 +311,37 @@ static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest
     for (int i = 0; i < n; i++) kb_end(r->b);
 }
 
+typedef struct NarrowGather {
+    KCtx *k;
+    const KVar *axis;
+    bool in_index, found;
+} NarrowGather;
+
+/* Reads of less than a word at a place that was read, too, for each step of the axis: no machine
+ * gathers those, and taking indices out of vectors costs more than one after the other. Tables of
+ * constants are permutations. */
+static void note_narrow_gather(const KExpr *e, void *user) {
+    NarrowGather *f = user;
+    if (e->op != KO_at || !k_uses_var(f->k, e, f->axis)) return;
+    if (f->in_index) f->found = true;
+    if (f->in_index || e->dtype == DT_STR || dtype_bytes(e->dtype) >= 4 || e->u.tensor->data) return;
+    NarrowGather index = {f->k, f->axis, true, false};
+    for (int i = 0; i < e->u.tensor->rank; i++) k_visit(f->k, e->arg[i], note_narrow_gather, &index);
+    f->found |= index.found;
+}
+
+static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
+    if (s->form != FORM_MAP || !nest->n) return false;
+    NarrowGather f = {k, s->axis[nest->loop[nest->n - 1].axis], false, false};
+    k_visit(k, s->body, note_narrow_gather, &f);
+    return f.found;
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
     Core c = {.lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype)};
+    if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
     c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);

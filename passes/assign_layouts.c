@@ -352,7 +352,9 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     CopyRead b = {p, s, NULL, false};
     k_visit(k, s->lhs, note_copy_read, &b);
-    if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
+    if (!b.t) return false;
+    /* bytes become words, but for channels one by one */
+    if (!b.in_blocks && match_int_factor(k, s->lhs, &(IntFactor){0})) return false;
     if (has_free_layout(b.t) && b.t->def->form == FORM_MAP && b.t->users.n == 1 && !b.in_blocks) {
         b.t->layout.block = 0; /* nobody else wants blocks */
         return true;

@@ -219,6 +219,8 @@ LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
                             const int64_t *place, unsigned align, LLVMValueRef mask);
 
 /* access.c */
+/* A comparison of indices that step with the lanes; NULL where it is none. */
+LLVMValueRef llvm_compare_lanes(LlvmGen *g, const KExpr *e, int *depth);
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
 /* Bytes of a buffer, joined to a word in each lane, as a load and permutations; NULL where e is
  * something else. */
