@@ -110,6 +110,7 @@ static bool refuse_spare_axes(Module *m, SrcLoc loc, const Value *v) {
 static bool hand_on_spare_axes(Module *m, Node *n) {
     const Value *doubtful = NULL;
     int most = 0, least = 0;
+    if (op_has(n->op, OPF_BRANCHES)) return true; /* a condition is one element, of whatever rank */
     for (int i = 0; i < n->n_in; i++) {
         const Value *v = n->in[i];
         if (!v || v->type != VT_TENSOR) continue;
@@ -125,10 +126,12 @@ static bool hand_on_spare_axes(Module *m, Node *n) {
     return true;
 }
 
-/* A branch hands the doubt to its If; elsewhere an output is what somebody may notice. */
+/* A branch hands the doubt to its If, what is carried to its loop; a loop's condition is one
+ * element. Elsewhere an output is what somebody may notice. */
 static bool check_outputs(Module *m, const Graph *g) {
     if (g->owner && op_has(g->owner->op, OPF_BRANCHES)) return true;
-    for (uint32_t i = 0; i < g->outputs.n; i++) {
+    uint32_t first = g->owner && g->owner->op == OP_Loop ? (uint32_t)g->owner->n_in - 1 : 0;
+    for (uint32_t i = first; i < g->outputs.n; i++) {
         const Value *v = g->outputs.at[i];
         if (v->spare_axes && v->shape.rank >= 0)
             return refuse_spare_axes(m, v->def ? v->def->loc : SRC_NOWHERE, v);

@@ -38,6 +38,24 @@ MODELS = [
         y, z = Loop (k3, t, x, f) <""" + BODY + """int64 a, bool b) => (b, s, go) {
             one = Constant <value = int64 {1}> ()  s = Add (a, one) }>""",
      [(7, True), (7, False)]),
+    # the body makes z anew, so its first value may have any rank
+    ("loop_unread_state", "float[2,3] x => y, z, u", """
+        zero = Constant <value = float {0.0}> ()
+        y, z, u = Loop (k3, t, x, zero, zero) <""" + BODY + """float[2,3] a, float[2,3] b, float[m] c) => (go, s, e, r) {
+            s = Add (a, a)  e = Exp (a)  ax2 = Constant <value = int64[1] {0}> ()  r = ReduceSum <keepdims = 0> (a, ax2) }>""",
+     [((2, 3),)]),
+    # one number as float[] and as float[1]
+    ("loop_one_number", "float[3] x => y, z", """
+        zero = Constant <value = float {0.0}> ()  one = Constant <value = float[1] {1.0}> ()
+        y, z = Loop (k3, t, x, zero) <""" + BODY + """float[3] a, float c) => (go, s, d) {
+            s = Add (a, c)  d = Add (c, one) }>""",
+     [((3,),)]),
+    ("loop_one_flag", "float[3] x => y, z", """
+        f = Constant <value = bool {0}> ()  two = Constant <value = float[1] {2.0}> ()
+        y, z = Loop (k3, t, x, f) <""" + BODY + """float[3] a, bool c) => (on, s, d) {
+            s = Add (a, a)  sum = ReduceSum <keepdims = 0> (a)  big = Less (two, sum)  d = Or (big, c)  n = Not (d)
+            on = And (go, n) }>""",
+     [([0.1, 0.2, 0.3],), ([5.0, 0.2, 0.3],)]),
     ("loop_no_trips", "float[3] x => y", """
         y = Loop ("", t, x) <""" + BODY + """float[3] a) => (on, d) {
             two = Constant <value = float {2.0}> ()  lim = Constant <value = float {1000.0}> ()
