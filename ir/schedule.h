@@ -161,6 +161,9 @@ void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *par
                        KTensor *const *local, int n_local, KBuild *b);
 /* Elementary steps of a stage, an estimate where sizes are symbolic. */
 double schedule_stage_work(const Stage *s);
+/* Is s a map whose read and store walk memory along different axes, so that it goes by tiles when it
+ * is opened as a whole (schedule_transpose.c)? */
+bool schedule_turns_memory(DefProgram *p, const Stage *s);
 
 /* The greatest one of a and b, not negative. */
 int64_t common_divisor(int64_t a, int64_t b);

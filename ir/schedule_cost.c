@@ -305,7 +305,11 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     if (tiles > 1 && first && first % unit == 0 && panel > fit + fit / 2)
         sch->parts = find_parts(first / unit, panel, fit);
     if (sch->parts > 1) sch->row_tiles = tiles_together(tiles, bytes_of_tile(sch, z->elem));
-    sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && z->left_bytes > t->l2_bytes / 2 &&
+    /* rows of the result that go into memory go there as a whole */
+    int64_t made = product(product(z->rows[0], z->rows[1]), z->vecs * sch->lanes * z->elem);
+    bool writes = made > t->l2_bytes && z->left_bytes <= made / 8 && s->out->layout.block <= 1;
+    bool streams = z->left_bytes > t->l2_bytes / 2 || (writes && !z->is_free);
+    sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && streams &&
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
     bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
     bool is_stream = is_far && product(z->rows[0], z->rows[1]) <= STREAM_ROWS;

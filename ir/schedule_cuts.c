@@ -12,7 +12,7 @@ typedef struct FindCuts {
     KCtx *k;
     KVar *axis;
     int64_t extent, *cut;
-    int n, max;
+    int n;
     CutKind kind;
     bool too_many;
 } FindCuts;
@@ -22,7 +22,7 @@ static void add_cut(FindCuts *f, int64_t at) {
     if (at <= 0 || at >= f->extent) return;
     for (int j = 0; j < f->n; j++)
         if (f->cut[j] == at) return;
-    if (f->n == f->max) {
+    if (f->n == MAX_CUTS) {
         f->too_many = true;
         return;
     }
@@ -49,30 +49,68 @@ static void cut_division(FindCuts *f, const KExpr *e) {
     for (int64_t at = n - first; at < f->extent && !f->too_many; at += n) add_cut(f, at);
 }
 
-/* a < b or a <= b */
-static void cut_condition(FindCuts *f, const KExpr *e) {
+/* Is this one of two places? Then which ones, in *a and *b. */
+static bool is_either(const KExpr *e, const KExpr **a, const KExpr **b) {
+    bool chosen = e->op == KO_select;
+    if (e->op != KO_min && e->op != KO_max && !chosen) return false;
+    *a = e->arg[chosen];
+    *b = e->arg[chosen + 1];
+    return true;
+}
+
+/* Where the order of a and b changes; of either of two, both are asked. Equal ones go by `op`: with
+ * those before or behind, of a minimum or maximum with those that are not the constant. */
+static void cut_order(FindCuts *f, KOp op, const KExpr *a, const KExpr *b) {
+    const KExpr *one, *other;
     int64_t base;
-    bool falls, equal = e->op == KO_le;
-    if (e->arg[0]->dtype != DT_I64 ||
-        !is_place(f, k_sub(f->k, e->arg[0], e->arg[1]), &base, &falls))
-        return;
-    add_cut(f, falls ? base + !equal : equal - base);
+    bool falls;
+    if (a->dtype != DT_I64) return;
+    if (is_either(a, &one, &other)) {
+        cut_order(f, op, one, b);
+        cut_order(f, op, other, b);
+    } else if (is_either(b, &one, &other)) {
+        cut_order(f, op, a, one);
+        cut_order(f, op, a, other);
+    } else if (is_place(f, k_sub(f->k, a, b), &base, &falls)) {
+        bool equal = op == KO_le || op == (falls ? KO_max : KO_min);
+        add_cut(f, falls ? base + !equal : equal - base);
+    }
 }
 
 static void note_cuts(const KExpr *e, void *user) {
     FindCuts *f = user;
-    if ((e->op == KO_fmod || e->op == KO_fdiv) && e->dtype == DT_I64) cut_division(f, e);
-    if ((e->op == KO_lt || e->op == KO_le) && f->kind == CUT_ALL) cut_condition(f, e);
+    bool divides = e->op == KO_fmod || e->op == KO_fdiv;
+    if (divides && e->dtype == DT_I64 && (f->kind & CUT_DIVISIONS)) cut_division(f, e);
+    if (!(f->kind & CUT_CONDITIONS)) return;
+    if (e->op == KO_lt || e->op == KO_le || e->op == KO_min || e->op == KO_max)
+        cut_order(f, e->op, e->arg[0], e->arg[1]);
 }
 
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut) {
-    FindCuts f = {.k = k, .axis = s->axis[axis], .cut = cut, .max = MAX_CUTS, .kind = kind};
+    FindCuts f = {.k = k, .axis = s->axis[axis], .cut = cut, .kind = kind};
     if (s->form != FORM_MAP || !k_is_int(s->out->dims[axis], &f.extent)) return 0;
     bool is_blocked = s->out->layout.block > 1 && s->out->layout.block_axis == axis;
     if (is_blocked && kind != CUT_ALL) return 0;
     k_visit(k, s->body, note_cuts, &f);
     for (int i = 0; is_blocked && i < f.n; i++) f.too_many |= cut[i] % s->out->layout.block != 0;
     return f.too_many ? 0 : f.n;
+}
+
+/* Where conditions change within the lanes, each vector asks all of them, and reads what each part
+ * has: worth it only where the parts would make still more vectors. */
+int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut) {
+    int n = stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+    int64_t extent, n_vectors = 0;
+    if (!n || !k_is_int(s->out->dims[axis], &extent))
+        return stage_cuts(k, s, axis, CUT_DIVISIONS, cut);
+    for (int i = 0; i <= n; i++) {
+        int64_t part = (i < n ? cut[i] : extent) - (i ? cut[i - 1] : 0);
+        n_vectors += (part + lanes - 1) / lanes;
+    }
+    if (n_vectors > (extent + lanes - 1) / lanes * (n + 1))
+        return stage_cuts(k, s, axis, CUT_DIVISIONS, cut);
+    int n_all = stage_cuts(k, s, axis, CUT_ALL, cut);
+    return n_all ? n_all : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
 }
 
 /* ---- rows of one stretch --------------------------------------------------------------------- */

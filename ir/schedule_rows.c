@@ -236,11 +236,11 @@ static void open_fold_along(Rows *r, const Fold *f, const RowNest *nest, int lan
     if (guarded) kb_end(r->b);
 }
 
-/* The innermost loop in parts between cuts, so that no lane asks for conditions or divides. */
+/* The innermost loop in parts between cuts, so that no lane divides or asks for conditions. */
 static void open_parts(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
                        int lanes) {
     int64_t cut[MAX_CUTS + 1], end;
-    int n = loop->step == 1 ? stage_cuts(r->k, s, loop->axis, CUT_DIVISIONS, cut) : 0;
+    int n = loop->step == 1 ? lane_cuts(r->k, s, loop->axis, lanes, cut) : 0;
     if (!n || nest->index[loop->axis] || !k_is_int(loop->extent, &end)) {
         open_vector_loop(r, s, nest, loop, lanes);
         return;
@@ -323,10 +323,37 @@ static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest
     for (int i = 0; i < n; i++) kb_end(r->b);
 }
 
+typedef struct NarrowGather {
+    KCtx *k;
+    const KVar *axis;
+    bool in_index, found;
+} NarrowGather;
+
+/* Reads of less than a word at a place that was read, too, for each step of the axis: no machine
+ * gathers those, and taking indices out of vectors costs more than one after the other. Tables of
+ * constants are permutations. */
+static void note_narrow_gather(const KExpr *e, void *user) {
+    NarrowGather *f = user;
+    if (e->op != KO_at || !k_uses_var(f->k, e, f->axis)) return;
+    if (f->in_index) f->found = true;
+    if (f->in_index || e->dtype == DT_STR || dtype_bytes(e->dtype) >= 4 || e->u.tensor->data) return;
+    NarrowGather index = {f->k, f->axis, true, false};
+    for (int i = 0; i < e->u.tensor->rank; i++) k_visit(f->k, e->arg[i], note_narrow_gather, &index);
+    f->found |= index.found;
+}
+
+static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
+    if (s->form != FORM_MAP || !nest->n) return false;
+    NarrowGather f = {k, s->axis[nest->loop[nest->n - 1].axis], false, false};
+    k_visit(k, s->body, note_narrow_gather, &f);
+    return f.found;
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
     Core c = {.lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype)};
+    if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
     c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);
@@ -442,7 +469,7 @@ static void open_single(Rows *r, const Stage *s) {
         open_flat_map(r, s);
         return;
     }
-    if (open_transposed(r, s) || open_stretches(r, s)) return;
+    if (open_transposed(r, s) || open_few_columns(r, s) || open_stretches(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
     int n_flat = flat_loops(&nest);
     open_flat(r, &nest, n_flat,

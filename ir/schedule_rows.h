@@ -53,13 +53,17 @@ RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
 
 /* Opens a map that turns memory around, by tiles (schedule_transpose.c); false when it is none. */
 bool open_transposed(Rows *r, const Stage *s);
+/* Opens a map with a few neighbours in its result (schedule_few.c); false when it is none. */
+bool open_few_columns(Rows *r, const Stage *s);
 
 /* Where along an axis a map's element changes its form (schedule_cuts.c): at multiples of what its
- * index is divided by, and, with CUT_ALL, where a condition changes. Fills cut[] with places inside
- * of the axis, in order; 0 where there are none, more than MAX_CUTS, or some within a block. */
-typedef enum { CUT_DIVISIONS, CUT_ALL } CutKind;
-enum { MAX_CUTS = 64 };
+ * index is divided by, where a condition changes, or both. Fills cut[] with places inside of the
+ * axis, in order; 0 where there are none, more than MAX_CUTS, or some within a block. */
+typedef enum { CUT_DIVISIONS = 1, CUT_CONDITIONS = 2, CUT_ALL = 3 } CutKind;
+enum { MAX_CUTS = 63 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
+/* The same for an axis along which `lanes` are neighbours: conditions count where that pays. */
+int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut);
 /* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
  * none. */
 bool open_stretches(Rows *r, const Stage *s);

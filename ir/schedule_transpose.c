@@ -373,3 +373,9 @@ bool open_transposed(Rows *r, const Stage *s) {
     kb_end(r->b);
     return true;
 }
+
+bool schedule_turns_memory(DefProgram *p, const Stage *s) {
+    Rows r = {.p = p, .k = p->m->k};
+    Turn t;
+    return find_turn(&r, s, &t);
+}

@@ -268,11 +268,14 @@ static bool block_dense_result(DefProgram *p, Stage *s) {
 
 /* A contraction that reads an input of the model beyond its border: the input gets a copy that can
  * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked
- * ones: its vectors lie along the last axis, where it reads a dense copy in place. */
+ * ones: its vectors lie along the last axis, where it reads a dense copy in place. One that
+ * multiplies channels one by one, with a result in blocks, would gather each vector from a dense
+ * tensor: its copy is in blocks, too. */
 typedef struct CopyRead {
     DefProgram *p;
     const Stage *s;
     KTensor *t;
+    bool in_blocks; /* should the copy be? */
 } CopyRead;
 
 static bool is_reach_known(KCtx *k, const Stage *s, const KExpr *at) {
@@ -308,15 +311,24 @@ static bool has_siblings(const Stage *s) {
            (s->prev && s->prev->node == s->node && is_windowed(s->prev));
 }
 
+/* Does a depthwise convolution with lanes along channels read its own channel where these are no
+ * neighbours? */
+static bool gathers_channels(KCtx *k, const Stage *s, const KExpr *at) {
+    return s->out->layout.block > 1 && s->out->layout.block_axis == 1 &&
+           at->u.tensor->layout.block <= 1 && at->u.tensor->rank == s->out->rank &&
+           at->arg[1] == k_var(k, s->axis[1]) && is_depthwise(k, s);
+}
+
 static void note_copy_read(const KExpr *e, void *user) {
     CopyRead *c = user;
     if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
     KCtx *k = c->p->m->k;
+    c->in_blocks = gathers_channels(k, c->s, e);
     bool narrow = e->u.tensor->layout.block > 1 && c->s->out->layout.block <= 1;
     bool border = at_pred(e) && !has_free_layout(e->u.tensor);
     bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) &&
                              walks_rows(c->p, c->s, e));
-    if (wanted && is_reach_known(k, c->s, e)) c->t = e->u.tensor;
+    if (c->in_blocks || (wanted && is_reach_known(k, c->s, e))) c->t = e->u.tensor;
 }
 
 typedef struct Redirect {
@@ -339,16 +351,19 @@ static KTensor *earlier_copy(const Stage *s, const KTensor *t) {
 
 static bool copy_for_halo(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    CopyRead b = {p, s, NULL};
+    CopyRead b = {p, s, NULL, false};
     k_visit(k, s->lhs, note_copy_read, &b);
-    if (!b.t || match_int_factor(k, s->lhs, &(IntFactor){0})) return false; /* bytes become words */
-    if (has_free_layout(b.t) && b.t->def->form == FORM_MAP && b.t->users.n == 1) {
+    if (!b.t) return false;
+    /* bytes become words, but for channels one by one */
+    if (!b.in_blocks && match_int_factor(k, s->lhs, &(IntFactor){0})) return false;
+    if (has_free_layout(b.t) && b.t->def->form == FORM_MAP && b.t->users.n == 1 && !b.in_blocks) {
         b.t->layout.block = 0; /* nobody else wants blocks */
         return true;
     }
-    Redirect r = {b.t, earlier_copy(s, b.t)};
+    Redirect r = {b.t, b.in_blocks ? NULL : earlier_copy(s, b.t)};
     if (!r.to) {
         r.to = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
+        if (b.in_blocks) r.to->layout = s->out->layout;
         program_add_copy(p, s, r.to, r.from, s->node);
     }
     s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);

@@ -37,7 +37,7 @@ static bool can_cut(const Stage *s, int axis) {
         return false;
     if (t->layout.block > 1 && (t->layout.block_axis == axis || t->layout.block_axis == 0))
         return false;
-    if (s->form == FORM_MAP) return true;
+    if (s->form == FORM_MAP) return !schedule_turns_memory(s->owner, s);
     /* a sum along lanes would be another one in a window */
     if (s->form == FORM_REDUCE) return t->layout.block > 1;
     if (s->form != FORM_CONTRACT || !sch || sch->winograd || sch->matrix) return false;

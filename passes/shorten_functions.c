@@ -9,8 +9,8 @@
  * The largest power of a row is 1, so nothing is lost beside it. Masks that add -100 make powers
  * that are subnormal, and a processor needs a hundred cycles for each operation with one. Only
  * powers that end in sums: read by folds with addition and by contractions, directly or through
- * products and quotients that nobody else reads, rounded to 16 bits or not. A softmax that the model gives away, or takes the
- * logarithm of, keeps all its bits.
+ * products and quotients that nobody else reads, rounded to 16 bits or not, or in the body of the
+ * fold itself (LogSoftmax). A softmax that the model gives away keeps all its bits.
  *
  * Sums of 1 and a function, written out by an exporter:
  *
@@ -190,8 +190,9 @@ static void shorten_in_program(DefProgram *p, void *user) {
     for (Stage *s = p->first; s; s = s->next) {
         *changed |= rewrite_parts(p, s, shorten_product, "half of a sum of 1 and a function");
         *changed |= rewrite_parts(p, s, divide_by_gate, "a quotient instead of a sigmoid's product");
-        if (s->form != FORM_MAP || !is_power(k, s->body) || !ends_in_sums(s->out, MOST_STEPS))
-            continue;
+        bool is_sum = s->form == FORM_REDUCE && s->fold == KO_add && is_power(k, s->body);
+        bool is_map = s->form == FORM_MAP && is_power(k, s->body);
+        if (!is_sum && !(is_map && ends_in_sums(s->out, MOST_STEPS))) continue;
         if (!pass_may_rewrite()) continue;
         pass_count_rewrite();
         pass_trace("shorten_functions", s->node, "powers of at most 1, for sums");

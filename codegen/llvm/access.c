@@ -100,6 +100,44 @@ static LLVMValueRef scaled(LlvmGen *g, LLVMValueRef v, uint64_t coeff) {
     return LLVMBuildMul(g->b, v, llvm_int(g, g->i64, llvm_lanes(v), (int64_t)coeff), "");
 }
 
+/* Indices of 64 bits fill several vectors, though all that a comparison asks is how many lanes are on
+ * one side:
+ *
+ *   i + lane < n      lane < clamp(n - i, 0, lanes)
+ *   n <= i + lane     not (lane < clamp(n - i, 0, lanes))
+ *
+ * with lane numbers of as few bits as lanes leave. NULL where other things vary. */
+LLVMValueRef llvm_compare_lanes(LlvmGen *g, const KExpr *e, int *depth) {
+    enum { LEAST = 8, MOST = 64 };
+    unsigned lanes = (unsigned)g->fn->lanes;
+    if ((e->op != KO_lt && e->op != KO_le) || e->arg[0]->dtype != DT_I64 || lanes < LEAST ||
+        lanes > MOST)
+        return NULL;
+    Linear l = {0};
+    add_linear(g, &l, e->arg[1], 1, 1);
+    add_linear(g, &l, e->arg[0], UINT64_MAX, 0);
+    bool rises = l.lane == 1; /* of b - a, which has to be positive, or not negative */
+    if (!rises && l.lane != UINT64_MAX) return NULL;
+    for (int i = 0; i < l.n; i++)
+        if (llvm_varies(g, l.term[i].e)) return NULL;
+    evaluate_terms(g, &l);
+    *depth = l.n ? l.term[l.n - 1].depth : 0;
+    LLVMValueRef first = LLVMConstInt(g->i64, l.constant, 0);
+    for (int i = 0; i < l.n; i++)
+        first = LLVMBuildAdd(g->b, first, scaled(g, l.term[i].v, l.term[i].coeff), "");
+    LLVMValueRef equal = LLVMConstInt(g->i64, (e->op == KO_le) != rises, 0);
+    LLVMValueRef n = rises ? LLVMBuildSub(g->b, equal, first, "")
+                           : LLVMBuildAdd(g->b, first, equal, "");
+    LLVMValueRef low[] = {n, LLVMConstInt(g->i64, 0, 0)};
+    LLVMValueRef high[] = {llvm_call(g, "llvm.smax", &g->i64, 1, low, 2),
+                           LLVMConstInt(g->i64, lanes, 0)};
+    n = llvm_call(g, "llvm.smin", &g->i64, 1, high, 2);
+    LLVMTypeRef t = lanes > 32 ? g->i8 : lanes > 16 ? g->i16 : g->i32;
+    LLVMValueRef number = LLVMBuildTrunc(g->b, llvm_iota(g, lanes), llvm_widen(t, lanes), "");
+    n = llvm_splat(g, LLVMBuildTrunc(g->b, n, t, ""), lanes);
+    return LLVMBuildICmp(g->b, rises ? LLVMIntUGE : LLVMIntULT, number, n, "");
+}
+
 static LLVMValueRef step_ptr(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, LLVMValueRef by) {
     return LLVMBuildGEP2(g->b, t, ptr, &by, 1, "");
 }
@@ -395,8 +433,8 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
     LLVMValueRef near = NULL;
-    if (!mask && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
-        near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size);
+    if (!p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
+        near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size, mask);
     if (!mask && !near) near = load_rows(g, p);
     if (!mask && !near) near = load_pattern(g, p);
     int64_t off[MAX_PATTERN];

@@ -497,6 +497,10 @@ static Memo emit_node(LlvmGen *g, const KExpr *e) {
         m.v = llvm_load(g, e, &m.depth);
         return m;
     }
+    if (g->fn->lanes && llvm_varies(g, e) && (m.v = llvm_compare_lanes(g, e, &m.depth))) {
+        m.loads = true; /* perhaps */
+        return m;
+    }
     LLVMValueRef a[3], word = e->op == KO_or && e->dtype == DT_I32 ? llvm_byte_word(g, e) : NULL;
     if (word) return (Memo){.v = word, .depth = g->fn->depth, .loads = true};
     BUG_IF(e->n_args > 3, "'%s' with %d operands", kop_info[e->op].name, e->n_args);

@@ -208,17 +208,19 @@ LLVMValueRef llvm_narrow_to_f64(LlvmGen *g, LLVMValueRef v, bool is_signed);
 LLVMValueRef llvm_narrow_from_float(LlvmGen *g, LLVMValueRef v, bool is_signed);
 
 /* permute.c: NULL where it takes too many vectors. A local buffer of n_elems, lane i at place[i];
- * memory in steps of `step` elements. */
+ * memory in steps of `step` elements, where lanes that mask (or NULL) leaves out are not read. */
 LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
                             const int64_t *place, int64_t n_elems, unsigned align);
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
-                               unsigned align);
+                               unsigned align, LLVMValueRef mask);
 /* Lanes that are a few stretches of memory, at place[lane] elements behind ptr; those that mask (or
  * NULL) leaves out are 0 and not read. NULL where they are many. */
 LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
                             const int64_t *place, unsigned align, LLVMValueRef mask);
 
 /* access.c */
+/* A comparison of indices that step with the lanes; NULL where it is none. */
+LLVMValueRef llvm_compare_lanes(LlvmGen *g, const KExpr *e, int *depth);
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
 /* Bytes of a buffer, joined to a word in each lane, as a load and permutations; NULL where e is
  * something else. */

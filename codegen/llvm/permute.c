@@ -3,7 +3,8 @@
  *
  *   rows      a local buffer is read at constant places: the vectors of it that hold them
  *   strides   memory is read in steps of 2 to 4 elements: as many vectors, of which the last one
- *             ends with the last lane's element, so that nothing outside is read
+ *             ends with the last lane's element, so that nothing outside is read; where lanes are
+ *             masked off, each vector is read under a mask of the lanes that take of it
  *   runs      the lanes are a few stretches of memory, as where they take parts of two blocks of
  *             channels: a load for each, under a mask where the machine has them */
 #include <stdlib.h>
@@ -66,22 +67,50 @@ LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
     return permuted(g, &p, lanes);
 }
 
+static bool has_masks(const LlvmGen *g, unsigned align) {
+    return g->cpu.avx512bw || (g->cpu.avx2 && align >= 4);
+}
+
+/* Source s of p, of `width` elements from ptr + first on, of which only those are read that lanes
+ * with a set mask take. */
+static LLVMValueRef load_taken(LlvmGen *g, const Pick *p, unsigned s, LLVMTypeRef t,
+                               LLVMValueRef ptr, unsigned align, LLVMValueRef mask) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    LLVMValueRef lane[MAX_PERMUTED];
+    for (unsigned i = 0; i < LLVMGetVectorSize(t); i++) lane[i] = LLVMConstInt(g->i32, lanes, 0);
+    for (unsigned i = 0; i < lanes; i++)
+        if (p->from[i] == s) lane[p->place[i]] = LLVMConstInt(g->i32, i, 0);
+    LLVMValueRef none = LLVMConstNull(LLVMTypeOf(mask)),
+                 order = LLVMConstVector(lane, LLVMGetVectorSize(t));
+    LLVMTypeRef types[] = {t, g->ptr};
+    LLVMValueRef args[] = {ptr, LLVMConstInt(g->i32, align, 0),
+                           LLVMBuildShuffleVector(g->b, mask, none, order, ""), LLVMConstNull(t)};
+    return llvm_call(g, "llvm.masked.load", types, 2, args, 4);
+}
+
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
-                               unsigned align) {
+                               unsigned align, LLVMValueRef mask) {
     unsigned lanes = (unsigned)g->fn->lanes, end = (lanes - 1) * step + 1, width = 1;
     Pick p = {.n_sources = step};
     if (step > MAX_SOURCES || step < 2 || lanes > MAX_PERMUTED) return NULL;
     while (width < lanes) width *= 2; /* whole vectors, where the lanes are none */
     if (step > 2) width = lanes;
+    if (width > MAX_PERMUTED || (mask && !has_masks(g, align))) return NULL;
     LLVMTypeRef t = LLVMVectorType(element, width);
     for (unsigned s = 0; s < step; s++) {
         unsigned first = s + 1 < step ? s * width : end - width;
-        p.source[s] = load_whole(g, t, element, ptr, first, align);
         for (unsigned i = 0; i < lanes; i++) {
             if (i * step < s * width || i * step >= end) continue;
             p.from[i] = s;
             p.place[i] = i * step - first;
         }
+    }
+    for (unsigned s = 0; s < step; s++) {
+        unsigned first = s + 1 < step ? s * width : end - width;
+        LLVMValueRef by = LLVMConstInt(g->i64, first, 0);
+        LLVMValueRef from = LLVMBuildGEP2(g->b, element, ptr, &by, 1, "");
+        p.source[s] = mask ? load_taken(g, &p, s, t, from, align, mask)
+                           : load_whole(g, t, element, ptr, first, align);
     }
     return permuted(g, &p, lanes);
 }
@@ -135,16 +164,16 @@ LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
     unsigned first[MAX_RUNS + 1], lanes = (unsigned)g->fn->lanes;
     if (lanes > MAX_PERMUTED) return NULL;
     unsigned n = find_runs(place, lanes, first);
-    bool has_masks = g->cpu.avx512bw || (g->cpu.avx2 && align >= 4);
-    if (!n || (mask && !has_masks)) return NULL;
+    bool masks = has_masks(g, align);
+    if (!n || (mask && !masks)) return NULL;
     LLVMValueRef all = LLVMConstNull(LLVMVectorType(element, lanes));
     for (unsigned r = 0; r < n; r++) {
         unsigned from = first[r], to = first[r + 1];
-        int64_t at = place[from] - (has_masks ? (int64_t)from : 0);
+        int64_t at = place[from] - (masks ? (int64_t)from : 0);
         LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)at, 0);
         LLVMValueRef run = LLVMBuildGEP2(g->b, element, ptr, &by, 1, "");
-        all = has_masks ? load_into_lanes(g, all, run, align, from, to, mask)
-                        : insert_run(g, all, run, align, from, to);
+        all = masks ? load_into_lanes(g, all, run, align, from, to, mask)
+                    : insert_run(g, all, run, align, from, to);
     }
     return all;
 }

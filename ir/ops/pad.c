@@ -113,8 +113,9 @@ static const KExpr *reflected(KCtx *k, const KExpr *i, const KExpr *dim, const K
     int64_t extent, lo, hi;
     if (k_is_int(dim, &extent) && k_is_int(before, &lo) && k_is_int(after, &hi) && lo < extent &&
         hi < extent) {
-        if (lo > 0) i = k_select(k, k_lt(k, i, zero), k_neg(k, i), i);
-        return hi > 0 ? k_min(k, i, k_sub(k, twice, i)) : i;
+        const KExpr *at = i;
+        if (hi > 0) at = k_select(k, k_lt(k, i, dim), at, k_sub(k, twice, i));
+        return lo > 0 ? k_select(k, k_lt(k, i, zero), k_neg(k, i), at) : at;
     }
     i = k_fmod(k, i, k_max(k, twice, k_int(k, 1))); /* dim 1: everything mirrors to 0 */
     return k_select(k, k_lt(k, i, dim), i, k_sub(k, twice, i));

@@ -6,8 +6,8 @@
  *   MaxRoiPool  the maximum of the pixels of a bin; corners of regions are rounded to pixels
  *
  * With a fixed sampling_ratio RoiAlign is a reduce over the bin's places. Otherwise the number of
- * places follows from the region's size, so that it is a program, as MaxRoiPool is. A batch index
- * outside of x reads zeros. */
+ * places follows from the region's size, so that it is a program, as MaxRoiPool is: bins are lanes,
+ * since all of a region have as many places. A batch index outside of x reads zeros. */
 #include <string.h>
 
 #include "ir/ops/check.h"
@@ -145,35 +145,59 @@ static void align_fixed(Def *d, const Node *n, bool max) {
     def_finish(d, s, k_cast(k, out->dtype, result));
 }
 
+/* The means, or maxima, of `lanes` bins from number `from` on, which all have the same places. */
+static void align_bins(const Region *r, KTensor *out, const KExpr *roi, const KExpr *from,
+                       int64_t lanes, bool max) {
+    Def *d = r->d;
+    KBuild *b = &d->b;
+    KCtx *k = d->k;
+    const KExpr *place[2], *bin[2], *zero = k_int(k, 0), *none = k_const(k, r->t, 0);
+    KBuf *acc = kb_alloc(b, MEM_REG, r->t, "acc", lanes);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, lanes));
+    kb_store(b, acc, l, max ? lower_lowest(d, r->t) : none);
+    kb_end(b);
+    for (int a = 0; a < 2; a++) place[a] = kb_for(b, LOOP_SERIAL, "place", r->places[a]);
+    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, lanes));
+    def_unflatten(k, k_add(k, from, l), &out->dims[2], 2, bin);
+    const KExpr *e = sample(r, bin, place, max), *so_far = k_load(k, acc, l);
+    kb_store(b, acc, l, max ? lower_max_nan(d, so_far, e) : k_add(k, so_far, e));
+    for (int i = 0; i < 3; i++) kb_end(b);
+    const KExpr *count = k_mul(k, r->places[0], r->places[1]);
+    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, lanes));
+    const KExpr *result = k_load(k, acc, l);
+    if (!max) result = k_div(k, result, k_cast(k, r->t, count));
+    result = k_select(k, k_lt(k, zero, count), result, none);
+    const KExpr *to[4] = {roi, r->channel, zero, zero};
+    const KExpr *at = k_add(k, def_flatten(k, to, out->dims, 4), k_add(k, from, l));
+    kb_store(b, out->buf, at, k_cast(k, out->dtype, result));
+    kb_end(b);
+}
+
 static void align_adaptive(Def *d, const Node *n, bool max) {
+    enum { LANES = 16 };
     KCtx *k = d->k;
     KBuild *b = &d->b;
     KTensor *out = def_out(d, 0);
     Stage *s = def_program(d, &out, 1);
-    const KExpr *at[4], *place[2], *zero = k_int(k, 0);
-    at[0] = kb_for(b, LOOP_PARALLEL, "roi", out->dims[0]);
-    Region r = read_region(d, n, at[0]);
+    const KExpr *roi = kb_for(b, LOOP_PARALLEL, "roi", out->dims[0]);
+    int64_t size[2];
+    Region r = read_region(d, n, roi);
     r.batch = kb_let(b, "batch", r.batch);
     for (int a = 0; a < 2; a++) {
         r.start[a] = kb_let(b, "start", r.start[a]);
         r.bin[a] = kb_let(b, "bin", r.bin[a]);
         r.places[a] = kb_let(b, "places", r.places[a]);
+        BUG_IF(!k_is_int(out->dims[2 + a], &size[a]), "the size of the output is not known");
     }
-    const KExpr *count = k_mul(k, r.places[0], r.places[1]), *none = k_const(k, r.t, 0);
-    for (int a = 1; a < 4; a++) at[a] = kb_for(b, LOOP_SERIAL, "at", out->dims[a]);
-    r.channel = at[1];
-    KBuf *acc = kb_alloc(b, MEM_REG, r.t, "acc", 1);
-    const KExpr *so_far = k_load(k, acc, zero);
-    kb_store(b, acc, zero, max ? lower_lowest(d, r.t) : none);
-    for (int a = 0; a < 2; a++) place[a] = kb_for(b, LOOP_SERIAL, "place", r.places[a]);
-    const KExpr *e = sample(&r, at + 2, place, max);
-    kb_store(b, acc, zero, max ? lower_max_nan(d, so_far, e) : k_add(k, so_far, e));
+    int64_t n_bins = size[0] * size[1];
+    r.channel = kb_for(b, LOOP_SERIAL, "channel", out->dims[1]);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, n_bins / LANES));
+    align_bins(&r, out, roi, k_mul(k, c, k_int(k, LANES)), LANES, max);
+    kb_end(b);
+    if (n_bins % LANES)
+        align_bins(&r, out, roi, k_int(k, n_bins - n_bins % LANES), n_bins % LANES, max);
     kb_end(b);
     kb_end(b);
-    const KExpr *result = max ? so_far : k_div(k, so_far, k_cast(k, r.t, count));
-    result = k_select(k, k_lt(k, zero, count), result, none);
-    kb_store(b, out->buf, def_flatten(k, at, out->dims, 4), k_cast(k, out->dtype, result));
-    for (int a = 0; a < 4; a++) kb_end(b);
     def_end_program(d, s);
 }
 

@@ -6,6 +6,10 @@
  * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
  * one). Equal elements: the lower index first. NaN is worse than every number.
  *
+ * A few of not so many are found one after the other, each the next behind the last: a pass over all
+ * keys in lanes, without any branch. Rows that do not lie along memory are turned around first, and
+ * the results back.
+ *
  * Many of many (MANY and up, of rows of known length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
  * of the slots that share the rows. */
@@ -182,15 +186,18 @@ static void select_row(const Heap *h, Row *r, const KExpr *n_elems, const KExpr 
 
 enum { LONG_SORT = 2048 };
 
-/* Which is less, in nanoseconds of a processor of 2023: sifting each element that gets into the
- * heap, or two passes over all keys? */
+/* Nanoseconds of a processor of 2023 for sifting each element that gets into the heap. */
+static double heap_cost(int64_t n, int64_t wanted) {
+    double doublings = 0;
+    for (int64_t i = wanted; i < n; i *= 2) doublings++;
+    return 0.15 * (double)n + 45 * (double)wanted * (1 + 0.69 * doublings);
+}
+
+/* Are two passes over all keys less than that? */
 static bool sorts_digits(const KExpr *n_elems, const KExpr *count, int64_t *n, int64_t *wanted) {
     if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *n >= INT32_MAX / 2 || *wanted < 1)
         return false;
-    double doublings = 0;
-    for (int64_t i = *wanted; i < *n; i *= 2) doublings++;
-    double heap = 0.15 * (double)*n + 45 * (double)*wanted * (1 + 0.69 * doublings);
-    return 2000 + 1.1 * (double)*n + 10 * (double)*wanted < heap;
+    return 2000 + 1.1 * (double)*n + 10 * (double)*wanted < heap_cost(*n, *wanted);
 }
 
 /* keys[i] of each element of the row, in lanes. */
@@ -204,7 +211,8 @@ static void fill_keys(const Radix *r, Row *row, int64_t n, bool largest) {
     kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, row_key(row, i), largest));
     kb_end(b);
     kb_end(b);
-    i = k_add(k, done, kb_for(b, LOOP_SERIAL, "i", k_int(k, n % LANES)));
+    if (n % LANES == 0) return;
+    i = k_add(k, done, kb_for(b, LOOP_VECTOR, "l", k_int(k, n % LANES)));
     kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, row_key(row, i), largest));
     kb_end(b);
 }
@@ -301,20 +309,147 @@ static void rank_row(Def *d, Row *row, const Heap *out, int64_t n, const KExpr *
     kb_end(b);
 }
 
-void top_k_lower(Def *d, const Node *n) {
+/* ---- one after the other --------------------------------------------------------------------- */
+
+/* Is a pass over the keys for each of the wanted ones less than the heap, or than ranks? */
+static bool finds_each(DType t, const KExpr *n_elems, const KExpr *count, int64_t *n,
+                       int64_t *wanted) {
+    enum { MOST_ELEMS = 4096 };
+    if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *n > MOST_ELEMS || *wanted < 1 ||
+        *n < LANES)
+        return false;
+    double vectors = dtype_bytes(radix_dtype(t)) > 4 ? 1.5 : 1;
+    double passes = (double)*wanted * (17 + 0.28 * vectors * (double)*n);
+    double ranks = 0.1 * vectors * (double)(*n * *n);
+    return passes < (*n <= SHORT_ROW ? ranks : 0.6 * heap_cost(*n, *wanted));
+}
+
+/* The best so far in each lane, and the one that was found last. */
+typedef struct Finder {
+    KBuild *b;
+    KBuf *keys, *key, *item, *last_key, *last_item;
+    DType t;
+} Finder;
+
+/* Does (key, item) come before the other? */
+static const KExpr *comes_before(KCtx *k, const KExpr *key, const KExpr *item,
+                                 const KExpr *other_key, const KExpr *other) {
+    return k_or(k, k_lt(k, key, other_key),
+                k_and(k, k_eq(k, key, other_key), k_lt(k, item, other)));
+}
+
+/* Lane l takes (key, item) where it is wanted and better. The key is stored last: the new item changes
+ * the condition for equal keys only. */
+static void take_better(const Finder *f, const KExpr *l, const KExpr *wanted, const KExpr *key,
+                        const KExpr *item) {
+    KCtx *k = f->b->k;
+    const KExpr *old_key = k_load(k, f->key, l), *old = k_load(k, f->item, l);
+    const KExpr *is_better = k_and(k, wanted, comes_before(k, key, item, old_key, old));
+    item = k_select(k, is_better, item, old);
+    key = k_select(k, is_better, key, old_key);
+    kb_store(f->b, f->item, l, item);
+    kb_store(f->b, f->key, l, key);
+}
+
+/* key[0], item[0] := the first one behind the last */
+static void find_next(const Finder *f, int64_t n) {
+    KBuild *b = f->b;
+    KCtx *k = b->k;
+    const KExpr *width = k_int(k, LANES), *zero = k_int(k, 0);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", width);
+    kb_store(b, f->key, l, k_const_i(k, f->t, -1));
+    kb_store(b, f->item, l, k_const_i(k, DT_I32, INT32_MAX));
+    kb_end(b);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, (n + LANES - 1) / LANES));
+    l = kb_for(b, LOOP_VECTOR, "l", width);
+    const KExpr *i = k_add(k, k_mul(k, c, width), l), *key = k_load(k, f->keys, i);
+    const KExpr *item = k_cast(k, DT_I32, i);
+    const KExpr *is_next = comes_before(k, k_load(k, f->last_key, zero),
+                                        k_load(k, f->last_item, zero), key, item);
+    take_better(f, l, is_next, key, item);
+    kb_end(b);
+    kb_end(b);
+    for (int half = LANES / 2; half >= 1; half /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_add(k, l, k_int(k, half));
+        take_better(f, l, k_bool(k, true), k_load(k, f->key, other), k_load(k, f->item, other));
+        kb_end(b);
+    }
+}
+
+static void find_row(Def *d, Row *row, const Heap *out, int64_t n, int64_t wanted) {
+    KBuild *b = &d->b;
     KCtx *k = d->k;
-    KTensor *x = def_in(d, 0);
-    Row r = {.d = d, .x = x, .axis = shape_axis(attr_int(n, "axis", -1), x->rank)};
-    const Value *like = n->out[0] ? n->out[0] : n->out[1];
-    const KExpr *count = like->shape.dims[r.axis], *n_elems = x->dims[r.axis];
-    KTensor *values =
-        n->out[0] ? def_out(d, 0) : def_temp(d, "values", x->dtype, x->rank, like->shape.dims);
-    KTensor *indices =
-        has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
+    const KExpr *zero = k_int(k, 0);
+    int64_t end = (n + LANES - 1) / LANES * LANES;
+    Finder f = {.b = b, .t = radix_dtype(row->x->dtype)};
+    f.keys = kb_alloc(b, MEM_STACK, f.t, "keys", end);
+    f.key = kb_alloc(b, MEM_REG, f.t, "key", LANES);
+    f.item = kb_alloc(b, MEM_REG, DT_I32, "item", LANES);
+    f.last_key = kb_alloc(b, MEM_REG, f.t, "last_key", 1);
+    f.last_item = kb_alloc(b, MEM_REG, DT_I32, "last_item", 1);
+    Radix keys = {.b = b, .keys = f.keys, .keys_at = zero, .n = k_int(k, n)};
+    fill_keys(&keys, row, n, out->largest);
+    if (end > n) { /* behind all */
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, end - n));
+        kb_store(b, f.keys, k_add(k, k_int(k, n), l), k_const_i(k, f.t, -1));
+        kb_end(b);
+    }
+    kb_store(b, f.last_key, zero, k_const_i(k, f.t, 0));
+    kb_store(b, f.last_item, zero, k_const_i(k, DT_I32, -1));
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", k_int(k, wanted));
+    find_next(&f, n);
+    kb_store(b, f.last_key, zero, k_load(k, f.key, zero));
+    kb_store(b, f.last_item, zero, k_load(k, f.item, zero));
+    const KExpr *item = kb_let_within(b, "found", k_cast(k, DT_I64, k_load(k, f.item, zero)), n - 1);
+    heap_set(out, i, item, row_key(row, item));
+    kb_end(b);
+}
+
+/* ---- rows across memory ---------------------------------------------------------------------- */
+
+/* Do the elements of a row lie apart? */
+static bool lies_across(const KTensor *x, int axis) {
+    for (int i = axis + 1; i < x->rank; i++)
+        if (!k_is_value(x->dims[i], 1)) return true;
+    return false;
+}
+
+/* dims with the axis moved from place `from` to place `to` */
+static void move_axis(const KExpr *const *dims, int rank, int from, int to, const KExpr **moved) {
+    for (int i = 0; i < rank; i++) {
+        int rest = i < to ? i : i - 1; /* the so manieth of the others */
+        moved[i] = i == to ? dims[from] : dims[rest < from ? rest : rest + 1];
+    }
+}
+
+static KTensor *moved_temp(Def *d, const char *name, DType t, const KTensor *like, int axis) {
+    const KExpr *dims[MAX_RANK];
+    move_axis(like->dims, like->rank, axis, like->rank - 1, dims);
+    return def_temp(d, name, t, like->rank, dims);
+}
+
+/* to := from, of which the axis lies in another place */
+static void copy_moved(Def *d, KTensor *to, KTensor *from, int to_axis, int from_axis) {
+    Stage *s = def_begin(d, FORM_MAP, to);
+    const KExpr *axis[MAX_RANK], *at[MAX_RANK];
+    for (int i = 0; i < to->rank; i++) axis[i] = def_axis(d, s, i);
+    move_axis(axis, to->rank, to_axis, from_axis, at);
+    s->movement = true;
+    def_map(d, s, def_at(d, from, at, from->rank));
+}
+
+/* The program over rows of x along its axis. */
+static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *values,
+                        KTensor *indices) {
+    KCtx *k = d->k;
+    Row r = {.d = d, .x = x, .axis = axis};
+    const KExpr *count = values->dims[axis], *n_elems = x->dims[axis];
     KTensor *outs[4] = {values, indices};
     int64_t n_known, wanted, n_rows = MOST_SLOTS;
-    bool by_ranks = counts_ranks(n_elems, count, &n_known);
-    bool by_digits = !by_ranks && sorts_digits(n_elems, count, &n_known, &wanted);
+    bool one_by_one = finds_each(x->dtype, n_elems, count, &n_known, &wanted);
+    bool by_ranks = !one_by_one && counts_ranks(n_elems, count, &n_known);
+    bool by_digits = !one_by_one && !by_ranks && sorts_digits(n_elems, count, &n_known, &wanted);
     if (by_digits) {
         k_is_int(row_count(k, &r), &n_rows);
         const KExpr *dims[] = {k_int(k, slots_for(n_rows)), n_elems, k_int(k, 2)};
@@ -337,11 +472,34 @@ void top_k_lower(Def *d, const Node *n) {
     if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
     const KExpr *row = kb_for(b, guarded ? LOOP_SERIAL : LOOP_PARALLEL, "row", row_count(k, &r));
     place_row(d, &r, row, count, &h.base, &h.step);
-    if (by_ranks)
+    if (one_by_one)
+        find_row(d, &r, &h, n_known, wanted);
+    else if (by_ranks)
         rank_row(d, &r, &h, n_known, count);
     else
         select_row(&h, &r, n_elems, count);
     kb_end(b);
     if (guarded) kb_end(b);
     def_end_program(d, s);
+}
+
+void top_k_lower(Def *d, const Node *n) {
+    KTensor *x = def_in(d, 0);
+    int axis = shape_axis(attr_int(n, "axis", -1), x->rank), last = x->rank - 1;
+    const Value *like = n->out[0] ? n->out[0] : n->out[1];
+    KTensor *values =
+        n->out[0] ? def_out(d, 0) : def_temp(d, "values", x->dtype, x->rank, like->shape.dims);
+    KTensor *indices =
+        has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
+    if (!lies_across(x, axis)) {
+        select_rows(d, n, x, axis, values, indices);
+        return;
+    }
+    KTensor *rows = moved_temp(d, "rows", x->dtype, x, axis);
+    copy_moved(d, rows, x, last, axis);
+    KTensor *v = moved_temp(d, "row_values", x->dtype, values, axis);
+    KTensor *i = moved_temp(d, "row_indices", DT_I64, values, axis);
+    select_rows(d, n, rows, last, v, i);
+    if (n->out[0]) copy_moved(d, values, v, axis, last);
+    if (has_out(n, 1)) copy_moved(d, indices, i, axis, last);
 }
