@@ -165,18 +165,20 @@ static double moves(const Target *t, double n, double fmas) {
 }
 
 /* Blends for one place of the left factor and so many vectors, in instructions. Where tiles do not
- * begin with groups, which lanes are blended is not known before it runs, and each vector has all
- * blends: one instruction on machines with masks. */
+ * begin with groups, which lanes are blended is not known before it runs: vectors in which groups
+ * end have all blends, one instruction each on machines with masks. */
 static double blends_of(const Target *t, const Sizes *z, const Schedule *sch, int64_t vecs) {
     bool is_known = sch->n_vecs % z->period == 0;
-    int n = 0, most = 0;
+    int n = 0, most = 0, n_mixed = 0;
     for (int v = 0; v < z->period; v++) {
         int here = schedule_groups_at((int64_t)v * sch->lanes, sch->lanes, z->group) - 1;
         n += here;
+        n_mixed += here > 0;
         if (here > most) most = here;
     }
-    double each = is_known ? (double)n / z->period : most * (t->mask_bytes == 1 ? 1.0 : 2.5);
-    return each * (double)vecs;
+    double each = t->mask_bytes == 1 ? 1.0 : 2.5;
+    each = is_known ? (double)n : n_mixed * most * each;
+    return each / z->period * (double)vecs;
 }
 
 /* One step of the reduction of a tile. */

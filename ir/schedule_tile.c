@@ -111,6 +111,7 @@ static const KExpr *blend_groups(Contract *c, const Binding *bound) {
         int here = schedule_groups_at(v * sch->lanes, sch->lanes, sch->group);
         if (here > n) n = here;
     }
+    if (c->in_group) n = 1;
     while (n-- > 0) {
         const KExpr *group = k_add(k, first, k_int(k, n)), *read = left_of_group(c, bound, group);
         const KExpr *end = k_mul(k, k_add(k, group, k_int(k, 1)), size);
@@ -373,7 +374,7 @@ static void emit_wait(Contract *c) {
     contract_tile_end(c);
 }
 
-void contract_tile(Contract *c) {
+static void emit_tile(Contract *c) {
     KCtx *k = c->k;
     start_from_offset(c);
     if (c->sch->matrix) {
@@ -408,6 +409,24 @@ void contract_tile(Contract *c) {
     contract_store(c);
     if (c->fills_halo) contract_fill_halo(c);
     if (c->sums) kb_end(c->b);
+}
+
+/* Of tiles of one vector those that lie inside of a group have no choice to make in their lanes. */
+void contract_tile(Contract *c) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    c->in_group = false;
+    bool is_open = sch->blends && c->n_vecs == 1 && sch->n_vecs == 1 && sch->group > sch->lanes;
+    if (is_open) {
+        const KExpr *size = k_int(k, sch->group), *end = k_int(k, sch->group - sch->lanes);
+        kb_if(c->b, k_le(k, k_fmod(k, c->vec_start, size), end));
+        c->in_group = true;
+        emit_tile(c);
+        kb_else(c->b);
+        c->in_group = false;
+    }
+    emit_tile(c);
+    if (is_open) kb_end(c->b);
 }
 
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {
