@@ -1,7 +1,7 @@
 /* NumPy's .npy: a magic string, a Python dict in text, the elements.
  *
  *     \x93NUMPY 1 0 <u16 length> {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n
- * <data>
+ *     <data>
  *
  * Arrays of numbers, booleans and strings of a fixed width are read (S: bytes, U: code points of 32
  * bits, both padded with zeros); structured types and pickled objects are refused. Strings are

@@ -10,9 +10,10 @@
  *   FORM_MAP       out[axis] = body
  *   FORM_REDUCE    out[axis] = finish(acc) where acc = fold of body over red, starting at init
  *   FORM_CONTRACT  a REDUCE whose fold is add and whose body is lhs * rhs in dtype acc->dtype
- *   FORM_SCAN      along axis[scan_axis], in order: state[k] = step[k]; out = body (reads the new
- * states) FORM_PROGRAM   kernel IR written out, storing to the buffers of `outs` FORM_REGION    a
- * control-flow node: its subgraphs' own DefPrograms
+ *   FORM_SCAN      along axis[scan_axis], in order: state[k] = step[k]; out = body, which reads
+ *                  the new states
+ *   FORM_PROGRAM   kernel IR written out, storing to the buffers of `outs`
+ *   FORM_REGION    a control-flow node: its subgraphs' own DefPrograms
  */
 #ifndef SMELT_IR_DEFINE_H
 #define SMELT_IR_DEFINE_H
@@ -293,6 +294,17 @@ void stage_visit(KCtx *k, const Stage *s, void (*fn)(const KExpr *e, void *user)
 /* All tensors that s reads (finish included), each once; returns how many (cap is the array's
  * length). */
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap);
+/* The axis of s that e is, -1: none. */
+int stage_axis_of(const Stage *s, const KExpr *e);
+/* Does e (NULL: no) read t? */
+bool expr_reads(KCtx *k, const KExpr *e, const KTensor *t);
+/* Does the map read t at no other than its own element (0 along t's extents of 1)? */
+bool map_reads_own(KCtx *k, const Stage *map, const KTensor *t);
+/* The map's only read of t, which has no condition; NULL: there are others, or none. */
+const KExpr *map_only_read(KCtx *k, const Stage *map, const KTensor *t);
+/* Are the indices of `at` the map's axes, each once, or 0 along extents of 1, so that the elements
+ * of the two are the same ones, in another order perhaps? axis[i]: which is t's axis i, or -1. */
+bool read_permutes(const Stage *map, const KExpr *at, int *axis);
 /* Fills KTensor.users and n_users for all tensors of p and of the programs below it. */
 void program_count_users(DefProgram *p);
 /* Among n stages of p: the place of the one that makes t, or -1; does s read one's result, or what

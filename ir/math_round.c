@@ -1,9 +1,10 @@
 /* Rounding to whole numbers of a few digits, as quantization does it.
  *
- *     min(max(rint(x) + z, lo), hi)                 ->  (y + m) - (m - z),  y = min(max(x, lo - z),
- * hi - z) u8(min(max(rint(x) + z, lo), hi)), or i8      ->  u8(bitcast(i32, y + m) + z)
+ *     min(max(rint(x) + z, lo), hi)             ->  (y + m) - (m - z)
+ *     u8(min(max(rint(x) + z, lo), hi)), or i8  ->  u8(bitcast(i32, y + m) + z)
+ *     with y = min(max(x, lo - z), hi - z)
  *
- * with m = 1.5 * 2^23: its last place is 1, so that the sum rounds to the nearest even whole number
+ * and m = 1.5 * 2^23: its last place is 1, so that the sum rounds to the nearest even whole number
  * and has it in its low bits, and the difference is exact. Clamping to whole numbers first gives
  * the same, and NaN ends at lo either way. Half the operations, and no conversion. */
 #include <math.h>

@@ -3,8 +3,9 @@
  *
  * The stage reads
  *
- *     acc: f32, lhs = f32(x[.., r, .., k]) of bf16 elements, rhs = f32(packed[j // 16, .., k // 32,
- * k % 32 // 2, j % 16, k % 2]) acc: i32, the same of bytes, 64 along k, 4 to a word
+ *     acc: f32  lhs = f32(x[.., r, .., k]) of bf16 elements
+ *               rhs = f32(packed[j // 16, .., k // 32, k % 32 // 2, j % 16, k % 2])
+ *     acc: i32  the same of bytes, 64 along k, 4 to a word
  *
  * where neighbours along k are neighbours in x's memory and rows are some step apart. A tile is up
  * to 16 rows (of one axis) by 16 columns; up to four tiles are summed at a time, two rows of tiles

@@ -95,9 +95,7 @@ static const KExpr *load(Parse *p, KBuf *b) {
     return pred ? k_load_if(p->k, b, index, pred) : k_load(p->k, b, index);
 }
 
-/* ---- calls
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static KOp op_named(const char *name) {
     for (int op = 1; op < KO_COUNT; op++)

@@ -346,8 +346,7 @@ static void note_not_flat(const KExpr *e, void *user) {
     }
     bool constant = !e->var_mask, same = t->rank == c->s->out->rank && e->n_args == t->rank;
     for (int i = 0; same && i < t->rank; i++)
-        same = e->arg[i]->op == KO_var && e->arg[i]->u.var == c->s->axis[i] &&
-               t->dims[i] == c->s->out->dims[i];
+        same = stage_axis_of(c->s, e->arg[i]) == i && t->dims[i] == c->s->out->dims[i];
     same &= !memcmp(&t->layout, &c->s->out->layout, sizeof t->layout) && !t->layout.has_halo &&
             !t->phase;
     if (!same && !constant) c->is_flat = false;

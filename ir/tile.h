@@ -5,8 +5,9 @@
  *
  *   zero    for r tile { for l vector { acc[r*16 + l] = 0 } }
  *   dot     for r tile { for w in 0..16 { for q in 0..4 { for l vector {
- *             acc[r*16 + l] = acc[r*16 + l] + i32(a[A + r*step + w*4 + q])*i32(b[B + w*64 + l*4 +
- * q]) }}}} store   for r tile { for l vector { to[C + r*step + l] = acc[r*16 + l] } }
+ *             acc[r*16 + l] = acc[r*16 + l]
+ *                             + i32(a[A + r*step + w*4 + q])*i32(b[B + w*64 + l*4 + q]) }}}}
+ *   store   for r tile { for l vector { to[C + r*step + l] = acc[r*16 + l] } }
  *
  * Here a and b hold bytes, each signed or not: row r of a is 64 neighbouring bytes, b is 16 groups
  * of 4 bytes for each of 16 columns. They may also hold bf16, in groups of 2, for an accumulator of

@@ -21,7 +21,7 @@ static void note_cut_read(const KExpr *e, void *user) {
     int of = e->op == KO_at ? group_member_of(r->cut->g, e->u.tensor) : -1;
     if (of < 0 || r->cut->axis[of] < 0) return;
     const KExpr *at = e->arg[r->cut->axis[of]];
-    int own = group_own_axis(r->s, at), red = -1;
+    int own = stage_axis_of(r->s, at), red = -1;
     for (int i = 0; i < r->s->n_red; i++)
         if (at->op == KO_var && at->u.var == r->s->red[i]) red = i;
     r->ok &= (own >= 0 || red >= 0) && !at_pred(e) && (r->from < 0 || r->from == of) &&

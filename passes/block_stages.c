@@ -3,7 +3,7 @@
  * Before:  s[h,i,j] = sum_d q[h,i,d] * k[h,j,d];  m, e, z = its softmax
  *          o[h,i,d] = sum_j e[h,i,j] * v[h,j,d] / z[h,i]
  * After:   the same stages as one kernel: for h, for blocks of i { s; m; e; z; o } with s, m, e and
- * z in memory for the rows of one block only
+ *          z in memory for the rows of one block only
  *
  * A group begins with a contraction. Its axes but the vector axis are shared; a later stage joins
  * when it reads members at its own index of all of them. The last shared axis (the rows) is cut
@@ -40,19 +40,13 @@ typedef struct MemberReads {
     bool any, ok;
 } MemberReads;
 
-int group_own_axis(const Stage *s, const KExpr *e) {
-    for (int i = 0; e->op == KO_var && i < s->out->rank; i++)
-        if (e->u.var == s->axis[i]) return i;
-    return -1;
-}
-
 static void note_member_read(const KExpr *e, void *user) {
     MemberReads *r = user;
     int m = e->op == KO_at ? group_member_of(r->g, e->u.tensor) : -1;
     if (m < 0) return;
     r->any = true;
     for (int a = 0; a < r->g->n_axes; a++) {
-        int own = group_own_axis(r->s, e->arg[r->g->axis[m][a]]);
+        int own = stage_axis_of(r->s, e->arg[r->g->axis[m][a]]);
         r->ok &= own >= 0 && (r->axis[a] < 0 || r->axis[a] == own);
         r->axis[a] = (int8_t)own;
     }

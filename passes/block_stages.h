@@ -25,8 +25,6 @@ typedef struct Group {
 double group_extent(const KExpr *e);
 /* The member that makes t; -1 for none. */
 int group_member_of(const Group *g, const KTensor *t);
-/* The axis of s that e is the index of; -1 for none. */
-int group_own_axis(const Stage *s, const KExpr *e);
 
 /* Do only members read t, and nothing else need its bytes? */
 bool group_is_private(const Group *g, const KTensor *t);

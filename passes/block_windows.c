@@ -19,33 +19,20 @@ double group_row_bytes(const Group *g, int m) {
     return n;
 }
 
-typedef struct InPlace {
-    const Stage *s;
-    const KTensor *t;
-    bool ok;
-} InPlace;
-
-static void note_in_place(const KExpr *e, void *user) {
-    InPlace *r = user;
-    if (e->op != KO_at || e->u.tensor != r->t) return;
-    for (int i = 0; i < r->t->rank; i++)
-        r->ok &= group_own_axis(r->s, e->arg[i]) == i ||
-                 (k_is_value(e->arg[i], 0) && k_is_value(r->t->dims[i], 1));
-}
-
 /* May member m, a map, write over member of's tensor: is it the last that reads it, each element
  * for its own? */
 static bool can_replace(const Group *g, int m, int of) {
     const Stage *s = g->stages[m];
     const KTensor *t = g->stages[of]->out, *out = s->out;
-    InPlace r = {s, t, s->form == FORM_MAP && t->rank == out->rank};
-    if (!r.ok || !group_is_private(g, t) || !group_is_private(g, out) || t->dtype != out->dtype)
+    if (s->form != FORM_MAP || t->rank != out->rank || t->dtype != out->dtype ||
+        !group_is_private(g, t) || !group_is_private(g, out))
         return false;
     if (memcmp(g->axis[m], g->axis[of], (size_t)g->n_axes)) return false;
-    for (int i = 0; i < t->rank; i++) r.ok &= t->dims[i] == out->dims[i];
-    for (uint32_t u = 0; u < t->users.n; u++) r.ok &= group_member_of(g, t->users.at[u]->out) <= m;
-    k_visit(g->k, s->body, note_in_place, &r);
-    return r.ok;
+    for (int i = 0; i < t->rank; i++)
+        if (t->dims[i] != out->dims[i]) return false;
+    for (uint32_t u = 0; u < t->users.n; u++)
+        if (group_member_of(g, t->users.at[u]->out) > m) return false;
+    return map_reads_own(g->k, s, t);
 }
 
 void group_find_replaced(const Group *g, int8_t *replaced) {

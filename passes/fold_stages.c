@@ -1,7 +1,7 @@
 /* fold_stages: computes at compile time the stages that read constants only.
  *
- * Before:  t[i, j] = at(const w; j, i)     and t is read by something that did not take the
- * movement After:   t is a constant
+ * Before:  t[i, j] = at(const w; j, i)     and something reads t that did not take it
+ * After:   t is a constant
  *
  * Requires definitions, after fusion: large weights that are only moved on their way into a
  * contraction went into its operand by then and are packed once (choose_schedules). It does not

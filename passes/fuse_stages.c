@@ -81,17 +81,6 @@ static bool reads_plainly(KCtx *k, const Stage *s, const KTensor *t) {
     return r.plain;
 }
 
-static void note_reads_tensor(const KExpr *e, void *user) {
-    ReadShape *r = user;
-    if (e->op == KO_at && e->u.tensor == r->t) r->plain = true;
-}
-
-static bool expr_reads(KCtx *k, const KExpr *e, const KTensor *t) {
-    ReadShape r = {t, false};
-    if (e) k_visit(k, e, note_reads_tensor, &r);
-    return r.plain;
-}
-
 /* A constant operand's arithmetic is done once, when the operand is packed. */
 static bool is_packed_arithmetic(DefProgram *p, const Stage *map, const Stage *reader) {
     KTensor *read[256];
@@ -191,32 +180,17 @@ static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     return cheap && map->out->n_users <= 4 && work(reader) <= 2048 * elements(map->out);
 }
 
-typedef struct OwnPlace {
-    const Stage *map, *reader;
-    bool same;
-} OwnPlace;
-
-static void note_own_place(const KExpr *e, void *user) {
-    OwnPlace *o = user;
-    if (e->op != KO_at || e->u.tensor != o->map->out) return;
-    if (e->n_args != o->reader->out->rank) o->same = false;
-    for (int i = 0; i < e->n_args && o->same; i++)
-        o->same = e->arg[i]->op == KO_var && e->arg[i]->u.var == o->reader->axis[i];
-}
-
 /* A map that only this map reads, element by element, lends it its axes: then its body, perhaps of
  * hundreds of nodes, goes in as it is, and a chain of n maps costs n steps. */
 static void share_axes(DefProgram *p, const Stage *map, Stage *reader) {
     KCtx *k = p->m->k;
-    OwnPlace o = {map, reader, reader->form == FORM_MAP};
     const KExpr *axes[MAX_RANK];
-    if (!o.same || reader->out->rank != map->out->rank) return;
+    if (reader->form != FORM_MAP || reader->out->rank != map->out->rank) return;
     for (int i = 0; i < map->out->rank; i++) {
         if (reader->out->dims[i] != map->out->dims[i]) return;
         axes[i] = k_var(k, map->axis[i]);
     }
-    k_visit(k, reader->body, note_own_place, &o);
-    if (!o.same) return;
+    if (!map_reads_own(k, reader, map->out)) return;
     reader->body = k_subst(k, reader->body, reader->axis, axes, reader->out->rank);
     memcpy(reader->axis, map->axis, sizeof reader->axis);
 }
@@ -261,42 +235,6 @@ static bool inline_everywhere(DefProgram *p, Stage *map) {
 
 /* ---- maps into the store of what they follow ------------------------------------------------- */
 
-/* Is every read of t in e at the same place: distinct axes of the reader, or 0 along extents of 1,
- * so that the reader's elements are t's elements in another order? */
-typedef struct SamePlace {
-    const KTensor *t;
-    const Stage *reader;
-    const KExpr *const *index; /* of the first read */
-    bool same;
-} SamePlace;
-
-static void note_place(const KExpr *e, void *user) {
-    SamePlace *sp = user;
-    if (e->op != KO_at || e->u.tensor != sp->t) return;
-    if (sp->index && (e->n_args != sp->t->rank ||
-                      memcmp(sp->index, e->arg, sizeof(e->arg[0]) * (size_t)sp->t->rank)))
-        sp->same = false;
-    if (e->n_args != sp->t->rank) sp->same = false;
-    sp->index = e->arg;
-}
-
-static bool is_permutation(const SamePlace *sp) {
-    const Stage *r = sp->reader;
-    bool used[MAX_RANK] = {false};
-    for (int i = 0; i < sp->t->rank; i++) {
-        const KExpr *e = sp->index[i];
-        if (k_is_value(e, 0) && k_is_value(sp->t->dims[i], 1)) continue;
-        int axis = -1;
-        for (int a = 0; a < r->out->rank; a++)
-            if (e->op == KO_var && e->u.var == r->axis[a]) axis = a;
-        if (axis < 0 || used[axis] || r->out->dims[axis] != sp->t->dims[i]) return false;
-        used[axis] = true;
-    }
-    for (int a = 0; a < r->out->rank; a++)
-        if (!used[a] && !k_is_value(r->out->dims[a], 1)) return false;
-    return true;
-}
-
 typedef struct StoreFusion {
     const KTensor *t;
     const KExpr *value;
@@ -309,14 +247,13 @@ static const KExpr *replace_read(KCtx *k, const KExpr *e, void *user) {
 }
 
 /* The store would no longer be along the contraction's vectors. */
-static bool breaks_vectors(KCtx *k, const Stage *folded, const SamePlace *sp) {
-    const Stage *r = sp->reader;
-    int last = r->out->rank - 1;
-    while (last > 0 && k_is_value(r->out->dims[last], 1)) last--;
+static bool breaks_vectors(KCtx *k, const Stage *folded, const Stage *map, const int *axis) {
+    int rank = folded->out->rank, last = map->out->rank - 1;
+    while (last > 0 && k_is_value(map->out->dims[last], 1)) last--;
     if (folded->form != FORM_CONTRACT || last < 0) return false;
-    for (int i = 0; i < sp->t->rank; i++)
-        if (sp->index[i]->op == KO_var && sp->index[i]->u.var == r->axis[last])
-            return !k_uses_var(k, folded->rhs, folded->axis[i]) && i != sp->t->rank - 1;
+    for (int i = 0; i < rank; i++)
+        if (axis[i] == last)
+            return !k_uses_var(k, folded->rhs, folded->axis[i]) && i != rank - 1;
     return false;
 }
 
@@ -328,26 +265,27 @@ static bool hides_channels(const Stage *folded, const Stage *map) {
            map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
 }
 
-static bool can_store_into(DefProgram *p, const Stage *folded, const Stage *map, SamePlace *sp) {
-    if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return false;
+/* The map's read of what is folded, whose place the map's value can take in the store; or NULL. */
+static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *map) {
+    int axis[MAX_RANK];
+    if (folded->form != FORM_REDUCE && folded->form != FORM_CONTRACT) return NULL;
     if (folded->out->n_users != 1 || folded->out->users.at[0] != map || folded->out->dense_only ||
         hides_channels(folded, map))
-        return false;
-    *sp = (SamePlace){.t = folded->out, .reader = map, .same = true};
-    k_visit(p->m->k, map->body, note_place, sp);
-    if (!sp->index || !sp->same) return false;
-    if (is_permutation(sp) && !breaks_vectors(p->m->k, folded, sp)) return true;
-    return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, sp->index);
+        return NULL;
+    const KExpr *at = map_only_read(p->m->k, map, folded->out);
+    if (!at) return NULL;
+    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis)) return at;
+    return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, at->arg) ? at : NULL;
 }
 
-static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace *sp) {
+static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const KExpr *at) {
     KCtx *k = p->m->k;
     stage_forget_reads(map);
     stage_forget_reads(folded);
     const KExpr **parts[] = {&folded->body, &folded->lhs, &folded->rhs, &folded->finish};
     for (int i = 0; i < 4; i++)
         if (*parts[i])
-            *parts[i] = k_subst(k, *parts[i], folded->axis, sp->index, folded->out->rank);
+            *parts[i] = k_subst(k, *parts[i], folded->axis, at->arg, folded->out->rank);
     StoreFusion f = {folded->out, folded->finish};
     Stage merged = *folded;
     merged.finish = k_rewrite(k, map->body, replace_read, &f);
@@ -367,27 +305,25 @@ static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const SamePlace
 
 static bool fuse_into_store(DefProgram *p, Stage *map) {
     KTensor *read[256];
-    SamePlace sp, best_place;
+    const KExpr *at, *best_at = NULL;
     Stage *best = NULL;
     int n = stage_reads(p, map, read, 256);
     for (int i = 0; i < n; i++) {
         Stage *f = read[i]->def;
-        if (!f || f == map || f->owner != p || !can_store_into(p, f, map, &sp)) continue;
+        if (!f || f == map || f->owner != p || !(at = find_store(p, f, map))) continue;
         bool better = !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
                       (f->form == best->form && work(f) >= work(best));
         if (!better) continue;
         best = f;
-        best_place = sp;
+        best_at = at;
     }
     if (!best || !pass_may_rewrite()) return false;
-    fuse_store(p, best, map, &best_place);
+    fuse_store(p, best, map, best_at);
     pass_count_rewrite();
     return true;
 }
 
-/* ---- the pass
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- the pass -------------------------------------------------------------------------------- */
 
 /* Backwards, so that what only dropped stages read goes too. */
 static bool drop_unread(DefProgram *p) {

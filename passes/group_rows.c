@@ -42,28 +42,6 @@ static void multiply_by_reciprocal(DefProgram *p, const RowGroup *g, Stage *map)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-typedef struct OwnReads {
-    const Stage *s;
-    const KTensor *t;
-    bool ok;
-} OwnReads;
-
-/* Reads of t must be at the stage's own element. */
-static void note_own_read(const KExpr *e, void *user) {
-    OwnReads *r = user;
-    if (e->op != KO_at || e->u.tensor != r->t) return;
-    for (int i = 0; i < r->t->rank; i++) {
-        bool own = e->arg[i]->op == KO_var && e->arg[i]->u.var == r->s->axis[i];
-        r->ok &= own || (k_is_value(e->arg[i], 0) && k_is_value(r->t->dims[i], 1));
-    }
-}
-
-static bool has_aliases(const DefProgram *p, const KTensor *t) {
-    for (uint32_t i = 0; i < p->tensors.n; i++)
-        if (p->tensors.at[i]->alias == t) return true;
-    return false;
-}
-
 /* Nobody outside of the group, and none of its stages behind `last`, needs t. */
 static bool ends_at(const RowGroup *g, const KTensor *t, const Stage *last) {
     if (!t->def || !in_group(g, t->def) || t->dense_only || t->alias || t->is_output ||
@@ -84,11 +62,9 @@ static void write_over(DefProgram *p, const RowGroup *g, Stage *map) {
     for (int i = 0; i < n; i++) {
         KTensor *t = read[i];
         bool same = t->dtype == out->dtype && t->rank == out->rank && t->def &&
-                    t->def->form == FORM_MAP && ends_at(g, t, map) && !has_aliases(p, t);
+                    t->def->form == FORM_MAP && ends_at(g, t, map) && !tensor_has_aliases(p, t);
         for (int a = 0; same && a < t->rank; a++) same = t->dims[a] == out->dims[a];
-        OwnReads r = {map, t, same};
-        k_visit(p->m->k, map->body, note_own_read, &r);
-        if (!r.ok) continue;
+        if (!same || !map_reads_own(p->m->k, map, t)) continue;
         t->alias = out;
         pass_trace("group_stages", map->node, "written over '%s'", t->name);
         return;

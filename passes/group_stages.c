@@ -1,8 +1,8 @@
 /* group_stages: row-wise stages that share outer loops become one kernel.
  *
- * Before:  m[i] = max_j x[i,j];  e[i,j] = exp(x[i,j] - m[i]);  s[i] = sum_j e[i,j];  y[i,j] =
- * e[i,j] / s[i] After:   one kernel: for i { m; e; s; y } with m and s in registers and e in y's
- * memory
+ * Before:  m[i] = max_j x[i,j];  e[i,j] = exp(x[i,j] - m[i]);  s[i] = sum_j e[i,j];
+ *          y[i,j] = e[i,j] / s[i]
+ * After:   one kernel: for i { m; e; s; y } with m and s in registers and e in y's memory
  *
  * Consecutive maps and reductions join when they have the same leading axes, every read of an
  * earlier member is at the same leading index, and there are at least two of them with a reduction
@@ -30,8 +30,8 @@ static void note_row_read(const KExpr *e, void *user) {
     if (e->op != KO_at || !e->u.tensor->def || !is_member(r->first, r->reader, e->u.tensor->def))
         return;
     for (int i = 0; i < r->n_outer; i++) {
-        bool own = e->arg[i]->op == KO_var && e->arg[i]->u.var == r->reader->axis[i];
-        if (!own && !(k_is_value(e->arg[i], 0) && k_is_value(r->reader->out->dims[i], 1)))
+        if (stage_axis_of(r->reader, e->arg[i]) != i &&
+            !(k_is_value(e->arg[i], 0) && k_is_value(r->reader->out->dims[i], 1)))
             r->ok = false;
     }
 }

@@ -127,13 +127,10 @@ typedef struct Constant {
 
 static void note_variable(const KExpr *e, void *user) {
     Constant *c = user;
-    bool is_axis = false;
     if (e->op == KO_at && !e->u.tensor->data) c->is_constant = false;
     if (e->op == KO_at && !e->u.tensor->data_bytes) c->is_constant = false; /* no elements */
     if (e->op == KO_load) c->is_constant = false;
-    if (e->op != KO_var) return;
-    for (int i = 0; i < c->s->out->rank; i++) is_axis |= e->u.var == c->s->axis[i];
-    c->is_constant &= is_axis;
+    if (e->op == KO_var) c->is_constant &= stage_axis_of(c->s, e) >= 0;
 }
 
 /* Row-major elements of a scalar constant's or table's expression. */

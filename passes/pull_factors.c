@@ -89,8 +89,8 @@ static bool pull_from(Pull *u) {
 
 /* ---- one division for a row ----
  *
- *     z[i] = sum_j e[i,j];  finish = acc / z[i]      becomes    z[i] = 1 / sum_j e[i,j];  acc *
- * z[i]
+ *     z[i] = sum_j e[i,j];  finish = acc / z[i]      becomes
+ *     z[i] = 1 / sum_j e[i,j];  finish = acc * z[i]
  *
  * Sums of a softmax's powers only, which are 1 or more: no reciprocal overflows. */
 

@@ -3,8 +3,8 @@
  * Before:  v: f32 = map [i, j] { value = tanh(x[i, j]) }
  *          y: f32 = contract [i, j] over [k < 64] { lhs = v[i, k]  rhs = w[k, j] }
  * After:   v: bf16 = map [i, j] { value = bf16(tanh(x[i, j])) }
- *          y: f32 = contract [i, j] over [k < 64] { lhs = f32(v[i, k])  rhs = f32(w'[k, j]) } w' =
- * bf16(w)
+ *          y: f32 = contract [i, j] over [k < 64] { lhs = f32(v[i, k])  rhs = f32(h[k, j]) }
+ *          h: bf16, the weights w rounded
  *
  * Products are exact in f32 and sums stay f32. Constants shrink to half everywhere; the other
  * factors are rounded only where a matrix unit takes them, since elsewhere that costs instructions

@@ -1,17 +1,18 @@
 /* requantize: values that become integers again are scaled once, without division.
  *
  * Before:  u8(min(max(rint((f32(acc)*(sx*sw[j]) + f32(b[j])*sb[j]) / sy) + zy, 0.0), 255.0))
- * After:   u8(min(max(rint(f32(acc + b[j])*m[j]) + zy, 0.0), 255.0))            m[j] = sx*sw[j] /
- * sy
+ * After:   u8(min(max(rint(f32(acc + b[j])*m[j]) + zy, 0.0), 255.0))     m[j] = sx*sw[j] / sy
  *
  * The argument of such a rounding is taken apart into whole numbers times constant scales, a
- * constant, and clamps around the sum. Then one whole number      rint(f32(i)*m) + zy; a bias that
- * has the product's scale is added before several               rint(f32(a)*ma + (f32(b)*mb + c)),
- * c with all zero points in it a product of two      rint(f32(a - za)*f32(b - zb)*m + zy) the same
- * scale twice  dequantizing and quantizing again is nothing clamps                become bounds of
- * the saturation, which mostly has them already in the order of operations of ONNX Runtime's
- * integer kernels, which are the judge. All constants are computed at compile time. Signed bytes
- * that are stored biased lose the two conversions around the bias.
+ * constant, and clamps around the sum. Then
+ *   one whole number      rint(f32(i)*m) + zy; a bias that has the product's scale is added before
+ *   several               rint(f32(a)*ma + (f32(b)*mb + c)), c with all zero points in it
+ *   a product of two      rint(f32(a - za)*f32(b - zb)*m + zy)
+ *   the same scale twice  dequantizing and quantizing again is nothing
+ *   clamps                become bounds of the saturation, which mostly has them already
+ * in the order of operations of ONNX Runtime's integer kernels, which are the judge. All constants
+ * are computed at compile time. Signed bytes that are stored biased lose the two conversions around
+ * the bias.
  *
  * Requires definitions after fusion; every stage is looked at. What does not have this form stays:
  * scales found while running, sums that are not of whole numbers. */

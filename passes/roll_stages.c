@@ -59,16 +59,12 @@ static int only_axis(KCtx *k, const Stage *s, const KExpr *e) {
     return found;
 }
 
-static bool is_axis(const Stage *s, const KExpr *e, int axis) {
-    return e->op == KO_var && e->u.var == s->axis[axis];
-}
-
 /* Does e, a read of member m, leave the row's axis and the batch to where they belong? */
 static bool is_apart(const MemberReads *r, const KExpr *e, int m) {
     const Roll *g = r->g;
     for (int i = 0; i < e->u.tensor->rank; i++)
         if (i != g->row[m] && k_uses_var(g->k, e->arg[i], r->s->axis[r->row])) return false;
-    return !g->has_batch || is_axis(r->s, e->arg[0], 0);
+    return !g->has_batch || stage_axis_of(r->s, e->arg[0]) == 0;
 }
 
 static void note_member_read(const KExpr *e, void *user) {

@@ -21,26 +21,17 @@ typedef struct Split {
     const KExpr *high, *low; /* extents */
 } Split;
 
-static bool is_axis(const Stage *s, const KExpr *e, int *axis) {
-    for (int a = 0; e->op == KO_var && a < s->out->rank; a++)
-        if (e->u.var == s->axis[a]) {
-            *axis = a;
-            return true;
-        }
-    return false;
-}
-
 /* Is the view such a split, its other axes those of t in order or of extent 1? */
 static bool match_split(KCtx *k, const Stage *view, Split *split) {
     const KExpr *at = view->body;
     const KTensor *t = at->u.tensor;
-    int axis;
     bool found = false;
     for (int i = 0; i < t->rank; i++) {
-        if (is_axis(view, at->arg[i], &axis) || k_is_value(t->dims[i], 1)) continue;
+        if (stage_axis_of(view, at->arg[i]) >= 0 || k_is_value(t->dims[i], 1)) continue;
         if (found || i + 1 == t->rank || at->arg[i]->op != KO_fdiv) return false;
-        if (!is_axis(view, at->arg[i]->arg[0], &axis)) return false;
         const KExpr *q = at->arg[i]->arg[0], *low = t->dims[i + 1];
+        int axis = stage_axis_of(view, q);
+        if (axis < 0) return false;
         if (at->arg[i] != k_fdiv(k, q, low) || at->arg[i + 1] != k_fmod(k, q, low)) return false;
         *split = (Split){axis, i, t->dims[i], low};
         found = true;
@@ -49,41 +40,12 @@ static bool match_split(KCtx *k, const Stage *view, Split *split) {
     return found && t->rank == view->out->rank + 1;
 }
 
-typedef struct OneIndex {
-    const KTensor *t;
-    const KExpr *at;
-    bool same;
-} OneIndex;
-
-static void note_one_index(const KExpr *e, void *user) {
-    OneIndex *o = user;
-    if (e->op != KO_at || e->u.tensor != o->t) return;
-    if (e->n_args != o->t->rank) o->same = false;
-    for (int i = 0; o->at && o->same && i < o->t->rank; i++) o->same = e->arg[i] == o->at->arg[i];
-    o->at = e;
-}
-
-/* Does the map read v at one place, its own axes in some order? axis: where v's axis `a` is in
- * it. */
-static bool reads_own_axes(KCtx *k, const Stage *map, const KTensor *v, int a, int *axis) {
-    OneIndex o = {v, NULL, true};
-    bool used[MAX_RANK] = {false};
-    int of;
-    k_visit(k, map->body, note_one_index, &o);
-    if (!o.at || !o.same || v->rank != map->out->rank) return false;
-    for (int i = 0; i < v->rank; i++) {
-        bool is_own =
-            is_axis(map, o.at->arg[i], &of) && !used[of] && map->out->dims[of] == v->dims[i];
-        if (!is_own && !(k_is_value(v->dims[i], 1) && k_is_value(o.at->arg[i], 0))) return false;
-        if (is_own) used[of] = true;
-        if (i == a) {
-            if (!is_own) return false;
-            *axis = of;
-        }
-    }
-    for (int i = 0; i < map->out->rank; i++)
-        if (!used[i] && !k_is_value(map->out->dims[i], 1)) return false;
-    return true;
+/* The map's axis that is axis a of v, which it reads at one place only, its own axes in some order;
+ * -1: it reads otherwise. */
+static int axis_in_reader(KCtx *k, const Stage *map, const KTensor *v, int a) {
+    int axis[MAX_RANK];
+    const KExpr *at = map_only_read(k, map, v);
+    return at && v->rank == map->out->rank && read_permutes(map, at, axis) ? axis[a] : -1;
 }
 
 /* The view among what the map reads, of a contraction that nobody else reads. */
@@ -97,9 +59,9 @@ static Stage *find_view(DefProgram *p, const Stage *map, Split *split, int *axis
         const KTensor *t = v->body->u.tensor;
         if (v->out->n_users != 1 || v->out->dense_only || v->body->n_args != t->rank) continue;
         if (!t->def || t->def->form != FORM_CONTRACT || t->n_users != 1 || t->dense_only) continue;
-        if (match_split(p->m->k, v, split) &&
-            reads_own_axes(p->m->k, map, v->out, split->axis, axis))
-            return v;
+        if (!match_split(p->m->k, v, split)) continue;
+        *axis = axis_in_reader(p->m->k, map, v->out, split->axis);
+        if (*axis >= 0) return v;
     }
     return NULL;
 }
@@ -167,12 +129,8 @@ static bool joins_axes(KCtx *k, const Stage *s, const KExpr *e, const KExpr *dim
 }
 
 static bool is_window_over(KCtx *k, const Stage *s, const KTensor *t) {
-    OneIndex o = {t, NULL, true};
-    if (s->form != FORM_CONTRACT || !s->node || !op_has(s->node->op, OPF_CONTRACTS) ||
-        !op_has(s->node->op, OPF_BLOCKABLE))
-        return false;
-    k_visit(k, s->lhs, note_one_index, &o);
-    return o.at != NULL;
+    return s->form == FORM_CONTRACT && s->node && op_has(s->node->op, OPF_CONTRACTS) &&
+           op_has(s->node->op, OPF_BLOCKABLE) && expr_reads(k, s->lhs, t);
 }
 
 bool makes_windows(DefProgram *p, const Stage *contraction, const Stage *map,
@@ -186,7 +144,7 @@ bool makes_windows(DefProgram *p, const Stage *contraction, const Stage *map,
     for (uint32_t i = 0; i < map->out->users.n; i++)
         if (!is_window_over(k, map->out->users.at[i], map->out)) return false;
     for (int i = 0; i < t->rank; i++) {
-        if (index[i]->op == KO_var && index[i]->u.var == map->axis[1]) channels = i;
+        if (stage_axis_of(map, index[i]) == 1) channels = i;
         if (!joins_axes(k, map, index[i], t->dims[i], used)) return false;
     }
     for (int a = 0; a < map->out->rank; a++)

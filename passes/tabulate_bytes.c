@@ -2,7 +2,8 @@
  *
  * Before:  $1 = min(max(rint(..) + 128.0, 0.0), 255.0) - 128.0
  *          u8(min(max(rint($1*min(max(rint(sigmoid($1*0.0048) / 0.0025), 0.0), 255.0)*0.005
- * + 90.0), 0.0), 255.0)) After:   u8(table[u8(min(max(rint(..) + 128.0, 0.0), 255.0))])
+ *                          + 90.0), 0.0), 255.0))
+ * After:   u8(table[u8(min(max(rint(..) + 128.0, 0.0), 255.0))])
  *
  * A byte is what is stored or read as one, or a number that rounding and clamping made one of 0 ..
  * 255 or -128 .. 127. The largest expressions over one byte and constants that hold a

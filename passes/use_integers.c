@@ -10,8 +10,8 @@
  *   contracts   as above, where scales depend on the result's axes only and the sum fits 32 bits
  *   maxima      of dequantized values are taken of the integers (the scale is positive)
  *   signs       an i8 tensor that such a contract reads is stored as u8, x ^ 128, since the dot
- * product of bytes takes one operand unsigned; everybody who reads it takes the bias off.
- *               Weights, which maps make of constants, stay as they are
+ *               product of bytes takes one operand unsigned; everybody who reads it takes the bias
+ *               off. Weights, which maps make of constants, stay as they are
  *
  * Requires definitions in which every map stands alone. What stays as it is: factors of 16 bits,
  * sums of symbolic length, and scales that change within a sum (blocks). */

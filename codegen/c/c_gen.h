@@ -2,8 +2,11 @@
  *
  *   expr.c    expressions, and which of them become locals
  *   prelude.c helper functions for what C has no operator for; only those that were used are
- * written stmt.c    statements and kernels data.c    constants entry.c   the model's run functions
- * and its description file.c    all of it in order
+ *             written
+ *   stmt.c    statements and kernels
+ *   data.c    constants
+ *   entry.c   the model's run functions and its description
+ *   file.c    all of it in order
  *
  * F16 and BF16 are computed as float rounded to the dtype after every operation, and are uint16_t
  * in memory; bool is int, and a byte in memory. Expressions that occur twice, or would make a line

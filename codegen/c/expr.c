@@ -505,9 +505,7 @@ static void print_bitcast(CGen *g, StrBuf *b, const KExpr *e) {
     while (n--) strbuf_add(b, ")");
 }
 
-/* ---- all of it
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static void print_compare(CGen *g, StrBuf *b, const char *sign, const KExpr *e) {
     print_infix(g, b, sign, e);

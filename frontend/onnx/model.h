@@ -1,9 +1,10 @@
 /* An ONNX model in memory: from bytes to protobuf-c's structs, with the weights left in the file.
  *
- *     OnnxModel *m = onnx_model_open("net.onnx", d);    every structural check of check_graph.c
- * done const Onnx__ModelProto *p = onnx_model_proto(m); OnnxTensor t; if (onnx_tensor_bytes(m,
- * p->graph->initializer[0], loc, d, &t)) use(t.bytes, t.n_bytes); onnx_model_close(m); and
- * everything above is gone
+ *     OnnxModel *m = onnx_model_open("net.onnx", d);     every check of check_graph.c is done
+ *     const Onnx__ModelProto *p = onnx_model_proto(m);
+ *     OnnxTensor t;
+ *     if (onnx_tensor_bytes(m, p->graph->initializer[0], loc, d, &t)) use(t.bytes, t.n_bytes);
+ *     onnx_model_close(m);                               and everything above is gone
  *
  * How: wire.c checks the file's protobuf encoding and writes a compacted copy of it without weights
  * and unknown fields; protobuf-c unpacks the copy into the model's arena; `raw_data` of every
@@ -24,6 +25,7 @@
 #include "onnx.pb-c.h"
 
 typedef struct OnnxModel OnnxModel;
+typedef struct Assumptions Assumptions; /* assume.h */
 
 /* Declared limits on what a model may hold; beyond them it is rejected with a message. */
 enum {
@@ -47,6 +49,9 @@ const Onnx__ModelProto *onnx_model_proto(const OnnxModel *m);
 const char *onnx_model_path(const OnnxModel *m);
 /* Memory that lives as long as the model. */
 Arena *onnx_model_arena(OnnxModel *m);
+/* What importing it once found, for importing it again; NULL before. */
+void onnx_model_keep(OnnxModel *m, Assumptions *s);
+Assumptions *onnx_model_kept(const OnnxModel *m);
 /* The version imported for this domain ("" and "ai.onnx" are the same), 0 when it is not. */
 int64_t onnx_model_opset(const OnnxModel *m, const char *domain);
 /* Adds the functions of another model, which m closes from now on: for nodes that call none of its

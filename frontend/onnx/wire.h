@@ -6,8 +6,8 @@
  *   - the payload of one chosen bytes field (weights) is replaced by sixteen bytes, its place and
  *     length in the input, so that weights are neither copied nor touched;
  *   - lengths of messages are varints padded to five bytes, which lets one pass write the copy:
- * they are filled in when a message ends, and no byte of the input that matters is read twice (the
- *     input may be a mapping of a file that someone else is writing to).
+ *     they are filled in when a message ends, and no byte of the input that matters is read twice
+ *     (the input may be a mapping of a file that someone else is writing to).
  * Rejected, with the byte offset: a varint of more than ten bytes or 64 bits, a length past the end
  * of its message, groups and reserved wire types, field number 0, a known field with a wrong wire
  * type (repeated numbers may be packed or not), a singular field or a oneof that occurs twice,

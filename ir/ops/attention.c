@@ -1,8 +1,8 @@
 /* Attention: every query looks at all keys and gets the mean of their values, weighted by a
  * softmax.
  *
- *   score[b,h,i,j] = scale * sum over e of q[b,h,i,e] * k[b,h/g,j,e]       g query heads to a key
- * head logit          = cap * tanh(score / cap) + mask, -inf where key j is not allowed for query i
+ *   score[b,h,i,j] = scale * sum over e of q[b,h,i,e] * k[b,h/g,j,e], g query heads to a key head
+ *   logit          = cap * tanh(score / cap) + mask, -inf where key j is not allowed for query i
  *   weight         = softmax of logit over j; all 0 where nothing is allowed; its division by the
  *                    sum of the row's powers is done on y when nobody sees the weights
  *   y[b,h,i,e]     = sum over j of weight[b,h,i,j] * v[b,h/g,j,e]

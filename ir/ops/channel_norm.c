@@ -2,11 +2,12 @@
  * GroupNormalization, LRN.
  *
  *   BatchNormalization     y = (x - mean[c]) * (scale[c] / sqrt(var[c] + epsilon)) + bias[c]; in
- * training mode mean and var are the batch's, and the running ones are blended with momentum
+ *                          training mode mean and var are the batch's, and the running ones are
+ *                          blended with momentum
  *   InstanceNormalization  the same with mean and variance of each (n, c) over the positions
  *   GroupNormalization     ... of each (n, group of channels)
  *   LRN                    y = x / (bias + alpha / size * sum of x^2 over `size` neighbouring
- * channels)^beta
+ *                          channels)^beta
  *
  * Variances are population variances in two passes. f16 and bf16 compute in f32. */
 #include "ir/ops/check.h"
@@ -204,9 +205,7 @@ void group_norm_lower(Def *d, const Node *n) {
                       channel_value(d, acc, def_in(d, 2), c));
 }
 
-/* ---- LRN
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- LRN ------------------------------------------------------------------------------------- */
 
 bool lrn_infer(Module *m, Node *n) {
     return check_dtype(m, n, 0, DTM_FLOATS) && infer_rank(m, n, 0, 2, MAX_RANK) &&

@@ -3,8 +3,8 @@
  *   Conv           y[n, o, p...] = b[o] + sum over (c, k...) of
  *                      x[n, group(o) * C/g + c, p * stride - pad + k * dilation] * w[o, c, k...]
  *   ConvTranspose  y[n, o, p...] = b[o] + sum over (c, k...) of
- *                      x[n, group(o) * C/g + c, (p + pad - k * dilation) / stride] * w[c', o',
- * k...]
+ *                      x[n, group(o) * C/g + c, (p + pad - k * dilation) / stride]
+ *                      * w[c', o', k...]
  *
  * with x read as zero outside and, in the second, where the division leaves a rest. Sums of f16 and
  * bf16 run in f32. A group's number is o / (O / g); depthwise nets keep plain indices. */

@@ -2,10 +2,11 @@
  * written into a cache), CausalConvWithState (a convolution that goes on where it stopped).
  *
  *   RotaryEmbedding      pairs (x1, x2) of a head's elements are turned by the angle of their
- * place: (x1 cos - x2 sin, x1 sin + x2 cos) TensorScatter        y[b.., s, ..] = update[b.., s -
- * at[b], ..] where that exists, else the cache CausalConvWithState  y[b,c,t] = act(bias[c] + sum
- * over r < n of w[c,0,r] * joined[b,c,t + r]) with joined = state (n - 1 elements, zeros without
- * one), then x
+ *                        place: (x1 cos - x2 sin, x1 sin + x2 cos)
+ *   TensorScatter        y[b.., s, ..] = update[b.., s - at[b], ..] where that exists, else the
+ *                        cache
+ *   CausalConvWithState  y[b,c,t] = act(bias[c] + sum over r < n of w[c,0,r] * joined[b,c,t + r])
+ *                        with joined = state (n - 1 elements, zeros without one), then x
  *
  * f16 and bf16 compute in f32, rounded once. */
 #include <string.h>

@@ -1,8 +1,9 @@
 /* Einsum: a product of operands summed over the letters that the result does not have.
  *
- *   one operand     out[o...] = sum over the other letters of x[...]      (a map when there are
- * none) two operands    a contraction: lhs = a[...], rhs = b[...] more            pairs from the
- * left; an intermediate keeps the letters that are still needed
+ *   one operand     out[o...] = sum over the other letters of x[...]      (a map when there
+ *                   are none)
+ *   two operands    a contraction: lhs = a[...], rhs = b[...]
+ *   more            pairs from the left; an intermediate keeps the letters that are still needed
  *
  * An ellipsis stands for axes that broadcast; they become letters of their own, aligned at the
  * right. A letter twice in one operand reads its diagonal. Floats sum in f32 (f64 for f64). */

@@ -4,8 +4,8 @@
  *   Normalizer        y = x / norm of its row; rows of norm 0 stay
  *   LinearRegressor   y[n, t] = post(sum over c of x[n, c] * coefficients[t, c] + intercepts[t])
  *   LinearClassifier  scores as above for each class; the label is that of the first largest score.
- * One row of coefficients for two labels: s > 0 chooses the second; scores (1 - s, s), with
- *                     LOGISTIC (logistic(-s), logistic(s))
+ *                     One row of coefficients for two labels: s > 0 chooses the second; scores
+ *                     (1 - s, s), with LOGISTIC (logistic(-s), logistic(s))
  *
  * Features of any numeric dtype are converted to f32, and everything computes in f32. */
 #include <string.h>

@@ -3,7 +3,7 @@
  *   MatMul  y[batch..., i, j] = sum over k of a[batch..., i, k] * b[batch..., k, j]; the batch axes
  *           broadcast; a 1-D a is one row, a 1-D b one column, and that axis leaves the result
  *   Gemm    y[i, j] = alpha * (sum over k of a[i, k] * b[k, j]) + beta * c, a and b transposed on
- * demand
+ *           demand
  *
  * f16 and bf16 accumulate in f32; integers wrap in their own width. */
 #include "ir/ops/check.h"

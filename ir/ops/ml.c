@@ -2,8 +2,9 @@
  *
  *   SOFTMAX       exp(s - max) / sum
  *   SOFTMAX_ZERO  the same, but elements within 1e-7 of zero become s * exp(-max) and do not count
- * in the sum LOGISTIC      1 / (1 + exp(-s)) PROBIT        sqrt(2) * erfinv(2 s - 1), erfinv by
- * Winitzki's approximation (a = 0.147) */
+ *                 in the sum
+ *   LOGISTIC      1 / (1 + exp(-s))
+ *   PROBIT        sqrt(2) * erfinv(2 s - 1), erfinv by Winitzki's approximation (a = 0.147) */
 #include "ir/ops/ml.h"
 
 #include <math.h>

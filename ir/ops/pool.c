@@ -1,7 +1,8 @@
 /* MaxPool, AveragePool, LpPool and the global pools: a fold over the positions of a window.
  *
  *   MaxPool      y = max over k of x[n, c, p * stride - pad + k * dilation], positions outside left
- * out Indices      the row-major (or column-major) position in x of the first element equal to y
+ *                out
+ *   Indices      the row-major (or column-major) position in x of the first element equal to y
  *   AveragePool  sum / count; the count is the number of positions inside the input (or, with
  *                count_include_pad, inside input and padding), in closed form
  *   LpPool       (sum of |x|^p)^(1/p)

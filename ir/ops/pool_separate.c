@@ -1,7 +1,9 @@
 /* Pools over large windows that overlap, one axis after the other:
  *
- *   rows[n, c, p, w]  = fold over ky of x[n, c, p * stride - pad + ky, w - pad]     w: as far as
- * windows reach y[n, c, p, q]     = fold over kx of rows[n, c, p, q * stride + kx]
+ *   rows[n, c, p, w]  = fold over ky of x[n, c, p * stride - pad + ky, w - pad]
+ *   y[n, c, p, q]     = fold over kx of rows[n, c, p, q * stride + kx]
+ *
+ * with w as far as windows reach.
  *
  * A window of 5 x 5 is 10 steps instead of 25. What lies outside of x is put into the first tensor,
  * so the others ask no conditions. Sums are added in another order than window by window; maxima

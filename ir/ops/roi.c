@@ -1,9 +1,9 @@
 /* RoiAlign and MaxRoiPool: pooling inside regions of an image that are found while running.
  *
  *   RoiAlign    a region is cut into output_height x output_width bins, a bin sampled at grid x
- * grid places with bilinear weights; the mean of the samples, or the largest weighted corner of any
- * of them (what ONNX and onnxruntime mean by max) MaxRoiPool  the maximum of the pixels of a bin;
- * corners of regions are rounded to pixels
+ *               grid places with bilinear weights; the mean of the samples, or the largest weighted
+ *               corner of any of them (what ONNX and onnxruntime mean by max)
+ *   MaxRoiPool  the maximum of the pixels of a bin; corners of regions are rounded to pixels
  *
  * With a fixed sampling_ratio RoiAlign is a reduce over the bin's places. Otherwise the number of
  * places follows from the region's size, so that it is a program, as MaxRoiPool is. A batch index

@@ -1,9 +1,10 @@
 /* Compress and Unique: which elements remain shows while running.
  *
- *   Compress   picked[c] = the c-th position whose condition is true;  out[..., c, ...] = x at
- * picked[c] Unique     a stable sort of the items' numbers (by digits where items are numbers, else
- * by merging) brings equal ones together; each group is led by its first item; y[..., u, ...] = x
- * at the leader of group u
+ *   Compress   picked[c] = the c-th position whose condition is true; out[..., c, ...] = x at
+ *              picked[c]
+ *   Unique     a stable sort of the items' numbers (by digits where items are numbers, else by
+ *              merging) brings equal ones together; each group is led by its first item;
+ *              y[..., u, ...] = x at the leader of group u
  *
  * The number of positions or groups is a computed symbol, at most the number of items. An item of
  * Unique is an element, or with an axis a slice across it, compared element by element; NaNs are

@@ -1,8 +1,8 @@
 /* Tables of signal processing: HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix.
  *
  *   windows   w[i] = a0 - a1 cos(2 pi i / n) + a2 cos(4 pi i / n), n the size, or one less where
- * the window is symmetric (periodic = 0) mel       [spectrogram bin, mel bin]: triangles over bins,
- * equally spaced in mel
+ *             the window is symmetric (periodic = 0)
+ *   mel       [spectrogram bin, mel bin]: triangles over bins, equally spaced in mel
  *
  * All are maps in f64, rounded once to the output's type: mostly the sizes are constants, and then
  * the result is one as well. */

@@ -2,7 +2,8 @@
  *
  *   Slice, Split   out[i...] = x[start + i * step...]
  *   Concat         out[i...] = select(i < end0, x0[i], select(i < end1, x1[i - end0], ...)), every
- * read predicated by its own range; the pass that produces inputs in place knows this form
+ *                  read predicated by its own range; the pass that produces inputs in place knows
+ *                  this form
  *
  * Starts and sizes are expressions over symbols, so `x[:, 1:]` of a symbolic length stays symbolic.
  */

@@ -5,8 +5,9 @@
  * maps after it add base values, apply the post transform and choose labels.
  *
  *   node = root[t]
- *   while (yes[node] >= 0) { node = x[row, feature[node]] <mode> threshold[node] ? yes[node] :
- * no[node]; } for (w = first[node] .. first[node + 1] - 1) { raw[row, target[w]] += weight[w]; }
+ *   while (yes[node] >= 0)
+ *       node = x[row, feature[node]] <mode> threshold[node] ? yes[node] : no[node];
+ *   for (w = first[node] .. first[node + 1] - 1) raw[row, target[w]] += weight[w];
  *
  * Thresholds and sums are f32, or f64 when x or a table is; other features are converted. A NaN
  * takes the true branch where missing_value_tracks_true says so, else what the comparison gives.

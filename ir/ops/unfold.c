@@ -1,7 +1,8 @@
 /* Col2Im and MaxUnpool: the way back from windows and pools to the image.
  *
  *   Col2Im     out[n, c, p..] = sum of the columns' elements that lie at p: over the kernel
- * positions q with (p + pad - q * dilation) divisible by the stride, a reduce with predicated reads
+ *              positions q with (p + pad - q * dilation) divisible by the stride, a reduce with
+ *              predicated reads
  *   MaxUnpool  zeros, and x[i] where indices[i] says: a program */
 #include "ir/ops/check.h"
 #include "ir/ops/window.h"
