@@ -155,8 +155,12 @@ static void schedule_words(Text *t, const Schedule *s) {
     if (s->n_joined) strbuf_printf(t->out, " and %d before", s->n_joined);
     if (s->all_taps)
         strbuf_add(t->out, ", all taps");
+    else if (s->near_taps)
+        strbuf_add(t->out, ", near taps");
     else
         strbuf_printf(t->out, ", unroll %d", s->unroll);
+    if (s->blends) strbuf_add(t->out, ", groups blended");
+    if (s->permutes) strbuf_add(t->out, ", lanes permuted");
     if (s->widens) strbuf_add(t->out, ", widens");
     if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");

@@ -32,6 +32,11 @@ typedef struct Schedule {
     int n_joined; /* axes before the inner row axis that are one with it: its rows run over all of
                    * them, which lie one behind the other in memory */
     int unroll;      /* copies of the innermost reduction loop's body */
+    bool near_taps; /* the taps of the innermost axis are summed element after element: neighbouring
+                     * ones share what they read */
+    bool blends;    /* groups end within vectors, whose lanes choose between what a few of them read */
+    bool permutes;  /* lanes read a pattern of the left factor, group is 1: where permutations are
+                     * constants the axis in front of these taps, too, is written out */
     bool all_taps; /* all of the reduction is written out (depthwise: taps share what they load) */
     int parts;       /* the first reduction axis is cut into so many equal parts, summed one after
                       * the other (1: it is not), */
@@ -122,6 +127,13 @@ void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Sched
 /* Sets sch->widens, with the parts and groups of row tiles that go with it, where it pays: to be
  * called once the right factor is what the template reads. */
 void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch);
+/* How many groups of so many elements a vector has parts of, at most: the one that begins at
+ * element `start`. */
+static inline int schedule_groups_at(int64_t start, int lanes, int group) {
+    return (int)((start % group + lanes - 1) / group + 1);
+}
+/* After how many vectors one begins where a group does; INT_MAX where that is far. */
+int schedule_group_period(const Schedule *sch);
 /* How many sums of a register tile of rows x vecs are kept apart, each of every so many steps: 1,
  * or sch->unroll where the tiles are single rows and one accumulator each would leave multiply-adds
  * waiting for the one before. */

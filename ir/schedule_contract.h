@@ -28,6 +28,8 @@ typedef struct Contract {
     const KExpr *inside;        /* of the tile loops that are open: is it a row that is stored? */
     const KExpr *vec_start;     /* first element of the tile along vec_axis */
     int rows[2], n_vecs;        /* of this tile */
+    const KExpr *vector, *lane; /* first element of the vector that is open, and which one it is */
+    bool in_group;              /* all of this tile, whose vectors others may share */
     bool masked;                /* the last vector sticks out of the output's memory */
     const KExpr *init, *finish; /* the stage's, or with a constant term moved from finish to init */
     const KExpr *lhs;           /* the stage's, less what the guards ask */

@@ -22,6 +22,7 @@ enum {
     WIDE_BYTES = 32768, /* of a right factor that is computed on the way, there as well */
     MOST_STRIPS = 8,
     LEAST_STRIP = 3,         /* tiles of rows in a strip */
+    MOST_NEAR = 7,           /* of a row, that are written out */
     MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
@@ -39,8 +40,10 @@ enum {
 typedef struct Sizes {
     int64_t vecs, rows[2], batch, steps;
     int64_t right_bytes, left_bytes;
+    int64_t taps;   /* of the innermost axis that neighbours share; 1: none */
     bool is_shared; /* both factors are vectors */
     int group;      /* Schedule.group */
+    int period;     /* schedule_group_period(), where groups end within vectors; else 0 */
     bool is_const;  /* the right factor is made of constants */
     bool is_free_row[2]; /* there are more or fewer rows in each call, outer and inner */
     bool is_free;        /* of either */
@@ -78,6 +81,37 @@ static void note_read(const KExpr *e, void *user) {
     r->is_const &= e->u.tensor->data != NULL;
 }
 
+typedef struct Window {
+    KCtx *k;
+    const KVar *red;
+    const Stage *s;
+    const Schedule *sch;
+    bool slides;
+} Window;
+
+static void note_window(const KExpr *e, void *user) {
+    Window *w = user;
+    for (int i = 0; e->op == KO_at && i < e->n_args; i++)
+        for (int r = 0; r < 2; r++)
+            w->slides |= w->sch->row_axis[r] >= 0 && k_uses_var(w->k, e->arg[i], w->red) &&
+                         k_uses_var(w->k, e->arg[i], w->s->axis[w->sch->row_axis[r]]);
+}
+
+/* Taps of the innermost axis that neighbours along the rows have in common; 1 where there are none,
+ * or too many to write out. */
+static int64_t shared_taps(KCtx *k, const Stage *s, const Schedule *sch) {
+    int last = s->n_red - 1;
+    int64_t taps;
+    if (last < 1 || !k_is_int(s->red_extent[last], &taps) || taps > MOST_NEAR) return 1;
+    Window w = {k, s->red[last], s, sch, false};
+    k_visit(k, s->lhs, note_window, &w);
+    return w.slides ? taps : 1;
+}
+
+int schedule_group_period(const Schedule *sch) {
+    return sch->group / (int)common_divisor(sch->group, sch->lanes);
+}
+
 static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     Sizes z = {.batch = 1, .steps = 1, .elem = dtype_bytes(s->acc->dtype), .rows = {1, 1}};
     Reads left = {0, true}, right = {0, true};
@@ -102,7 +136,9 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
     z.group = sch->group;
-    z.is_shared = sch->group == 1;
+    z.is_shared = sch->group == 1 && !sch->permutes;
+    z.taps = shared_taps(k, s, sch);
+    z.period = sch->blends ? schedule_group_period(sch) : 0;
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
@@ -123,6 +159,37 @@ int schedule_chains(const Target *t, const Schedule *sch, int64_t rows, int64_t 
     return is_row && sch->parts <= 1 && sums < busy && fits_registers ? sch->unroll : 1;
 }
 
+/* Elements of the left factor that a step of so many rows reads, on average. */
+static double read_places(const Sizes *z, const Schedule *sch, int64_t rows) {
+    if (!sch->near_taps) return (double)rows;
+    double taps = (double)z->taps, inner = (double)sch->rows[1];
+    return (double)rows * (1 + (taps - 1) / inner) / taps;
+}
+
+/* What n permutations or blends of vectors cost beside so many multiply-adds, in multiply-adds:
+ * vectors of 64 bytes have them on the same ports, others on one of their own. */
+static double moves(const Target *t, double n, double fmas) {
+    if (t->vector_bytes >= 64) return n;
+    return largest(0, n * t->fma_ports - fmas);
+}
+
+/* Blends for one place of the left factor and so many vectors, in instructions. Where tiles do not
+ * begin with groups, which lanes are blended is not known before it runs: vectors in which groups
+ * end have all blends, one instruction each on machines with masks. */
+static double blends_of(const Target *t, const Sizes *z, const Schedule *sch, int64_t vecs) {
+    bool is_known = sch->n_vecs % z->period == 0;
+    int n = 0, most = 0, n_mixed = 0;
+    for (int v = 0; v < z->period; v++) {
+        int here = schedule_groups_at((int64_t)v * sch->lanes, sch->lanes, z->group) - 1;
+        n += here;
+        n_mixed += here > 0;
+        if (here > most) most = here;
+    }
+    double each = t->mask_bytes == 1 ? 1.0 : 2.5;
+    each = is_known ? (double)n : n_mixed * most * each;
+    return each / z->period * (double)vecs;
+}
+
 /* One step of the reduction of a tile. */
 static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs, int chains) {
@@ -136,6 +203,18 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
     }
     /* neighbouring taps read mostly the same */
     if (z->is_shared) loads = (double)(rows * vecs) * (sch->all_taps ? 0.5 : 1) + (double)vecs;
+    if (sch->near_taps) { /* what is loaded is kept for all taps of an element */
+        double reads = read_places(z, sch, rows);
+        loads = reads + (double)vecs;
+        others = (double)vecs + reads;
+    }
+    if (sch->blends) {
+        double reads = read_places(z, sch, rows), blends = reads * blends_of(t, z, sch, vecs);
+        loads += blends;
+        others += blends;
+        fmas += moves(t, blends, fmas);
+    }
+    if (sch->permutes) fmas += moves(t, read_places(z, sch, rows), fmas);
     /* load ports are never as full as multiply-add ports */
     double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
     cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
@@ -208,22 +287,6 @@ double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, cons
 }
 
 /* ---- loops around the tile ------------------------------------------------------------------- */
-
-typedef struct Window {
-    KCtx *k;
-    const KVar *red;
-    const Stage *s;
-    const Schedule *sch;
-    bool slides;
-} Window;
-
-static void note_window(const KExpr *e, void *user) {
-    Window *w = user;
-    for (int i = 0; e->op == KO_at && i < e->n_args; i++)
-        for (int r = 0; r < 2; r++)
-            w->slides |= w->sch->row_axis[r] >= 0 && k_uses_var(w->k, e->arg[i], w->red) &&
-                         k_uses_var(w->k, e->arg[i], w->s->axis[w->sch->row_axis[r]]);
-}
 
 /* Copies of the innermost body: a divisor of its extent. None for the taps of a window that slides
  * along the rows: the copies would read the same elements, and keep them in registers for that. */
@@ -319,6 +382,11 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     bool is_cut = sch->panel && sch->panel < sch->n_vecs;
     sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
     /* several rows of a map leave no registers for what taps share */
+    /* registers for sums, a step's vectors and what neighbours share */
+    int64_t values = z->period ? sch->n_vecs : 1, kept = (sch->n_vecs + values) * z->taps;
+    kept += (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs;
+    sch->near_taps = z->taps > 1 && (sch->n_vecs == 1 || z->period) && !z->is_shared && !sch->skips &&
+                     sch->parts == 1 && kept < t->n_vector_regs;
     sch->all_taps = z->is_shared && sch->rows[0] == 1 && z->steps <= MOST_TAPS && sch->parts == 1;
     if (sch->all_taps) sch->unroll = 1;
     share_rests(t, z, sch);
@@ -347,6 +415,7 @@ static bool fits(const Target *t, const Schedule *sch) {
 
 /* Does a tile of so many vectors stay inside of a group of the vector axis? */
 static bool fits_group(const Sizes *z, int vecs, int lanes) {
+    if (z->period) return vecs == 1 || vecs % z->period == 0;
     return !z->group || (z->group == 1 ? vecs == 1 : z->group % (vecs * lanes) == 0);
 }
 
@@ -510,7 +579,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
         Schedule tried = *sch;
         tried.rows[1] = r;
         tried.unroll = 1;
-        tried.all_taps = false;
+        tried.all_taps = tried.near_taps = false;
         if (r > 1 && !fits(t, &tried)) continue;
         double cost = (double)(n / r) * (step_cycles(t, &z, &tried, r, sch->n_vecs, 1) + 0.15);
         if (n % r) cost += step_cycles(t, &z, &tried, n % r, sch->n_vecs, 1) + 0.15;

@@ -62,7 +62,7 @@ static void choose_place(Contract *c) {
     if (!c->sch->prefetch || !rhs || rhs->u.tensor->layout.block <= 1) return;
     for (int r = 0; r < c->s->n_red; r++)
         if (!k_is_int(c->s->red_extent[r], &n)) return;
-    for (int r = c->s->n_red - 1; r >= 0; r--) {
+    for (int r = c->s->n_red - 1 - c->sch->near_taps; r >= 0; r--) {
         int64_t each = contract_steps(c, r), places[] = {each, each * c->blocks[r]};
         if (r == c->copies_axis) places[0] *= c->sch->unroll;
         for (int i = 0; i < 2; i++) {

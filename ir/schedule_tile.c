@@ -52,7 +52,9 @@ const KExpr *contract_tile_begin(Contract *c, Binding *bound) {
     const KExpr *r1 = kb_for(c->b, mark, "r", k_int(k, c->rows[1]));
     const KExpr *v = kb_for(c->b, LOOP_UNROLL, "v", k_int(k, c->n_vecs));
     const KExpr *lane = kb_for(c->b, LOOP_VECTOR, "l", k_int(k, sch->lanes));
-    const KExpr *in_tile = k_add(k, k_mul(k, v, k_int(k, sch->lanes)), lane);
+    const KExpr *first = k_mul(k, v, k_int(k, sch->lanes)), *in_tile = k_add(k, first, lane);
+    c->vector = k_add(k, c->vec_start, first);
+    c->lane = lane;
     contract_bind_tile(c, bound, r0, r1, in_tile);
     const KExpr *row = k_add(k, k_mul(k, r0, k_int(k, c->rows[1])), r1);
     return k_add(k, k_mul(k, row, k_int(k, c->n_vecs * sch->lanes)), in_tile);
@@ -94,27 +96,80 @@ static const KExpr *read_wide(const Contract *c, const Binding *red, const Bindi
     return k_load(k, c->wide, at);
 }
 
-static void emit_multiply_add(Contract *c, const Binding *red) {
+/* The left factor where the vector axis is at the first element of this group. */
+static const KExpr *left_of_group(Contract *c, const Binding *bound, const KExpr *group) {
     KCtx *k = c->k;
-    Binding bound;
-    const KExpr *at = contract_tile_begin(c, &bound);
-    for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
-    Binding left = bound;
+    Binding left = *bound;
+    int vec = c->sch->vec_axis;
+    const KExpr *size = k_int(k, c->sch->group), *all = c->s->out->dims[vec];
+    const KExpr *last = k_fdiv(k, k_sub(k, all, k_int(k, 1)), size);
+    for (int i = 0; i < left.n; i++)
+        if (left.var[i] == c->s->axis[vec]) left.by[i] = k_mul(k, k_min(k, group, last), size);
+    return expr_open(c->p, k_subst(k, c->lhs, left.var, left.by, left.n));
+}
+
+/* The left factor of a vector in which groups end: lanes before the end of the first group read
+ * what that does, and so on. */
+static const KExpr *blend_groups(Contract *c, const Binding *bound) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    const KExpr *size = k_int(k, sch->group), *first = k_fdiv(k, c->vector, size), *all = NULL;
+    int n = 1, period = schedule_group_period(sch);
+    for (int64_t v = 0; v < period && v < sch->group; v++) {
+        int here = schedule_groups_at(v * sch->lanes, sch->lanes, sch->group);
+        if (here > n) n = here;
+    }
+    if (c->in_group) n = 1;
+    while (n-- > 0) {
+        const KExpr *group = k_add(k, first, k_int(k, n)), *read = left_of_group(c, bound, group);
+        const KExpr *end = k_mul(k, k_add(k, group, k_int(k, 1)), size);
+        const KExpr *is_in = k_lt(k, c->lane, k_sub(k, end, c->vector));
+        all = all ? k_select(k, is_in, read, all) : read;
+    }
+    return all;
+}
+
+/* The left factor, for an element of the tile. */
+static const KExpr *read_left(Contract *c, const Binding *bound) {
+    Binding left = *bound;
+    if (c->sch->blends) return blend_groups(c, bound);
     for (int i = 0; c->sch->group > 1 && i < left.n; i++) /* the same for all of the tile */
         if (left.var[i] == c->s->axis[c->sch->vec_axis]) left.by[i] = c->vec_start;
-    const KExpr *lhs = expr_open(c->p, k_subst(k, c->lhs, left.var, left.by, left.n));
+    return expr_open(c->p, k_subst(c->k, c->lhs, left.var, left.by, left.n));
+}
+
+/* old + the product at a step of the reduction. */
+static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding *red,
+                                 const KExpr *old) {
+    KCtx *k = c->k;
+    Binding bound = *tile;
+    for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
+    const KExpr *lhs = read_left(c, &bound);
     const KExpr *rhs = c->wide ? read_wide(c, red, &bound)
                                : k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
     if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
     rhs = expr_open(c->p, rhs);
-    if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
-    const KExpr *old = k_load(k, c->acc, at);
+    if (c->s->is_dot4) return k_dot4(k, old, lhs, rhs);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
-    if (c->s->is_dot4)
-        kb_store(c->b, c->acc, at, k_dot4(k, old, lhs, rhs));
-    else
-        kb_store(c->b, c->acc, at,
-                 fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
+    return fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs));
+}
+
+/* acc := fma(lhs, rhs, acc), for all taps of the axes that red does not bind. */
+static void emit_multiply_add(Contract *c, const Binding *red) {
+    KCtx *k = c->k;
+    Binding bound;
+    const KExpr *at = contract_tile_begin(c, &bound);
+    if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
+    const KExpr *sum = k_load(k, c->acc, at);
+    int64_t n = 1;
+    bool is_near = red->n < c->s->n_red;
+    if (is_near) k_is_int(c->s->red_extent[red->n], &n);
+    for (int64_t tap = 0; tap < n; tap++) {
+        Binding step = *red;
+        if (is_near) binding_add(&step, c->s->red[red->n], k_int(k, tap));
+        sum = multiply_add(c, &bound, &step, sum);
+    }
+    kb_store(c->b, c->acc, at, sum);
     contract_tile_end(c);
 }
 
@@ -182,7 +237,8 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     KCtx *k = c->k;
     const char *name = c->s->red[r]->name;
     int64_t copies = r == c->copies_axis && c->sch->unroll <= n ? c->sch->unroll : 1;
-    KLoopMark mark = c->sch->all_taps ? LOOP_UNROLL : LOOP_SERIAL;
+    bool is_written_out = c->sch->all_taps || (c->sch->permutes && r == c->s->n_red - 2 && !c->p->m->target->lookup);
+    KLoopMark mark = is_written_out ? LOOP_UNROLL : LOOP_SERIAL;
     const KExpr *i = kb_for(c->b, mark, name, k_int(k, n / copies));
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = contract_prefetch(c, r, red, at, copies * contract_steps(c, r));
@@ -206,7 +262,7 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
     KCtx *k = c->k;
     const Stage *s = c->s;
     int64_t n, block = r < s->n_red ? c->blocks[r] : 1;
-    if (r == s->n_red) {
+    if (r == s->n_red - c->sch->near_taps) {
         emit_multiply_add(c, red);
         return;
     }
@@ -326,7 +382,7 @@ static void emit_wait(Contract *c) {
     contract_tile_end(c);
 }
 
-void contract_tile(Contract *c) {
+static void emit_tile(Contract *c) {
     KCtx *k = c->k;
     start_from_offset(c);
     if (c->sch->matrix) {
@@ -361,6 +417,24 @@ void contract_tile(Contract *c) {
     contract_store(c);
     if (c->fills_halo) contract_fill_halo(c);
     if (c->sums) kb_end(c->b);
+}
+
+/* Of tiles of one vector those that lie inside of a group have no choice to make in their lanes. */
+void contract_tile(Contract *c) {
+    KCtx *k = c->k;
+    const Schedule *sch = c->sch;
+    c->in_group = false;
+    bool is_open = sch->blends && c->n_vecs == 1 && sch->n_vecs == 1 && sch->group > sch->lanes;
+    if (is_open) {
+        const KExpr *size = k_int(k, sch->group), *end = k_int(k, sch->group - sch->lanes);
+        kb_if(c->b, k_le(k, k_fmod(k, c->vec_start, size), end));
+        c->in_group = true;
+        emit_tile(c);
+        kb_else(c->b);
+        c->in_group = false;
+    }
+    emit_tile(c);
+    if (is_open) kb_end(c->b);
 }
 
 Contract contract_begin(DefProgram *p, const Stage *s, const Schedule *sch, KBuild *b) {

@@ -19,6 +19,7 @@ typedef struct Target {
     int n_vector_regs;
     bool fma;  /* fused multiply-add is fast: schedules may choose it */
     bool dot4; /* four-way u8 x i8 dot product instruction */
+    bool lookup; /* elements of a vector are taken by an index in one instruction, not only constants */
     bool ldexp; /* multiplying by a power of two is one instruction */
     int mask_bytes; /* least element that is loaded and stored under a mask; 0: none is */
     bool amx;  /* matrix unit for bytes and bf16, and a system that lets programs use it */

@@ -283,15 +283,46 @@ static int count_left(const Stage *s) {
     return n;
 }
 
+/* Takes the axis of the sum that chooses a channel of the group, which is to be written out, behind
+ * all others but the innermost one; false where there is none, or too much of it. */
+static bool order_channels(KCtx *k, Stage *s, const Schedule *sch) {
+    const KExpr *at = s->lhs, *extent;
+    int axis = -1, red = -1, to = s->n_red > 1 ? s->n_red - 2 : 0;
+    int64_t n;
+    if (at->op != KO_at) return false;
+    for (int i = 0; i < at->u.tensor->rank; i++)
+        if (k_uses_var(k, at->arg[i], s->axis[sch->vec_axis])) axis = i;
+    for (int r = 0; r < s->n_red && axis >= 0; r++)
+        if (k_uses_var(k, at->arg[axis], s->red[r])) red = r;
+    if (red < 0 || red > to || !k_is_int(s->red_extent[red], &n) || n < 2 || n > sch->lanes)
+        return false;
+    KVar *var = s->red[red];
+    extent = s->red_extent[red];
+    for (; red < to; red++) {
+        s->red[red] = s->red[red + 1];
+        s->red_extent[red] = s->red_extent[red + 1];
+    }
+    s->red[to] = var;
+    s->red_extent[to] = extent;
+    return true;
+}
+
 /* How lanes read a left factor that depends on the vector axis; false where they cannot. Groups
- * that are no whole vectors: each lane reads what its own group has, if that is a pattern of few
- * elements, otherwise vectors are as narrow as the groups. */
-static bool fit_groups(KCtx *k, const Stage *s, Schedule *sch) {
+ * that are no whole vectors: each lane reads what its own group has, by a permutation if that is a
+ * pattern of few elements, otherwise by blending what the groups read; where these are many, vectors
+ * are as narrow as the groups. */
+static bool fit_groups(KCtx *k, Stage *s, Schedule *sch) {
+    enum { MOST_BLENDED = 8 };
     if (sch->group == 0) return true;
     if (sch->group == 1) return reads_vectors(k, s, s->lhs, sch) || reads_lanes(k, s, s->lhs, sch);
     if (sch->group % sch->lanes == 0) return true;
     if (reads_lanes(k, s, s->lhs, sch)) {
         sch->group = 1;
+        sch->permutes = order_channels(k, s, sch);
+        return true;
+    }
+    if (schedule_groups_at(sch->group - 1, sch->lanes, sch->group) <= MOST_BLENDED && !s->is_dot4) {
+        sch->blends = true;
         return true;
     }
     while (sch->group % sch->lanes) sch->lanes /= 2;

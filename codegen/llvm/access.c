@@ -5,9 +5,9 @@
  * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
  * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
  * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in
- * a few vectors of a local buffer, are loads and permutations, those that are a few stretches a
- * load each, any places in a small local buffer are one of its vectors; the rest are gathers and
- * scatters. */
+ * a few vectors of a local buffer, are loads and permutations, places in one aligned vector that
+ * vector and an index for each lane, those that are a few stretches a load each, any places in a
+ * small local buffer are one of its vectors; the rest are gathers and scatters. */
 #include <stdlib.h>
 
 #include "codegen/llvm/llvm_gen.h"
@@ -357,6 +357,67 @@ static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
                                   LLVMConstVector(lane, lanes), "");
 }
 
+/* A place as a vector of memory and an element of it for each lane. */
+typedef struct InBlock {
+    Linear l;
+    LLVMValueRef from;  /* the element that all lanes add, or NULL */
+    int64_t at[MAX_PATTERN]; /* to this */
+} InBlock;
+
+/* Takes apart what reads elements of one vector of memory that lies at a multiple of its size;
+ * false where that is not known. */
+static bool find_block(LlvmGen *g, const KExpr *e, const Place *p, InBlock *b) {
+    int64_t lanes = g->fn->lanes, n_elems, lo, hi;
+    const BufBind *bind = llvm_buf(g, e->u.buf);
+    if (p->type != g->f32 || lanes & (lanes - 1) || bind->per_lane || bind->align < 4 * lanes)
+        return false;
+    if (!constant_places(g, p, b->at) || !k_is_int(e->u.buf->n_elems, &n_elems) || n_elems % lanes)
+        return false;
+    b->l = (Linear){0};
+    b->from = NULL;
+    add_linear(g, &b->l, e->arg[0], 1, 0);
+    evaluate_terms(g, &b->l);
+    lo = hi = (int64_t)b->l.constant & (lanes - 1);
+    b->l.constant -= (uint64_t)lo;
+    for (int64_t i = 0; i < lanes; i++) b->at[i] += lo;
+    for (int i = 0; i < b->l.n; i++) {
+        Term *t = &b->l.term[i];
+        int64_t coeff = (int64_t)t->coeff;
+        if (llvm_lanes(t->v) || coeff % lanes == 0) continue;
+        if (coeff < 0 || coeff > lanes || t->e->lo < 0 || t->e->hi >= lanes) return false;
+        LLVMValueRef v = scaled(g, t->v, t->coeff);
+        b->from = b->from ? LLVMBuildAdd(g->b, b->from, v, "") : v;
+        hi += coeff * t->e->hi;
+        t->coeff = 0;
+    }
+    for (int64_t i = 0; i < lanes; i++)
+        if (b->at[i] < 0 || b->at[i] + hi - lo >= lanes) return false;
+    return true;
+}
+
+/* Such a place as the whole vector and a permutation of it, whose indices need not be constant;
+ * NULL where that cannot be. */
+static LLVMValueRef load_in_block(LlvmGen *g, const KExpr *e, const Place *p) {
+    unsigned lanes = (unsigned)g->fn->lanes;
+    bool wide = lanes == 16 && g->cpu.avx512, half = lanes == 8 && g->cpu.avx2;
+    LLVMValueRef at[MAX_PATTERN], ptr = p->base;
+    InBlock b;
+    if (!find_block(g, e, p, &b) || (b.from && !wide && !half)) return NULL;
+    for (int i = 0; i < b.l.n; i++) {
+        const Term *t = &b.l.term[i];
+        if (t->coeff && !llvm_lanes(t->v)) ptr = step_ptr(g, p->type, ptr, scaled(g, t->v, t->coeff));
+    }
+    ptr = step_ptr(g, p->type, ptr, LLVMConstInt(g->i64, b.l.constant, 0));
+    LLVMValueRef v = plain_load(g, LLVMVectorType(p->type, lanes), ptr, 4 * lanes);
+    for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, (uint64_t)b.at[i], 0);
+    LLVMValueRef index = LLVMConstVector(at, lanes);
+    if (!b.from) return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), index, "");
+    LLVMValueRef from = LLVMBuildTrunc(g->b, b.from, g->i32, "");
+    LLVMValueRef args[] = {v, LLVMBuildAdd(g->b, llvm_splat(g, from, lanes), index, "")};
+    return llvm_call(g, wide ? "llvm.x86.avx512.permvar.sf.512" : "llvm.x86.avx2.permps", NULL, 0,
+                     args, 2);
+}
+
 /* Whether every lane, those that are masked off too, reads or writes inside a local buffer. Then
  * the access needs no mask, and must not have one: an accumulator that is touched through a mask
  * stays in memory instead of becoming a register. */
@@ -481,7 +542,8 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
             LLVMValueRef one = llvm_splat(g, load_one(g, &p, any), lanes);
             v = LLVMBuildSelect(g->b, pred, one, LLVMConstNull(LLVMTypeOf(one)), "");
         } else {
-            v = load_lanes(g, &p, mask);
+            v = p.varying && !mask && !k_is_word(e) ? load_in_block(g, e, &p) : NULL;
+            if (!v) v = load_lanes(g, &p, mask);
         }
     } else {
         if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);

@@ -21,11 +21,21 @@ NETS = {name: ([int(n) for n in sizes.split()], attributes, vectors) for name, s
 groups_of_8 | 48 48 6 12 15 | pads = [1, 1, 1, 1] | v16
 groups_of_8_strided | 40 40 5 13 11 | pads = [1, 1, 1, 1], strides = [2, 2] | v16
 groups_of_4 | 32 32 8 9 10 | pads = [1, 1, 1, 1] | v16
-groups_of_24 | 48 48 2 9 14 | pads = [1, 1, 1, 1] | v8
+groups_of_2 | 32 32 16 9 21 | pads = [1, 1, 1, 1] | v16
+groups_of_4_long | 32 32 8 9 37 | pads = [1, 3, 1, 1] | v16
+groups_of_4_from_6 | 48 32 8 7 9 | pads = [1, 1, 1, 1] | v16
+groups_of_5 | 45 45 9 6 11 | pads = [1, 1, 1, 1] | v16
+groups_of_10 | 80 80 8 5 9 | pads = [1, 1, 1, 1] | v16
+groups_of_12_strided | 60 60 5 9 13 | pads = [1, 1, 1, 1], strides = [2, 2] | v16
+groups_of_16 | 48 48 3 8 29 | pads = [1, 1, 1, 1] | v16
+groups_of_20 | 60 60 3 7 9 | pads = [1, 1, 1, 1] | v16
+groups_of_24 | 48 48 2 9 14 | pads = [1, 1, 1, 1] | v16
+groups_of_24_more | 72 72 3 5 29 | pads = [1, 1, 1, 1] | v16
+groups_of_40 | 120 80 2 5 9 | pads = [1, 1, 1, 1] | v16
 groups_of_32 | 64 64 2 7 7 | pads = [1, 1, 1, 1] | v16
 groups_widen | 32 64 4 8 9 | | v16
 groups_of_2_from_1 | 16 32 16 8 9 | pads = [1, 1, 1, 1] | v16
-groups_of_3 | 18 18 6 8 9 | |
+groups_of_3 | 18 18 6 8 9 | pads = [1, 1, 1, 1] | v16
 dilated | 32 48 1 7 9 | pads = [6, 6, 6, 6], dilations = [6, 6] | v16
 dilated_strided | 32 32 1 14 9 | pads = [9, 8, 9, 8], dilations = [9, 8], strides = [2, 1] | v16
 dilated_groups | 32 32 4 9 17 | pads = [8, 8, 8, 8], dilations = [8, 8] | v16
