@@ -102,8 +102,8 @@ static void emit_multiply_add(Contract *c, const Binding *red) {
     if (c->chain) at = k_add(k, at, k_mul(k, c->chain, k_int(k, c->n_acc)));
     const KExpr *old = k_load(k, c->acc, at);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
-    if (c->s->is_dot4)
-        kb_store(c->b, c->acc, at, k_dot4(k, old, lhs, rhs));
+    if (c->s->dot)
+        kb_store(c->b, c->acc, at, k_ternary(k, c->s->dot, old, lhs, rhs));
     else
         kb_store(c->b, c->acc, at,
                  fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs)));
