@@ -338,8 +338,16 @@ static void schedule_program(DefProgram *p, void *user) {
     }
 }
 
+static void store_halves(DefProgram *p, void *user) {
+    *(bool *)user |= dot_store_halves(p);
+}
+
 bool pass_choose_schedules(Module *m) {
     bool changed = false;
     program_visit(m->defs, schedule_program, &changed);
+    if (m->target->dot2) {
+        program_count_users(m->defs);
+        program_visit(m->defs, store_halves, &changed);
+    }
     return changed;
 }
