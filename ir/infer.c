@@ -54,17 +54,16 @@ static void forget_outputs(Node *n) {
 
 /* The graph of two that is always the chosen one, NULL when that is not known. */
 static Graph *known_branch(Module *m, const Node *n) {
-    int64_t taken;
+    int64_t taken = attr_int(n, "assumed", -1);
     if (!op_has(n->op, OPF_BRANCHES) || n->n_in != 1 || !n->in[0]) return NULL;
     const KExpr *condition = value_content(m, n->in[0], 0);
-    if (!condition || !k_is_int(condition, &taken)) return NULL;
+    if (taken < 0 && (!condition || !k_is_int(condition, &taken))) return NULL;
     Graph *branch = attr_graph(n, taken ? "then_branch" : "else_branch");
     if (!branch || branch->inputs.n || branch->outputs.n != (uint32_t)n->n_out) return NULL;
     return branch;
 }
 
-/* On trial: the node's outputs are the branch's, which stays where it is. */
-static bool try_branch(Module *m, Node *n, Graph *branch) {
+bool infer_branch(Module *m, Node *n, Graph *branch) {
     if (!infer_graph(m, branch)) return false;
     for (int i = 0; i < n->n_out; i++) {
         const Value *v = branch->outputs.at[i];
@@ -111,6 +110,7 @@ static bool refuse_spare_axes(Module *m, SrcLoc loc, const Value *v) {
 static bool hand_on_spare_axes(Module *m, Node *n) {
     const Value *doubtful = NULL;
     int most = 0, least = 0;
+    if (op_has(n->op, OPF_BRANCHES)) return true; /* a condition is one element, of whatever rank */
     for (int i = 0; i < n->n_in; i++) {
         const Value *v = n->in[i];
         if (!v || v->type != VT_TENSOR) continue;
@@ -126,10 +126,12 @@ static bool hand_on_spare_axes(Module *m, Node *n) {
     return true;
 }
 
-/* A branch hands the doubt to its If; elsewhere an output is what somebody may notice. */
+/* A branch hands the doubt to its If, what is carried to its loop; a loop's condition is one
+ * element. Elsewhere an output is what somebody may notice. */
 static bool check_outputs(Module *m, const Graph *g) {
     if (g->owner && op_has(g->owner->op, OPF_BRANCHES)) return true;
-    for (uint32_t i = 0; i < g->outputs.n; i++) {
+    uint32_t first = g->owner && g->owner->op == OP_Loop ? (uint32_t)g->owner->n_in - 1 : 0;
+    for (uint32_t i = first; i < g->outputs.n; i++) {
         const Value *v = g->outputs.at[i];
         if (v->spare_axes && v->shape.rank >= 0)
             return refuse_spare_axes(m, v->def ? v->def->loc : SRC_NOWHERE, v);
@@ -152,7 +154,7 @@ bool infer_graph(Module *m, Graph *g) {
         forget_data(n);
         Graph *branch = known_branch(m, n);
         if (branch && m->on_trial) {
-            if (try_branch(m, n, branch)) continue;
+            if (infer_branch(m, n, branch)) continue; /* which stays where it is */
             forget_outputs(n);
             good = false;
         } else if (branch) {

@@ -10,6 +10,17 @@
  * have valid shapes. May be called again after the graph has changed. */
 bool infer_graph(Module *m, Graph *g);
 
+/* Gives the outputs of an If the types, shapes and contents of one branch's. */
+bool infer_branch(Module *m, Node *n, Graph *branch);
+
+/* Have the branches of an If these outputs at one place, of which the result can only be one: their
+ * ranks differ, by more than leading axes of length 1? */
+bool if_ranks_clash(const Value *a, const Value *b);
+
+/* Is the dim 1 where the caller's symbols are large? Such a length, x[:, 2:3], is shorter only
+ * where the input is. */
+bool is_one_of_many(Module *m, const KExpr *dim);
+
 /* Are the slices of a Loop's output i joined along their first axis (attribute `joined`) rather
  * than stacked along a new one? */
 bool loop_joins(const Node *n, int i);

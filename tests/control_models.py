@@ -38,6 +38,24 @@ MODELS = [
         y, z = Loop (k3, t, x, f) <""" + BODY + """int64 a, bool b) => (b, s, go) {
             one = Constant <value = int64 {1}> ()  s = Add (a, one) }>""",
      [(7, True), (7, False)]),
+    # the body makes z anew, so its first value may have any rank
+    ("loop_unread_state", "float[2,3] x => y, z, u", """
+        zero = Constant <value = float {0.0}> ()
+        y, z, u = Loop (k3, t, x, zero, zero) <""" + BODY + """float[2,3] a, float[2,3] b, float[m] c) => (go, s, e, r) {
+            s = Add (a, a)  e = Exp (a)  ax2 = Constant <value = int64[1] {0}> ()  r = ReduceSum <keepdims = 0> (a, ax2) }>""",
+     [((2, 3),)]),
+    # one number as float[] and as float[1]
+    ("loop_one_number", "float[3] x => y, z", """
+        zero = Constant <value = float {0.0}> ()  one = Constant <value = float[1] {1.0}> ()
+        y, z = Loop (k3, t, x, zero) <""" + BODY + """float[3] a, float c) => (go, s, d) {
+            s = Add (a, c)  d = Add (c, one) }>""",
+     [((3,),)]),
+    ("loop_one_flag", "float[3] x => y, z", """
+        f = Constant <value = bool {0}> ()  two = Constant <value = float[1] {2.0}> ()
+        y, z = Loop (k3, t, x, f) <""" + BODY + """float[3] a, bool c) => (on, s, d) {
+            s = Add (a, a)  sum = ReduceSum <keepdims = 0> (a)  big = Less (two, sum)  d = Or (big, c)  n = Not (d)
+            on = And (go, n) }>""",
+     [([0.1, 0.2, 0.3],), ([5.0, 0.2, 0.3],)]),
     ("loop_no_trips", "float[3] x => y", """
         y = Loop ("", t, x) <""" + BODY + """float[3] a) => (on, d) {
             two = Constant <value = float {2.0}> ()  lim = Constant <value = float {1000.0}> ()
@@ -218,4 +236,45 @@ MODELS = [
                 w = Add (u, v)  w2 = Mul (w, a) }>
             }>""",
      [((3,), (5, 3), n) for n in (0, 1, 3)]),
+]
+
+# A branch or a free length decides about a rank: (name, text, [(is the run one that is assumed, its feeds ...)]).
+SQUEEZE_ONE = """shape = Shape (x)  at = Constant <value_int = 1> ()  one = Constant <value_int = 1> ()
+    ax = Constant <value_ints = [1]> ()
+    d = Gather (shape, at)  c = Equal (d, one)
+    s = If (c) <then_branch = a () => (t) { t = Squeeze (x, ax) }, else_branch = b () => (e) { e = Identity (x) }>
+"""
+ASSUMED = [
+    # only the squeezed one fits the output's rank
+    ("squeezes", "g (float[n,k,4] x) => (float[p,q] y) { " + SQUEEZE_ONE + "y = Relu (s) }",
+     [(True, (2, 1, 4)), (False, (2, 3, 4))]),
+    # only the other one fits what reads it
+    ("does_not_squeeze", "g (float[n,k,4] x) => (float[p,q,r] y) { " + SQUEEZE_ONE + """
+        perm = Transpose <perm = [2, 0, 1]> (s)  y = Neg (perm) }""",
+     [(True, (2, 3, 4)), (False, (2, 1, 4))]),
+    # which of two ranks says an input: the first is taken where both would do
+    ("says_an_input", """g (float[n,k] x, bool c) => (y) {
+        y = If (c) <then_branch = a () => (t) { t = Relu (x) },
+                    else_branch = b () => (e) { e = ReduceSum <keepdims = 0> (x) }> }""",
+     [(True, (2, 3), True), (False, (2, 3), False)]),
+    # conditions behind it depend on the rank, and the squeezed state goes through another If
+    ("decides_others", "g (float[n,k,4] x, float[4] w) => (float[p,q] y) { " + SQUEEZE_ONE + """
+        sh = Shape (s)  rank = Size (sh)  two = Constant <value_int = 2> ()  is2 = Equal (rank, two)  no = Not (is2)
+        z = If (no) <then_branch = a2 () => (t2) { ax0 = Constant <value_ints = [0]> ()  t2 = Unsqueeze (s, ax0) },
+                     else_branch = b2 () => (e2) { e2 = Identity (s) }>
+        y = Add (z, w) }""",
+     [(True, (2, 1, 4), (4,)), (False, (2, 3, 4), (4,))]),
+    # in a branch
+    ("within_a_branch", "g (float[n,k,4] x, bool f) => (float[p,q] y) {\n" + """
+        y = If (f) <then_branch = o () => (u) { """ + SQUEEZE_ONE + """ u = Relu (s) },
+                    else_branch = q () => (v) { ax1 = Constant <value_ints = [1]> ()
+                        v = ReduceSum <keepdims = 0> (x, ax1) }> }""",
+     [(True, (2, 1, 4), True), (True, (2, 3, 4), False), (False, (2, 3, 4), True)]),
+    # a free length is 1, since the output has no axis for it
+    ("squeezes_all", "g (float[n,4] x, float[4,1] w) => (float y) { p = MatMul (x, w)  s = Squeeze (p)  y = Relu (s) }",
+     [(True, (1, 4), (4, 1)), (False, (3, 4), (4, 1))]),
+    ("squeezes_some", "g (float[n,4] x, float[4,1] w) => (float[m] y) { p = MatMul (x, w)  s = Squeeze (p)  y = Relu (s) }",
+     [(True, (3, 4), (4, 1)), (False, (1, 4), (4, 1))]),
+    ("listed_axis", """g (float[n,4] x) => (y) { ax = Constant <value_ints = [0]> ()  y = Squeeze (x, ax) }""",
+     [(True, (1, 4))]),
 ]

@@ -7,7 +7,9 @@
  * imported. */
 #include <string.h>
 
+#include "frontend/onnx/assume.h"
 #include "frontend/onnx/compound.h"
+#include "ir/infer.h"
 #include "ir/support/str.h"
 
 static const char *or_empty(const char *s) {
@@ -360,7 +362,7 @@ static void release_bytes(const Module *m, const void *bytes, uint64_t n_bytes) 
 }
 
 /* Fills m, whose arena is there; false after messages. */
-static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o) {
+static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o, Assumptions *s) {
     static const ImportOptions as_is = {0};
     int n_before = diag_n_errors(m->diag);
     m->file = onnx_model_path(model);
@@ -368,6 +370,7 @@ static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o) {
     m->release = release_bytes;
     Import im = {
         .model = model, .m = m, .d = m->diag, .o = o ? o : &as_is, .arena = arena_create()};
+    im.assumptions = s;
     im.poison = arena_new(im.arena, Value);
     im.rows = strmap_create(im.arena);
     im.unsupported = strmap_create(im.arena);
@@ -381,6 +384,42 @@ static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o) {
     return diag_n_errors(m->diag) == n_before;
 }
 
+/* Under assumptions: is the whole without errors, and are the outputs of the ranks that the file
+ * gives them? */
+static bool fits_assumptions(Module *m, const OnnxModel *model) {
+    const Onnx__GraphProto *p = onnx_model_proto(model)->graph;
+    if (!infer_graph(m, m->main)) return false;
+    for (uint32_t i = 0; i < m->main->outputs.n; i++) {
+        const Value *v = m->main->outputs.at[i];
+        const Onnx__ValueInfoProto *info = find_info(p->output, p->n_output, v->name);
+        const Onnx__TypeProto *t = info ? info->type : NULL;
+        if (t && t->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && t->tensor_type->shape &&
+            (int)t->tensor_type->shape->n_dim != v->shape.rank)
+            return false;
+    }
+    return true;
+}
+
+/* Attempts until one fits its assumptions. After the last one the first one counts, as it is. */
+static Module *attempt_imports(OnnxModel *model, const ImportOptions *o, const Target *t, Diag *d) {
+    Assumptions *s = assumptions_create(onnx_model_arena(model));
+    onnx_model_keep(model, s);
+    DiagMark mark = diag_mark(d);
+    for (bool goes_on = true;;) {
+        Module *m = module_create(d, t);
+        bool good = import_into(m, model, o, s);
+        if (!goes_on || !assumptions_any(s) || (good && fits_assumptions(m, model))) {
+            assumptions_warn(s, d);
+            if (good) return m;
+            module_destroy(m);
+            return NULL;
+        }
+        module_destroy(m);
+        diag_rewind(d, mark);
+        goes_on = assumptions_next(s);
+    }
+}
+
 static Module *import_model(OnnxModel *model, const ImportOptions *o, const Target *t, Diag *d) {
     if (!model) return NULL;
     int n_before = diag_n_errors(d);
@@ -392,17 +431,19 @@ static Module *import_model(OnnxModel *model, const ImportOptions *o, const Targ
         onnx_model_close(model);
         return NULL;
     }
-    Module *m = module_create(d, t);
-    m->on_destroy = close_model;
-    if (import_into(m, model, o)) return m;
-    module_destroy(m);
-    return NULL;
+    Module *m = attempt_imports(model, o, t, d);
+    if (m)
+        m->on_destroy = close_model;
+    else
+        onnx_model_close(model);
+    return m;
 }
 
 Module *frontend_import_version(Module *general, const char *name, const KExpr *when,
                                 const ImportOptions *o) {
     Module *m = module_add_version(general, name, when);
-    return import_into(m, general->on_destroy_user, o) ? m : NULL;
+    OnnxModel *model = general->on_destroy_user;
+    return import_into(m, model, o, onnx_model_kept(model)) ? m : NULL;
 }
 
 Module *frontend_import_onnx(const char *path, const ImportOptions *o, const Target *t, Diag *d) {

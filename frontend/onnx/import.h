@@ -58,6 +58,7 @@ struct Scope {
 
 struct Import {
     OnnxModel *model;
+    Assumptions *assumptions;
     Module *m;
     Diag *d;
     const ImportOptions *o;

@@ -168,6 +168,14 @@ const char *onnx_model_path(const OnnxModel *m) {
     return m->path;
 }
 
+void onnx_model_keep(OnnxModel *m, Assumptions *s) {
+    m->kept = s;
+}
+
+Assumptions *onnx_model_kept(const OnnxModel *m) {
+    return m->kept;
+}
+
 Arena *onnx_model_arena(OnnxModel *m) {
     return m->arena;
 }

@@ -25,6 +25,7 @@
 #include "onnx.pb-c.h"
 
 typedef struct OnnxModel OnnxModel;
+typedef struct Assumptions Assumptions; /* assume.h */
 
 /* Declared limits on what a model may hold; beyond them it is rejected with a message. */
 enum {
@@ -48,6 +49,9 @@ const Onnx__ModelProto *onnx_model_proto(const OnnxModel *m);
 const char *onnx_model_path(const OnnxModel *m);
 /* Memory that lives as long as the model. */
 Arena *onnx_model_arena(OnnxModel *m);
+/* What importing it once found, for importing it again; NULL before. */
+void onnx_model_keep(OnnxModel *m, Assumptions *s);
+Assumptions *onnx_model_kept(const OnnxModel *m);
 /* The version imported for this domain ("" and "ai.onnx" are the same), 0 when it is not. */
 int64_t onnx_model_opset(const OnnxModel *m, const char *domain);
 /* Adds the functions of another model, which m closes from now on: for nodes that call none of its

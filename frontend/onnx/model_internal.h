@@ -18,6 +18,7 @@ struct OnnxModel {
     StrMap *orders;     /* GraphProto or FunctionProto pointer -> uint32_t *order */
     StrMap *functions;  /* function_key() -> FunctionProto */
     StrMap *opsets;     /* domain -> OperatorSetIdProto */
+    Assumptions *kept;  /* see onnx_model_keep */
     OnnxModel *library; /* another model whose functions count as this one's, or NULL */
 };
 

@@ -1,5 +1,6 @@
 /* Importers of control flow. Their graphs are imported as attributes; checked here is that a
  * graph's inputs and outputs fit the node that owns it. */
+#include "frontend/onnx/assume.h"
 #include "frontend/onnx/compound.h"
 
 static bool fits(Call *c, const char *attr, int n_inputs, int n_outputs) {
@@ -51,6 +52,7 @@ static bool finish_if(Call *c, int n_out) {
     }
     call_finish(c, n);
     for (int i = c->n_out; i < n_out; i++) n->out[i] = NULL;
+    if (assume_has_to(c, n)) assume_branch(c, n);
     return true;
 }
 

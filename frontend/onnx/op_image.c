@@ -1,7 +1,7 @@
 /* Importers of operators on images and signals: sampling, regions, Fourier transforms. */
 #include <string.h>
 
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
 
 /* Opset 16 has two spatial axes and says so in the names of the modes. */
 bool import_grid_sample_16(Call *c) {
@@ -24,6 +24,15 @@ bool import_roi_align_10(Call *c) {
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */
+
+/* Files leave off the last axis of a real signal, as onnxruntime allows. */
+bool import_stft(Call *c) {
+    Value *x = c->in[0];
+    DType t = x->dtype;
+    if (build_has_shape(c, x) && x->shape.rank == 2) c->in[0] = build_unsqueeze(c, x, 2);
+    c->in[0]->dtype = t;
+    return import_same(c);
+}
 
 /* Opset 17 has the axis as an attribute, whose default is the first after the batch. */
 bool import_dft_17(Call *c) {

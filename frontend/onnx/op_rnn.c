@@ -467,6 +467,28 @@ static void quantize_x(Rnn *r) {
     build_dynamic_quantize(c, x, r->x_bytes);
 }
 
+/* v[a, b, c] as rows of the batch that `like` has. */
+static Value *with_batch_of(Call *c, Value *v, Value *like) {
+    Value *dims[] = {build_dim(c, v, 0), build_dim(c, like, 1), build_dim(c, v, 2)};
+    Value *y = call_op(c, OP_Reshape, 2, v, concat(c, dims, 3, 0));
+    y->dtype = v->dtype;
+    return y;
+}
+
+/* Files may give the batches of x and of a state different names, or a number to one of them only.
+ * They are equal: otherwise the state would seem to grow in the first step. */
+static void share_batch(Rnn *r, Value **state) {
+    Call *c = r->c;
+    int64_t number;
+    if (!*state || !build_has_shape(c, r->x) || !build_has_shape(c, *state)) return;
+    const Shape *x = &r->x->shape, *s = &(*state)->shape;
+    if (x->rank != 3 || s->rank != 3 || x->dims[1] == s->dims[1]) return;
+    if (shape_dim_int(*s, 1, &number))
+        r->x = with_batch_of(c, r->x, *state);
+    else
+        *state = with_batch_of(c, *state, r->x);
+}
+
 bool import_rnn(Call *c) {
     static const int64_t swap[] = {1, 0, 2};
     Rnn r = {.c = c};
@@ -477,6 +499,8 @@ bool import_rnn(Call *c) {
         if (r.h0) r.h0 = transpose(c, r.h0, swap, 3);
         if (r.c0) r.c0 = transpose(c, r.c0, swap, 3);
     }
+    share_batch(&r, &r.h0);
+    share_batch(&r, &r.c0);
     if (call_in(c, 4)) r.live = make_live(c, r.x, c->in[4]);
     if (r.is_quantized) {
         r.w_bytes = (Bytes){call_in(c, 8), call_in(c, 9)};

@@ -2,7 +2,7 @@
  * what are inputs today. */
 #include <string.h>
 
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/assume.h"
 
 /* ---- constants ------------------------------------------------------------------------------- */
 
@@ -62,6 +62,13 @@ bool import_constant_of_shape(Call *c) {
 bool import_axes_1(Call *c) {
     Value *in[] = {c->in[0], call_ints_input(c, "axes")};
     return call_same(c, in, 2, "axes");
+}
+
+bool import_squeeze(Call *c) {
+    Value *in[] = {c->in[0], call_attr(c, "axes") ? call_ints_input(c, "axes") : call_in(c, 1)};
+    if (!call_same(c, in, 2, "axes")) return false;
+    if (!in[1]) assume_ones(c, c->g->last);
+    return true;
 }
 
 /* Pad-1 says paddings. */

@@ -2,6 +2,7 @@
 #include "ir/ops/common.h"
 
 #include "ir/code.h"
+#include "ir/infer.h"
 
 #include <assert.h>
 #include <math.h>

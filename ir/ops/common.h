@@ -72,9 +72,6 @@ bool infer_is_scalar(Module *m, const Node *n, int i);
 /* The run ends unless the condition over symbols holds: with BAD_DATA where it depends on sizes
  * found while running, with BAD_DIM otherwise. */
 void infer_rule(Module *m, const Node *n, const KExpr *condition);
-/* Is the dim 1 where the caller's symbols are large? Such a length, x[:, 2:3], is shorter only
- * where the input is. */
-bool is_one_of_many(Module *m, const KExpr *dim);
 /* The two have to be equal: false when they are known to differ. */
 bool infer_same_dim(Module *m, const Node *n, const KExpr *a, const KExpr *b);
 /* The shape that all present inputs broadcast to. */

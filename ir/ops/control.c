@@ -8,6 +8,8 @@
 #include "ir/infer.h"
 #include "ir/ops/check.h"
 
+enum { MOST_STAND_IN = 1 << 16 }; /* elements of a constant that stands in for an unread state */
+
 static Graph *body_graph(Module *m, const Node *n, const char *name) {
     Graph *g = attr_graph(n, name);
     if (!g) diag_error(m->diag, n->loc, "attribute %s is missing", name);
@@ -49,15 +51,24 @@ static bool has_spare_axes(const Value *a, const Value *b) {
     return true;
 }
 
+bool if_ranks_clash(const Value *a, const Value *b) {
+    const Value *large = a->shape.rank > b->shape.rank ? a : b, *small = large == a ? b : a;
+    return large->shape.rank > small->shape.rank && small->shape.rank >= 0 &&
+           !has_spare_axes(large, small);
+}
+
+/* v with `count` leading axes, by a node before `at`. */
+static Node *leading_axes(SrcLoc loc, Graph *g, Node *at, Value *v, int count) {
+    int64_t axes[MAX_RANK];
+    for (int d = 0; d < count; d++) axes[d] = d;
+    Value *list = graph_const_ints(g, "", axes, count);
+    return graph_add_node(g, at, OP_Unsqueeze, (Value *[]){v, list}, 2, 1, loc);
+}
+
 /* Output i of a branch gets `count` leading axes; its other readers stay with what it was. */
 static bool add_leading_axes(Module *m, SrcLoc loc, Graph *g, int i, int count) {
     Value *v = g->outputs.at[i];
-    int64_t axes[MAX_RANK], n_axes = count;
-    for (int d = 0; d < count; d++) axes[d] = d;
-    Value *list = graph_add_const(g, "", DT_I64, shape_ints(m->k, &n_axes, 1),
-                                  arena_copy(m->arena, axes, sizeof *axes * (size_t)count),
-                                  sizeof *axes * (uint64_t)count);
-    Node *wider = graph_add_node(g, NULL, OP_Unsqueeze, (Value *[]){v, list}, 2, 1, loc);
+    Node *wider = leading_axes(loc, g, NULL, v, count);
     value_replace_uses(v, wider->out[0]); /* as the output, too */
     while (wider->out[0]->users.n) {
         Node *user = wider->out[0]->users.at[0];
@@ -112,6 +123,7 @@ bool if_infer(Module *m, Node *n) {
     Graph *a = body_graph(m, n, "then_branch"), *b = body_graph(m, n, "else_branch");
     if (!a || !b || !check_flag(m, n, 0, n->in[0], DT_BOOL, "the condition, input")) return false;
     Graph *const branch[2] = {a, b};
+    int64_t assumed = attr_int(n, "assumed", -1);
     bool good = true;
     for (int i = 0; i < 2; i++) {
         if (branch[i]->inputs.n || branch[i]->outputs.n != (uint32_t)n->n_out) {
@@ -120,8 +132,9 @@ bool if_infer(Module *m, Node *n) {
                        (int)n->n_out);
             return false;
         }
-        good &= infer_graph(m, branch[i]);
+        if (assumed < 0) good &= infer_graph(m, branch[i]);
     }
+    if (assumed >= 0) return infer_branch(m, n, branch[!assumed]);
     for (int i = 0; good && i < n->n_out; i++) {
         join_ranks(m, n, i, branch);
         good = join_output(m, n, i, a->outputs.at[i], b->outputs.at[i]);
@@ -192,12 +205,68 @@ typedef struct Carried {
     const Shape *old; /* of the inputs, when the node was inferred before */
 } Carried;
 
+/* Is there at least one iteration? */
+static bool runs_once(Module *m, const Node *n) {
+    int64_t trips = 1, goes = 1;
+    const KExpr *count = has_in(n, 0) ? value_content(m, n->in[0], 0) : k_int(m->k, 1),
+                *go = has_in(n, 1) ? value_content(m, n->in[1], 0) : k_int(m->k, 1);
+    return n->op == OP_Loop && count && go && k_is_int(count, &trips) && k_is_int(go, &goes) &&
+           trips > 0 && goes;
+}
+
+/* What the body makes anew in each iteration without reading it may begin with any rank, since
+ * nobody sees that: something of the body's rank stands in for it, without elements where a dim is
+ * no number. */
+static bool replace_unread(Module *m, const Carried *c, int i, const Value *after) {
+    Node *n = (Node *)(uintptr_t)c->node; /* verbs see nodes as const */
+    Value *state = c->body->inputs.at[c->first + i];
+    const Value *begin = n->in[c->first + i];
+    Shape s = shape_copy(m->arena, after->shape);
+    int64_t dim;
+    if (state->users.n || after == state || begin->dtype != after->dtype || !runs_once(m, n))
+        return false;
+    for (int a = 0; a < s.rank; a++)
+        if (!shape_dim_int(s, a, &dim) || after->dtype == DT_STR) s.dims[a] = k_int(m->k, 0);
+    if (!shape_count_int(s, &dim) || dim > MOST_STAND_IN) s.dims[0] = k_int(m->k, 0);
+    uint64_t bytes = shape_count_int(s, &dim) ? dtype_packed_bytes(after->dtype, (uint64_t)dim) : 0;
+    Value *v = graph_add_const(n->graph, "", after->dtype, s, arena_alloc(m->arena, bytes), bytes);
+    node_set_input(n, c->first + i, v);
+    type_input(m, state, v->dtype, v->shape);
+    return true;
+}
+
+/* A state that comes in as f32[] and goes out as f32[1], or the other way round, is the latter
+ * everywhere (Value.spare_axes). */
+static bool join_state_ranks(Module *m, const Carried *c, int i) {
+    Node *n = (Node *)(uintptr_t)c->node; /* verbs see nodes as const */
+    Value *state = c->body->inputs.at[c->first + i];
+    const Value *after = c->body->outputs.at[c->first_out + i];
+    int more = after->shape.rank - state->shape.rank, count = more < 0 ? -more : more;
+    if (n->op != OP_Loop) return false;
+    if (more > 0 && has_spare_axes(after, state)) {
+        Node *wider = leading_axes(n->loc, n->graph, n, n->in[c->first + i], count);
+        node_set_input(n, c->first + i, wider->out[0]);
+        if (!op_info[OP_Unsqueeze].infer(m, wider)) return false;
+        type_input(m, state, wider->out[0]->dtype, wider->out[0]->shape);
+    } else if (more < 0 && has_spare_axes(state, after)) {
+        if (!add_leading_axes(m, n->loc, c->body, c->first_out + i, count)) return false;
+        c->body->outputs.at[c->first_out + i]->spare_axes = (uint8_t)count;
+    } else if (after->spare_axes <= state->spare_axes) {
+        return false;
+    }
+    int spare = count > after->spare_axes ? count : after->spare_axes;
+    if (spare > state->spare_axes) state->spare_axes = (uint8_t)spare;
+    return true;
+}
+
 /* Infers the body once; *changed is set when dims turned out to change in an iteration. */
 static bool infer_round(Module *m, const Carried *c, bool *changed) {
     if (!infer_graph(m, c->body)) return false;
     for (int i = 0; i < c->n; i++) {
         Value *state = c->body->inputs.at[c->first + i];
+        *changed |= join_state_ranks(m, c, i);
         const Value *after = c->body->outputs.at[c->first_out + i];
+        if (state->shape.rank != after->shape.rank) *changed |= replace_unread(m, c, i, after);
         if (!check_carried(m, c->node, i, state, after)) return false;
         *changed |= widen_carried(m, state, after, &c->old[i]);
     }
@@ -221,8 +290,9 @@ static bool infer_carried(Module *m, Carried c) {
 }
 
 /* Output i is a carried value: dims that the loop changes are known behind it. */
-static bool set_carried(Module *m, Node *n, int i, const Value *state) {
+static bool set_carried(Module *m, Node *n, int i, const Value *state, const Value *after) {
     if (!has_out(n, i)) return true;
+    n->out[i]->spare_axes = runs_once(m, n) ? after->spare_axes : state->spare_axes;
     Shape out = shape_copy(m->arena, state->shape);
     for (int a = 0; a < out.rank; a++)
         if (is_size(out.dims[a]) && out.dims[a]->u.var->carried)
@@ -367,7 +437,9 @@ static bool join_slices(Module *m, Node *n, int i, const Value *each, const Dims
 static bool loop_outputs(Module *m, Node *n, const Graph *body, int n_carried) {
     Dims before = known_before(m, n, body);
     for (int i = 0; i < n_carried; i++) {
-        if (i < n->n_out && !set_carried(m, n, i, body->inputs.at[i + 2])) return false;
+        if (i < n->n_out &&
+            !set_carried(m, n, i, body->inputs.at[i + 2], body->outputs.at[i + 1]))
+            return false;
     }
     for (int i = n_carried; i < n->n_out; i++) {
         const Value *each = body->outputs.at[i + 1];
@@ -470,7 +542,7 @@ static bool scan_outputs(Module *m, Node *n, const Graph *body, int n_states, co
         int64_t wanted;
         int axis;
         if (i < n_states) {
-            if (!set_carried(m, n, i, body->inputs.at[i])) return false;
+            if (!set_carried(m, n, i, body->inputs.at[i], body->outputs.at[i])) return false;
             continue;
         }
         if (!check_stackable(m, n, i, v) ||

@@ -1,14 +1,15 @@
-/* Operators whose output is input 0's elements in the same order: Identity, Dropout (when it does
- * not train), Reshape, Flatten, Squeeze, Unsqueeze.
+/* Operators whose output is input 0's elements in the same order: Identity, Assume, Dropout (when
+ * it does not train), Reshape, Flatten, Squeeze, Unsqueeze.
  *
  * Definition: out[i...] = x[j...] where i and j have one row-major position. Equal leading and
  * trailing dims map straight; only what lies between goes through a flat index. Contents pass
  * unchanged. */
-#include "ir/ops/common.h"
+#include "ir/infer.h"
+#include "ir/ops/check.h"
 
 #include <string.h>
 
-/* ---- Identity and Dropout -------------------------------------------------------------------- */
+/* ---- Identity, Assume and Dropout ------------------------------------------------------------ */
 
 bool identity_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY) || !infer_same_as(m, n, 0, n->in[0])) return false;
@@ -25,6 +26,24 @@ static void copy_elements(Def *d, KTensor *x, KTensor *out) {
 void identity_lower(Def *d, const Node *n) {
     (void)n;
     copy_elements(d, def_in(d, 0), def_out(d, 0));
+}
+
+bool assume_infer(Module *m, Node *n) {
+    const Value *condition = n->in[1];
+    int64_t holds = attr_int(n, "holds", 1), known;
+    if (!check_dtype(m, n, 1, DTM(BOOL)) || !infer_is_scalar(m, n, 1)) return false;
+    const KExpr *is = value_read(m, n->in[1], 0);
+    if (k_is_int(is, &known) && known != holds) {
+        diag_error(m->diag, n->loc, "'%s' is %s, which the rest of the model does not fit",
+                   condition->name, known ? "true" : "false");
+        return false;
+    }
+    infer_rule(m, n, k_eq(m->k, is, k_int(m->k, holds)));
+    return identity_infer(m, n);
+}
+
+void assume_lower(Def *d, const Node *n) {
+    identity_lower(d, n);
 }
 
 bool dropout_infer(Module *m, Node *n) {
@@ -222,12 +241,16 @@ void flatten_lower(Def *d, const Node *n) {
 /* ---- Squeeze and Unsqueeze ------------------------------------------------------------------- */
 
 /* Without axes those of length 1 go. The rank has to be known, so a length that is found later is
- * taken to be 1 where large inputs make it so and not to be 1 elsewhere, which the run tests. */
+ * taken to be 1 where large inputs make it so, or the attribute `ones` lists the axis, and not to
+ * be 1 elsewhere, which the run tests. */
 static void squeeze_ones(Module *m, const Node *n, bool *is_gone) {
     Shape in = n->in[0]->shape;
+    const int64_t *ones;
+    int n_ones = attr_ints(n, "ones", &ones);
+    for (int i = 0; i < n_ones; i++) is_gone[ones[i]] = ones[i] < in.rank;
     for (int i = 0; i < in.rank; i++) {
         const KExpr *is_one = k_eq(m->k, in.dims[i], k_int(m->k, 1));
-        is_gone[i] = is_one_of_many(m, in.dims[i]);
+        is_gone[i] |= is_one_of_many(m, in.dims[i]);
         infer_rule(m, n, is_gone[i] ? is_one : k_not(m->k, is_one));
     }
 }
@@ -249,6 +272,7 @@ static bool squeezed_axes(Module *m, const Node *n, bool *is_gone) {
             diag_error(m->diag, n->loc, "axis %d of %s is not 1", i, shape_text(m->scratch, in));
             return false;
         }
+        if (is_gone[i]) infer_rule(m, n, k_eq(m->k, in.dims[i], k_int(m->k, 1)));
     }
     return true;
 }

@@ -71,6 +71,11 @@ static bool gives_bool(OpId op) {
 
 /* ---- infer ----------------------------------------------------------------------------------- */
 
+static const KExpr *content_of(KCtx *k, OpId op, const KExpr *x) {
+    if (op == OP_Not) return k_cast(k, DT_I64, k_eq(k, x, k_int(k, 0)));
+    return op == OP_Neg ? k_neg(k, x) : x;
+}
+
 bool unary_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, unary_rows[n->op].classes)) return false;
     const char *approximate = attr_string(n, "approximate", "none");
@@ -82,8 +87,9 @@ bool unary_infer(Module *m, Node *n) {
     if (!infer_set(m, n, 0, gives_bool(n->op) ? DT_BOOL : x->dtype, shape_copy(m->arena, x->shape)))
         return false;
     int64_t count;
-    const KExpr **content = n->op == OP_Neg ? infer_content(m, x, &count) : NULL;
-    for (int64_t i = 0; content && i < count; i++) content[i] = k_neg(m->k, content[i]);
+    const KExpr **content = op_has(n->op, OPF_CONTENT) ? infer_content(m, x, &count) : NULL;
+    for (int64_t i = 0; content && i < count; i++)
+        content[i] = content_of(m->k, n->op, content[i]);
     infer_set_content(n->out[0], content);
     return true;
 }

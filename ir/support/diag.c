@@ -114,6 +114,17 @@ void diag_print(Diag *d) {
         fprintf(stderr, "smelt: %d more problems are not shown\n", d->n_errors - DIAG_LIMIT);
 }
 
+DiagMark diag_mark(const Diag *d) {
+    return (DiagMark){d->n, d->n_errors, d->n_invalid};
+}
+
+void diag_rewind(Diag *d, DiagMark mark) {
+    while (d->n > mark.n) free(d->message[--d->n].text);
+    if (d->n_printed > d->n) d->n_printed = d->n;
+    d->n_errors = mark.n_errors;
+    d->n_invalid = mark.n_invalid;
+}
+
 const char *diag_message(const Diag *d, int i) {
     return i >= 0 && i < d->n ? d->message[i].text : NULL;
 }

@@ -39,6 +39,12 @@ bool diag_is_full(const Diag *d);
 int diag_exit_code(const Diag *d);
 /* Writes all messages to stderr, once each. */
 void diag_print(Diag *d);
+/* A state to come back to: diag_rewind forgets the messages since then. */
+typedef struct DiagMark {
+    int n, n_errors, n_invalid;
+} DiagMark;
+DiagMark diag_mark(const Diag *d);
+void diag_rewind(Diag *d, DiagMark mark);
 /* i-th message as printed, or NULL. */
 const char *diag_message(const Diag *d, int i);
 
