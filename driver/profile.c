@@ -42,7 +42,7 @@ static double now(void) {
 /* ---- what the calls of a node do ------------------------------------------------------------- */
 
 static void note_dot(const KExpr *e, void *user) {
-    if (e->op == KO_dot4_us) *(bool *)user = true;
+    if (kop_is_dot(e->op)) *(bool *)user = true;
 }
 
 static void add_call(Profile *p, const KStmt *call, Step *step) {

@@ -115,7 +115,8 @@ struct Stage {
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
     bool rows_in_both; /* CONTRACT: tiles have several rows although the right factor depends on
                         * them (on a part of it that they share most of the work is spent) */
-    bool is_dot4; /* CONTRACT in i32: a step is acc = dot4_us(acc, lhs, rhs), of words of bytes */
+    KOp dot; /* CONTRACT in i32: a step is acc = dot(acc, lhs, rhs), of words, with this one of the
+              * dot products; 0: it is acc + lhs*rhs */
     /* SCAN */
     int scan_axis;
     bool scan_reverse;

@@ -60,10 +60,24 @@ static int64_t saturate_S(double v, int shift) {
     return v < -limit ? INT64_MIN >> shift : (int64_t)v;
 }
 
-static int32_t dot4(int32_t a, uint32_t b, uint32_t c) {
+static int32_t dot4_us(int32_t a, uint32_t b, uint32_t c) {
     uint32_t sum = (uint32_t)a;
     for (int i = 0; i < 32; i += 8)
         sum += (uint32_t)((int32_t)(uint8_t)(b >> i) * (int8_t)(uint8_t)(c >> i));
+    return (int32_t)sum;
+}
+
+static int32_t dot4_ss(int32_t a, uint32_t b, uint32_t c) {
+    uint32_t sum = (uint32_t)a;
+    for (int i = 0; i < 32; i += 8)
+        sum += (uint32_t)((int8_t)(uint8_t)(b >> i) * (int8_t)(uint8_t)(c >> i));
+    return (int32_t)sum;
+}
+
+static int32_t dot2_ss(int32_t a, uint32_t b, uint32_t c) {
+    uint32_t sum = (uint32_t)a;
+    for (int i = 0; i < 32; i += 16)
+        sum += (uint32_t)((int16_t)(uint16_t)(b >> i) * (int16_t)(uint16_t)(c >> i));
     return (int32_t)sum;
 }
 
@@ -256,6 +270,20 @@ static int64_t run(Machine *m) {
                 (int32_t)(c[0] | (uint32_t)c[1] << 8 | (uint32_t)c[2] << 16 | (uint32_t)c[3] << 24);
             break;
         }
+        case IN_pair_if:
+            if (!r[p->c].u) {
+                r[p->d].u = 0;
+                break;
+            }
+            /* fall through */
+        case IN_pair: {
+            uint64_t at = r[p->a].u, n = (uint64_t)slot[p->b].n;
+            uint16_t half[2];
+            if (at >= n || n - at < 2) out_of_bounds(m, p, "load", at);
+            memcpy(half, slot[p->b].base + 2 * at, sizeof half);
+            r[p->d].i = (int32_t)(half[0] | (uint32_t)half[1] << 16);
+            break;
+        }
         case IN_str_load_if:
             if (!r[p->c].u) {
                 r[p->d].u = r[p->d + 1].u = 0;
@@ -294,8 +322,14 @@ static int64_t run(Machine *m) {
         }
         case IN_move: r[p->d] = r[p->a]; break;
         case IN_select: r[p->d] = r[p->a].u ? r[p->b] : r[p->c]; break;
-        case IN_dot4:
-            r[p->d].i = dot4((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
+        case IN_dot4_us:
+            r[p->d].i = dot4_us((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
+            break;
+        case IN_dot4_ss:
+            r[p->d].i = dot4_ss((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
+            break;
+        case IN_dot2_ss:
+            r[p->d].i = dot2_ss((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
             break;
         case IN_narrow_S: r[p->d].i = cut_S(r[p->a].u, p->shift); break;
         case IN_narrow_U: r[p->d].i = cut_U(r[p->a].u, p->shift); break;

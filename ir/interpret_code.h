@@ -51,9 +51,13 @@ typedef enum InsOp {
     IN_mul_I,    /* 64 bits wide: nothing to cut */
     IN_move,     /* d = a */
     IN_select,   /* d = a ? b : c */
-    IN_dot4,     /* d = a + dot(b, c) */
+    IN_dot4_us,  /* d = a + dot(b, c) */
+    IN_dot4_ss,
+    IN_dot2_ss,
     IN_word,     /* d = the four bytes of buffer b from a on; _if: 0 where c is false */
     IN_word_if,
+    IN_pair, /* the same of two elements of 16 bits */
+    IN_pair_if,
     IN_narrow_S, /* a cut to the low 64 - shift bits */
     IN_narrow_U,
     IN_int_bool, /* a != 0 */

@@ -269,8 +269,10 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     if (is_text(e) || kop_info[e->op].class == KC_TEXT) {
         emit_text(c, level, e, d, arg);
     } else if (k_is_word(e)) {
-        emit(c, level, e->n_args == 2 ? IN_word_if : IN_word, d, arg[0], buffer_slot(c, e->u.buf),
-             b);
+        bool is_pair = word_parts(e->u.buf->dtype) == 2;
+        emit(c, level,
+             e->n_args == 2 ? (is_pair ? IN_pair_if : IN_word_if) : is_pair ? IN_pair : IN_word, d,
+             arg[0], buffer_slot(c, e->u.buf), b);
     } else if (e->op == KO_load) {
         emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0],
              buffer_slot(c, e->u.buf), b);
@@ -280,8 +282,12 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
         emit_cast(c, level, e->dtype, t, d, arg[0]);
     } else if (e->op == KO_bitcast) {
         emit_bitcast(c, level, e->dtype, t, d, arg[0]);
-    } else if (e->op == KO_dot4_us) {
-        emit(c, level, IN_dot4, d, arg[0], b, third);
+    } else if (kop_is_dot(e->op)) {
+        emit(c, level,
+             e->op == KO_dot4_us   ? IN_dot4_us
+             : e->op == KO_dot4_ss ? IN_dot4_ss
+                                   : IN_dot2_ss,
+             d, arg[0], b, third);
     } else if (dtype_is_float(t)) {
         emit(c, level, float_op(e->op, t != DT_F64), d, arg[0], b, third);
         if (kop_info[e->op].class != KC_CMP) round_half(c, level, t, d);

@@ -666,9 +666,19 @@ const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred) 
     return cons(k, KO_load, b->dtype, pointer_payload(b), arg, 2);
 }
 
+int word_parts(DType t) {
+    switch ((int)t) {
+    case DT_U8:
+    case DT_I8: return 4;
+    case DT_U16:
+    case DT_I16: return 2;
+    default: return 0;
+    }
+}
+
 const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred) {
     int64_t c = 1;
-    BUG_IF(b->dtype != DT_U8 && b->dtype != DT_I8, "a word of '%s', which has no bytes", b->name);
+    BUG_IF(!word_parts(b->dtype), "a word of '%s', whose elements are no parts of one", b->name);
     if (pred && k_is_int(pred, &c) && !c) return k_const(k, DT_I32, 0);
     const KExpr *arg[2] = {index, pred};
     return cons(k, KO_load, DT_I32, pointer_payload(b), arg, pred && !k_is_int(pred, &c) ? 2 : 1);
@@ -688,7 +698,7 @@ const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *a
 
 bool k_is_word(const KExpr *e) {
     if (e->dtype != DT_I32 || (e->op != KO_load && e->op != KO_at)) return false;
-    return dtype_bytes(e->op == KO_load ? e->u.buf->dtype : ktensor_dtype(e->u.tensor)) == 1;
+    return word_parts(e->op == KO_load ? e->u.buf->dtype : ktensor_dtype(e->u.tensor)) > 0;
 }
 
 /* A predicate that always holds is none. */

@@ -139,10 +139,12 @@ const KExpr *k_bool(KCtx *k, bool v);
 const KExpr *k_var(KCtx *k, KVar *v);
 const KExpr *k_load(KCtx *k, KBuf *b, const KExpr *index);
 const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
-/* The i32 word of the four bytes of a u8 or i8 buffer from element index on, the first one lowest;
- * where pred is NULL or holds, else 0. Any index will do. It is a load whose dtype is not its
+/* The i32 word of the four bytes of a u8 or i8 buffer, or of the two elements of a u16 or i16 one,
+ * from element index on, the first one lowest; where pred is NULL or holds, else 0. Any index will do. It is a load whose dtype is not its
  * buffer's. */
 const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
+/* How many elements of this dtype make a word; 0: none do. */
+int word_parts(DType t);
 /* The load e from another place: of a word or of an element, predicated or not, like e. */
 const KExpr *k_load_like(KCtx *k, const KExpr *e, KBuf *b, const KExpr *const *args);
 /* Is the load or at() e one of a word? */
@@ -150,7 +152,7 @@ bool k_is_word(const KExpr *e);
 DType ktensor_dtype(const KTensor *t); /* in define.c: the struct belongs to that level */
 /* t at `rank` indices; the last one may be a predicate, which is left out where it always holds. */
 const KExpr *k_at(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
-/* The word of four neighbours in t's memory, of which index names the first. */
+/* The word of neighbours in t's memory, of which index names the first. */
 const KExpr *k_at_word(KCtx *k, KTensor *t, const KExpr *const *index, int rank);
 /* The general constructors; they fold and simplify. */
 const KExpr *k_unary(KCtx *k, KOp op, const KExpr *a);
@@ -203,8 +205,9 @@ static inline const KExpr *k_ldexp(KCtx *k, const KExpr *a, const KExpr *b) {
 static inline const KExpr *k_fma(KCtx *k, const KExpr *a, const KExpr *b, const KExpr *c) {
     return k_ternary(k, KO_fma, a, b, c);
 }
-static inline const KExpr *k_dot4(KCtx *k, const KExpr *a, const KExpr *u, const KExpr *s) {
-    return k_ternary(k, KO_dot4_us, a, u, s);
+/* Is op a sum of products of the parts of words? */
+static inline bool kop_is_dot(KOp op) {
+    return op == KO_dot4_us || op == KO_dot4_ss || op == KO_dot2_ss;
 }
 static inline const KExpr *k_select(KCtx *k, const KExpr *c, const KExpr *a, const KExpr *b) {
     return k_ternary(k, KO_select, c, a, b);

@@ -124,13 +124,13 @@ static const KExpr *cast(Parse *p, DType t) {
     return p->exact ? k_exact(p->k, KO_cast, t, &a, 1) : k_cast(p->k, t, a);
 }
 
-/* word(b[i]), behind the parenthesis: four bytes in place of one. */
+/* word(b[i]), behind the parenthesis: several neighbours in place of one element. */
 static const KExpr *word(Parse *p) {
     const KExpr *e = parse_expr(p);
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
-    if (e->op != KO_load || (e->dtype != DT_U8 && e->dtype != DT_I8)) {
-        parse_fail(p, "word needs an element of bytes");
+    if (e->op != KO_load || !word_parts(e->dtype)) {
+        parse_fail(p, "word needs an integer of 8 or 16 bits in memory");
         return nothing(p);
     }
     return k_load_word(p->k, e->u.buf, e->arg[0], e->n_args == 2 ? e->arg[1] : NULL);
@@ -193,7 +193,7 @@ static const KExpr *call(Parse *p, const char *name) {
     }
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
-    if (op == KO_dot4_us && arg[0]->dtype != DT_I32) return wrong(p, name, arg[0]->dtype, DT_I32);
+    if (kop_is_dot(op) && arg[0]->dtype != DT_I32) return wrong(p, name, arg[0]->dtype, DT_I32);
     if (p->exact)
         return k_exact(p->k, op, o->class == KC_CMP ? DT_BOOL : arg[0]->dtype, arg, o->n_args);
     if (o->n_args == 1) return k_unary(p->k, op, arg[0]);

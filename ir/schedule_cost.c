@@ -50,6 +50,7 @@ typedef struct Sizes {
     bool is_guessed;     /* and how many there probably are is known */
     bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
+    bool is_pairs;  /* a step is a multiplication of pairs and an addition */
 } Sizes;
 
 typedef struct Reads {
@@ -135,6 +136,7 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, k_guess(s->red_extent[r], SOME));
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
+    z.is_pairs = s->dot == KO_dot2_ss;
     z.group = sch->group;
     z.is_shared = sch->group == 1 && !sch->permutes;
     z.taps = shared_taps(k, s, sch);
@@ -194,11 +196,17 @@ static double blends_of(const Target *t, const Sizes *z, const Schedule *sch, in
 static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs, int chains) {
     double unroll = sch->unroll, fmas = (double)(rows * vecs), loads = (double)(rows + vecs);
-    /* a broadcast that is used once is part of its multiply-add */
-    double others = (double)vecs + (vecs > 1 ? (double)rows : 0) + 3.0 / unroll;
+    /* a broadcast that is used once is part of its multiply-add, but not of pairs */
+    bool is_part = vecs == 1 && !z->is_pairs;
+    double others = (double)vecs + (is_part ? 0 : (double)rows) + 3.0 / unroll;
     double latency = (double)t->fma_latency / chains, line = (double)(vecs * t->vector_bytes);
-    if (!t->fma) { /* two instructions */
-        fmas *= 2;
+    double instructions = fmas;
+    if (z->is_pairs) { /* two instructions, of which only the second one waits for the sum */
+        instructions *= 2;
+        fmas *= 2.0 * t->fma_ports / t->add_ports;
+        latency = 1;
+    } else if (!t->fma) { /* two instructions */
+        instructions = fmas *= 2;
         latency *= 2;
     }
     /* neighbouring taps read mostly the same */
@@ -217,7 +225,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
     if (sch->permutes) fmas += moves(t, read_places(z, sch, rows), fmas);
     /* load ports are never as full as multiply-add ports */
     double cycles = largest(fmas / t->fma_ports, 1.15 * loads / t->load_ports);
-    cycles = largest(largest(cycles, latency), (fmas + others) / t->issue);
+    cycles = largest(largest(cycles, latency), (instructions + others) / t->issue);
     /* what only one tile of rows reads was not read before */
     bool is_near = product(z->rows[0], z->rows[1]) > rows || z->right_bytes <= t->l1_bytes / 2;
     if (z->is_fetched || (is_near && (double)z->steps * line <= t->l1_bytes / 2)) return cycles;
@@ -407,10 +415,11 @@ static int by_cycles(const void *a, const void *b) {
     return x->at - y->at;
 }
 
-/* Do accumulators, a step's vectors and a broadcast fit the register file? */
-static bool fits(const Target *t, const Schedule *sch) {
+/* Do accumulators, a step's vectors, a broadcast and perhaps products fit the register file? */
+static bool fits(const Target *t, const Sizes *z, const Schedule *sch) {
     int sums = sch->rows[0] * sch->rows[1] * sch->n_vecs;
-    return sums + sch->n_vecs + (t->n_vector_regs <= 16 ? 1 : 2) <= t->n_vector_regs;
+    int others = (t->n_vector_regs <= 16 ? 1 : 2) + z->is_pairs;
+    return sums + sch->n_vecs + others <= t->n_vector_regs;
 }
 
 /* Does a tile of so many vectors stay inside of a group of the vector axis? */
@@ -432,7 +441,7 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1]))
+                if (!fits(t, &z, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1]))
                     continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
@@ -533,7 +542,7 @@ static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
             sch.panel = panel;
             few.rows[1] = to;
             bool leaves_rest = r % schedule_rest_rows(1, r); /* of which fours are not the end */
-            if (!fits(t, &sch) || !fits_group(z, v, sch.lanes) || leaves_rest) continue;
+            if (!fits(t, z, &sch) || !fits_group(z, v, sch.lanes) || leaves_rest) continue;
             set_loops(k, s, t, &few, &sch);
             for (int64_t n = from; n <= to; n++) cycles += rows_cycles(t, z, &sch, n);
             if (cycles >= best) continue;
@@ -580,7 +589,7 @@ double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int6
         tried.rows[1] = r;
         tried.unroll = 1;
         tried.all_taps = tried.near_taps = false;
-        if (r > 1 && !fits(t, &tried)) continue;
+        if (r > 1 && !fits(t, &z, &tried)) continue;
         double cost = (double)(n / r) * (step_cycles(t, &z, &tried, r, sch->n_vecs, 1) + 0.15);
         if (n % r) cost += step_cycles(t, &z, &tried, n % r, sch->n_vecs, 1) + 0.15;
         if (cost >= best * 0.999) continue;

@@ -110,8 +110,8 @@ static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var
     const KExpr *old = k_load(k, acc, zero);
     if (s->form != FORM_CONTRACT)
         kb_store(b, acc, zero, k_binary(k, s->fold, old, part[0]));
-    else if (s->is_dot4)
-        kb_store(b, acc, zero, k_dot4(k, old, part[0], part[1]));
+    else if (s->dot)
+        kb_store(b, acc, zero, k_ternary(k, s->dot, old, part[0], part[1]));
     else if (p->m->target->fma && dtype_is_float(s->acc->dtype))
         kb_store(b, acc, zero, k_fma(k, part[0], part[1], old));
     else

@@ -111,6 +111,7 @@ const Target *target_resolve(Arena *a, const char *triple, const char *cpu, cons
     if (!t->l1_bytes) t->l1_bytes = rows[0].target.l1_bytes;
     if (!t->l2_bytes) t->l2_bytes = rows[0].target.l2_bytes;
     if (!t->fma_ports) t->fma_ports = rows[0].target.fma_ports;
+    if (!t->add_ports) t->add_ports = rows[0].target.add_ports;
     if (!t->load_ports) t->load_ports = rows[0].target.load_ports;
     if (!t->issue) t->issue = rows[0].target.issue;
     if (!t->fma_latency) t->fma_latency = rows[0].target.fma_latency;

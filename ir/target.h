@@ -18,7 +18,9 @@ typedef struct Target {
     int fast_vector_bytes; /* under --fast-math, where vectors break IEEE's rules; 0: the same */
     int n_vector_regs;
     bool fma;  /* fused multiply-add is fast: schedules may choose it */
-    bool dot4; /* four-way u8 x i8 dot product instruction */
+    bool dot4; /* four-way dot product of bytes: u8 x i8, or i8 x i8 where dot4_signed */
+    bool dot4_signed;
+    bool dot2; /* products of pairs of i16, summed, are one instruction */
     bool lookup; /* elements of a vector are taken by an index in one instruction, not only constants */
     bool ldexp; /* multiplying by a power of two is one instruction */
     int mask_bytes; /* least element that is loaded and stored under a mask; 0: none is */
@@ -26,6 +28,7 @@ typedef struct Target {
     int pointer_bytes;
     int l1_bytes, l2_bytes;
     int fma_ports, load_ports, issue; /* vector multiply-adds, loads, all instructions per cycle */
+    int add_ports; /* vector integer instructions, of which as many as fma_ports multiply */
     int fma_latency;                  /* cycles */
     double gflops;            /* one core's peak, for the cost model */
 } Target;

@@ -34,10 +34,10 @@ static void check_buffer(const KernelCheck *c, const KBuf *b) {
 
 static void check_arith(const KernelCheck *c, const KExpr *e) {
     int first = e->op == KO_select ? 1 : 0;
-    if (e->op == KO_dot4_us) {
+    if (kop_is_dot(e->op)) {
         for (int i = 0; i < 3; i++)
-            BUG_IF(e->arg[i]->dtype != DT_I32, "after %s: %s: dot4_us of %s", c->after, c->name,
-                   dtype_info[e->arg[i]->dtype].name);
+            BUG_IF(e->arg[i]->dtype != DT_I32, "after %s: %s: %s of %s", c->after, c->name,
+                   kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name);
         return;
     }
     BUG_IF(e->op == KO_ldexp && e->dtype != DT_F32 && e->dtype != DT_F64,

@@ -321,7 +321,7 @@ static bool fit_groups(KCtx *k, Stage *s, Schedule *sch) {
         sch->permutes = order_channels(k, s, sch);
         return true;
     }
-    if (schedule_groups_at(sch->group - 1, sch->lanes, sch->group) <= MOST_BLENDED && !s->is_dot4) {
+    if (schedule_groups_at(sch->group - 1, sch->lanes, sch->group) <= MOST_BLENDED && !s->dot) {
         sch->blends = true;
         return true;
     }
@@ -400,8 +400,16 @@ static void schedule_program(DefProgram *p, void *user) {
     }
 }
 
+static void store_halves(DefProgram *p, void *user) {
+    *(bool *)user |= dot_store_halves(p);
+}
+
 bool pass_choose_schedules(Module *m) {
     bool changed = false;
     program_visit(m->defs, schedule_program, &changed);
+    if (m->target->dot2) {
+        program_count_users(m->defs);
+        program_visit(m->defs, store_halves, &changed);
+    }
     return changed;
 }

@@ -67,7 +67,7 @@ static const KExpr *words_of(Codes *c, const KExpr *at, int per_byte) {
         const KExpr *by = k_add(k, first, k_int(k, b * per_byte));
         byte[b] = k_cast(k, DT_I32, k_subst(k, at, &c->red, &by, 1));
     }
-    KTensor *t = constant_table(c->p, c->s, "words", join_bytes(k, byte), axis, extent, n + 1);
+    KTensor *t = constant_table(c->p, c->s, "words", join_parts(k, byte, 4), axis, extent, n + 1);
     return t ? k_at(k, t, index, n + 1) : NULL;
 }
 

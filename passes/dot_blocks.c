@@ -151,7 +151,7 @@ static const KExpr *word_of_codes(const DotBlocks *b) {
         }
     }
     const KExpr *group = k_mul(k, k_var(k, b->group), k_int(k, b->block / per_word));
-    return table_over(b, "words", join_bytes(k, byte), word, group);
+    return table_over(b, "words", join_parts(k, byte, 4), word, group);
 }
 
 /* The same read, `at` words further. */
@@ -213,13 +213,15 @@ static const KExpr *block_sum(const DotBlocks *b, KTensor *q, const KExpr *words
     const KExpr *dot = k_const_i(k, DT_I32, 0);
     const KExpr *mask = k_const_i(k, DT_I32, ((1 << b->bits) - 1) * (int64_t)ONES);
     int parts = 8 / b->bits;
+    /* codes of few bits are bytes of either kind */
+    KOp op = b->p->m->target->dot4_signed && parts > 1 ? KO_dot4_ss : KO_dot4_us;
     for (int at = 0; at < b->block; at += 4) {
         const KExpr *x = word_of_x(b, q, at), *w = further(k, words, at / (4 * parts));
         if (parts > 1) {
             w = k_shr(k, w, k_const_i(k, DT_I32, at / 4 % parts * b->bits));
             w = k_and(k, w, mask);
         }
-        dot = k_dot4(k, dot, w, x);
+        dot = k_ternary(k, op, dot, w, x);
     }
     dot = k_cast(k, DT_F32, dot);
     return zero ? k_sub(k, dot, k_mul(k, zero, sum_of_x(b, q))) : dot;

@@ -16,7 +16,11 @@
  *
  *     sum (x - zx)(w - zw)  =  sum x w  -  zx sum w  -  zw sum (x - zx)
  *
- * the second term is a table, the third is there for asymmetric weights only. */
+ * the second term is a table, the third is there for asymmetric weights only.
+ *
+ * Machines that multiply signed bytes by signed ones (dot4_ss) have x moved the other way. Those
+ * with pairs of 16 bits only (dot2_ss) have both factors less their zero points in words of two,
+ * x through a tensor of 16 bits (dot_pairs.c): nothing is left to correct. */
 #include <string.h>
 
 #include "ir/matrix.h"
@@ -27,10 +31,11 @@
 
 static bool fits_in_place(const Dot *d, int axis, const KExpr *base, int64_t extent) {
     const KTensor *t = d->x.at->u.tensor;
-    bool whole = extent % 4 == 0, from_start = k_is_value(k_fmod(d->k, base, k_int(d->k, 4)), 0);
+    const KExpr *parts = k_int(d->k, d->parts);
+    bool whole = extent % d->parts == 0, from_start = k_is_value(k_fmod(d->k, base, parts), 0);
     if (tensor_contiguous_axis(t) != axis) return false;
     if (t->layout.block <= 1) return whole;
-    return t->layout.block % 4 == 0 && t->layout.block_axis == axis && from_start;
+    return t->layout.block % d->parts == 0 && t->layout.block_axis == axis && from_start;
 }
 
 /* The axis of x's read that red[r] runs along by itself: index = base + red[r]; -1 when there is
@@ -69,39 +74,52 @@ bool dot_choose_axis(Dot *d) {
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-static const KExpr *byte_index(const Dot *d, int byte) {
-    const KExpr *four = k_mul(d->k, k_var(d->k, d->group), k_int(d->k, 4));
-    return k_add(d->k, four, k_int(d->k, byte));
+static const KExpr *part_index(const Dot *d, int part) {
+    const KExpr *first = k_mul(d->k, k_var(d->k, d->group), k_int(d->k, d->parts));
+    return k_add(d->k, first, k_int(d->k, part));
 }
 
-/* The factor's byte with the reduction axis at group * 4 + byte, as the low 8 bits of an i32; bytes
- * beyond the axis are 0. flip: the byte moves by 128. */
-static const KExpr *byte_of(Dot *d, const KExpr *at, int byte, bool flip) {
+/* The factor's element with the reduction axis at group*parts + part, as the low bits of an i32;
+ * what is beyond the axis is 0. Bytes: flip moves them by 128. Halves: less the zero point. */
+static const KExpr *part_of(Dot *d, const KExpr *at, const KExpr *zero, int part, bool flip) {
     KCtx *k = d->k;
-    const KExpr *index = byte_index(d, byte), *inside = at_pred(at), *arg[MAX_RANK + 1];
+    const KExpr *index = part_index(d, part), *inside = at_pred(at), *arg[MAX_RANK + 1];
     int rank = at->u.tensor->rank;
     if (inside) inside = k_subst(k, inside, &d->s->red[d->red], &index, 1);
-    if (d->extent % 4) {
+    if (d->extent % d->parts) {
         const KExpr *in = k_lt(k, index, k_int(k, d->extent));
         inside = inside ? k_and(k, inside, in) : in;
     }
     for (int i = 0; i < rank; i++) arg[i] = k_subst(k, at->arg[i], &d->s->red[d->red], &index, 1);
     if (inside) arg[rank] = inside;
     const KExpr *v = k_at(k, at->u.tensor, arg, rank + (inside != NULL));
-    v = k_and(k, k_cast(k, DT_I32, v), dot_i32(d, 255));
+    v = k_cast(k, DT_I32, v);
+    if (d->parts == 2) {
+        v = zero ? k_sub(k, v, zero) : v;
+        return k_and(k, inside && zero ? k_select(k, inside, v, dot_i32(d, 0)) : v,
+                     dot_i32(d, 65535));
+    }
+    v = k_and(k, v, dot_i32(d, 255));
     if (flip) v = k_xor(k, v, dot_i32(d, 128));
     return inside && flip ? k_select(k, inside, v, dot_i32(d, 0)) : v;
 }
 
-static const KExpr *word_of(Dot *d, const KExpr *at, bool flip) {
-    const KExpr *byte[4];
-    for (int b = 0; b < 4; b++) byte[b] = byte_of(d, at, b, flip);
-    return join_bytes(d->k, byte);
+static const KExpr *word_of(Dot *d, const KExpr *at, const KExpr *zero, bool flip) {
+    const KExpr *part[4];
+    for (int i = 0; i < d->parts; i++) part[i] = part_of(d, at, zero, i, flip);
+    return join_parts(d->k, part, d->parts);
 }
 
-/* zero in all four bytes; NULL when it is 0 */
+/* zero in all four bytes; NULL when it is 0, or taken off already */
 static const KExpr *zero_word(Dot *d) {
-    return d->x.zero ? k_mul(d->k, d->x.zero, dot_i32(d, 0x01010101)) : NULL;
+    if (!d->x.zero || d->parts != 4) return NULL;
+    const KExpr *byte = d->x.zero;
+    if (d->op == KO_dot4_ss) byte = k_and(d->k, byte, dot_i32(d, 255));
+    return k_mul(d->k, byte, dot_i32(d, 0x01010101));
+}
+
+static int64_t n_words(const Dot *d) {
+    return (d->extent + d->parts - 1) / d->parts;
 }
 
 /* A tensor of x's words along d->axis, and a read of it where x was read. */
@@ -110,7 +128,7 @@ static const KExpr *words_apart(Dot *d, bool flip) {
     const KExpr *at = d->x.at, *dims[MAX_RANK], *index[MAX_RANK + 1];
     KTensor *x = at->u.tensor;
     for (int i = 0; i < x->rank; i++)
-        dims[i] = i == d->axis ? k_int(k, (d->extent + 3) / 4) : x->dims[i];
+        dims[i] = i == d->axis ? k_int(k, n_words(d)) : x->dims[i];
     KTensor *words = program_add_tensor(d->p, "words", DT_I32, x->rank, dims);
     Stage *make = program_add_stage(d->p, d->s, FORM_MAP, words, d->s->node);
     for (int i = 0; i < x->rank; i++)
@@ -118,7 +136,8 @@ static const KExpr *words_apart(Dot *d, bool flip) {
                    : k_is_value(x->dims[i], 1) ? k_int(k, 0)
                                                : k_var(k, make->axis[i]);
     const KExpr *group = k_var(k, make->axis[d->axis]);
-    make->body = k_subst(k, word_of(d, k_at(k, x, index, x->rank), flip), &d->group, &group, 1);
+    const KExpr *word = word_of(d, k_at(k, x, index, x->rank), d->x.zero, flip);
+    make->body = k_subst(k, word, &d->group, &group, 1);
     for (int i = 0; i < x->rank; i++) index[i] = i == d->axis ? k_var(k, d->group) : at->arg[i];
     if (d->x.inside) index[x->rank] = d->x.inside;
     return k_at(k, words, index, x->rank + (d->x.inside != NULL));
@@ -139,8 +158,9 @@ static void copy_halo(const Dot *d, KTensor *words, int32_t value) {
 static const KExpr *left_words(Dot *d, bool flip) {
     KCtx *k = d->k;
     const KExpr *zero = zero_word(d), *word;
+    if (d->in_place && d->parts == 2) return dot_pair_in_place(d);
     if (d->in_place) {
-        const KExpr *first = byte_index(d, 0), *arg[MAX_RANK + 1];
+        const KExpr *first = part_index(d, 0), *arg[MAX_RANK + 1];
         for (int i = 0; i < d->x.at->n_args; i++)
             arg[i] = k_subst(k, d->x.at->arg[i], &d->s->red[d->red], &first, 1);
         word = k_at_word(k, d->x.at->u.tensor, arg, d->x.at->n_args);
@@ -332,30 +352,72 @@ static bool use_byte_products(Dot *d) {
     return true;
 }
 
+/* The contraction as one of words. */
+static void use_words(Dot *d, bool flip_x, bool flip_w) {
+    Stage *s = d->s;
+    d->group = kvar_new(d->k, KV_AXIS, DT_I64, s->red[d->red]->name, 0, n_words(d) - 1);
+    s->rhs = word_of(d, d->w.at, d->w.zero, flip_w);
+    s->lhs = left_words(d, flip_x);
+    s->red[d->red] = d->group;
+    s->red_extent[d->red] = k_int(d->k, n_words(d));
+    s->dot = d->op;
+    pass_trace("choose_schedules", s->node, "dot products of %d %s along '%s'%s", d->parts,
+               d->parts == 4 ? "bytes" : "halves", s->red[d->red]->name,
+               d->in_place ? "" : ", in words of their own");
+}
+
+/* Are the weights read from far away for a few rows? Then what counts is that they stay bytes. */
+static bool is_byte_stream(const Dot *d) {
+    enum { FEW_ROWS = 4, SHARE = 4 };
+    KCtx *k = d->k;
+    int64_t n, rows = 1, bytes;
+    const KTensor *w = d->w.at->u.tensor;
+    for (int i = 0; i < d->s->out->rank; i++) {
+        if (k_uses_var(k, d->w.at, d->s->axis[i])) continue;
+        if (!k_is_int(d->s->out->dims[i], &n) || n > FEW_ROWS) return false;
+        rows *= n;
+    }
+    return w->data && rows <= FEW_ROWS && k_is_int(tensor_n_elems(k, w), &bytes) &&
+           2 * bytes > d->p->m->target->l2_bytes / SHARE;
+}
+
+/* Products of pairs of 16 bits, which hold an element less its zero point whatever it is. */
+static bool use_pair_products(Dot *d) {
+    bool is_same = true;
+    d->parts = 2;
+    d->op = KO_dot2_ss;
+    for (int i = 0; d->x.zero && i < d->s->out->rank; i++)
+        is_same &= !k_uses_var(d->k, d->x.zero, d->s->axis[i]);
+    if (!is_same || int_factor_bound(&d->x) > INT16_MAX || d->in_groups || is_byte_stream(d) ||
+        !dot_choose_axis(d))
+        return false;
+    if (d->x.zero && k_is_value(d->x.zero, 0)) d->x.zero = NULL;
+    use_words(d, false, false);
+    return true;
+}
+
 bool use_dot_products(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
+    const Target *t = p->m->target;
     Dot d = {.p = p, .k = k, .s = s};
     if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) || !is_worth_packing(&d))
         return false;
     if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);
+    if (t->dot2 && use_pair_products(&d)) return true;
+    d.parts = 4;
+    d.op = t->dot4_signed ? KO_dot4_ss : KO_dot4_us;
     if (!d.in_groups && use_byte_products(&d)) return true;
     if (!(d.in_groups ? dot_choose_group_axis(&d) : dot_choose_axis(&d))) return false;
-    bool flip_x = d.x.at->dtype == DT_I8, flip_w = d.w.at->dtype == DT_U8;
-    if (flip_x) d.x.zero = moved(&d, d.x.zero, 128);
+    bool is_signed = d.op == KO_dot4_ss, flip_w = d.w.at->dtype == DT_U8;
+    bool flip_x = d.x.at->dtype == (is_signed ? DT_U8 : DT_I8);
+    if (flip_x) d.x.zero = moved(&d, d.x.zero, is_signed ? -128 : 128);
     if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);
     if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);
     if (d.x.zero && k_is_value(d.x.zero, 0)) d.x.zero = NULL;
     const KExpr *byte = k_cast(k, DT_I32, d.w.at);
     if (flip_w) byte = k_sub(k, byte, dot_i32(&d, 128));
     dot_correct(&d, byte);
-    d.group = kvar_new(k, KV_AXIS, DT_I64, s->red[d.red]->name, 0, (d.extent + 3) / 4 - 1);
-    s->rhs = word_of(&d, d.w.at, flip_w);
-    s->lhs = left_words(&d, flip_x);
-    s->red[d.red] = d.group;
-    s->red_extent[d.red] = k_int(k, (d.extent + 3) / 4);
-    s->is_dot4 = true;
-    pass_trace("choose_schedules", s->node, "dot products of 4 bytes along '%s'%s",
-               s->red[d.red]->name, d.in_place ? "" : ", in words of their own");
+    use_words(&d, flip_x, flip_w);
     return true;
 }
 
@@ -403,7 +465,7 @@ static bool has_common_zero(const Dot *d) {
 bool sum_as_float(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     Dot d = {.p = p, .k = k, .s = s};
-    if (s->is_dot4 || !match_int_factor(k, s->lhs, &d.x) || !match_int_factor(k, s->rhs, &d.w))
+    if (s->dot || !match_int_factor(k, s->lhs, &d.x) || !match_int_factor(k, s->rhs, &d.w))
         return false;
     double largest = int_sum_bound(s, &d.x, &d.w);
     if (has_common_zero(&d)) largest *= 2; /* of products without the zero point */

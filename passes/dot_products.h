@@ -10,9 +10,11 @@ typedef struct Dot {
     KCtx *k;
     Stage *s;
     IntFactor x, w; /* zeros of bytes moved into the instruction's ranges; NULL is 0 */
-    int red;        /* the axis that is taken in fours */
+    int red;        /* the axis that is taken in words */
     int64_t extent; /* of it */
     int axis;       /* of x that it runs along */
+    KOp op;         /* the dot product, of words of */
+    int parts;      /* so many elements */
     bool in_place;  /* words of x are read where they lie */
     KVar *group;    /* what it becomes */
     Schedule axes;  /* of the template */
@@ -29,6 +31,9 @@ static inline const KExpr *dot_i32(const Dot *d, int64_t v) {
 /* In place if that can be, else the longest axis that words can be made along; leaves red, extent,
  * axis and in_place. */
 bool dot_choose_axis(Dot *d);
+/* A read of the word of x's pairs at d->group*2, less the zero point, in a tensor of 16 bits that lies
+ * like x. */
+const KExpr *dot_pair_in_place(Dot *d);
 /* Is x read in groups of channels? Leaves them in d. */
 bool dot_find_groups(Dot *d);
 /* Do the lanes find their words in place, if need be with groups joined? As dot_choose_axis. */

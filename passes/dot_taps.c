@@ -76,7 +76,7 @@ static const KExpr *word_of_taps(const Dot *d, const KExpr *at) {
         const KExpr *tap = tap_of(d, at, b);
         byte[b] = tap ? k_cast(d->k, DT_I32, tap) : NULL;
     }
-    return join_bytes(d->k, byte);
+    return join_parts(d->k, byte, 4);
 }
 
 /* The longest axis of the sum that one axis of x's read runs along, of which all taps are
@@ -135,7 +135,7 @@ static const KExpr *weight_words(Dot *d, const KExpr *part) {
         whole = k_select(k, inside, weight_part(d, whole, part), dot_i32(d, 0));
         byte[b] = k_and(k, whole, dot_i32(d, 255));
     }
-    return join_bytes(k, byte);
+    return join_parts(k, byte, 4);
 }
 
 /* Are weights less their zero points at most 254, so that two bytes sum to them? */
@@ -153,9 +153,12 @@ static bool fits_two_bytes(const Dot *d) {
 
 bool use_tap_products(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    Dot d = {.p = p, .k = k, .s = s};
+    Dot d = {.p = p, .k = k, .s = s, .parts = 4};
+    bool is_signed = p->m->target->dot4_signed;
+    d.op = is_signed ? KO_dot4_ss : KO_dot4_us;
     if (s->acc->dtype != DT_I32 || !find_taps_factors(&d) || !choose_taps(&d)) return false;
     if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);
+    if (is_signed) d.x.zero = k_add(k, d.x.zero ? d.x.zero : dot_i32(&d, 0), dot_i32(&d, -128));
     if (d.x.zero && k_is_value(d.x.zero, 0)) d.x.zero = NULL;
     bool in_parts = d.w.zero || d.w.at->dtype == DT_U8;
     if (in_parts && (s->n_red == MAX_RED || !fits_two_bytes(&d))) return false;
@@ -171,10 +174,11 @@ bool use_tap_products(DefProgram *p, Stage *s) {
         part = k_var(k, s->red[s->n_red++]);
     }
     s->lhs = word_of_taps(&d, d.x.at);
+    if (is_signed) s->lhs = k_xor(k, s->lhs, dot_i32(&d, -0x7f7f7f80));
     s->rhs = weight_words(&d, part);
     s->red[d.red] = d.group;
     s->red_extent[d.red] = k_int(k, (d.extent + 3) / 4);
-    s->is_dot4 = true;
+    s->dot = d.op;
     pass_trace("choose_schedules", s->node, "dot products of 4 taps along '%s'", d.group->name);
     return true;
 }

@@ -193,11 +193,11 @@ bool constants_agree(KCtx *k, const KExpr *a, const KExpr *b) {
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-const KExpr *join_bytes(KCtx *k, const KExpr *const *byte) {
+const KExpr *join_parts(KCtx *k, const KExpr *const *part, int n) {
     const KExpr *word = NULL;
-    for (int b = 0; b < 4; b++) {
-        if (!byte[b]) continue;
-        const KExpr *moved = k_shl(k, byte[b], k_const_i(k, DT_I32, 8 * b));
+    for (int i = 0; i < n; i++) {
+        if (!part[i]) continue;
+        const KExpr *moved = k_shl(k, part[i], k_const_i(k, DT_I32, 32 / n * i));
         word = word ? k_or(k, word, moved) : moved;
     }
     return word;

@@ -73,6 +73,9 @@ void widen_halo(KCtx *k, const Stage *s, const KExpr *at, int32_t value, bool *c
 bool use_dot_products(DefProgram *p, Stage *s);
 /* The same for depthwise ones, along the taps of the window. */
 bool use_tap_products(DefProgram *p, Stage *s);
+/* dot_pairs.c: bytes that dot products of pairs read through a tensor of 16 bits are stored as such
+ * where nobody needs them as bytes. Requires KTensor.users. */
+bool dot_store_halves(DefProgram *p);
 /* Sums an integer contract in f32 instead, where that is exact. */
 bool sum_as_float(DefProgram *p, Stage *s);
 

@@ -85,7 +85,7 @@ static void note_split(const KExpr *e, void *user) {
 
 static bool find_splits(DefProgram *p, const Stage *s, Splits *x) {
     *x = (Splits){.k = p->m->k, .s = s, .ok = true};
-    if (s->form != FORM_CONTRACT || s->is_dot4) return false;
+    if (s->form != FORM_CONTRACT || s->dot) return false;
     k_visit(x->k, s->lhs, note_split, x);
     k_visit(x->k, s->rhs, note_split, x);
     int64_t n_phases = 1, n;
@@ -272,7 +272,7 @@ static void solve_terms(Told *t, const KExpr *pred) {
 /* One reduction axis less, if a tap is told. */
 static bool drop_told_tap(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
-    if (s->form != FORM_CONTRACT || s->is_dot4 || s->lhs->op != KO_at || !at_pred(s->lhs))
+    if (s->form != FORM_CONTRACT || s->dot || s->lhs->op != KO_at || !at_pred(s->lhs))
         return false;
     Told t = {k, s, at_pred(s->lhs), -1, NULL};
     solve_terms(&t, t.pred);

@@ -117,7 +117,7 @@ static void note_lane_read(const KExpr *e, void *user) {
     }
     l->span = 0;
     note_terms(l, tensor_flat_index(l->k, t, arg));
-    if (l->span >= (l->lane->hi + 1) * (k_is_word(e) ? 4 : 1)) l->ok = false;
+    if (l->span >= (l->lane->hi + 1) * (k_is_word(e) ? word_parts(t->dtype) : 1)) l->ok = false;
 }
 
 bool reads_lanes(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {

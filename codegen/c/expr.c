@@ -243,7 +243,9 @@ static bool is_atom(CGen *g, const KExpr *e) {
     case KO_str_byte:
     case KO_str_sub:
     case KO_str_of:
-    case KO_dot4_us: return true;
+    case KO_dot4_us:
+    case KO_dot4_ss:
+    case KO_dot2_ss: return true;
     case KO_bitcast: return dtype_is_float(e->dtype);
     case KO_cast: return dtype_is_float(from) && !dtype_is_float(e->dtype) && e->dtype != DT_BOOL;
     default: return false;
@@ -418,7 +420,9 @@ static void print_int_op(CGen *g, StrBuf *b, const KExpr *e) {
         break;
     case KO_shl:
     case KO_shr: print_shift(g, b, e); break;
-    case KO_dot4_us: print_call(g, b, c_helper(g, "dot4", t), e); break;
+    case KO_dot4_us:
+    case KO_dot4_ss:
+    case KO_dot2_ss: print_call(g, b, c_helper(g, kop_info[e->op].name, t), e); break;
     default: BUG("'%s' of integers is not defined", kop_info[e->op].name);
     }
 }
@@ -434,7 +438,9 @@ static void print_load(CGen *g, StrBuf *b, const KExpr *e) {
         strbuf_printf(b, "%s(",
                       c_helper(g, e->dtype == DT_F16 ? "f16_value" : "bf16_value", e->dtype));
     if (e->dtype == DT_BOOL) strbuf_add(b, "(");
-    if (k_is_word(e)) strbuf_printf(b, "%s(&", c_helper(g, "word", DT_I32));
+    if (k_is_word(e))
+        strbuf_printf(b, "%s(&",
+                      c_helper(g, word_parts(e->u.buf->dtype) == 2 ? "pair" : "word", DT_I32));
     strbuf_printf(b, "%s[", c_name_buf(g, e->u.buf));
     c_print(g, b, e->arg[0]);
     strbuf_add(b, e->dtype == DT_BOOL ? "] != 0)" : k_is_word(e) ? "])" : "]");

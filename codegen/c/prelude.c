@@ -48,13 +48,30 @@ static const Helper helpers[] = {
      "static inline int32_t i32_word(const void *p)\n{\n    const uint8_t *b = p;\n"
      "    return (int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);\n"
      "}\n"},
-    {"dot4", H_ANY, "",
+    {"pair", H_ANY, "",
+     "/* two integers of 16 bits as one of 32, the first one lowest */\n"
+     "static inline int32_t pair(const void *p)\n{\n    const uint16_t *half = p;\n"
+     "    return (int32_t)(half[0] | (uint32_t)half[1] << 16);\n}\n"},
+    {"dot4_us", H_ANY, "",
      "/* a + four products of the bytes of b (unsigned) and c (signed) */\n"
-     "static inline int32_t i32_dot4(int32_t a, int32_t b, int32_t c)\n{\n"
+     "static inline int32_t dot4_us(int32_t a, int32_t b, int32_t c)\n{\n"
      "    uint32_t sum = (uint32_t)a, x = (uint32_t)b, y = (uint32_t)c;\n    int i;\n"
      "    for (i = 0; i < 4; i++, x >>= 8, y >>= 8)\n"
      "        sum += (uint32_t)((int)(x & 255u) * (((int)(y & 255u) ^ 128) - 128));\n"
      "    return (int32_t)sum;\n}\n"},
+    {"dot4_ss", H_ANY, "",
+     "/* a + four products of the signed bytes of b and c */\n"
+     "static inline int32_t dot4_ss(int32_t a, int32_t b, int32_t c)\n{\n"
+     "    uint32_t sum = (uint32_t)a, x = (uint32_t)b, y = (uint32_t)c;\n    int i;\n"
+     "    for (i = 0; i < 4; i++, x >>= 8, y >>= 8)\n"
+     "        sum += (uint32_t)((((int)(x & 255u) ^ 128) - 128) * (((int)(y & 255u) ^ 128) - 128));\n"
+     "    return (int32_t)sum;\n}\n"},
+    {"dot2_ss", H_ANY, "",
+     "/* a + two products of the signed halves of b and c */\n"
+     "static inline int32_t dot2_ss(int32_t a, int32_t b, int32_t c)\n{\n"
+     "    int32_t low = (int16_t)(uint16_t)b * (int16_t)(uint16_t)c;\n"
+     "    int32_t high = (int16_t)(uint16_t)((uint32_t)b >> 16) * (int16_t)(uint16_t)((uint32_t)c >> 16);\n"
+     "    return (int32_t)((uint32_t)a + (uint32_t)low + (uint32_t)high);\n}\n"},
     {"prefetch", H_ANY, "",
      "/* a hint that memory is wanted soon */\n#if defined(__GNUC__)\n"
      "static inline void prefetch(uintptr_t at)\n"
@@ -216,7 +233,6 @@ static void use_helper(CGen *g, int i, DType t) {
 const char *c_helper(CGen *g, const char *name, DType t) {
     int i = find_helper(name, strlen(name), t);
     use_helper(g, i, t);
-    if (!strcmp(name, "dot4")) return "i32_dot4";
     if (!strcmp(name, "word")) return "i32_word";
     if (helpers[i].kinds & H_ANY) return helpers[i].name;
     return arena_printf(g->a, "%s_%s", dtype_info[t].name, name);

@@ -77,7 +77,7 @@ static void evaluate_terms(LlvmGen *g, Linear *l) {
 
 /* An address per lane or for all of them. */
 typedef struct Place {
-    LLVMTypeRef type;     /* of one element in memory, or of a word of four */
+    LLVMTypeRef type;     /* of one element in memory, or of a word */
     LLVMTypeRef unit;     /* of one element */
     LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
@@ -288,9 +288,15 @@ static LLVMValueRef masked_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, uns
     return llvm_call(g, "llvm.masked.load", types, 2, args, 4);
 }
 
-/* How any element is aligned: by its size, and a word like the bytes that it is made of. */
+/* How any element is aligned: by its size, and a word like what it is made of. */
 static unsigned lane_align(const LlvmGen *g, const Place *p) {
     return (unsigned)LLVMABISizeOfType(g->layout, p->unit);
+}
+
+/* How many elements of the buffer a lane has: 1, or those of a word. */
+static int64_t elements_of_place(const LlvmGen *g, const Place *p) {
+    return (int64_t)(LLVMABISizeOfType(g->layout, p->type) /
+                     LLVMABISizeOfType(g->layout, p->unit));
 }
 
 /* The places of lanes behind p->ptr, where they are constants. */
@@ -309,7 +315,7 @@ static bool constant_places(LlvmGen *g, const Place *p, int64_t *off) {
  * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
     unsigned lanes = (unsigned)g->fn->lanes;
-    int64_t unit = p->type == p->unit ? 1 : (int64_t)sizeof(int32_t), off[MAX_PATTERN], last = 0;
+    int64_t unit = elements_of_place(g, p), off[MAX_PATTERN], last = 0;
     if (!constant_places(g, p, off)) return 0;
     for (unsigned i = 0; i < lanes; i++) {
         if (!i || off[i] < *first) *first = off[i];
@@ -486,7 +492,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
     unsigned size = lane_align(g, p);
     bool is_word = p->type != p->unit;
-    if (!p->varying && p->lane == (is_word ? 4 : 1))
+    if (!p->varying && p->lane == elements_of_place(g, p))
         return masked_load(g, t, p->ptr, p->align, mask);
     if (!p->varying && p->lane == -1 && !is_word) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
@@ -514,9 +520,13 @@ static LLVMValueRef and_masks(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
     return a && b ? LLVMBuildAnd(g->b, a, b, "") : a ? a : b;
 }
 
-/* Memory's word as a number: its first byte is the lowest. */
-static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v) {
-    return LLVMByteOrder(g->layout) == LLVMLittleEndian ? v : llvm_overloaded(g, "llvm.bswap", v);
+/* Memory's word as a number: its first element is the lowest. */
+static LLVMValueRef little_endian(LlvmGen *g, LLVMValueRef v, int parts) {
+    if (LLVMByteOrder(g->layout) == LLVMLittleEndian) return v;
+    if (parts == 4) return llvm_overloaded(g, "llvm.bswap", v);
+    LLVMTypeRef t = LLVMTypeOf(v);
+    LLVMValueRef args[] = {v, v, llvm_int(g, g->i32, llvm_lanes(v), 16)};
+    return llvm_call(g, "llvm.fshl", &t, 1, args, 3);
 }
 
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
@@ -549,7 +559,8 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
         if (mask) pred = and_masks(g, llvm_overloaded(g, "llvm.vector.reduce.or", mask), pred);
         v = load_one(g, &p, pred);
     }
-    return k_is_word(e) ? little_endian(g, v) : llvm_from_memory(g, e->u.buf->dtype, v);
+    return k_is_word(e) ? little_endian(g, v, word_parts(e->u.buf->dtype))
+                        : llvm_from_memory(g, e->u.buf->dtype, v);
 }
 
 /* ---- words of bytes that are apart ------------------------------------------------------------

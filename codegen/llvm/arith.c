@@ -1,5 +1,5 @@
 /* Operations that need more than one LLVM instruction: total integer division, rounding without
- * rounding instructions, fmod, fused multiply-add without hardware, and the byte dot product.
+ * rounding instructions, fmod, fused multiply-add without hardware.
  *
  * Nothing here may become a call into libm: the compiled model has no undefined symbols but
  * memcpy's family. (f64 fma on a machine without it is the exception; schedules do not choose it
@@ -268,100 +268,4 @@ LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef
     if (!g->cpu.fma && scalar == g->f32) return fused_in_f64(g, a, b, c);
     LLVMValueRef args[] = {a, b, c};
     return llvm_call(g, "llvm.fma", &t, 1, args, 3);
-}
-
-/* ---- byte dot product ------------------------------------------------------------------------ */
-
-static LLVMValueRef dot4_generic(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
-    unsigned lanes = llvm_lanes(a);
-    LLVMValueRef byte = llvm_int(g, g->i32, lanes, 255), top = llvm_int(g, g->i32, lanes, 24);
-    for (int i = 0; i < 4; i++) {
-        LLVMValueRef u = LLVMBuildLShr(g->b, b, llvm_int(g, g->i32, lanes, 8 * i), "");
-        LLVMValueRef s = LLVMBuildShl(g->b, c, llvm_int(g, g->i32, lanes, 24 - 8 * i), "");
-        LLVMValueRef p = LLVMBuildMul(g->b, LLVMBuildAnd(g->b, u, byte, ""),
-                                      LLVMBuildAShr(g->b, s, top, ""), "");
-        a = LLVMBuildAdd(g->b, a, p, "");
-    }
-    return a;
-}
-
-/* pmaddwd multiplies and adds pairs of i16 without loss: once for even bytes, once for odd ones. */
-static LLVMValueRef dot4_pairs(LlvmGen *g, const char *madd, LLVMValueRef a, LLVMValueRef b,
-                               LLVMValueRef c) {
-    unsigned lanes = llvm_lanes(a);
-    LLVMTypeRef half = LLVMVectorType(g->i16, 2 * lanes);
-    LLVMValueRef bh = LLVMBuildBitCast(g->b, b, half, ""), ch = LLVMBuildBitCast(g->b, c, half, "");
-    LLVMValueRef eight = llvm_int(g, g->i16, 2 * lanes, 8),
-                 low = llvm_int(g, g->i16, 2 * lanes, 255);
-    LLVMValueRef even[] = {LLVMBuildAnd(g->b, bh, low, ""),
-                           LLVMBuildAShr(g->b, LLVMBuildShl(g->b, ch, eight, ""), eight, "")};
-    LLVMValueRef odd[] = {LLVMBuildLShr(g->b, bh, eight, ""), LLVMBuildAShr(g->b, ch, eight, "")};
-    a = LLVMBuildAdd(g->b, a, llvm_call(g, madd, NULL, 0, even, 2), "");
-    return LLVMBuildAdd(g->b, a, llvm_call(g, madd, NULL, 0, odd, 2), "");
-}
-
-/* AArch64, four lanes. Without usdot: u*s = (u - 128)*s + 128*s, and sdot sums the s too. */
-static LLVMValueRef dot4_arm(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
-    LLVMTypeRef bytes = LLVMVectorType(g->i8, 16), types[] = {LLVMTypeOf(a), bytes};
-    LLVMValueRef bb = LLVMBuildBitCast(g->b, b, bytes, ""),
-                 cb = LLVMBuildBitCast(g->b, c, bytes, "");
-    if (g->cpu.i8mm) {
-        LLVMValueRef args[] = {a, bb, cb};
-        return llvm_call(g, "llvm.aarch64.neon.usdot", types, 2, args, 3);
-    }
-    LLVMValueRef moved = LLVMBuildXor(g->b, bb, llvm_int(g, g->i8, 16, 128), "");
-    LLVMValueRef dot[] = {a, moved, cb};
-    LLVMValueRef sum[] = {LLVMConstNull(LLVMTypeOf(a)), llvm_int(g, g->i8, 16, 1), cb};
-    a = llvm_call(g, "llvm.aarch64.neon.sdot", types, 2, dot, 3);
-    LLVMValueRef s = llvm_call(g, "llvm.aarch64.neon.sdot", types, 2, sum, 3);
-    return LLVMBuildAdd(g->b, a, LLVMBuildShl(g->b, s, llvm_int(g, g->i32, 4, 7), ""), "");
-}
-
-/* One hardware-sized piece; the result has the same bits whichever way is taken. */
-static LLVMValueRef dot4_piece(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
-    unsigned lanes = llvm_lanes(a);
-    LLVMValueRef args[] = {a, b, c};
-    const CpuTraits *cpu = &g->cpu;
-    if (lanes == 16 && cpu->vnni512)
-        return llvm_call(g, "llvm.x86.avx512.vpdpbusd.512", NULL, 0, args, 3);
-    if (lanes == 8 && cpu->vnni256)
-        return llvm_call(g, "llvm.x86.avx512.vpdpbusd.256", NULL, 0, args, 3);
-    if (lanes == 4 && cpu->vnni256)
-        return llvm_call(g, "llvm.x86.avx512.vpdpbusd.128", NULL, 0, args, 3);
-    if (lanes == 16 && cpu->avx512bw) return dot4_pairs(g, "llvm.x86.avx512.pmaddw.d.512", a, b, c);
-    if (lanes == 8 && cpu->avx2) return dot4_pairs(g, "llvm.x86.avx2.pmadd.wd", a, b, c);
-    if (lanes == 4 && cpu->x86) return dot4_pairs(g, "llvm.x86.sse2.pmadd.wd", a, b, c);
-    if (lanes == 4 && (cpu->i8mm || cpu->dotprod)) return dot4_arm(g, a, b, c);
-    return dot4_generic(g, a, b, c);
-}
-
-static unsigned dot4_width(const CpuTraits *cpu) {
-    if (cpu->vnni512 || cpu->avx512bw) return 16;
-    if (cpu->vnni256 || cpu->avx2) return 8;
-    return cpu->x86 || cpu->i8mm || cpu->dotprod ? 4 : 0;
-}
-
-static LLVMValueRef slice(LlvmGen *g, LLVMValueRef v, unsigned from, unsigned n) {
-    LLVMValueRef at[64];
-    for (unsigned i = 0; i < n; i++) at[i] = LLVMConstInt(g->i32, from + i, 0);
-    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(at, n),
-                                  "");
-}
-
-LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
-    unsigned lanes = llvm_lanes(a), width = dot4_width(&g->cpu);
-    if (!width || lanes <= width || lanes % width || lanes > 64) return dot4_piece(g, a, b, c);
-    LLVMValueRef all = LLVMGetPoison(LLVMTypeOf(a)), at[64];
-    for (unsigned i = 0; i < lanes; i += width) {
-        LLVMValueRef r =
-            dot4_piece(g, slice(g, a, i, width), slice(g, b, i, width), slice(g, c, i, width));
-        /* Widen the piece, then take its lanes into place. */
-        for (unsigned l = 0; l < lanes; l++) at[l] = LLVMConstInt(g->i32, l % width, 0);
-        r = LLVMBuildShuffleVector(g->b, r, LLVMGetPoison(LLVMTypeOf(r)),
-                                   LLVMConstVector(at, lanes), "");
-        for (unsigned l = 0; l < lanes; l++)
-            at[l] = LLVMConstInt(g->i32, l >= i && l < i + width ? lanes + l : l, 0);
-        all = LLVMBuildShuffleVector(g->b, all, r, LLVMConstVector(at, lanes), "");
-    }
-    return all;
 }

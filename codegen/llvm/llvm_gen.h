@@ -190,7 +190,9 @@ LLVMValueRef llvm_to_memory(LlvmGen *g, DType t, LLVMValueRef v);
 LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a); /* KO_floor, ceil, trunc, rint */
 LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
-LLVMValueRef llvm_dot4(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
+
+/* dot.c: one of the dot products of kops.def, in any number of lanes */
+LLVMValueRef llvm_dot(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 
 /* ldexp.c: floats or vectors of them */
 LLVMValueRef llvm_ldexp(LlvmGen *g, LLVMValueRef a, LLVMValueRef b);

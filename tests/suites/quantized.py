@@ -51,6 +51,7 @@ TARGETS = {
 
 # name, target, the instruction that multiplies bytes there
 PROCESSORS = [("alderlake", "x86_64-linux-gnu", "vpdpbusd"), ("znver5", "x86_64-linux-gnu", "vpdpbusd"),
+              ("haswell", "x86_64-linux-gnu", "vpmaddwd"), ("nehalem", "x86_64-linux-gnu", "pmaddwd"),
               ("cortex-a55", "aarch64-linux-gnu", "sdot"), ("cortex-x4", "aarch64-linux-gnu", "usdot")]
 
 

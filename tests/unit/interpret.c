@@ -91,11 +91,21 @@ static int64_t expect_int(KOp op, DType t, int64_t a, int64_t b, int64_t c) {
     case KO_ne: return a != b;
     case KO_lt: return less;
     case KO_le: return less || a == b;
-    case KO_dot4_us: {
+    case KO_dot4_us:
+    case KO_dot4_ss: {
         uint64_t sum = (uint64_t)a;
-        for (int i = 0; i < 4; i++)
-            sum += (uint64_t)((int64_t)((uint64_t)b >> 8 * i & 255) *
-                              (int8_t)(uint8_t)((uint64_t)c >> 8 * i));
+        for (int i = 0; i < 4; i++) {
+            int64_t byte = (int64_t)((uint64_t)b >> 8 * i & 255);
+            if (op == KO_dot4_ss && byte > 127) byte -= 256;
+            sum += (uint64_t)(byte * (int8_t)(uint8_t)((uint64_t)c >> 8 * i));
+        }
+        return wrap(DT_I32, sum);
+    }
+    case KO_dot2_ss: {
+        uint64_t sum = (uint64_t)a;
+        for (int i = 0; i < 2; i++)
+            sum += (uint64_t)((int64_t)(int16_t)(uint16_t)((uint64_t)b >> 16 * i) *
+                              (int16_t)(uint16_t)((uint64_t)c >> 16 * i));
         return wrap(DT_I32, sum);
     }
     default: return 0;

@@ -494,9 +494,15 @@ static void test_casts(const Target *t, int opt, const char *where) {
 
 /* ---- three operands -------------------------------------------------------------------------- */
 
-static int32_t expect_dot4(int32_t a, uint32_t b, uint32_t c) {
+static int32_t expect_dot(KOp op, int32_t a, uint32_t b, uint32_t c) {
     uint32_t sum = (uint32_t)a;
-    for (int i = 0; i < 32; i += 8) sum += (uint32_t)((int)(b >> i & 255) * (int8_t)(c >> i & 255));
+    for (int i = 0; op == KO_dot2_ss && i < 32; i += 16)
+        sum += (uint32_t)((int16_t)(b >> i & 65535) * (int16_t)(c >> i & 65535));
+    for (int i = 0; op != KO_dot2_ss && i < 32; i += 8) {
+        int byte = (int)(b >> i & 255);
+        if (op == KO_dot4_ss) byte = (int8_t)byte;
+        sum += (uint32_t)(byte * (int8_t)(c >> i & 255));
+    }
     return (int32_t)sum;
 }
 
@@ -504,7 +510,8 @@ static void test_three(const Target *t, int opt) {
     static const int some[] = {1, 4, 8, 16, 32, 48, 6};
     enum { N_SOME = sizeof some / sizeof some[0] };
     static _Alignas(64) float fa[N], fb[N], fc[N], fo[N], so[N];
-    static _Alignas(64) int32_t ia[N], ib[N], ic[N], io[N];
+    static const KOp dots[3] = {KO_dot4_us, KO_dot4_ss, KO_dot2_ss};
+    static _Alignas(64) int32_t ia[N], ib[N], ic[N], io[3][N];
     Lab lab;
     const Kernel *kn[N_SOME];
     lab_open(&lab);
@@ -519,31 +526,35 @@ static void test_three(const Target *t, int opt) {
         KBuf *x = lab_param(&lab, now, DT_I32, "x", false),
              *y = lab_param(&lab, now, DT_I32, "y", false);
         KBuf *z = lab_param(&lab, now, DT_I32, "z", false),
-             *d = lab_param(&lab, now, DT_I32, "d", true);
+             *d[3] = {lab_param(&lab, now, DT_I32, "us", true),
+                      lab_param(&lab, now, DT_I32, "ss", true),
+                      lab_param(&lab, now, DT_I32, "two", true)};
         const KExpr *i = lab_lanes(&lab, some[w]);
         kb_store(&lab.b, o, i, k_fma(k, k_load(k, a, i), k_load(k, b, i), k_load(k, c, i)));
         const KExpr *less = k_lt(k, k_load(k, a, i), k_load(k, b, i));
         kb_store(&lab.b, s, i, k_select(k, less, k_load(k, b, i), k_load(k, c, i)));
-        kb_store(&lab.b, d, i,
-                 k_ternary(k, KO_dot4_us, k_load(k, x, i), k_load(k, y, i), k_load(k, z, i)));
+        for (int j = 0; j < 3; j++)
+            kb_store(&lab.b, d[j], i,
+                     k_ternary(k, dots[j], k_load(k, x, i), k_load(k, y, i), k_load(k, z, i)));
         lab_end_lanes(&lab);
         kn[w] = now;
     }
     lab_link(&lab, t, opt);
     for (int w = 0; w < N_SOME; w++) {
         void (*run)(float *, float *, float *, float *, float *, int32_t *, int32_t *, int32_t *,
-                    int32_t *);
+                    int32_t *, int32_t *, int32_t *);
         *(void **)&run = codegen_jit_kernel(lab.jit, kn[w]);
         fill(DT_F32, fa, 0), fill(DT_F32, fb, 1), fill(DT_F32, fc, 2);
         for (int i = 48; i < N; i++)
             fc[i] = -fa[i] * fb[i]; /* cancellation: what rounding once is for */
         fill(DT_I32, ia, 0), fill(DT_I32, ib, 1), fill(DT_I32, ic, 2);
-        run(fa, fb, fc, fo, so, ia, ib, ic, io);
+        run(fa, fb, fc, fo, so, ia, ib, ic, io[0], io[1], io[2]);
         for (int i = 0; i < N; i++) {
             float want = fmaf(fa[i], fb[i], fc[i]), pick = fa[i] < fb[i] ? fb[i] : fc[i];
             CHECK((isnan(want) && isnan(fo[i])) || want == fo[i]);
             CHECK((isnan(pick) && isnan(so[i])) || pick == so[i]);
-            CHECK(io[i] == expect_dot4(ia[i], (uint32_t)ib[i], (uint32_t)ic[i]));
+            for (int j = 0; j < 3; j++)
+                CHECK(io[j][i] == expect_dot(dots[j], ia[i], (uint32_t)ib[i], (uint32_t)ic[i]));
         }
     }
     codegen_jit_destroy(lab.jit);

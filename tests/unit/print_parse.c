@@ -152,8 +152,8 @@ static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, cons
             e = k_cast(k, DT_F32, k_binary(k, (KOp)op, i, k_cast(k, DT_I32, sum)));
         else if (op == KO_not)
             e = k_cast(k, DT_F32, k_unary(k, KO_not, i));
-        else if (op == KO_dot4_us)
-            e = k_cast(k, DT_F32, k_ternary(k, KO_dot4_us, i, k_cast(k, DT_I32, sum), i));
+        else if (kop_is_dot((KOp)op))
+            e = k_cast(k, DT_F32, k_ternary(k, (KOp)op, i, k_cast(k, DT_I32, sum), i));
         else if (op == KO_cast)
             e = k_cast(k, DT_F32, k_cast(k, DT_F16, sum));
         else if (op == KO_bitcast)
