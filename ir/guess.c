@@ -1,8 +1,8 @@
 /* Guesses for sizes that calls bring along: see k_guess() and module_guess_sizes().
  *
  * A schedule for any size is still best for some. What a size probably is follows from where the
- * caller's symbols are: height and width of an image are a few hundred elements. All other sizes are
- * expressions over these, so a guess for them needs no rule of its own: the map of a net's last
+ * caller's symbols are: height and width of an image are a few hundred elements. All other sizes
+ * are expressions over these, so a guess for them needs no rule of its own: the map of a net's last
  * stage, (((h + 1)//2 + 1)//2 ...), is 7 wide where the image is 224. */
 #include "ir/graph.h"
 

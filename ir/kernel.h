@@ -140,8 +140,8 @@ const KExpr *k_var(KCtx *k, KVar *v);
 const KExpr *k_load(KCtx *k, KBuf *b, const KExpr *index);
 const KExpr *k_load_if(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
 /* The i32 word of the four bytes of a u8 or i8 buffer, or of the two elements of a u16 or i16 one,
- * from element index on, the first one lowest; where pred is NULL or holds, else 0. Any index will do. It is a load whose dtype is not its
- * buffer's. */
+ * from element index on, the first one lowest; where pred is NULL or holds, else 0. Any index will
+ * do. It is a load whose dtype is not its buffer's. */
 const KExpr *k_load_word(KCtx *k, KBuf *b, const KExpr *index, const KExpr *pred);
 /* How many elements of this dtype make a word; 0: none do. */
 int word_parts(DType t);

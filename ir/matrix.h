@@ -28,8 +28,8 @@ typedef struct Matrix {
 /* Does the contraction fit, given sch's axes and the layouts? Fills left, depth and block. The
  * right factor has to be packed yet. */
 bool matrix_match(DefProgram *p, const Stage *s, const Schedule *sch, Matrix *x);
-/* May a matrix unit read this factor, before layouts and axes are known: does one of its indices run
- * along 64 bytes of 16-bit floats? */
+/* May a matrix unit read this factor, before layouts and axes are known: does one of its indices
+ * run along 64 bytes of 16-bit floats? */
 bool matrix_may_read(const Stage *s, const KExpr *at);
 /* Rows and columns of sch and the height of tiles, for the least cycles. */
 void matrix_tile(const Stage *s, Schedule *sch, Matrix *x);

@@ -34,7 +34,7 @@ typedef struct Schedule {
     int unroll;      /* copies of the innermost reduction loop's body */
     bool near_taps; /* the taps of the innermost axis are summed element after element: neighbouring
                      * ones share what they read */
-    bool blends;    /* groups end within vectors, whose lanes choose between what a few of them read */
+    bool blends;    /* groups end within vectors, whose lanes choose among what these read */
     bool permutes;  /* lanes read a pattern of the left factor, group is 1: where permutations are
                      * constants the axis in front of these taps, too, is written out */
     bool all_taps; /* all of the reduction is written out (depthwise: taps share what they load) */
@@ -173,8 +173,8 @@ void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *par
                        KTensor *const *local, int n_local, KBuild *b);
 /* Elementary steps of a stage, an estimate where sizes are symbolic. */
 double schedule_stage_work(const Stage *s);
-/* Is s a map whose read and store walk memory along different axes, so that it goes by tiles when it
- * is opened as a whole (schedule_transpose.c)? */
+/* Is s a map whose read and store walk memory along different axes, so that it goes by tiles when
+ * it is opened as a whole (schedule_transpose.c)? */
 bool schedule_turns_memory(DefProgram *p, const Stage *s);
 
 /* The greatest one of a and b, not negative. */

@@ -129,7 +129,7 @@ static TiledAxis tiled_axis(KCtx *k, int axis, int tile, const KExpr *extent) {
     return t;
 }
 
-/* Where the remainder is one of sch->shared_rests, the last whole tile counts as rows that remain. */
+/* Where the remainder is one of sch->shared_rests, the last whole tile is among the rest. */
 static void share_rests(KCtx *k, const Schedule *sch, TiledAxis *t) {
     if (t->rest >= 0 || !sch->shared_rests) return;
     const KExpr *tile = k_int(k, t->tile), *fit = k_fdiv(k, t->extent, tile);

@@ -248,7 +248,7 @@ typedef struct Tiles {
     int64_t n, size;
 } Tiles;
 
-/* The tiles of an axis: whole ones and the rest, which is done by `few` rows where that is not 0. */
+/* The tiles of an axis: whole ones and the rest, which goes by `few` rows where that is not 0. */
 static void tiles_of(int64_t all, int64_t tile, int few, int shared_rests, Tiles t[2]) {
     int64_t whole = all / tile, rest = all % tile;
     if (few && whole && (shared_rests >> rest & 1)) {
@@ -349,8 +349,8 @@ static void set_strips(const Target *t, const Sizes *z, Schedule *sch) {
     while (sch->strips < MOST_STRIPS && sch->strips * 2 * LEAST_STRIP <= tiles) sch->strips *= 2;
 }
 
-/* Which remainders of the inner rows take less time together with the last whole tile: of 14 rows in
- * tiles of 6, 8 are done by fours rather than 2. */
+/* Which remainders of the inner rows take less time together with the last whole tile: of 14 rows
+ * in tiles of 6, 8 are done by fours rather than 2. */
 static void share_rests(const Target *t, const Sizes *z, Schedule *sch) {
     int tile = sch->rows[1], by = schedule_rest_rows(1, tile);
     sch->shared_rests = 0;

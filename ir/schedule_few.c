@@ -1,5 +1,5 @@
-/* Maps with a few neighbours in their result (points of 2 coordinates, boxes of 4, the channels of an
- * image that lie last): a vector of those would be short.
+/* Maps with a few neighbours in their result (points of 2 coordinates, boxes of 4, the channels of
+ * an image that lie last): a vector of those would be short.
  *
  *   y[u][v] = f(x[u][v], z[v]), v < 3
  *
@@ -8,8 +8,8 @@
  *       for v (unroll), u (vector)     rows[v][u] := f(x[u][v], z[v])
  *       for vectors of y               y[at] := rows[at % 3][at / 3]
  *
- * Each of the few v has a copy of its own, in which v is a constant; what is read in steps of them is
- * loaded whole and permuted, and so is what is stored. */
+ * Each of the few v has a copy of its own, in which v is a constant; what is read in steps of them
+ * is loaded whole and permuted, and so is what is stored. */
 #include "ir/schedule_rows.h"
 #include "ir/turn.h"
 

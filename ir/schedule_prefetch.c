@@ -10,7 +10,9 @@
  * How many row tiles there are may not be known. Then the first 1, 2, 4 or 8 of them share it, as
  * many as there are, and each asks at every so manieth place only, for the same number of lines:
  *
- *     if place & mask == 0 { prefetch packed[panel + panel_elems + (row_tile*places + place)*pace] } */
+ *     if place & mask == 0 {
+ *         prefetch packed[panel + panel_elems + (row_tile*places + place)*pace]
+ *     } */
 #include "ir/schedule_contract.h"
 
 enum { LINE_BYTES = 64, MOST_SHARES = 8, NEVER = (1 << 30) - 1 };

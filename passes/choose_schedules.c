@@ -309,8 +309,8 @@ static bool order_channels(KCtx *k, Stage *s, const Schedule *sch) {
 
 /* How lanes read a left factor that depends on the vector axis; false where they cannot. Groups
  * that are no whole vectors: each lane reads what its own group has, by a permutation if that is a
- * pattern of few elements, otherwise by blending what the groups read; where these are many, vectors
- * are as narrow as the groups. */
+ * pattern of few elements, otherwise by blending what the groups read; where these are many,
+ * vectors are as narrow as the groups. */
 static bool fit_groups(KCtx *k, Stage *s, Schedule *sch) {
     enum { MOST_BLENDED = 8 };
     if (sch->group == 0) return true;

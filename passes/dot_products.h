@@ -31,8 +31,8 @@ static inline const KExpr *dot_i32(const Dot *d, int64_t v) {
 /* In place if that can be, else the longest axis that words can be made along; leaves red, extent,
  * axis and in_place. */
 bool dot_choose_axis(Dot *d);
-/* A read of the word of x's pairs at d->group*2, less the zero point, in a tensor of 16 bits that lies
- * like x. */
+/* A read of the word of x's pairs at d->group*2, less the zero point, in a tensor of 16 bits that
+ * lies like x. */
 const KExpr *dot_pair_in_place(Dot *d);
 /* Is x read in groups of channels? Leaves them in d. */
 bool dot_find_groups(Dot *d);

@@ -29,7 +29,7 @@ int stage_axes_of(KCtx *k, const Stage *s, const KExpr *e, KVar **axis, const KE
 /* e, over the axes of s, computed at compile time: a number, or a read of a new table over those
  * axes that e uses. NULL when something that e reads is no constant. */
 const KExpr *tabulate_constant(DefProgram *p, Stage *s, const char *name, const KExpr *e);
-/* The i32 word of four i32 of 0 to 255, or of two of 0 to 65535, the first one lowest; NULL is 0. */
+/* The i32 word of four i32 of 0 to 255, or of two of 0 to 65535, the first one lowest; NULL: 0. */
 const KExpr *join_parts(KCtx *k, const KExpr *const *part, int n);
 /* Is every element of what tabulate_constant gave 0? */
 bool constant_is_zero(KCtx *k, const KExpr *e);

@@ -9,7 +9,9 @@
  *            rhs = w[c, j, 3 - t*2]
  *          }
  *          odd: ...
- *          y: f32[1, 8, 16] = map [i, j, k] { value = k mod 2 == 0 ? even[i, j, k // 2] : odd[...] }
+ *          y: f32[1, 8, 16] = map [i, j, k] {
+ *            value = k mod 2 == 0 ? even[i, j, k // 2] : odd[...]
+ *          }
  *
  * Where both factors of a product count only if axis + .. - tap*d is a multiple of s, the axis is
  * q*s + r and for each r only every s-th tap remains (every s/gcd(s, d)-th). So each phase is an

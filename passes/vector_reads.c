@@ -2,7 +2,7 @@
  * each other in a pattern that is the same for every vector.
  *
  *     x[0, j, y, x]                   neighbours, where j is the vector axis and x is blocked by it
- *     x[0, j // 4 * 4 + c, y, x]      a pattern: of a group of 4 channels, each lane reads channel c
+ *     x[0, j // 4 * 4 + c, y, x]      a pattern: of 4 channels, each lane reads number c
  *
  * The second is what grouped convolutions read. Within a vector's length, a renderer makes a load
  * and a permutation of it, so it costs little more than the first. */

@@ -100,8 +100,8 @@ static LLVMValueRef scaled(LlvmGen *g, LLVMValueRef v, uint64_t coeff) {
     return LLVMBuildMul(g->b, v, llvm_int(g, g->i64, llvm_lanes(v), (int64_t)coeff), "");
 }
 
-/* Indices of 64 bits fill several vectors, though all that a comparison asks is how many lanes are on
- * one side:
+/* Indices of 64 bits fill several vectors, though all that a comparison asks is how many lanes are
+ * on one side:
  *
  *   i + lane < n      lane < clamp(n - i, 0, lanes)
  *   n <= i + lane     not (lane < clamp(n - i, 0, lanes))

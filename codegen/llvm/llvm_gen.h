@@ -2,7 +2,8 @@
  *
  *   module.c  creates and destroys an LlvmGen; kernels become functions, and thunks for pools
  *   expr.c    kernel IR expressions to LLVM values, scalar or one lane per iteration
- *   access.c  addresses, loads and stores: which are contiguous, which gather; permute.c: which permute
+ *   access.c  addresses, loads and stores: which are contiguous, which gather; permute.c: which
+ *             permute
  *   convert.c dtype conversions and the half-width floats
  *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks

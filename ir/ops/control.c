@@ -176,8 +176,8 @@ static bool is_size(const KExpr *e) {
     return e->op == KO_var && e->u.var->kind == KV_SYMBOL && e->u.var->computed;
 }
 
-/* Dim a of the body's input becomes a size of its own, which the loop keeps up to date: the one that
- * it was when the node was inferred before, or a new one. */
+/* Dim a of the body's input becomes a size of its own, which the loop keeps up to date: the one
+ * that it was when the node was inferred before, or a new one. */
 static void widen_dim(Module *m, Value *state, int a, const Shape *old) {
     const KExpr *had = old->rank == state->shape.rank ? old->dims[a] : NULL;
     if (!had || !is_size(had) || !had->u.var->carried) {

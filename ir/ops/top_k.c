@@ -6,9 +6,9 @@
  * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
  * one). Equal elements: the lower index first. NaN is worse than every number.
  *
- * A few of not so many are found one after the other, each the next behind the last: a pass over all
- * keys in lanes, without any branch. Rows that do not lie along memory are turned around first, and
- * the results back.
+ * A few of not so many are found one after the other, each the next behind the last: a pass over
+ * all keys in lanes, without any branch. Rows that do not lie along memory are turned around first,
+ * and the results back.
  *
  * Many of many (MANY and up, of rows of known length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
@@ -338,8 +338,8 @@ static const KExpr *comes_before(KCtx *k, const KExpr *key, const KExpr *item,
                 k_and(k, k_eq(k, key, other_key), k_lt(k, item, other)));
 }
 
-/* Lane l takes (key, item) where it is wanted and better. The key is stored last: the new item changes
- * the condition for equal keys only. */
+/* Lane l takes (key, item) where it is wanted and better. The key is stored last: the new item
+ * changes the condition for equal keys only. */
 static void take_better(const Finder *f, const KExpr *l, const KExpr *wanted, const KExpr *key,
                         const KExpr *item) {
     KCtx *k = f->b->k;

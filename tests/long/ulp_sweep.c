@@ -4,9 +4,9 @@
  *
  *   ulp_sweep [FUNCTION|all] [stride] [first last]    needs a C compiler called cc
  *
- * The variants for different units (ulp.h) run side by side, over every stride-th float; first and last
- * are bit patterns in hex: 3f800000 40000000 is 1 to 2. Writes sweep_*.c and .so to the current
- * folder.
+ * The variants for different units (ulp.h) run side by side, over every stride-th float; first and
+ * last are bit patterns in hex: 3f800000 40000000 is 1 to 2. Writes sweep_*.c and .so to the
+ * current folder.
  *
  * Ends with 1 if a bound of tests/unit/ulp.h does not hold, or if a 16-bit result is off by more
  * than the rounding of an f32 result within its bound: 0.501. */
