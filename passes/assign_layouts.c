@@ -200,7 +200,7 @@ static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, in
         after[a] = reach[1];
         if ((before[a] || after[a]) && (t->layout.block > 1 && t->layout.block_axis == a)) return;
     }
-    if (after[last] && k_is_int(t->dims[last], &dim) && after[last] + more <= MAX_HALO &&
+    if (after[last] && k_is_int(t->dims[last], &dim) && after[last] + more <= MAX_WIDE_HALO &&
         before[last] + after[last] + more <= dim)
         after[last] += more;
     if (!is_small_halo(t, before, after)) return;
