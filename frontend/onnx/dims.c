@@ -150,9 +150,17 @@ static const KExpr *text_dim(Import *im, const char *text) {
 
 /* ---- shapes of inputs ------------------------------------------------------------------------ */
 
+/* Some exporters write this for every dim that they do not know: no name that dims share. */
+static bool is_placeholder(const char *name) {
+    static const char *const words[] = {"?", "*", "-", "-1", "None", "none", "unknown", "Unknown"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(name, words[i])) return true;
+    return !*name;
+}
+
 static const char *dim_param(const Onnx__TensorShapeProto__Dimension *d) {
     bool has = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
-    return has && d->dim_param && *d->dim_param ? d->dim_param : NULL;
+    return has && d->dim_param && !is_placeholder(d->dim_param) ? d->dim_param : NULL;
 }
 
 static const Onnx__TensorShapeProto *tensor_shape(const Onnx__ValueInfoProto *v) {

@@ -275,9 +275,22 @@ def most_feeds(n, _):
     return {"x": np.arange(2 * n, dtype=np.float32).reshape(2, n)}
 
 
+# What exporters write for dims that they do not know: height and width of one image need not be equal.
+PLACEHOLDERS = ("?", "None", "-1", "unknown")
+
+
+def run_placeholder(ctx, word):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [word, word]) for name in "xy")
+    path = f"{ctx.new_dir()}/m.onnx"
+    onnx.save(helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])), path)
+    said = ctx.smelt("info", path).stdout
+    check("input x: f32[x_dim0, x_dim1]" in said, said)
+
+
 def cases(ctx):
     most = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + AT_MOST_ONE)
-    return sized_cases(ctx) + [
+    placeholders = [Case(f"placeholder_{i}", lambda w=w: run_placeholder(ctx, w)) for i, w in enumerate(PLACEHOLDERS)]
+    return placeholders + sized_cases(ctx) + [
         Case(f"pair_{name}.{backend}", lambda i=i, t=t, f=f, b=backend: run_pair(ctx, i, t, f, b), label)
         for name, i, t, f in PAIRS for backend, label in BACKENDS.items()] + [
         Case(f"at_most_one.{backend}", lambda b=backend: run(ctx, most, most_feeds, ((3, 0), (4, 0), (9, 0), (1, 0)), b), label)
