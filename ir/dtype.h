@@ -13,7 +13,16 @@ typedef enum DType {
     DT_COUNT
 } DType;
 
-typedef enum { DK_NONE, DK_FLOAT, DK_SINT, DK_UINT, DK_BOOL, DK_STRING, DK_CODE, DK_COMPLEX } DTypeKind;
+typedef enum {
+    DK_NONE,
+    DK_FLOAT,
+    DK_SINT,
+    DK_UINT,
+    DK_BOOL,
+    DK_STRING,
+    DK_CODE,
+    DK_COMPLEX
+} DTypeKind;
 
 typedef struct DTypeInfo {
     const char *name, *c_type;

@@ -97,7 +97,8 @@ static void guess_image(const Shape *shape) {
     int last = shape->rank - 1;
     int64_t n;
     if (shape->rank < 4 || shape->rank > 5) return;
-    bool is_known = k_is_int(shape->dims[last], &n), ends_in_colours = is_known && n <= MOST_COLOURS;
+    bool is_known = k_is_int(shape->dims[last], &n);
+    bool ends_in_colours = is_known && n <= MOST_COLOURS;
     if (is_known && !ends_in_colours) return;
     int64_t guess = shape->rank == 4 ? GUESSED_MAP : GUESSED_VOLUME;
     for (int i = 1 + !ends_in_colours; i <= last - ends_in_colours; i++)

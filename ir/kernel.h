@@ -25,7 +25,17 @@ typedef enum KOp {
     KO_COUNT
 } KOp;
 
-typedef enum { KC_NONE, KC_LEAF, KC_MEM, KC_ARITH, KC_CMP, KC_CONV, KC_TEXT, KC_PAIR, KC_MATH } KClass;
+typedef enum {
+    KC_NONE,
+    KC_LEAF,
+    KC_MEM,
+    KC_ARITH,
+    KC_CMP,
+    KC_CONV,
+    KC_TEXT,
+    KC_PAIR,
+    KC_MATH
+} KClass;
 typedef struct KOpInfo {
     const char *name;
     int n_args; /* -1: varies */
@@ -59,7 +69,7 @@ typedef struct KVar {
     const KExpr *value; /* computed: the expression that it stands for, or NULL: found in data */
     bool carried; /* computed: dim of what a loop carries, new in each iteration */
     bool checked; /* computed from data: outside of lo .. hi the run ends with BAD_DATA */
-    int64_t guess; /* caller's symbols: what a schedule takes it for (guess.c); 0: nothing is known */
+    int64_t guess; /* caller's symbols: what a schedule takes it for (guess.c); 0: not known */
     uint32_t
         slot; /* caller's symbols: position in the API; computed ones: slot in the size table */
 } KVar;

@@ -73,7 +73,8 @@ static const KExpr *number(Parse *p, bool negative) {
     if (!parse_uint(p, text, n, negative, &v)) return nothing(p);
     if (t == DT_NONE && v < 0 && !negative) parse_fail(p, "'%s' is too large", text);
     parse_next(p);
-    if (t == DT_BOOL || (dtype_is_wide(t) && v)) parse_fail(p, "no number is a %s", dtype_info[t].name);
+    if (t == DT_BOOL || (dtype_is_wide(t) && v))
+        parse_fail(p, "no number is a %s", dtype_info[t].name);
     return k_const_i(p->k, t ? t : DT_I64, v);
 }
 

@@ -280,7 +280,8 @@ static void emit_wide(Contract *c, const TiledAxis *vec) {
     n /= c->n_parts;
     c->wide = kb_alloc(c->b, MEM_STACK, s->rhs->dtype, "wide", n * steps * width);
     bool in_copies = c->copies_axis == 0 && n % sch->unroll == 0;
-    const KExpr *copies = k_int(k, in_copies ? sch->unroll : 1), *first = k_mul(k, c->part, k_int(k, n));
+    const KExpr *copies = k_int(k, in_copies ? sch->unroll : 1);
+    const KExpr *first = k_mul(k, c->part, k_int(k, n));
     const KExpr *step = kb_for(c->b, LOOP_SERIAL, "k", k_fdiv(k, k_int(k, n), copies));
     step = k_add(k, k_mul(k, step, copies), kb_for(c->b, LOOP_UNROLL, "k", copies));
     binding_add(&red, s->red[0], k_add(k, first, step));

@@ -389,12 +389,12 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
         sch->panel = PANEL;
     bool is_cut = sch->panel && sch->panel < sch->n_vecs;
     sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
-    /* several rows of a map leave no registers for what taps share */
     /* registers for sums, a step's vectors and what neighbours share */
     int64_t values = z->period ? sch->n_vecs : 1, kept = (sch->n_vecs + values) * z->taps;
     kept += (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs;
-    sch->near_taps = z->taps > 1 && (sch->n_vecs == 1 || z->period) && !z->is_shared && !sch->skips &&
-                     sch->parts == 1 && kept < t->n_vector_regs;
+    sch->near_taps = z->taps > 1 && (sch->n_vecs == 1 || z->period) && !z->is_shared &&
+                     !sch->skips && sch->parts == 1 && kept < t->n_vector_regs;
+    /* several rows of a map leave no registers for what taps share */
     sch->all_taps = z->is_shared && sch->rows[0] == 1 && z->steps <= MOST_TAPS && sch->parts == 1;
     if (sch->all_taps) sch->unroll = 1;
     share_rests(t, z, sch);
@@ -441,7 +441,8 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &z, &sch) || !fits_group(&z, v, sch.lanes) || (r0 > 1 && r1 < z.rows[1]))
+                if (!fits(t, &z, &sch) || !fits_group(&z, v, sch.lanes) ||
+                    (r0 > 1 && r1 < z.rows[1]))
                     continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};

@@ -174,7 +174,8 @@ static bool find_stretch(Rows *r, const Stage *s, Stretch *x) {
     enum { LEAST_OUTER = 8 };
     KCtx *k = r->k;
     RowNest nest = rows_nest(k, s, NULL);
-    if (s->form != FORM_MAP || s->out->layout.block > 1 || dtype_is_wide(s->out->dtype) || nest.n < 2)
+    if (s->form != FORM_MAP || s->out->layout.block > 1 || dtype_is_wide(s->out->dtype) ||
+        nest.n < 2)
         return false;
     *x = (Stretch){.r = r,
                    .s = s,

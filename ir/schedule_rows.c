@@ -336,9 +336,11 @@ static void note_narrow_gather(const KExpr *e, void *user) {
     NarrowGather *f = user;
     if (e->op != KO_at || !k_uses_var(f->k, e, f->axis)) return;
     if (f->in_index) f->found = true;
-    if (f->in_index || e->dtype == DT_STR || dtype_bytes(e->dtype) >= 4 || e->u.tensor->data) return;
+    if (f->in_index || e->dtype == DT_STR || dtype_bytes(e->dtype) >= 4 || e->u.tensor->data)
+        return;
     NarrowGather index = {f->k, f->axis, true, false};
-    for (int i = 0; i < e->u.tensor->rank; i++) k_visit(f->k, e->arg[i], note_narrow_gather, &index);
+    for (int i = 0; i < e->u.tensor->rank; i++)
+        k_visit(f->k, e->arg[i], note_narrow_gather, &index);
     f->found |= index.found;
 }
 

@@ -237,7 +237,8 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     KCtx *k = c->k;
     const char *name = c->s->red[r]->name;
     int64_t copies = r == c->copies_axis && c->sch->unroll <= n ? c->sch->unroll : 1;
-    bool is_written_out = c->sch->all_taps || (c->sch->permutes && r == c->s->n_red - 2 && !c->p->m->target->lookup);
+    bool is_channel = c->sch->permutes && r == c->s->n_red - 2 && !c->p->m->target->lookup;
+    bool is_written_out = c->sch->all_taps || is_channel;
     KLoopMark mark = is_written_out ? LOOP_UNROLL : LOOP_SERIAL;
     const KExpr *i = kb_for(c->b, mark, name, k_int(k, n / copies));
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));

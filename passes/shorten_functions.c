@@ -189,7 +189,7 @@ static void shorten_in_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first; s; s = s->next) {
         *changed |= rewrite_parts(p, s, shorten_product, "half of a sum of 1 and a function");
-        *changed |= rewrite_parts(p, s, divide_by_gate, "a quotient instead of a sigmoid's product");
+        *changed |= rewrite_parts(p, s, divide_by_gate, "a quotient, not a sigmoid's product");
         bool is_sum = s->form == FORM_REDUCE && s->fold == KO_add && is_power(k, s->body);
         bool is_map = s->form == FORM_MAP && is_power(k, s->body);
         if (!is_sum && !(is_map && ends_in_sums(s->out, MOST_STEPS))) continue;

@@ -411,7 +411,8 @@ static LLVMValueRef load_in_block(LlvmGen *g, const KExpr *e, const Place *p) {
     if (!find_block(g, e, p, &b) || (b.from && !wide && !half)) return NULL;
     for (int i = 0; i < b.l.n; i++) {
         const Term *t = &b.l.term[i];
-        if (t->coeff && !llvm_lanes(t->v)) ptr = step_ptr(g, p->type, ptr, scaled(g, t->v, t->coeff));
+        if (t->coeff && !llvm_lanes(t->v))
+            ptr = step_ptr(g, p->type, ptr, scaled(g, t->v, t->coeff));
     }
     ptr = step_ptr(g, p->type, ptr, LLVMConstInt(g->i64, b.l.constant, 0));
     LLVMValueRef v = plain_load(g, LLVMVectorType(p->type, lanes), ptr, 4 * lanes);

@@ -10,7 +10,7 @@
 #include "frontend/onnx/build.h"
 #include "ir/infer.h"
 
-enum { MOST_ATTEMPTS = 64 };
+enum { MOST_ATTEMPTS = 32 };
 
 #define ENDS "and a run in which it is not so ends with an error"
 

@@ -401,7 +401,8 @@ static void find_row(Def *d, Row *row, const Heap *out, int64_t n, int64_t wante
     find_next(&f, n);
     kb_store(b, f.last_key, zero, k_load(k, f.key, zero));
     kb_store(b, f.last_item, zero, k_load(k, f.item, zero));
-    const KExpr *item = kb_let_within(b, "found", k_cast(k, DT_I64, k_load(k, f.item, zero)), n - 1);
+    const KExpr *item =
+        kb_let_within(b, "found", k_cast(k, DT_I64, k_load(k, f.item, zero)), n - 1);
     heap_set(out, i, item, row_key(row, item));
     kb_end(b);
 }
