@@ -577,8 +577,9 @@ void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Sched
 }
 
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
-    Sizes z = {.steps = 1, .elem = 4};
+    Sizes z = {.steps = 1, .elem = 4, .group = sch->group};
     double best = 1e300;
+    if (sch->blends) z.period = schedule_group_period(sch);
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
     sch->n_joined = sch->shared_rests = 0;
