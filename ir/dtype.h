@@ -59,14 +59,14 @@ static inline DType dtype_stored(DType t) {
 }
 /* How many of those an element is: more than one where no renderer has elements so wide. */
 static inline int dtype_stored_count(DType t) {
-    return t == DT_C128 ? 2 : 1;
+    return dtype_info[t].bits > 64 ? dtype_info[t].bits / 64 : 1;
 }
 static inline bool dtype_is_complex(DType t) {
     return dtype_info[t].kind == DK_COMPLEX;
 }
 /* The float type of a complex one's parts. */
 static inline DType dtype_part(DType t) {
-    return t == DT_C128 ? DT_F64 : DT_F32;
+    return dtype_info[t].bits > 64 ? DT_F64 : DT_F32;
 }
 /* Elements that no vector has lanes for. */
 static inline bool dtype_is_wide(DType t) {

@@ -42,8 +42,6 @@ typedef struct Sizes {
     int64_t right_bytes, left_bytes;
     int64_t taps;   /* of the innermost axis that neighbours share; 1: none */
     bool is_shared; /* both factors are vectors */
-    int group;      /* Schedule.group */
-    int period;     /* schedule_group_period(), where groups end within vectors; else 0 */
     bool is_const;  /* the right factor is made of constants */
     bool is_free_row[2]; /* there are more or fewer rows in each call, outer and inner */
     bool is_free;        /* of either */
@@ -137,10 +135,8 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
     z.is_pairs = s->dot == KO_dot2_ss;
-    z.group = sch->group;
     z.is_shared = sch->group == 1 && !sch->permutes;
     z.taps = shared_taps(k, s, sch);
-    z.period = sch->blends ? schedule_group_period(sch) : 0;
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
@@ -178,18 +174,19 @@ static double moves(const Target *t, double n, double fmas) {
 /* Blends for one place of the left factor and so many vectors, in instructions. Where tiles do not
  * begin with groups, which lanes are blended is not known before it runs: vectors in which groups
  * end have all blends, one instruction each on machines with masks. */
-static double blends_of(const Target *t, const Sizes *z, const Schedule *sch, int64_t vecs) {
-    bool is_known = sch->n_vecs % z->period == 0;
+static double blends_of(const Target *t, const Schedule *sch, int64_t vecs) {
+    int period = schedule_group_period(sch);
+    bool is_known = sch->n_vecs % period == 0;
     int n = 0, most = 0, n_mixed = 0;
-    for (int v = 0; v < z->period; v++) {
-        int here = schedule_groups_at((int64_t)v * sch->lanes, sch->lanes, z->group) - 1;
+    for (int v = 0; v < period; v++) {
+        int here = schedule_groups_at((int64_t)v * sch->lanes, sch->lanes, sch->group) - 1;
         n += here;
         n_mixed += here > 0;
         if (here > most) most = here;
     }
     double each = t->mask_bytes == 1 ? 1.0 : 2.5;
     each = is_known ? (double)n : n_mixed * most * each;
-    return each / z->period * (double)vecs;
+    return each / period * (double)vecs;
 }
 
 /* One step of the reduction of a tile. */
@@ -217,7 +214,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
         others = (double)vecs + reads;
     }
     if (sch->blends) {
-        double reads = read_places(z, sch, rows), blends = reads * blends_of(t, z, sch, vecs);
+        double reads = read_places(z, sch, rows), blends = reads * blends_of(t, sch, vecs);
         loads += blends;
         others += blends;
         fmas += moves(t, blends, fmas);
@@ -390,9 +387,9 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     bool is_cut = sch->panel && sch->panel < sch->n_vecs;
     sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
     /* registers for sums, a step's vectors and what neighbours share */
-    int64_t values = z->period ? sch->n_vecs : 1, kept = (sch->n_vecs + values) * z->taps;
+    int64_t values = sch->blends ? sch->n_vecs : 1, kept = (sch->n_vecs + values) * z->taps;
     kept += (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs;
-    sch->near_taps = z->taps > 1 && (sch->n_vecs == 1 || z->period) && !z->is_shared &&
+    sch->near_taps = z->taps > 1 && (sch->n_vecs == 1 || sch->blends) && !z->is_shared &&
                      !sch->skips && sch->parts == 1 && kept < t->n_vector_regs;
     /* several rows of a map leave no registers for what taps share */
     sch->all_taps = z->is_shared && sch->rows[0] == 1 && z->steps <= MOST_TAPS && sch->parts == 1;
@@ -422,10 +419,11 @@ static bool fits(const Target *t, const Sizes *z, const Schedule *sch) {
     return sums + sch->n_vecs + others <= t->n_vector_regs;
 }
 
-/* Does a tile of so many vectors stay inside of a group of the vector axis? */
-static bool fits_group(const Sizes *z, int vecs, int lanes) {
-    if (z->period) return vecs == 1 || vecs % z->period == 0;
-    return !z->group || (z->group == 1 ? vecs == 1 : z->group % (vecs * lanes) == 0);
+/* Does a tile of its vectors stay inside of a group of the vector axis? */
+static bool fits_group(const Schedule *sch) {
+    int vecs = sch->n_vecs, group = sch->group;
+    if (sch->blends) return vecs == 1 || vecs % schedule_group_period(sch) == 0;
+    return !group || (group == 1 ? vecs == 1 : group % (vecs * sch->lanes) == 0);
 }
 
 int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
@@ -441,7 +439,7 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &z, &sch) || !fits_group(&z, v, sch.lanes) ||
+                if (!fits(t, &z, &sch) || !fits_group(&sch) ||
                     (r0 > 1 && r1 < z.rows[1]))
                     continue;
                 set_loops(p->m->k, s, t, &z, &sch);
@@ -543,7 +541,7 @@ static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
             sch.panel = panel;
             few.rows[1] = to;
             bool leaves_rest = r % schedule_rest_rows(1, r); /* of which fours are not the end */
-            if (!fits(t, z, &sch) || !fits_group(z, v, sch.lanes) || leaves_rest) continue;
+            if (!fits(t, z, &sch) || !fits_group(&sch) || leaves_rest) continue;
             set_loops(k, s, t, &few, &sch);
             for (int64_t n = from; n <= to; n++) cycles += rows_cycles(t, z, &sch, n);
             if (cycles >= best) continue;
@@ -577,9 +575,8 @@ void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Sched
 }
 
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
-    Sizes z = {.steps = 1, .elem = 4, .group = sch->group};
+    Sizes z = {.steps = 1, .elem = 4};
     double best = 1e300;
-    if (sch->blends) z.period = schedule_group_period(sch);
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
     sch->n_joined = sch->shared_rests = 0;

@@ -57,21 +57,17 @@ const KExpr *dot_pair_in_place(Dot *d) {
 
 typedef struct Halves {
     KTensor *bytes, *halves;
-    const KExpr *zero;       /* NULL: 0 */
-    const Stage *maker;      /* of the bytes */
+    const KExpr *zero;  /* NULL: 0 */
+    const Stage *maker; /* of the bytes */
     bool fits;
 } Halves;
 
 /* halves = i16(i32(bytes[own index]) - zero) */
 static bool match_halves(KCtx *k, const Stage *s, Halves *h) {
-    const KExpr *index[MAX_RANK];
     if (s->form != FORM_MAP || s->out->dtype != DT_I16 || s->body->op != KO_cast) return false;
     IntFactor f;
     if (!match_int_factor(k, s->body->arg[0], &f) || f.inside) return false;
-    stage_own_index(k, s, index);
-    if (f.at->n_args != s->out->rank) return false;
-    for (int i = 0; i < s->out->rank; i++)
-        if (f.at->arg[i] != index[i]) return false;
+    if (at_pred(f.at) || !map_reads_own(k, s, f.at->u.tensor)) return false;
     *h = (Halves){f.at->u.tensor, s->out, f.zero, f.at->u.tensor->def, true};
     return true;
 }
@@ -81,19 +77,13 @@ static void note_other_read(const KExpr *e, void *user) {
     if (e->op == KO_at && e->u.tensor == h->bytes && (at_pred(e) || k_is_word(e))) h->fits = false;
 }
 
-static void note_any_read(const KExpr *e, void *user) {
-    Halves *h = user;
-    if (e->op == KO_at && e->u.tensor == h->bytes) h->fits = false;
-}
-
 /* Can this one read halves as well, once for each element that it makes? */
 static bool can_read_halves(KCtx *k, const Stage *s, Halves *h) {
     if (s->form != FORM_MAP && s->form != FORM_CONTRACT) return false;
     stage_visit(k, s, note_other_read, h);
-    const KExpr *factor[] = {s->lhs, s->rhs};
-    for (int i = 0; s->form == FORM_CONTRACT && i < 2; i++)
-        k_visit(k, factor[i], note_any_read, h);
-    return h->fits;
+    bool is_factor = s->form == FORM_CONTRACT &&
+                     (expr_reads(k, s->lhs, h->bytes) || expr_reads(k, s->rhs, h->bytes));
+    return h->fits && !is_factor;
 }
 
 static void note_computed(const KExpr *e, void *user) {

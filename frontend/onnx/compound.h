@@ -51,9 +51,6 @@ bool known_int(Call *c, Value *v, bool from_data, int64_t *out);
  * its outputs. False after messages. */
 bool import_body(Call *c, Graph *g, const char *attr, const Onnx__GraphProto *p, Value *const *in,
                  int n_in, Value **out);
-/* How often nodes of g and outputs read a name, in graphs of theirs as well. Those nest as deep as
- * the check of the file allows. */
-int import_count_reads(const Onnx__GraphProto *g, const char *name);
 /* The subgraph as a new graph whose outputs are not listed yet; NULL after messages. */
 Graph *import_branch(Call *c, const char *attr, const Onnx__GraphProto *p, Value **out);
 /* Lists v as output `name` of g. */

@@ -129,13 +129,15 @@ typedef struct ListLoop {
     VEC(int64_t) open;    /* which of its carried ones are placeholders */
 } ListLoop;
 
-int import_count_reads(const Onnx__GraphProto *g, const char *name) {
+/* How often nodes of g and outputs read a name, in graphs of theirs as well. Those nest as deep as
+ * the check of the file allows. */
+static int count_reads(const Onnx__GraphProto *g, const char *name) {
     int n = 0;
     for (size_t i = 0; name && i < g->n_node; i++) {
         const Onnx__NodeProto *p = g->node[i];
         for (size_t k = 0; k < p->n_input; k++) n += !strcmp(p->input[k], name);
         for (size_t k = 0; k < p->n_attribute; k++)
-            if (p->attribute[k]->g) n += import_count_reads(p->attribute[k]->g, name);
+            if (p->attribute[k]->g) n += count_reads(p->attribute[k]->g, name);
     }
     for (size_t i = 0; name && i < g->n_output; i++)
         n += g->output[i]->name && !strcmp(g->output[i]->name, name);
@@ -145,7 +147,7 @@ int import_count_reads(const Onnx__GraphProto *g, const char *name) {
 /* Is carried value i only given to a SequenceInsert at the end, whose result is the next one? */
 static bool is_appended(const Onnx__GraphProto *body, int i) {
     const char *before = body->input[i + 2]->name, *after = body->output[i + 1]->name;
-    if (import_count_reads(body, before) != 1 || import_count_reads(body, after) != 1) return false;
+    if (count_reads(body, before) != 1 || count_reads(body, after) != 1) return false;
     for (size_t k = 0; k < body->n_node; k++) {
         const Onnx__NodeProto *p = body->node[k];
         if (strcmp(p->op_type, "SequenceInsert") || strcmp(p->input[0], before)) continue;

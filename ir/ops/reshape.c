@@ -247,10 +247,10 @@ static void squeeze_ones(Module *m, const Node *n, bool *is_gone) {
     Shape in = n->in[0]->shape;
     const int64_t *ones;
     int n_ones = attr_ints(n, "ones", &ones);
-    for (int i = 0; i < n_ones; i++) is_gone[ones[i]] = ones[i] < in.rank;
     for (int i = 0; i < in.rank; i++) {
         const KExpr *is_one = k_eq(m->k, in.dims[i], k_int(m->k, 1));
-        is_gone[i] |= is_one_of_many(m, in.dims[i]);
+        is_gone[i] = is_one_of_many(m, in.dims[i]);
+        for (int at = 0; at < n_ones; at++) is_gone[i] |= ones[at] == i;
         infer_rule(m, n, is_gone[i] ? is_one : k_not(m->k, is_one));
     }
 }
