@@ -351,6 +351,14 @@ static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
     return f.found;
 }
 
+/* Do lanes run along what is folded, for one element at a time? */
+static bool folds_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
+    const RowLoop *inner = &nest->loop[nest->n - 1];
+    if (!fold_fits_lanes(k, f, lanes)) return false;
+    return !can_vectorise(s, nest) || !fold_fits_columns(f, inner) ||
+           !fold_reads_columns(k, f, inner->axis);
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
@@ -358,7 +366,7 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);
+    c.along = c.folds && folds_along(k, s, &c.fold, &nest, c.lanes);
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
     c.vector = (!c.along && c.lanes > 1 && can_vectorise(s, &nest)) || c.columns;
     c.inner = c.vector ? &nest.loop[nest.n - 1] : NULL;
@@ -466,6 +474,19 @@ double schedule_stage_work(const Stage *s) {
     return work;
 }
 
+/* Are single elements, folds along memory, work enough to be shared by threads one by one? Loops
+ * over rows would leave the innermost one, perhaps the only one, to one thread. */
+static bool shares_elements(Rows *r, const Stage *s, const RowNest *nest) {
+    enum { LEAST_STEPS = 64 };
+    double steps = 1, all;
+    if (s->form != FORM_CONTRACT && s->form != FORM_REDUCE) return false;
+    Fold f = fold_of(r->k, s);
+    if (!nest->n || !folds_along(r->k, s, &f, nest, element_lanes(r, s->acc->dtype))) return false;
+    for (int i = 0; i < f.n; i++) steps *= guessed_extent(f.extent[i]);
+    all = steps * guessed_extent(nest->loop[nest->n - 1].extent);
+    return steps >= LEAST_STEPS && all > 2 * INNER_ELEMS;
+}
+
 static void open_single(Rows *r, const Stage *s) {
     if (is_flat_map(r->k, s)) {
         open_flat_map(r, s);
@@ -473,7 +494,7 @@ static void open_single(Rows *r, const Stage *s) {
     }
     if (open_transposed(r, s) || open_few_columns(r, s) || open_stretches(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
-    int n_flat = flat_loops(&nest);
+    int n_flat = shares_elements(r, s, &nest) ? nest.n : flat_loops(&nest);
     open_flat(r, &nest, n_flat,
               schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
     open_rest(r, s, nest);

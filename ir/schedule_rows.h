@@ -89,6 +89,9 @@ Fold fold_of(KCtx *k, const Stage *s);
 /* Is it worth it to have lanes along the last of these axes: is it long, and does it walk
  * memory? */
 bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes);
+/* Does what it reads lie along this axis of the result instead, as a matrix that a row is
+ * multiplied by? */
+bool fold_reads_columns(KCtx *k, const Fold *f, int axis);
 /* With lanes along the last axis, the others serial around it: the result is element 0. */
 KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);
 /* Is it worth it to fold several vectors of the loop `inner` (the innermost, contiguous in the
