@@ -65,6 +65,22 @@ static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
            n_rows(k, s, sch) <= most;
 }
 
+/* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
+ * share and that is a part of longer rows, as the values of one of several heads are? Few of these
+ * lines stay in the first level of cache at once, since they share its sets. */
+static bool strides_far(KCtx *k, const Stage *s, const Schedule *sch) {
+    enum { FAR_BYTES = 1024, MANY_STEPS = 256, MANY_ROWS = 64 };
+    const KExpr *base, *by;
+    int64_t step, n, width;
+    if (s->rhs->op != KO_at || at_pred(s->rhs) || s->n_red != 1) return false;
+    const KTensor *t = s->rhs->u.tensor;
+    bool is_known = k_linear_in(k, tensor_flat_index(k, t, s->rhs->arg), s->red[0], &base, &by) &&
+                    k_is_int(by, &step) && k_is_int(s->red_extent[0], &n) &&
+                    k_is_int(s->out->dims[sch->vec_axis], &width);
+    return is_known && n >= MANY_STEPS && n_rows(k, s, sch) >= MANY_ROWS && step >= 2 * width &&
+           step >= FAR_BYTES / dtype_bytes(t->dtype);
+}
+
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
  */
 static int factor_vars(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch, KVar **var,
@@ -353,7 +369,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!fit_groups(k, s, sch)) return false;
     if (choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
-    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
+    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(k, s, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
