@@ -49,6 +49,8 @@ typedef struct Schedule {
     bool mask_right; /* the right factor is read in place, and its rows end within a vector */
     bool skips;      /* taps that are outside of the left factor for all of a tile are left out */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
+    bool left_far;   /* a tile's rows lie one behind the other, but in another core's cache: ask for
+                      * the next ones */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
     /* Where the number of rows is free: what runs for at most few_rows of them, which may have a

@@ -50,7 +50,6 @@ typedef struct Contract {
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
     const KExpr *left;  /* a read of the left factor whose lines are asked for a tile ahead; NULL */
     int left_axis;      /* by places of this reduction axis' blocks; -1: rows are one stretch */
-    bool asks_stretch;   /* such rows are worth asking for */
     int64_t left_places; /* so many, */
     const KExpr *left_place; /* of which this is open; NULL: none */
     const KExpr *left_start; /* the first element of that block */

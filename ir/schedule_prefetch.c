@@ -193,7 +193,7 @@ void contract_choose_left(Contract *c) {
     for (int i = 0; i < t->rank; i++) elems *= t->dims[i]->hi < 1 << 20 ? t->dims[i]->hi : 1 << 20;
     if (elems * dtype_bytes(t->dtype) <= c->p->m->target->l1_bytes) return;
     c->left_axis = -1;
-    if (c->asks_stretch && rows_are_stretch(c, t)) c->left = f.read;
+    if (sch->left_far && rows_are_stretch(c, t)) c->left = f.read;
     for (int r = 0; r <= c->copies_axis && t->layout.block > 1; r++) {
         const KExpr *at = f.read->arg[t->layout.block_axis];
         bool is_block = c->blocks[r] > 1 && k_uses_var(c->k, at, c->s->red[r]) &&

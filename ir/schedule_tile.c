@@ -477,7 +477,6 @@ void schedule_open_tile(DefProgram *p, const Stage *s, const Schedule *sch, cons
     c.vec_start = at[sch->vec_axis];
     for (int r = 0; r < 2; r++) c.rows[r] = sch->rows[r];
     c.row_tile = which;
-    c.asks_stretch = true;
     c.n_row_tiles = k_int(c.k, sch->row_tiles);
     for (int i = 0; i < s->out->rank; i++) {
         bool is_row = false;

@@ -11,7 +11,8 @@
  *
  * A box from lo to hi can only overlap those of the buckets bucket(lo - widest) .. bucket(hi),
  * since rounding keeps order. Boxes of many classes, which exporters move apart by adding an offset
- * for each, so meet those of their own. Each bucket has room for all of its candidates.
+ * for each, so meet those of their own. Each bucket has room for all of its candidates, and knows
+ * where the boxes end that were selected of it: what begins behind them looks at none.
  *
  * Order of the output: batch, class, selection. Equal scores: the lower box number first. The
  * number of rows is a computed symbol. */
@@ -69,7 +70,8 @@ typedef struct Nms {
     Def *d;
     KTensor *boxes, *scores, *out;
     KTensor *chosen; /* [BOX_ROWS, room]: the class's selected boxes, by buckets */
-    KTensor *starts, *fills; /* of buckets: where they begin, how many boxes they have */
+    /* of buckets: where they begin, how many boxes they have, and the highest end of these */
+    KTensor *starts, *fills, *ends;
     KBuf *n_buckets, *least, *scale, *reach; /* reach: a little more than the widest box has */
     const KExpr *batch, *class, *iou, *limit;
     bool centered;
@@ -213,6 +215,7 @@ static void make_buckets(const Nms *s, const KExpr *n_items) {
     for (int i = 0; i < 3; i++) set_reg(s, numbers[i], none);
     const KExpr *q = kb_for(b, LOOP_SERIAL, "q", n);
     kb_store(b, s->fills->buf, q, zero);
+    kb_store(b, s->ends->buf, q, k_const(k, DT_F32, -INFINITY));
     kb_end(b);
     kb_store(b, s->starts->buf, zero, zero);
     kb_if(b, k_lt(k, one, n));
@@ -230,6 +233,7 @@ static void append_chosen(const Nms *s, const Box *box) {
     const KExpr *q = bucket_of(s, box->lo[0]), *one = k_int(k, 1);
     const KExpr *fill = kb_let(b, "fill", k_load(k, s->fills->buf, q));
     kb_store(b, s->fills->buf, q, k_add(k, fill, one));
+    kb_store(b, s->ends->buf, q, k_max(k, box->hi[0], k_load(k, s->ends->buf, q)));
     const KExpr *i = kb_let(b, "place", k_add(k, k_load(k, s->starts->buf, q), fill));
     const KExpr *part[BOX_ROWS] = {box->lo[0], box->lo[1], box->hi[0], box->hi[1], box->area};
     kb_if(b, k_eq(k, k_fmod(k, i, k_int(k, CHUNK)), k_int(k, 0)));
@@ -243,8 +247,9 @@ static void append_chosen(const Nms *s, const Box *box) {
         kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
 }
 
-/* Is intersection over union above the threshold? Empty boxes and intersections never are. */
-static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b) {
+/* Is intersection over union above the threshold? Empty boxes and intersections never are.
+ * maybe: true as well where it is a little less, which takes no division. */
+static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b, bool maybe) {
     KCtx *k = s->d->k;
     const KExpr *zero = k_const(k, DT_F32, 0);
     Box both;
@@ -257,7 +262,9 @@ static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b) {
     const KExpr *all = k_sub(k, k_add(k, a->area, b->area), shared);
     meets = k_and(k, meets, k_and(k, k_lt(k, zero, shared), k_lt(k, zero, all)));
     meets = k_and(k, meets, k_and(k, k_lt(k, zero, a->area), k_lt(k, zero, b->area)));
-    return k_and(k, meets, k_lt(k, s->iou, k_div(k, shared, all)));
+    if (!maybe) return k_and(k, meets, k_lt(k, s->iou, k_div(k, shared, all)));
+    const KExpr *least = k_mul(k, s->iou, k_const(k, DT_F32, 1 - 0x1p-20));
+    return k_and(k, meets, k_not(k, k_lt(k, shared, k_mul(k, least, all))));
 }
 
 static const KExpr *out_place(KCtx *k, const KExpr *row, int column) {
@@ -278,8 +285,9 @@ static void gather_candidates(const Nms *s, const KExpr *threshold, KBuf *n_item
     kb_end(b);
 }
 
-/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box. */
-static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf *good) {
+/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box (maybe). */
+static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, bool maybe,
+                          KBuf *good) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1);
@@ -291,7 +299,7 @@ static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf 
     l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
     const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l);
     Box other = chosen_box(s, k_add(k, from, at));
-    kb_store(b, hit, l, k_select(k, overlaps(s, box, &other), one, k_load(k, hit, l)));
+    kb_store(b, hit, l, k_select(k, overlaps(s, box, &other, maybe), one, k_load(k, hit, l)));
     kb_end(b);
     kb_end(b);
     for (int width = LANES / 2; width >= 1; width /= 2) {
@@ -316,10 +324,14 @@ static void compare_chosen(const Nms *s, const Box *box, KBuf *good) {
     const KExpr *q = kb_let_within(b, "bucket", reg(s, next), MOST_BUCKETS - 1);
     const KExpr *start = kb_let(b, "start", k_load(k, s->starts->buf, q));
     const KExpr *end = kb_let(b, "end", k_add(k, start, k_load(k, s->fills->buf, q)));
-    set_reg(s, from, start);
+    const KExpr *reaches = k_lt(k, box->lo[0], k_load(k, s->ends->buf, q));
+    set_reg(s, from, k_select(k, reaches, start, end));
     kb_while(b, k_and(k, reg(s, good), k_lt(k, reg(s, from), end)));
     const KExpr *chunk = kb_let(b, "chunk", reg(s, from));
-    compare_chunk(s, box, chunk, good);
+    compare_chunk(s, box, chunk, true, good);
+    kb_if(b, k_not(k, reg(s, good)));
+    compare_chunk(s, box, chunk, false, good);
+    kb_end(b);
     set_reg(s, from, k_add(k, chunk, k_int(k, CHUNK)));
     kb_end(b);
     set_reg(s, next, k_add(k, q, k_int(k, 1)));
@@ -370,9 +382,10 @@ void nms_lower(Def *d, const Node *n) {
     nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
     nms.starts = def_temp(d, "starts", DT_I64, 1, &most);
     nms.fills = def_temp(d, "fills", DT_I64, 1, &most);
+    nms.ends = def_temp(d, "ends", DT_F32, 1, &most);
     KTensor *keys = def_temp(d, "keys", radix_dtype(DT_F32), 1, &n_boxes);
-    KTensor *outs[] = {nms.out, items, keys, nms.chosen, nms.starts, nms.fills};
-    Stage *s = def_program(d, outs, 6);
+    KTensor *outs[] = {nms.out, items, keys, nms.chosen, nms.starts, nms.fills, nms.ends};
+    Stage *s = def_program(d, outs, 7);
     nms.limit = limit ? kb_let(b, "limit", k_max(k, lower_scalar(d, limit), zero)) : zero;
     nms.iou = iou ? kb_let(b, "iou", lower_scalar(d, iou)) : k_const(k, DT_F32, 0);
     const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
