@@ -47,10 +47,6 @@ void rows_bind(KCtx *k, RowNest *nest, const RowLoop *loop, const KExpr *at) {
     nest->index[loop->axis] = old ? k_add(k, old, part) : part;
 }
 
-static double extent_estimate(const KExpr *e) {
-    return e->hi == INT64_MAX ? 1e4 : (double)e->hi;
-}
-
 /* Flattens loops [0, n_flat) into one loop and binds them. */
 static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
     const KExpr *extent[MAX_RANK + 1], *index[MAX_RANK + 1], *total = k_int(r->k, 1);
@@ -68,7 +64,7 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
 
 static double guessed_extent(const KExpr *e) {
     int64_t n = k_guess(e, -1);
-    return n < 0 ? extent_estimate(e) : (double)n;
+    return n < 0 ? k_most(e) : (double)n;
 }
 
 /* How many leading loops make the parallel index: until the rest is a good grain. */
@@ -429,7 +425,7 @@ static void open_flat_map(Rows *r, const Stage *s) {
     int lanes = element_lanes(r, s->out->dtype);
     const KExpr *n = tensor_n_elems(k, s->out), *width = k_int(k, lanes), *size = n;
     const KExpr *start = k_int(k, 0), *last = k_bool(k, true), *tail = k_fmod(k, n, width);
-    bool is_shared = extent_estimate(n) >= PARALLEL_GRAIN;
+    bool is_shared = k_most(n) >= PARALLEL_GRAIN;
     if (is_shared) {
         const KExpr *n_chunks =
             k_fdiv(k, k_add(k, n, k_int(k, FLAT_CHUNK - 1)), k_int(k, FLAT_CHUNK));
@@ -461,8 +457,8 @@ static void open_flat_map(Rows *r, const Stage *s) {
 
 double schedule_stage_work(const Stage *s) {
     double work = 1;
-    for (int i = 0; i < s->out->rank; i++) work *= extent_estimate(s->out->dims[i]);
-    for (int i = 0; i < s->n_red; i++) work *= extent_estimate(s->red_extent[i]);
+    for (int i = 0; i < s->out->rank; i++) work *= k_most(s->out->dims[i]);
+    for (int i = 0; i < s->n_red; i++) work *= k_most(s->red_extent[i]);
     return work;
 }
 
