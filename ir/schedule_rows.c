@@ -119,20 +119,32 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
 
 /* ---- one element ----------------------------------------------------------------------------- */
 
+/* Asks what guards the steps from reduction axis i on; returns how many blocks that opened. */
+static int open_guard(Rows *r, const Stage *s, const RowNest *nest, const FoldGuards *g, int i,
+                      const KExpr *const *red) {
+    if (!g->at[i]) return 0;
+    kb_if(r->b, k_subst(r->k, rows_expr(r, s, nest, g->at[i]), s->red, red, i));
+    return 1;
+}
+
 static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     KCtx *k = r->k;
     const KExpr *zero = k_int(k, 0), *red[MAX_RED];
     KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", 1);
     kb_store(r->b, acc, zero, s->init);
+    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
+    int lane = tensor_contiguous_axis(s->out);
+    FoldGuards guards = fold_guards(k, s, body, lane < 0 ? NULL : s->axis[lane]);
+    int depth = open_guard(r, s, nest, &guards, 0, red);
     for (int i = 0; i < s->n_red; i++) {
         int64_t n;
         bool small = k_is_int(s->red_extent[i], &n) && n <= 4 && s->n_red <= 3;
         red[i] = kb_for(r->b, small ? LOOP_UNROLL : LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+        depth += 1 + open_guard(r, s, nest, &guards, i + 1, red);
     }
-    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
-    body = k_subst(k, rows_expr(r, s, nest, body), s->red, red, s->n_red);
+    body = k_subst(k, rows_expr(r, s, nest, guards.body), s->red, red, s->n_red);
     kb_store(r->b, acc, zero, k_binary(k, s->fold, k_load(k, acc, zero), body));
-    for (int i = 0; i < s->n_red; i++) kb_end(r->b);
+    for (int i = 0; i < depth; i++) kb_end(r->b);
     const KExpr *value = k_load(k, acc, zero);
     rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
 }
@@ -299,28 +311,50 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
     return found;
 }
 
-/* A row asks once which part of the axis it is in. */
-static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
-    KCtx *k = r->k;
+/* The parts of a row's axis that end at the cuts, the last at the axis' end. */
+typedef struct RowParts {
+    const Core *core;
+    const RowNest *nest;
+    int axis, block;
     int64_t cut[MAX_CUTS + 1];
-    int n, axis = cut_axis(r, s, c, nest, cut, &n), block = block_along(s, axis);
-    RowNest part = *nest;
-    if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {
-        open_core(r, s, c, &part);
+} RowParts;
+
+static int64_t part_begin(const RowParts *p, int i) {
+    return i ? p->cut[i - 1] : 0;
+}
+
+/* Parts first..last: a row asks by halves which one it is in. */
+static void open_row_parts(Rows *r, const Stage *s, const RowParts *p, int first, int last) {
+    KCtx *k = r->k;
+    const KExpr *at = p->nest->index[p->axis], *size = k_int(k, p->block);
+    int64_t from = part_begin(p, first);
+    if (first < last) {
+        int middle = (first + last - 1) / 2;
+        kb_if(r->b, k_lt(k, at, k_int(k, p->cut[middle])));
+        open_row_parts(r, s, p, first, middle);
+        kb_else(r->b);
+        open_row_parts(r, s, p, middle + 1, last);
+        kb_end(r->b);
         return;
     }
-    for (int i = 0; i <= n; i++) {
-        int64_t from = i ? cut[i - 1] : 0;
-        const KExpr *at = nest->index[axis], *size = k_int(k, block);
-        if (i < n) kb_if(r->b, k_lt(k, at, k_int(k, cut[i])));
-        at = k_fdiv(k, k_sub(k, at, k_int(k, from)), size);
-        at = kb_let_within(r->b, "at", at, (cut[i] - from - 1) / block);
-        part = *nest;
-        part.index[axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
-        open_core(r, s, c, &part);
-        if (i < n) kb_else(r->b);
+    at = k_fdiv(k, k_sub(k, at, k_int(k, from)), size);
+    at = kb_let_within(r->b, "at", at, (p->cut[last] - from - 1) / p->block);
+    RowNest part = *p->nest;
+    part.index[p->axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
+    open_core(r, s, p->core, &part);
+}
+
+static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+    RowParts p = {.core = c, .nest = nest};
+    int n;
+    p.axis = cut_axis(r, s, c, nest, p.cut, &n);
+    p.block = block_along(s, p.axis);
+    if (p.axis < 0 || !k_is_int(s->out->dims[p.axis], &p.cut[n])) {
+        RowNest whole = *nest;
+        open_core(r, s, c, &whole);
+    } else {
+        open_row_parts(r, s, &p, 0, n);
     }
-    for (int i = 0; i < n; i++) kb_end(r->b);
 }
 
 typedef struct NarrowGather {
