@@ -123,7 +123,9 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
 static int open_guard(Rows *r, const Stage *s, const RowNest *nest, const FoldGuards *g, int i,
                       const KExpr *const *red) {
     if (!g->at[i]) return 0;
-    kb_if(r->b, k_subst(r->k, rows_expr(r, s, nest, g->at[i]), s->red, red, i));
+    const KExpr *cond = k_subst(r->k, rows_expr(r, s, nest, g->at[i]), s->red, red, i);
+    if (k_is_value(cond, 1)) return 0;
+    kb_if(r->b, cond);
     return 1;
 }
 
@@ -302,8 +304,9 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
         int64_t at[MAX_CUTS];
         bool is_lane = c->inner->axis == i && block_along(s, i) == 1;
         if (!nest->index[i] || is_lane || !nest->index[i]->var_mask) continue;
-        int here = stage_cuts(r->k, s, i, CUT_ALL, at);
-        if (here <= *n) continue;
+        bool folds = s->form == FORM_REDUCE;
+        int here = folds ? fold_cuts(r->k, s, i, at) : stage_cuts(r->k, s, i, CUT_ALL, at);
+        if (folds ? here == 0 : here <= *n) continue; /* of a window's axes the innermost one */
         *n = here;
         found = i;
         for (int j = 0; j < here; j++) cut[j] = at[j];

@@ -97,6 +97,8 @@ typedef struct FoldGuards {
 } FoldGuards;
 
 FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *lane);
+/* Between which two places along an axis all steps of a small window count, cut[] as stage_cuts. */
+int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
 
 /* Is it worth it to have lanes along the last of these axes: is it long, and does it walk
  * memory? */
