@@ -115,20 +115,34 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
 
 /* ---- one element ----------------------------------------------------------------------------- */
 
+/* Asks what guards the steps from reduction axis i on; returns how many blocks that opened. */
+static int open_guard(Rows *r, const Stage *s, const RowNest *nest, const FoldGuards *g, int i,
+                      const KExpr *const *red) {
+    if (!g->at[i]) return 0;
+    const KExpr *cond = k_subst(r->k, rows_expr(r, s, nest, g->at[i]), s->red, red, i);
+    if (k_is_value(cond, 1)) return 0;
+    kb_if(r->b, cond);
+    return 1;
+}
+
 static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     KCtx *k = r->k;
     const KExpr *zero = k_int(k, 0), *red[MAX_RED];
     KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", 1);
     kb_store(r->b, acc, zero, s->init);
+    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
+    int lane = tensor_contiguous_axis(s->out);
+    FoldGuards guards = fold_guards(k, s, body, lane < 0 ? NULL : s->axis[lane]);
+    int depth = open_guard(r, s, nest, &guards, 0, red);
     for (int i = 0; i < s->n_red; i++) {
         int64_t n;
         bool small = k_is_int(s->red_extent[i], &n) && n <= 4 && s->n_red <= 3;
         red[i] = kb_for(r->b, small ? LOOP_UNROLL : LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+        depth += 1 + open_guard(r, s, nest, &guards, i + 1, red);
     }
-    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
-    body = k_subst(k, rows_expr(r, s, nest, body), s->red, red, s->n_red);
+    body = k_subst(k, rows_expr(r, s, nest, guards.body), s->red, red, s->n_red);
     kb_store(r->b, acc, zero, k_binary(k, s->fold, k_load(k, acc, zero), body));
-    for (int i = 0; i < s->n_red; i++) kb_end(r->b);
+    for (int i = 0; i < depth; i++) kb_end(r->b);
     const KExpr *value = k_load(k, acc, zero);
     rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
 }
@@ -299,14 +313,15 @@ typedef struct RowParts {
 /* The axis of rows along which the element changes its form most often, -1: none. */
 static int cut_axis(KCtx *k, const Stage *s, RowParts *parts) {
     const Core *c = parts->core;
+    bool folds = s->form == FORM_REDUCE;
     int found = -1;
     for (int i = 0; i < s->out->rank && c->vector; i++) {
         int64_t at[MAX_CUTS], end;
         const KExpr *index = parts->nest->index[i];
         bool is_lane = c->inner->axis == i && block_along(s, i) == 1;
         if (!index || is_lane || !index->var_mask || !k_is_int(s->out->dims[i], &end)) continue;
-        int n = row_cuts(k, s, i, at);
-        if (n <= parts->n_cuts) continue;
+        int n = folds ? fold_cuts(k, s, i, at) : row_cuts(k, s, i, at);
+        if (folds ? !n : n <= parts->n_cuts) continue; /* of a window's axes the innermost one */
         parts->n_cuts = n;
         found = i;
         for (int j = 0; j < n; j++) parts->cut[j + 1] = at[j];
