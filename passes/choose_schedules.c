@@ -359,8 +359,9 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     schedule_contract_join(p, s, sch);
-    sch->skips = !s->addend && s->lhs->op == KO_at && at_pred(s->lhs) && at_pred_beyond_halo(k, s->lhs, 0) &&
-                 s->acc->dtype == DT_F32 && constants_are_finite(k, s->rhs);
+    sch->skips = !s->addend && s->lhs->op == KO_at && at_pred(s->lhs) &&
+                 at_pred_beyond_halo(k, s->lhs, 0) && s->acc->dtype == DT_F32 &&
+                 constants_are_finite(k, s->rhs);
     if (!tune_contract(p, s, in_place, count_left(s), sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
