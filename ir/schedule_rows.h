@@ -86,6 +86,20 @@ typedef struct Fold {
 } Fold;
 
 Fold fold_of(KCtx *k, const Stage *s);
+/* What a fold of this kind begins with, and may take any number of times. */
+const KExpr *fold_neutral(KCtx *k, KOp fold, DType t);
+
+/* Conditions without which a step of a reduction does nothing (fold_guards.c): at[i] is asked
+ * inside of the first i reduction axes (NULL: nothing); body is the element where all hold. Those
+ * of the axis `lane` stay in the element. */
+typedef struct FoldGuards {
+    const KExpr *at[MAX_RED + 1], *body;
+} FoldGuards;
+
+FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *lane);
+/* Between which two places along an axis all steps of a small window count, cut[] as stage_cuts. */
+int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
+
 /* Is it worth it to have lanes along the last of these axes: is it long, and does it walk
  * memory? */
 bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes);
