@@ -99,8 +99,6 @@ KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int 
 void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n, int least);
 /* acc[at] := acc[at] folded with value */
 void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value);
-/* Does the fold start from something that has to be folded in? */
-bool fold_starts(KCtx *k, const Stage *s);
 /* Do two axes, the inner of this extent, lead to the same memory as one of (0, index)? So they do
  * where nothing but reads uses them, and each read steps over the inner one's whole extent. */
 bool axes_are_joint(KCtx *k, const KExpr *e, KVar *outer, KVar *inner, const KExpr *extent);
