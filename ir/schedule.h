@@ -181,6 +181,12 @@ bool schedule_turns_memory(DefProgram *p, const Stage *s);
 
 /* The greatest one of a and b, not negative. */
 int64_t common_divisor(int64_t a, int64_t b);
+/* Does the fold start from something that has to be folded in? */
+bool fold_starts(KCtx *k, const Stage *s);
+/* Does the expression have a transcendental function? */
+bool schedule_has_function(KCtx *k, const KExpr *e);
+/* Is t dense, in the order of its axes, by itself? */
+bool tensor_is_plain(const KTensor *t);
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of

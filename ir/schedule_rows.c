@@ -67,12 +67,19 @@ static double guessed_extent(const KExpr *e) {
     return n < 0 ? k_most(e) : (double)n;
 }
 
-/* How many leading loops make the parallel index: until the rest is a good grain. */
-static int flat_loops(const RowNest *nest) {
+/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
+ * loop belongs to the rest, unless lanes are along what each element folds. */
+static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
     double inner = 1;
-    int n = nest->n;
-    while (n > 0 &&
-           (n == nest->n || inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS))
+    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
+    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
+    if (folds) {
+        Fold f = fold_of(r->k, s);
+        along = fold_row_lanes(r->k, &f, lanes);
+    }
+    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
+    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
+    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
         inner *= guessed_extent(nest->loop[--n].extent);
     return n;
 }
@@ -402,7 +409,9 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);
+    int along = c.folds ? fold_row_lanes(k, &c.fold, c.lanes) : 0;
+    if (along) c.lanes = along;
+    c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
     c.vector = (!c.along && c.lanes > 1 && can_vectorise(s, &nest)) || c.columns;
     c.inner = c.vector ? &nest.loop[nest.n - 1] : NULL;
@@ -516,10 +525,12 @@ static void open_single(Rows *r, const Stage *s) {
         return;
     }
     if (open_transposed(r, s) || open_few_columns(r, s) || open_stretches(r, s)) return;
+    if (open_fold_rows(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
-    int n_flat = flat_loops(&nest);
-    open_flat(r, &nest, n_flat,
-              schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
+    int n_flat = flat_loops(r, s, &nest);
+    KLoopMark mark = schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL;
+    if (!n_flat && nest.n == 1) r->outermost = mark;
+    open_flat(r, &nest, n_flat, mark);
     open_rest(r, s, nest);
     if (n_flat) kb_end(r->b);
 }
@@ -563,10 +574,6 @@ static void bind_rows(RowGroupLoops *g, const KExpr *const *outer) {
 
 /* ---- short rows ------------------------------------------------------------------------------ */
 
-static void note_function(const KExpr *e, void *user) {
-    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
-}
-
 /* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
  * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
  */
@@ -580,7 +587,7 @@ static int lanes_across(const RowGroupLoops *g) {
         if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || dtype_is_wide(s->out->dtype) ||
             s->out->layout.permuted || s->out->layout.block > 1 || s->out->layout.has_halo)
             return 0;
-        if (s->form == FORM_REDUCE) k_visit(g->p->m->k, s->body, note_function, &sums_function);
+        if (s->form == FORM_REDUCE) sums_function |= schedule_has_function(g->p->m->k, s->body);
     }
     most = sums_function ? lanes - 1 : lanes / 4;
     for (int i = 0; i < g->n; i++) {
