@@ -67,23 +67,6 @@ static double guessed_extent(const KExpr *e) {
     return n < 0 ? k_most(e) : (double)n;
 }
 
-/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
- * loop belongs to the rest, unless lanes are along what each element folds. */
-static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
-    double inner = 1;
-    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
-    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
-    if (folds) {
-        Fold f = fold_of(r->k, s);
-        along = fold_row_lanes(r->k, &f, lanes);
-    }
-    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
-    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
-    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
-        inner *= guessed_extent(nest->loop[--n].extent);
-    return n;
-}
-
 /* ---- element expressions --------------------------------------------------------------------- */
 
 static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
@@ -402,6 +385,16 @@ static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
     return f.found;
 }
 
+/* How many lanes run along what is folded, for one element at a time; 0: none. */
+static int lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
+    int along = fold_row_lanes(k, f, lanes);
+    if (!along || !nest->n) return along;
+    const RowLoop *inner = &nest->loop[nest->n - 1];
+    bool by_columns = can_vectorise(s, nest) && fold_fits_columns(f, inner) &&
+                      fold_reads_columns(k, f, inner->axis);
+    return by_columns ? 0 : along;
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
@@ -409,7 +402,7 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    int along = c.folds ? fold_row_lanes(k, &c.fold, c.lanes) : 0;
+    int along = c.folds ? lanes_along(k, s, &c.fold, &nest, c.lanes) : 0;
     if (along) c.lanes = along;
     c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
@@ -517,6 +510,23 @@ double schedule_stage_work(const Stage *s) {
     for (int i = 0; i < s->out->rank; i++) work *= k_most(s->out->dims[i]);
     for (int i = 0; i < s->n_red; i++) work *= k_most(s->red_extent[i]);
     return work;
+}
+
+/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
+ * loop belongs to the rest, unless lanes are along what each element folds. */
+static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
+    double inner = 1;
+    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
+    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
+    if (folds) {
+        Fold f = fold_of(r->k, s);
+        along = lanes_along(r->k, s, &f, nest, lanes) > 0;
+    }
+    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
+    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
+    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
+        inner *= guessed_extent(nest->loop[--n].extent);
+    return n;
 }
 
 static void open_single(Rows *r, const Stage *s) {

@@ -56,14 +56,14 @@ static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
 }
 
 /* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
- * costs more where few rows share it. */
+ * costs more where few rows share it: fewer where each of them computes it again. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
-    enum { MASKING_BYTES = 64, MASKED_ROWS = 32 };
+    enum { MASKING_BYTES = 64, MASKED_ROWS = 32, COMPUTED_ROWS = 2 };
     KCtx *k = p->m->k;
-    int64_t n;
+    int64_t n, most = s->rhs->op == KO_at ? MASKED_ROWS : COMPUTED_ROWS;
     if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
     return k_is_int(s->out->dims[sch->vec_axis], &n) && n >= sch->lanes &&
-           n_rows(k, s, sch) <= MASKED_ROWS;
+           n_rows(k, s, sch) <= most;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -367,6 +367,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
     if (is_const) schedule_contract_widen(k, s, sch);
+    if (in_place) schedule_contract_stream(k, s, p->m->target, sch);
     keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
 }

@@ -14,6 +14,7 @@
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
 #include "passes/spell_folds.h"
+#include "passes/spell_ranges.h"
 #include "passes/split_views.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
@@ -358,6 +359,7 @@ static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        *changed |= spell_ranges(p, s);
         if (s->form == FORM_CONTRACT && pass_may_rewrite() && pull_factors(p, s)) {
             pass_count_rewrite();
             pass_trace("fuse_stages", s->node, "a common factor goes into the store");
