@@ -281,6 +281,9 @@ static int block_along(const Stage *s, int axis) {
     return l->block > 1 && l->block_axis == axis ? l->block : 1;
 }
 
+/* Beyond these many copies of its code a row divides, once, rather than asks where it is. */
+enum { MAX_ROW_PARTS = 16 };
+
 /* The axis of rows along which the element changes its form most often, -1: none. */
 static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut,
                     int *n) {
@@ -291,6 +294,7 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
         bool is_lane = c->inner->axis == i && block_along(s, i) == 1;
         if (!nest->index[i] || is_lane || !nest->index[i]->var_mask) continue;
         int here = stage_cuts(r->k, s, i, CUT_ALL, at);
+        if (here > MAX_ROW_PARTS) here = stage_cuts(r->k, s, i, CUT_CONDITIONS, at);
         if (here <= *n) continue;
         *n = here;
         found = i;
@@ -299,28 +303,49 @@ static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest,
     return found;
 }
 
-/* A row asks once which part of the axis it is in. */
-static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
-    KCtx *k = r->k;
+/* The parts of an axis between cuts, and the row that asks once which of them it is in. */
+typedef struct RowParts {
+    const Stage *s;
+    const Core *core;
+    const RowNest *nest;
     int64_t cut[MAX_CUTS + 1];
-    int n, axis = cut_axis(r, s, c, nest, cut, &n), block = block_along(s, axis);
-    RowNest part = *nest;
-    if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {
-        open_core(r, s, c, &part);
+    int axis;
+} RowParts;
+
+static void open_row_part(Rows *r, const RowParts *p, int i) {
+    KCtx *k = r->k;
+    int64_t from = i ? p->cut[i - 1] : 0, block = block_along(p->s, p->axis);
+    const KExpr *size = k_int(k, block);
+    const KExpr *at = k_fdiv(k, k_sub(k, p->nest->index[p->axis], k_int(k, from)), size);
+    RowNest part = *p->nest;
+    at = kb_let_within(r->b, "at", at, (p->cut[i] - from - 1) / block);
+    part.index[p->axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
+    open_core(r, p->s, p->core, &part);
+}
+
+/* Parts first..last, found by halves. */
+static void open_row_parts(Rows *r, const RowParts *p, int first, int last) {
+    int half = (first + last) / 2;
+    if (first == last) {
+        open_row_part(r, p, first);
         return;
     }
-    for (int i = 0; i <= n; i++) {
-        int64_t from = i ? cut[i - 1] : 0;
-        const KExpr *at = nest->index[axis], *size = k_int(k, block);
-        if (i < n) kb_if(r->b, k_lt(k, at, k_int(k, cut[i])));
-        at = k_fdiv(k, k_sub(k, at, k_int(k, from)), size);
-        at = kb_let_within(r->b, "at", at, (cut[i] - from - 1) / block);
-        part = *nest;
-        part.index[axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
-        open_core(r, s, c, &part);
-        if (i < n) kb_else(r->b);
-    }
-    for (int i = 0; i < n; i++) kb_end(r->b);
+    kb_if(r->b, k_lt(r->k, p->nest->index[p->axis], k_int(r->k, p->cut[half])));
+    open_row_parts(r, p, first, half);
+    kb_else(r->b);
+    open_row_parts(r, p, half + 1, last);
+    kb_end(r->b);
+}
+
+static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+    RowParts p = {.s = s, .core = c, .nest = nest};
+    RowNest whole = *nest;
+    int n;
+    p.axis = cut_axis(r, s, c, nest, p.cut, &n);
+    if (p.axis < 0 || !k_is_int(s->out->dims[p.axis], &p.cut[n]))
+        open_core(r, s, c, &whole);
+    else
+        open_row_parts(r, &p, 0, n);
 }
 
 typedef struct NarrowGather {
