@@ -282,14 +282,15 @@ static int block_along(const Stage *s, int axis) {
 }
 
 /* The places along an axis of rows where the element changes its form. A quotient that changes every
- * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in. */
+ * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
+ * so does one that changes often, where each part is a copy of the code. */
 static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
-    enum { LEAST_ROWS = 4 };
+    enum { LEAST_ROWS = 4, MOST_PARTS = 16 };
     int n = stage_cuts(k, s, axis, CUT_ALL, cut);
     int64_t n_rows;
     bool rare = block_along(s, axis) > 1 || !k_is_int(s->out->dims[axis], &n_rows) ||
                 (n + 1) * LEAST_ROWS <= n_rows;
-    return n && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+    return n && n < MOST_PARTS && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
 }
 
 /* A stage's rows in parts along one axis, between cuts (which 0 and the dim stand around). */
