@@ -206,6 +206,7 @@ bool tune_open(Session *s) {
     t->end = tune_now() + (double)o->tune.value;
     s->tuning = t;
     s->m->tuner = &t->hooks;
+    for (uint32_t i = 0; i < s->m->versions.n; i++) s->m->versions.at[i].m->tuner = &t->hooks;
     return !o->tune_cache || read_file(t);
 }
 

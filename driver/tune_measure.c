@@ -18,7 +18,7 @@
 
 enum { COLD_BYTES = 8 << 20, ROUNDS = 9, SURE_ROUNDS = 3, MOST_JOBS = 16 };
 #define BATCH_SECONDS 1.5e-4
-#define LEAST_SECONDS 0.02 /* for a stage: less is no use */
+#define LEAST_SECONDS 0.05 /* for a stage: what two kernels take to compile */
 #define NEAR 1.04          /* of the best time: may be the best after all */
 
 double tune_now(void) {
@@ -30,6 +30,7 @@ double tune_now(void) {
 void tune_room_free(TuneRoom *room) {
     free(room->in);
     free(room->out);
+    free(room->zeros);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -44,19 +45,30 @@ static uint32_t n_copies(const TuneKernel *k) {
     return (uint32_t)(1 + COLD_BYTES / bytes_of(k, k->cold));
 }
 
+/* May elements be places in another tensor, which kernels trust if they are constants? 0 is one. */
+static bool may_be_index(const KBuf *param) {
+    return dtype_is_int(param->dtype) && dtype_bytes(param->dtype) > 1;
+}
+
+/* At least n_bytes of zeros at *at, which has *had. */
+static void make_zeros(char **at, uint64_t *had, uint64_t n_bytes) {
+    if (n_bytes <= *had) return;
+    free(*at);
+    *had = posix_memalign((void **)at, 4096, n_bytes) ? 0 : n_bytes;
+    if (*had) memset(*at, 0, n_bytes);
+}
+
 /* Room for what the kernel reads, its cold operand several times over, and for what it writes. */
 static bool make_room(TuneRoom *room, const TuneKernel *k) {
-    uint64_t in = 0, out = 0;
-    for (uint32_t i = 0; i < k->kernel->n_params; i++)
-        if (k->kernel->params[i]->written)
-            out += bytes_of(k, i);
-        else
-            in += bytes_of(k, i) * (i == k->cold ? n_copies(k) : 1);
-    if (out > room->out_bytes) {
-        free(room->out);
-        room->out_bytes = posix_memalign((void **)&room->out, 4096, out) ? 0 : out;
-        if (room->out_bytes) memset(room->out, 0, out);
+    uint64_t in = 0, out = 0, zeros = 0;
+    for (uint32_t i = 0; i < k->kernel->n_params; i++) {
+        uint64_t bytes = bytes_of(k, i);
+        if (k->kernel->params[i]->written) out += bytes;
+        else if (i != k->cold && may_be_index(k->kernel->params[i])) zeros += bytes;
+        else in += bytes * (i == k->cold ? n_copies(k) : 1);
     }
+    make_zeros(&room->out, &room->out_bytes, out);
+    make_zeros(&room->zeros, &room->zero_bytes, zeros);
     if (in > room->in_bytes) {
         free(room->in);
         room->in_bytes = posix_memalign((void **)&room->in, 4096, in) ? 0 : in;
@@ -66,16 +78,18 @@ static bool make_room(TuneRoom *room, const TuneKernel *k) {
             room->in[i] = (float)(state >> 8) * 0x1p-23f - 1;
         }
     }
-    return in <= room->in_bytes && out <= room->out_bytes;
+    return in <= room->in_bytes && out <= room->out_bytes && zeros <= room->zero_bytes;
 }
 
 /* The buffers of the run in which the cold operand is copy number `copy`. */
 static void place(const TuneRoom *room, const TuneKernel *k, uint32_t copy, void **bufs) {
-    char *in = (char *)room->in, *out = room->out;
+    char *in = (char *)room->in, *out = room->out, *zeros = room->zeros;
     for (uint32_t i = 0; i < k->kernel->n_params; i++) {
-        if (k->kernel->params[i]->written) {
-            bufs[i] = out;
-            out += bytes_of(k, i);
+        bool is_written = k->kernel->params[i]->written;
+        if (is_written || (i != k->cold && may_be_index(k->kernel->params[i]))) {
+            char **at = is_written ? &out : &zeros;
+            bufs[i] = *at;
+            *at += bytes_of(k, i);
             continue;
         }
         bufs[i] = in + (i == k->cold ? copy * bytes_of(k, i) : 0);
@@ -213,9 +227,7 @@ bool tune_time(Session *s, TuneRoom *room, const TuneKernel *kernels, int n, dou
         good &= make_room(room, &kernels[i]);
     }
     good &= n_made > 0 && jit[0];
-    if (good && n == 1) {
-        seconds[0] = time_runs(room, &trial[0], 1);
-    } else if (good) {
+    if (good) {
         seconds[0] = time_trials(room, trial, n_made, start + time);
         for (int i = 1; i < n_made; i++) seconds[i] = median(&trial[i]) * seconds[0];
     }
@@ -223,5 +235,5 @@ bool tune_time(Session *s, TuneRoom *room, const TuneKernel *kernels, int n, dou
         if (jit[i]) codegen_jit_destroy(jit[i]);
     free(jit);
     free(trial);
-    return good && (n == 1 || n_made > 1);
+    return good && n_made > 1;
 }

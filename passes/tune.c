@@ -201,7 +201,7 @@ int tune_measure(DefProgram *p, const Stage *s, const char *key, const TuneChoic
     double *seconds = arena_array(a, double, n + 1);
     int best = 0;
     for (int i = 0; i < n; i++) kernels[i] = c[i].kernel;
-    if (!n || !tuner->measure(tuner->user, kernels, n, seconds, share_of_work(p, s))) return -1;
+    if (n < 2 || !tuner->measure(tuner->user, kernels, n, seconds, share_of_work(p, s))) return -1;
     for (int i = 1; i < n; i++)
         if (seconds[i] < seconds[best]) best = i;
     /* what is hardly better than the model's choice may only have been luckier */

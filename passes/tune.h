@@ -41,7 +41,7 @@ bool tune_contract(DefProgram *p, Stage *s, bool in_place, Schedule *sch);
 /* For kinds of choices. The stage's key, of this kind: any text, the same for equal loops. */
 const char *tune_key(DefProgram *p, const Stage *s, const char *kind);
 /* The best of n choices, which are measured and the winner kept under the key; -1 when there was no
- * time. The first one is what the cost model would take. */
+ * time, or is no choice. The first one is what the cost model would take. */
 int tune_measure(DefProgram *p, const Stage *s, const char *key, const TuneChoice *c, int n);
 /* Tells that the cache's line names no choice of the stage. */
 void tune_unfit(DefProgram *p, const Stage *s, int line);
