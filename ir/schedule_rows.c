@@ -281,46 +281,79 @@ static int block_along(const Stage *s, int axis) {
     return l->block > 1 && l->block_axis == axis ? l->block : 1;
 }
 
+/* The places along an axis of rows where the element changes its form. A quotient that changes every
+ * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in. */
+static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
+    enum { LEAST_ROWS = 4 };
+    int n = stage_cuts(k, s, axis, CUT_ALL, cut);
+    int64_t n_rows;
+    bool rare = block_along(s, axis) > 1 || !k_is_int(s->out->dims[axis], &n_rows) ||
+                (n + 1) * LEAST_ROWS <= n_rows;
+    return n && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+}
+
+/* A stage's rows in parts along one axis, between cuts (which 0 and the dim stand around). */
+typedef struct RowParts {
+    const Core *core;
+    const RowNest *nest;
+    int axis, n_cuts;
+    int64_t cut[MAX_CUTS + 2];
+} RowParts;
+
 /* The axis of rows along which the element changes its form most often, -1: none. */
-static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut,
-                    int *n) {
+static int cut_axis(KCtx *k, const Stage *s, RowParts *parts) {
+    const Core *c = parts->core;
     int found = -1;
-    *n = 0;
     for (int i = 0; i < s->out->rank && c->vector; i++) {
-        int64_t at[MAX_CUTS];
+        int64_t at[MAX_CUTS], end;
+        const KExpr *index = parts->nest->index[i];
         bool is_lane = c->inner->axis == i && block_along(s, i) == 1;
-        if (!nest->index[i] || is_lane || !nest->index[i]->var_mask) continue;
-        int here = stage_cuts(r->k, s, i, CUT_ALL, at);
-        if (here <= *n) continue;
-        *n = here;
+        if (!index || is_lane || !index->var_mask || !k_is_int(s->out->dims[i], &end)) continue;
+        int n = row_cuts(k, s, i, at);
+        if (n <= parts->n_cuts) continue;
+        parts->n_cuts = n;
         found = i;
-        for (int j = 0; j < here; j++) cut[j] = at[j];
+        for (int j = 0; j < n; j++) parts->cut[j + 1] = at[j];
+        parts->cut[n + 1] = end;
     }
     return found;
 }
 
-/* A row asks once which part of the axis it is in. */
-static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+static void open_row_part(Rows *r, const Stage *s, const RowParts *parts, int i) {
     KCtx *k = r->k;
-    int64_t cut[MAX_CUTS + 1];
-    int n, axis = cut_axis(r, s, c, nest, cut, &n), block = block_along(s, axis);
-    RowNest part = *nest;
-    if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {
-        open_core(r, s, c, &part);
+    int block = block_along(s, parts->axis);
+    const KExpr *from = k_int(k, parts->cut[i]), *size = k_int(k, block);
+    const KExpr *at = k_fdiv(k, k_sub(k, parts->nest->index[parts->axis], from), size);
+    at = kb_let_within(r->b, "at", at, (parts->cut[i + 1] - parts->cut[i] - 1) / block);
+    RowNest part = *parts->nest;
+    part.index[parts->axis] = k_add(k, k_mul(k, at, size), from);
+    open_core(r, s, parts->core, &part);
+}
+
+/* Parts `first` to `end` - 1, found by halving. */
+static void open_row_parts(Rows *r, const Stage *s, const RowParts *parts, int first, int end) {
+    if (end - first == 1) {
+        open_row_part(r, s, parts, first);
         return;
     }
-    for (int i = 0; i <= n; i++) {
-        int64_t from = i ? cut[i - 1] : 0;
-        const KExpr *at = nest->index[axis], *size = k_int(k, block);
-        if (i < n) kb_if(r->b, k_lt(k, at, k_int(k, cut[i])));
-        at = k_fdiv(k, k_sub(k, at, k_int(k, from)), size);
-        at = kb_let_within(r->b, "at", at, (cut[i] - from - 1) / block);
-        part = *nest;
-        part.index[axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
-        open_core(r, s, c, &part);
-        if (i < n) kb_else(r->b);
+    int middle = first + (end - first) / 2;
+    kb_if(r->b, k_lt(r->k, parts->nest->index[parts->axis], k_int(r->k, parts->cut[middle])));
+    open_row_parts(r, s, parts, first, middle);
+    kb_else(r->b);
+    open_row_parts(r, s, parts, middle, end);
+    kb_end(r->b);
+}
+
+/* A row asks once which part of the axis it is in. */
+static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+    RowParts parts = {.core = c, .nest = nest};
+    parts.axis = cut_axis(r->k, s, &parts);
+    if (parts.axis < 0) {
+        RowNest whole = *nest;
+        open_core(r, s, c, &whole);
+    } else {
+        open_row_parts(r, s, &parts, 0, parts.n_cuts + 1);
     }
-    for (int i = 0; i < n; i++) kb_end(r->b);
 }
 
 typedef struct NarrowGather {
