@@ -318,6 +318,16 @@ static bool hides_channels(const Stage *folded, const Stage *map) {
            map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
 }
 
+/* Would the store put a convolution's channels between other axes? Then neither channels nor anything
+ * else of it lies along vectors as it does in an image, and each tap would be a copy of the image.
+ * Those of one tap are matrix products and need no blocks. */
+static bool buries_channels(const Stage *folded, const Stage *map, const int *axis) {
+    bool is_window = false;
+    for (int i = 1; i < folded->n_red; i++) is_window |= !k_is_value(folded->red_extent[i], 1);
+    return folded->form == FORM_CONTRACT && folded->node && is_window &&
+           op_has(folded->node->op, OPF_BLOCKABLE) && axis[1] != 1 && axis[1] != map->out->rank - 1;
+}
+
 /* The map's read of what is folded, whose place the map's value can take in the store; or NULL. */
 static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *map) {
     int axis[MAX_RANK];
@@ -327,7 +337,9 @@ static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *
         return NULL;
     const KExpr *at = map_only_read(p->m->k, map, folded->out);
     if (!at) return NULL;
-    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis)) return at;
+    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis) &&
+        !buries_channels(folded, map, axis))
+        return at;
     return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, at->arg) ? at : NULL;
 }
 
