@@ -209,7 +209,9 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
     /* a broadcast that is used once is part of its multiply-add, but not of pairs */
     bool is_part = vecs == 1 && !z->is_pairs;
     double others = (double)vecs + (is_part ? 0 : (double)rows) + 3.0 / unroll;
-    double latency = (double)t->fma_latency / chains, line = (double)(vecs * t->vector_bytes);
+    /* taps that are all written out overlap with those of the next tile */
+    double latency = (double)t->fma_latency / (sch->all_taps ? 2 : chains);
+    double line = (double)(vecs * t->vector_bytes);
     double instructions = fmas;
     if (z->is_pairs) { /* two instructions, of which only the second one waits for the sum */
         instructions *= 2;
@@ -249,7 +251,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
 static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs) {
     int chains = schedule_chains(t, sch, rows, vecs);
-    double around = 20 + 1.5 * (double)(rows * vecs) * chains;
+    double around = (sch->all_taps ? 6 : 20) + 1.5 * (double)(rows * vecs) * chains;
     return (double)z->steps * step_cycles(t, z, sch, rows, vecs, chains) +
            sch->parts * around;
 }
