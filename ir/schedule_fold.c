@@ -19,7 +19,7 @@ enum {
     SMALL_WINDOW = 32 /* as many steps are written out by the plain loops */
 };
 
-static const KExpr *neutral(KCtx *k, KOp fold, DType t) {
+const KExpr *fold_neutral(KCtx *k, KOp fold, DType t) {
     int64_t lo = dtype_is_signed(t) ? INT64_MIN >> (64 - dtype_info[t].bits) : 0;
     int64_t hi = dtype_is_signed(t) ? INT64_MAX >> (64 - dtype_info[t].bits) : -1;
     switch ((int)fold) {
@@ -175,7 +175,7 @@ int fold_row_lanes(KCtx *k, const Fold *f, int lanes) {
 /* ---- along memory ---------------------------------------------------------------------------- */
 
 bool fold_starts(KCtx *k, const Stage *s) {
-    return s->init != neutral(k, s->fold, s->acc->dtype);
+    return s->init != fold_neutral(k, s->fold, s->acc->dtype);
 }
 
 void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n, int least) {
@@ -203,7 +203,7 @@ KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int 
     const KExpr *body = rows_expr(r, s, nest, f->body);
     for (int v = 0; v < n_partials; v++) {
         const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), neutral(k, s->fold, s->acc->dtype));
+        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), fold_neutral(k, s->fold, s->acc->dtype));
         kb_end(r->b);
     }
     for (int i = 0; i < last; i++)
@@ -249,7 +249,6 @@ KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
     if (fold_starts(r->k, f->s)) fold_into(r, f->s, acc, k_int(r->k, 0), f->s->init);
     return acc;
 }
-
 
 /* ---- across memory --------------------------------------------------------------------------- */
 
@@ -331,7 +330,7 @@ static void open_columns(Columns *c) {
     for (int p = 0; p < c->n_partials; p++) {
         const KExpr *at = columns_begin(c);
         kb_store(c->r->b, c->acc, in_partial(c, k_int(k, p), at),
-                 p ? neutral(k, s->fold, s->acc->dtype) : s->init);
+                 p ? fold_neutral(k, s->fold, s->acc->dtype) : s->init);
         columns_end(c);
     }
     columns_fold(c);

@@ -48,6 +48,10 @@ typedef struct RowsRest {
 RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
 void rows_close_rest(Rows *r, const RowsRest *rest);
 
+/* A whole stage by itself; and the loops of `nest` of one whose other loops are open. */
+void rows_open_single(Rows *r, const Stage *s);
+void rows_open_stage(Rows *r, const Stage *s, RowNest nest);
+
 /* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order
  * of its memory. */
 RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
@@ -87,6 +91,19 @@ typedef struct Fold {
 } Fold;
 
 Fold fold_of(KCtx *k, const Stage *s);
+/* What a fold of this kind begins with, and may take any number of times. */
+const KExpr *fold_neutral(KCtx *k, KOp fold, DType t);
+
+/* Conditions without which a step of a reduction does nothing (fold_guards.c): at[i] is asked
+ * inside of the first i reduction axes (NULL: nothing); body is the element where all hold. Those
+ * of the axis `lane` stay in the element. */
+typedef struct FoldGuards {
+    const KExpr *at[MAX_RED + 1], *body;
+} FoldGuards;
+
+FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *lane);
+/* Between which two places along an axis all steps of a small window count, cut[] as stage_cuts. */
+int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
 /* How many lanes along the last of these axes are worth it, `lanes` at most; 0: none, since it is
  * short or does not walk memory. Bytes of a row that fills no vector have fewer lanes: nothing
  * gathers them. */

@@ -419,7 +419,7 @@ static bool lies_across(const KTensor *x, int axis) {
 /* dims with the axis moved from place `from` to place `to` */
 static void move_axis(const KExpr *const *dims, int rank, int from, int to, const KExpr **moved) {
     for (int i = 0; i < rank; i++) {
-        int rest = i < to ? i : i - 1; /* the so manieth of the others */
+        int rest = i < to ? i : i - 1; /* its number among the others */
         moved[i] = i == to ? dims[from] : dims[rest < from ? rest : rest + 1];
     }
 }
