@@ -48,6 +48,10 @@ typedef struct RowsRest {
 RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
 void rows_close_rest(Rows *r, const RowsRest *rest);
 
+/* A whole stage by itself; and the loops of `nest` of one whose other loops are open. */
+void rows_open_single(Rows *r, const Stage *s);
+void rows_open_stage(Rows *r, const Stage *s, RowNest nest);
+
 /* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order
  * of its memory. */
 RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
