@@ -67,16 +67,6 @@ static double guessed_extent(const KExpr *e) {
     return n < 0 ? k_most(e) : (double)n;
 }
 
-/* How many leading loops make the parallel index: until the rest is a good grain. */
-static int flat_loops(const RowNest *nest) {
-    double inner = 1;
-    int n = nest->n;
-    while (n > 0 &&
-           (n == nest->n || inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS))
-        inner *= guessed_extent(nest->loop[--n].extent);
-    return n;
-}
-
 /* ---- element expressions --------------------------------------------------------------------- */
 
 static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
@@ -292,14 +282,15 @@ static int block_along(const Stage *s, int axis) {
 }
 
 /* The places along an axis of rows where the element changes its form. A quotient that changes every
- * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in. */
+ * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
+ * so does one that changes often, where each part is a copy of the code. */
 static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
-    enum { LEAST_ROWS = 4 };
+    enum { LEAST_ROWS = 4, MOST_PARTS = 16 };
     int n = stage_cuts(k, s, axis, CUT_ALL, cut);
     int64_t n_rows;
     bool rare = block_along(s, axis) > 1 || !k_is_int(s->out->dims[axis], &n_rows) ||
                 (n + 1) * LEAST_ROWS <= n_rows;
-    return n && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+    return n && n < MOST_PARTS && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
 }
 
 /* A stage's rows in parts along one axis, between cuts (which 0 and the dim stand around). */
@@ -395,6 +386,16 @@ static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
     return f.found;
 }
 
+/* How many lanes run along what is folded, for one element at a time; 0: none. */
+static int lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
+    int along = fold_row_lanes(k, f, lanes);
+    if (!along || !nest->n) return along;
+    const RowLoop *inner = &nest->loop[nest->n - 1];
+    bool by_columns = can_vectorise(s, nest) && fold_fits_columns(f, inner) &&
+                      fold_reads_columns(k, f, inner->axis);
+    return by_columns ? 0 : along;
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
@@ -402,7 +403,9 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);
+    int along = c.folds ? lanes_along(k, s, &c.fold, &nest, c.lanes) : 0;
+    if (along) c.lanes = along;
+    c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
     c.vector = (!c.along && c.lanes > 1 && can_vectorise(s, &nest)) || c.columns;
     c.inner = c.vector ? &nest.loop[nest.n - 1] : NULL;
@@ -510,16 +513,35 @@ double schedule_stage_work(const Stage *s) {
     return work;
 }
 
+/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
+ * loop belongs to the rest, unless lanes are along what each element folds. */
+static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
+    double inner = 1;
+    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
+    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
+    if (folds) {
+        Fold f = fold_of(r->k, s);
+        along = lanes_along(r->k, s, &f, nest, lanes) > 0;
+    }
+    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
+    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
+    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
+        inner *= guessed_extent(nest->loop[--n].extent);
+    return n;
+}
+
 static void open_single(Rows *r, const Stage *s) {
     if (is_flat_map(r->k, s)) {
         open_flat_map(r, s);
         return;
     }
     if (open_transposed(r, s) || open_few_columns(r, s) || open_stretches(r, s)) return;
+    if (open_fold_rows(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
-    int n_flat = flat_loops(&nest);
-    open_flat(r, &nest, n_flat,
-              schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
+    int n_flat = flat_loops(r, s, &nest);
+    KLoopMark mark = schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL;
+    if (!n_flat && nest.n == 1) r->outermost = mark;
+    open_flat(r, &nest, n_flat, mark);
     open_rest(r, s, nest);
     if (n_flat) kb_end(r->b);
 }
@@ -563,10 +585,6 @@ static void bind_rows(RowGroupLoops *g, const KExpr *const *outer) {
 
 /* ---- short rows ------------------------------------------------------------------------------ */
 
-static void note_function(const KExpr *e, void *user) {
-    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
-}
-
 /* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
  * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
  */
@@ -580,7 +598,7 @@ static int lanes_across(const RowGroupLoops *g) {
         if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || dtype_is_wide(s->out->dtype) ||
             s->out->layout.permuted || s->out->layout.block > 1 || s->out->layout.has_halo)
             return 0;
-        if (s->form == FORM_REDUCE) k_visit(g->p->m->k, s->body, note_function, &sums_function);
+        if (s->form == FORM_REDUCE) sums_function |= schedule_has_function(g->p->m->k, s->body);
     }
     most = sums_function ? lanes - 1 : lanes / 4;
     for (int i = 0; i < g->n; i++) {

@@ -64,14 +64,15 @@ void contract_tile_end(Contract *c) {
     for (int i = 0; i < 4; i++) kb_end(c->b);
 }
 
-/* A read that is not to go beyond the extent of the vector axis. */
-static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *at) {
-    KCtx *k = c->k;
-    int axis = c->sch->vec_axis, n = at->u.tensor->rank;
-    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+/* Reads that depend on the vector axis, which are not to go beyond its extent. */
+static const KExpr *read_within(KCtx *k, const KExpr *at, void *user) {
+    const Contract *c = user;
+    int axis = c->sch->vec_axis;
     const KExpr *arg[MAX_RANK + 1];
+    if (at->op != KO_at || !k_uses_var(k, at, c->s->axis[axis])) return at;
+    int n = at->u.tensor->rank;
     for (int i = 0; i < n; i++) arg[i] = at->arg[i];
-    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
     return k_at(k, at->u.tensor, arg, n + 1);
 }
 
@@ -145,9 +146,10 @@ static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding
     Binding bound = *tile;
     for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
     const KExpr *lhs = read_left(c, &bound);
+    bool masks = c->masked && c->sch->mask_right;
+    const KExpr *right = masks ? k_rewrite(k, c->s->rhs, read_within, c) : c->s->rhs;
     const KExpr *rhs = c->wide ? read_wide(c, red, &bound)
-                               : k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
-    if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
+                               : k_subst(k, right, bound.var, bound.by, bound.n);
     rhs = expr_open(c->p, rhs);
     return contract_step(c->p, c->s, old, lhs, rhs);
 }
@@ -361,8 +363,8 @@ static void start_from_offset(Contract *c) {
 
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
-    const KExpr *e = k_subst(c->k, c->init, bound->var, bound->by, bound->n);
-    return e->op == KO_at && c->masked ? read_within(c, bound, e) : e;
+    const KExpr *e = c->masked ? read_within(c->k, c->init, c) : c->init;
+    return k_subst(c->k, e, bound->var, bound->by, bound->n);
 }
 
 /* acc := init, or the sums so far. */

@@ -230,10 +230,9 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         LLVMValueRef from = llvm_step_ptr(g, p->type, p->ptr, by);
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    LLVMValueRef near = NULL;
-    if (!p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
+    LLVMValueRef near = mask ? NULL : load_rows(g, p);
+    if (!near && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
         near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size, mask);
-    if (!mask && !near) near = load_rows(g, p);
     if (!mask && !near) near = load_pattern(g, p);
     int64_t off[MAX_PATTERN];
     if (!near && !is_word && llvm_constant_places(g, p, off))
