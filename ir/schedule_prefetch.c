@@ -17,11 +17,12 @@
  * The next rows of the left factor. What is broadcast of blocks of channels is a few lines here and
  * a few far away, which the machine does not foresee, and with several threads half of it is in
  * another core's cache. At each place in a block of channels a tile asks for some of the lines that
- * the tile of rows behind it reads at the same place:
+ * the tile of rows behind it reads at the same place, if it may be the first of its thread to read
+ * those (ahead: 14 rows; others ask for what they have, which costs nothing):
  *
  *     for ic in 0..32 {
  *         for ic_2 in 0..16 {
- *             prefetch x[ic*12544 + (first + 14 + ic_2)*16]
+ *             prefetch x[ic*12544 + (first + ahead + ic_2)*16]
  *
  * Of rows that lie one behind the other (Winograd's patches) a tile asks for the stretch behind its
  * own, evenly over its steps. */
@@ -180,6 +181,23 @@ static bool rows_are_stretch(const Contract *c, const KTensor *t) {
            n == last && n % line_of(t) == 0;
 }
 
+/* May this vector tile be the first one that a thread does, of two or four that divide them? The
+ * others find the rows in their own cache. */
+static const KExpr *is_first(const Contract *c) {
+    KCtx *k = c->k;
+    int64_t tile = (int64_t)c->sch->n_vecs * c->sch->lanes, most = c->s->out->dims[c->sch->vec_axis]->hi;
+    int64_t n = most / tile + (most % tile > 0), period = n < 8 ? (n + 1) / 2 : (n + 3) / 4;
+    if (c->left_axis < 0) return k_bool(k, true);
+    if (c->strips > 1 || c->sch->rows_outer || most > 1 << 20) period = n;
+    return k_eq(k, k_fmod(k, c->vec_start, k_int(k, period * tile)), k_int(k, 0));
+}
+
+/* Is the inner row axis done with one tile? */
+static bool is_one_row_tile(const Contract *c) {
+    const KExpr *n = schedule_row_extent(c->k, c->s, c->sch);
+    return n->hi <= c->sch->rows[1];
+}
+
 void contract_choose_left(Contract *c) {
     const Schedule *sch = c->sch;
     FindRead f = {NULL, 0};
@@ -202,12 +220,12 @@ void contract_choose_left(Contract *c) {
         c->left = f.read;
         c->left_axis = r;
     }
-}
-
-/* Is the inner row axis done with one tile? */
-static bool is_one_row_tile(const Contract *c) {
-    const KExpr *n = schedule_row_extent(c->k, c->s, c->sch);
-    return n->hi <= c->sch->rows[1];
+    if (!c->left) return;
+    const KExpr *rows = k_int(c->k, c->rows[!is_one_row_tile(c)]), *first = is_first(c);
+    c->left_ahead = k_select(c->k, first, rows, k_int(c->k, 0));
+    if (k_is_value(first, 0)) c->left = NULL;
+    else if (c->left_ahead->op == KO_select)
+        c->left_ahead = kb_let_within(c->b, "ahead", c->left_ahead, rows->hi);
 }
 
 /* The line at row r0, r1 behind the tile. */
@@ -219,7 +237,7 @@ static void ask_left(Contract *c, const Binding *red, const KExpr *r0, const KEx
     const KExpr *arg[MAX_RANK], *row[] = {r0, r1};
     bool down = is_one_row_tile(c);
     for (int i = 0; i < 2; i++) {
-        const KExpr *next = k_int(k, down == (i == 0) ? c->rows[i] : 0);
+        const KExpr *next = down == (i == 0) ? c->left_ahead : k_int(k, 0);
         if (sch->row_axis[i] >= 0)
             binding_add(&bound, s->axis[sch->row_axis[i]],
                         k_add(k, c->row_start[i], k_add(k, row[i], next)));
