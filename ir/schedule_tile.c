@@ -149,7 +149,7 @@ static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding
                                : k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
     if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
     rhs = expr_open(c->p, rhs);
-    if (c->s->dot) return k_ternary(k, c->s->dot, old, lhs, rhs);
+    if (c->s->dot) return stage_dot(k, c->s, old, lhs, rhs);
     bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
     return fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs));
 }

@@ -42,6 +42,11 @@ static const KExpr *inline_at(KCtx *k, const KExpr *e, void *user) {
     return e->op != KO_at || e->u.tensor != map->out ? e : stage_value_at(k, map, e);
 }
 
+const KExpr *stage_dot(KCtx *k, const Stage *s, const KExpr *old, const KExpr *lhs,
+                       const KExpr *rhs) {
+    return k_ternary(k, s->dot, old, s->dot_swapped ? rhs : lhs, s->dot_swapped ? lhs : rhs);
+}
+
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map) {
     BUG_IF(map->form != FORM_MAP, "only maps are substituted");
     stage_rewrite(p, consumer, inline_at, map);
@@ -111,7 +116,7 @@ static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var
     if (s->form != FORM_CONTRACT)
         kb_store(b, acc, zero, k_binary(k, s->fold, old, part[0]));
     else if (s->dot)
-        kb_store(b, acc, zero, k_ternary(k, s->dot, old, part[0], part[1]));
+        kb_store(b, acc, zero, stage_dot(k, s, old, part[0], part[1]));
     else if (p->m->target->fma && dtype_is_float(s->acc->dtype))
         kb_store(b, acc, zero, k_fma(k, part[0], part[1], old));
     else
