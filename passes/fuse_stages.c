@@ -10,9 +10,11 @@
  * selections between tensors (concatenation is done in place by share_memory). */
 #include <string.h>
 
+#include "ir/schedule.h"
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
 #include "passes/spell_folds.h"
+#include "passes/spell_ranges.h"
 #include "passes/split_folds.h"
 #include "passes/split_views.h"
 
@@ -50,15 +52,7 @@ static bool is_pure_movement(const Stage *s) {
 
 static double elements(const KTensor *t) {
     double n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= t->dims[i]->hi == INT64_MAX ? 1e4 : (double)t->dims[i]->hi;
-    return n;
-}
-
-static double work(const Stage *s) {
-    double n = elements(s->out);
-    for (int i = 0; i < s->n_red; i++)
-        n *= s->red_extent[i]->hi == INT64_MAX ? 1e4 : (double)s->red_extent[i]->hi;
+    for (int i = 0; i < t->rank; i++) n *= k_most(t->dims[i]);
     return n;
 }
 
@@ -126,7 +120,8 @@ static void note_test(const KExpr *e, void *user) {
 static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
     enum { REUSE = 4 };
     Index x = {map->out, true, true, false};
-    if (reader->form != FORM_CONTRACT || work(reader) < REUSE * elements(map->out)) return false;
+    double reads = schedule_stage_work(reader);
+    if (reader->form != FORM_CONTRACT || reads < REUSE * elements(map->out)) return false;
     bool is_factor = expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out);
     if (!is_factor) return false;
     note_index(k, map->body, &x);
@@ -211,11 +206,12 @@ static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
         return false;
     if (map->body->op == KO_select && m.n_nodes > 40) return false;
     if (keeps_bytes(p, map, reader) || hides_view(p, map, reader)) return false;
-    bool repeats = work(reader) > 1.01 * elements(map->out) || map->out->n_users > 1;
+    double reads = schedule_stage_work(reader), n = elements(map->out);
+    bool repeats = reads > 1.01 * n || map->out->n_users > 1;
     if (!repeats) return reader->form != FORM_REDUCE || reads_plainly(k, reader, map->out);
     if (reader->form == FORM_REDUCE && !reads_plainly(k, reader, map->out)) return false;
     if (reads_less_of_memory(p, map, reader)) return false;
-    return cheap && map->out->n_users <= 4 && work(reader) <= 2048 * elements(map->out);
+    return cheap && map->out->n_users <= 4 && reads <= 2048 * n;
 }
 
 /* A map that only this map reads, element by element, lends it its axes: then its body, perhaps of
@@ -322,6 +318,16 @@ static bool hides_channels(const Stage *folded, const Stage *map) {
            map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
 }
 
+/* Would the store put a convolution's channels between other axes? Then neither channels nor anything
+ * else of it lies along vectors as it does in an image, and each tap would be a copy of the image.
+ * Those of one tap are matrix products and need no blocks. */
+static bool buries_channels(const Stage *folded, const Stage *map, const int *axis) {
+    bool is_window = false;
+    for (int i = 1; i < folded->n_red; i++) is_window |= !k_is_value(folded->red_extent[i], 1);
+    return folded->form == FORM_CONTRACT && folded->node && is_window &&
+           op_has(folded->node->op, OPF_BLOCKABLE) && axis[1] != 1 && axis[1] != map->out->rank - 1;
+}
+
 /* The map's read of what is folded, whose place the map's value can take in the store; or NULL. */
 static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *map) {
     int axis[MAX_RANK];
@@ -331,7 +337,9 @@ static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *
         return NULL;
     const KExpr *at = map_only_read(p->m->k, map, folded->out);
     if (!at) return NULL;
-    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis)) return at;
+    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis) &&
+        !buries_channels(folded, map, axis))
+        return at;
     return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, at->arg) ? at : NULL;
 }
 
@@ -369,7 +377,8 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
         Stage *f = read[i]->def;
         if (!f || f == map || f->owner != p || !(at = find_store(p, f, map))) continue;
         bool better = !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
-                      (f->form == best->form && work(f) >= work(best));
+                      (f->form == best->form &&
+                       schedule_stage_work(f) >= schedule_stage_work(best));
         if (!better) continue;
         best = f;
         best_at = at;
@@ -408,6 +417,7 @@ static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        *changed |= spell_ranges(p, s);
         if (s->form == FORM_CONTRACT && pass_may_rewrite() && pull_factors(p, s)) {
             pass_count_rewrite();
             pass_trace("fuse_stages", s->node, "a common factor goes into the store");
