@@ -117,7 +117,8 @@ static void note_period(const KExpr *e, void *user) {
     int64_t base, n;
     bool falls, divides = e->op == KO_fmod || e->op == KO_fdiv;
     if (!divides || e->dtype != DT_I64 || !k_is_int(e->arg[1], &n) || n < 2) return;
-    if (!is_place(&p->f, e->arg[0], &base, &falls) || falls || n > p->lanes * MOST_PERIOD) return;
+    if (p->n > MOST_PERIOD || n > p->lanes * MOST_PERIOD) return;
+    if (!is_place(&p->f, e->arg[0], &base, &falls) || falls) return;
     int64_t here = n / common_divisor(n, p->lanes);
     p->n *= here / common_divisor(here, p->n);
 }
@@ -152,13 +153,6 @@ int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut) {
         return division_cuts(k, s, axis, lanes, cut);
     int n_all = stage_cuts(k, s, axis, CUT_ALL, cut);
     return n_all ? n_all : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
-}
-
-/* A row's divisions are a few scalars: worth a copy of the loops only where these are few. */
-int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
-    enum { MOST_COPIES = 12 };
-    int n = stage_cuts(k, s, axis, CUT_ALL, cut);
-    return n < MOST_COPIES ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
 }
 
 /* ---- rows of one stretch --------------------------------------------------------------------- */
@@ -249,6 +243,45 @@ static bool find_stretch(Rows *r, const Stage *s, Stretch *x) {
     return true;
 }
 
+static void open_cut_rows(Stretch *x) {
+    for (int i = 0; i <= x->n_cuts; i++) open_stretch(x, i ? x->cut[i - 1] : 0, x->cut[i]);
+}
+
+/* Where along one of the outer loops the element changes its form, which has its index once. */
+static const RowLoop *outer_cuts(const Stretch *x, int64_t *cut, int *n) {
+    for (int i = 0; i < x->nest.n; i++) {
+        const RowLoop *l = &x->nest.loop[i];
+        *n = stage_cuts(x->r->k, x->s, l->axis, CUT_ALL, cut);
+        if (*n && k_is_int(l->extent, &cut[*n])) return l;
+    }
+    return NULL;
+}
+
+/* Outer rows ask once which part they are in. */
+static void open_outer_parts(Stretch *x) {
+    KCtx *k = x->r->k;
+    KBuild *b = x->r->b;
+    int64_t cut[MAX_CUTS + 1];
+    int n;
+    const RowLoop *outer = outer_cuts(x, cut, &n);
+    if (!outer) {
+        open_cut_rows(x);
+        return;
+    }
+    const KExpr *index = x->nest.index[outer->axis];
+    for (int i = 0; i <= n; i++) {
+        int64_t from = i ? cut[i - 1] : 0;
+        Stretch part = *x;
+        if (i < n) kb_if(b, k_lt(k, index, k_int(k, cut[i])));
+        const KExpr *at = k_sub(k, index, k_int(k, from));
+        at = kb_let_within(b, "at", at, cut[i] - from - 1);
+        part.nest.index[outer->axis] = k_add(k, at, k_int(k, from));
+        open_cut_rows(&part);
+        if (i < n) kb_else(b);
+    }
+    for (int i = 0; i < n; i++) kb_end(b);
+}
+
 bool open_stretches(Rows *r, const Stage *s) {
     KCtx *k = r->k;
     Stretch x;
@@ -265,7 +298,7 @@ bool open_stretches(Rows *r, const Stage *s) {
     for (int i = 0; i < n; i++)
         rows_bind(k, &x.nest, &x.nest.loop[i],
                   kb_let_within(r->b, "i", index[i], extent[i]->hi - 1));
-    for (int i = 0; i <= x.n_cuts; i++) open_stretch(&x, i ? x.cut[i - 1] : 0, x.cut[i]);
+    open_outer_parts(&x);
     kb_end(r->b);
     return true;
 }
