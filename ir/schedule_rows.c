@@ -194,27 +194,44 @@ void rows_close_rest(Rows *r, const RowsRest *rest) {
 
 /* ---- one stage ------------------------------------------------------------------------------- */
 
-/* The innermost loop: whole vectors, then what fills none. */
+/* n vectors from element `start` of the loop on, of which each `copies` are written out. */
+static void open_vectors(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
+                         int lanes, const KExpr *start, const KExpr *n, int copies) {
+    KCtx *k = r->k;
+    RowNest inner = *nest;
+    const KExpr *width = k_int(k, lanes), *v = k_int(k, 0);
+    const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", k_fdiv(k, n, k_int(k, copies)));
+    if (copies > 1) v = kb_for(r->b, LOOP_UNROLL, "v", k_int(k, copies));
+    const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", width);
+    const KExpr *at = k_add(k, k_mul(k, c, k_int(k, (int64_t)lanes * copies)), k_mul(k, v, width));
+    rows_bind(k, &inner, loop, k_add(k, start, k_add(k, at, l)));
+    open_element(r, s, &inner);
+    for (int i = 0; i < 2 + (copies > 1); i++) kb_end(r->b);
+}
+
+/* The innermost loop: whole vectors, then what fills none. What is divided by 3 begins again after
+ * three vectors, in which the places of all lanes are known. */
 static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
                              int lanes) {
     KCtx *k = r->k;
     const KExpr *width = k_int(k, lanes), *n_full = k_fdiv(k, loop->extent, width);
-    if (!k_is_value(n_full, 0)) {
-        RowNest inner = *nest;
-        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full),
-                    *l = kb_for(r->b, LOOP_VECTOR, "l", width);
-        rows_bind(k, &inner, loop, k_add(k, k_mul(k, c, width), l));
-        open_element(r, s, &inner);
-        kb_end(r->b);
-        kb_end(r->b);
-    }
+    int64_t n;
+    int period = loop->step == 1 ? lane_period(k, s, loop->axis, lanes) : 1;
+    if (!k_is_int(n_full, &n) || period < 1) period = 1;
+    int64_t whole = period > 1 ? n / period * period : 0, rest = period > 1 ? n - whole : 0;
+    const KExpr *zero = k_int(k, 0);
+    if (period == 1 && !k_is_value(n_full, 0))
+        open_vectors(r, s, nest, loop, lanes, zero, n_full, 1);
+    if (whole) open_vectors(r, s, nest, loop, lanes, zero, k_int(k, whole), period);
+    if (rest)
+        open_vectors(r, s, nest, loop, lanes, k_int(k, whole * lanes), k_int(k, rest), (int)rest);
     const KExpr *tail = k_fmod(k, loop->extent, width);
     if (k_is_value(tail, 0)) return;
     RowNest inner = *nest;
-    RowsRest rest = rows_open_rest(r, s, tail, lanes);
-    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), rest.at));
+    RowsRest last = rows_open_rest(r, s, tail, lanes);
+    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), last.at));
     open_element(r, s, &inner);
-    rows_close_rest(r, &rest);
+    rows_close_rest(r, &last);
 }
 
 /* Lanes along the innermost loop when it is worth it: the loop is contiguous in the output and
@@ -281,8 +298,8 @@ static int block_along(const Stage *s, int axis) {
     return l->block > 1 && l->block_axis == axis ? l->block : 1;
 }
 
-/* The places along an axis of rows where the element changes its form. A quotient that changes every
- * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
+/* The places along an axis of rows where the element changes its form. A quotient that changes
+ * every few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
  * so does one that changes often, where each part is a copy of the code. */
 static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
     enum { LEAST_ROWS = 4, MOST_PARTS = 16 };

@@ -69,6 +69,9 @@ enum { MAX_CUTS = 63 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
 /* The same for an axis along which `lanes` are neighbours: conditions count where that pays. */
 int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut);
+/* After how many vectors along an axis what a map divides its index by begins again; 0: too many. */
+enum { MOST_PERIOD = 8 };
+int lane_period(KCtx *k, const Stage *s, int axis, int lanes);
 /* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
  * none. */
 bool open_stretches(Rows *r, const Stage *s);
