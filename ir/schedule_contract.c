@@ -232,8 +232,16 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     if (!k_is_int(vec->extent, &n)) {
         c->vec_start = k_mul(k, vec->at, k_int(k, vec->tile));
         c->n_vecs = sch->n_vecs;
+        if (sch->mask_right) { /* masks only where the last tile sticks out */
+            const KExpr *n_full = k_fdiv(k, vec->extent, k_int(k, vec->tile));
+            kb_if(c->b, k_lt(k, vec->at, n_full));
+            c->masked = false;
+            emit_split(c, row, vec, 0);
+            kb_else(c->b);
+        }
         c->masked = true;
         emit_split(c, row, vec, 0);
+        if (sch->mask_right) kb_end(c->b);
         return;
     }
     int64_t n_full = n / vec->tile, rest = n % vec->tile;
