@@ -55,15 +55,29 @@ static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
     return n;
 }
 
-/* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
- * costs more where few rows share it: fewer where each of them computes it again. */
+/* Does a window move over e, so that packing would repeat its elements? */
+static bool is_window(KCtx *k, const Stage *s, const KExpr *e) {
+    for (int i = 0; e->op == KO_at && i < e->u.tensor->rank; i++)
+        for (int r = 0; r < s->n_red; r++)
+            if (e->arg[i]->op == KO_add && k_uses_var(k, e->arg[i], s->red[r]) &&
+                !k_is_value(s->red_extent[r], 1))
+                return true;
+    return false;
+}
+
+/* May the right factor, whose rows end within a vector or anywhere, be read in place under a mask?
+ * Packing it costs more where few rows share it or its elements are in several windows. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
     enum { MASKING_BYTES = 64, MASKED_ROWS = 32, COMPUTED_ROWS = 2 };
     KCtx *k = p->m->k;
+    const Target *t = p->m->target;
     int64_t n, most = s->rhs->op == KO_at ? MASKED_ROWS : COMPUTED_ROWS;
-    if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
-    return k_is_int(s->out->dims[sch->vec_axis], &n) && n >= sch->lanes &&
-           n_rows(k, s, sch) <= most;
+    if (!reads_rows(k, s, s->rhs, sch)) return false;
+    bool few = n_rows(k, s, sch) <= most;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n))
+        return t->mask_bytes && dtype_bytes(s->rhs->dtype) >= t->mask_bytes &&
+               (few || is_window(k, s, s->rhs));
+    return t->vector_bytes >= MASKING_BYTES && n >= sch->lanes && few;
 }
 
 /* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
