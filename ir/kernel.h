@@ -241,6 +241,8 @@ bool k_is_unbounded(KCtx *k, const KExpr *e);
 /* What a schedule should take an i64 expression for: its value, where it is a number; else that at
  * the guesses of its symbols; `otherwise` where these say nothing. */
 int64_t k_guess(const KExpr *e, int64_t otherwise);
+/* The most that a length can be, for estimates of work: 10,000 where nothing bounds it. */
+double k_most(const KExpr *e);
 /* Is e no number, and do the guesses say what to take it for? */
 bool k_is_guessed(const KExpr *e);
 /* Does e depend on what a run finds: on computed symbols or on memory? */

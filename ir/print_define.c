@@ -204,7 +204,10 @@ static void equation(Text *t, const char *name, const KExpr *e) {
 static void fold_text(Text *t, const Stage *s) {
     text_share(t, &s->init, s->init ? 1 : 0);
     text_line(t);
-    strbuf_printf(t->out, "fold %s %s from ", kop_info[s->dot ? s->dot : s->fold].name,
+    const char *how = s->addend == ADD_SQUARE      ? "squares"
+                      : s->addend == ADD_MAGNITUDE ? "magnitudes"
+                                                   : kop_info[s->dot ? s->dot : s->fold].name;
+    strbuf_printf(t->out, "fold %s %s from ", how,
                   s->acc ? dtype_info[s->acc->dtype].name : "?");
     text_expr(t, s->init);
     text_newline(t);

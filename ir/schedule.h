@@ -49,6 +49,8 @@ typedef struct Schedule {
     bool mask_right; /* the right factor is read in place, and its rows end within a vector */
     bool skips;      /* taps that are outside of the left factor for all of a tile are left out */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
+    bool left_far;   /* a tile's rows lie one behind the other, but in another core's cache: ask for
+                      * the next ones */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
     /* Where the number of rows is free: what runs for at most few_rows of them, which may have a
@@ -179,6 +181,12 @@ bool schedule_turns_memory(DefProgram *p, const Stage *s);
 
 /* The greatest one of a and b, not negative. */
 int64_t common_divisor(int64_t a, int64_t b);
+/* Does the fold start from something that has to be folded in? */
+bool fold_starts(KCtx *k, const Stage *s);
+/* Does the expression have a transcendental function? */
+bool schedule_has_function(KCtx *k, const KExpr *e);
+/* Is t dense, in the order of its axes, by itself? */
+bool tensor_is_plain(const KTensor *t);
 /* The axis whose neighbours are neighbours in t's memory; -1 for rank 0. */
 int tensor_contiguous_axis(const KTensor *t);
 /* Work below this many elementary steps is not worth a parallel region; nor is a contraction of

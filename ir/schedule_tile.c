@@ -149,9 +149,7 @@ static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding
                                : k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
     if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
     rhs = expr_open(c->p, rhs);
-    if (c->s->dot) return k_ternary(k, c->s->dot, old, lhs, rhs);
-    bool fused = c->p->m->target->fma && dtype_is_float(old->dtype);
-    return fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs));
+    return contract_step(c->p, c->s, old, lhs, rhs);
 }
 
 /* acc := fma(lhs, rhs, acc), for all taps of the axes that red does not bind. */
@@ -232,6 +230,20 @@ static const KExpr *emit_copies(Contract *c, const char *name, int64_t copies) {
     return copy;
 }
 
+/* A place of the left factor's reduction axis, in the block from `start` on: lines of the next tile
+ * are asked for here, or where the innermost loop begins. */
+static void open_place(Contract *c, int r, const Binding *red, const KExpr *start,
+                       const KExpr *place, int64_t places) {
+    Binding here = *red;
+    c->left_start = start;
+    c->left_place = place;
+    c->left_places = places;
+    if (r != c->copies_axis) return;
+    binding_add(&here, c->s->red[r], start);
+    contract_prefetch_left(c, &here);
+    c->left_place = NULL;
+}
+
 /* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
 static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start, int64_t n) {
     KCtx *k = c->k;
@@ -244,9 +256,13 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = contract_prefetch(c, r, red, at, copies * contract_steps(c, r));
     c->has_asked |= asks;
+    bool is_axis = c->left_axis < 0 || (r == c->left_axis && n == c->blocks[r]);
+    bool is_place = c->left && is_axis && n / copies > 1;
+    if (is_place) open_place(c, r, red, start, i, n / copies);
     if (copies > 1) at = k_add(k, at, emit_copies(c, name, copies));
     emit_inner(c, r, red, at);
     if (copies > 1) kb_end(c->b);
+    if (is_place) c->left_place = NULL;
     kb_end(c->b);
     if (n % copies) {
         at = k_add(k, start, k_int(k, n / copies * copies));
@@ -267,6 +283,7 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
         emit_multiply_add(c, red);
         return;
     }
+    if (c->left_place && r == c->copies_axis) contract_prefetch_left(c, red);
     if (!k_is_int(s->red_extent[r], &n)) {
         emit_inner(c, r, red, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, s->red_extent[r]));
         kb_end(c->b);
@@ -397,6 +414,7 @@ static void emit_tile(Contract *c) {
     c->chain = NULL;
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
     contract_choose_prefetch(c);
+    contract_choose_left(c);
     contract_find_guards(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, k_int(k, 0), c->part));

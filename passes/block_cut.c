@@ -53,7 +53,8 @@ static bool map_fill(const Cut *c, const Stage *s, int from, double *fill) {
 /* Does the fold need none of what lies beyond the limit? */
 static bool fold_ignores(const Cut *c, const Stage *s, int from) {
     if (s->form == FORM_CONTRACT)
-        return (is_read_of(c, s->lhs, from) || is_read_of(c, s->rhs, from)) && c->fill[from] == 0;
+        return !s->addend && (is_read_of(c, s->lhs, from) || is_read_of(c, s->rhs, from)) &&
+               c->fill[from] == 0;
     if (!is_read_of(c, s->body, from)) return false;
     return s->fold == KO_max ? c->fill[from] == -__builtin_inf()
                              : s->fold == KO_add && c->fill[from] == 0;

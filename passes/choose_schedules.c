@@ -14,6 +14,7 @@
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
 #include "passes/code_words.h"
+#include "passes/distances.h"
 #include "passes/dot_blocks.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
@@ -344,8 +345,9 @@ static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
 static void fill_rows(DefProgram *p, const Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     schedule_contract_join(p, s, sch);
-    sch->skips = s->lhs->op == KO_at && at_pred(s->lhs) && at_pred_beyond_halo(k, s->lhs, 0) &&
-                 s->acc->dtype == DT_F32 && constants_are_finite(k, s->rhs);
+    sch->skips = !s->addend && s->lhs->op == KO_at && at_pred(s->lhs) &&
+                 at_pred_beyond_halo(k, s->lhs, 0) && s->acc->dtype == DT_F32 &&
+                 constants_are_finite(k, s->rhs);
 }
 
 bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
@@ -358,7 +360,7 @@ bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     if (!fit_groups(k, s, sch)) return false;
-    if (choose_matrix(p, s, sch)) return true;
+    if (!s->addend && choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
     bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
@@ -379,7 +381,7 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
     if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
-    if (!is_integer && reads_only_constants(p->m->k, s->rhs)) {
+    if (!is_integer && !s->addend && reads_only_constants(p->m->k, s->rhs)) {
         if (choose_winograd(p, s)) return;
         if (use_block_products(p, s, &sch)) {
             schedule_blocks_of_codes(p, s, &sch);
@@ -398,9 +400,11 @@ static void schedule_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        bool is_distance = contract_distances(p, s);
         if (s->form != FORM_CONTRACT) continue;
-        bool is_taken = p->m->blas && !is_empty(s) && blas_take_contract(p, s);
+        bool is_taken = p->m->blas && !is_distance && !is_empty(s) && blas_take_contract(p, s);
         if (!is_taken) schedule_contract(p, s);
+        if (is_distance && !s->schedule) reduce_distances(p, s);
         *changed |= is_taken || s->schedule != NULL;
     }
 }

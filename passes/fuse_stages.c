@@ -10,6 +10,7 @@
  * selections between tensors (concatenation is done in place by share_memory). */
 #include <string.h>
 
+#include "ir/schedule.h"
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
 #include "passes/spell_folds.h"
@@ -49,15 +50,7 @@ static bool is_pure_movement(const Stage *s) {
 
 static double elements(const KTensor *t) {
     double n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= t->dims[i]->hi == INT64_MAX ? 1e4 : (double)t->dims[i]->hi;
-    return n;
-}
-
-static double work(const Stage *s) {
-    double n = elements(s->out);
-    for (int i = 0; i < s->n_red; i++)
-        n *= s->red_extent[i]->hi == INT64_MAX ? 1e4 : (double)s->red_extent[i]->hi;
+    for (int i = 0; i < t->rank; i++) n *= k_most(t->dims[i]);
     return n;
 }
 
@@ -125,7 +118,8 @@ static void note_test(const KExpr *e, void *user) {
 static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
     enum { REUSE = 4 };
     Index x = {map->out, true, true, false};
-    if (reader->form != FORM_CONTRACT || work(reader) < REUSE * elements(map->out)) return false;
+    double reads = schedule_stage_work(reader);
+    if (reader->form != FORM_CONTRACT || reads < REUSE * elements(map->out)) return false;
     bool is_factor = expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out);
     if (!is_factor) return false;
     note_index(k, map->body, &x);
@@ -173,11 +167,12 @@ static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
         (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
         return false;
     if (map->body->op == KO_select && m.n_nodes > 40) return false;
-    bool repeats = work(reader) > 1.01 * elements(map->out) || map->out->n_users > 1;
+    double reads = schedule_stage_work(reader), n = elements(map->out);
+    bool repeats = reads > 1.01 * n || map->out->n_users > 1;
     if (!repeats) return reader->form != FORM_REDUCE || reads_plainly(k, reader, map->out);
     if (reader->form == FORM_REDUCE && !reads_plainly(k, reader, map->out)) return false;
     if (reads_less_of_memory(p, map, reader)) return false;
-    return cheap && map->out->n_users <= 4 && work(reader) <= 2048 * elements(map->out);
+    return cheap && map->out->n_users <= 4 && reads <= 2048 * n;
 }
 
 /* A map that only this map reads, element by element, lends it its axes: then its body, perhaps of
@@ -312,7 +307,8 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
         Stage *f = read[i]->def;
         if (!f || f == map || f->owner != p || !(at = find_store(p, f, map))) continue;
         bool better = !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
-                      (f->form == best->form && work(f) >= work(best));
+                      (f->form == best->form &&
+                       schedule_stage_work(f) >= schedule_stage_work(best));
         if (!better) continue;
         best = f;
         best_at = at;
