@@ -209,10 +209,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
         latency *= 2;
     }
     /* neighbouring taps read mostly the same */
-    if (z->is_shared) {
-        bool are_kept = sch->all_taps && rows * vecs + z->taps + 1 <= t->n_vector_regs;
-        loads = (double)(rows * vecs) * (are_kept ? 0.5 : 1) + (double)vecs;
-    }
+    if (z->is_shared) loads = (double)(rows * vecs) * (sch->all_taps ? 0.5 : 1) + (double)vecs;
     if (sch->near_taps) { /* what is loaded is kept for all taps of an element */
         double reads = read_places(z, sch, rows);
         loads = reads + (double)vecs;
