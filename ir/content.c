@@ -92,6 +92,25 @@ Value *graph_const_scalar(Graph *g, DType t, double v) {
     return graph_add_const(g, "", t, shape_ints(m->k, NULL, 0), bytes, (uint64_t)dtype_bytes(t));
 }
 
+Value *graph_const_zeros(Graph *g, DType t, Shape like) {
+    enum { MOST_ZEROS = 1 << 20 };
+    Module *m = g->module;
+    int64_t n = 1, dim;
+    Shape s = shape_make(m->arena, like.rank);
+    for (int a = 0; a < s.rank; a++) {
+        bool is_known = shape_dim_int(like, a, &dim) && dim <= MOST_ZEROS / (n ? n : 1);
+        s.dims[a] = k_int(m->k, is_known ? dim : 0);
+        n *= is_known ? dim : 0;
+    }
+    if (t == DT_STR) {
+        ConstString *text = arena_array(m->scratch, ConstString, n + 1);
+        for (int64_t i = 0; i < n; i++) text[i].bytes = "";
+        return graph_const_strings(g, "", s, text);
+    }
+    uint64_t n_bytes = dtype_packed_bytes(t, (uint64_t)n);
+    return graph_add_const(g, "", t, s, arena_alloc(m->arena, n_bytes + 1), n_bytes);
+}
+
 /* ---- elements of constants ------------------------------------------------------------------- */
 
 bool value_is_const(const Value *v) {

@@ -96,6 +96,9 @@ typedef enum {
 
 enum { MAX_RED = 16, MAX_STATES = 4 };
 
+/* What a step of a CONTRACT adds: lhs*rhs, (lhs - rhs)^2, |lhs - rhs|. */
+typedef enum { ADD_PRODUCT, ADD_SQUARE, ADD_MAGNITUDE } Addend;
+
 struct Stage {
     Form form;
     uint32_t id;
@@ -116,7 +119,8 @@ struct Stage {
     bool rows_in_both; /* CONTRACT: tiles have several rows although the right factor depends on
                         * them (on a part of it that they share most of the work is spent) */
     KOp dot; /* CONTRACT in i32: a step is acc = dot(acc, lhs, rhs), of words, with this one of the
-              * dot products; 0: it is acc + lhs*rhs */
+              * dot products; 0: it is acc + lhs*rhs, or what `addend` says */
+    Addend addend; /* CONTRACT in floats, from choose_schedules on */
     /* SCAN */
     int scan_axis;
     bool scan_reverse;
@@ -338,5 +342,8 @@ void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user);
 /* The plain loops of a stage, one element after the other: the reference meaning of the definition.
  * Writes to the tensors' bufs through flat indices. */
 void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b);
+/* What is accumulated after a step of a CONTRACT: old and what it adds of the opened factors. */
+const KExpr *contract_step(const DefProgram *p, const Stage *s, const KExpr *old, const KExpr *lhs,
+                           const KExpr *rhs);
 
 #endif

@@ -234,6 +234,9 @@ Value *graph_add_const(Graph *g, const char *name, DType t, Shape shape, const v
 Value *graph_const_ints(Graph *g, const char *name, const int64_t *v, int n);
 Value *graph_const_int(Graph *g, int64_t v);            /* rank 0 i64 */
 Value *graph_const_scalar(Graph *g, DType t, double v); /* rank 0 */
+/* Zeros, or empty strings, of the dims of `like`. Dims that are no numbers, or with which there
+ * would be too many elements for a constant, are 0. */
+Value *graph_const_zeros(Graph *g, DType t, Shape like);
 /* Lists v, a value of g that is not listed yet, as the next output. */
 void graph_add_output(Graph *g, Value *v);
 /* Appends (before == NULL) or inserts a node with n_out fresh values. */

@@ -74,6 +74,10 @@ static bool guessed_value(const KExpr *e, int64_t *n) {
     return true;
 }
 
+double k_most(const KExpr *e) {
+    return e->hi == INT64_MAX ? 1e4 : (double)e->hi;
+}
+
 bool k_is_guessed(const KExpr *e) {
     int64_t n;
     return !k_is_int(e, &n) && guessed_value(e, &n);

@@ -99,7 +99,7 @@ static Node *inline_branch(Node *n, Graph *branch) {
 /* Branches of an If may give one number as f32[] and as f32[1]. It is taken as the latter, which is
  * right as long as nobody notices: arithmetic that broadcasts gives the same with an operand of
  * that rank, and hands the doubt on otherwise. */
-static bool refuse_spare_axes(Module *m, SrcLoc loc, const Value *v) {
+bool refuse_spare_axes(Module *m, SrcLoc loc, const Value *v) {
     diag_unsupported(m->diag, loc,
                      "'%s' has rank %d or %d, as the condition of an If says while running; only "
                      "arithmetic that broadcasts may read such a value",
@@ -126,12 +126,9 @@ static bool hand_on_spare_axes(Module *m, Node *n) {
     return true;
 }
 
-/* A branch hands the doubt to its If, what is carried to its loop; a loop's condition is one
- * element. Elsewhere an output is what somebody may notice. */
+/* A subgraph hands the doubt to its node. The model's outputs are what somebody may notice. */
 static bool check_outputs(Module *m, const Graph *g) {
-    if (g->owner && op_has(g->owner->op, OPF_BRANCHES)) return true;
-    uint32_t first = g->owner && g->owner->op == OP_Loop ? (uint32_t)g->owner->n_in - 1 : 0;
-    for (uint32_t i = first; i < g->outputs.n; i++) {
+    for (uint32_t i = 0; !g->owner && i < g->outputs.n; i++) {
         const Value *v = g->outputs.at[i];
         if (v->spare_axes && v->shape.rank >= 0)
             return refuse_spare_axes(m, v->def ? v->def->loc : SRC_NOWHERE, v);

@@ -133,6 +133,8 @@ struct KExpr {
 };
 
 KCtx *kctx_create(Arena *a);
+/* From now on several threads may make expressions (and nothing else of k's, nor use its arena). */
+void kctx_share(KCtx *k);
 Arena *kctx_arena(const KCtx *k);
 uint32_t kctx_n_exprs(const KCtx *k); /* ids are below this */
 uint32_t kctx_n_vars(const KCtx *k);
@@ -241,6 +243,8 @@ bool k_is_unbounded(KCtx *k, const KExpr *e);
 /* What a schedule should take an i64 expression for: its value, where it is a number; else that at
  * the guesses of its symbols; `otherwise` where these say nothing. */
 int64_t k_guess(const KExpr *e, int64_t otherwise);
+/* The most that a length can be, for estimates of work: 10,000 where nothing bounds it. */
+double k_most(const KExpr *e);
 /* Is e no number, and do the guesses say what to take it for? */
 bool k_is_guessed(const KExpr *e);
 /* Does e depend on what a run finds: on computed symbols or on memory? */

@@ -407,7 +407,8 @@ const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units) {
 
 typedef struct Expansion {
     MathUnits units;
-    bool has_codes; /* out: there are types that are stored as another one */
+    uint8_t *varies; /* by variable: it differs by lane, or might */
+    bool has_codes;  /* out: there are types that are stored as another one */
 } Expansion;
 
 static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
@@ -417,12 +418,25 @@ static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
                              dtype_stored(e->arg[0]->dtype) != e->arg[0]->dtype))
         return code_cast(k, e->dtype, e->arg[0]);
     if (kop_info[e->op].class == KC_PAIR) return pairs_expand(k, e);
+    if (x->units.fma && math_is_quotient(k, e, x->varies)) return e; /* for a cast to find */
+    if (x->units.fma) e = math_expand_quotient(k, e, x->varies);
     return math_expand_rounding(k, math_expand(k, e, x->units), x->units.fma);
+}
+
+static void note_lanes(const KBlock *b, uint8_t *varies) {
+    for (const KStmt *s = b->first; s; s = s->next) {
+        if (s->kind == KS_LET || (s->kind == KS_FOR && s->mark == LOOP_VECTOR))
+            varies[s->var->id] = true;
+        note_lanes(&s->body, varies);
+        note_lanes(&s->other, varies);
+    }
 }
 
 /* Has the block types that are stored as another one? */
 static bool expand_block(KCtx *k, KBlock *b, MathUnits units) {
     Expansion x = {.units = units};
+    x.varies = arena_array(kctx_arena(k), uint8_t, kctx_n_vars(k) + 1);
+    note_lanes(b, x.varies);
     kblock_rewrite(k, b, expand_node, &x);
     return x.has_codes;
 }

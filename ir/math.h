@@ -20,6 +20,12 @@ typedef struct MathUnits {
 const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units);
 /* e, where it rounds to whole numbers between bounds, in cheaper operations (math_round.c). */
 const KExpr *math_expand_rounding(KCtx *k, const KExpr *e, bool fma);
+/* e, a cast to an integer that saturates a rounded quotient, without the division, where divisor
+ * and zero point are the same for all lanes (math_quotient.c); varies[id]: does the variable differ
+ * by lane, or might it? */
+const KExpr *math_expand_quotient(KCtx *k, const KExpr *e, const uint8_t *varies);
+/* Is e what such a cast is of? */
+bool math_is_quotient(KCtx *k, const KExpr *e, const uint8_t *varies);
 /* Rewrites every expression of the kernel so that no MATH node is left. */
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t);
 /* The same for a block, and for all kernels and the entry of a module. */

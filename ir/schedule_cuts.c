@@ -201,6 +201,45 @@ static bool find_stretch(Rows *r, const Stage *s, Stretch *x) {
     return true;
 }
 
+static void open_cut_rows(Stretch *x) {
+    for (int i = 0; i <= x->n_cuts; i++) open_stretch(x, i ? x->cut[i - 1] : 0, x->cut[i]);
+}
+
+/* Where along one of the outer loops the element changes its form, which has its index once. */
+static const RowLoop *outer_cuts(const Stretch *x, int64_t *cut, int *n) {
+    for (int i = 0; i < x->nest.n; i++) {
+        const RowLoop *l = &x->nest.loop[i];
+        *n = stage_cuts(x->r->k, x->s, l->axis, CUT_ALL, cut);
+        if (*n && k_is_int(l->extent, &cut[*n])) return l;
+    }
+    return NULL;
+}
+
+/* Outer rows ask once which part they are in. */
+static void open_outer_parts(Stretch *x) {
+    KCtx *k = x->r->k;
+    KBuild *b = x->r->b;
+    int64_t cut[MAX_CUTS + 1];
+    int n;
+    const RowLoop *outer = outer_cuts(x, cut, &n);
+    if (!outer) {
+        open_cut_rows(x);
+        return;
+    }
+    const KExpr *index = x->nest.index[outer->axis];
+    for (int i = 0; i <= n; i++) {
+        int64_t from = i ? cut[i - 1] : 0;
+        Stretch part = *x;
+        if (i < n) kb_if(b, k_lt(k, index, k_int(k, cut[i])));
+        const KExpr *at = k_sub(k, index, k_int(k, from));
+        at = kb_let_within(b, "at", at, cut[i] - from - 1);
+        part.nest.index[outer->axis] = k_add(k, at, k_int(k, from));
+        open_cut_rows(&part);
+        if (i < n) kb_else(b);
+    }
+    for (int i = 0; i < n; i++) kb_end(b);
+}
+
 bool open_stretches(Rows *r, const Stage *s) {
     KCtx *k = r->k;
     Stretch x;
@@ -217,7 +256,7 @@ bool open_stretches(Rows *r, const Stage *s) {
     for (int i = 0; i < n; i++)
         rows_bind(k, &x.nest, &x.nest.loop[i],
                   kb_let_within(r->b, "i", index[i], extent[i]->hi - 1));
-    for (int i = 0; i <= x.n_cuts; i++) open_stretch(&x, i ? x.cut[i - 1] : 0, x.cut[i]);
+    open_outer_parts(&x);
     kb_end(r->b);
     return true;
 }

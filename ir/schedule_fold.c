@@ -19,7 +19,7 @@ enum {
     SMALL_WINDOW = 32 /* as many steps are written out by the plain loops */
 };
 
-static const KExpr *neutral(KCtx *k, KOp fold, DType t) {
+const KExpr *fold_neutral(KCtx *k, KOp fold, DType t) {
     int64_t lo = dtype_is_signed(t) ? INT64_MIN >> (64 - dtype_info[t].bits) : 0;
     int64_t hi = dtype_is_signed(t) ? INT64_MAX >> (64 - dtype_info[t].bits) : -1;
     switch ((int)fold) {
@@ -31,9 +31,13 @@ static const KExpr *neutral(KCtx *k, KOp fold, DType t) {
     }
 }
 
-static void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
+/* The product of a contraction and its sum are one operation where the machine has it. */
+void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
     const KExpr *old = k_load(r->k, acc, at);
-    kb_store(r->b, acc, at, k_binary(r->k, s->fold, old, value));
+    bool fuses = s->form == FORM_CONTRACT && value->op == KO_mul && dtype_is_float(value->dtype) &&
+                 r->p->m->target->fma;
+    kb_store(r->b, acc, at, fuses ? k_fma(r->k, value->arg[0], value->arg[1], old)
+                                  : k_binary(r->k, s->fold, old, value));
 }
 
 /* ---- axes that are one ----------------------------------------------------------------------- */
@@ -65,14 +69,18 @@ static const KExpr *without_reads(KCtx *k, const KExpr *e, void *user) {
     return e->op == KO_at ? k_const(k, e->dtype, 0) : e;
 }
 
+bool axes_are_joint(KCtx *k, const KExpr *e, KVar *outer, KVar *inner, const KExpr *extent) {
+    Joint j = {k, outer, inner, extent, true};
+    const KExpr *rest = k_rewrite(k, e, without_reads, NULL);
+    if (k_uses_var(k, rest, outer) || k_uses_var(k, rest, inner)) return false;
+    k_visit(k, e, note_joint, &j);
+    return j.ok;
+}
+
 /* The last two axes become one, if nothing but reads uses them and all reads agree. */
 static bool join_last(KCtx *k, Fold *f) {
     KVar *outer = f->red[f->n - 2], *inner = f->red[f->n - 1];
-    Joint j = {k, outer, inner, f->extent[f->n - 1], true};
-    const KExpr *rest = k_rewrite(k, f->body, without_reads, NULL);
-    if (k_uses_var(k, rest, outer) || k_uses_var(k, rest, inner)) return false;
-    k_visit(k, f->body, note_joint, &j);
-    if (!j.ok) return false;
+    if (!axes_are_joint(k, f->body, outer, inner, f->extent[f->n - 1])) return false;
     const KExpr *extent = k_mul(k, f->extent[f->n - 2], f->extent[f->n - 1]);
     KVar *both = kvar_new(k, KV_AXIS, DT_I64, inner->name, 0, k_last_index(extent));
     KVar *from[] = {outer, inner};
@@ -155,18 +163,52 @@ static void note_unit_stride(const KExpr *e, void *user) {
     u->found = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
 }
 
-bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes) {
-    if (!f->n || lanes <= 1 || f->extent[f->n - 1]->hi < lanes) return false;
+int fold_row_lanes(KCtx *k, const Fold *f, int lanes) {
+    enum { WORD = 4, FEWEST = 4 };
+    if (!f->n || lanes <= 1) return 0;
     Unit u = {k, f->red[f->n - 1], false};
     k_visit(k, f->body, note_unit_stride, &u);
-    return u.found;
+    if (!u.found) return 0;
+    int64_t most = f->extent[f->n - 1]->hi;
+    if (most >= lanes) return lanes;
+    if (dtype_bytes(f->s->acc->dtype) >= WORD) return 0;
+    while (lanes > most) lanes /= 2;
+    return lanes < FEWEST ? 0 : lanes;
+}
+
+typedef struct Across {
+    KCtx *k;
+    KVar *red, *axis;
+    bool some, all;
+} Across;
+
+/* A read that steps over memory with the fold, but walks it along the axis of the result. */
+static void note_across(const KExpr *e, void *user) {
+    Across *a = user;
+    const KExpr *base, *by;
+    if (e->op != KO_at || !k_uses_var(a->k, e, a->red)) return;
+    const KExpr *flat = tensor_flat_index(a->k, e->u.tensor, e->arg);
+    bool is_unit = k_linear_in(a->k, flat, a->red, &base, &by) && k_is_value(by, 1);
+    bool moves = k_uses_var(a->k, e, a->axis);
+    bool walks = k_linear_in(a->k, flat, a->axis, &base, &by) && k_is_value(by, 1);
+    a->some |= moves && walks && !is_unit;
+    a->all &= !moves || walks;
+}
+
+bool fold_reads_columns(KCtx *k, const Fold *f, int axis) {
+    Across a = {k, f->red[f->n - 1], f->s->axis[axis], false, true};
+    k_visit(k, f->body, note_across, &a);
+    return a.some && a.all;
 }
 
 /* ---- along memory ---------------------------------------------------------------------------- */
 
-/* Folds acc[0..n) by halves into acc[0]; n is a power of two. */
-static void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n) {
-    for (int width = n / 2; width >= 1; width /= 2) {
+bool fold_starts(KCtx *k, const Stage *s) {
+    return s->init != fold_neutral(k, s->fold, s->acc->dtype);
+}
+
+void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n, int least) {
+    for (int width = n / 2; width >= least; width /= 2) {
         const KExpr *i = kb_for(r->b, LOOP_VECTOR, "l", k_int(r->k, width));
         fold_into(r, s, acc, i, k_load(r->k, acc, k_add(r->k, i, k_int(r->k, width))));
         kb_end(r->b);
@@ -180,17 +222,18 @@ static int count_partials(const KExpr *extent, int lanes) {
     return n;
 }
 
-KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
+KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int *n_acc) {
     KCtx *k = r->k;
     const Stage *s = f->s;
     int last = f->n - 1, n_partials = count_partials(f->extent[last], lanes);
-    int n_acc = lanes * n_partials;
-    const KExpr *red[MAX_RED], *extent = f->extent[last], *chunk = k_int(k, n_acc);
-    KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", n_acc);
+    *n_acc = lanes * n_partials;
+    const KExpr *red[MAX_RED], *extent = f->extent[last], *chunk = k_int(k, *n_acc);
+    KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", *n_acc);
     const KExpr *body = rows_expr(r, s, nest, f->body);
     for (int v = 0; v < n_partials; v++) {
         const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), neutral(k, s->fold, s->acc->dtype));
+        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)),
+                 fold_neutral(k, s->fold, s->acc->dtype));
         kb_end(r->b);
     }
     for (int i = 0; i < last; i++)
@@ -226,8 +269,14 @@ KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
         rows_close_rest(r, &l);
     }
     for (int i = 0; i < last; i++) kb_end(r->b);
-    fold_halves(r, s, acc, n_acc);
-    if (s->init != neutral(k, s->fold, s->acc->dtype)) fold_into(r, s, acc, k_int(k, 0), s->init);
+    return acc;
+}
+
+KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
+    int n_acc;
+    KBuf *acc = fold_partials(r, f, nest, lanes, &n_acc);
+    fold_halves(r, f->s, acc, n_acc, 1);
+    if (fold_starts(r->k, f->s)) fold_into(r, f->s, acc, k_int(r->k, 0), f->s->init);
     return acc;
 }
 
@@ -311,7 +360,7 @@ static void open_columns(Columns *c) {
     for (int p = 0; p < c->n_partials; p++) {
         const KExpr *at = columns_begin(c);
         kb_store(c->r->b, c->acc, in_partial(c, k_int(k, p), at),
-                 p ? neutral(k, s->fold, s->acc->dtype) : s->init);
+                 p ? fold_neutral(k, s->fold, s->acc->dtype) : s->init);
         columns_end(c);
     }
     columns_fold(c);
@@ -333,6 +382,31 @@ bool fold_fits_columns(const Fold *f, const RowLoop *inner) {
     return f->n && steps > SMALL_WINDOW && k_is_int(inner->extent, &n);
 }
 
+/* Tiles of all n columns for threads to share: whole ones, and one with what remains. */
+static void share_columns(Columns *c, int64_t n, int64_t size, int64_t most) {
+    enum { TILES = 4 }; /* at least, where these are vectors enough */
+    KCtx *k = c->r->k;
+    KBuild *b = c->r->b;
+    int lanes = c->lanes;
+    int64_t n_vecs = n / lanes, share = n_vecs / TILES;
+    if (size >= FEW_VECTORS) size = share < FEW_VECTORS ? FEW_VECTORS : share < most ? share : most;
+    int64_t tiles = size ? n_vecs / size : 0, rest = n - tiles * size * lanes;
+    const KExpr *t = kb_for(b, LOOP_PARALLEL, "c", k_int(k, tiles + (rest > 0)));
+    if (tiles && rest) kb_if(b, k_lt(k, t, k_int(k, tiles)));
+    c->n_vecs = (int)size;
+    c->start = k_mul(k, t, k_int(k, size * lanes));
+    if (tiles) open_columns(c);
+    if (tiles && rest) kb_else(b);
+    for (int64_t done = n - rest; done < n; done += (int64_t)c->n_vecs * c->lanes) {
+        c->n_vecs = n - done < lanes ? 1 : (int)((n - done) / lanes);
+        c->lanes = n - done < lanes ? (int)(n - done) : lanes;
+        c->start = k_int(k, done);
+        open_columns(c);
+    }
+    if (tiles && rest) kb_end(b);
+    kb_end(b);
+}
+
 void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *inner, int lanes) {
     KCtx *k = r->k;
     int64_t n = 0;
@@ -343,6 +417,10 @@ void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *in
     int64_t n_vecs = n / lanes, size = most < n_vecs ? most : n_vecs, done = 0;
     /* one number for all tiles: equal columns have equal sums, wherever they are */
     c.n_partials = size < FEW_VECTORS ? COLUMN_PARTIALS : 1;
+    if (r->outermost == LOOP_PARALLEL) {
+        share_columns(&c, n, size, most);
+        return;
+    }
     while (done < n) {
         int64_t left = (n - done) / lanes, tiles = size ? left / size : 0;
         c.n_vecs = (int)(tiles ? size : left ? left : 1);

@@ -20,7 +20,7 @@ static bool is_var(const KExpr *e, const KVar *var) {
     return e->op == KO_var && e->u.var == var;
 }
 
-static bool is_plain(const KTensor *t) {
+bool tensor_is_plain(const KTensor *t) {
     return t->layout.block <= 1 && !t->layout.permuted && !t->layout.has_halo && !t->window &&
            !t->phase;
 }
@@ -37,12 +37,13 @@ static void note_use(const KExpr *e, void *user) {
     }
     if (!n_outer && !n_inner) return;
     j->ok &=
-        e->op == KO_at && n_outer == 1 && n_inner == 1 && n_pairs == 1 && is_plain(e->u.tensor);
+        e->op == KO_at && n_outer + n_inner == 2 && n_pairs == 1 && tensor_is_plain(e->u.tensor);
 }
 
 static bool can_join(DefProgram *p, const Stage *s, int outer) {
     KCtx *k = p->m->k;
-    Join j = {k, s, s->axis[outer], s->axis[outer + 1], s->out->dims[outer + 1], is_plain(s->out)};
+    Join j = {k, s, s->axis[outer], s->axis[outer + 1], s->out->dims[outer + 1], true};
+    j.ok = tensor_is_plain(s->out);
     const KExpr *parts[] = {s->lhs, s->rhs, s->finish};
     for (int i = 0; i < 3; i++) {
         j.ok &= !is_var(parts[i], j.outer) && !is_var(parts[i], j.inner);

@@ -47,10 +47,6 @@ void rows_bind(KCtx *k, RowNest *nest, const RowLoop *loop, const KExpr *at) {
     nest->index[loop->axis] = old ? k_add(k, old, part) : part;
 }
 
-static double extent_estimate(const KExpr *e) {
-    return e->hi == INT64_MAX ? 1e4 : (double)e->hi;
-}
-
 /* Flattens loops [0, n_flat) into one loop and binds them. */
 static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
     const KExpr *extent[MAX_RANK + 1], *index[MAX_RANK + 1], *total = k_int(r->k, 1);
@@ -68,17 +64,7 @@ static void open_flat(Rows *r, RowNest *nest, int n_flat, KLoopMark mark) {
 
 static double guessed_extent(const KExpr *e) {
     int64_t n = k_guess(e, -1);
-    return n < 0 ? extent_estimate(e) : (double)n;
-}
-
-/* How many leading loops make the parallel index: until the rest is a good grain. */
-static int flat_loops(const RowNest *nest) {
-    double inner = 1;
-    int n = nest->n;
-    while (n > 0 &&
-           (n == nest->n || inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS))
-        inner *= guessed_extent(nest->loop[--n].extent);
-    return n;
+    return n < 0 ? k_most(e) : (double)n;
 }
 
 /* ---- element expressions --------------------------------------------------------------------- */
@@ -119,20 +105,34 @@ void rows_store(Rows *r, const Stage *s, const RowNest *nest, const KExpr *value
 
 /* ---- one element ----------------------------------------------------------------------------- */
 
+/* Asks what guards the steps from reduction axis i on; returns how many blocks that opened. */
+static int open_guard(Rows *r, const Stage *s, const RowNest *nest, const FoldGuards *g, int i,
+                      const KExpr *const *red) {
+    if (!g->at[i]) return 0;
+    const KExpr *cond = k_subst(r->k, rows_expr(r, s, nest, g->at[i]), s->red, red, i);
+    if (k_is_value(cond, 1)) return 0;
+    kb_if(r->b, cond);
+    return 1;
+}
+
 static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     KCtx *k = r->k;
     const KExpr *zero = k_int(k, 0), *red[MAX_RED];
     KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", 1);
     kb_store(r->b, acc, zero, s->init);
+    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
+    int lane = tensor_contiguous_axis(s->out);
+    FoldGuards guards = fold_guards(k, s, body, lane < 0 ? NULL : s->axis[lane]);
+    int depth = open_guard(r, s, nest, &guards, 0, red);
     for (int i = 0; i < s->n_red; i++) {
         int64_t n;
         bool small = k_is_int(s->red_extent[i], &n) && n <= 4 && s->n_red <= 3;
         red[i] = kb_for(r->b, small ? LOOP_UNROLL : LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+        depth += 1 + open_guard(r, s, nest, &guards, i + 1, red);
     }
-    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
-    body = k_subst(k, rows_expr(r, s, nest, body), s->red, red, s->n_red);
+    body = k_subst(k, rows_expr(r, s, nest, guards.body), s->red, red, s->n_red);
     kb_store(r->b, acc, zero, k_binary(k, s->fold, k_load(k, acc, zero), body));
-    for (int i = 0; i < s->n_red; i++) kb_end(r->b);
+    for (int i = 0; i < depth; i++) kb_end(r->b);
     const KExpr *value = k_load(k, acc, zero);
     rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
 }
@@ -281,46 +281,81 @@ static int block_along(const Stage *s, int axis) {
     return l->block > 1 && l->block_axis == axis ? l->block : 1;
 }
 
+/* The places along an axis of rows where the element changes its form. A quotient that changes every
+ * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
+ * so does one that changes often, where each part is a copy of the code. */
+static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
+    enum { LEAST_ROWS = 4, MOST_PARTS = 16 };
+    int n = stage_cuts(k, s, axis, CUT_ALL, cut);
+    int64_t n_rows;
+    bool rare = block_along(s, axis) > 1 || !k_is_int(s->out->dims[axis], &n_rows) ||
+                (n + 1) * LEAST_ROWS <= n_rows;
+    return n && n < MOST_PARTS && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+}
+
+/* A stage's rows in parts along one axis, between cuts (which 0 and the dim stand around). */
+typedef struct RowParts {
+    const Core *core;
+    const RowNest *nest;
+    int axis, n_cuts;
+    int64_t cut[MAX_CUTS + 2];
+} RowParts;
+
 /* The axis of rows along which the element changes its form most often, -1: none. */
-static int cut_axis(Rows *r, const Stage *s, const Core *c, const RowNest *nest, int64_t *cut,
-                    int *n) {
+static int cut_axis(KCtx *k, const Stage *s, RowParts *parts) {
+    const Core *c = parts->core;
+    bool folds = s->form == FORM_REDUCE;
     int found = -1;
-    *n = 0;
     for (int i = 0; i < s->out->rank && c->vector; i++) {
-        int64_t at[MAX_CUTS];
+        int64_t at[MAX_CUTS], end;
+        const KExpr *index = parts->nest->index[i];
         bool is_lane = c->inner->axis == i && block_along(s, i) == 1;
-        if (!nest->index[i] || is_lane || !nest->index[i]->var_mask) continue;
-        int here = stage_cuts(r->k, s, i, CUT_ALL, at);
-        if (here <= *n) continue;
-        *n = here;
+        if (!index || is_lane || !index->var_mask || !k_is_int(s->out->dims[i], &end)) continue;
+        int n = folds ? fold_cuts(k, s, i, at) : row_cuts(k, s, i, at);
+        if (folds ? !n : n <= parts->n_cuts) continue; /* of a window's axes the innermost one */
+        parts->n_cuts = n;
         found = i;
-        for (int j = 0; j < here; j++) cut[j] = at[j];
+        for (int j = 0; j < n; j++) parts->cut[j + 1] = at[j];
+        parts->cut[n + 1] = end;
     }
     return found;
 }
 
-/* A row asks once which part of the axis it is in. */
-static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+static void open_row_part(Rows *r, const Stage *s, const RowParts *parts, int i) {
     KCtx *k = r->k;
-    int64_t cut[MAX_CUTS + 1];
-    int n, axis = cut_axis(r, s, c, nest, cut, &n), block = block_along(s, axis);
-    RowNest part = *nest;
-    if (axis < 0 || !k_is_int(s->out->dims[axis], &cut[n])) {
-        open_core(r, s, c, &part);
+    int block = block_along(s, parts->axis);
+    const KExpr *from = k_int(k, parts->cut[i]), *size = k_int(k, block);
+    const KExpr *at = k_fdiv(k, k_sub(k, parts->nest->index[parts->axis], from), size);
+    at = kb_let_within(r->b, "at", at, (parts->cut[i + 1] - parts->cut[i] - 1) / block);
+    RowNest part = *parts->nest;
+    part.index[parts->axis] = k_add(k, k_mul(k, at, size), from);
+    open_core(r, s, parts->core, &part);
+}
+
+/* Parts `first` to `end` - 1, found by halving. */
+static void open_row_parts(Rows *r, const Stage *s, const RowParts *parts, int first, int end) {
+    if (end - first == 1) {
+        open_row_part(r, s, parts, first);
         return;
     }
-    for (int i = 0; i <= n; i++) {
-        int64_t from = i ? cut[i - 1] : 0;
-        const KExpr *at = nest->index[axis], *size = k_int(k, block);
-        if (i < n) kb_if(r->b, k_lt(k, at, k_int(k, cut[i])));
-        at = k_fdiv(k, k_sub(k, at, k_int(k, from)), size);
-        at = kb_let_within(r->b, "at", at, (cut[i] - from - 1) / block);
-        part = *nest;
-        part.index[axis] = k_add(k, k_mul(k, at, size), k_int(k, from));
-        open_core(r, s, c, &part);
-        if (i < n) kb_else(r->b);
+    int middle = first + (end - first) / 2;
+    kb_if(r->b, k_lt(r->k, parts->nest->index[parts->axis], k_int(r->k, parts->cut[middle])));
+    open_row_parts(r, s, parts, first, middle);
+    kb_else(r->b);
+    open_row_parts(r, s, parts, middle, end);
+    kb_end(r->b);
+}
+
+/* A row asks once which part of the axis it is in. */
+static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
+    RowParts parts = {.core = c, .nest = nest};
+    parts.axis = cut_axis(r->k, s, &parts);
+    if (parts.axis < 0) {
+        RowNest whole = *nest;
+        open_core(r, s, c, &whole);
+    } else {
+        open_row_parts(r, s, &parts, 0, parts.n_cuts + 1);
     }
-    for (int i = 0; i < n; i++) kb_end(r->b);
 }
 
 typedef struct NarrowGather {
@@ -351,6 +386,16 @@ static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
     return f.found;
 }
 
+/* How many lanes run along what is folded, for one element at a time; 0: none. */
+static int lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
+    int along = fold_row_lanes(k, f, lanes);
+    if (!along || !nest->n) return along;
+    const RowLoop *inner = &nest->loop[nest->n - 1];
+    bool by_columns = can_vectorise(s, nest) && fold_fits_columns(f, inner) &&
+                      fold_reads_columns(k, f, inner->axis);
+    return by_columns ? 0 : along;
+}
+
 static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
@@ -358,7 +403,9 @@ static void open_rest(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    c.along = c.folds && fold_fits_lanes(k, &c.fold, c.lanes);
+    int along = c.folds ? lanes_along(k, s, &c.fold, &nest, c.lanes) : 0;
+    if (along) c.lanes = along;
+    c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
     c.vector = (!c.along && c.lanes > 1 && can_vectorise(s, &nest)) || c.columns;
     c.inner = c.vector ? &nest.loop[nest.n - 1] : NULL;
@@ -429,7 +476,7 @@ static void open_flat_map(Rows *r, const Stage *s) {
     int lanes = element_lanes(r, s->out->dtype);
     const KExpr *n = tensor_n_elems(k, s->out), *width = k_int(k, lanes), *size = n;
     const KExpr *start = k_int(k, 0), *last = k_bool(k, true), *tail = k_fmod(k, n, width);
-    bool is_shared = extent_estimate(n) >= PARALLEL_GRAIN;
+    bool is_shared = k_most(n) >= PARALLEL_GRAIN;
     if (is_shared) {
         const KExpr *n_chunks =
             k_fdiv(k, k_add(k, n, k_int(k, FLAT_CHUNK - 1)), k_int(k, FLAT_CHUNK));
@@ -461,9 +508,26 @@ static void open_flat_map(Rows *r, const Stage *s) {
 
 double schedule_stage_work(const Stage *s) {
     double work = 1;
-    for (int i = 0; i < s->out->rank; i++) work *= extent_estimate(s->out->dims[i]);
-    for (int i = 0; i < s->n_red; i++) work *= extent_estimate(s->red_extent[i]);
+    for (int i = 0; i < s->out->rank; i++) work *= k_most(s->out->dims[i]);
+    for (int i = 0; i < s->n_red; i++) work *= k_most(s->red_extent[i]);
     return work;
+}
+
+/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
+ * loop belongs to the rest, unless lanes are along what each element folds. */
+static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
+    double inner = 1;
+    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
+    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
+    if (folds) {
+        Fold f = fold_of(r->k, s);
+        along = lanes_along(r->k, s, &f, nest, lanes) > 0;
+    }
+    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
+    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
+    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
+        inner *= guessed_extent(nest->loop[--n].extent);
+    return n;
 }
 
 static void open_single(Rows *r, const Stage *s) {
@@ -472,10 +536,12 @@ static void open_single(Rows *r, const Stage *s) {
         return;
     }
     if (open_transposed(r, s) || open_few_columns(r, s) || open_stretches(r, s)) return;
+    if (open_fold_rows(r, s)) return;
     RowNest nest = rows_nest(r->k, s, NULL);
-    int n_flat = flat_loops(&nest);
-    open_flat(r, &nest, n_flat,
-              schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL);
+    int n_flat = flat_loops(r, s, &nest);
+    KLoopMark mark = schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL;
+    if (!n_flat && nest.n == 1) r->outermost = mark;
+    open_flat(r, &nest, n_flat, mark);
     open_rest(r, s, nest);
     if (n_flat) kb_end(r->b);
 }
@@ -519,10 +585,6 @@ static void bind_rows(RowGroupLoops *g, const KExpr *const *outer) {
 
 /* ---- short rows ------------------------------------------------------------------------------ */
 
-static void note_function(const KExpr *e, void *user) {
-    if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
-}
-
 /* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
  * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
  */
@@ -536,7 +598,7 @@ static int lanes_across(const RowGroupLoops *g) {
         if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || dtype_is_wide(s->out->dtype) ||
             s->out->layout.permuted || s->out->layout.block > 1 || s->out->layout.has_halo)
             return 0;
-        if (s->form == FORM_REDUCE) k_visit(g->p->m->k, s->body, note_function, &sums_function);
+        if (s->form == FORM_REDUCE) sums_function |= schedule_has_function(g->p->m->k, s->body);
     }
     most = sums_function ? lanes - 1 : lanes / 4;
     for (int i = 0; i < g->n; i++) {

@@ -13,6 +13,7 @@ typedef struct Rows {
     KBuf **local_buf;
     int n_local;
     bool across; /* lanes are rows: what is inside of a row has none */
+    KLoopMark outermost; /* of a stage's only loop */
 } Rows;
 
 /* One loop of a stage: the axis it walks and the step of the axis per iteration. */
@@ -86,11 +87,40 @@ typedef struct Fold {
 } Fold;
 
 Fold fold_of(KCtx *k, const Stage *s);
-/* Is it worth it to have lanes along the last of these axes: is it long, and does it walk
- * memory? */
-bool fold_fits_lanes(KCtx *k, const Fold *f, int lanes);
+/* What a fold of this kind begins with, and may take any number of times. */
+const KExpr *fold_neutral(KCtx *k, KOp fold, DType t);
+
+/* Conditions without which a step of a reduction does nothing (fold_guards.c): at[i] is asked
+ * inside of the first i reduction axes (NULL: nothing); body is the element where all hold. Those
+ * of the axis `lane` stay in the element. */
+typedef struct FoldGuards {
+    const KExpr *at[MAX_RED + 1], *body;
+} FoldGuards;
+
+FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *lane);
+/* Between which two places along an axis all steps of a small window count, cut[] as stage_cuts. */
+int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
+
+/* How many lanes along the last of these axes are worth it, `lanes` at most; 0: none, since it is
+ * short or does not walk memory. Bytes of a row that fills no vector have fewer lanes: nothing
+ * gathers them. */
+int fold_row_lanes(KCtx *k, const Fold *f, int lanes);
+/* Does what it reads lie along this axis of the result instead, as a matrix that a row is
+ * multiplied by? */
+bool fold_reads_columns(KCtx *k, const Fold *f, int axis);
 /* With lanes along the last axis, the others serial around it: the result is element 0. */
 KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);
+/* The same up to the partial results, of which there are *n_acc, a power of two; without init. */
+KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int *n_acc);
+/* Folds acc[0..n) by halves into acc[0..least); both are powers of two. */
+void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n, int least);
+/* acc[at] := acc[at] folded with value */
+void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value);
+/* Do two axes, the inner of this extent, lead to the same memory as one of (0, index)? So they do
+ * where nothing but reads uses them, and each read steps over the inner one's whole extent. */
+bool axes_are_joint(KCtx *k, const KExpr *e, KVar *outer, KVar *inner, const KExpr *extent);
+/* Opens a fold of rows, several rows at once (schedule_fold_rows.c); false where it is none. */
+bool open_fold_rows(Rows *r, const Stage *s);
 /* Is it worth it to fold several vectors of the loop `inner` (the innermost, contiguous in the
  * output) at once? */
 bool fold_fits_columns(const Fold *f, const RowLoop *inner);

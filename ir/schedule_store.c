@@ -11,13 +11,17 @@ static void note_function(const KExpr *e, void *user) {
     if (kop_info[e->op].class == KC_MATH) *(bool *)user = true;
 }
 
+bool schedule_has_function(KCtx *k, const KExpr *e) {
+    bool has_function = false;
+    k_visit(k, e, note_function, &has_function);
+    return has_function;
+}
+
 /* An epilogue with exponentials is some twenty operations a vector: written out for a whole tile it
  * has too many values at once for the registers, and its constants are read again and again. Sums
  * go to memory instead, and a loop over rows takes them from there. */
 static bool wants_rolled_store(Contract *c) {
-    bool has_function = false;
-    k_visit(c->k, c->s->finish, note_function, &has_function);
-    return has_function && c->rows[0] * c->rows[1] > 2;
+    return schedule_has_function(c->k, c->s->finish) && c->rows[0] * c->rows[1] > 2;
 }
 
 static void roll_store(Contract *c) {

@@ -93,6 +93,16 @@ static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr 
     kb_store(b, root->buf, k_add(p->m->k, tensor_flat_index(p->m->k, s->out, index), offset), v);
 }
 
+const KExpr *contract_step(const DefProgram *p, const Stage *s, const KExpr *old, const KExpr *lhs,
+                           const KExpr *rhs) {
+    KCtx *k = p->m->k;
+    if (s->dot) return k_ternary(k, s->dot, old, lhs, rhs);
+    if (s->addend) lhs = rhs = k_sub(k, rhs, lhs);
+    if (s->addend == ADD_MAGNITUDE) return k_add(k, old, k_abs(k, lhs));
+    bool fused = p->m->target->fma && dtype_is_float(s->acc->dtype);
+    return fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs));
+}
+
 static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
                       const KExpr *const *by) {
     KCtx *k = p->m->k;
@@ -108,14 +118,10 @@ static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var
         part[i] = expr_open(p, k_subst(k, part[i], s->red, red, s->n_red));
     }
     const KExpr *old = k_load(k, acc, zero);
-    if (s->form != FORM_CONTRACT)
-        kb_store(b, acc, zero, k_binary(k, s->fold, old, part[0]));
-    else if (s->dot)
-        kb_store(b, acc, zero, k_ternary(k, s->dot, old, part[0], part[1]));
-    else if (p->m->target->fma && dtype_is_float(s->acc->dtype))
-        kb_store(b, acc, zero, k_fma(k, part[0], part[1], old));
-    else
-        kb_store(b, acc, zero, k_add(k, old, k_mul(k, part[0], part[1])));
+    bool contracts = s->form == FORM_CONTRACT;
+    kb_store(b, acc, zero,
+             contracts ? contract_step(p, s, old, part[0], part[1])
+                       : k_binary(k, s->fold, old, part[0]));
     for (int i = 0; i < s->n_red; i++) kb_end(b);
     const KExpr *finish = k_subst(k, s->finish, var, by, s->out->rank);
     const KExpr *value = k_load(k, acc, zero);

@@ -23,9 +23,20 @@ static bool has_free_layout(const KTensor *t) {
     return t->def && !t->dense_only && !t->data && !t->alias && t->rank >= 3;
 }
 
+static bool is_of_convolution(const Stage *s) {
+    return s->node && op_has(s->node->op, OPF_CONTRACTS) && op_has(s->node->op, OPF_BLOCKABLE);
+}
+
 static bool is_windowed(const Stage *s) {
-    return s->form == FORM_CONTRACT && s->node && op_has(s->node->op, OPF_CONTRACTS) &&
-           op_has(s->node->op, OPF_BLOCKABLE);
+    return s->form == FORM_CONTRACT && is_of_convolution(s);
+}
+
+/* A phase of a ConvTranspose that no tap meets (stride 2, dilation 2) lies like the others. */
+static bool is_phase_without_taps(const Stage *s) {
+    if (s->form != FORM_MAP || s->movement || !is_of_convolution(s) || s->out->users.n != 1)
+        return false;
+    const Stage *user = s->out->users.at[0];
+    return user->form == FORM_MAP && user->node == s->node;
 }
 
 typedef struct PassThrough {
@@ -118,7 +129,8 @@ static bool feeds_blocks(DefProgram *p, const Stage *s) {
 
 static bool block_channels(DefProgram *p, Stage *s) {
     int lanes = fitting_block(p, s);
-    if (lanes <= 1 || (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_blocks(p, s)))
+    if (lanes <= 1 || (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_blocks(p, s) &&
+                       !is_phase_without_taps(s)))
         return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();

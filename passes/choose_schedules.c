@@ -14,10 +14,11 @@
 #include "passes/choose_matrix.h"
 #include "passes/choose_winograd.h"
 #include "passes/code_words.h"
+#include "passes/distances.h"
 #include "passes/dot_blocks.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
-#include "passes/tune.h"
+#include "passes/tune_winograd.h"
 #include "passes/vector_reads.h"
 
 static void swap_factors(Stage *s) {
@@ -65,17 +66,20 @@ static bool is_window(KCtx *k, const Stage *s, const KExpr *e) {
 }
 
 /* May the right factor, whose rows end within a vector or anywhere, be read in place under a mask?
- * Packing it costs more where few rows share it or its elements are in several windows. */
+ * Packing it costs more where few rows share it or its elements are in several windows, more where
+ * each row computes it again. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
-    enum { MASKING_BYTES = 64, MASKED_ROWS = 32 };
+    enum { MASKING_BYTES = 64, MASKED_ROWS = 32, COMPUTED_ROWS = 2 };
     KCtx *k = p->m->k;
     const Target *t = p->m->target;
-    int64_t n;
+    bool is_read = s->rhs->op == KO_at;
+    int64_t n, most = is_read ? MASKED_ROWS : COMPUTED_ROWS;
     if (!reads_rows(k, s, s->rhs, sch)) return false;
-    if (!k_is_int(s->out->dims[sch->vec_axis], &n))
-        return t->mask_bytes && dtype_bytes(s->rhs->dtype) >= t->mask_bytes &&
-               (n_rows(k, s, sch) <= MASKED_ROWS || is_window(k, s, s->rhs));
-    return t->vector_bytes >= MASKING_BYTES && n >= sch->lanes && n_rows(k, s, sch) <= MASKED_ROWS;
+    bool is_shared = n_rows(k, s, sch) > most;
+    if (k_is_int(s->out->dims[sch->vec_axis], &n))
+        return t->vector_bytes >= MASKING_BYTES && n >= sch->lanes && !is_shared;
+    int least = is_read ? dtype_bytes(s->rhs->dtype) : 1;
+    return t->mask_bytes && least >= t->mask_bytes && (!is_shared || is_window(k, s, s->rhs));
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -289,13 +293,6 @@ static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
     return false;
 }
 
-/* How many contractions of the program are still to come. */
-static int count_left(const Stage *s) {
-    int n = 0;
-    while ((s = s->next)) n += s->form == FORM_CONTRACT;
-    return n;
-}
-
 /* Takes the axis of the sum that chooses a channel of the group, which is to be written out, behind
  * all others but the innermost one; false where there is none, or too much of it. */
 static bool order_channels(KCtx *k, Stage *s, const Schedule *sch) {
@@ -360,24 +357,38 @@ static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
     keep_schedule(p, s, sch, "");
 }
 
+/* Rows of axes that are one, and whether taps outside are left out. */
+static void fill_rows(DefProgram *p, const Stage *s, Schedule *sch) {
+    KCtx *k = p->m->k;
+    schedule_contract_join(p, s, sch);
+    sch->skips = !s->addend && s->lhs->op == KO_at && at_pred(s->lhs) &&
+                 at_pred_beyond_halo(k, s->lhs, 0) && s->acc->dtype == DT_F32 &&
+                 constants_are_finite(k, s->rhs);
+}
+
+bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
+    if (!schedule_contract_axes(p, s, p->m->target, sch) || sch->group) return false;
+    fill_rows(p, s, sch);
+    return true;
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     if (!fit_groups(k, s, sch)) return false;
-    if (choose_matrix(p, s, sch)) return true;
+    if (!s->addend && choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
     bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
-    schedule_contract_join(p, s, sch);
-    sch->skips = s->lhs->op == KO_at && at_pred(s->lhs) && at_pred_beyond_halo(k, s->lhs, 0) &&
-                 s->acc->dtype == DT_F32 && constants_are_finite(k, s->rhs);
-    if (!tune_contract(p, s, in_place, count_left(s), sch))
+    fill_rows(p, s, sch);
+    if (!tune_contract(p, s, in_place, sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
     if (is_const) schedule_contract_widen(k, s, sch);
+    if (in_place) schedule_contract_stream(k, s, p->m->target, sch);
     keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
 }
@@ -387,7 +398,7 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
     if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
-    if (!is_integer && reads_only_constants(p->m->k, s->rhs)) {
+    if (!is_integer && !s->addend && reads_only_constants(p->m->k, s->rhs)) {
         if (choose_winograd(p, s)) return;
         if (use_block_products(p, s, &sch)) {
             schedule_blocks_of_codes(p, s, &sch);
@@ -406,9 +417,11 @@ static void schedule_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        bool is_distance = contract_distances(p, s);
         if (s->form != FORM_CONTRACT) continue;
-        bool is_taken = p->m->blas && !is_empty(s) && blas_take_contract(p, s);
+        bool is_taken = p->m->blas && !is_distance && !is_empty(s) && blas_take_contract(p, s);
         if (!is_taken) schedule_contract(p, s);
+        if (is_distance && !s->schedule) reduce_distances(p, s);
         *changed |= is_taken || s->schedule != NULL;
     }
 }

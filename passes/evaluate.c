@@ -164,3 +164,22 @@ bool evaluate_node(Module *m, Node *n) {
     forget_tensors(n);
     return good;
 }
+
+KTensor *convert_tensor(DefProgram *p, Conversions *c, Stage *before, KTensor *t, DType to) {
+    KCtx *k = p->m->k;
+    const KExpr *index[MAX_RANK];
+    for (uint32_t i = 0; i < c->from.n; i++)
+        if (c->from.at[i] == t) return c->to.at[i];
+    KTensor *made = program_add_tensor(p, t->name, to, t->rank, t->dims);
+    Stage *s = program_add_stage(p, before, FORM_MAP, made, before->node);
+    stage_own_index(k, s, index);
+    s->body = k_cast(k, to, k_at(k, t, index, t->rank));
+    if (t->data) {
+        if (!evaluate_stage(p, s)) BUG("a constant could not be converted");
+        stage_remove(p, s);
+        made->def = NULL;
+    }
+    vec_push(p->arena, &c->from, t);
+    vec_push(p->arena, &c->to, made);
+    return made;
+}

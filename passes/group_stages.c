@@ -8,6 +8,8 @@
  * earlier member is at the same leading index, and there are at least two of them with a reduction
  * among them. Requires layouts. Leaves Stage.group. Blocked tensors stay out: their reductions
  * vectorise across rows instead. */
+#include "ir/schedule.h"
+
 #include "passes/group_rows.h"
 
 enum { MAX_GROUP = 64 }; /* stages of one kernel: lower_kernels has room for as many */
@@ -84,6 +86,11 @@ static int outer_axes(const Stage *s) {
     return n;
 }
 
+/* A group of a single row has one thread; what is worth several stays apart. */
+static bool is_worth_threads(const Stage *s) {
+    return schedule_stage_work(s) >= 2 * PARALLEL_GRAIN;
+}
+
 static void group_program(DefProgram *p, void *user) {
     bool *changed = user;
     uint32_t next_group = 1;
@@ -93,7 +100,11 @@ static void group_program(DefProgram *p, void *user) {
             continue;
         int n_outer = outer_axes(s), n = 1;
         Stage *end = s->next;
-        for (; end && n < MAX_GROUP && can_join(p, s, end, n_outer); end = end->next) n++;
+        if (!n_outer && is_worth_threads(s)) continue;
+        for (; end && n < MAX_GROUP && can_join(p, s, end, n_outer); end = end->next) {
+            if (!n_outer && is_worth_threads(end)) break;
+            n++;
+        }
         if (n < 2 || !pass_may_rewrite()) continue;
         pass_count_rewrite();
         for (Stage *x = s; x != end; x = x->next) x->group = next_group;

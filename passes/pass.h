@@ -87,5 +87,12 @@ KTensor *constant_table(DefProgram *p, Stage *s, const char *name, const KExpr *
                         KVar *const *axis, const KExpr *const *extent, int n);
 /* Evaluates a node whose inputs are all constant; its outputs become constants. */
 bool evaluate_node(Module *m, Node *n);
+/* Tensors, and what was made of them in another dtype. */
+typedef struct Conversions {
+    VEC(const KTensor *) from;
+    VEC(KTensor *) to;
+} Conversions;
+/* t's elements in dtype `to`: a constant, or computed before this stage; made once. */
+KTensor *convert_tensor(DefProgram *p, Conversions *c, Stage *before, KTensor *t, DType to);
 
 #endif

@@ -21,8 +21,7 @@ enum { WORTH_ELEMS = 1024 };
 typedef struct Narrow {
     DefProgram *p;
     DType to;
-    VEC(KTensor *) from; /* constants, and other tensors that need a copy */
-    VEC(KTensor *) copy; /* what is read in their place */
+    Conversions copies; /* of constants, and of other tensors that need one */
     bool changed;
 } Narrow;
 
@@ -32,30 +31,9 @@ static const KExpr *widen(KCtx *k, const KExpr *e) {
 
 /* ---- copies ---------------------------------------------------------------------------------- */
 
-static KTensor *known_copy(const Narrow *n, const KTensor *t) {
-    for (uint32_t i = 0; i < n->from.n; i++)
-        if (n->from.at[i] == t) return n->copy.at[i];
-    return NULL;
-}
-
 static KTensor *copy_of(Narrow *n, Stage *before, KTensor *t) {
-    KCtx *k = n->p->m->k;
-    KTensor *copy = known_copy(n, t);
-    const KExpr *index[MAX_RANK];
-    if (copy) return copy;
-    copy = program_add_tensor(n->p, t->name, n->to, t->rank, t->dims);
-    Stage *c = program_add_stage(n->p, before, FORM_MAP, copy, before->node);
-    stage_own_index(k, c, index);
-    c->body = k_cast(k, n->to, k_at(k, t, index, t->rank));
-    if (t->data) {
-        if (!evaluate_stage(n->p, c)) BUG("a constant could not be rounded");
-        stage_remove(n->p, c);
-        copy->def = NULL;
-    }
-    vec_push(n->p->arena, &n->from, t);
-    vec_push(n->p->arena, &n->copy, copy);
     n->changed = true;
-    return copy;
+    return convert_tensor(n->p, &n->copies, before, t, n->to);
 }
 
 typedef struct Redirect {

@@ -10,6 +10,7 @@
  *   a product of two      rint(f32(a - za)*f32(b - zb)*m + zy)
  *   the same scale twice  dequantizing and quantizing again is nothing
  *   clamps                become bounds of the saturation, which mostly has them already
+ *   a choice by place     each of its parts by itself (a Concat of tensors with their own scales)
  * in the order of operations of ONNX Runtime's integer kernels, which are the judge. All constants
  * are computed at compile time. Signed bytes that are stored biased lose the two conversions around
  * the bias.
@@ -356,6 +357,41 @@ static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
     return zero ? k_sub(k, byte->arg[0], zero) : byte->arg[0];
 }
 
+/* ---- choices --------------------------------------------------------------------------------- */
+
+typedef struct Replacement {
+    const KExpr *from, *to;
+} Replacement;
+
+static const KExpr *replace_node(KCtx *k, const KExpr *e, void *user) {
+    const Replacement *r = user;
+    (void)k;
+    return e == r->from ? r->to : e;
+}
+
+static void note_read(const KExpr *e, void *user) {
+    if (e->op == KO_at) *(bool *)user = true;
+}
+
+/* What is quantized of a choice by place, as in a Concat, is a choice of bytes: each of its parts
+ * has a scale and a zero point of its own. */
+static const KExpr *choose_bytes(KCtx *k, const KExpr *e, void *user) {
+    Quantized q;
+    bool reads = false;
+    (void)user;
+    if (!match_quantized(k, e, &q) || q.value->op != KO_select) return e;
+    const KExpr *at = q.value->arg[0], *part[2];
+    k_visit(k, at, note_read, &reads);
+    if (reads) return e;
+    for (int i = 0; i < 2; i++) {
+        const KExpr *to = q.value->arg[1 + i];
+        if (to->op == KO_select && to->arg[0] == at) to = to->arg[1 + i];
+        Replacement r = {q.value, to};
+        part[i] = choose_bytes(k, k_rewrite(k, e, replace_node, &r), NULL);
+    }
+    return k_select(k, at, part[0], part[1]);
+}
+
 /* ---- the pass -------------------------------------------------------------------------------- */
 
 typedef struct Requantize {
@@ -382,6 +418,7 @@ static void requantize_program(DefProgram *p, void *user) {
         if (!value || !*value || !pass_may_rewrite()) continue;
         const KExpr *old = *value;
         *value = k_rewrite(k, *value, drop_bias, NULL);
+        *value = k_rewrite(k, *value, choose_bytes, NULL);
         *value = k_rewrite(k, *value, rewrite_node, &r);
         *value = k_rewrite(k, *value, drop_bias, NULL);
         *value = k_rewrite(k, *value, drop_conversions, NULL);

@@ -38,7 +38,7 @@ enum { MOST_TAPS = 256 };
 
 /* An axis that is split, and the reduction axis that goes with it. */
 typedef struct Split {
-    int axis, red;
+    int axis, red; /* red is -1 where all taps meet the same residues (dilation 2, stride 2) */
     int64_t stride;
     bool descends; /* taps are taken from the last to the first, so that what is read ascends */
     const KExpr *rest; /* what has to be 0: rem(.. axis .. red ..) */
@@ -66,19 +66,20 @@ static void note_split(const KExpr *e, void *user) {
     Splits *x = user;
     const Stage *s = x->s;
     const KExpr *base, *coeff;
-    int64_t stride, step;
+    int64_t stride, step = 0;
     if (e->op != KO_eq || e->arg[0]->op != KO_fmod || !k_is_value(e->arg[1], 0)) return;
     const KExpr *p = e->arg[0]->arg[0];
     int axis = position_of(x->k, p, s->axis, s->out->rank),
         red = position_of(x->k, p, s->red, s->n_red);
-    if (axis < 0 || red < 0) return;
+    if (axis < 0) return;
     bool is_known = axis < s->out->rank && red < s->n_red && k_is_int(e->arg[0]->arg[1], &stride) &&
-                    k_linear_in(x->k, p, s->axis[axis], &base, &coeff) && k_is_value(coeff, 1) &&
-                    k_linear_in(x->k, p, s->red[red], &base, &coeff) && k_is_int(coeff, &step);
+                    k_linear_in(x->k, p, s->axis[axis], &base, &coeff) && k_is_value(coeff, 1);
+    if (is_known && red >= 0)
+        is_known = k_linear_in(x->k, p, s->red[red], &base, &coeff) && k_is_int(coeff, &step);
     x->ok &= is_known;
     if (!is_known) return;
     for (int i = 0; i < x->n; i++) {
-        if (x->at[i].axis != axis && x->at[i].red != red) continue;
+        if (x->at[i].axis != axis && (red < 0 || x->at[i].red != red)) continue;
         x->ok &= x->at[i].axis == axis && x->at[i].red == red && x->at[i].stride == stride;
         return;
     }
@@ -92,9 +93,10 @@ static bool find_splits(DefProgram *p, const Stage *s, Splits *x) {
     k_visit(x->k, s->rhs, note_split, x);
     int64_t n_phases = 1, n;
     for (int i = 0; i < x->n && x->ok; i++) {
+        int red = x->at[i].red;
         n_phases *= x->at[i].stride;
-        x->ok =
-            n_phases <= MOST_PHASES && k_is_int(s->red_extent[x->at[i].red], &n) && n <= MOST_TAPS;
+        x->ok = n_phases <= MOST_PHASES &&
+                (red < 0 || (k_is_int(s->red_extent[red], &n) && n <= MOST_TAPS));
     }
     return x->n && x->ok;
 }
@@ -133,9 +135,10 @@ typedef struct Parts {
     int n;
 } Parts;
 
+/* The split of an axis, or (axis -1) of a reduction axis. */
 static const Split *split_of(const Splits *x, int axis, int red) {
     for (int i = 0; i < x->n; i++)
-        if (x->at[i].axis == axis || x->at[i].red == red) return &x->at[i];
+        if (axis < 0 ? x->at[i].red == red : x->at[i].axis == axis) return &x->at[i];
     return NULL;
 }
 
@@ -152,6 +155,10 @@ static bool bind_phase(const Parts *a, const int64_t *residue, Stage *into, Bind
         const KExpr *own = at[i];
         if (x) own = k_add(k, k_mul(k, own, k_int(k, x->stride)), k_int(k, residue[x - a->x->at]));
         binding_add(b, s->axis[i], own);
+        if (!x || x->red >= 0) continue;
+        const KExpr *meets = k_subst(k, x->rest, &s->axis[i], &own, 1);
+        if (!k_is_value(meets, 0) && !k_is_value(meets, 1)) return false;
+        is_empty |= k_is_value(meets, 0);
     }
     for (int i = 0; i < s->n_red; i++) {
         const Split *x = split_of(a->x, -1, i);

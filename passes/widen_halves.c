@@ -19,6 +19,7 @@
  *
  * Requires definitions, after fusion. Not done: bf16 that a matrix unit multiplies as it is. */
 #include "ir/matrix.h"
+#include "ir/schedule.h"
 #include "passes/pass.h"
 
 /* An element is worth widening once it is read so often; constants up to so many bytes. */
@@ -29,10 +30,9 @@ typedef struct Widen {
     uint32_t n;          /* tensors of the program when the pass began */
     uint8_t *was;        /* the dtype that each had, if it is widened; DT_NONE if not */
     uint8_t *kept;       /* a matrix unit reads it */
-    VEC(KTensor *) from; /* what is read through a copy */
-    VEC(KTensor *) copy;
-    Stage *s;        /* that is rewritten */
-    const KVar *acc; /* its running maximum of 16-bit floats, in f32; or NULL */
+    Conversions copies;  /* of what is read in f32 though it is stored as it was */
+    Stage *s;            /* that is rewritten */
+    const KVar *acc;     /* its running maximum of 16-bit floats, in f32; or NULL */
     bool changed;
 } Widen;
 
@@ -69,16 +69,10 @@ static bool mark(Widen *w, KTensor *t) {
     return true;
 }
 
-static double most(const KExpr *dim) {
-    return dim->hi == INT64_MAX ? 1e4 : (double)dim->hi;
-}
-
 /* How often the stage reads an element of t, if it reads all of them. */
 static double n_reads(const Stage *s, const KTensor *t) {
-    double n = 1;
-    for (int i = 0; i < s->out->rank; i++) n *= most(s->out->dims[i]);
-    for (int i = 0; i < s->n_red; i++) n *= most(s->red_extent[i]);
-    for (int i = 0; i < t->rank; i++) n /= most(t->dims[i]) > 1 ? most(t->dims[i]) : 1;
+    double n = schedule_stage_work(s);
+    for (int i = 0; i < t->rank; i++) n /= k_most(t->dims[i]) > 1 ? k_most(t->dims[i]) : 1;
     return n;
 }
 
@@ -161,8 +155,8 @@ static bool is_rounded(const Widen *w, const KExpr *e, DType t, int depth) {
     if (e->op == KO_cast) return e->arg[0]->dtype == t;
     if (e->op == KO_var) return e->u.var == w->acc;
     if (e->op == KO_at) {
-        for (uint32_t i = 0; i < w->copy.n; i++)
-            if (w->copy.at[i] == e->u.tensor) return w->from.at[i]->dtype == t;
+        for (uint32_t i = 0; i < w->copies.to.n; i++)
+            if (w->copies.to.at[i] == e->u.tensor) return w->copies.from.at[i]->dtype == t;
         return old_dtype(w, e->u.tensor) == t;
     }
     if (!is_exact(e->op) || depth == MOST_DEPTH) return false;
@@ -198,27 +192,6 @@ static const KExpr *compute_wide(const Widen *w, const KExpr *e) {
 }
 
 /* ---- copies ---------------------------------------------------------------------------------- */
-
-/* t in f32: evaluated, or computed before the stage that is rewritten. */
-static KTensor *copy_of(Widen *w, KTensor *t) {
-    KCtx *k = w->p->m->k;
-    const KExpr *index[MAX_RANK];
-    for (uint32_t i = 0; i < w->from.n; i++)
-        if (w->from.at[i] == t) return w->copy.at[i];
-    KTensor *copy = program_add_tensor(w->p, t->name, DT_F32, t->rank, t->dims);
-    Stage *c = program_add_stage(w->p, w->s, FORM_MAP, copy, w->s->node);
-    stage_own_index(k, c, index);
-    c->body = k_cast(k, DT_F32, k_at(k, t, index, t->rank));
-    if (t->data) {
-        if (!evaluate_stage(w->p, c)) BUG("a constant could not be widened");
-        stage_remove(w->p, c);
-        copy->def = NULL;
-    }
-    vec_push(w->p->arena, &w->from, t);
-    vec_push(w->p->arena, &w->copy, copy);
-    pass_count_rewrite();
-    return copy;
-}
 
 /* Are there channels that only some others are multiplied with (a depthwise convolution)? Then
  * weights are few for what is computed. */
@@ -262,7 +235,9 @@ static const KExpr *widen_read(KCtx *k, const KExpr *e, Widen *w, bool is_factor
     if (e->op != KO_at || !is_half(e->dtype) || e->u.tensor->dtype != e->dtype ||
         !wants_copy(w, e->u.tensor, is_factor))
         return e;
-    return k_cast(k, e->dtype, k_at(k, copy_of(w, e->u.tensor), e->arg, e->n_args));
+    KTensor *copy = convert_tensor(w->p, &w->copies, w->s, e->u.tensor, DT_F32);
+    pass_count_rewrite();
+    return k_cast(k, e->dtype, k_at(k, copy, e->arg, e->n_args));
 }
 
 static const KExpr *copy_constant(KCtx *k, const KExpr *e, void *user) {

@@ -1,231 +1,16 @@
-/* Loads and stores: addresses as sums, and what lanes make of them.
+/* Loads and stores: what lanes make of their places (place.h).
  *
- * An index is taken apart into constant + lane coefficient * lane + terms. Terms are added to the
- * base from the outermost loop inwards and the constant last, so that what a loop does not change
- * can leave it and neighbours differ by a displacement only. With coefficient 1 (and nothing else
- * that differs by lane) the lanes are one vector in memory, with -1 a reversed one, with 0 a
- * broadcast, with 2 to 4 a part of as many vectors; constant places within a vector's length, or in
- * a few vectors of a local buffer, are loads and permutations, places in one aligned vector that
- * vector and an index for each lane, those that are a few stretches a load each, any places in a
- * small local buffer are one of its vectors; the rest are gathers and scatters. */
+ * Lanes in steps of 1 (and nothing else that differs by lane) are one vector in memory, of -1 a
+ * reversed one, of 0 a broadcast, of 2 to 4 a part of as many vectors; constant places within a
+ * vector's length, or in a few vectors of a local buffer, are loads and permutations, places in one
+ * aligned vector that vector and an index for each lane, those that are a few stretches a load
+ * each, any places in a small local buffer are one of its vectors; the rest are gathers and
+ * scatters. */
 #include <stdlib.h>
 
-#include "codegen/llvm/llvm_gen.h"
+#include "codegen/llvm/place.h"
 
-enum { MAX_TERMS = 24, MAX_PATTERN = 64, TABLE_LANES = 16 };
-
-typedef struct Term {
-    const KExpr *e;
-    uint64_t coeff; /* arithmetic modulo 2^64 */
-    LLVMValueRef v;
-    int depth;
-} Term;
-
-typedef struct Linear {
-    uint64_t constant, lane;
-    Term term[MAX_TERMS];
-    int n;
-} Linear;
-
-static void add_term(Linear *l, const KExpr *e, uint64_t coeff) {
-    for (int i = 0; i < l->n; i++)
-        if (l->term[i].e == e) {
-            l->term[i].coeff += coeff;
-            return;
-        }
-    l->term[l->n++] = (Term){.e = e, .coeff = coeff};
-}
-
-/* pending: operands of enclosing sums that still need a term each. */
-static void add_linear(LlvmGen *g, Linear *l, const KExpr *e, uint64_t coeff, int pending) {
-    int64_t known;
-    if (llvm_known_int(g, e, &known)) {
-        l->constant += coeff * (uint64_t)known;
-        return;
-    }
-    bool has_room = l->n + pending + 2 <= MAX_TERMS;
-    if (e->op == KO_var && e->u.var == g->fn->lane_var)
-        l->lane += coeff;
-    else if ((e->op == KO_add || e->op == KO_sub) && has_room) {
-        add_linear(g, l, e->arg[0], coeff, pending + 1);
-        add_linear(g, l, e->arg[1], e->op == KO_add ? coeff : 0 - coeff, pending);
-    } else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[1], &known))
-        add_linear(g, l, e->arg[0], coeff * (uint64_t)known, pending);
-    else if (e->op == KO_mul && has_room && llvm_known_int(g, e->arg[0], &known))
-        add_linear(g, l, e->arg[1], coeff * (uint64_t)known, pending);
-    else
-        add_term(l, e, coeff);
-}
-
-/* Values of the terms; constants that only LLVM knew join the constant; sorted by depth. */
-static void evaluate_terms(LlvmGen *g, Linear *l) {
-    int n = 0;
-    for (int i = 0; i < l->n; i++) {
-        Term t = l->term[i];
-        if (!t.coeff) continue;
-        t.v = llvm_expr_depth(g, t.e, &t.depth);
-        if (LLVMIsAConstantInt(t.v)) {
-            l->constant += t.coeff * (uint64_t)LLVMConstIntGetSExtValue(t.v);
-            continue;
-        }
-        int at = n++;
-        for (; at > 0 && l->term[at - 1].depth > t.depth; at--) l->term[at] = l->term[at - 1];
-        l->term[at] = t;
-    }
-    l->n = n;
-}
-
-/* An address per lane or for all of them. */
-typedef struct Place {
-    LLVMTypeRef type;     /* of one element in memory, or of a word */
-    LLVMTypeRef unit;     /* of one element */
-    LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
-    LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
-    LLVMValueRef base, index; /* the buffer and <lanes x i32> indices, where these fit; or NULL */
-    int64_t lane;         /* step from lane to lane, in elements */
-    unsigned align;       /* of lane 0's element when nothing varies */
-    LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */
-    int64_t constant, n_local; /* lane 0's place in it without the varying part; its elements */
-    int depth;
-} Place;
-
-/* The largest power of two that divides an offset in bytes, at most 64. */
-static unsigned low_bit(uint64_t bytes) {
-    uint64_t bit = bytes & (0 - bytes);
-    return bit > 64 || !bit ? 64 : (unsigned)bit;
-}
-
-static LLVMValueRef scaled(LlvmGen *g, LLVMValueRef v, uint64_t coeff) {
-    if (coeff == 1) return v;
-    return LLVMBuildMul(g->b, v, llvm_int(g, g->i64, llvm_lanes(v), (int64_t)coeff), "");
-}
-
-/* Indices of 64 bits fill several vectors, though all that a comparison asks is how many lanes are
- * on one side:
- *
- *   i + lane < n      lane < clamp(n - i, 0, lanes)
- *   n <= i + lane     not (lane < clamp(n - i, 0, lanes))
- *
- * with lane numbers of as few bits as lanes leave. NULL where other things vary. */
-LLVMValueRef llvm_compare_lanes(LlvmGen *g, const KExpr *e, int *depth) {
-    enum { LEAST = 8, MOST = 64 };
-    unsigned lanes = (unsigned)g->fn->lanes;
-    if ((e->op != KO_lt && e->op != KO_le) || e->arg[0]->dtype != DT_I64 || lanes < LEAST ||
-        lanes > MOST)
-        return NULL;
-    Linear l = {0};
-    add_linear(g, &l, e->arg[1], 1, 1);
-    add_linear(g, &l, e->arg[0], UINT64_MAX, 0);
-    bool rises = l.lane == 1; /* of b - a, which has to be positive, or not negative */
-    if (!rises && l.lane != UINT64_MAX) return NULL;
-    for (int i = 0; i < l.n; i++)
-        if (llvm_varies(g, l.term[i].e)) return NULL;
-    evaluate_terms(g, &l);
-    *depth = l.n ? l.term[l.n - 1].depth : 0;
-    LLVMValueRef first = LLVMConstInt(g->i64, l.constant, 0);
-    for (int i = 0; i < l.n; i++)
-        first = LLVMBuildAdd(g->b, first, scaled(g, l.term[i].v, l.term[i].coeff), "");
-    LLVMValueRef equal = LLVMConstInt(g->i64, (e->op == KO_le) != rises, 0);
-    LLVMValueRef n = rises ? LLVMBuildSub(g->b, equal, first, "")
-                           : LLVMBuildAdd(g->b, first, equal, "");
-    LLVMValueRef low[] = {n, LLVMConstInt(g->i64, 0, 0)};
-    LLVMValueRef high[] = {llvm_call(g, "llvm.smax", &g->i64, 1, low, 2),
-                           LLVMConstInt(g->i64, lanes, 0)};
-    n = llvm_call(g, "llvm.smin", &g->i64, 1, high, 2);
-    LLVMTypeRef t = lanes > 32 ? g->i8 : lanes > 16 ? g->i16 : g->i32;
-    LLVMValueRef number = LLVMBuildTrunc(g->b, llvm_iota(g, lanes), llvm_widen(t, lanes), "");
-    n = llvm_splat(g, LLVMBuildTrunc(g->b, n, t, ""), lanes);
-    return LLVMBuildICmp(g->b, rises ? LLVMIntUGE : LLVMIntULT, number, n, "");
-}
-
-static LLVMValueRef step_ptr(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, LLVMValueRef by) {
-    return LLVMBuildGEP2(g->b, t, ptr, &by, 1, "");
-}
-
-/* Bytes of an element and how it is aligned at least. */
-static unsigned element_bytes(const LlvmGen *g, DType t) {
-    return t == DT_STR ? 2 * (unsigned)g->target->pointer_bytes : (unsigned)dtype_bytes(t);
-}
-
-unsigned llvm_element_align(const LlvmGen *g, DType t) {
-    return t == DT_STR ? (unsigned)g->target->pointer_bytes : low_bit(element_bytes(g, t));
-}
-
-static LLVMValueRef narrowed(LlvmGen *g, LLVMValueRef v) {
-    return LLVMBuildTrunc(g->b, v, llvm_widen(g->i32, llvm_lanes(v)), "");
-}
-
-/* Indices of lanes in equal steps that are gathered or scattered, modulo 2^32, from the buffer's
- * begin: processors take as many indices of 32 bits as lanes, of 64 bits half as many at once. */
-static void narrow_index(LlvmGen *g, const KBuf *b, const Linear *l, Place *p) {
-    unsigned lanes = (unsigned)g->fn->lanes;
-    bool is_near = p->lane >= -1 && p->lane <= 4;
-    if (!lanes || is_near || p->varying || !g->cpu.gather) return;
-    /* a constant of a folded kernel may not say how long it is */
-    if (!b->n_elems || b->n_elems->hi > INT32_MAX) return;
-    LLVMValueRef by = scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
-    LLVMValueRef same = LLVMConstInt(g->i64, l->constant, 0);
-    for (int i = 0; i < l->n; i++)
-        if (!llvm_lanes(l->term[i].v))
-            same = LLVMBuildAdd(g->b, same, scaled(g, l->term[i].v, l->term[i].coeff), "");
-    p->index = LLVMBuildAdd(g->b, llvm_splat(g, narrowed(g, same), lanes), narrowed(g, by), "");
-}
-
-static Place find_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
-    LlvmFn *fn = g->fn;
-    Linear l = {0};
-    add_linear(g, &l, index, 1, 0);
-    evaluate_terms(g, &l);
-    BufBind bind = *llvm_buf(g, b);
-    if (!bind.base)
-        bind = (BufBind){.base = llvm_entry_base(g, b), .align = llvm_element_align(g, b->dtype)};
-    BUG_IF(!bind.base, "buffer %s_%u is used before it exists", b->name, b->id);
-    if (bind.per_lane) {
-        l.constant *= (uint64_t)fn->lanes;
-        l.lane = l.lane * (uint64_t)fn->lanes + 1;
-        for (int i = 0; i < l.n; i++) l.term[i].coeff *= (uint64_t)fn->lanes;
-    }
-    LLVMTypeRef t = llvm_mem_type(g, b->dtype);
-    Place p = {.type = t, .unit = t, .ptr = bind.base, .base = bind.base, .lane = (int64_t)l.lane};
-    unsigned size = element_bytes(g, b->dtype);
-    p.align = bind.align > low_bit(l.constant * size) ? low_bit(l.constant * size) : bind.align;
-    for (int i = 0; i < l.n;) {
-        LLVMValueRef sum = NULL;
-        int depth = l.term[i].depth;
-        for (; i < l.n && l.term[i].depth == depth; i++) {
-            LLVMValueRef v = scaled(g, l.term[i].v, l.term[i].coeff);
-            unsigned known = low_bit(l.term[i].coeff * size);
-            if (known < p.align) p.align = known;
-            if (llvm_lanes(v))
-                p.varying = p.varying ? LLVMBuildAdd(g->b, p.varying, v, "") : v;
-            else
-                sum = sum ? LLVMBuildAdd(g->b, sum, v, "") : v;
-        }
-        if (sum) p.ptr = step_ptr(g, p.type, p.ptr, sum);
-        p.depth = depth;
-    }
-    bool is_local = b->mem == MEM_REG || b->mem == MEM_STACK;
-    if (is_local && p.ptr == bind.base && !bind.per_lane && k_is_int(b->n_elems, &p.n_local)) {
-        p.local = bind.base;
-        p.constant = (int64_t)l.constant;
-    }
-    if (l.constant) p.ptr = step_ptr(g, p.type, p.ptr, LLVMConstInt(g->i64, l.constant, 0));
-    if (b->dtype == DT_STR && p.align > llvm_element_align(g, DT_STR))
-        p.align = llvm_element_align(g, DT_STR);
-    if (p.align < 1) p.align = 1;
-    if (p.varying && p.lane)
-        p.varying =
-            LLVMBuildAdd(g->b, p.varying, scaled(g, llvm_iota(g, (unsigned)fn->lanes), l.lane), "");
-    if (!bind.per_lane) narrow_index(g, b, &l, &p);
-    return p;
-}
-
-static LLVMValueRef lane_addresses(LlvmGen *g, Place *p) {
-    unsigned lanes = (unsigned)g->fn->lanes;
-    if (p->index) return step_ptr(g, p->unit, p->base, p->index);
-    LLVMValueRef by = p->varying ? p->varying : scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
-    return step_ptr(g, p->unit, p->ptr, by);
-}
+enum { TABLE_LANES = 16 };
 
 static LLVMValueRef reversed(LlvmGen *g, LLVMValueRef v) {
     unsigned lanes = llvm_lanes(v);
@@ -260,12 +45,12 @@ LLVMValueRef llvm_nowhere(LlvmGen *g) {
 
 LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth) {
     *depth = g->fn->depth;
-    return find_place(g, e->u.buf, e->arg[0]).ptr;
+    return llvm_find_place(g, e->u.buf, e->arg[0]).ptr;
 }
 
 void llvm_prefetch(LlvmGen *g, const KExpr *e) {
     enum { READ = 0, SECOND_LEVEL = 2, DATA = 1 };
-    Place p = find_place(g, e->u.buf, e->arg[0]);
+    Place p = llvm_find_place(g, e->u.buf, e->arg[0]);
     LLVMValueRef args[] = {p.ptr, LLVMConstInt(g->i32, READ, 0),
                            LLVMConstInt(g->i32, SECOND_LEVEL, 0), LLVMConstInt(g->i32, DATA, 0)};
     llvm_call(g, "llvm.prefetch", &g->ptr, 1, args, 4);
@@ -299,24 +84,12 @@ static int64_t elements_of_place(const LlvmGen *g, const Place *p) {
                      LLVMABISizeOfType(g->layout, p->unit));
 }
 
-/* The places of lanes behind p->ptr, where they are constants. */
-static bool constant_places(LlvmGen *g, const Place *p, int64_t *off) {
-    unsigned lanes = (unsigned)g->fn->lanes;
-    if (!p->varying || !LLVMIsConstant(p->varying) || lanes > MAX_PATTERN) return false;
-    for (unsigned i = 0; i < lanes; i++) {
-        LLVMValueRef e = LLVMGetAggregateElement(p->varying, i);
-        if (!e || !LLVMIsAConstantInt(e)) return false;
-        off[i] = LLVMConstIntGetSExtValue(e);
-    }
-    return true;
-}
-
 /* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
  * which of these each lane takes. 0 when they are elsewhere. */
 static unsigned find_pattern(LlvmGen *g, const Place *p, int64_t *first, unsigned *at) {
     unsigned lanes = (unsigned)g->fn->lanes;
     int64_t unit = elements_of_place(g, p), off[MAX_PATTERN], last = 0;
-    if (!constant_places(g, p, off)) return 0;
+    if (!llvm_constant_places(g, p, off)) return 0;
     for (unsigned i = 0; i < lanes; i++) {
         if (!i || off[i] < *first) *first = off[i];
         if (!i || off[i] > last) last = off[i];
@@ -352,7 +125,7 @@ static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
     unsigned n = find_pattern(g, p, &first, at);
     while (whole < n) whole *= 2;
     if (!n || (n < whole && !g->cpu.avx512bw)) return NULL;
-    LLVMValueRef from = step_ptr(g, p->unit, p->ptr, LLVMConstInt(g->i64, (uint64_t)first, 0));
+    LLVMValueRef from = llvm_step_ptr(g, p->unit, p->ptr, LLVMConstInt(g->i64, (uint64_t)first, 0));
     if (n == 1) return llvm_splat(g, plain_load(g, p->type, from, size), lanes);
     LLVMValueRef lane[MAX_PATTERN], mask = NULL;
     for (unsigned i = 0; i < whole; i++) lane[i] = LLVMConstInt(g->i1, i < n, 0);
@@ -363,59 +136,15 @@ static LLVMValueRef load_pattern(LlvmGen *g, Place *p) {
                                   LLVMConstVector(lane, lanes), "");
 }
 
-/* A place as a vector of memory and an element of it for each lane. */
-typedef struct InBlock {
-    Linear l;
-    LLVMValueRef from;  /* the element that all lanes add, or NULL */
-    int64_t at[MAX_PATTERN]; /* to this */
-} InBlock;
-
-/* Takes apart what reads elements of one vector of memory that lies at a multiple of its size;
- * false where that is not known. */
-static bool find_block(LlvmGen *g, const KExpr *e, const Place *p, InBlock *b) {
-    int64_t lanes = g->fn->lanes, n_elems, lo, hi;
-    const BufBind *bind = llvm_buf(g, e->u.buf);
-    if (p->type != g->f32 || lanes & (lanes - 1) || bind->per_lane || bind->align < 4 * lanes)
-        return false;
-    if (!constant_places(g, p, b->at) || !k_is_int(e->u.buf->n_elems, &n_elems) || n_elems % lanes)
-        return false;
-    b->l = (Linear){0};
-    b->from = NULL;
-    add_linear(g, &b->l, e->arg[0], 1, 0);
-    evaluate_terms(g, &b->l);
-    lo = hi = (int64_t)b->l.constant & (lanes - 1);
-    b->l.constant -= (uint64_t)lo;
-    for (int64_t i = 0; i < lanes; i++) b->at[i] += lo;
-    for (int i = 0; i < b->l.n; i++) {
-        Term *t = &b->l.term[i];
-        int64_t coeff = (int64_t)t->coeff;
-        if (llvm_lanes(t->v) || coeff % lanes == 0) continue;
-        if (coeff < 0 || coeff > lanes || t->e->lo < 0 || t->e->hi >= lanes) return false;
-        LLVMValueRef v = scaled(g, t->v, t->coeff);
-        b->from = b->from ? LLVMBuildAdd(g->b, b->from, v, "") : v;
-        hi += coeff * t->e->hi;
-        t->coeff = 0;
-    }
-    for (int64_t i = 0; i < lanes; i++)
-        if (b->at[i] < 0 || b->at[i] + hi - lo >= lanes) return false;
-    return true;
-}
-
 /* Such a place as the whole vector and a permutation of it, whose indices need not be constant;
  * NULL where that cannot be. */
 static LLVMValueRef load_in_block(LlvmGen *g, const KExpr *e, const Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes;
     bool wide = lanes == 16 && g->cpu.avx512, half = lanes == 8 && g->cpu.avx2;
-    LLVMValueRef at[MAX_PATTERN], ptr = p->base;
+    LLVMValueRef at[MAX_PATTERN];
     InBlock b;
-    if (!find_block(g, e, p, &b) || (b.from && !wide && !half)) return NULL;
-    for (int i = 0; i < b.l.n; i++) {
-        const Term *t = &b.l.term[i];
-        if (t->coeff && !llvm_lanes(t->v))
-            ptr = step_ptr(g, p->type, ptr, scaled(g, t->v, t->coeff));
-    }
-    ptr = step_ptr(g, p->type, ptr, LLVMConstInt(g->i64, b.l.constant, 0));
-    LLVMValueRef v = plain_load(g, LLVMVectorType(p->type, lanes), ptr, 4 * lanes);
+    if (!llvm_find_block(g, e, p, &b) || (b.from && !wide && !half)) return NULL;
+    LLVMValueRef v = plain_load(g, LLVMVectorType(p->type, lanes), b.ptr, 4 * lanes);
     for (unsigned i = 0; i < lanes; i++) at[i] = LLVMConstInt(g->i32, (uint64_t)b.at[i], 0);
     LLVMValueRef index = LLVMConstVector(at, lanes);
     if (!b.from) return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(LLVMTypeOf(v)), index, "");
@@ -457,7 +186,7 @@ static LLVMValueRef load_table(LlvmGen *g, const KBuf *b, LLVMValueRef index) {
     unsigned n_parts = (unsigned)n / TABLE_LANES, align = llvm_element_align(g, b->dtype);
     for (unsigned i = 0; i < n_parts; i++) {
         LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)i * TABLE_LANES, 0);
-        part[i] = plain_load(g, f32s, step_ptr(g, t, llvm_buf(g, b)->base, by), align);
+        part[i] = plain_load(g, f32s, llvm_step_ptr(g, t, llvm_buf(g, b)->base, by), align);
     }
     if (n_parts == 1) {
         LLVMValueRef args[] = {part[0], at};
@@ -483,7 +212,7 @@ static LLVMValueRef load_each(LlvmGen *g, Place *p) {
         LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
         LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
                                      : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
-        LLVMValueRef v = plain_load(g, p->type, step_ptr(g, p->unit, p->ptr, by), size);
+        LLVMValueRef v = plain_load(g, p->type, llvm_step_ptr(g, p->unit, p->ptr, by), size);
         all = LLVMBuildInsertElement(g->b, all, v, at, "");
     }
     return all;
@@ -497,23 +226,23 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         return masked_load(g, t, p->ptr, p->align, mask);
     if (!p->varying && p->lane == -1 && !is_word) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
-        LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)back, 0);
+        LLVMValueRef from = llvm_step_ptr(g, p->type, p->ptr, by);
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    LLVMValueRef near = NULL;
-    if (!p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
+    LLVMValueRef near = mask ? NULL : load_rows(g, p);
+    if (!near && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
         near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size, mask);
-    if (!mask && !near) near = load_rows(g, p);
     if (!mask && !near) near = load_pattern(g, p);
     int64_t off[MAX_PATTERN];
-    if (!near && !is_word && constant_places(g, p, off))
+    if (!near && !is_word && llvm_constant_places(g, p, off))
         near = llvm_load_runs(g, p->type, p->ptr, off, size, mask);
     if (near) return near;
     if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
-    LLVMValueRef args[] = {lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask ? mask : all,
-                           LLVMConstNull(t)};
+    LLVMValueRef args[] = {llvm_lane_addresses(g, p), LLVMConstInt(g->i32, size, 0),
+                           mask ? mask : all, LLVMConstNull(t)};
     return llvm_call(g, "llvm.masked.gather", types, 2, args, 4);
 }
 
@@ -536,7 +265,7 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
         *depth = g->fn->depth;
         if (!LLVMIsConstant(index)) return load_table(g, e->u.buf, index);
     }
-    Place p = find_place(g, e->u.buf, e->arg[0]);
+    Place p = llvm_find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
     *depth = g->fn->depth;
@@ -629,7 +358,7 @@ LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e) {
         if (i == 1) step = distance;
         if (distance != i * step) return NULL;
     }
-    Place p = find_place(g, w.buf, w.index[0]);
+    Place p = llvm_find_place(g, w.buf, w.index[0]);
     if (p.varying || p.lane != 1) return NULL;
     LLVMTypeRef some = LLVMVectorType(g->i8, lanes);
     if (step == lanes && w.index[2] && w.index[3])
@@ -637,7 +366,7 @@ LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e) {
     LLVMValueRef part[4];
     for (int i = 0; i < 4; i++) {
         LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)(i * step), 0);
-        part[i] = w.index[i] ? plain_load(g, some, step_ptr(g, g->i8, p.ptr, by), 1)
+        part[i] = w.index[i] ? plain_load(g, some, llvm_step_ptr(g, g->i8, p.ptr, by), 1)
                              : LLVMConstNull(some);
     }
     return turn_bytes(g, join(g, join(g, part[0], part[1]), join(g, part[2], part[3])), lanes);
@@ -666,8 +395,8 @@ static void store_each(LlvmGen *g, Place *p, LLVMValueRef v) {
         LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
         LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
                                      : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
-        plain_store(g, LLVMBuildExtractElement(g->b, v, at, ""), step_ptr(g, p->type, p->ptr, by),
-                    size);
+        plain_store(g, LLVMBuildExtractElement(g->b, v, at, ""),
+                    llvm_step_ptr(g, p->type, p->ptr, by), size);
     }
 }
 
@@ -678,13 +407,14 @@ static void store_lanes(LlvmGen *g, Place *p, LLVMValueRef v) {
         masked_store(g, v, p->ptr, p->align, mask);
     } else if (!p->varying && p->lane == -1) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
-        LLVMValueRef from = step_ptr(g, p->type, p->ptr, LLVMConstInt(g->i64, (uint64_t)back, 0));
+        LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)back, 0);
+        LLVMValueRef from = llvm_step_ptr(g, p->type, p->ptr, by);
         masked_store(g, reversed(g, v), from, size, mask ? reversed(g, mask) : NULL);
     } else if (!mask) {
         store_each(g, p, v);
     } else {
         LLVMTypeRef types[] = {LLVMTypeOf(v), LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
-        LLVMValueRef args[] = {v, lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask};
+        LLVMValueRef args[] = {v, llvm_lane_addresses(g, p), LLVMConstInt(g->i32, size, 0), mask};
         llvm_call(g, "llvm.masked.scatter", types, 2, args, 4);
     }
 }
@@ -704,13 +434,13 @@ static bool ends_in_padding(LlvmGen *g, const KBuf *b, const KExpr *index) {
 }
 
 LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index) {
-    Place p = find_place(g, b, index);
+    Place p = llvm_find_place(g, b, index);
     return !p.varying && p.lane == 1 ? p.ptr : NULL;
 }
 
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value) {
     LLVMValueRef v = llvm_to_memory(g, b->dtype, llvm_expr(g, value));
-    Place p = find_place(g, b, index);
+    Place p = llvm_find_place(g, b, index);
     LLVMValueRef mask = g->fn->mask;
     if (mask && !p.varying && p.lane == 1 && is_whole_local(b, index)) {
         LLVMTypeRef t = LLVMVectorType(p.type, (unsigned)g->fn->lanes);

@@ -2,8 +2,8 @@
  *
  *   module.c  creates and destroys an LlvmGen; kernels become functions, and thunks for pools
  *   expr.c    kernel IR expressions to LLVM values, scalar or one lane per iteration
- *   access.c  addresses, loads and stores: which are contiguous, which gather; permute.c: which
- *             permute
+ *   access.c  loads and stores: which are contiguous, which gather; permute.c: which permute;
+ *             place.c: their addresses
  *   convert.c dtype conversions and the half-width floats
  *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks
@@ -221,20 +221,19 @@ LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr
 LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
                             const int64_t *place, unsigned align, LLVMValueRef mask);
 
-/* access.c */
+/* place.c (and place.h) */
 /* A comparison of indices that step with the lanes; NULL where it is none. */
 LLVMValueRef llvm_compare_lanes(LlvmGen *g, const KExpr *e, int *depth);
+/* What an array of these is aligned to, whoever made it. */
+unsigned llvm_element_align(const LlvmGen *g, DType t);
+
+/* access.c */
 LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth);
 /* Bytes of a buffer, joined to a word in each lane, as a load and permutations; NULL where e is
  * something else. */
 LLVMValueRef llvm_byte_word(LlvmGen *g, const KExpr *e);
-/* pack.c: a nest of vector loops around a store of bytes, several vectors at once; false where that
- * is not what it is, and nothing was stored. */
-bool llvm_pack_stores(LlvmGen *g, const KStmt *outer);
 /* Where lanes that are neighbours in memory begin; NULL where they are none. */
 LLVMValueRef llvm_vector_place(LlvmGen *g, const KBuf *b, const KExpr *index);
-/* What an array of these is aligned to, whoever made it. */
-unsigned llvm_element_align(const LlvmGen *g, DType t);
 /* The address of the element that e would load. */
 LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth);
 /* Asks for what the load e would read, into the second level of cache. */
@@ -243,6 +242,10 @@ void llvm_prefetch(LlvmGen *g, const KExpr *e);
 LLVMValueRef llvm_nowhere(LlvmGen *g);
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value);
 LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, const char *name);
+
+/* pack.c: a nest of vector loops around a store of bytes, several vectors at once; false where that
+ * is not what it is, and nothing was stored. */
+bool llvm_pack_stores(LlvmGen *g, const KStmt *outer);
 
 /* stmt.c */
 void llvm_block(LlvmGen *g, const KBlock *b);

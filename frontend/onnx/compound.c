@@ -155,27 +155,6 @@ static bool cannot_join(Join *j, const char *why) {
     return false;
 }
 
-Value *compound_nothing(Import *im, Graph *g, DType t, Shape like) {
-    enum { MOST_ZEROS = 1 << 24 };
-    Module *m = im->m;
-    int64_t n = 1, dim;
-    Shape s = shape_make(m->arena, like.rank);
-    for (int a = 0; a < s.rank; a++) {
-        bool is_known = shape_dim_int(like, a, &dim) && dim <= MOST_ZEROS / (n ? n : 1);
-        s.dims[a] = k_int(m->k, is_known ? dim : 0);
-        n *= is_known ? dim : 0;
-    }
-    if (t == DT_STR) {
-        ConstString *text = arena_array(im->arena, ConstString, n + 1);
-        for (int64_t i = 0; i < n; i++) text[i].bytes = "";
-        return graph_const_strings(g, "", s, text);
-    }
-    uint64_t n_bytes = (uint64_t)n * (uint64_t)dtype_bytes(t);
-    char *bytes = arena_alloc(m->arena, n_bytes + 1);
-    memset(bytes, 0, n_bytes + 1);
-    return graph_add_const(g, "", t, s, bytes, n_bytes);
-}
-
 /* The optionals a and b, of which one holds nothing: the other's payload beside zeros. */
 static bool join_absent(Join *j, Value *payload, int side) {
     ValueList there = {0};
@@ -184,7 +163,7 @@ static bool join_absent(Join *j, Value *payload, int side) {
         const Value *v = there.at[i];
         if (!build_has_shape(j->c, there.at[i]))
             return cannot_join(j, "an optional of a rank that is found while running, or none");
-        Value *zeros = compound_nothing(j->c->im, j->g[!side], v->dtype, v->shape);
+        Value *zeros = graph_const_zeros(j->g[!side], v->dtype, v->shape);
         join_push(j, side ? zeros : there.at[i], side ? there.at[i] : zeros);
     }
     return true;

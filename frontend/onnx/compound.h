@@ -28,9 +28,6 @@ Compound *compound_of(Value *v);
 Compound *compound_sequence(Import *im, DType t, Value *const *items, int n);
 /* payload NULL: empty. */
 Compound *compound_optional(Import *im, DType t, Value *payload);
-/* What stands for an optional's tensor where it holds nothing: zeros in graph g, with no elements
- * where a dim is not known. */
-Value *compound_nothing(Import *im, Graph *g, DType t, Shape like);
 /* A certain or uncertain optional's presence, in graph g. */
 Value *compound_presence(Graph *g, const Compound *k);
 /* May this node's importer be given compounds? */

@@ -225,7 +225,7 @@ static Value *declared_nothing(ListLoop *l, int i) {
         s.dims[a] = k_int(c->m->k, dim < 0 ? 0 : dim);
     }
     bool good = s.rank >= 0 && dtype != DT_NONE;
-    return good ? compound_nothing(c->im, c->g, dtype, s) : untold(l, i);
+    return good ? graph_const_zeros(c->g, dtype, s) : untold(l, i);
 }
 
 /* The sequence of an optional that holds none; NULL after a message. */

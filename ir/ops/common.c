@@ -512,6 +512,24 @@ void lower_fill(Def *d, KTensor *out, const KExpr *value) {
     def_map(d, s, value);
 }
 
+void lower_for_all(Def *d, const KExpr *n, bool wide, LowerStore *store, void *user) {
+    enum { LANES = 16 };
+    KCtx *k = d->k;
+    KBuild *b = &d->b;
+    wide &= n->hi >= LANES;
+    const KExpr *width = k_int(k, LANES), *full = wide ? k_fdiv(k, n, width) : k_int(k, 0);
+    if (wide) {
+        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full), *l = kb_for(b, LOOP_VECTOR, "l", width);
+        store(user, k_add(k, k_mul(k, c, width), l));
+        kb_end(b);
+        kb_end(b);
+    }
+    const KExpr *done = k_mul(k, full, width), *rest = k_sub(k, n, done);
+    if (k_is_value(rest, 0)) return;
+    store(user, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
+    kb_end(b);
+}
+
 const KExpr *lower_lowest(Def *d, DType t) {
     if (t == DT_BOOL || dtype_info[t].kind == DK_UINT) return k_const_i(d->k, t, 0);
     return k_const(d->k, t, -(double)INFINITY);

@@ -8,8 +8,6 @@
 #include "ir/infer.h"
 #include "ir/ops/check.h"
 
-enum { MOST_STAND_IN = 1 << 16 }; /* elements of a constant that stands in for an unread state */
-
 static Graph *body_graph(Module *m, const Node *n, const char *name) {
     Graph *g = attr_graph(n, name);
     if (!g) diag_error(m->diag, n->loc, "attribute %s is missing", name);
@@ -221,21 +219,14 @@ static bool runs_once(Module *m, const Node *n) {
 }
 
 /* What the body makes anew in each iteration without reading it may begin with any rank, since
- * nobody sees that: something of the body's rank stands in for it, without elements where a dim is
- * no number. */
+ * nobody sees that: zeros of the body's rank stand in for it. */
 static bool replace_unread(Module *m, const Carried *c, int i, const Value *after) {
     Node *n = (Node *)(uintptr_t)c->node; /* verbs see nodes as const */
     Value *state = c->body->inputs.at[c->first + i];
     const Value *begin = n->in[c->first + i];
-    Shape s = shape_copy(m->arena, after->shape);
-    int64_t dim;
     if (state->users.n || after == state || begin->dtype != after->dtype || !runs_once(m, n))
         return false;
-    for (int a = 0; a < s.rank; a++)
-        if (!shape_dim_int(s, a, &dim) || after->dtype == DT_STR) s.dims[a] = k_int(m->k, 0);
-    if (!shape_count_int(s, &dim) || dim > MOST_STAND_IN) s.dims[0] = k_int(m->k, 0);
-    uint64_t bytes = shape_count_int(s, &dim) ? dtype_packed_bytes(after->dtype, (uint64_t)dim) : 0;
-    Value *v = graph_add_const(n->graph, "", after->dtype, s, arena_alloc(m->arena, bytes), bytes);
+    Value *v = graph_const_zeros(n->graph, after->dtype, after->shape);
     node_set_input(n, c->first + i, v);
     type_input(m, state, v->dtype, v->shape);
     return true;
@@ -248,7 +239,6 @@ static bool join_state_ranks(Module *m, const Carried *c, int i) {
     Value *state = c->body->inputs.at[c->first + i];
     const Value *after = c->body->outputs.at[c->first_out + i];
     int more = after->shape.rank - state->shape.rank, count = more < 0 ? -more : more;
-    if (n->op != OP_Loop) return false;
     if (more > 0 && has_spare_axes(after, state)) {
         Node *wider = leading_axes(n->loc, n->graph, n, n->in[c->first + i], count);
         node_set_input(n, c->first + i, wider->out[0]);
@@ -371,8 +361,14 @@ static Shape without_dim(Module *m, Shape s, int axis) {
     return r;
 }
 
-static bool check_stackable(Module *m, const Node *n, int i, const Value *v) {
+/* What becomes a part of an output has one rank. */
+static bool check_slice(Module *m, const Node *n, const Value *v) {
     if (!check_tensor(m, n, v)) return false;
+    return !v->spare_axes || refuse_spare_axes(m, v->def ? v->def->loc : n->loc, v);
+}
+
+static bool check_stackable(Module *m, const Node *n, int i, const Value *v) {
+    if (!check_slice(m, n, v)) return false;
     if (v->shape.rank < MAX_RANK) return true;
     diag_error(m->diag, n->loc, "output %d would have a rank above %d", i, MAX_RANK);
     return false;
@@ -438,7 +434,7 @@ static void open_dims(Module *m, const Node *n, int i, Value *state, const Shape
 /* Output i is its slices one behind another: the sum of their outermost dims shows in the end. */
 static bool join_slices(Module *m, Node *n, int i, const Value *each, const Dims *before) {
     int rank = each->shape.rank;
-    if (!check_tensor(m, n, each)) return false;
+    if (!check_slice(m, n, each)) return false;
     if (rank < 1) {
         diag_error(m->diag, n->loc, "output %d is joined, but its slices have rank 0", i);
         return false;

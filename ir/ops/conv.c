@@ -257,6 +257,8 @@ static void transpose_gather(Def *d, const Node *n, const Window *given) {
     for (int i = 0; i < w.n; i++) {
         const KExpr *at = def_reduce_axis(d, s, "kx", weights->dims[2 + i]);
         const KExpr *stride = k_int(k, w.stride[i]);
+        /* From the last tap to the first, so that what is read ascends. */
+        at = k_sub(k, k_sub(k, weights->dims[2 + i], k_int(k, 1)), at);
         const KExpr *p = k_add(k, def_axis(d, s, 2 + i), k_int(k, w.pad[i]));
         p = k_sub(k, p, k_mul(k, at, k_int(k, w.dilation[i])));
         wi[2 + i] = at;

@@ -51,23 +51,14 @@ typedef struct Element {
     void (*store)(const struct Element *e, const KExpr *i);
 } Element;
 
-/* For all i below n: in vectors, then what is left one by one. */
-static void store_all(const Element *e, const KExpr *n) {
-    enum { LANES = 16 };
-    KCtx *k = e->d->k;
-    KBuild *b = &e->d->b;
-    bool wide = !dtype_is_wide(e->out->dtype) && n->hi >= LANES;
-    const KExpr *width = k_int(k, LANES), *full = wide ? k_fdiv(k, n, width) : k_int(k, 0);
-    if (wide) {
-        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full), *l = kb_for(b, LOOP_VECTOR, "l", width);
-        e->store(e, k_add(k, k_mul(k, c, width), l));
-        kb_end(b);
-        kb_end(b);
-    }
-    const KExpr *done = k_mul(k, full, width), *rest = k_sub(k, n, done);
-    if (k_is_value(rest, 0)) return;
-    e->store(e, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
-    kb_end(b);
+static void store_element(void *user, const KExpr *i) {
+    const Element *e = user;
+    e->store(e, i);
+}
+
+/* For all i below n. */
+static void store_all(Element *e, const KExpr *n) {
+    lower_for_all(e->d, n, !dtype_is_wide(e->out->dtype), store_element, e);
 }
 
 static void store_copy(const Element *e, const KExpr *i) {

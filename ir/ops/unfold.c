@@ -143,35 +143,63 @@ bool max_unpool_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
+typedef struct Unpool {
+    Def *d;
+    KTensor *x, *index, *out;
+    const KExpr *dims[MAX_RANK], *total; /* of what the indices number */
+} Unpool;
+
+static void store_zero(void *user, const KExpr *i) {
+    const Unpool *u = user;
+    kb_store(&u->d->b, u->out->buf, i, k_const(u->d->k, u->out->dtype, 0));
+}
+
+/* Puts x's element number i to its place, if that is inside. */
+static void put_element(const Unpool *u, const KExpr *i) {
+    Def *d = u->d;
+    KCtx *k = d->k;
+    KBuild *b = &d->b;
+    const KExpr *at[MAX_RANK], *inside = NULL;
+    const KExpr *to = kb_let(b, "to", lower_at_flat(d, u->index, i));
+    kb_if(b, lower_inside(d, to, u->total));
+    def_unflatten(k, to, u->dims, u->x->rank, at);
+    for (int a = 0; a < u->x->rank; a++) {
+        if (u->dims[a] == u->out->dims[a]) continue;
+        at[a] = kb_let(b, "at", at[a]);
+        inside = k_and_inside(d, inside, at[a], u->out->dims[a]);
+    }
+    if (inside) kb_if(b, inside);
+    kb_store(b, u->out->buf, inside ? def_flatten(k, at, u->out->dims, u->x->rank) : to,
+             lower_at_flat(d, u->x, i));
+    if (inside) kb_end(b);
+    kb_end(b);
+}
+
 /* Indices number the elements of the unpooled shape. Where output_shape is another one, they are
  * taken apart and put together again; what lies outside of it is dropped. */
 void max_unpool_lower(Def *d, const Node *n) {
+    enum { COPIES = 8 };
     KCtx *k = d->k;
     KBuild *b = &d->b;
-    KTensor *x = def_in(d, 0), *index = def_in(d, 1), *out = def_out(d, 0);
-    const KExpr *dims[MAX_RANK], *at[MAX_RANK], *from[MAX_RANK], *total = k_int(k, 1);
+    Unpool u = {.d = d, .x = def_in(d, 0), .index = def_in(d, 1), .out = def_out(d, 0)};
+    const KExpr *n_elems = tensor_n_elems(k, u.x), *copies = k_int(k, COPIES);
     Window w;
-    window_load(n, x->rank - 2, &w);
-    unpooled_dims(k, &w, x->dims, dims);
-    Stage *s = def_program(d, &out, 1);
-    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", tensor_n_elems(k, out));
-    kb_store(b, out->buf, i, k_const(k, out->dtype, 0));
+    window_load(n, u.x->rank - 2, &w);
+    unpooled_dims(k, &w, u.x->dims, u.dims);
+    u.total = k_int(k, 1);
+    for (int a = 0; a < u.x->rank; a++) u.total = k_mul(k, u.total, u.dims[a]);
+    Stage *s = def_program(d, &u.out, 1);
+    lower_for_all(d, tensor_n_elems(k, u.out), !dtype_is_wide(u.out->dtype), store_zero, &u);
+    const KExpr *full = k_fdiv(k, n_elems, copies), *done = k_mul(k, full, copies);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full);
+    const KExpr *copy = kb_for(b, LOOP_UNROLL, "copy", copies);
+    put_element(&u, k_add(k, k_mul(k, c, copies), copy));
     kb_end(b);
-    for (int a = 0; a < x->rank; a++) {
-        from[a] = kb_for(b, LOOP_SERIAL, "i", x->dims[a]);
-        total = k_mul(k, total, dims[a]);
+    kb_end(b);
+    const KExpr *rest = k_sub(k, n_elems, done);
+    if (!k_is_value(rest, 0)) {
+        put_element(&u, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
+        kb_end(b);
     }
-    const KExpr *to = kb_let(b, "to", def_at(d, index, from, x->rank));
-    kb_if(b, lower_inside(d, to, total));
-    def_unflatten(k, to, dims, x->rank, at);
-    const KExpr *inside = k_bool(k, true);
-    for (int a = 0; a < x->rank; a++) {
-        if (dims[a] == out->dims[a]) continue;
-        at[a] = kb_let(b, "at", at[a]);
-        inside = k_and(k, inside, lower_inside(d, at[a], out->dims[a]));
-    }
-    kb_if(b, inside);
-    kb_store(b, out->buf, def_flatten(k, at, out->dims, x->rank), def_at(d, x, from, x->rank));
-    for (int a = 0; a < x->rank + 2; a++) kb_end(b);
     def_end_program(d, s);
 }
