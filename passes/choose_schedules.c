@@ -66,18 +66,20 @@ static bool is_window(KCtx *k, const Stage *s, const KExpr *e) {
 }
 
 /* May the right factor, whose rows end within a vector or anywhere, be read in place under a mask?
- * Packing it costs more where few rows share it or its elements are in several windows. */
+ * Packing it costs more where few rows share it or its elements are in several windows, more where
+ * each row computes it again. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
     enum { MASKING_BYTES = 64, MASKED_ROWS = 32, COMPUTED_ROWS = 2 };
     KCtx *k = p->m->k;
     const Target *t = p->m->target;
-    int64_t n, most = s->rhs->op == KO_at ? MASKED_ROWS : COMPUTED_ROWS;
+    bool is_read = s->rhs->op == KO_at;
+    int64_t n, most = is_read ? MASKED_ROWS : COMPUTED_ROWS;
     if (!reads_rows(k, s, s->rhs, sch)) return false;
-    bool few = n_rows(k, s, sch) <= most;
-    if (!k_is_int(s->out->dims[sch->vec_axis], &n))
-        return t->mask_bytes && dtype_bytes(s->rhs->dtype) >= t->mask_bytes &&
-               (few || is_window(k, s, s->rhs));
-    return t->vector_bytes >= MASKING_BYTES && n >= sch->lanes && few;
+    bool is_shared = n_rows(k, s, sch) > most;
+    if (k_is_int(s->out->dims[sch->vec_axis], &n))
+        return t->vector_bytes >= MASKING_BYTES && n >= sch->lanes && !is_shared;
+    int least = is_read ? dtype_bytes(s->rhs->dtype) : 1;
+    return t->mask_bytes && least >= t->mask_bytes && (!is_shared || is_window(k, s, s->rhs));
 }
 
 /* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
