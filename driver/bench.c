@@ -111,7 +111,7 @@ static bool write_page(Session *s, const char *json) {
 static bool report(Session *s, Runner *r, const Times *t, Profile *profile, uint32_t threads) {
     StrBuf out = {0};
     bool json = s->o->json || s->o->html, good = true;
-    if (profile) profile_find_peaks(profile, threads);
+    if (profile) profile_find_peaks(profile);
     if (json) strbuf_printf(&out, "{\"model\": \"%s\", ", s->m->name);
     print_times(s, r, t, threads, &out);
     if (json && profile) profile_json(profile, &out);
@@ -140,7 +140,7 @@ static int bench(Session *s, Runner *r) {
         status = runner_run(r, &hooks);
     if ((s->o->profile || s->o->html) && model) {
         profile = profile_create(s, model);
-        profile_hook(profile, &hooks);
+        profile_hook(profile, &hooks, pool ? smelt_pool_threads(pool) : 1);
     }
     if (!status) status = measure(r, s->o, &hooks, profile, &times);
     progress_end();

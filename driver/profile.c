@@ -4,9 +4,15 @@
  * kernels, operations and bytes are those of the calls that follow the node in the entry, so a
  * Winograd convolution counts the operations that it does, not those it stands for. Bytes are the
  * sizes of the buffers that a call is given, each once: what has to move at least, unless a kernel
- * reads only parts of one (a Gather from a large table). */
+ * reads only parts of one (a Gather from a large table).
+ *
+ * With a pool of threads its parallel loops go through profile_parallel_for, which adds up what the
+ * threads spend on tiles. A step's work is that and what it does outside of such loops; what is left
+ * of the threads' time they wait: for the slowest, to be told, or while one works alone. Work that
+ * grows with the threads (compare --threads=1) is spent on memory that they share. */
 #include "driver/profile.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +27,25 @@ typedef struct Step {
     const char *name, *op;
     StrBuf kernels; /* their names, with commas */
     double flops, bytes, seconds, start;
+    double work;   /* of all threads */
     bool uses_dot; /* dot products of bytes have a peak of their own */
-    double median;
+    double median, median_work;
 } Step;
+
+/* The pool of the hooks, and what its threads have spent on tiles. */
+typedef struct Threads {
+    void *pool;
+    smelt_parallel_fn *parallel_for;
+    uint32_t n;
+    double in_loops, on_tiles; /* seconds since the profile began: of the caller, of all threads */
+} Threads;
 
 struct Profile {
     Session *s;
     Step *step;
     uint32_t n_steps, n_runs, cap_runs;
-    double *times;             /* n_steps for each run */
+    double *times;             /* n_steps for each run: seconds, then as many of work */
+    Threads threads;
     double peak_f32, peak_dot; /* 1e9 a second */
 };
 
@@ -90,30 +106,71 @@ void profile_destroy(Profile *p) {
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
+/* A step's work up to now is the time that passes outside of loops and what threads do in them. */
+static double work_now(const Profile *p, double time) {
+    return time - p->threads.in_loops + p->threads.on_tiles;
+}
+
 static void before_node(void *user, uint32_t node) {
-    ((Profile *)user)->step[node].start = now();
+    Profile *p = user;
+    Step *s = &p->step[node];
+    s->start = now();
+    s->work -= work_now(p, s->start);
 }
 
 static void after_node(void *user, uint32_t node) {
-    Step *s = &((Profile *)user)->step[node];
-    s->seconds += now() - s->start;
+    Profile *p = user;
+    Step *s = &p->step[node];
+    double end = now();
+    s->seconds += end - s->start;
+    s->work += work_now(p, end);
 }
 
-void profile_hook(Profile *p, smelt_hooks *hooks) {
+/* One parallel loop whose tiles are timed. */
+typedef struct Loop {
+    smelt_range_fn *fn;
+    void *ctx;
+    atomic_int_fast64_t nanoseconds;
+} Loop;
+
+static void timed_range(void *ctx, int64_t begin, int64_t end) {
+    Loop *loop = ctx;
+    double start = now();
+    loop->fn(loop->ctx, begin, end);
+    atomic_fetch_add(&loop->nanoseconds, (int_fast64_t)(1e9 * (now() - start)));
+}
+
+static void profile_parallel_for(void *user, smelt_range_fn *fn, void *ctx, int64_t n) {
+    Threads *t = user;
+    Loop loop = {.fn = fn, .ctx = ctx};
+    double start = now();
+    t->parallel_for(t->pool, timed_range, &loop, n);
+    t->in_loops += now() - start;
+    t->on_tiles += 1e-9 * (double)atomic_load(&loop.nanoseconds);
+}
+
+void profile_hook(Profile *p, smelt_hooks *hooks, uint32_t n_threads) {
     hooks->user = p;
     hooks->before_node = before_node;
     hooks->after_node = after_node;
+    p->threads = (Threads){.pool = hooks->pool, .parallel_for = hooks->parallel_for, .n = n_threads};
+    if (!hooks->parallel_for) return;
+    hooks->pool = &p->threads;
+    hooks->parallel_for = profile_parallel_for;
 }
 
 void profile_end_run(Profile *p) {
-    if (p->n_runs == p->cap_runs && (uint64_t)p->n_steps * p->cap_runs * 2 < MOST_TIMES) {
+    if (p->n_runs == p->cap_runs && (uint64_t)p->n_steps * p->cap_runs * 4 < MOST_TIMES) {
         p->cap_runs = p->cap_runs ? 2 * p->cap_runs : 64;
-        p->times = xrealloc(p->times, sizeof *p->times * p->cap_runs * (p->n_steps + 1));
+        p->times = xrealloc(p->times, sizeof *p->times * p->cap_runs * 2 * (p->n_steps + 1));
     }
     bool keep = p->n_runs < p->cap_runs;
+    double *times = keep ? &p->times[(size_t)p->n_runs * p->n_steps * 2] : NULL;
     for (uint32_t i = 0; i < p->n_steps; i++) {
-        if (keep) p->times[(size_t)p->n_runs * p->n_steps + i] = p->step[i].seconds;
-        p->step[i].seconds = 0;
+        Step *s = &p->step[i];
+        if (keep) times[i] = s->seconds;
+        if (keep) times[p->n_steps + i] = s->work;
+        s->seconds = s->work = 0;
     }
     p->n_runs += keep;
 }
@@ -123,22 +180,28 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Of the i-th number of each run. */
+static double median_of(const Profile *p, uint32_t i, double *column) {
+    for (uint32_t r = 0; r < p->n_runs; r++) column[r] = p->times[(size_t)r * p->n_steps * 2 + i];
+    qsort(column, p->n_runs, sizeof *column, by_value);
+    return p->n_runs ? column[p->n_runs / 2] : 0;
+}
+
 static void find_medians(Profile *p) {
     double *column = xmalloc(sizeof *column * (p->n_runs + 1));
     for (uint32_t i = 0; i < p->n_steps; i++) {
-        for (uint32_t r = 0; r < p->n_runs; r++) column[r] = p->times[(size_t)r * p->n_steps + i];
-        qsort(column, p->n_runs, sizeof *column, by_value);
-        p->step[i].median = p->n_runs ? column[p->n_runs / 2] : 0;
+        p->step[i].median = median_of(p, i, column);
+        p->step[i].median_work = median_of(p, p->n_steps + i, column);
     }
     free(column);
 }
 
-void profile_find_peaks(Profile *p, uint32_t n_threads) {
+void profile_find_peaks(Profile *p) {
     Session *s = p->s;
     bool any_dot = false;
     for (uint32_t i = 0; i < p->n_steps; i++) any_dot |= p->step[i].uses_dot;
-    p->peak_f32 = machine_peak(s->arena, s->target, PEAK_f32, n_threads, s->d);
-    if (any_dot) p->peak_dot = machine_peak(s->arena, s->target, PEAK_i8, n_threads, s->d);
+    p->peak_f32 = machine_peak(s->arena, s->target, PEAK_f32, p->threads.n, s->d);
+    if (any_dot) p->peak_dot = machine_peak(s->arena, s->target, PEAK_i8, p->threads.n, s->d);
     find_medians(p);
 }
 
@@ -160,18 +223,24 @@ static double of_peak(const Profile *p, const Step *s) {
     return peak > 0 ? 100 * rate(s->flops, s) / peak : 0;
 }
 
+/* Per cent of the threads' time that is work. */
+static double busy(const Profile *p, const Step *s) {
+    return s->median > 0 ? 100 * s->median_work / (s->median * p->threads.n) : 100;
+}
+
 void profile_print(const Profile *p) {
     printf("peak, measured: %.1f GFLOP/s", p->peak_f32);
     if (p->peak_dot > 0) printf(", dot products of bytes %.1f GOP/s", p->peak_dot);
-    printf("\n%10s %6s %9s %8s %7s  %s\n", "us", "%", "GFLOP/s", "GB/s", "% peak", "step: kernels");
+    printf("\n%10s %6s %6s %9s %8s %7s  %s\n", "us", "%", "% busy", "GFLOP/s", "GB/s", "% peak",
+           "step: kernels");
     for (uint32_t i = 0; i < p->n_steps; i++) {
         const Step *s = &p->step[i];
         StrBuf line = {0};
         strbuf_escaped(&line, s->name, ESC_TERMINAL);
         strbuf_add(&line, " (");
         strbuf_escaped(&line, s->op, ESC_TERMINAL);
-        printf("%10.2f %6.1f %9.1f %8.1f %7.1f  %s): %s\n", 1e6 * s->median,
-               100 * s->median / total_of(p), rate(s->flops, s), rate(s->bytes, s), of_peak(p, s),
+        printf("%10.2f %6.1f %6.1f %9.1f %8.1f %7.1f  %s): %s\n", 1e6 * s->median,
+               100 * s->median / total_of(p), busy(p, s), rate(s->flops, s), rate(s->bytes, s), of_peak(p, s),
                strbuf_text(&line), strbuf_text(&s->kernels));
         strbuf_free(&line);
     }
@@ -193,10 +262,10 @@ void profile_json(const Profile *p, StrBuf *out) {
         add_string(out, "op", s->op);
         add_string(out, "kernels", strbuf_text(&s->kernels));
         strbuf_printf(out,
-                      "\"us\": %.6g, \"share\": %.4g, \"gflops\": %.5g, \"gbs\": %.5g, "
+                      "\"us\": %.6g, \"share\": %.4g, \"busy\": %.4g, \"gflops\": %.5g, \"gbs\": %.5g, "
                       "\"of_peak\": %.4g, \"flops\": %.0f, \"bytes\": %.0f}",
-                      1e6 * s->median, 100 * s->median / total_of(p), rate(s->flops, s),
-                      rate(s->bytes, s), of_peak(p, s), s->flops, s->bytes);
+                      1e6 * s->median, 100 * s->median / total_of(p), busy(p, s),
+                      rate(s->flops, s), rate(s->bytes, s), of_peak(p, s), s->flops, s->bytes);
     }
     strbuf_add(out, "]");
 }
@@ -214,7 +283,7 @@ static const char page_head[] =
     "const data = ";
 static const char page_tail[] =
     ";\n"
-    "const columns = [['us', '\\u00b5s'], ['share', '%'], ['gflops', 'GFLOP/s'], ['gbs', 'GB/s'], "
+    "const columns = [['us', '\\u00b5s'], ['share', '%'], ['busy', '% busy'], ['gflops', 'GFLOP/s'], ['gbs', 'GB/s'], "
     "['of_peak', '% of peak'], ['name', 'step'], ['op', 'operators'], ['kernels', 'kernels']];\n"
     "const table = document.querySelector('table');\n"
     "document.querySelector('h1').textContent = data.model;\n"

@@ -11,20 +11,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "codegen/output.h"
-#include "driver/kernel_module.h"
-#include "passes/tune.h"
+#include "driver/tune_measure.h"
 
 enum { KEY_DIGITS = 16, MOST_BYTES = 16 << 20, MOST_LINE = 1000, MOST_WORDS = 64 };
-enum { COLD_BYTES = 8 << 20, BATCHES = 5, ROUNDS = 2 };
-#define BATCH_SECONDS 2e-4
-
 static const char first_line[] = "smelt tuning cache 1";
 
 typedef struct Line {
@@ -39,16 +33,8 @@ typedef struct Tuning {
     StrMap *by_key; /* to index + 1 */
     bool changed;
     double end; /* when the time is used up */
-    float *in;  /* random numbers that kernels read */
-    char *out;
-    uint64_t in_bytes, out_bytes;
+    TuneRoom room;
 } Tuning;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
@@ -186,108 +172,9 @@ static void keep(void *user, const char *key, const char *schedule, double secon
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-static uint64_t bytes_of(const TuneKernel *k, uint32_t i) {
-    uint64_t n = (uint64_t)k->n_elems[i] * (uint64_t)dtype_bytes(k->kernel->params[i]->dtype);
-    return (n + 127) / 64 * 64; /* reading a vector beyond the end is no harm */
-}
-
-static uint32_t n_copies(const TuneKernel *k) {
-    if (k->cold >= k->kernel->n_params) return 1;
-    return (uint32_t)(1 + COLD_BYTES / bytes_of(k, k->cold));
-}
-
-/* Room for what the kernel reads, its cold operand several times over, and for what it writes. */
-static bool make_room(Tuning *t, const TuneKernel *k) {
-    uint64_t in = 0, out = 0;
-    for (uint32_t i = 0; i < k->kernel->n_params; i++)
-        if (k->kernel->params[i]->written)
-            out += bytes_of(k, i);
-        else
-            in += bytes_of(k, i) * (i == k->cold ? n_copies(k) : 1);
-    if (out > t->out_bytes) {
-        free(t->out);
-        t->out_bytes = posix_memalign((void **)&t->out, 4096, out) ? 0 : out;
-        if (t->out_bytes) memset(t->out, 0, out);
-    }
-    if (in > t->in_bytes) {
-        free(t->in);
-        t->in_bytes = posix_memalign((void **)&t->in, 4096, in) ? 0 : in;
-        uint32_t state = 1;
-        for (uint64_t i = 0; i < t->in_bytes / sizeof *t->in; i++) {
-            state = state * 1664525u + 1013904223u;
-            t->in[i] = (float)(state >> 8) * 0x1p-23f - 1;
-        }
-    }
-    return in <= t->in_bytes && out <= t->out_bytes;
-}
-
-/* The buffers of the run in which the cold operand is copy number `copy`. */
-static void place(const Tuning *t, const TuneKernel *k, uint32_t copy, void **bufs) {
-    char *in = (char *)t->in, *out = t->out;
-    for (uint32_t i = 0; i < k->kernel->n_params; i++) {
-        if (k->kernel->params[i]->written) {
-            bufs[i] = out;
-            out += bytes_of(k, i);
-            continue;
-        }
-        bufs[i] = in + (i == k->cold ? copy * bytes_of(k, i) : 0);
-        in += bytes_of(k, i) * (i == k->cold ? n_copies(k) : 1);
-    }
-}
-
-/* The least seconds of a run, over some batches. */
-static double time_kernel(Tuning *t, const TuneKernel *k, const CodegenJit *jit) {
-    const smelt_model *model = codegen_jit_model(jit);
-    uint32_t copies = n_copies(k), copy = 0, n_runs = 1;
-    void **bufs = xmalloc(sizeof *bufs * (k->kernel->n_params + 1));
-    double best = INFINITY;
-    bool good = make_room(t, k);
-    for (int batch = 0; good && batch < BATCHES;) {
-        double start = now();
-        for (uint32_t r = 0; good && r < n_runs; r++) {
-            place(t, k, copy = (copy + 1) % copies, bufs);
-            good = kernel_module_run(model, k->kernel, bufs);
-        }
-        double seconds = now() - start;
-        if (seconds < BATCH_SECONDS && n_runs < 1 << 20) {
-            n_runs *= 2;
-            continue;
-        }
-        if (seconds / n_runs < best) best = seconds / n_runs;
-        batch++;
-    }
-    free(bufs);
-    return good ? best : INFINITY;
-}
-
-static CodegenJit *compile(Tuning *t, const TuneKernel *k) {
-    CodegenOptions o = {.opt = t->s->codegen.opt, .jobs = 1};
-    KModule *m = kernel_module(t->s, t->s->arena, k->kernel, k->n_elems);
-    return codegen_llvm_jit(m, t->s->target, &o, t->s->d);
-}
-
-/* A stage's share of the time: more than an equal one, since most of those to come will be found to
- * be known by then. The first two choices are measured if there is any time at all. */
-static bool measure(void *user, const TuneKernel *kernels, int n, double *seconds, int n_left) {
+static bool measure(void *user, const TuneKernel *kernels, int n, double *seconds, double share) {
     Tuning *t = user;
-    CodegenJit **jit = xmalloc(sizeof *jit * (size_t)n);
-    double start = now(), left = t->end - start, share = 3 * left / (n_left + 1);
-    double end = start + (share < left ? share : left);
-    int n_made = 0;
-    for (int i = 0; i < n; i++) seconds[i] = INFINITY;
-    for (; left > 0 && n_made < n && (n_made < 2 || now() < end); n_made++) {
-        jit[n_made] = compile(t, &kernels[n_made]);
-        if (!jit[n_made]) break;
-        seconds[n_made] = time_kernel(t, &kernels[n_made], jit[n_made]);
-    }
-    for (int round = 1; round < ROUNDS; round++)
-        for (int i = 0; i < n_made; i++) {
-            double again = time_kernel(t, &kernels[i], jit[i]);
-            if (again < seconds[i]) seconds[i] = again;
-        }
-    for (int i = 0; i < n_made; i++) codegen_jit_destroy(jit[i]);
-    free(jit);
-    return n_made > 1 || (n_made && n == 1);
+    return tune_time(t->s, &t->room, kernels, n, seconds, (t->end - tune_now()) * share);
 }
 
 /* Has this machine every feature of the target's? */
@@ -316,14 +203,13 @@ bool tune_open(Session *s) {
     Tuning *t = arena_new(s->arena, Tuning);
     *t = (Tuning){.s = s, .by_key = strmap_create(s->arena)};
     t->hooks = (Tuner){t, recall, keep, o->tune.given ? measure : NULL};
-    t->end = now() + (double)o->tune.value;
+    t->end = tune_now() + (double)o->tune.value;
     s->tuning = t;
     s->m->tuner = &t->hooks;
+    for (uint32_t i = 0; i < s->m->versions.n; i++) s->m->versions.at[i].m->tuner = &t->hooks;
     return !o->tune_cache || read_file(t);
 }
 
 void tune_end(Session *s) {
-    if (!s->tuning) return;
-    free(s->tuning->in);
-    free(s->tuning->out);
+    if (s->tuning) tune_room_free(&s->tuning->room);
 }

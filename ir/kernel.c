@@ -6,6 +6,7 @@
 #include "ir/kernel_internal.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,12 +25,19 @@ struct KCtx {
     Arena *arena;
     const KExpr **slot; /* open addressing */
     uint32_t n_slots, n_exprs, n_vars, n_bufs;
+    pthread_mutex_t *lock; /* NULL: one thread */
 };
 
 KCtx *kctx_create(Arena *a) {
     KCtx *k = arena_new(a, KCtx);
     k->arena = a;
     return k;
+}
+
+void kctx_share(KCtx *k) {
+    if (k->lock) return;
+    k->lock = arena_new(k->arena, pthread_mutex_t);
+    pthread_mutex_init(k->lock, NULL);
 }
 
 Arena *kctx_arena(const KCtx *k) {
@@ -221,9 +229,8 @@ static void grow_table(KCtx *k) {
     k->n_slots = n;
 }
 
-/* The one node of this op, dtype, payload and operands; nothing is simplified here. */
-static const KExpr *cons(KCtx *k, KOp op, DType t, uint64_t payload, const KExpr *const *arg,
-                         int n) {
+static const KExpr *find_or_make(KCtx *k, KOp op, DType t, uint64_t payload,
+                                 const KExpr *const *arg, int n) {
     if (k->n_exprs * 2 >= k->n_slots) grow_table(k);
     uint64_t hash = node_hash(op, t, payload, arg, n);
     uint32_t at = (uint32_t)hash & (k->n_slots - 1);
@@ -244,6 +251,15 @@ static const KExpr *cons(KCtx *k, KOp op, DType t, uint64_t payload, const KExpr
     if (op == KO_var) e->var_mask = UINT64_C(1) << (e->u.var->id % 64);
     set_range(e);
     k->slot[at] = e;
+    return e;
+}
+
+/* The one node of this op, dtype, payload and operands; nothing is simplified here. */
+static const KExpr *cons(KCtx *k, KOp op, DType t, uint64_t payload, const KExpr *const *arg,
+                         int n) {
+    if (k->lock) pthread_mutex_lock(k->lock);
+    const KExpr *e = find_or_make(k, op, t, payload, arg, n);
+    if (k->lock) pthread_mutex_unlock(k->lock);
     return e;
 }
 

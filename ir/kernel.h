@@ -133,6 +133,8 @@ struct KExpr {
 };
 
 KCtx *kctx_create(Arena *a);
+/* From now on several threads may make expressions (and nothing else of k's, nor use its arena). */
+void kctx_share(KCtx *k);
 Arena *kctx_arena(const KCtx *k);
 uint32_t kctx_n_exprs(const KCtx *k); /* ids are below this */
 uint32_t kctx_n_vars(const KCtx *k);

@@ -162,7 +162,10 @@ static void schedule_words(Text *t, const Schedule *s) {
     if (s->blends) strbuf_add(t->out, ", groups blended");
     if (s->permutes) strbuf_add(t->out, ", lanes permuted");
     if (s->widens) strbuf_add(t->out, ", widens");
-    if (s->parts > 1) strbuf_printf(t->out, ", parts %d for %d tiles", s->parts, s->row_tiles);
+    bool streams = s->vec_tiles > 1;
+    if (s->parts > 1)
+        strbuf_printf(t->out, ", parts %d for %d %stiles", s->parts,
+                      streams ? s->vec_tiles : s->row_tiles, streams ? "vector " : "");
     if (s->rows_outer) strbuf_add(t->out, ", rows outer");
     if (s->strips > 1) strbuf_printf(t->out, ", %d strips", s->strips);
     if (s->prefetch) strbuf_add(t->out, ", prefetch");

@@ -43,12 +43,16 @@ typedef struct Schedule {
     int row_tiles;   /* each for so many tiles of rows */
     bool widens;     /* of the right factor, whose elements take arithmetic (16-bit floats, packed
                       * codes), a part of a panel is computed once for its row_tiles */
+    int vec_tiles;   /* each for so many tiles of vectors, where that is more than 1: rows of the right
+                      * factor, which is read as it lies, are then long stretches of memory */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     int strips;      /* the parallel loop is over so many strips of rows, and in each the tiles of
                       * vectors; 0, 1: over tiles */
     bool mask_right; /* the right factor is read in place, and its rows end within a vector */
     bool skips;      /* taps that are outside of the left factor for all of a tile are left out */
     bool prefetch;   /* ask for the next panel of the right factor while one is used */
+    bool left_far;   /* a tile's rows lie one behind the other, but in another core's cache: ask for
+                      * the next ones */
     Winograd *winograd; /* loops of winograd.h in place of the template's; NULL: the template's */
     Matrix *matrix;  /* tiles of a matrix unit in place of vectors; NULL: vectors */
     /* Where the number of rows is free: what runs for at most few_rows of them, which may have a
@@ -124,6 +128,9 @@ static inline int schedule_panel_width(const Schedule *sch) {
 /* Schedules beside sch, over the same packed right factor, for calls with few rows: fills sch->few
  * where the number of rows is free. */
 void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Schedule *sch);
+/* Sets sch->vec_tiles, with the parts that go with it, where that pays: to be called for a right
+ * factor that is read as it lies. */
+void schedule_contract_stream(KCtx *k, const Stage *s, const Target *t, Schedule *sch);
 /* Sets sch->widens, with the parts and groups of row tiles that go with it, where it pays: to be
  * called once the right factor is what the template reads. */
 void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch);

@@ -298,25 +298,29 @@ static void emit_wide(Contract *c, const TiledAxis *vec) {
     for (int i = 0; i < s->n_red + 3; i++) kb_end(c->b);
 }
 
-/* The parts of the reduction, and in each the row tiles of group `group`. */
+/* The parts of the reduction, and in each the tiles of rows (or vectors) of group `group`. */
 static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *group) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     int64_t tile = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes;
-    const KExpr *all = k_mul(k, row[0].n_tiles, row[1].n_tiles), *most = k_int(k, sch->row_tiles);
-    const KExpr *first = k_mul(k, group, most), *n = k_min(k, most, k_sub(k, all, first));
+    bool streams = sch->vec_tiles > 1; /* a group of vector tiles, that is */
+    int together = streams ? sch->vec_tiles : sch->row_tiles;
+    const KExpr *all = streams ? vec->n_tiles : k_mul(k, row[0].n_tiles, row[1].n_tiles);
+    const KExpr *most = k_int(k, together), *first = k_mul(k, group, most);
+    const KExpr *n = k_min(k, most, k_sub(k, all, first));
     int few = row[1].rest < 0 ? schedule_rest_rows(1, sch->rows[1]) : 1;
     int64_t beyond = (few - 1) * (int64_t)sch->n_vecs * sch->lanes;
     if (c->n_parts > 1)
-        c->sums =
-            kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * sch->row_tiles + beyond);
+        c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * together + beyond);
     c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
     if (sch->widens) emit_wide(c, vec);
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);
     c->n_row_tiles = most;
     c->sums_at = k_mul(k, c->row_tile, k_int(k, tile));
     const KExpr *extent[] = {row[0].n_tiles, row[1].n_tiles}, *at[2];
-    kb_unflatten(c->b, "t", k_add(k, first, c->row_tile), extent, 2, at);
+    const KExpr *which = k_add(k, first, c->row_tile);
+    if (streams) vec->at = kb_let_within(c->b, "t", which, all->hi - 1);
+    kb_unflatten(c->b, "t", streams ? k_int(k, 0) : which, extent, 2, at);
     for (int i = 0; i < 2; i++) row[i].at = at[i];
     emit_vector_part(c, row, vec);
     kb_end(c->b);
@@ -359,6 +363,11 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
     if (c->strips > 1) {
         extent[n++] = k_int(k, c->strips);
         extent[n++] = vec->n_tiles;
+        return n;
+    }
+    if (sch->vec_tiles > 1) {
+        extent[n++] = k_fdiv(k, k_add(k, vec->n_tiles, k_int(k, sch->vec_tiles - 1)),
+                             k_int(k, sch->vec_tiles));
         return n;
     }
     if (!sch->rows_outer) extent[n++] = vec->n_tiles;
@@ -425,7 +434,7 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     if (c.strips > 1) {
         emit_strip(&c, row, &vec, rows_at[0]);
     } else if (c.n_parts > 1 || sch->widens) {
-        emit_parts(&c, row, &vec, rows_at[0]);
+        emit_parts(&c, row, &vec, sch->vec_tiles > 1 ? vec.at : rows_at[0]);
     } else {
         row[0].at = rows_at[0];
         row[1].at = rows_at[1];

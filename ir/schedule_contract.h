@@ -48,6 +48,11 @@ typedef struct Contract {
      * are in it, and a mask of the places where the tile does not ask */
     const KExpr *ask_tile, *ask_pace, *ask_mask;
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
+    const KExpr *left;  /* a read of the left factor whose lines are asked for a tile ahead; NULL */
+    int left_axis;      /* by places of this reduction axis' blocks; -1: rows are one stretch */
+    int64_t left_places; /* so many, */
+    const KExpr *left_place; /* of which this is open; NULL: none */
+    const KExpr *left_start; /* the first element of that block */
     bool fills_halo;                     /* of the output: see schedule_halo.c */
     int strips;                          /* Schedule.strips, of a stage that is opened whole */
     int n_parts;                         /* of the reduction */
@@ -87,6 +92,12 @@ void contract_choose_prefetch(Contract *c);
 /* Asks for the lines of this place, if it is where they are asked for: axis r is at `at`, those in
  * front of it are bound in `red`, and `steps` steps follow. Returns whether it did. */
 bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, int64_t steps);
+
+/* Sets left and left_axis: see schedule_prefetch.c. */
+void contract_choose_left(Contract *c);
+/* Asks for what the next tile of rows reads of the left factor at the place that is open; `red`
+ * binds the axes that are open, the others are at their first element. */
+void contract_prefetch_left(Contract *c, const Binding *red);
 
 /* ---- schedule_guards.c ----------------------------------------------------------------------- */
 

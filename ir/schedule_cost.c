@@ -82,18 +82,31 @@ static void note_read(const KExpr *e, void *user) {
 
 typedef struct Window {
     KCtx *k;
-    const KVar *red;
+    KVar *red;
+    const KExpr *extent; /* of red */
     const Stage *s;
     const Schedule *sch;
     bool slides;
 } Window;
 
+/* Do neighbouring rows read at some of the places that e walks over with the reduction? Rows further
+ * apart (heads within a row of a matrix) do not. */
+static bool index_slides(const Window *w, const KExpr *e, int row_axis) {
+    KVar *row = w->s->axis[row_axis];
+    const KExpr *base, *by_row, *by_red;
+    int64_t step, tap, extent;
+    if (!k_uses_var(w->k, e, w->red) || !k_uses_var(w->k, e, row)) return false;
+    bool is_known = k_linear_in(w->k, e, row, &base, &by_row) && k_is_int(by_row, &step) &&
+                    k_linear_in(w->k, e, w->red, &base, &by_red) && k_is_int(by_red, &tap) &&
+                    k_is_int(w->extent, &extent) && extent < INT32_MAX;
+    return !is_known || tap > INT32_MAX || tap < -INT32_MAX || llabs(step) < llabs(tap) * extent;
+}
+
 static void note_window(const KExpr *e, void *user) {
     Window *w = user;
     for (int i = 0; e->op == KO_at && i < e->n_args; i++)
         for (int r = 0; r < 2; r++)
-            w->slides |= w->sch->row_axis[r] >= 0 && k_uses_var(w->k, e->arg[i], w->red) &&
-                         k_uses_var(w->k, e->arg[i], w->s->axis[w->sch->row_axis[r]]);
+            w->slides |= w->sch->row_axis[r] >= 0 && index_slides(w, e->arg[i], w->sch->row_axis[r]);
 }
 
 /* Taps of the innermost axis that neighbours along the rows have in common; 1 where there are none,
@@ -102,7 +115,7 @@ static int64_t shared_taps(KCtx *k, const Stage *s, const Schedule *sch) {
     int last = s->n_red - 1;
     int64_t taps;
     if (last < 1 || !k_is_int(s->red_extent[last], &taps) || taps > MOST_NEAR) return 1;
-    Window w = {k, s->red[last], s, sch, false};
+    Window w = {k, s->red[last], s->red_extent[last], s, sch, false};
     k_visit(k, s->lhs, note_window, &w);
     return w.slides ? taps : 1;
 }
@@ -196,7 +209,9 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
     /* a broadcast that is used once is part of its multiply-add, but not of pairs */
     bool is_part = vecs == 1 && !z->is_pairs;
     double others = (double)vecs + (is_part ? 0 : (double)rows) + 3.0 / unroll;
-    double latency = (double)t->fma_latency / chains, line = (double)(vecs * t->vector_bytes);
+    /* taps that are all written out overlap with those of the next tile */
+    double latency = (double)t->fma_latency / (sch->all_taps ? 2 : chains);
+    double line = (double)(vecs * t->vector_bytes);
     double instructions = fmas;
     if (z->is_pairs) { /* two instructions, of which only the second one waits for the sum */
         instructions *= 2;
@@ -236,7 +251,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
 static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs) {
     int chains = schedule_chains(t, sch, rows, vecs);
-    double around = 20 + 1.5 * (double)(rows * vecs) * chains;
+    double around = (sch->all_taps ? 6 : 20) + 1.5 * (double)(rows * vecs) * chains;
     return (double)z->steps * step_cycles(t, z, sch, rows, vecs, chains) +
            sch->parts * around;
 }
@@ -296,7 +311,7 @@ double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, cons
 /* Copies of the innermost body: a divisor of its extent. None for the taps of a window that slides
  * along the rows: the copies would read the same elements, and keep them in registers for that. */
 static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_t extent) {
-    Window w = {k, s->red[axis], s, sch, false};
+    Window w = {k, s->red[axis], s->red_extent[axis], s, sch, false};
     k_visit(k, s->lhs, note_window, &w);
     for (int n = 4; n > 1 && !w.slides; n--)
         if (extent % n == 0) return n;
@@ -456,6 +471,33 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     Schedule axes = *sch;
     int n = schedule_contract_candidates(p, s, t, &axes, sch, 1);
     BUG_IF(!n, "no tile fits the registers");
+}
+
+/* ---- a right factor that is read as it lies --------------------------------------------------- */
+
+void schedule_contract_stream(KCtx *k, const Stage *s, const Target *t, Schedule *sch) {
+    enum { STEPS = 8, LEAST_STEPS = 4, MOST_STEPS = 16, STRETCH_BYTES = 4096, LEAST_GROUPS = 4 };
+    enum { FAR_ROW_BYTES = 8192 }; /* from one row to the next: nearer ones are fetched ahead */
+    int blocks[MAX_RED];
+    int64_t n_vec, steps, tiles, elem = dtype_bytes(s->rhs->dtype);
+    Sizes z = sizes_of(k, s, sch);
+    int last = schedule_contract_blocks(k, s, blocks), best = 0;
+    if (s->n_red != 1 || last || blocks[0] > 1 || sch->matrix || sch->group || z.batch > 1) return;
+    if (sch->rows_outer || sch->parts > 1 || row_tiles(&z, sch) > 1) return;
+    if (!k_is_int(s->out->dims[sch->vec_axis], &n_vec) || !k_is_int(s->red_extent[0], &steps))
+        return;
+    if (z.is_free || z.right_bytes <= t->l2_bytes / 2 || n_vec * elem < FAR_ROW_BYTES) return;
+    tiles = (n_vec + (int64_t)sch->n_vecs * sch->lanes - 1) / ((int64_t)sch->n_vecs * sch->lanes);
+    for (int n = LEAST_STEPS; n <= MOST_STEPS; n++)
+        if (steps % n == 0 && (!best || abs(n - STEPS) <= abs(best - STEPS))) best = n;
+    int64_t together = STRETCH_BYTES / (sch->n_vecs * sch->lanes * elem);
+    if (together > tiles / LEAST_GROUPS) together = tiles / LEAST_GROUPS;
+    if (!best || together < 2) return;
+    sch->vec_tiles = (int)together;
+    sch->parts = (int)(steps / best);
+    sch->row_tiles = 1;
+    sch->unroll = best;
+    sch->strips = 1;
 }
 
 /* ---- a right factor that takes arithmetic ---------------------------------------------------- */

@@ -43,7 +43,10 @@ static bool find_few(Rows *r, const Stage *s, FewColumns *x) {
     if (x->v.axis != tensor_contiguous_axis(s->out) || x->u.step != 1 || x->v.step != 1 ||
         !k_is_int(x->u.extent, &x->n_u) || !k_is_int(x->v.extent, &x->n_v))
         return false;
-    x->lanes = target_lanes(r->p->m->target, dtype_bytes(s->out->dtype));
+    const int lanes = target_lanes(r->p->m->target, dtype_bytes(s->out->dtype));
+    x->lanes = lanes;
+    /* shorter ones fill vectors of the result, too: 16 columns of words, of bytes */
+    while (x->lanes > x->n_u && x->lanes % 2 == 0 && x->lanes * x->n_v > lanes) x->lanes /= 2;
     if (x->n_v < 2 || x->n_v > FEW || x->lanes < 2 * x->n_v || x->n_u < x->lanes) return false;
     return schedule_stage_work(s) >= LEAST_ELEMS && is_interleaved(x);
 }

@@ -31,9 +31,13 @@ const KExpr *fold_neutral(KCtx *k, KOp fold, DType t) {
     }
 }
 
+/* The product of a contraction and its sum are one operation where the machine has it. */
 void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
     const KExpr *old = k_load(r->k, acc, at);
-    kb_store(r->b, acc, at, k_binary(r->k, s->fold, old, value));
+    bool fuses = s->form == FORM_CONTRACT && value->op == KO_mul && dtype_is_float(value->dtype) &&
+                 r->p->m->target->fma;
+    kb_store(r->b, acc, at, fuses ? k_fma(r->k, value->arg[0], value->arg[1], old)
+                                  : k_binary(r->k, s->fold, old, value));
 }
 
 /* ---- axes that are one ----------------------------------------------------------------------- */
@@ -172,6 +176,31 @@ int fold_row_lanes(KCtx *k, const Fold *f, int lanes) {
     return lanes < FEWEST ? 0 : lanes;
 }
 
+typedef struct Across {
+    KCtx *k;
+    KVar *red, *axis;
+    bool some, all;
+} Across;
+
+/* A read that steps over memory with the fold, but walks it along the axis of the result. */
+static void note_across(const KExpr *e, void *user) {
+    Across *a = user;
+    const KExpr *base, *by;
+    if (e->op != KO_at || !k_uses_var(a->k, e, a->red)) return;
+    const KExpr *flat = tensor_flat_index(a->k, e->u.tensor, e->arg);
+    bool is_unit = k_linear_in(a->k, flat, a->red, &base, &by) && k_is_value(by, 1);
+    bool moves = k_uses_var(a->k, e, a->axis);
+    bool walks = k_linear_in(a->k, flat, a->axis, &base, &by) && k_is_value(by, 1);
+    a->some |= moves && walks && !is_unit;
+    a->all &= !moves || walks;
+}
+
+bool fold_reads_columns(KCtx *k, const Fold *f, int axis) {
+    Across a = {k, f->red[f->n - 1], f->s->axis[axis], false, true};
+    k_visit(k, f->body, note_across, &a);
+    return a.some && a.all;
+}
+
 /* ---- along memory ---------------------------------------------------------------------------- */
 
 bool fold_starts(KCtx *k, const Stage *s) {
@@ -203,7 +232,8 @@ KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int 
     const KExpr *body = rows_expr(r, s, nest, f->body);
     for (int v = 0; v < n_partials; v++) {
         const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)), fold_neutral(k, s->fold, s->acc->dtype));
+        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)),
+                 fold_neutral(k, s->fold, s->acc->dtype));
         kb_end(r->b);
     }
     for (int i = 0; i < last; i++)

@@ -1,9 +1,9 @@
-/* The next panel of a contraction's right factor, asked for while a tile of this one is summed.
+/* What a contraction reads next, asked for while a tile is summed.
  *
- * A panel is what a vector tile reads of the packed right factor: all of the reduction (or the part
- * that is being summed), one block of the vector axis. The row tiles that use it ask for the lines
- * behind it, each for an equal share, spread over the places where some loop of its reduction
- * begins an iteration:
+ * The next panel of the right factor. A panel is what a vector tile reads of the packed right
+ * factor: all of the reduction (or the part that is being summed), one block of the vector axis. The
+ * row tiles that use it ask for the lines behind it, each for an equal share, spread over the places
+ * where some loop of its reduction begins an iteration:
  *
  *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
  *
@@ -12,7 +12,19 @@
  *
  *     if place & mask == 0 {
  *         prefetch packed[panel + panel_elems + (row_tile*places + place)*pace]
- *     } */
+ *     }
+ *
+ * The next rows of the left factor. What is broadcast of blocks of channels is a few lines here and
+ * a few far away, which the machine does not foresee, and with several threads half of it is in
+ * another core's cache. At each place in a block of channels a tile asks for some of the lines that
+ * the tile of rows behind it reads at the same place:
+ *
+ *     for ic in 0..32 {
+ *         for ic_2 in 0..16 {
+ *             prefetch x[ic*12544 + (first + 14 + ic_2)*16]
+ *
+ * Of rows that lie one behind the other (Winograd's patches) a tile asks for the stretch behind its
+ * own, evenly over its steps. */
 #include "ir/schedule_contract.h"
 
 enum { LINE_BYTES = 64, MOST_SHARES = 8, NEVER = (1 << 30) - 1 };
@@ -139,4 +151,115 @@ bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, 
         kb_prefetch(c->b, panel->u.buf, k_add(k, first, k_int(k, i * line)));
     if (is_free) kb_end(c->b);
     return true;
+}
+
+/* ---- the left factor ------------------------------------------------------------------------- */
+
+typedef struct FindRead {
+    const KExpr *read;
+    int n;
+} FindRead;
+
+static void note_read(const KExpr *e, void *user) {
+    FindRead *f = user;
+    if (e->op != KO_at || e->u.tensor->data) return;
+    f->read = e;
+    f->n++;
+}
+
+/* The elements that a line of a tensor has. */
+static int64_t line_of(const KTensor *t) {
+    return LINE_BYTES / dtype_bytes(t->dtype);
+}
+
+/* Is each row of the tile, all of its reduction, behind the one before it? */
+static bool rows_are_stretch(const Contract *c, const KTensor *t) {
+    int64_t n, last;
+    return c->s->n_red == 1 && t->layout.block <= 1 && !t->layout.permuted && t->rank &&
+           k_is_int(t->dims[t->rank - 1], &last) && k_is_int(c->s->red_extent[0], &n) &&
+           n == last && n % line_of(t) == 0;
+}
+
+void contract_choose_left(Contract *c) {
+    const Schedule *sch = c->sch;
+    FindRead f = {NULL, 0};
+    int64_t n;
+    c->left = c->left_place = NULL;
+    if (c->cut || c->is_rolled || sch->group || sch->near_taps || sch->all_taps) return;
+    k_visit(c->k, c->s->lhs, note_read, &f);
+    if (f.n != 1) return;
+    const KTensor *t = f.read->u.tensor;
+    int64_t elems = 1;
+    for (int i = 0; i < t->rank; i++) elems *= t->dims[i]->hi < 1 << 20 ? t->dims[i]->hi : 1 << 20;
+    if (elems * dtype_bytes(t->dtype) <= c->p->m->target->l1_bytes) return;
+    c->left_axis = -1;
+    if (sch->left_far && rows_are_stretch(c, t)) c->left = f.read;
+    for (int r = 0; r <= c->copies_axis && t->layout.block > 1; r++) {
+        const KExpr *at = f.read->arg[t->layout.block_axis];
+        bool is_block = c->blocks[r] > 1 && k_uses_var(c->k, at, c->s->red[r]) &&
+                        t->layout.block <= line_of(t);
+        if (!is_block || !k_is_int(c->s->red_extent[r], &n) || n < 2 * c->blocks[r]) continue;
+        c->left = f.read;
+        c->left_axis = r;
+    }
+}
+
+/* Is the inner row axis done with one tile? */
+static bool is_one_row_tile(const Contract *c) {
+    const KExpr *n = schedule_row_extent(c->k, c->s, c->sch);
+    return n->hi <= c->sch->rows[1];
+}
+
+/* The line at row r0, r1 behind the tile. */
+static void ask_left(Contract *c, const Binding *red, const KExpr *r0, const KExpr *r1) {
+    KCtx *k = c->k;
+    const Stage *s = c->s;
+    const Schedule *sch = c->sch;
+    Binding bound = c->outer;
+    const KExpr *arg[MAX_RANK], *row[] = {r0, r1};
+    bool down = is_one_row_tile(c);
+    for (int i = 0; i < 2; i++) {
+        const KExpr *next = k_int(k, down == (i == 0) ? c->rows[i] : 0);
+        if (sch->row_axis[i] >= 0)
+            binding_add(&bound, s->axis[sch->row_axis[i]],
+                        k_add(k, c->row_start[i], k_add(k, row[i], next)));
+    }
+    for (int i = 0; i < sch->row_axis[1]; i++)
+        if (schedule_is_joined(sch, i)) binding_add(&bound, s->axis[i], k_int(k, 0));
+    binding_add(&bound, s->axis[sch->vec_axis], c->vec_start);
+    for (int r = 0; r < s->n_red; r++) {
+        const KExpr *at = r < red->n ? red->by[r] : k_int(k, 0);
+        binding_add(&bound, s->red[r], r == c->left_axis ? c->left_start : at);
+    }
+    for (int i = 0; i < c->left->u.tensor->rank; i++)
+        arg[i] = k_subst(k, c->left->arg[i], bound.var, bound.by, bound.n);
+    const KExpr *e = expr_open(c->p, k_at(k, c->left->u.tensor, arg, c->left->u.tensor->rank));
+    if (e->op == KO_load) kb_prefetch(c->b, e->u.buf, e->arg[0]);
+}
+
+/* Lines of the stretch of rows behind the tile. */
+static void ask_stretch(Contract *c) {
+    KCtx *k = c->k;
+    int64_t n, line = line_of(c->left->u.tensor);
+    k_is_int(c->s->red_extent[0], &n);
+    int64_t lines = c->rows[1] * (n / line), share = (lines + c->left_places - 1) / c->left_places;
+    for (int64_t i = 0; i < share; i++) {
+        const KExpr *at = k_add(k, k_mul(k, c->left_place, k_int(k, share)), k_int(k, i));
+        Binding red = {.n = 0};
+        binding_add(&red, c->s->red[0], k_mul(k, at, k_int(k, line)));
+        ask_left(c, &red, k_int(k, 0), k_int(k, 0));
+    }
+}
+
+void contract_prefetch_left(Contract *c, const Binding *red) {
+    KCtx *k = c->k;
+    if (c->left_axis < 0) {
+        ask_stretch(c);
+        return;
+    }
+    int64_t share = (c->rows[1] + c->left_places - 1) / c->left_places;
+    for (int r0 = 0; r0 < c->rows[0]; r0++)
+        for (int64_t i = 0; i < share; i++)
+            ask_left(c, red, k_int(k, r0),
+                     k_add(k, k_mul(k, c->left_place, k_int(k, share)), k_int(k, i)));
 }

@@ -67,23 +67,6 @@ static double guessed_extent(const KExpr *e) {
     return n < 0 ? k_most(e) : (double)n;
 }
 
-/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
- * loop belongs to the rest, unless lanes are along what each element folds. */
-static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
-    double inner = 1;
-    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
-    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
-    if (folds) {
-        Fold f = fold_of(r->k, s);
-        along = fold_row_lanes(r->k, &f, lanes);
-    }
-    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
-    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
-    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
-        inner *= guessed_extent(nest->loop[--n].extent);
-    return n;
-}
-
 /* ---- element expressions --------------------------------------------------------------------- */
 
 static const KExpr *read_local(KCtx *k, const KExpr *e, void *user) {
@@ -299,14 +282,15 @@ static int block_along(const Stage *s, int axis) {
 }
 
 /* The places along an axis of rows where the element changes its form. A quotient that changes every
- * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in. */
+ * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
+ * so does one that changes often, where each part is a copy of the code. */
 static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
-    enum { LEAST_ROWS = 4 };
+    enum { LEAST_ROWS = 4, MOST_PARTS = 16 };
     int n = stage_cuts(k, s, axis, CUT_ALL, cut);
     int64_t n_rows;
     bool rare = block_along(s, axis) > 1 || !k_is_int(s->out->dims[axis], &n_rows) ||
                 (n + 1) * LEAST_ROWS <= n_rows;
-    return n && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+    return n && n < MOST_PARTS && rare ? n : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
 }
 
 /* A stage's rows in parts along one axis, between cuts (which 0 and the dim stand around). */
@@ -402,6 +386,16 @@ static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
     return f.found;
 }
 
+/* How many lanes run along what is folded, for one element at a time; 0: none. */
+static int lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
+    int along = fold_row_lanes(k, f, lanes);
+    if (!along || !nest->n) return along;
+    const RowLoop *inner = &nest->loop[nest->n - 1];
+    bool by_columns = can_vectorise(s, nest) && fold_fits_columns(f, inner) &&
+                      fold_reads_columns(k, f, inner->axis);
+    return by_columns ? 0 : along;
+}
+
 void rows_open_stage(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
@@ -409,7 +403,7 @@ void rows_open_stage(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    int along = c.folds ? fold_row_lanes(k, &c.fold, c.lanes) : 0;
+    int along = c.folds ? lanes_along(k, s, &c.fold, &nest, c.lanes) : 0;
     if (along) c.lanes = along;
     c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
@@ -517,6 +511,23 @@ double schedule_stage_work(const Stage *s) {
     for (int i = 0; i < s->out->rank; i++) work *= k_most(s->out->dims[i]);
     for (int i = 0; i < s->n_red; i++) work *= k_most(s->red_extent[i]);
     return work;
+}
+
+/* How many leading loops make the parallel index: until the rest is a good grain. The innermost
+ * loop belongs to the rest, unless lanes are along what each element folds. */
+static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
+    double inner = 1;
+    int n = nest->n, lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype);
+    bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
+    if (folds) {
+        Fold f = fold_of(r->k, s);
+        along = lanes_along(r->k, s, &f, nest, lanes) > 0;
+    }
+    for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
+    if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);
+    while (n > 0 && inner * guessed_extent(nest->loop[n - 1].extent) <= INNER_ELEMS)
+        inner *= guessed_extent(nest->loop[--n].extent);
+    return n;
 }
 
 /* A map along one axis of memory that is not flat (a part of a Concat, a Slice): chunks of it, for

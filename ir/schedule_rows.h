@@ -104,10 +104,14 @@ typedef struct FoldGuards {
 FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *lane);
 /* Between which two places along an axis all steps of a small window count, cut[] as stage_cuts. */
 int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
+
 /* How many lanes along the last of these axes are worth it, `lanes` at most; 0: none, since it is
  * short or does not walk memory. Bytes of a row that fills no vector have fewer lanes: nothing
  * gathers them. */
 int fold_row_lanes(KCtx *k, const Fold *f, int lanes);
+/* Does what it reads lie along this axis of the result instead, as a matrix that a row is
+ * multiplied by? */
+bool fold_reads_columns(KCtx *k, const Fold *f, int axis);
 /* With lanes along the last axis, the others serial around it: the result is element 0. */
 KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);
 /* The same up to the partial results, of which there are *n_acc, a power of two; without init. */

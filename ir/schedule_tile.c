@@ -64,14 +64,15 @@ void contract_tile_end(Contract *c) {
     for (int i = 0; i < 4; i++) kb_end(c->b);
 }
 
-/* A read that is not to go beyond the extent of the vector axis. */
-static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *at) {
-    KCtx *k = c->k;
-    int axis = c->sch->vec_axis, n = at->u.tensor->rank;
-    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+/* Reads that depend on the vector axis, which are not to go beyond its extent. */
+static const KExpr *read_within(KCtx *k, const KExpr *at, void *user) {
+    const Contract *c = user;
+    int axis = c->sch->vec_axis;
     const KExpr *arg[MAX_RANK + 1];
+    if (at->op != KO_at || !k_uses_var(k, at, c->s->axis[axis])) return at;
+    int n = at->u.tensor->rank;
     for (int i = 0; i < n; i++) arg[i] = at->arg[i];
-    arg[n] = k_lt(k, lane, c->s->out->dims[axis]);
+    arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
     return k_at(k, at->u.tensor, arg, n + 1);
 }
 
@@ -145,9 +146,10 @@ static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding
     Binding bound = *tile;
     for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
     const KExpr *lhs = read_left(c, &bound);
+    bool masks = c->masked && c->sch->mask_right;
+    const KExpr *right = masks ? k_rewrite(k, c->s->rhs, read_within, c) : c->s->rhs;
     const KExpr *rhs = c->wide ? read_wide(c, red, &bound)
-                               : k_subst(k, c->s->rhs, bound.var, bound.by, bound.n);
-    if (c->masked && c->sch->mask_right) rhs = read_within(c, &bound, rhs);
+                               : k_subst(k, right, bound.var, bound.by, bound.n);
     rhs = expr_open(c->p, rhs);
     return contract_step(c->p, c->s, old, lhs, rhs);
 }
@@ -230,6 +232,20 @@ static const KExpr *emit_copies(Contract *c, const char *name, int64_t copies) {
     return copy;
 }
 
+/* A place of the left factor's reduction axis, in the block from `start` on: lines of the next tile
+ * are asked for here, or where the innermost loop begins. */
+static void open_place(Contract *c, int r, const Binding *red, const KExpr *start,
+                       const KExpr *place, int64_t places) {
+    Binding here = *red;
+    c->left_start = start;
+    c->left_place = place;
+    c->left_places = places;
+    if (r != c->copies_axis) return;
+    binding_add(&here, c->s->red[r], start);
+    contract_prefetch_left(c, &here);
+    c->left_place = NULL;
+}
+
 /* Axis r from `start` on, n elements: the innermost loop in copies of its body. */
 static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start, int64_t n) {
     KCtx *k = c->k;
@@ -242,9 +258,13 @@ static void emit_span(Contract *c, int r, const Binding *red, const KExpr *start
     const KExpr *at = k_add(k, start, k_mul(k, i, k_int(k, copies)));
     bool asks = contract_prefetch(c, r, red, at, copies * contract_steps(c, r));
     c->has_asked |= asks;
+    bool is_axis = c->left_axis < 0 || (r == c->left_axis && n == c->blocks[r]);
+    bool is_place = c->left && is_axis && n / copies > 1;
+    if (is_place) open_place(c, r, red, start, i, n / copies);
     if (copies > 1) at = k_add(k, at, emit_copies(c, name, copies));
     emit_inner(c, r, red, at);
     if (copies > 1) kb_end(c->b);
+    if (is_place) c->left_place = NULL;
     kb_end(c->b);
     if (n % copies) {
         at = k_add(k, start, k_int(k, n / copies * copies));
@@ -265,6 +285,7 @@ static void emit_reduction(Contract *c, int r, const Binding *red) {
         emit_multiply_add(c, red);
         return;
     }
+    if (c->left_place && r == c->copies_axis) contract_prefetch_left(c, red);
     if (!k_is_int(s->red_extent[r], &n)) {
         emit_inner(c, r, red, kb_for(c->b, LOOP_SERIAL, s->red[r]->name, s->red_extent[r]));
         kb_end(c->b);
@@ -342,8 +363,8 @@ static void start_from_offset(Contract *c) {
 
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
-    const KExpr *e = k_subst(c->k, c->init, bound->var, bound->by, bound->n);
-    return e->op == KO_at && c->masked ? read_within(c, bound, e) : e;
+    const KExpr *e = c->masked ? read_within(c->k, c->init, c) : c->init;
+    return k_subst(c->k, e, bound->var, bound->by, bound->n);
 }
 
 /* acc := init, or the sums so far. */
@@ -395,6 +416,7 @@ static void emit_tile(Contract *c) {
     c->chain = NULL;
     c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
     contract_choose_prefetch(c);
+    contract_choose_left(c);
     contract_find_guards(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, k_int(k, 0), c->part));

@@ -245,7 +245,8 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
                     .unroll = o->w->form.ic % 4 ? 1 : 2,
                     .parts = 1,
                     .row_tiles = (int)((o->w->strip + o->w->rows - 1) / o->w->rows),
-                    .prefetch = o->w->prefetch};
+                    .prefetch = o->w->prefetch,
+                    .left_far = o->w->whole};
     schedule_open_tile(o->p, &o->product, &sch, at, which, o->b);
 }
 

@@ -90,17 +90,38 @@ static void note_memory(const KExpr *e, void *user) {
     if (e->op == KO_at || e->op == KO_load) *(bool *)user = true;
 }
 
+/* The condition under which a score is not -inf: of c ? x : -inf, or of a sum with c ? 0 : -inf. The
+ * lowest number in place of -inf does the same where each row has a score that counts, since
+ * exp(lowest + x - peak) is 0; *needs_one tells. NULL: there is none. */
+static const KExpr *seen_where(const KExpr *e, bool *needs_one) {
+    enum { MOST_TERMS = 4 };
+    const double lowest = -1e38; /* some way above it, as it is written for bf16 */
+    *needs_one = false;
+    if (e->op == KO_select) return is_number(e->arg[2], -__builtin_inf()) ? e->arg[0] : NULL;
+    for (int i = 0; e->op == KO_add && i < MOST_TERMS; i++) {
+        for (int side = 0; side < 2; side++) {
+            const KExpr *m = e->arg[side];
+            bool is_mask = m->op == KO_select && is_number(m->arg[1], 0) &&
+                           m->arg[2]->op == KO_const_f && m->arg[2]->u.f <= lowest;
+            if (!is_mask) continue;
+            *needs_one = m->arg[2]->u.f != -__builtin_inf();
+            return m->arg[0];
+        }
+        e = e->arg[e->arg[0]->op == KO_add ? 0 : 1];
+    }
+    return NULL;
+}
+
 const KExpr *group_find_limit(const Group *g, Cut *c) {
     const Stage *s = g->stages[0];
-    const KExpr *e = s->finish, *base, *step;
+    const KExpr *base, *step;
     int64_t by;
-    bool reads = false;
+    bool reads = false, needs_one;
     *c = (Cut){.g = g};
-    if (e->op != KO_select || !is_number(e->arg[2], -__builtin_inf()) ||
-        !group_is_private(g, s->out))
-        return NULL;
-    const KExpr *limit = upper_limit(g->k, e->arg[0], s->axis[s->schedule->vec_axis]);
-    if (!limit) return NULL;
+    const KExpr *seen = seen_where(s->finish, &needs_one);
+    if (!seen || !group_is_private(g, s->out)) return NULL;
+    const KExpr *limit = upper_limit(g->k, seen, s->axis[s->schedule->vec_axis]);
+    if (!limit || (needs_one && limit->lo < 1)) return NULL;
     k_visit(g->k, limit, note_memory, &reads);
     KVar *row = s->axis[g->axis[0][g->n_axes - 1]];
     if (reads || !k_linear_in(g->k, limit, row, &base, &step) || !k_is_int(step, &by) || by < 0)

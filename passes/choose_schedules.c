@@ -18,7 +18,7 @@
 #include "passes/dot_blocks.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
-#include "passes/tune.h"
+#include "passes/tune_winograd.h"
 #include "passes/vector_reads.h"
 
 static void swap_factors(Stage *s) {
@@ -56,14 +56,14 @@ static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
 }
 
 /* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
- * costs more where few rows share it. */
+ * costs more where few rows share it: fewer where each of them computes it again. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
-    enum { MASKING_BYTES = 64, MASKED_ROWS = 32 };
+    enum { MASKING_BYTES = 64, MASKED_ROWS = 32, COMPUTED_ROWS = 2 };
     KCtx *k = p->m->k;
-    int64_t n;
+    int64_t n, most = s->rhs->op == KO_at ? MASKED_ROWS : COMPUTED_ROWS;
     if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
     return k_is_int(s->out->dims[sch->vec_axis], &n) && n >= sch->lanes &&
-           n_rows(k, s, sch) <= MASKED_ROWS;
+           n_rows(k, s, sch) <= most;
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -277,13 +277,6 @@ static bool is_reused(KCtx *k, const Stage *s, const KExpr *factor) {
     return false;
 }
 
-/* How many contractions of the program are still to come. */
-static int count_left(const Stage *s) {
-    int n = 0;
-    while ((s = s->next)) n += s->form == FORM_CONTRACT;
-    return n;
-}
-
 /* Takes the axis of the sum that chooses a channel of the group, which is to be written out, behind
  * all others but the innermost one; false where there is none, or too much of it. */
 static bool order_channels(KCtx *k, Stage *s, const Schedule *sch) {
@@ -348,6 +341,21 @@ static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
     keep_schedule(p, s, sch, "");
 }
 
+/* Rows of axes that are one, and whether taps outside are left out. */
+static void fill_rows(DefProgram *p, const Stage *s, Schedule *sch) {
+    KCtx *k = p->m->k;
+    schedule_contract_join(p, s, sch);
+    sch->skips = !s->addend && s->lhs->op == KO_at && at_pred(s->lhs) &&
+                 at_pred_beyond_halo(k, s->lhs, 0) && s->acc->dtype == DT_F32 &&
+                 constants_are_finite(k, s->rhs);
+}
+
+bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
+    if (!schedule_contract_axes(p, s, p->m->target, sch) || sch->group) return false;
+    fill_rows(p, s, sch);
+    return true;
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -358,14 +366,13 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
-    schedule_contract_join(p, s, sch);
-    sch->skips = !s->addend && s->lhs->op == KO_at && at_pred(s->lhs) && at_pred_beyond_halo(k, s->lhs, 0) &&
-                 s->acc->dtype == DT_F32 && constants_are_finite(k, s->rhs);
-    if (!tune_contract(p, s, in_place, count_left(s), sch))
+    fill_rows(p, s, sch);
+    if (!tune_contract(p, s, in_place, sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
     if (is_const) schedule_contract_widen(k, s, sch);
+    if (in_place) schedule_contract_stream(k, s, p->m->target, sch);
     keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
 }

@@ -12,6 +12,7 @@
 #include "ir/scratch.h"
 #include "ir/winograd.h"
 #include "passes/pass.h"
+#include "passes/tune_winograd.h"
 
 static int64_t blocks(int64_t n, int64_t size) {
     return (n + size - 1) / size;
@@ -130,11 +131,15 @@ static bool fits_registers(const Winograd *w, const Target *t) {
     return used <= t->n_vector_regs;
 }
 
+enum { MOST_TRIED = 1024 }; /* filters, register tiles and strips; fewer are possible */
+
 typedef struct Search {
     const Target *t;
     int lanes;
     double touch, least;
     Winograd best;
+    WinogradCost *tried; /* all that fits, for those who measure; NULL: nobody does */
+    int n_tried;
 } Search;
 
 /* Of two threads' time, how much more the busier one has than its half: 0 to 1. */
@@ -162,6 +167,10 @@ static void consider(Search *s, Winograd *w) {
         int64_t n_vecs = blocks(w->form.oc, s->lanes);
         cycles *=
             1 + IDLE_THREAD * imbalance(w, w->whole ? n_blocks : n_strips * w->groups, n_vecs);
+    }
+    if (s->tried && s->n_tried < MOST_TRIED) {
+        s->tried[s->n_tried] = (WinogradCost){*w, cycles, s->n_tried};
+        s->n_tried++;
     }
     if (cycles >= s->least * 0.999) return;
     s->least = cycles;
@@ -193,6 +202,13 @@ static void search(Search *s, Winograd *w) {
     }
 }
 
+/* The filter to take: what is known or measured, otherwise what the model found; NULL for none. */
+static const Winograd *decide(DefProgram *p, Stage *s, Search *found) {
+    const Winograd *best = found->best.m ? &found->best : NULL, *taken;
+    bool is_tuned = tune_winograd(p, s, found->tried, found->n_tried, found->lanes, best, &taken);
+    return is_tuned ? taken : best;
+}
+
 bool choose_winograd(DefProgram *p, Stage *s) {
     const Target *t = p->m->target;
     int lanes = target_lanes(t, 4);
@@ -201,17 +217,12 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     if (!winograd_fits_layout(s, &w.form, lanes)) return false;
     double touch = first_touch(p, t), direct = direct_cycles(&w.form, lanes, touch);
     Search found = {.t = t, .lanes = lanes, .touch = touch, .least = direct * WORTH_IT};
+    if (p->m->tuner) found.tried = arena_array(p->m->scratch, WinogradCost, MOST_TRIED);
     search(&found, &w);
-    if (!found.best.m) return false;
-    const Winograd *best = &found.best;
+    const Winograd *best = decide(p, s, &found);
+    if (!best) return false;
     Schedule *sch = arena_new(p->arena, Schedule);
-    *sch = (Schedule){.vec_axis = 1,
-                      .lanes = lanes,
-                      .n_vecs = best->n_vecs,
-                      .row_axis = {-1, -1},
-                      .rows = {1, best->rows},
-                      .unroll = 1};
-    sch->winograd = arena_copy(p->arena, best, sizeof *best);
+    winograd_fill_schedule(sch, lanes, arena_copy(p->arena, best, sizeof *best));
     s->schedule = sch;
     Stage *g = winograd_define_weights(p, s, sch->winograd);
     if (!evaluate_stage(p, g)) BUG("weights could not be transformed");
@@ -220,6 +231,6 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     pass_trace("choose_schedules", s->node,
                "%s, %s of %" PRId64 " tiles, %.2f of the direct cycles",
                schedule_text(p->m->scratch, sch), best->whole ? "one strip" : "strips", best->strip,
-               found.least / direct);
+               winograd_cycles(best, t, lanes, touch) / direct);
     return true;
 }

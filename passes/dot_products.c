@@ -352,11 +352,28 @@ static bool use_byte_products(Dot *d) {
     return true;
 }
 
+/* The right factor: words of w. What is computed and has four neighbours in memory is read by words
+ * while it is packed. */
+static const KExpr *right_words(Dot *d, bool flip) {
+    Dot left = *d;
+    const KExpr *base, *first = part_index(d, 0), *arg[MAX_RANK];
+    const KExpr *at = d->w.at;
+    left.x = d->w;
+    bool apart = d->parts != 4 || at->u.tensor->data || at_pred(at);
+    int axis = apart ? -1 : axis_along(&left, d->red, &base);
+    if (axis < 0 || !fits_in_place(&left, axis, base, d->extent))
+        return word_of(d, at, d->w.zero, flip);
+    for (int i = 0; i < at->n_args; i++)
+        arg[i] = k_subst(d->k, at->arg[i], &d->s->red[d->red], &first, 1);
+    const KExpr *word = k_at_word(d->k, at->u.tensor, arg, at->n_args);
+    return flip ? k_xor(d->k, word, dot_i32(d, -0x7f7f7f80)) : word;
+}
+
 /* The contraction as one of words. */
 static void use_words(Dot *d, bool flip_x, bool flip_w) {
     Stage *s = d->s;
     d->group = kvar_new(d->k, KV_AXIS, DT_I64, s->red[d->red]->name, 0, n_words(d) - 1);
-    s->rhs = word_of(d, d->w.at, d->w.zero, flip_w);
+    s->rhs = right_words(d, flip_w);
     s->lhs = left_words(d, flip_x);
     s->red[d->red] = d->group;
     s->red_extent[d->red] = k_int(d->k, n_words(d));

@@ -14,6 +14,8 @@
 #include "passes/pass.h"
 #include "passes/pull_factors.h"
 #include "passes/spell_folds.h"
+#include "passes/spell_ranges.h"
+#include "passes/split_folds.h"
 #include "passes/split_views.h"
 
 enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
@@ -156,6 +158,42 @@ static bool reads_less_of_memory(DefProgram *p, const Stage *map, const Stage *r
     return false;
 }
 
+/* Does the map make wide elements of bytes? Then what is in memory should be the bytes. */
+static bool widens_bytes(DefProgram *p, const Stage *map) {
+    KTensor *read[256];
+    int n = stage_reads(p, map, read, 256), n_bytes = 0, n_wide = 0;
+    for (int i = 0; i < n; i++) {
+        if (read[i]->data || read[i]->rank == 0) continue;
+        *(dtype_bytes(read[i]->dtype) == 1 ? &n_bytes : &n_wide) += 1;
+    }
+    return n_bytes == 1 && !n_wide && dtype_bytes(map->out->dtype) > 1;
+}
+
+static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader);
+
+/* Are the bytes that the map makes what should be in memory, since the reader widens them and goes
+ * into all of its own readers? */
+static bool keeps_bytes(DefProgram *p, const Stage *map, const Stage *reader) {
+    const KTensor *wide = reader->out;
+    bool fits = dtype_bytes(map->out->dtype) == 1 && reader->form == FORM_MAP &&
+                wide->n_users > 1 && !wide->dense_only && widens_bytes(p, reader);
+    if (!fits || wide->users.n != wide->n_users) return false;
+    for (uint32_t i = 0; i < wide->users.n; i++) {
+        const Stage *next = wide->users.at[i];
+        if (next->owner != p || !takes_substitution(next) || !is_worth(p, reader, next))
+            return false;
+    }
+    return true;
+}
+
+/* Would what is made of bytes hide the view that makes one axis of two, behind which it becomes
+ * bytes again? Those are computed before the view. */
+static bool hides_view(DefProgram *p, const Stage *map, const Stage *reader) {
+    if (!is_split_view(p->m->k, reader) || !widens_bytes(p, map)) return false;
+    const Stage *next = reader->out->users.at[0];
+    return next->form == FORM_MAP && dtype_bytes(next->out->dtype) == 1;
+}
+
 /* May this reader take the map's arithmetic without repeating it too often? */
 static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     KCtx *k = p->m->k;
@@ -167,6 +205,7 @@ static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
         (expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out)))
         return false;
     if (map->body->op == KO_select && m.n_nodes > 40) return false;
+    if (keeps_bytes(p, map, reader) || hides_view(p, map, reader)) return false;
     double reads = schedule_stage_work(reader), n = elements(map->out);
     bool repeats = reads > 1.01 * n || map->out->n_users > 1;
     if (!repeats) return reader->form != FORM_REDUCE || reads_plainly(k, reader, map->out);
@@ -190,6 +229,23 @@ static void share_axes(DefProgram *p, const Stage *map, Stage *reader) {
     memcpy(reader->axis, map->axis, sizeof reader->axis);
 }
 
+/* Would nobody divide who reads what the view reads, if folds along its axes were split? */
+static bool dissolves(DefProgram *p, const Stage *view) {
+    KCtx *k = p->m->k;
+    const KTensor *t = view->out;
+    if (t->dense_only || t->users.n != t->n_users) return false;
+    for (uint32_t i = 0; i < t->users.n; i++) {
+        Stage reader = *t->users.at[i];
+        if (reader.owner != p || (reader.form != FORM_MAP && reader.form != FORM_REDUCE))
+            return false;
+        int n_div = measure(k, &reader).n_div;
+        stage_inline(p, &reader, (Stage *)view);
+        split_folded_axes(k, &reader);
+        if (measure(k, &reader).n_div > n_div) return false;
+    }
+    return true;
+}
+
 /* Puts map into reader unless the reader's indices become worse than reading memory. */
 static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     KCtx *k = p->m->k;
@@ -198,9 +254,11 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     Stage before = *reader;
     KTensor *read[256];
     Measure old = measure(k, reader);
+    bool split = is_pure_movement(map) && dissolves(p, map);
     stage_forget_reads(reader);
     if (map->out->n_users == 0) share_axes(p, map, reader);
     stage_inline(p, reader, map);
+    if (reader->form == FORM_REDUCE && split) split_folded_axes(k, reader);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
     bool ugly = new.n_div > old.n_div && is_pure_movement(map);
@@ -260,6 +318,16 @@ static bool hides_channels(const Stage *folded, const Stage *map) {
            map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
 }
 
+/* Would the store put a convolution's channels between other axes? Then neither channels nor anything
+ * else of it lies along vectors as it does in an image, and each tap would be a copy of the image.
+ * Those of one tap are matrix products and need no blocks. */
+static bool buries_channels(const Stage *folded, const Stage *map, const int *axis) {
+    bool is_window = false;
+    for (int i = 1; i < folded->n_red; i++) is_window |= !k_is_value(folded->red_extent[i], 1);
+    return folded->form == FORM_CONTRACT && folded->node && is_window &&
+           op_has(folded->node->op, OPF_BLOCKABLE) && axis[1] != 1 && axis[1] != map->out->rank - 1;
+}
+
 /* The map's read of what is folded, whose place the map's value can take in the store; or NULL. */
 static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *map) {
     int axis[MAX_RANK];
@@ -269,7 +337,9 @@ static const KExpr *find_store(DefProgram *p, const Stage *folded, const Stage *
         return NULL;
     const KExpr *at = map_only_read(p->m->k, map, folded->out);
     if (!at) return NULL;
-    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis)) return at;
+    if (read_permutes(map, at, axis) && !breaks_vectors(p->m->k, folded, map, axis) &&
+        !buries_channels(folded, map, axis))
+        return at;
     return folded->form == FORM_CONTRACT && makes_windows(p, folded, map, at->arg) ? at : NULL;
 }
 
@@ -335,17 +405,6 @@ static bool drop_unread(DefProgram *p) {
     return changed;
 }
 
-/* Does the map make wide elements of bytes? Then what is in memory should be the bytes. */
-static bool widens_bytes(DefProgram *p, const Stage *map) {
-    KTensor *read[256];
-    int n = stage_reads(p, map, read, 256), n_bytes = 0, n_wide = 0;
-    for (int i = 0; i < n; i++) {
-        if (read[i]->data || read[i]->rank == 0) continue;
-        *(dtype_bytes(read[i]->dtype) == 1 ? &n_bytes : &n_wide) += 1;
-    }
-    return n_bytes == 1 && !n_wide && dtype_bytes(map->out->dtype) > 1;
-}
-
 /* At once, so that what it read has one reader less. */
 static bool drop_if_unread(DefProgram *p, Stage *s) {
     if (s->out->n_users || s->out->dense_only) return false;
@@ -358,6 +417,7 @@ static void fuse_program(DefProgram *p, void *user) {
     bool *changed = user;
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
+        *changed |= spell_ranges(p, s);
         if (s->form == FORM_CONTRACT && pass_may_rewrite() && pull_factors(p, s)) {
             pass_count_rewrite();
             pass_trace("fuse_stages", s->node, "a common factor goes into the store");

@@ -11,7 +11,8 @@
  *          x[i,c,k,l] = y[i,k*W+l,c]     y: a contraction with its vectors along c
  *
  * is stored so, in blocks of channels and with a halo like any other. Requires users. Not done:
- * views that split more than one axis, or into three, behind; and free sizes. */
+ * views that split more than one axis, or into three, behind; and free sizes. Arithmetic between
+ * bytes in front of the view (a quantized convolution's activation) counts as the contraction. */
 #include "passes/pass.h"
 #include "passes/split_views.h"
 
@@ -20,6 +21,12 @@ typedef struct Split {
     int axis, first;
     const KExpr *high, *low; /* extents */
 } Split;
+
+static int n_long_axes(const KTensor *t) {
+    int n = 0;
+    for (int i = 0; i < t->rank; i++) n += !k_is_value(t->dims[i], 1);
+    return n;
+}
 
 /* Is the view such a split, its other axes those of t in order or of extent 1? */
 static bool match_split(KCtx *k, const Stage *view, Split *split) {
@@ -37,7 +44,8 @@ static bool match_split(KCtx *k, const Stage *view, Split *split) {
         found = true;
         i++;
     }
-    return found && t->rank == view->out->rank + 1;
+    return found && n_long_axes(t) == n_long_axes(view->out) + 1 &&
+           t->rank <= view->out->rank + 1;
 }
 
 /* The map's axis that is axis a of v, which it reads at one place only, its own axes in some order;
@@ -48,47 +56,76 @@ static int axis_in_reader(KCtx *k, const Stage *map, const KTensor *v, int a) {
     return at && v->rank == map->out->rank && read_permutes(map, at, axis) ? axis[a] : -1;
 }
 
+bool is_split_view(KCtx *k, const Stage *s) {
+    Split split;
+    return s->form == FORM_MAP && s->view && s->body->op == KO_at && !s->out->dense_only &&
+           s->out->n_users == 1 && s->body->n_args == s->body->u.tensor->rank &&
+           match_split(k, s, &split);
+}
+
+/* Is t computed, for the map alone, by what can take the map into its store? A contraction; or
+ * arithmetic between bytes, which in turn goes into the map. */
+static bool may_store(const KTensor *t, const Stage *map) {
+    if (!t->def || t->n_users != 1 || t->dense_only) return false;
+    if (t->def->form == FORM_CONTRACT) return true;
+    return t->def->form == FORM_MAP && t->def->body->op != KO_at &&
+           dtype_bytes(map->out->dtype) == 1;
+}
+
 /* The view among what the map reads, of a contraction that nobody else reads. */
 static Stage *find_view(DefProgram *p, const Stage *map, Split *split, int *axis) {
     KTensor *read[256];
     int n = stage_reads(p, map, read, 256);
     for (int i = 0; i < n; i++) {
         Stage *v = read[i]->def;
-        if (!v || v->owner != p || v->form != FORM_MAP || !v->view || v->body->op != KO_at)
-            continue;
-        const KTensor *t = v->body->u.tensor;
-        if (v->out->n_users != 1 || v->out->dense_only || v->body->n_args != t->rank) continue;
-        if (!t->def || t->def->form != FORM_CONTRACT || t->n_users != 1 || t->dense_only) continue;
-        if (!match_split(p->m->k, v, split)) continue;
+        if (!v || v->owner != p || !is_split_view(p->m->k, v)) continue;
+        if (!may_store(v->body->u.tensor, map) || !match_split(p->m->k, v, split)) continue;
         *axis = axis_in_reader(p->m->k, map, v->out, split->axis);
         if (*axis >= 0) return v;
     }
     return NULL;
 }
 
+/* The map's axes for a tensor in front of the view: `split` as two, and so many of extent 1 left
+ * out. dims and index[map's axes] of it; returns the rank, 0 where there are too few to leave out.
+ * place[a]: where axis a is in it, -1: left out. */
+static int axes_before_view(KCtx *k, const Stage *map, const Split *split, int axis, int n_drop,
+                            const KExpr **dims, const KExpr **index, int *place) {
+    int rank = 0;
+    for (int i = 0; i < map->out->rank; i++) {
+        const KExpr *at = k_var(k, map->axis[i]);
+        place[i] = -1;
+        if (i != axis && n_drop > 0 && k_is_value(map->out->dims[i], 1)) {
+            n_drop--;
+            continue;
+        }
+        place[i] = rank;
+        dims[rank] = i == axis ? split->high : map->out->dims[i];
+        index[rank++] = i == axis ? k_fdiv(k, at, split->low) : at;
+        if (i != axis) continue;
+        dims[rank] = split->low;
+        index[rank++] = k_fmod(k, at, split->low);
+    }
+    return n_drop ? 0 : rank;
+}
+
 bool compute_before_view(DefProgram *p, Stage *map) {
     KCtx *k = p->m->k;
     Split split = {0};
-    int axis = 0, rank = map->out->rank + 1;
-    const KExpr *dims[MAX_RANK], *by[MAX_RANK], *index[MAX_RANK];
-    if (map->out->dense_only || map->view || rank > MAX_RANK) return false;
+    int axis = 0, place[MAX_RANK];
+    const KExpr *dims[MAX_RANK + 1], *by[MAX_RANK], *index[MAX_RANK + 1];
+    if (map->out->dense_only || map->view) return false;
     Stage *view = find_view(p, map, &split, &axis);
-    if (!view || !pass_may_rewrite()) return false;
-    for (int i = 0, j = 0; i < map->out->rank; i++) {
-        dims[j] = i == axis ? split.high : map->out->dims[i];
-        index[j++] =
-            i == axis ? k_fdiv(k, k_var(k, map->axis[i]), split.low) : k_var(k, map->axis[i]);
-        if (i != axis) continue;
-        dims[j] = split.low;
-        index[j++] = k_fmod(k, k_var(k, map->axis[i]), split.low);
-    }
+    if (!view) return false;
+    int n_drop = map->out->rank + 1 - view->body->u.tensor->rank;
+    int rank = axes_before_view(k, map, &split, axis, n_drop, dims, index, place);
+    if (!rank || rank > MAX_RANK || !pass_may_rewrite()) return false;
     KTensor *apart = program_add_tensor(p, map->out->name, map->out->dtype, rank, dims);
     Stage *s = program_add_stage(p, map, FORM_MAP, apart, map->node);
     for (int i = 0; i < map->out->rank; i++) {
-        int j = i > axis ? i + 1 : i;
-        by[i] = k_var(k, s->axis[j]);
+        by[i] = place[i] < 0 ? k_int(k, 0) : k_var(k, s->axis[place[i]]);
         if (i == axis)
-            by[i] = k_add(k, k_mul(k, by[i], split.low), k_var(k, s->axis[j + 1]));
+            by[i] = k_add(k, k_mul(k, by[i], split.low), k_var(k, s->axis[place[i] + 1]));
     }
     stage_forget_reads(map);
     s->body = k_subst(k, map->body, map->axis, by, map->out->rank);

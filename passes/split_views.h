@@ -13,4 +13,7 @@ bool compute_before_view(DefProgram *p, Stage *map);
 bool makes_windows(DefProgram *p, const Stage *contraction, const Stage *map,
                    const KExpr *const *index);
 
+/* Does s read one place of t, one of its axes being two of t's, for a single reader? */
+bool is_split_view(KCtx *k, const Stage *s);
+
 #endif

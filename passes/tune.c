@@ -1,24 +1,30 @@
 /* The schedule of a contraction by measurement instead of by the cost model.
  *
- * What is measured are the cost model's best candidates, and of the first of them the variants that
- * leave out what it added (parts of the reduction, prefetching, the order of tiles). Each becomes a
- * kernel as the model would get it, without its data. The winner is written down as text,
+ * Choices are of a kind: tiles of the contraction template (here), or fast filtering against the
+ * template (tune_winograd.c). Of tiles, measured are the cost model's best candidates, and of the
+ * first of them the variants that leave out what it added (parts of the reduction, prefetching, the
+ * order of tiles). Each becomes a kernel as the model would get it, without its data. The winner is
+ * written down as text,
  *
  *     vec_axis 3 lanes 16 n_vecs 2 rows 1 14 unroll 4 parts 1 row_tiles 1 rows_outer 0 prefetch 1
  *
- * under a key: a hash of the machine and of the stage's plain loops, which say what is computed and
- * where operands lie, but not how. A text is accepted only if it names one of the candidates of
- * this stage, so that no cache file, however it came to be, can make a schedule that does not
- * fit. */
+ * under a key: a hash of the machine, of the kind and of the stage's plain loops, which say what is
+ * computed and where operands lie, but not how. A text is accepted only if it names one of the
+ * candidates of this stage, so that no cache file, however it came to be, can make a schedule that
+ * does not fit. The time that is left is shared by the work of the stages that are still to
+ * come. */
 #include "passes/tune.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "ir/math.h"
+#include "ir/support/map.h"
 #include "passes/kernelize.h"
 #include "passes/pass.h"
 
 enum { MEASURED = 14, VARIED = 3, MOST_CHOICES = 64, ALL_CANDIDATES = 512 };
+#define WORTH 0.97 /* of the time of the model's choice */
 
 /* ---- schedules as text ----------------------------------------------------------------------- */
 
@@ -90,7 +96,7 @@ static uint64_t fnv(uint64_t h, const char *text) {
     return h;
 }
 
-static const char *key_of(DefProgram *p, const Stage *s, bool in_place) {
+const char *tune_key(DefProgram *p, const Stage *s, const char *kind) {
     const Target *t = p->m->target;
     StrBuf text = {0};
     KBlock body = {0};
@@ -100,7 +106,7 @@ static const char *key_of(DefProgram *p, const Stage *s, bool in_place) {
     kernel_signature(kernel_extract(p->m->k, body).kernel, &text);
     uint64_t h = fnv(UINT64_C(0xcbf29ce484222325), t->name);
     h = fnv(h, t->cpu ? t->cpu : "");
-    h = fnv(fnv(h, t->features ? t->features : ""), in_place ? " in place " : " packed ");
+    h = fnv(fnv(h, t->features ? t->features : ""), kind);
     h = fnv(h, strbuf_text(&text));
     strbuf_free(&text);
     return arena_printf(p->m->scratch, "%016llx", (unsigned long long)h);
@@ -134,9 +140,24 @@ static const KTensor *tensor_of(const DefProgram *p, const KBuf *buf) {
     return NULL;
 }
 
-/* The kernel of the stage under sch; false when a buffer's size is not a constant. */
-static bool make_kernel(DefProgram *p, const Stage *s, bool in_place, Schedule *sch,
-                        TuneKernel *out) {
+bool tune_extract(DefProgram *p, KBlock body, const KTensor *cold, TuneKernel *out) {
+    KCtx *k = p->m->k;
+    KernelUse use = kernel_extract(k, body);
+    use.kernel->name = "tuned";
+    kernel_expand_math(k, use.kernel, p->m->target);
+    *out = (TuneKernel){.kernel = use.kernel, .cold = use.kernel->n_params};
+    out->n_elems = arena_array(p->m->scratch, int64_t, use.kernel->n_params + 1);
+    for (uint32_t i = 0; i < use.kernel->n_params; i++) {
+        const KTensor *t = tensor_of(p, use.bufs[i]);
+        const KExpr *n = t ? tensor_n_elems(k, t) : use.bufs[i]->n_elems; /* scratch: in no program */
+        if (!k_is_int(n, &out->n_elems[i])) return false;
+        if (cold && t == cold) out->cold = i;
+    }
+    return use.kernel->n_scalars == 0;
+}
+
+bool tune_contract_kernel(DefProgram *p, const Stage *s, bool in_place, Schedule *sch,
+                          TuneKernel *out) {
     KCtx *k = p->m->k;
     uint32_t n_tensors = p->tensors.n;
     KVar *var[MAX_RANK + MAX_RED];
@@ -153,54 +174,76 @@ static bool make_kernel(DefProgram *p, const Stage *s, bool in_place, Schedule *
     }
     KBlock body = {0};
     stage_open(p, &copy, &body);
-    KernelUse use = kernel_extract(k, body);
-    use.kernel->name = "tuned";
-    kernel_expand_math(k, use.kernel, p->m->target);
-    out->kernel = use.kernel;
-    out->cold = use.kernel->n_params;
-    out->n_elems = arena_array(p->m->scratch, int64_t, use.kernel->n_params + 1);
-    bool good = use.kernel->n_scalars == 0;
-    for (uint32_t i = 0; i < use.kernel->n_params && good; i++) {
-        const KTensor *t = tensor_of(p, use.bufs[i]);
-        good = t && k_is_int(tensor_n_elems(k, t), &out->n_elems[i]);
-        if (t && t == packed) out->cold = i;
-    }
+    bool good = tune_extract(p, body, packed, out);
     p->tensors.n = n_tensors; /* the packed tensor was only for this */
     return good;
 }
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-static bool measure(DefProgram *p, Stage *s, bool in_place, int n_left, const char *key,
-                    Schedule *sch) {
-    const Tuner *tuner = p->m->tuner;
-    Arena *a = p->m->scratch;
-    Schedule *choice = arena_array(a, Schedule, MOST_CHOICES);
-    int n = list_choices(p, s, sch, choice, MEASURED, MOST_CHOICES), best = 0;
-    TuneKernel *kernels = arena_array(a, TuneKernel, MOST_CHOICES);
-    double *seconds = arena_array(a, double, MOST_CHOICES);
-    for (int i = 0; i < n; i++)
-        if (!make_kernel(p, s, in_place, &choice[i], &kernels[i])) return false;
-    if (!n || !tuner->measure(tuner->user, kernels, n, seconds, n_left)) return false;
-    for (int i = 1; i < n; i++)
-        if (seconds[i] < seconds[best]) best = i;
-    pass_trace("choose_schedules", s->node, "measured %s %.2f us, the model's choice %.2f us",
-               schedule_text(a, &choice[best]), 1e6 * seconds[best], 1e6 * seconds[0]);
-    *sch = choice[best];
-    tuner->keep(tuner->user, key, to_text(a, sch), seconds[best], describe(a, s));
-    return true;
+/* The share of s in the work of all contractions from s on; equal ones are measured once. */
+static double share_of_work(DefProgram *p, const Stage *s) {
+    StrMap *seen = strmap_create(p->m->scratch);
+    double own = schedule_stage_work(s), all = 0;
+    for (const Stage *other = s; other; other = other->next) {
+        const char *what = other->form == FORM_CONTRACT ? describe(p->m->scratch, other) : NULL;
+        if (!what || strmap_get(seen, what)) continue;
+        strmap_put(seen, what, (void *)other);
+        all += schedule_stage_work(other);
+    }
+    return all > 0 ? own / all : 1;
 }
 
-bool tune_contract(DefProgram *p, Stage *s, bool in_place, int n_left, Schedule *sch) {
+int tune_measure(DefProgram *p, const Stage *s, const char *key, const TuneChoice *c, int n) {
+    const Tuner *tuner = p->m->tuner;
+    Arena *a = p->m->scratch;
+    TuneKernel *kernels = arena_array(a, TuneKernel, n + 1);
+    double *seconds = arena_array(a, double, n + 1);
+    int best = 0;
+    for (int i = 0; i < n; i++) kernels[i] = c[i].kernel;
+    if (n < 2 || !tuner->measure(tuner->user, kernels, n, seconds, share_of_work(p, s))) return -1;
+    for (int i = 1; i < n; i++)
+        if (seconds[i] < seconds[best]) best = i;
+    /* what is hardly better than the model's choice may only have been luckier */
+    if (seconds[best] > WORTH * seconds[0]) best = 0;
+    for (int i = 0; i < n && !isinf(seconds[i]); i++)
+        pass_trace("choose_schedules", s->node, "tried %s: %.2f us", c[i].name, 1e6 * seconds[i]);
+    pass_trace("choose_schedules", s->node, "measured %s %.2f us, the model's choice %.2f us",
+               c[best].name, 1e6 * seconds[best], 1e6 * seconds[0]);
+    tuner->keep(tuner->user, key, c[best].text, seconds[best], describe(a, s));
+    return best;
+}
+
+void tune_unfit(DefProgram *p, const Stage *s, int line) {
+    diag_error(p->m->diag, SRC_NOWHERE,
+               "line %d of the tuning cache names a schedule that does not fit its kernel (%s)",
+               line, describe(p->m->scratch, s));
+}
+
+static bool measure(DefProgram *p, Stage *s, bool in_place, const char *key, Schedule *sch) {
+    Arena *a = p->m->scratch;
+    Schedule *tiles = arena_array(a, Schedule, MOST_CHOICES);
+    TuneChoice *choices = arena_array(a, TuneChoice, MOST_CHOICES);
+    int n = list_choices(p, s, sch, tiles, MEASURED, MOST_CHOICES);
+    for (int i = 0; i < n; i++) {
+        choices[i].text = to_text(a, &tiles[i]);
+        choices[i].name =
+            arena_printf(a, "%s (model: %.0f cycles)", schedule_text(a, &tiles[i]),
+                         schedule_contract_cycles(p, s, p->m->target, &tiles[i]));
+        if (!tune_contract_kernel(p, s, in_place, &tiles[i], &choices[i].kernel)) return false;
+    }
+    int best = tune_measure(p, s, key, choices, n);
+    if (best >= 0) *sch = tiles[best];
+    return best >= 0;
+}
+
+bool tune_contract(DefProgram *p, Stage *s, bool in_place, Schedule *sch) {
     const Tuner *tuner = p->m->tuner;
     int line = 0;
     if (!tuner) return false;
-    const char *key = key_of(p, s, in_place);
+    const char *key = tune_key(p, s, in_place ? " in place " : " packed ");
     const char *known = tuner->recall(tuner->user, key, &line);
     if (known && find_choice(p, s, known, sch)) return true;
-    if (known)
-        diag_error(p->m->diag, SRC_NOWHERE,
-                   "line %d of the tuning cache names a schedule that does not fit its kernel (%s)",
-                   line, describe(p->m->scratch, s));
-    return !known && tuner->measure && measure(p, s, in_place, n_left, key, sch);
+    if (known) tune_unfit(p, s, line);
+    return !known && tuner->measure && measure(p, s, in_place, key, sch);
 }

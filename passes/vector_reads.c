@@ -42,7 +42,7 @@ static bool halo_covers(const UnitReads *u, const KExpr *e) {
 static void note_unit_read(const KExpr *e, void *user) {
     UnitReads *u = user;
     const KExpr *base, *coeff;
-    if (e->op != KO_at || !u->ok) return;
+    if (e->op != KO_at || !u->ok || !k_uses_var(u->k, e, u->var)) return;
     const KTensor *t = e->u.tensor;
     if (t->layout.block > 1) {
         const KExpr *at = e->arg[t->layout.block_axis];
@@ -63,10 +63,16 @@ bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch)
     return u.ok;
 }
 
+static void note_row_read(const KExpr *e, void *user) {
+    UnitReads *u = user;
+    if (e->op != KO_at) return;
+    u->ok &= !at_pred(e) && !k_is_word(e) && e->u.tensor->layout.block <= 1;
+    note_unit_read(e, user);
+}
+
 bool reads_rows(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch) {
     UnitReads u = {k, s->axis[sch->vec_axis], sch->lanes, true, 0, true};
-    if (e->op != KO_at || at_pred(e) || k_is_word(e) || e->u.tensor->layout.block > 1) return false;
-    note_unit_read(e, &u);
+    k_visit(k, e, note_row_read, &u);
     return u.ok;
 }
 

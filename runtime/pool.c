@@ -16,6 +16,9 @@
  * takes a lock or a system call while loops follow each other closely. `busy` marks a running loop:
  * who finds it set (a nested loop, a second host thread, a child after fork) works alone.
  *
+ * There are never more of them than processors that the process may use, whatever was asked for:
+ * threads that take turns on one would only wait for each other.
+ *
  * A scheduler may wake a worker on the caller's processor and leave both there for seconds, since
  * they wait for each other too often to look like two that want to run: then two threads are slower
  * than one. A worker that finds itself there goes to another processor (keep_apart). */
@@ -62,9 +65,9 @@ struct smelt_pool {
     smelt_range_fn *fn; /* the job; changed only while no worker has taken it */
     void *ctx;
     uint32_t n_ranges;
-    uint32_t n_threads;
+    uint32_t n_asked;
+    uint32_t n_threads; /* that work: no more than there are processors */
     uint32_t n_started;
-    int64_t spin_nanoseconds;
     int stop;
     pid_t owner;
     atomic_int busy;
@@ -150,7 +153,7 @@ static void move_away(const Worker *w) {
 static void keep_apart(Worker *w) {
     int processor = processor_now();
     atomic_store_explicit(&w->processor, processor, memory_order_relaxed);
-    if (processor < 0 || !w->pool->spin_nanoseconds || !is_taken(w, processor)) return;
+    if (processor < 0 || !is_taken(w, processor)) return;
     int64_t now = nanoseconds_now();
     if (now < w->next_move) return;
     w->next_move = now + MOVE_NANOSECONDS;
@@ -161,7 +164,7 @@ static void keep_apart(Worker *w) {
 
 /* Returns when word == value; it becomes that only once before it is reset. worker: who waits, NULL
  * for the caller. */
-static void waiter_wait(Waiter *w, unsigned value, int64_t spin_nanoseconds, Worker *worker) {
+static void waiter_wait(Waiter *w, unsigned value, Worker *worker) {
     int64_t end = 0;
     do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
@@ -169,8 +172,8 @@ static void waiter_wait(Waiter *w, unsigned value, int64_t spin_nanoseconds, Wor
             relax();
         }
         if (worker) keep_apart(worker);
-        if (!end && spin_nanoseconds) end = nanoseconds_now() + spin_nanoseconds;
-    } while (spin_nanoseconds && nanoseconds_now() < end);
+        if (!end) end = nanoseconds_now() + SPIN_NANOSECONDS;
+    } while (nanoseconds_now() < end);
     pthread_mutex_lock(&w->lock);
     atomic_store(&w->asleep, 1);
     while (atomic_load(&w->word) != value) pthread_cond_wait(&w->wake, &w->lock);
@@ -199,7 +202,7 @@ static void *work(void *arg) {
     Worker *w = arg;
     smelt_pool *p = w->pool;
     for (;;) {
-        waiter_wait(&w->go, OFFERED, p->spin_nanoseconds, w);
+        waiter_wait(&w->go, OFFERED, w);
         if (p->stop) return NULL;
         unsigned offered = OFFERED;
         if (!atomic_compare_exchange_strong(&w->go.word, &offered, TAKEN)) continue;
@@ -259,8 +262,8 @@ int smelt_pool_create(uint32_t n_threads, smelt_pool **pool) {
     if (n_threads > MAX_THREADS) return SMELT_BAD_CALL;
     smelt_pool *p = aligned_zeros(1, sizeof *p);
     if (!p) return SMELT_NO_MEMORY;
-    p->n_threads = n_threads;
-    if (n_threads <= n_processors) p->spin_nanoseconds = SPIN_NANOSECONDS; /* else only delay */
+    p->n_asked = n_threads;
+    p->n_threads = n_threads = n_threads < n_processors ? n_threads : n_processors;
     p->owner = getpid();
     waiter_init(&p->done);
     atomic_init(&p->processor, -1);
@@ -297,7 +300,7 @@ void smelt_pool_destroy(smelt_pool *p) {
 }
 
 uint32_t smelt_pool_threads(const smelt_pool *p) {
-    return p ? p->n_threads : 1;
+    return p ? p->n_asked : 1;
 }
 
 static void cut(smelt_pool *p, int64_t n) {
@@ -337,6 +340,6 @@ void smelt_pool_parallel_for(void *pool, smelt_range_fn *fn, void *ctx, int64_t 
     run_ranges(p, 0);
     unsigned n_taken = 0;
     for (uint32_t i = 0; i + 1 < p->n_ranges; i++) n_taken += !take_back(&p->workers[i]);
-    waiter_wait(&p->done, n_taken, p->spin_nanoseconds, NULL);
+    waiter_wait(&p->done, n_taken, NULL);
     atomic_store(&p->busy, 0);
 }

@@ -120,6 +120,7 @@ static void run_workers(Build *b, int jobs) {
     pthread_attr_t big;
     pthread_attr_init(&big);
     pthread_attr_setstacksize(&big, (size_t)16 << 20); /* LLVM recurses */
+    if (want > 1) kctx_share(b->m->k); /* whoever looks into an index makes expressions */
     while (n + 1 < want && (uint32_t)n + 1 < b->n_groups &&
            !pthread_create(&thread[n], &big, worker, b))
         n++;

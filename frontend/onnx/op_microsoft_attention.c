@@ -31,6 +31,12 @@ static Value *from_heads(Call *c, Value *v) {
     return build_reshape(c, v, (int64_t[]){0, 0, -1}, 3);
 }
 
+/* [B, groups, heads of one, S, H] -> [B, S, heads * H] */
+static Value *from_groups(Call *c, Value *v) {
+    v = build_transpose(c, v, (int64_t[]){0, 3, 1, 2, 4}, 5);
+    return build_reshape(c, v, (int64_t[]){0, 0, -1}, 3);
+}
+
 static Value *swap_last(Call *c, Value *v) {
     return build_swap_last(c, v, 4);
 }
@@ -440,18 +446,34 @@ static Value *sink_softmax(Call *c, Value *scores, Value *sink, int64_t heads) {
     return build_slice_at(c, all, build_one(c, 0), n_keys, 3);
 }
 
+/* Where nothing tells the query heads of a group apart (no bias, no sink, no scores for the caller),
+ * [B, K, G, S, ...] stays as it is up to the result. */
+static bool stays_grouped(const Grouped *g) {
+    Call *c = g->c;
+    return g->heads > g->kv_heads && !call_in(c, 10) && !call_in(c, 11) && !call_wants(c, 3) &&
+           call_int(c, "smooth_softmax", 0) <= 0;
+}
+
+/* [B, N, S, H] -> [B, K, G, S, H] */
+static Value *query_groups(Grouped *g, Value *q) {
+    Call *c = g->c;
+    Value *zero = build_one(c, 0);
+    Value *dims[] = {zero, build_one(c, g->kv_heads), build_one(c, g->heads / g->kv_heads),
+                     build_dim(c, q, 2), build_dim(c, q, 3)};
+    return build_reshape_to(c, q, dims, 5);
+}
+
 /* q * k' with several heads of q for one of k: [B, N, S, T] */
 static Value *grouped_product(Grouped *g, Value *a, Value *kv, bool transposed) {
     Call *c = g->c;
-    int64_t per = g->heads / g->kv_heads;
     if (transposed) kv = swap_last(c, kv);
-    if (per == 1) return call_op(c, OP_MatMul, 2, a, kv);
-    Value *zero = build_one(c, 0);
-    Value *dims[] = {zero, build_one(c, g->kv_heads), build_one(c, per), build_dim(c, a, 2),
-                     build_dim(c, a, 3)};
-    Value *groups = build_reshape_to(c, a, dims, 5);
-    Value *y = call_op(c, OP_MatMul, 2, groups, build_unsqueeze(c, kv, 2));
-    Value *flat[] = {zero, build_one(c, g->heads), build_dim(c, a, 2), build_dim(c, kv, 3)};
+    if (g->heads == g->kv_heads) return call_op(c, OP_MatMul, 2, a, kv);
+    if (stays_grouped(g))
+        return call_op(c, OP_MatMul, 2, transposed ? query_groups(g, a) : a,
+                       build_unsqueeze(c, kv, 2));
+    Value *y = call_op(c, OP_MatMul, 2, query_groups(g, a), build_unsqueeze(c, kv, 2));
+    Value *flat[] = {build_one(c, 0), build_one(c, g->heads), build_dim(c, a, 2),
+                     build_dim(c, kv, 3)};
     return build_reshape_to(c, y, flat, 4);
 }
 
@@ -506,10 +528,12 @@ bool import_ms_group_query_attention(Call *c) {
     double cap = call_float(c, "softcap", 0);
     if (cap > 0) s = build_scaled(c, call_op(c, OP_Tanh, 1, build_scaled(c, s, 1 / cap)), cap);
     s = build_add_optional(c, s, call_in(c, 10));
-    s = build_add(c, s, grouped_mask(&g));
+    Value *mask = grouped_mask(&g);
+    s = build_add(c, s, stays_grouped(&g) ? build_unsqueeze(c, mask, 1) : mask);
     bool sink = call_in(c, 11) || call_int(c, "smooth_softmax", 0) > 0;
     Value *w = sink ? sink_softmax(c, s, call_in(c, 11), g.heads) : build_softmax(c, s, -1);
-    Value *result[] = {from_heads(c, grouped_product(&g, w, g.v[2], false)), g.v[1], g.v[2],
+    Value *y = grouped_product(&g, w, g.v[2], false);
+    Value *result[] = {stays_grouped(&g) ? from_groups(c, y) : from_heads(c, y), g.v[1], g.v[2],
                        call_int(c, "qk_output", 0) == 2 ? w : s};
     for (int i = 0; i < c->n_out; i++)
         if (call_wants(c, i)) c->out[i] = i ? call_op(c, OP_Identity, 1, result[i]) : result[i];

@@ -45,8 +45,8 @@ static void lower_stat_mean(Def *d, KTensor *x, OpenStat *open, KTensor *mean) {
     def_finish(d, s, k_add(k, first, k_div(k, def_acc(d, s), k_cast(k, acc, count))));
 }
 
-/* var = population variance around mean. */
-static void lower_stat_variance(Def *d, KTensor *x, KTensor *mean, OpenStat *open, KTensor *var) {
+/* var = population variance around mean, less what is left to the stage's caller: the finish. */
+static Stage *lower_stat_variance(Def *d, KTensor *x, KTensor *mean, OpenStat *open, KTensor *var) {
     KCtx *k = d->k;
     const KExpr *xi[MAX_RANK], *stat[MAX_RANK];
     Stage *s = def_begin(d, FORM_REDUCE, var);
@@ -57,16 +57,27 @@ static void lower_stat_variance(Def *d, KTensor *x, KTensor *mean, OpenStat *ope
     off = k_sub(k, off, def_at(d, mean, stat, mean->rank));
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), k_mul(k, off, off));
     def_finish(d, s, k_div(k, def_acc(d, s), k_cast(k, acc, count)));
+    return s;
 }
 
-/* y = (x - mean) * (scale / sqrt(var + epsilon)) + bias, all but x given as expressions. */
-static void finish_normalized(Def *d, Stage *s, KTensor *x, const KExpr *mean, const KExpr *var,
-                              double epsilon, const KExpr *scale, const KExpr *bias) {
+static const KExpr *spread_of(KCtx *k, const KExpr *var, double epsilon) {
+    return k_rsqrt(k, k_add(k, var, k_const(k, var->dtype, epsilon)));
+}
+
+/* spread = 1 / sqrt(var + epsilon), once for each mean rather than for each element. */
+static void lower_stat_spread(Def *d, KTensor *x, KTensor *mean, OpenStat *open, double epsilon,
+                              KTensor *spread) {
+    Stage *s = lower_stat_variance(d, x, mean, open, spread);
+    def_finish(d, s, spread_of(d->k, s->finish, epsilon));
+}
+
+/* y = (x - mean) * factor + bias, all but x given as expressions. */
+static void finish_normalized(Def *d, Stage *s, KTensor *x, const KExpr *mean, const KExpr *factor,
+                              const KExpr *bias) {
     KCtx *k = d->k;
     DType acc = mean->dtype;
-    const KExpr *spread = k_rsqrt(k, k_add(k, var, k_const(k, acc, epsilon)));
     const KExpr *e = k_sub(k, lower_elem(d, s, x, acc), mean);
-    e = k_add(k, k_mul(k, e, k_mul(k, scale, spread)), bias);
+    e = k_add(k, k_mul(k, e, factor), bias);
     def_map(d, s, k_cast(k, s->out->dtype, e));
 }
 
@@ -106,6 +117,17 @@ static void lower_running(Def *d, KTensor *old, KTensor *batch, double momentum,
     def_map(d, s, k_cast(k, out->dtype, k_add(k, a, b)));
 }
 
+/* scale / sqrt(var + epsilon) of each channel: a constant where these are, whoever divides. */
+static KTensor *lower_batch_factor(Def *d, KTensor *var, KTensor *scale, double epsilon) {
+    KCtx *k = d->k;
+    DType acc = acc_dtype(var->dtype);
+    KTensor *factor = def_temp(d, "factor", acc, 1, var->dims);
+    Stage *s = def_begin(d, FORM_MAP, factor);
+    const KExpr *c = def_axis(d, s, 0), *spread = spread_of(k, channel_value(d, acc, var, c), epsilon);
+    def_map(d, s, k_mul(k, channel_value(d, acc, scale, c), spread));
+    return factor;
+}
+
 void batch_norm_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0), *mean = def_in(d, 3), *var = def_in(d, 4);
     DType acc = acc_dtype(x->dtype);
@@ -120,10 +142,10 @@ void batch_norm_lower(Def *d, const Node *n) {
         if (has_out(n, 2)) lower_running(d, old_var, var, momentum, def_out(d, 2));
     }
     if (!has_out(n, 0)) return;
+    KTensor *factor = lower_batch_factor(d, var, def_in(d, 1), attr_float(n, "epsilon", 1e-5f));
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     const KExpr *c = x->rank > 1 ? def_axis(d, s, 1) : k_int(d->k, 0);
-    finish_normalized(d, s, x, channel_value(d, acc, mean, c), channel_value(d, acc, var, c),
-                      attr_float(n, "epsilon", 1e-5f), channel_value(d, acc, def_in(d, 1), c),
+    finish_normalized(d, s, x, channel_value(d, acc, mean, c), channel_value(d, acc, factor, c),
                       channel_value(d, acc, def_in(d, 2), c));
 }
 
@@ -149,13 +171,14 @@ void instance_norm_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0);
     DType acc = acc_dtype(x->dtype);
     KTensor *mean = def_temp(d, "mean", acc, 2, x->dims),
-            *var = def_temp(d, "variance", acc, 2, x->dims);
+            *spread = def_temp(d, "spread", acc, 2, x->dims);
     lower_stat_mean(d, x, open_instance, mean);
-    lower_stat_variance(d, x, mean, open_instance, var);
+    lower_stat_spread(d, x, mean, open_instance, attr_float(n, "epsilon", 1e-5f), spread);
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     const KExpr *nc[2] = {def_axis(d, s, 0), def_axis(d, s, 1)};
-    finish_normalized(d, s, x, def_at(d, mean, nc, 2), def_at(d, var, nc, 2),
-                      attr_float(n, "epsilon", 1e-5f), channel_value(d, acc, def_in(d, 1), nc[1]),
+    const KExpr *scale = channel_value(d, acc, def_in(d, 1), nc[1]);
+    finish_normalized(d, s, x, def_at(d, mean, nc, 2),
+                      k_mul(d->k, scale, def_at(d, spread, nc, 2)),
                       channel_value(d, acc, def_in(d, 2), nc[1]));
 }
 
@@ -194,14 +217,14 @@ void group_norm_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0);
     DType acc = acc_dtype(x->dtype);
     const KExpr *groups = k_int(k, attr_int(n, "num_groups", 1)), *dims[2] = {x->dims[0], groups};
-    KTensor *mean = def_temp(d, "mean", acc, 2, dims), *var = def_temp(d, "variance", acc, 2, dims);
+    KTensor *mean = def_temp(d, "mean", acc, 2, dims), *spread = def_temp(d, "spread", acc, 2, dims);
     lower_stat_mean(d, x, open_group, mean);
-    lower_stat_variance(d, x, mean, open_group, var);
+    lower_stat_spread(d, x, mean, open_group, attr_float(n, "epsilon", 1e-5f), spread);
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
     const KExpr *c = def_axis(d, s, 1);
     const KExpr *at[2] = {def_axis(d, s, 0), k_fdiv(k, c, k_fdiv(k, x->dims[1], groups))};
-    finish_normalized(d, s, x, def_at(d, mean, at, 2), def_at(d, var, at, 2),
-                      attr_float(n, "epsilon", 1e-5f), channel_value(d, acc, def_in(d, 1), c),
+    const KExpr *scale = channel_value(d, acc, def_in(d, 1), c);
+    finish_normalized(d, s, x, def_at(d, mean, at, 2), k_mul(k, scale, def_at(d, spread, at, 2)),
                       channel_value(d, acc, def_in(d, 2), c));
 }
 

@@ -1,9 +1,9 @@
 /* NonMaxSuppression: for each batch and class, boxes by falling score that overlap no better one.
  *
- * A program. The candidates of one class (score above the threshold) form a heap with the best at
- * the root, so that only as many are sorted as are looked at; each is compared with those of its
- * class that were selected before, CHUNK of them at a time in lanes: their ends and areas lie in a
- * temporary, one row for each number of a box, filled up with empty boxes, which overlap nothing.
+ * A program. The candidates of one class (score above the threshold) are sorted by digits, which
+ * takes no longer than to make a heap of them; each is compared with those of its class that were
+ * selected before, CHUNK of them at a time in lanes: their ends and areas lie in a temporary, one
+ * row for each number of a box, filled up with empty boxes, which overlap nothing.
  *
  * Where there are many candidates they are dealt into buckets by their low end on the first axis:
  *
@@ -11,14 +11,15 @@
  *
  * A box from lo to hi can only overlap those of the buckets bucket(lo - widest) .. bucket(hi),
  * since rounding keeps order. Boxes of many classes, which exporters move apart by adding an offset
- * for each, so meet those of their own. Each bucket has room for all of its candidates.
+ * for each, so meet those of their own. Each bucket has room for all of its candidates, and knows
+ * where the boxes end that were selected of it: what begins behind them looks at none.
  *
  * Order of the output: batch, class, selection. Equal scores: the lower box number first. The
  * number of rows is a computed symbol. */
 #include <math.h>
 
 #include "ir/ops/check.h"
-#include "ir/ops/heap.h"
+#include "ir/ops/radix.h"
 
 static bool check_single(Module *m, const Node *n, int i, DType t) {
     int64_t count;
@@ -69,15 +70,37 @@ typedef struct Nms {
     Def *d;
     KTensor *boxes, *scores, *out;
     KTensor *chosen; /* [BOX_ROWS, room]: the class's selected boxes, by buckets */
-    KTensor *starts, *fills; /* of buckets: where they begin, how many boxes they have */
+    /* of buckets: where they begin, how many boxes they have, and the highest end of these */
+    KTensor *starts, *fills, *ends;
     KBuf *n_buckets, *least, *scale, *reach; /* reach: a little more than the widest box has */
     const KExpr *batch, *class, *iou, *limit;
     bool centered;
+    Radix sort; /* its items: the class's candidates, then in order from item `best` on */
+    const KExpr *best;
 } Nms;
+
+static const KExpr *reg(const Nms *s, KBuf *buf) {
+    return k_load(s->d->k, buf, k_int(s->d->k, 0));
+}
+
+static void set_reg(const Nms *s, KBuf *buf, const KExpr *value) {
+    kb_store(&s->d->b, buf, k_int(s->d->k, 0), value);
+}
 
 static const KExpr *score_of(const Nms *s, const KExpr *box) {
     const KExpr *at[3] = {s->batch, s->class, box};
     return def_at(s->d, s->scores, at, 3);
+}
+
+static const KExpr *score_at(void *user, const KExpr *box) {
+    return score_of(user, box);
+}
+
+/* Candidate number i. */
+static const KExpr *candidate(const Nms *s, const KExpr *i) {
+    KCtx *k = s->d->k;
+    const KExpr *at = s->best ? k_add(k, s->best, i) : i;
+    return kb_let(&s->d->b, "box", k_cast(k, DT_I64, k_load(k, s->sort.items, at)));
 }
 
 static const KExpr *box_value(const Nms *s, const KExpr *box, int i) {
@@ -127,14 +150,6 @@ static Box chosen_box(const Nms *s, const KExpr *i) {
 
 /* ---- buckets --------------------------------------------------------------------------------- */
 
-static const KExpr *reg(const Nms *s, KBuf *buf) {
-    return k_load(s->d->k, buf, k_int(s->d->k, 0));
-}
-
-static void set_reg(const Nms *s, KBuf *buf, const KExpr *value) {
-    kb_store(&s->d->b, buf, k_int(s->d->k, 0), value);
-}
-
 static const KExpr *bucket_of(const Nms *s, const KExpr *x) {
     KCtx *k = s->d->k;
     const KExpr *last = k_sub(k, reg(s, s->n_buckets), k_int(k, 1));
@@ -144,9 +159,8 @@ static const KExpr *bucket_of(const Nms *s, const KExpr *x) {
 }
 
 /* Sets least, reach and scale for n_items candidates in so many buckets. */
-static void measure_candidates(const Nms *s, const Heap *h, const KExpr *n_items,
-                               const KExpr *n_buckets) {
-    KBuild *b = h->b;
+static void measure_candidates(const Nms *s, const KExpr *n_items, const KExpr *n_buckets) {
+    KBuild *b = &s->d->b;
     KCtx *k = b->k;
     Box box;
     KBuf *most = kb_alloc(b, MEM_REG, DT_F32, "most", 1);
@@ -154,7 +168,7 @@ static void measure_candidates(const Nms *s, const Heap *h, const KExpr *n_items
     set_reg(s, most, k_const(k, DT_F32, -INFINITY));
     set_reg(s, s->reach, k_const(k, DT_F32, 0));
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_items);
-    read_ends(s, kb_let(b, "box", heap_item(h, i)), 0, &box);
+    read_ends(s, candidate(s, i), 0, &box);
     /* a NaN leaves what was there */
     set_reg(s, s->least, k_min(k, box.lo[0], reg(s, s->least)));
     set_reg(s, most, k_max(k, box.lo[0], reg(s, most)));
@@ -166,13 +180,13 @@ static void measure_candidates(const Nms *s, const Heap *h, const KExpr *n_items
 }
 
 /* Gives each bucket room for its candidates, in whole chunks. */
-static void place_buckets(const Nms *s, const Heap *h, const KExpr *n_items) {
-    KBuild *b = h->b;
+static void place_buckets(const Nms *s, const KExpr *n_items) {
+    KBuild *b = &s->d->b;
     KCtx *k = b->k;
     KBuf *counts = s->fills->buf;
     Box box;
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_items), *one = k_int(k, 1);
-    read_ends(s, kb_let(b, "box", heap_item(h, i)), 0, &box);
+    read_ends(s, candidate(s, i), 0, &box);
     const KExpr *q = bucket_of(s, box.lo[0]);
     kb_store(b, counts, q, k_add(k, k_load(k, counts, q), one));
     kb_end(b);
@@ -189,8 +203,8 @@ static void place_buckets(const Nms *s, const Heap *h, const KExpr *n_items) {
 
 /* One bucket for every CHUNK of the candidates, where more than a few boxes may be selected; a
  * single one needs to know nothing about them. */
-static void make_buckets(const Nms *s, const Heap *h, const KExpr *n_items) {
-    KBuild *b = h->b;
+static void make_buckets(const Nms *s, const KExpr *n_items) {
+    KBuild *b = &s->d->b;
     KCtx *k = b->k;
     const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *none = k_const(k, DT_F32, 0);
     const KExpr *n = k_min(k, k_fdiv(k, n_items, k_int(k, CHUNK)), k_int(k, MOST_BUCKETS));
@@ -201,11 +215,12 @@ static void make_buckets(const Nms *s, const Heap *h, const KExpr *n_items) {
     for (int i = 0; i < 3; i++) set_reg(s, numbers[i], none);
     const KExpr *q = kb_for(b, LOOP_SERIAL, "q", n);
     kb_store(b, s->fills->buf, q, zero);
+    kb_store(b, s->ends->buf, q, k_const(k, DT_F32, -INFINITY));
     kb_end(b);
     kb_store(b, s->starts->buf, zero, zero);
     kb_if(b, k_lt(k, one, n));
-    measure_candidates(s, h, n_items, n);
-    place_buckets(s, h, n_items);
+    measure_candidates(s, n_items, n);
+    place_buckets(s, n_items);
     kb_end(b);
 }
 
@@ -218,6 +233,7 @@ static void append_chosen(const Nms *s, const Box *box) {
     const KExpr *q = bucket_of(s, box->lo[0]), *one = k_int(k, 1);
     const KExpr *fill = kb_let(b, "fill", k_load(k, s->fills->buf, q));
     kb_store(b, s->fills->buf, q, k_add(k, fill, one));
+    kb_store(b, s->ends->buf, q, k_max(k, box->hi[0], k_load(k, s->ends->buf, q)));
     const KExpr *i = kb_let(b, "place", k_add(k, k_load(k, s->starts->buf, q), fill));
     const KExpr *part[BOX_ROWS] = {box->lo[0], box->lo[1], box->hi[0], box->hi[1], box->area};
     kb_if(b, k_eq(k, k_fmod(k, i, k_int(k, CHUNK)), k_int(k, 0)));
@@ -231,8 +247,9 @@ static void append_chosen(const Nms *s, const Box *box) {
         kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
 }
 
-/* Is intersection over union above the threshold? Empty boxes and intersections never are. */
-static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b) {
+/* Is intersection over union above the threshold? Empty boxes and intersections never are.
+ * maybe: true as well where it is a little less, which takes no division. */
+static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b, bool maybe) {
     KCtx *k = s->d->k;
     const KExpr *zero = k_const(k, DT_F32, 0);
     Box both;
@@ -245,30 +262,32 @@ static const KExpr *overlaps(const Nms *s, const Box *a, const Box *b) {
     const KExpr *all = k_sub(k, k_add(k, a->area, b->area), shared);
     meets = k_and(k, meets, k_and(k, k_lt(k, zero, shared), k_lt(k, zero, all)));
     meets = k_and(k, meets, k_and(k, k_lt(k, zero, a->area), k_lt(k, zero, b->area)));
-    return k_and(k, meets, k_lt(k, s->iou, k_div(k, shared, all)));
+    if (!maybe) return k_and(k, meets, k_lt(k, s->iou, k_div(k, shared, all)));
+    const KExpr *least = k_mul(k, s->iou, k_const(k, DT_F32, 1 - 0x1p-20));
+    return k_and(k, meets, k_not(k, k_lt(k, shared, k_mul(k, least, all))));
 }
 
 static const KExpr *out_place(KCtx *k, const KExpr *row, int column) {
     return k_add(k, k_mul(k, row, k_int(k, 3)), k_int(k, column));
 }
 
-/* Appends the class's boxes with a score above the threshold to the heap; *n_items counts. */
-static void gather_candidates(const Nms *s, const Heap *h, const KExpr *threshold, KBuf *n_items) {
-    KBuild *b = h->b;
+/* Sets the items to the class's boxes with a score above the threshold, and n_items to how many
+ * there are. Each is stored, and counts if it is one. */
+static void gather_candidates(const Nms *s, const KExpr *threshold, KBuf *n_items) {
+    KBuild *b = &s->d->b;
     KCtx *k = b->k;
-    const KExpr *zero = k_int(k, 0);
-    kb_store(b, n_items, zero, zero);
-    const KExpr *box = kb_for(b, LOOP_SERIAL, "box", s->scores->dims[2]);
-    if (threshold) kb_if(b, k_lt(k, threshold, score_of(s, box)));
-    heap_set(h, k_load(k, n_items, zero), box, score_of(s, box));
-    kb_store(b, n_items, zero, k_add(k, k_load(k, n_items, zero), k_int(k, 1)));
-    if (threshold) kb_end(b);
+    set_reg(s, n_items, k_int(k, 0));
+    const KExpr *box = kb_for(b, LOOP_SERIAL, "box", s->sort.n);
+    const KExpr *at = kb_let(b, "at", reg(s, n_items)), *one = k_int(k, 1);
+    kb_store(b, s->sort.items, at, k_cast(k, DT_I32, box));
+    if (threshold) one = k_cast(k, DT_I64, k_lt(k, threshold, score_of(s, box)));
+    set_reg(s, n_items, k_add(k, at, one));
     kb_end(b);
-    heap_build(h, k_load(k, n_items, zero));
 }
 
-/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box. */
-static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf *good) {
+/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box (maybe). */
+static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, bool maybe,
+                          KBuf *good) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1);
@@ -280,7 +299,7 @@ static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, KBuf 
     l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
     const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l);
     Box other = chosen_box(s, k_add(k, from, at));
-    kb_store(b, hit, l, k_select(k, overlaps(s, box, &other), one, k_load(k, hit, l)));
+    kb_store(b, hit, l, k_select(k, overlaps(s, box, &other, maybe), one, k_load(k, hit, l)));
     kb_end(b);
     kb_end(b);
     for (int width = LANES / 2; width >= 1; width /= 2) {
@@ -305,29 +324,32 @@ static void compare_chosen(const Nms *s, const Box *box, KBuf *good) {
     const KExpr *q = kb_let_within(b, "bucket", reg(s, next), MOST_BUCKETS - 1);
     const KExpr *start = kb_let(b, "start", k_load(k, s->starts->buf, q));
     const KExpr *end = kb_let(b, "end", k_add(k, start, k_load(k, s->fills->buf, q)));
-    set_reg(s, from, start);
+    const KExpr *reaches = k_lt(k, box->lo[0], k_load(k, s->ends->buf, q));
+    set_reg(s, from, k_select(k, reaches, start, end));
     kb_while(b, k_and(k, reg(s, good), k_lt(k, reg(s, from), end)));
     const KExpr *chunk = kb_let(b, "chunk", reg(s, from));
-    compare_chunk(s, box, chunk, good);
+    compare_chunk(s, box, chunk, true, good);
+    kb_if(b, k_not(k, reg(s, good)));
+    compare_chunk(s, box, chunk, false, good);
+    kb_end(b);
     set_reg(s, from, k_add(k, chunk, k_int(k, CHUNK)));
     kb_end(b);
     set_reg(s, next, k_add(k, q, k_int(k, 1)));
     kb_end(b);
 }
 
-/* Takes candidates from the heap until it is empty or the class has `limit` rows. */
-static void select_boxes(const Nms *s, const Heap *h, KBuf *n_items, KBuf *n_rows) {
-    KBuild *b = h->b;
+/* Takes candidates in their order until none is left or the class has `limit` rows. */
+static void select_boxes(const Nms *s, const KExpr *n_items, KBuf *n_rows) {
+    KBuild *b = &s->d->b;
     KCtx *k = b->k;
     const KExpr *zero = k_int(k, 0), *one = k_int(k, 1);
-    const KExpr *rows = k_load(k, n_rows, zero), *items = k_load(k, n_items, zero);
+    const KExpr *rows = k_load(k, n_rows, zero);
     const KExpr *first = kb_let(b, "first", rows);
-    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1);
-    kb_while(b, k_and(k, k_lt(k, zero, items), k_lt(k, k_sub(k, rows, first), s->limit)));
-    const KExpr *best = kb_let(b, "best", heap_item(h, zero));
-    const KExpr *left = kb_let(b, "left", k_sub(k, items, one));
-    kb_store(b, n_items, zero, left);
-    heap_sift(h, heap_item(h, left), heap_key(h, left), zero, left);
+    KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1), *next = kb_variable(b, "item", zero);
+    kb_while(b, k_and(k, k_lt(k, kb_get(b, next), n_items),
+                      k_lt(k, k_sub(k, rows, first), s->limit)));
+    const KExpr *best = candidate(s, kb_get(b, next));
+    kb_set(b, next, k_add(k, kb_get(b, next), one));
     Box box = read_box(s, best);
     const KExpr *row = kb_let(b, "row", rows);
     compare_chosen(s, &box, good);
@@ -351,17 +373,19 @@ void nms_lower(Def *d, const Node *n) {
                .out = def_out(d, 0),
                .centered = attr_int(n, "center_point_box", 0) != 0};
     KTensor *limit = def_in(d, 2), *iou = def_in(d, 3), *least = def_in(d, 4);
-    KTensor *items = def_temp(d, "candidates", DT_I64, 1, &nms.scores->dims[2]);
-    const KExpr *chunks = k_fdiv(k, items->dims[0], k_int(k, CHUNK)), *one = k_int(k, 1);
+    const KExpr *n_boxes = nms.scores->dims[2], *twice = k_mul(k, n_boxes, k_int(k, 2));
+    KTensor *items = def_temp(d, "candidates", DT_I32, 1, &twice);
+    const KExpr *chunks = k_fdiv(k, n_boxes, k_int(k, CHUNK)), *one = k_int(k, 1);
     const KExpr *most = k_max(k, k_min(k, chunks, k_int(k, MOST_BUCKETS)), one);
     const KExpr *room[2] = {k_int(k, BOX_ROWS),
-                            k_add(k, items->dims[0], k_mul(k, most, k_int(k, CHUNK)))};
+                            k_add(k, n_boxes, k_mul(k, most, k_int(k, CHUNK)))};
     nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
     nms.starts = def_temp(d, "starts", DT_I64, 1, &most);
     nms.fills = def_temp(d, "fills", DT_I64, 1, &most);
-    KTensor *keys = def_temp(d, "keys", DT_F32, 1, &nms.scores->dims[2]);
-    KTensor *outs[] = {nms.out, items, keys, nms.chosen, nms.starts, nms.fills};
-    Stage *s = def_program(d, outs, 6);
+    nms.ends = def_temp(d, "ends", DT_F32, 1, &most);
+    KTensor *keys = def_temp(d, "keys", radix_dtype(DT_F32), 1, &n_boxes);
+    KTensor *outs[] = {nms.out, items, keys, nms.chosen, nms.starts, nms.fills, nms.ends};
+    Stage *s = def_program(d, outs, 7);
     nms.limit = limit ? kb_let(b, "limit", k_max(k, lower_scalar(d, limit), zero)) : zero;
     nms.iou = iou ? kb_let(b, "iou", lower_scalar(d, iou)) : k_const(k, DT_F32, 0);
     const KExpr *threshold = least ? kb_let(b, "least", lower_scalar(d, least)) : NULL;
@@ -371,18 +395,24 @@ void nms_lower(Def *d, const Node *n) {
     nms.least = kb_alloc(b, MEM_REG, DT_F32, "least_end", 1);
     nms.scale = kb_alloc(b, MEM_REG, DT_F32, "scale", 1);
     nms.reach = kb_alloc(b, MEM_REG, DT_F32, "reach", 1);
-    Heap h = {.b = b,
-              .items = items->buf,
-              .keys = keys->buf,
-              .base = zero,
-              .step = k_int(k, 1),
-              .largest = true};
+    nms.sort = (Radix){.b = b,
+                       .keys = keys->buf,
+                       .items = items->buf,
+                       .keys_at = zero,
+                       .items_at = zero,
+                       .n = n_boxes,
+                       .digit_bits = 8,
+                       .counts = radix_counts(b)};
     kb_store(b, n_rows, zero, zero);
     nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);
     nms.class = kb_for(b, LOOP_SERIAL, "class", nms.scores->dims[1]);
-    gather_candidates(&nms, &h, threshold, n_items);
-    make_buckets(&nms, &h, kb_let(b, "n", k_load(k, n_items, zero)));
-    select_boxes(&nms, &h, n_items, n_rows);
+    radix_fill(&nms.sort, score_at, &nms, true);
+    gather_candidates(&nms, threshold, n_items);
+    const KExpr *n_candidates = kb_let(b, "n", k_load(k, n_items, zero));
+    make_buckets(&nms, n_candidates);
+    nms.best = radix_sort(&nms.sort, n_candidates);
+    select_boxes(&nms, n_candidates, n_rows);
+    nms.best = NULL;
     kb_end(b);
     kb_end(b);
     if (symbol->op == KO_var) def_store_size(d, s, symbol->u.var, k_load(k, n_rows, zero));

@@ -40,6 +40,27 @@ const KExpr *radix_key(KCtx *k, const KExpr *e, bool largest) {
     return k_bitcast(k, t, nan ? k_select(k, nan, ones, key) : key);
 }
 
+void radix_fill(const Radix *r, const KExpr *(*element)(void *user, const KExpr *i), void *user,
+                bool largest) {
+    KBuild *b = r->b;
+    KCtx *k = b->k;
+    const KExpr *width = k_int(k, LANES), *whole = k_fdiv(k, r->n, width);
+    const KExpr *rest = k_fmod(k, r->n, width), *first = k_int(k, 0);
+    int64_t n;
+    for (int part = 0; part < 2; part++) {
+        const KExpr *lanes = part ? rest : width, *times = part ? k_int(k, 1) : whole;
+        bool is_known = k_is_int(lanes, &n);
+        if (is_known && !n) continue;
+        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", times);
+        const KExpr *l = kb_for(b, is_known ? LOOP_VECTOR : LOOP_SERIAL, "l", lanes);
+        const KExpr *i = k_add(k, first, k_add(k, k_mul(k, c, width), l));
+        kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, element(user, i), largest));
+        kb_end(b);
+        kb_end(b);
+        first = k_mul(k, whole, width);
+    }
+}
+
 KBuf *radix_counts(KBuild *b) {
     return kb_alloc(b, MEM_STACK, DT_I32, "counts", 1 << RADIX_DIGIT_BITS);
 }

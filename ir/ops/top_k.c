@@ -10,7 +10,7 @@
  * all keys in lanes, without any branch. Rows that do not lie along memory are turned around first,
  * and the results back.
  *
- * Many of many (MANY and up, of rows of known length) are sorted by digits instead: those whose
+ * Many of many (also of rows of free, bounded length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
  * of the slots that share the rows. */
 #include "ir/ops/check.h"
@@ -193,44 +193,37 @@ static double heap_cost(int64_t n, int64_t wanted) {
     return 0.15 * (double)n + 45 * (double)wanted * (1 + 0.69 * doublings);
 }
 
-/* Are two passes over all keys less than that? */
+/* Are two passes over all keys less than that? Sizes that are free are taken for their bounds:
+ * fewer elements take less time either way. */
 static bool sorts_digits(const KExpr *n_elems, const KExpr *count, int64_t *n, int64_t *wanted) {
-    if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *n >= INT32_MAX / 2 || *wanted < 1)
-        return false;
+    enum { MOST_FREE = 1 << 20 }; /* scratch memory is for the bound */
+    int64_t known;
+    *n = n_elems->hi;
+    *wanted = count->hi;
+    if (*n >= (k_is_int(n_elems, &known) ? INT32_MAX / 2 : MOST_FREE) || *wanted < 1) return false;
+    if (*wanted >= *n && count != n_elems && !k_is_int(count, &known)) return false; /* any number */
     return 2000 + 1.1 * (double)*n + 10 * (double)*wanted < heap_cost(*n, *wanted);
 }
 
-/* keys[i] of each element of the row, in lanes. */
-static void fill_keys(const Radix *r, Row *row, int64_t n, bool largest) {
-    KBuild *b = r->b;
-    KCtx *k = b->k;
-    const KExpr *done = k_int(k, n / LANES * LANES);
-    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, n / LANES));
-    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
-    const KExpr *i = k_add(k, k_mul(k, c, k_int(k, LANES)), l);
-    kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, row_key(row, i), largest));
-    kb_end(b);
-    kb_end(b);
-    if (n % LANES == 0) return;
-    i = k_add(k, done, kb_for(b, LOOP_VECTOR, "l", k_int(k, n % LANES)));
-    kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, row_key(row, i), largest));
-    kb_end(b);
+static const KExpr *element_of(void *user, const KExpr *i) {
+    return row_key(user, i);
 }
 
-static void sort_row(const Radix *r, Row *row, const Heap *out, int64_t n, int64_t wanted) {
+/* are_few: the wanted ones are less than half of all, at most. */
+static void sort_row(const Radix *r, Row *row, const Heap *out, const KExpr *wanted, bool are_few) {
     KBuild *b = r->b;
     KCtx *k = b->k;
-    const KExpr *some = k_int(k, n), *i;
-    fill_keys(r, row, n, out->largest);
-    if (2 * wanted < n) {
-        some = radix_select(r, k_int(k, wanted));
+    const KExpr *some = r->n, *i;
+    radix_fill(r, element_of, row, out->largest);
+    if (are_few) {
+        some = radix_select(r, wanted);
     } else {
         i = kb_for(b, LOOP_SERIAL, "i", some);
         kb_store(b, r->items, k_add(k, r->items_at, i), k_cast(k, DT_I32, i));
         kb_end(b);
     }
     const KExpr *from = k_add(k, r->items_at, radix_sort(r, some));
-    i = kb_for(b, LOOP_SERIAL, "i", k_int(k, wanted));
+    i = kb_for(b, LOOP_SERIAL, "i", wanted);
     const KExpr *item = k_cast(k, DT_I64, k_load(k, r->items, k_add(k, from, i)));
     item = kb_let(b, "item", item);
     heap_set(out, i, item, row_key(row, item));
@@ -238,21 +231,24 @@ static void sort_row(const Radix *r, Row *row, const Heap *out, int64_t n, int64
 }
 
 /* All rows, dealt out to slots. */
-static void sort_rows(Def *d, Row *row, Heap *out, KTensor *keys, KTensor *items, int64_t n,
-                      int64_t wanted) {
+static void sort_rows(Def *d, Row *row, Heap *out, KTensor *keys, KTensor *items,
+                      const KExpr *wanted) {
     KBuild *b = &d->b;
     KCtx *k = d->k;
-    int64_t n_slots = 1;
-    const KExpr *slot, *item;
+    const KExpr *slot, *item, *n = row->x->dims[row->axis];
+    int64_t n_slots = 1, few = 2 * wanted->hi;
+    bool are_few = few < n->hi, guarded = wanted->lo < 1;
     k_is_int(keys->dims[0], &n_slots);
     kb_slots(b, n_slots, row_count(k, row), &slot, &item);
-    place_row(d, row, kb_let(b, "row", item), k_int(k, wanted), &out->base, &out->step);
-    Radix r = {.b = b, .keys = keys->buf, .items = items->buf, .n = k_int(k, n)};
+    place_row(d, row, kb_let(b, "row", item), wanted, &out->base, &out->step);
+    Radix r = {.b = b, .keys = keys->buf, .items = items->buf, .n = n};
     r.keys_at = k_mul(k, slot, r.n);
     r.items_at = k_mul(k, r.keys_at, k_int(k, 2));
-    r.digit_bits = (2 * wanted < n ? 2 * wanted : n) < LONG_SORT ? 8 : RADIX_DIGIT_BITS;
+    r.digit_bits = (are_few ? few : n->hi) < LONG_SORT ? 8 : RADIX_DIGIT_BITS;
     r.counts = radix_counts(b);
-    sort_row(&r, row, out, n, wanted);
+    if (guarded) kb_if(b, k_lt(k, k_int(k, 0), wanted));
+    sort_row(&r, row, out, wanted, are_few);
+    if (guarded) kb_end(b);
     kb_end(b);
     kb_end(b);
 }
@@ -389,7 +385,7 @@ static void find_row(Def *d, Row *row, const Heap *out, int64_t n, int64_t wante
     f.last_key = kb_alloc(b, MEM_REG, f.t, "last_key", 1);
     f.last_item = kb_alloc(b, MEM_REG, DT_I32, "last_item", 1);
     Radix keys = {.b = b, .keys = f.keys, .keys_at = zero, .n = k_int(k, n)};
-    fill_keys(&keys, row, n, out->largest);
+    radix_fill(&keys, element_of, row, out->largest);
     if (end > n) { /* behind all */
         const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, end - n));
         kb_store(b, f.keys, k_add(k, k_int(k, n), l), k_const_i(k, f.t, -1));
@@ -465,14 +461,14 @@ static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *va
               .last_at_root = true,
               .largest = attr_int(n, "largest", 1) != 0};
     if (by_digits) {
-        sort_rows(d, &r, &h, outs[2], outs[3], n_known, wanted);
+        sort_rows(d, &r, &h, outs[2], outs[3], count);
         def_end_program(d, s);
         return;
     }
     bool guarded = count->lo < 1; /* rows of no elements have no root */
-    if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
-    const KExpr *row = kb_for(b, guarded ? LOOP_SERIAL : LOOP_PARALLEL, "row", row_count(k, &r));
+    const KExpr *row = kb_for(b, LOOP_PARALLEL, "row", row_count(k, &r));
     place_row(d, &r, row, count, &h.base, &h.step);
+    if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
     if (one_by_one)
         find_row(d, &r, &h, n_known, wanted);
     else if (by_ranks)

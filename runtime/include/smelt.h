@@ -229,11 +229,11 @@ int smelt_bind_dims(const smelt_model *model, const int64_t *const *dims, int64_
 uint64_t smelt_tensor_dims(const smelt_tensor_info *info, const int64_t *symbols, int64_t *dims);
 
 /* A pool of n_threads - 1 threads and the caller, for hooks.pool and hooks.parallel_for.
- * n_threads == 0: one per processor that this process may use. OK, BAD_CALL, NO_MEMORY or
- * NO_THREADS. Between loops its threads spin for some 300 microseconds, then sleep. Each thread
- * begins with a range of its own and helps the others when it is done; a loop inside of a loop, or
- * from a second thread while one is running, runs on its caller alone. Floating-point environments
- * are not carried over. */
+ * n_threads == 0: one per processor that the calling thread may use; of more than those only as
+ * many work as there are. OK, BAD_CALL, NO_MEMORY or NO_THREADS. Between loops its threads spin for
+ * some 300 microseconds, then sleep. Each thread begins with a range of its own and helps the
+ * others when it is done; a loop inside of a loop, or from a second thread while one is running,
+ * runs on its caller alone. Floating-point environments are not carried over. */
 typedef struct smelt_pool smelt_pool;
 int smelt_pool_create(uint32_t n_threads, smelt_pool **pool);
 void smelt_pool_destroy(smelt_pool *pool); /* no loop may be running; NULL is fine */

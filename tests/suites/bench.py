@@ -11,7 +11,7 @@ import xml.dom.minidom
 from harness import Case, Skip, check
 
 PEAKS = ("f32_gflops", "f64_gflops", "i8_gops", "l1_gbs", "l2_gbs", "cache_gbs", "memory_gbs")
-STEP = {"name": str, "op": str, "kernels": str, "us": float, "share": float, "gflops": float, "gbs": float,
+STEP = {"name": str, "op": str, "kernels": str, "us": float, "share": float, "busy": float, "gflops": float, "gbs": float,
         "of_peak": float, "flops": int, "bytes": int}
 
 
@@ -45,6 +45,9 @@ def check_profile(profile):
 def profile(ctx):
     done = ctx.smelt("bench", digits(ctx), "--runs=7", "--profile", "--json")
     check_profile(json.loads(done.stdout))
+    both = json.loads(ctx.smelt("bench", digits(ctx), "--runs=7", "--profile", "--json", "--threads=2").stdout)
+    check_profile(both)
+    check(all(0 < step["busy"] < 130 for step in both["steps"]), str([step["busy"] for step in both["steps"]]))
     text = ctx.smelt("bench", digits(ctx), "--runs=7", "--profile").stdout
     check(re.search(r"% peak +step: kernels\n", text) and re.search(r"conv2 \(Conv\): k\d+_conv", text), text)
 

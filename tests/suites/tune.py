@@ -13,11 +13,11 @@ def digits(ctx):
     return ctx.path("samples", "digits", "digits.onnx")
 
 
-def compile_digits(ctx, *options, expect=0):
+def compile_digits(ctx, *options, expect=0, winograd=False):
     """(bytes of the library, trace)"""
     out = os.path.join(ctx.new_dir(), "libnet.a")
-    done = ctx.smelt("compile", digits(ctx), "--name=net", "--no-winograd", "-o", out, "--trace=choose_schedules", *options,
-                     expect=expect)
+    more = [] if winograd else ["--no-winograd"]
+    done = ctx.smelt("compile", digits(ctx), "--name=net", "-o", out, "--trace=choose_schedules", *more, *options, expect=expect)
     if expect:
         check(not os.path.exists(out), "a library was written in spite of the error")
         return b"", done.stderr
@@ -105,6 +105,80 @@ def other_choice(ctx):
             check(np.allclose(got[key], reference, rtol=1e-5, atol=1e-6), f"{options}: {key} differs")
 
 
+def filters(ctx):
+    """Fast filtering is a choice of its own: the cache decides between it and the tiles, and --no-winograd does not ask it."""
+    import numpy as np
+    from model_files import smelt_run
+    path = os.path.join(ctx.new_dir(), "filters.tune")
+    libraries = [compile_digits(ctx, *options, winograd=True)[0]
+                 for options in (["--tune=30", f"--tune-cache={path}"], [f"--tune-cache={path}"], [f"--tune-cache={path}", "-j1"])]
+    check(libraries[0] == libraries[1] == libraries[2], "the cache gives other bytes")
+    text = read(path)
+    row = next((line for line in text.splitlines() if " winograd " in line), None)
+    check(row, text)
+    x = {"image": np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)}
+    want = smelt_run(ctx, digits(ctx), x, "--no-winograd")
+    filtered = "winograd 2 rows 1 n_vecs 1 strip 1 whole 0"
+    for choice, names in (("winograd 0", False), (filtered, True)):
+        other = file_with(ctx, text.replace(row, re.sub("winograd [^;]*", choice + " ", row)))
+        library, trace = compile_digits(ctx, f"--tune-cache={other}", winograd=True)
+        check(("w2_t1x1" in trace) == names, trace)
+        check(library == compile_digits(ctx, f"--tune-cache={other}", "--tune=30", winograd=True)[0] or not names, "other bytes")
+        for options in ([], ["--backend=interpret"]):
+            got = smelt_run(ctx, digits(ctx), x, f"--tune-cache={other}", *options)
+            for key, reference in want.items():
+                check(np.allclose(got[key], reference, rtol=1e-4, atol=1e-5), f"{choice} {options}: {key} differs")
+        _, trace = compile_digits(ctx, f"--tune-cache={other}")
+        check(not re.search(r"w[24]_t", trace), "--no-winograd filters all the same:\n" + trace)
+    for bad in ("winograd 3 rows 1 n_vecs 1 strip 1 whole 0", "winograd 2 rows 1 n_vecs 1 strip 0 whole 0", "winograd 1",
+                "winograd 2 rows 99 n_vecs 1 strip 1 whole 0", "winograd 2 rows 1 n_vecs 1 strip 1 whole 7"):
+        path = file_with(ctx, text.replace(row, re.sub("winograd [^;]*", bad + " ", row)))
+        _, trace = compile_digits(ctx, f"--tune-cache={path}", expect=1, winograd=True)
+        check("does not fit" in trace, f"{bad}: {trace}")
+
+
+def versions(ctx):
+    """Versions for listed sizes are measured as models of these sizes are, and the cache gives the same bytes."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    model, path, out = (os.path.join(ctx.new_dir(), name) for name in ("net.onnx", "net.tune", "libnet.a"))
+    w = numpy_helper.from_array(np.random.default_rng(1).standard_normal((40, 80)).astype(np.float32), "w")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", d]) for n, d in (("x", 40), ("y", 80)))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"], "product")], "net", [x], [y], [w])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), model)
+    libraries, traces = [], []
+    for more in (["--tune=20"], [], ["-j1"]):
+        options = [model, "--dim=batch=6,14", f"--tune-cache={path}", "-o", out, "--trace=choose_schedules", *more]
+        traces.append(ctx.smelt("compile", *options).stderr)
+        with open(out, "rb") as f:
+            libraries.append(f.read())
+    check(traces[0].count(": measured ") == 2 and "measured" not in "".join(traces[1:]), "\n".join(traces))
+    check(libraries[0] == libraries[1] == libraries[2], "other bytes")
+
+
+def places_in_constants(ctx):
+    """A kernel that reads a table where constants say, which it trusts, is measured with places that exist."""
+    pos = ", ".join(str(n * 61) for n in range(64))
+    path = os.path.join(ctx.new_dir(), "net.ir")
+    with open(path, "w", encoding="ascii") as f:
+        f.write(f"""graph "t" {{
+  main {{
+    input %x: f32[64, 64]
+    const %w: f32[64, 48] = random 1
+    const %t: f32[4096, 48] = random 2
+    const %pos: i64[64] = {{{pos}}}
+    %m = MatMul(%x, %w) "sum"
+    %e = Gather(%t, %pos)
+    %y = Add(%m, %e)
+    return %y
+  }}
+}}
+""")
+    done = ctx.smelt("compile", path, "-o", path + ".a", "--tune=20", "--trace=choose_schedules", "--no-pass=fold_constants,fold_stages")
+    check("measured" in done.stderr, done.stderr)
+
+
 def hostile(ctx):
     """Every broken cache is told with its line, and no library is written."""
     good = read(tuned(ctx))
@@ -162,4 +236,4 @@ def no_time(ctx):
 
 def cases(ctx):
     return [Case(f.__name__, lambda f=f: f(ctx), "cpu")
-            for f in (reproducible, extended, other_choice, hostile, elsewhere, no_time)]
+            for f in (reproducible, extended, other_choice, filters, versions, places_in_constants, hostile, elsewhere, no_time)]

@@ -67,10 +67,19 @@ static void hold_first(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
+static int n_processors(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 /* Of 64 tiles all but those of the first piece (8 of the caller's 32) are done by the other
  * thread. */
 static void check_held_up(void) {
     smelt_pool *pool;
+    if (n_processors() < 2) return;
     if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
     for (int round = 0; round < 2; round++) {
         Held h = {0};
@@ -163,7 +172,7 @@ static void check_apart(void) {
     static Apart a;
     smelt_pool *pool;
     cpu_set_t home;
-    if (sched_getaffinity(0, sizeof a.all, &a.all) || CPU_COUNT(&a.all) < 2) return;
+    if (n_processors() < 2 || sched_getaffinity(0, sizeof a.all, &a.all)) return;
     if (!CHECK(smelt_pool_create(2, &pool) == SMELT_OK)) return;
     a.caller = pthread_self();
     a.home = sched_getcpu();
@@ -175,8 +184,28 @@ static void check_apart(void) {
     CHECK(a.is_apart && !a.is_changed);
     smelt_pool_destroy(pool);
 }
+
+/* A pool that may use one processor never divides a loop. */
+static void check_one_processor(void) {
+    smelt_pool *pool;
+    cpu_set_t all, home;
+    if (sched_getaffinity(0, sizeof all, &all)) return;
+    CPU_ZERO(&home);
+    CPU_SET(sched_getcpu(), &home);
+    CHECK(sched_setaffinity(0, sizeof home, &home) == 0);
+    if (CHECK(smelt_pool_create(4, &pool) == SMELT_OK)) {
+        static Job job;
+        smelt_pool_parallel_for(pool, mark, &job, MAX_N);
+        CHECK(is_once(&job, MAX_N) && job.n_ranges == 1 && smelt_pool_threads(pool) == 4);
+        smelt_pool_destroy(pool);
+    }
+    CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
+}
 #else
 static void check_apart(void) {
+}
+
+static void check_one_processor(void) {
 }
 #endif
 
@@ -203,6 +232,7 @@ int main(void) {
     check_shared_by_threads();
     check_sleep();
     check_apart();
+    check_one_processor();
     check_fork();
     smelt_pool *pool = NULL;
     CHECK(smelt_pool_create(0, &pool) == SMELT_OK && smelt_pool_threads(pool) >= 1);
