@@ -7,8 +7,8 @@
  * reads only parts of one (a Gather from a large table).
  *
  * With a pool of threads its parallel loops go through profile_parallel_for, which adds up what the
- * threads spend on tiles. A step's work is that and what it does outside of such loops; what is left
- * of the threads' time they wait: for the slowest, to be told, or while one works alone. Work that
+ * threads spend on tiles. A step's work is that and what it does outside of such loops; what is
+ * left of the threads' time they wait: for the slowest, to be told, or while one works alone. Work that
  * grows with the threads (compare --threads=1) is spent on memory that they share. */
 #include "driver/profile.h"
 
@@ -153,7 +153,9 @@ void profile_hook(Profile *p, smelt_hooks *hooks, uint32_t n_threads) {
     hooks->user = p;
     hooks->before_node = before_node;
     hooks->after_node = after_node;
-    p->threads = (Threads){.pool = hooks->pool, .parallel_for = hooks->parallel_for, .n = n_threads};
+    p->threads.pool = hooks->pool;
+    p->threads.parallel_for = hooks->parallel_for;
+    p->threads.n = n_threads;
     if (!hooks->parallel_for) return;
     hooks->pool = &p->threads;
     hooks->parallel_for = profile_parallel_for;
