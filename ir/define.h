@@ -120,6 +120,7 @@ struct Stage {
                         * them (on a part of it that they share most of the work is spent) */
     KOp dot; /* CONTRACT in i32: a step is acc = dot(acc, lhs, rhs), of words, with this one of the
               * dot products; 0: it is acc + lhs*rhs, or what `addend` says */
+    bool dot_swapped; /* ... acc = dot(acc, rhs, lhs) */
     Addend addend; /* CONTRACT in floats, from choose_schedules on */
     /* SCAN */
     int scan_axis;
@@ -282,6 +283,9 @@ void stage_own_index(KCtx *k, const Stage *s, const KExpr **index);
 const KExpr *stage_value_at(KCtx *k, const Stage *map, const KExpr *at);
 /* at(t; axes...) in consumer replaced by t's MAP body. */
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map);
+/* A step of a contraction with a dot product: old and the product of these words. */
+const KExpr *stage_dot(KCtx *k, const Stage *s, const KExpr *old, const KExpr *lhs,
+                       const KExpr *rhs);
 void stage_remove(DefProgram *p, Stage *s);
 /* s runs right before `at` from now on. */
 void stage_move_before(DefProgram *p, Stage *s, Stage *at);

@@ -25,7 +25,8 @@ typedef struct Assumed {
 
 static const KExpr *assume_term(KCtx *k, const KExpr *e, void *user) {
     const Assumed *a = user;
-    (void)k;
+    bool is_outside = e->op == KO_at && at_pred(e) && k_is_value(at_pred(e), 0);
+    if (is_outside && e->dtype != DT_STR) return k_const(k, e->dtype, 0);
     return e == a->term ? a->value : e;
 }
 

@@ -84,9 +84,15 @@ static int64_t wide_offset(const MathGen *m) {
     return m->units.ldexp ? 0 : 2 * m->bias;
 }
 
-/* y (1 + p) 2^n for a split with wide_offset(); y may be NULL for 1. Rounds subnormals once. */
+/* y (1 + p) 2^n for a split with wide_offset(); y may be NULL for 1. Rounds subnormals once. What is
+ * far below them is a 0 before it is scaled: an instruction that makes a 0 of a number takes a
+ * hundred cycles, and masks of softmaxes are full of these. */
 static E join_wide(const MathGen *m, Split s, E y) {
-    if (m->units.ldexp) return k_ldexp(m->k, y ? mad(m, y, s.p, y) : s.sum, s.n);
+    if (m->units.ldexp) {
+        E sum = y ? mad(m, y, s.p, y) : s.sum;
+        E is_zero = lt(m, s.n, lit(m, is_f32(m) ? -151 : -1077));
+        return k_ldexp(m->k, y ? sum : pick(m, is_zero, lit(m, 0), sum), s.n);
+    }
     E half = k_shr(m->k, s.n_bits, ilit(m, 1));
     E s1 = scale_of(m, half), s2 = scale_of(m, k_sub(m->k, s.n_bits, half));
     E r = y        ? mul(m, mad(m, y, s.p, y), s1)

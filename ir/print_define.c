@@ -210,7 +210,7 @@ static void fold_text(Text *t, const Stage *s) {
     const char *how = s->addend == ADD_SQUARE      ? "squares"
                       : s->addend == ADD_MAGNITUDE ? "magnitudes"
                                                    : kop_info[s->dot ? s->dot : s->fold].name;
-    strbuf_printf(t->out, "fold %s %s from ", how,
+    strbuf_printf(t->out, "fold %s%s %s from ", how, s->dot_swapped ? " swapped" : "",
                   s->acc ? dtype_info[s->acc->dtype].name : "?");
     text_expr(t, s->init);
     text_newline(t);

@@ -158,6 +158,13 @@ static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *
     c->rows[which] = size;
 }
 
+/* Rows of this axis that a tile's sums have room for: a free rest is done by a few at once, the last
+ * of which may lie beyond the tile. */
+static int sums_rows(const TiledAxis *t, int which) {
+    int few = t->rest < 0 ? schedule_rest_rows(which, t->tile) : 1;
+    return (t->tile + few - 1) / few * few;
+}
+
 /* Rows of a symbolic extent beyond the last whole tile, from `start` on, in tiles of a few: the
  * last of them ends behind the extent. A matrix unit's end with it, the others are single rows. */
 static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int level,
@@ -166,7 +173,8 @@ static void emit_rest_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int leve
     TiledAxis *t = &row[level];
     const KExpr *rest = k_sub(k, t->extent, start), *first = start, *sums_at = c->sums_at;
     const KExpr *last = k_sub(k, k_add(k, t->first, t->extent), k_int(k, 1));
-    int64_t row_sums = (int64_t)(level ? 1 : row[1].tile) * c->n_vecs * c->sch->lanes;
+    int others = level ? c->rows[0] : sums_rows(&row[1], 1);
+    int64_t row_sums = (int64_t)others * c->n_vecs * c->sch->lanes;
     bool exact = c->sch->matrix != NULL;
     int few = level < 2 ? schedule_rest_rows(level, t->tile) : t->tile;
     for (int size = few; size; size = size > 1 && exact ? 1 : 0) {
@@ -232,8 +240,16 @@ static void emit_vector_part(Contract *c, TiledAxis *row, TiledAxis *vec) {
     if (!k_is_int(vec->extent, &n)) {
         c->vec_start = k_mul(k, vec->at, k_int(k, vec->tile));
         c->n_vecs = sch->n_vecs;
+        if (sch->mask_right) { /* masks only where the last tile sticks out */
+            const KExpr *n_full = k_fdiv(k, vec->extent, k_int(k, vec->tile));
+            kb_if(c->b, k_lt(k, vec->at, n_full));
+            c->masked = false;
+            emit_split(c, row, vec, 0);
+            kb_else(c->b);
+        }
         c->masked = true;
         emit_split(c, row, vec, 0);
+        if (sch->mask_right) kb_end(c->b);
         return;
     }
     int64_t n_full = n / vec->tile, rest = n % vec->tile;
@@ -302,16 +318,15 @@ static void emit_wide(Contract *c, const TiledAxis *vec) {
 static void emit_parts(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr *group) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
-    int64_t tile = (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs * sch->lanes;
+    int64_t width = (int64_t)sch->n_vecs * sch->lanes;
+    int64_t tile = (int64_t)sums_rows(&row[0], 0) * sums_rows(&row[1], 1) * width;
     bool streams = sch->vec_tiles > 1; /* a group of vector tiles, that is */
     int together = streams ? sch->vec_tiles : sch->row_tiles;
     const KExpr *all = streams ? vec->n_tiles : k_mul(k, row[0].n_tiles, row[1].n_tiles);
     const KExpr *most = k_int(k, together), *first = k_mul(k, group, most);
     const KExpr *n = k_min(k, most, k_sub(k, all, first));
-    int few = row[1].rest < 0 ? schedule_rest_rows(1, sch->rows[1]) : 1;
-    int64_t beyond = (few - 1) * (int64_t)sch->n_vecs * sch->lanes;
     if (c->n_parts > 1)
-        c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * together + beyond);
+        c->sums = kb_alloc(c->b, MEM_STACK, c->s->acc->dtype, "sums", tile * together);
     c->part = kb_for(c->b, LOOP_SERIAL, "part", k_int(k, c->n_parts));
     if (sch->widens) emit_wide(c, vec);
     c->row_tile = kb_for(c->b, LOOP_SERIAL, "tile", n);

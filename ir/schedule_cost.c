@@ -271,6 +271,17 @@ static void tiles_of(int64_t all, int64_t tile, int few, int shared_rests, Tiles
     t[1] = few ? (Tiles){(rest + few - 1) / few, few} : (Tiles){rest > 0, rest};
 }
 
+/* Weights that are not near and that few rows wait for. */
+static bool is_stream(const Target *t, const Sizes *z) {
+    bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
+    return is_far && product(z->rows[0], z->rows[1]) <= STREAM_ROWS;
+}
+
+/* Does a tile read several panels at once? */
+static bool is_cut(const Schedule *sch) {
+    return sch->panel && sch->panel < sch->n_vecs;
+}
+
 static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
     double cycles = 0;
     Tiles tiles[3][2];
@@ -291,7 +302,11 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
     /* a left factor that the second level does not keep is read again for each vector tile */
     double passes = sch->rows_outer ? 1 : (double)((z->vecs + sch->n_vecs - 1) / sch->n_vecs);
     double streamed = z->left_bytes > t->l2_bytes / 2 ? passes * (double)z->left_bytes : 0;
-    return cycles * (double)z->batch + streamed / STREAM_BYTES;
+    cycles = cycles * (double)z->batch + streamed / STREAM_BYTES;
+    if (!is_stream(t, z)) return cycles;
+    double memory = (double)z->right_bytes / FAR_BYTES;
+    if (is_cut(sch)) memory /= 1 + MORE_PERCENT / 100.0;
+    return largest(cycles, memory) + 0.4 * (cycles < memory ? cycles : memory);
 }
 
 double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
@@ -395,12 +410,10 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && streams &&
                       z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
     bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
-    bool is_stream = is_far && product(z->rows[0], z->rows[1]) <= STREAM_ROWS;
+    bool streams_right = is_stream(t, z), is_wide = sch->n_vecs > PANEL && !(sch->n_vecs % PANEL);
     /* as wide as those for many rows mostly are, so that two versions of a model can share them */
-    if (is_stream && tiles == 1 && !sch->panel && sch->n_vecs > PANEL && sch->n_vecs % PANEL == 0)
-        sch->panel = PANEL;
-    bool is_cut = sch->panel && sch->panel < sch->n_vecs;
-    sch->prefetch = is_far && !sch->rows_outer && !(is_stream && is_cut);
+    if (streams_right && tiles == 1 && !sch->panel && is_wide) sch->panel = PANEL;
+    sch->prefetch = is_far && !sch->rows_outer && !(streams_right && is_cut(sch));
     /* registers for sums, a step's vectors and what neighbours share */
     int64_t values = sch->blends ? sch->n_vecs : 1, kept = (sch->n_vecs + values) * z->taps;
     kept += (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs;
@@ -554,8 +567,7 @@ static double rows_cycles(const Target *t, const Sizes *of, const Schedule *sch,
     z.rows[1] = n;
     z.is_fetched = true;
     int64_t tile = sch->rows[1], few = schedule_rest_rows(1, sch->rows[1]);
-    bool is_cut = sch->panel && sch->panel < sch->n_vecs;
-    if (is_cut && n <= tile && n <= STREAM_ROWS) memory /= 1 + MORE_PERCENT / 100.0;
+    if (is_cut(sch) && n <= tile && n <= STREAM_ROWS) memory /= 1 + MORE_PERCENT / 100.0;
     for (int64_t left = n; left > 0; left -= left < tile ? few : tile) {
         double one = tile_cycles(t, &z, sch, left < tile ? few : tile, sch->n_vecs);
         cycles += largest(one, memory) + 0.4 * (one < memory ? one : memory);

@@ -96,19 +96,61 @@ int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut) {
     return f.too_many ? 0 : f.n;
 }
 
-/* Where conditions change within the lanes, each vector asks all of them, and reads what each part
- * has: worth it only where the parts would make still more vectors. */
-int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut) {
-    int n = stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
-    int64_t extent, n_vectors = 0;
-    if (!n || !k_is_int(s->out->dims[axis], &extent))
-        return stage_cuts(k, s, axis, CUT_DIVISIONS, cut);
+/* How many vectors the parts between n cuts have together. */
+static int64_t count_vectors(const int64_t *cut, int n, int64_t extent, int lanes) {
+    int64_t n_vectors = 0;
     for (int i = 0; i <= n; i++) {
         int64_t part = (i < n ? cut[i] : extent) - (i ? cut[i - 1] : 0);
         n_vectors += (part + lanes - 1) / lanes;
     }
-    if (n_vectors > (extent + lanes - 1) / lanes * (n + 1))
-        return stage_cuts(k, s, axis, CUT_DIVISIONS, cut);
+    return n_vectors;
+}
+
+typedef struct Period {
+    FindCuts f;
+    int lanes;
+    int64_t n;
+} Period;
+
+static void note_period(const KExpr *e, void *user) {
+    Period *p = user;
+    int64_t base, n;
+    bool falls, divides = e->op == KO_fmod || e->op == KO_fdiv;
+    if (!divides || e->dtype != DT_I64 || !k_is_int(e->arg[1], &n) || n < 2) return;
+    if (p->n > MOST_PERIOD || n > p->lanes * MOST_PERIOD) return;
+    if (!is_place(&p->f, e->arg[0], &base, &falls) || falls) return;
+    int64_t here = n / common_divisor(n, p->lanes);
+    p->n *= here / common_divisor(here, p->n);
+}
+
+int lane_period(KCtx *k, const Stage *s, int axis, int lanes) {
+    Period p = {{.k = k, .axis = s->axis[axis]}, lanes, 1};
+    if (s->form != FORM_MAP) return 1;
+    k_visit(k, s->body, note_period, &p);
+    bool takes_single = dtype_bytes(s->out->dtype) < 4; /* which nothing gathers */
+    return p.n > (takes_single ? 1 : MOST_PERIOD) ? 0 : (int)p.n;
+}
+
+/* Parts of a few elements (what a stride interleaves) are permutations of whole vectors, or
+ * gathered, at less cost. */
+static int division_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut) {
+    enum { MOST_SHORTER = 3 };
+    int64_t extent;
+    int n = stage_cuts(k, s, axis, CUT_DIVISIONS, cut);
+    if (!k_is_int(s->out->dims[axis], &extent)) return n;
+    int64_t whole = (extent + lanes - 1) / lanes;
+    bool are_short = count_vectors(cut, n, extent, lanes) > MOST_SHORTER * whole;
+    return are_short && lane_period(k, s, axis, lanes) ? 0 : n;
+}
+
+/* Where conditions change within the lanes, each vector asks all of them, and reads what each part
+ * has: worth it only where the parts would make still more vectors. */
+int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut) {
+    int n = stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
+    int64_t extent;
+    if (!n || !k_is_int(s->out->dims[axis], &extent)) return division_cuts(k, s, axis, lanes, cut);
+    if (count_vectors(cut, n, extent, lanes) > (extent + lanes - 1) / lanes * (n + 1))
+        return division_cuts(k, s, axis, lanes, cut);
     int n_all = stage_cuts(k, s, axis, CUT_ALL, cut);
     return n_all ? n_all : stage_cuts(k, s, axis, CUT_CONDITIONS, cut);
 }

@@ -136,7 +136,7 @@ static void split_blocked(KCtx *k, Fold *f) {
 
 Fold fold_of(KCtx *k, const Stage *s) {
     Fold f = {.s = s, .n = s->n_red};
-    f.body = s->dot                     ? k_ternary(k, s->dot, k_const_i(k, DT_I32, 0), s->lhs, s->rhs)
+    f.body = s->dot                     ? stage_dot(k, s, k_const_i(k, DT_I32, 0), s->lhs, s->rhs)
              : s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs)
                                         : s->body;
     for (int i = 0; i < s->n_red; i++) {

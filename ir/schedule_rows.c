@@ -194,27 +194,44 @@ void rows_close_rest(Rows *r, const RowsRest *rest) {
 
 /* ---- one stage ------------------------------------------------------------------------------- */
 
-/* The innermost loop: whole vectors, then what fills none. */
+/* n vectors from element `start` of the loop on, of which each `copies` are written out. */
+static void open_vectors(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
+                         int lanes, const KExpr *start, const KExpr *n, int copies) {
+    KCtx *k = r->k;
+    RowNest inner = *nest;
+    const KExpr *width = k_int(k, lanes), *v = k_int(k, 0);
+    const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", k_fdiv(k, n, k_int(k, copies)));
+    if (copies > 1) v = kb_for(r->b, LOOP_UNROLL, "v", k_int(k, copies));
+    const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", width);
+    const KExpr *at = k_add(k, k_mul(k, c, k_int(k, (int64_t)lanes * copies)), k_mul(k, v, width));
+    rows_bind(k, &inner, loop, k_add(k, start, k_add(k, at, l)));
+    open_element(r, s, &inner);
+    for (int i = 0; i < 2 + (copies > 1); i++) kb_end(r->b);
+}
+
+/* The innermost loop: whole vectors, then what fills none. What is divided by 3 begins again after
+ * three vectors, in which the places of all lanes are known. */
 static void open_vector_loop(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *loop,
                              int lanes) {
     KCtx *k = r->k;
     const KExpr *width = k_int(k, lanes), *n_full = k_fdiv(k, loop->extent, width);
-    if (!k_is_value(n_full, 0)) {
-        RowNest inner = *nest;
-        const KExpr *c = kb_for(r->b, LOOP_SERIAL, "c", n_full),
-                    *l = kb_for(r->b, LOOP_VECTOR, "l", width);
-        rows_bind(k, &inner, loop, k_add(k, k_mul(k, c, width), l));
-        open_element(r, s, &inner);
-        kb_end(r->b);
-        kb_end(r->b);
-    }
+    int64_t n;
+    int period = loop->step == 1 ? lane_period(k, s, loop->axis, lanes) : 1;
+    if (!k_is_int(n_full, &n) || period < 1) period = 1;
+    int64_t whole = period > 1 ? n / period * period : 0, rest = period > 1 ? n - whole : 0;
+    const KExpr *zero = k_int(k, 0);
+    if (period == 1 && !k_is_value(n_full, 0))
+        open_vectors(r, s, nest, loop, lanes, zero, n_full, 1);
+    if (whole) open_vectors(r, s, nest, loop, lanes, zero, k_int(k, whole), period);
+    if (rest)
+        open_vectors(r, s, nest, loop, lanes, k_int(k, whole * lanes), k_int(k, rest), (int)rest);
     const KExpr *tail = k_fmod(k, loop->extent, width);
     if (k_is_value(tail, 0)) return;
     RowNest inner = *nest;
-    RowsRest rest = rows_open_rest(r, s, tail, lanes);
-    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), rest.at));
+    RowsRest last = rows_open_rest(r, s, tail, lanes);
+    rows_bind(k, &inner, loop, k_add(k, k_mul(k, n_full, width), last.at));
     open_element(r, s, &inner);
-    rows_close_rest(r, &rest);
+    rows_close_rest(r, &last);
 }
 
 /* Lanes along the innermost loop when it is worth it: the loop is contiguous in the output and
@@ -281,8 +298,8 @@ static int block_along(const Stage *s, int axis) {
     return l->block > 1 && l->block_axis == axis ? l->block : 1;
 }
 
-/* The places along an axis of rows where the element changes its form. A quotient that changes every
- * few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
+/* The places along an axis of rows where the element changes its form. A quotient that changes
+ * every few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
  * so does one that changes often, where each part is a copy of the code. */
 static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
     enum { LEAST_ROWS = 4, MOST_PARTS = 16 };
@@ -396,7 +413,7 @@ static int lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *ne
     return by_columns ? 0 : along;
 }
 
-static void open_rest(Rows *r, const Stage *s, RowNest nest) {
+void rows_open_stage(Rows *r, const Stage *s, RowNest nest) {
     KCtx *k = r->k;
     int n_loops = 0;
     Core c = {.lanes = element_lanes(r, s->acc ? s->acc->dtype : s->out->dtype)};
@@ -530,7 +547,35 @@ static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
     return n;
 }
 
-static void open_single(Rows *r, const Stage *s) {
+/* A map along one axis of memory that is not flat (a part of a Concat, a Slice): chunks of it, for
+ * threads to share. Of one that changes its form on the way the parts are opened one by one. */
+static bool open_chunks(Rows *r, const Stage *s, const RowNest *nest, KLoopMark mark) {
+    KCtx *k = r->k;
+    int64_t cut[MAX_CUTS];
+    int lanes = gathers_narrow(k, s, nest) ? 1 : element_lanes(r, s->out->dtype);
+    if (mark != LOOP_PARALLEL || s->form != FORM_MAP || nest->n != 1 || !can_vectorise(s, nest))
+        return false;
+    const RowLoop *loop = &nest->loop[0];
+    if (loop->step != 1 || lane_cuts(k, s, loop->axis, lanes, cut)) return false;
+    const KExpr *size = k_int(k, FLAT_CHUNK), *whole = k_fdiv(k, loop->extent, size);
+    const KExpr *rest = k_fmod(k, loop->extent, size), *one = k_int(k, 1);
+    bool has_rest = !k_is_value(rest, 0);
+    const KExpr *all = has_rest ? k_add(k, whole, k_min(k, rest, one)) : whole;
+    const KExpr *chunk = kb_for(r->b, mark, "chunk", all);
+    if (has_rest) kb_if(r->b, k_lt(k, chunk, whole));
+    for (int i = 0; i < 1 + has_rest; i++) {
+        RowNest part = *nest;
+        RowLoop inside = {loop->axis, 1, i ? rest : size};
+        part.index[loop->axis] = k_mul(k, i ? whole : chunk, size);
+        if (i) kb_else(r->b);
+        open_vector_loop(r, s, &part, &inside, lanes);
+    }
+    if (has_rest) kb_end(r->b);
+    kb_end(r->b);
+    return true;
+}
+
+void rows_open_single(Rows *r, const Stage *s) {
     if (is_flat_map(r->k, s)) {
         open_flat_map(r, s);
         return;
@@ -540,130 +585,9 @@ static void open_single(Rows *r, const Stage *s) {
     RowNest nest = rows_nest(r->k, s, NULL);
     int n_flat = flat_loops(r, s, &nest);
     KLoopMark mark = schedule_stage_work(s) >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL;
+    if (open_chunks(r, s, &nest, mark)) return;
     if (!n_flat && nest.n == 1) r->outermost = mark;
     open_flat(r, &nest, n_flat, mark);
-    open_rest(r, s, nest);
+    rows_open_stage(r, s, nest);
     if (n_flat) kb_end(r->b);
-}
-
-typedef struct RowGroupLoops {
-    DefProgram *p;
-    KBuild *b;
-    Stage *const *stages;
-    StagePart *part;
-    int n, n_outer;
-    KTensor *const *local;
-    int n_local;
-    const KExpr *total; /* rows */
-} RowGroupLoops;
-
-static void open_group_row(const RowGroupLoops *g, bool across) {
-    Rows r = {.p = g->p,
-              .k = g->p->m->k,
-              .b = g->b,
-              .local = g->local,
-              .n_local = g->n_local,
-              .across = across};
-    r.local_buf = arena_array(g->p->arena, KBuf *, g->n_local ? g->n_local : 1);
-    for (int i = 0; i < g->n_local; i++)
-        r.local_buf[i] = kb_alloc(g->b, MEM_REG, g->local[i]->dtype, g->local[i]->name, 1);
-    for (int i = 0; i < g->n; i++)
-        open_rest(&r, g->stages[i], rows_nest(r.k, g->stages[i], &g->part[i]));
-}
-
-void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *part, int n,
-                       KTensor *const *local, int n_local, KBuild *b) {
-    StagePart *own = arena_copy(p->arena, part, sizeof *part * (size_t)n);
-    RowGroupLoops g = {p, b, stages, own, n, 0, local, n_local, NULL};
-    open_group_row(&g, false);
-}
-
-static void bind_rows(RowGroupLoops *g, const KExpr *const *outer) {
-    for (int i = 0; i < g->n_outer; i++)
-        for (int m = 0; m < g->n; m++) g->part[m].at[i] = outer[i];
-}
-
-/* ---- short rows ------------------------------------------------------------------------------ */
-
-/* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
- * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
- */
-static int lanes_across(const RowGroupLoops *g) {
-    int lanes = INT32_MAX, most;
-    bool sums_function = false;
-    for (int i = 0; i < g->n; i++) {
-        const Stage *s = g->stages[i];
-        int here = target_lanes(g->p->m->target, dtype_bytes(s->out->dtype));
-        if (here < lanes) lanes = here;
-        if ((s->form != FORM_MAP && s->form != FORM_REDUCE) || dtype_is_wide(s->out->dtype) ||
-            s->out->layout.permuted || s->out->layout.block > 1 || s->out->layout.has_halo)
-            return 0;
-        if (s->form == FORM_REDUCE) sums_function |= schedule_has_function(g->p->m->k, s->body);
-    }
-    most = sums_function ? lanes - 1 : lanes / 4;
-    for (int i = 0; i < g->n; i++) {
-        const Stage *s = g->stages[i];
-        int64_t size = 1, n;
-        for (int a = g->n_outer; a < s->out->rank + s->n_red; a++) {
-            int red = a - s->out->rank;
-            if (!k_is_int(red < 0 ? s->out->dims[a] : s->red_extent[red], &n)) return 0;
-            size *= n;
-        }
-        if (size > most) return 0;
-    }
-    return lanes > 1 && g->total->hi >= lanes ? lanes : 0;
-}
-
-/* Softmax of 7 classes: 16 rows at once.
- *
- *   for block (parallel)
- *     for l (vector)       row = block*16 + l
- *       for r in 0..7      peak, sum, ...: one of each in every lane */
-static void open_short_rows(RowGroupLoops *g, KLoopMark mark, int lanes) {
-    KCtx *k = g->p->m->k;
-    const KExpr *width = k_int(k, lanes), *outer[MAX_RANK];
-    const KExpr *n_full = k_fdiv(k, g->total, width), *tail = k_fmod(k, g->total, width);
-    const KExpr *all = k_fdiv(k, k_add(k, g->total, k_int(k, lanes - 1)), width);
-    const KExpr *block = kb_for(g->b, mark, "block", all), *first = k_mul(k, block, width);
-    bool has_tail = !k_is_value(tail, 0);
-    for (int rest = 0; rest < 1 + has_tail; rest++) {
-        int64_t n;
-        bool lanes_apart = rest && !k_is_int(tail, &n);
-        if (has_tail && !rest) kb_if(g->b, k_lt(k, block, n_full));
-        const KExpr *l = kb_for(g->b, lanes_apart ? LOOP_SERIAL : LOOP_VECTOR, "l",
-                                rest ? tail : width);
-        def_unflatten(k, k_add(k, first, l), g->stages[0]->out->dims, g->n_outer, outer);
-        bind_rows(g, outer);
-        open_group_row(g, !lanes_apart);
-        kb_end(g->b);
-        if (has_tail && !rest) kb_else(g->b);
-    }
-    if (has_tail) kb_end(g->b);
-    kb_end(g->b);
-}
-
-void schedule_open_rows(DefProgram *p, Stage *const *stages, int n, int n_outer,
-                        KTensor *const *local, int n_local, KBuild *b) {
-    KCtx *k = p->m->k;
-    if (n == 1 && !n_local) {
-        Rows r = {.p = p, .k = k, .b = b};
-        open_single(&r, stages[0]);
-        return;
-    }
-    double work = 0;
-    RowGroupLoops g = {p, b, stages, arena_array(p->arena, StagePart, n), n, n_outer, local,
-                       n_local, k_int(k, 1)};
-    for (int i = 0; i < n; i++) work += schedule_stage_work(stages[i]);
-    for (int i = 0; i < n_outer; i++) g.total = k_mul(k, g.total, stages[0]->out->dims[i]);
-    KLoopMark mark = work >= PARALLEL_GRAIN ? LOOP_PARALLEL : LOOP_SERIAL;
-    int across = lanes_across(&g);
-    if (across) {
-        open_short_rows(&g, mark, across);
-        return;
-    }
-    const KExpr *outer[MAX_RANK], *t = kb_for(b, mark, "row", g.total);
-    kb_unflatten(b, "i", t, stages[0]->out->dims, n_outer, outer);
-    bind_rows(&g, outer);
-    open_group_row(&g, false);
-    kb_end(b);
 }

@@ -48,6 +48,10 @@ typedef struct RowsRest {
 RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
 void rows_close_rest(Rows *r, const RowsRest *rest);
 
+/* A whole stage by itself; and the loops of `nest` of one whose other loops are open. */
+void rows_open_single(Rows *r, const Stage *s);
+void rows_open_stage(Rows *r, const Stage *s, RowNest nest);
+
 /* The loops of a stage over the axes that have no index yet (part NULL: all of them), in the order
  * of its memory. */
 RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part);
@@ -65,6 +69,9 @@ enum { MAX_CUTS = 63 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
 /* The same for an axis along which `lanes` are neighbours: conditions count where that pays. */
 int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut);
+/* After how many vectors along an axis what a map divides its index by begins again; 0: too many. */
+enum { MOST_PERIOD = 8 };
+int lane_period(KCtx *k, const Stage *s, int axis, int lanes);
 /* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
  * none. */
 bool open_stretches(Rows *r, const Stage *s);

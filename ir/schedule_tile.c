@@ -64,16 +64,29 @@ void contract_tile_end(Contract *c) {
     for (int i = 0; i < 4; i++) kb_end(c->b);
 }
 
-/* Reads that depend on the vector axis, which are not to go beyond its extent. */
-static const KExpr *read_within(KCtx *k, const KExpr *at, void *user) {
-    const Contract *c = user;
-    int axis = c->sch->vec_axis;
+typedef struct Within {
+    const KVar *axis;
+    const KExpr *inside; /* is the lane's element of the axis there? */
+} Within;
+
+/* A read that depends on the axis, only where that is. */
+static const KExpr *add_inside(KCtx *k, const KExpr *at, void *user) {
+    const Within *w = user;
     const KExpr *arg[MAX_RANK + 1];
-    if (at->op != KO_at || !k_uses_var(k, at, c->s->axis[axis])) return at;
+    if (at->op != KO_at || !k_uses_var(k, at, w->axis)) return at;
     int n = at->u.tensor->rank;
     for (int i = 0; i < n; i++) arg[i] = at->arg[i];
-    arg[n] = k_lt(k, k_var(k, c->s->axis[axis]), c->s->out->dims[axis]);
+    arg[n] = w->inside;
     return k_at(k, at->u.tensor, arg, n + 1);
+}
+
+/* e, whose reads are not to go beyond the extent of the vector axis, for the lanes bound. */
+static const KExpr *read_within(Contract *c, const Binding *bound, const KExpr *e) {
+    KCtx *k = c->k;
+    int axis = c->sch->vec_axis;
+    const KExpr *lane = k_subst(k, k_var(k, c->s->axis[axis]), bound->var, bound->by, bound->n);
+    Within w = {c->s->axis[axis], k_lt(k, lane, c->s->out->dims[axis])};
+    return k_rewrite(k, e, add_inside, &w);
 }
 
 const KExpr *contract_step_in_part(const Contract *c, const Binding *red) {
@@ -147,7 +160,7 @@ static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding
     for (int i = 0; i < red->n; i++) binding_add(&bound, red->var[i], red->by[i]);
     const KExpr *lhs = read_left(c, &bound);
     bool masks = c->masked && c->sch->mask_right;
-    const KExpr *right = masks ? k_rewrite(k, c->s->rhs, read_within, c) : c->s->rhs;
+    const KExpr *right = masks ? read_within(c, &bound, c->s->rhs) : c->s->rhs;
     const KExpr *rhs = c->wide ? read_wide(c, red, &bound)
                                : k_subst(k, right, bound.var, bound.by, bound.n);
     rhs = expr_open(c->p, rhs);
@@ -363,7 +376,7 @@ static void start_from_offset(Contract *c) {
 
 /* What the accumulators of this tile start from. A table ends with the output's axis. */
 static const KExpr *first_value(Contract *c, const Binding *bound) {
-    const KExpr *e = c->masked ? read_within(c->k, c->init, c) : c->init;
+    const KExpr *e = c->masked ? read_within(c, bound, c->init) : c->init;
     return k_subst(c->k, e, bound->var, bound->by, bound->n);
 }
 

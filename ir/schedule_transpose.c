@@ -8,8 +8,9 @@
  *         for u, v (vector)    tile[u][v] := what was rows[v][u]
  *       for u, v (vector)      out := value of tile[u][v]
  *
- * A tile is a square of vectors, on the stack where it is more than the registers hold. Every line
- * of memory is read and written once and whole. Where an extent is no whole number of tiles, the
+ * A tile is a square of vectors, on the stack where it is more than the registers hold and more is
+ * done with it than to store it. Every line of memory is read once and whole, and written while the
+ * near cache has it. Where an extent is no whole number of tiles, the
  * last tile ends with it and does some elements again (of v), or leaves out what another strip
  * makes (of u, perhaps at the same time). Of a tensor in blocks, u is the place in a block: the
  * loop over blocks is one of the outer ones.
@@ -36,6 +37,7 @@ typedef struct Turn {
     int lanes;
     bool in_blocks; /* the last block may hold less */
     bool gathers;   /* the order of the loops is enough */
+    bool in_bands;  /* pieces of rows are stored from registers */
 } Turn;
 
 /* ---- does it fit ----------------------------------------------------------------------------- */
@@ -121,6 +123,35 @@ static bool interleaves(const Turn *t) {
            t->s->out->dims[t->u.axis] == t->u.extent;
 }
 
+/* A value that costs nothing is stored from the registers it is in. */
+static bool moves_only(const Turn *t) {
+    const KExpr *e = t->s->body;
+    while (e->op == KO_cast || e->op == KO_bitcast) e = e->arg[0];
+    return e == t->read;
+}
+
+/* Do the rows of the result lie so far apart, and so evenly, that a tile's lines fall into few places
+ * of the near cache? They should be stored whole then. */
+static bool rows_contend(const Turn *t) {
+    enum { CONTENDING_BYTES = 1024 };
+    KCtx *k = t->r->k;
+    const KExpr *base, *coeff, *index[MAX_RANK];
+    int64_t n;
+    for (int i = 0; i < t->s->out->rank; i++) index[i] = k_var(k, t->s->axis[i]);
+    const KExpr *flat = tensor_flat_index(k, t->s->out, index);
+    return !k_linear_in(k, flat, t->s->axis[t->u.axis], &base, &coeff) || !k_is_int(coeff, &n) ||
+           n * dtype_bytes(t->s->out->dtype) % CONTENDING_BYTES == 0;
+}
+
+/* Bands of TURN_ROWS rows, each of which is stored as it comes: lanes need not fit v. */
+static void choose_bands(Turn *t) {
+    int bytes = dtype_bytes(t->s->out->dtype), lanes = target_lanes(t->r->p->m->target, bytes);
+    while (lanes > t->n_u) lanes /= 2;
+    t->in_bands = !t->gathers && lanes > TURN_ROWS && t->n_v >= TURN_ROWS && moves_only(t) &&
+                  dtype_bytes(t->read->dtype) == bytes && !rows_contend(t);
+    if (t->in_bands) t->lanes = lanes;
+}
+
 static bool find_turn(Rows *r, const Stage *s, Turn *t) {
     RowNest nest = rows_nest(r->k, s, NULL);
     FindTurn f = {r->k, s, &nest, NULL, -1, 0, 0};
@@ -142,6 +173,7 @@ static bool find_turn(Rows *r, const Stage *s, Turn *t) {
         return t->lanes >= LEAST_EXTENT && !f.block && s->out->layout.block <= 1 &&
                (t->n_u <= FEW || interleaves(t));
     t->gathers = gathers_well(t);
+    choose_bands(t);
     return t->lanes > 1;
 }
 
@@ -235,12 +267,31 @@ static void keep_band(Turn *t, KBuf *tile, KBuf *rows, const KExpr *band, int n_
     kb_end(b);
 }
 
+/* out := what the turned rows hold, but for the first `skip` u. */
+static void store_band(Turn *t, KBuf *rows, const KExpr *u0, const KExpr *v0, int n_rows,
+                       int skip) {
+    KCtx *k = t->r->k;
+    KBuild *b = t->r->b;
+    const KExpr *n = k_int(k, n_rows), *r = kb_for(b, LOOP_UNROLL, "r", n);
+    const KExpr *c = kb_for(b, LOOP_UNROLL, "c", k_int(k, t->lanes / n_rows));
+    const KExpr *piece = k_mul(k, c, n), *u = k_add(k, piece, r);
+    if (skip) kb_if(b, k_le(k, k_int(k, skip), u));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", n);
+    const KExpr *from = k_add(k, k_mul(k, r, k_int(k, t->lanes)), k_add(k, piece, l));
+    store_element(t, k_load(k, rows, from), k_add(k, u0, u), k_add(k, v0, l));
+    for (int i = skip ? 0 : 1; i < 4; i++) kb_end(b);
+}
+
 /* The tile at (u0, v0), but for its first `skip` u, which another tile makes. */
 static void open_tile(Turn *t, KBuf *tile, const KExpr *u0, const KExpr *v0, int skip) {
     KCtx *k = t->r->k;
     KBuild *b = t->r->b;
     int n_rows = t->lanes < TURN_ROWS ? t->lanes : TURN_ROWS;
     const KExpr *width = k_int(k, t->lanes);
+    if (t->in_bands) {
+        store_band(t, turn_band(t, u0, v0, n_rows), u0, v0, n_rows, skip);
+        return;
+    }
     if (tile) {
         const KExpr *band = kb_for(b, LOOP_SERIAL, "band", k_int(k, t->lanes / n_rows));
         band = k_mul(k, band, k_int(k, n_rows));
@@ -262,16 +313,10 @@ static void open_tile(Turn *t, KBuf *tile, const KExpr *u0, const KExpr *v0, int
 
 static void open_tiles(Turn *t, KBuf *tile, const KExpr *u0, int skip) {
     KBuild *b = t->r->b;
-    const KExpr *v = kb_for(b, LOOP_SERIAL, "v", n_parts(t->r->k, t->n_v, t->lanes));
-    open_tile(t, tile, u0, part_start(b, "v", v, t->n_v, t->lanes), skip);
+    int n = t->in_bands ? TURN_ROWS : t->lanes;
+    const KExpr *v = kb_for(b, LOOP_SERIAL, "v", n_parts(t->r->k, t->n_v, n));
+    open_tile(t, tile, u0, part_start(b, "v", v, t->n_v, n), skip);
     kb_end(b);
-}
-
-/* A value that costs nothing is stored from the registers it is in. */
-static bool moves_only(const Turn *t) {
-    const KExpr *e = t->s->body;
-    while (e->op == KO_cast || e->op == KO_bitcast) e = e->arg[0];
-    return e == t->read && t->lanes <= TURN_ROWS;
 }
 
 static void open_strip(Turn *t, const KExpr *strip) {
@@ -280,7 +325,7 @@ static void open_strip(Turn *t, const KExpr *strip) {
     KBuf *tile = NULL;
     int rest = (int)(t->n_u % t->lanes);
     int64_t n_whole = t->n_u / t->lanes;
-    if (!t->gathers && !moves_only(t))
+    if (!t->gathers && !t->in_bands && (t->lanes > TURN_ROWS || !moves_only(t)))
         tile = kb_alloc(b, MEM_STACK, turn_dtype(t->read->dtype), "tile",
                         (int64_t)t->lanes * t->lanes);
     if (rest) kb_if(b, k_lt(k, strip, k_int(k, n_whole)));

@@ -42,6 +42,11 @@ static const KExpr *inline_at(KCtx *k, const KExpr *e, void *user) {
     return e->op != KO_at || e->u.tensor != map->out ? e : stage_value_at(k, map, e);
 }
 
+const KExpr *stage_dot(KCtx *k, const Stage *s, const KExpr *old, const KExpr *lhs,
+                       const KExpr *rhs) {
+    return k_ternary(k, s->dot, old, s->dot_swapped ? rhs : lhs, s->dot_swapped ? lhs : rhs);
+}
+
 void stage_inline(DefProgram *p, Stage *consumer, Stage *map) {
     BUG_IF(map->form != FORM_MAP, "only maps are substituted");
     stage_rewrite(p, consumer, inline_at, map);
@@ -96,7 +101,7 @@ static void store_element(DefProgram *p, const Stage *s, KBuild *b, const KExpr 
 const KExpr *contract_step(const DefProgram *p, const Stage *s, const KExpr *old, const KExpr *lhs,
                            const KExpr *rhs) {
     KCtx *k = p->m->k;
-    if (s->dot) return k_ternary(k, s->dot, old, lhs, rhs);
+    if (s->dot) return stage_dot(k, s, old, lhs, rhs);
     if (s->addend) lhs = rhs = k_sub(k, rhs, lhs);
     if (s->addend == ADD_MAGNITUDE) return k_add(k, old, k_abs(k, lhs));
     bool fused = p->m->target->fma && dtype_is_float(s->acc->dtype);

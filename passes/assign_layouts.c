@@ -300,10 +300,14 @@ static bool is_reach_known(KCtx *k, const Stage *s, const KExpr *at) {
 /* Could lanes lie along the last axis, neighbours of the result reading neighbours? */
 static bool walks_rows(DefProgram *p, const Stage *s, const KExpr *at) {
     const KExpr *base, *coeff;
+    const Target *target = p->m->target;
+    int last = s->out->rank - 1, least = dtype_bytes(s->out->dtype);
     int64_t n;
-    int last = s->out->rank - 1;
-    return k_is_int(s->out->dims[last], &n) &&
-           fills_lanes(p, s->out, n) &&
+    if (!k_is_int(s->out->dims[last], &n)) { /* masks end its rows */
+        if (!target->mask_bytes || least < target->mask_bytes) return false;
+        n = k_guess(s->out->dims[last], target_lanes(target, least));
+    }
+    return fills_lanes(p, s->out, n) &&
            k_linear_in(p->m->k, at->arg[at->u.tensor->rank - 1], s->axis[last], &base, &coeff) &&
            k_is_value(coeff, 1);
 }

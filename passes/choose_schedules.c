@@ -55,15 +55,47 @@ static int64_t n_rows(KCtx *k, const Stage *s, const Schedule *sch) {
     return n;
 }
 
-/* May the right factor, whose rows end within a vector, be read in place under a mask? Packing it
- * costs more where few rows share it: fewer where each of them computes it again. */
+/* Does a window move over e, so that packing would repeat its elements? */
+static bool is_window(KCtx *k, const Stage *s, const KExpr *e) {
+    for (int i = 0; e->op == KO_at && i < e->u.tensor->rank; i++)
+        for (int r = 0; r < s->n_red; r++)
+            if (e->arg[i]->op == KO_add && k_uses_var(k, e->arg[i], s->red[r]) &&
+                !k_is_value(s->red_extent[r], 1))
+                return true;
+    return false;
+}
+
+/* May the right factor, whose rows end within a vector or anywhere, be read in place under a mask?
+ * Packing it costs more where few rows share it or its elements are in several windows, more where
+ * each row computes it again. */
 static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
     enum { MASKING_BYTES = 64, MASKED_ROWS = 32, COMPUTED_ROWS = 2 };
     KCtx *k = p->m->k;
-    int64_t n, most = s->rhs->op == KO_at ? MASKED_ROWS : COMPUTED_ROWS;
-    if (p->m->target->vector_bytes < MASKING_BYTES || !reads_rows(k, s, s->rhs, sch)) return false;
-    return k_is_int(s->out->dims[sch->vec_axis], &n) && n >= sch->lanes &&
-           n_rows(k, s, sch) <= most;
+    const Target *t = p->m->target;
+    bool is_read = s->rhs->op == KO_at;
+    int64_t n, most = is_read ? MASKED_ROWS : COMPUTED_ROWS;
+    if (!reads_rows(k, s, s->rhs, sch)) return false;
+    bool is_shared = n_rows(k, s, sch) > most;
+    if (k_is_int(s->out->dims[sch->vec_axis], &n))
+        return t->vector_bytes >= MASKING_BYTES && n >= sch->lanes && !is_shared;
+    int least = is_read ? dtype_bytes(s->rhs->dtype) : 1;
+    return t->mask_bytes && least >= t->mask_bytes && (!is_shared || is_window(k, s, s->rhs));
+}
+
+/* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
+ * share and that is a part of longer rows, as the values of one of several heads are? Few of these
+ * lines stay in the first level of cache at once, since they share its sets. */
+static bool strides_far(KCtx *k, const Stage *s, const Schedule *sch) {
+    enum { FAR_BYTES = 1024, MANY_STEPS = 256, MANY_ROWS = 64 };
+    const KExpr *base, *by;
+    int64_t step, n, width;
+    if (s->rhs->op != KO_at || at_pred(s->rhs) || s->n_red != 1) return false;
+    const KTensor *t = s->rhs->u.tensor;
+    bool is_known = k_linear_in(k, tensor_flat_index(k, t, s->rhs->arg), s->red[0], &base, &by) &&
+                    k_is_int(by, &step) && k_is_int(s->red_extent[0], &n) &&
+                    k_is_int(s->out->dims[sch->vec_axis], &width);
+    return is_known && n >= MANY_STEPS && n_rows(k, s, sch) >= MANY_ROWS && step >= 2 * width &&
+           step >= FAR_BYTES / dtype_bytes(t->dtype);
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -362,7 +394,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!fit_groups(k, s, sch)) return false;
     if (!s->addend && choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
-    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch);
+    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(k, s, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;

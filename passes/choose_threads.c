@@ -141,10 +141,19 @@ static int64_t load_units(Count *c, const KExpr *e) {
     return units / copies;
 }
 
+/* Quotients of 64-bit integers and remainders (of floats by a library), lane by lane. */
+static int64_t alone_units(const Count *c, const KExpr *e) {
+    enum { INTEGER_CYCLES = 8, FLOAT_CYCLES = 40 };
+    int cycles = dtype_is_float(e->dtype) ? FLOAT_CYCLES : INTEGER_CYCLES;
+    return (int64_t)cycles * UNIT * (c->lane ? target_lanes(c->t, 4) : 1);
+}
+
 static void count_node(const KExpr *e, void *user) {
     Count *c = user;
     if (e->op == KO_load)
         c->units += load_units(c, e);
+    else if ((e->op == KO_div && e->dtype == DT_I64) || e->op == KO_rem)
+        c->units += alone_units(c, e);
     else if (kop_info[e->op].class == KC_LEAF || e->dtype == DT_I64)
         return; /* indices are in addresses, or change outside of the innermost loop */
     else if (e->op == KO_div || e->op == KO_sqrt)

@@ -352,17 +352,74 @@ static bool use_byte_products(Dot *d) {
     return true;
 }
 
-/* The right factor: words of w. What is computed and has four neighbours in memory is read by words
- * while it is packed. */
-static const KExpr *right_words(Dot *d, bool flip) {
+/* Is w computed and are its four neighbours of the sum neighbours in memory? On which axis of it. */
+static bool has_words(const Dot *d, int *axis) {
     Dot left = *d;
-    const KExpr *base, *first = part_index(d, 0), *arg[MAX_RANK];
-    const KExpr *at = d->w.at;
+    const KExpr *base;
     left.x = d->w;
-    bool apart = d->parts != 4 || at->u.tensor->data || at_pred(at);
-    int axis = apart ? -1 : axis_along(&left, d->red, &base);
-    if (axis < 0 || !fits_in_place(&left, axis, base, d->extent))
-        return word_of(d, at, d->w.zero, flip);
+    if (d->parts != 4 || d->w.at->u.tensor->data || at_pred(d->w.at)) return false;
+    *axis = axis_along(&left, d->red, &base);
+    return *axis >= 0 && fits_in_place(&left, *axis, base, d->extent);
+}
+
+/* Do windows read w, one place of it for each lane? Then along which axis of w lanes are
+ * neighbours; -1: they do not. */
+static int lanes_of_windows(const Dot *d) {
+    const KExpr *at = d->w.at, *base, *coeff;
+    KVar *lane = d->s->axis[d->axes.vec_axis];
+    bool has_taps = false;
+    int axis = -1;
+    for (int i = 0; i < at->n_args; i++) {
+        for (int r = 0; r < d->s->n_red; r++)
+            has_taps |= r != d->red && !k_is_value(d->s->red_extent[r], 1) &&
+                        k_uses_var(d->k, at->arg[i], d->s->red[r]);
+        if (!k_uses_var(d->k, at->arg[i], lane)) continue;
+        if (axis >= 0 || !k_linear_in(d->k, at->arg[i], lane, &base, &coeff) ||
+            !k_is_value(coeff, 1))
+            return -1;
+        axis = i;
+    }
+    return has_taps && axis == at->u.tensor->rank - 1 ? axis : -1;
+}
+
+/* Words that lie in planes, so that lanes along a row of windows read them in place: a tensor like
+ * w but for its channels, with w's halo, and beyond it what the last vector of a row reads. */
+static const KExpr *planes_of_words(Dot *d, int axis, int lanes_axis, bool flip) {
+    KCtx *k = d->k;
+    const KExpr *at = d->w.at, *dims[MAX_RANK], *index[MAX_RANK];
+    KTensor *w = at->u.tensor;
+    const Layout *from = &w->layout;
+    int64_t n, rest = 0;
+    for (int i = 0; i < w->rank; i++) dims[i] = i == axis ? k_int(k, n_words(d)) : w->dims[i];
+    KTensor *words = program_add_tensor(d->p, "words", DT_I32, w->rank, dims);
+    Stage *make = program_add_stage(d->p, d->s, FORM_MAP, words, d->s->node);
+    for (int i = 0; i < w->rank; i++) {
+        index[i] = k_var(k, make->axis[i]);
+        if (i == axis) index[i] = k_mul(k, index[i], k_int(k, 4));
+    }
+    make->body = k_at_word(k, w, index, w->rank);
+    if (flip) make->body = k_xor(k, make->body, dot_i32(d, -0x7f7f7f80));
+    Layout *to = &words->layout;
+    to->has_halo = true;
+    to->halo_value = (from->has_halo ? from->halo_value & 255 : 0) * 0x01010101;
+    if (flip) to->halo_value ^= -0x7f7f7f80;
+    for (int i = 0; i < w->rank; i++)
+        for (int end = 0; end < 2 && from->has_halo && i != axis; end++)
+            to->halo[i][end] = from->halo[i][end];
+    if (k_is_int(d->s->out->dims[d->axes.vec_axis], &n)) rest = n % d->axes.lanes;
+    if (rest) to->halo[lanes_axis][1] += d->axes.lanes - rest;
+    for (int i = 0; i < w->rank; i++) index[i] = i == axis ? k_var(k, d->group) : at->arg[i];
+    return k_at(k, words, index, w->rank);
+}
+
+/* The right factor: words of w. What is computed and has four neighbours in memory is read by words
+ * while it is packed; what windows read lies in planes of words, and is read there. */
+static const KExpr *right_words(Dot *d, bool flip) {
+    const KExpr *first = part_index(d, 0), *arg[MAX_RANK], *at = d->w.at;
+    int axis, lanes_axis;
+    if (!has_words(d, &axis)) return word_of(d, at, d->w.zero, flip);
+    lanes_axis = lanes_of_windows(d);
+    if (lanes_axis >= 0) return planes_of_words(d, axis, lanes_axis, flip);
     for (int i = 0; i < at->n_args; i++)
         arg[i] = k_subst(d->k, at->arg[i], &d->s->red[d->red], &first, 1);
     const KExpr *word = k_at_word(d->k, at->u.tensor, arg, at->n_args);
@@ -378,6 +435,7 @@ static void use_words(Dot *d, bool flip_x, bool flip_w) {
     s->red[d->red] = d->group;
     s->red_extent[d->red] = k_int(d->k, n_words(d));
     s->dot = d->op;
+    s->dot_swapped = d->swaps;
     pass_trace("choose_schedules", s->node, "dot products of %d %s along '%s'%s", d->parts,
                d->parts == 4 ? "bytes" : "halves", s->red[d->red]->name,
                d->in_place ? "" : ", in words of their own");
@@ -417,16 +475,23 @@ bool use_dot_products(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     const Target *t = p->m->target;
     Dot d = {.p = p, .k = k, .s = s};
-    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d) || !is_worth_packing(&d))
-        return false;
+    int axis;
+    if (s->fold != KO_add || !k_is_value(s->init, 0) || !find_factors(&d)) return false;
+    bool is_worth = is_worth_packing(&d);
+    if (!is_worth && (t->dot2 || d.in_groups)) return false;
     if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);
     if (t->dot2 && use_pair_products(&d)) return true;
     d.parts = 4;
     d.op = t->dot4_signed ? KO_dot4_ss : KO_dot4_us;
-    if (!d.in_groups && use_byte_products(&d)) return true;
+    if (is_worth && !d.in_groups && use_byte_products(&d)) return true;
     if (!(d.in_groups ? dot_choose_group_axis(&d) : dot_choose_axis(&d))) return false;
-    bool is_signed = d.op == KO_dot4_ss, flip_w = d.w.at->dtype == DT_U8;
-    bool flip_x = d.x.at->dtype == (is_signed ? DT_U8 : DT_I8);
+    /* or by neighbouring windows */
+    if (!is_worth && (!has_words(&d, &axis) || lanes_of_windows(&d) < 0)) return false;
+    /* signed weights on the left of unsigned bytes are as the instruction wants them, swapped */
+    bool is_signed = d.op == KO_dot4_ss;
+    d.swaps = !is_signed && !d.in_groups && d.x.at->dtype == DT_I8 && d.w.at->dtype == DT_U8;
+    bool flip_w = !d.swaps && d.w.at->dtype == DT_U8;
+    bool flip_x = !d.swaps && d.x.at->dtype == (is_signed ? DT_U8 : DT_I8);
     if (flip_x) d.x.zero = moved(&d, d.x.zero, is_signed ? -128 : 128);
     if (flip_w) d.w.zero = moved(&d, d.w.zero, -128);
     if (d.w.zero) d.w.zero = dot_tabulate(&d, "zero", d.w.zero);

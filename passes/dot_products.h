@@ -16,6 +16,7 @@ typedef struct Dot {
     KOp op;         /* the dot product, of words of */
     int parts;      /* so many elements */
     bool in_place;  /* words of x are read where they lie */
+    bool swaps;     /* the instruction takes the right factor first */
     KVar *group;    /* what it becomes */
     Schedule axes;  /* of the template */
     /* x's channels are (j // n_out)*n_in + red[group_red], with j the vector axis: */

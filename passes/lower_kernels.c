@@ -151,7 +151,7 @@ void lower_let_symbol(Lower *l, KVar *symbol) {
  * others. */
 static void fill_halo(Lower *l, KTensor *t, const Stage *s) {
     KCtx *k = l->k;
-    const KExpr *offset;
+    const KExpr *offset, *index[MAX_RANK];
     KTensor *root = tensor_root(k, t, &offset);
     KBlock body = {0};
     KBuild b;
@@ -160,25 +160,23 @@ static void fill_halo(Lower *l, KTensor *t, const Stage *s) {
     for (int axis = 0; axis < t->rank; axis++)
         for (int side = 0; side < 2; side++) {
             if (!lay->halo[axis][side]) continue;
-            const KExpr *flat = k_int(k, 0);
             for (int i = 0; i < t->rank; i++) {
-                const KExpr *dim =
-                    k_add(k, t->dims[i], k_int(k, lay->halo[i][0] + lay->halo[i][1]));
-                if (lay->block > 1 && lay->block_axis == i)
-                    dim = k_fdiv(k, k_add(k, dim, k_int(k, lay->block - 1)), k_int(k, lay->block));
+                const KExpr *dim = tensor_stored_dim(k, t, i);
                 const KExpr *extent = i == axis ? k_int(k, lay->halo[axis][side]) : dim;
                 bool innermost = i == t->rank - 1 && lay->block <= 1;
                 int64_t n;
                 bool vector = innermost && k_is_int(extent, &n) && n <= 64;
                 const KExpr *at = kb_for(&b, vector ? LOOP_VECTOR : LOOP_SERIAL, "h", extent);
                 if (i == axis && side) at = k_add(k, at, k_sub(k, dim, extent));
-                flat = k_add(k, k_mul(k, flat, dim), at);
+                index[i] = k_sub(k, at, k_int(k, lay->halo[i][0]));
             }
             if (lay->block > 1) {
                 const KExpr *lane = kb_for(&b, LOOP_VECTOR, "l", k_int(k, lay->block));
-                flat = k_add(k, k_mul(k, flat, k_int(k, lay->block)), lane);
+                int a = lay->block_axis;
+                index[a] = k_add(k, k_mul(k, index[a], k_int(k, lay->block)), lane);
             }
-            kb_store(&b, root->buf, k_add(k, flat, offset), k_const(k, t->dtype, lay->halo_value));
+            const KExpr *flat = k_add(k, tensor_flat_index(k, t, index), offset);
+            kb_store(&b, root->buf, flat, k_const(k, t->dtype, lay->halo_value));
             while (b.depth > 1) kb_end(&b);
         }
     lower_call(l, body, s, 0);
@@ -304,10 +302,12 @@ static void test_required(Lower *l, const DefProgram *p, bool *tested) {
     }
 }
 
-/* Is s->out, whose halo nobody fills yet, made of phases that other stages have written? */
+/* Is s->out made of phases that other stages have written, without the halo? */
 static bool has_phases(const DefProgram *p, const Stage *s) {
-    for (uint32_t i = 0; s->out->layout.has_halo && i < p->tensors.n; i++)
-        if (p->tensors.at[i]->alias == s->out && p->tensors.at[i]->phase) return true;
+    for (uint32_t i = 0; s->out->layout.has_halo && i < p->tensors.n; i++) {
+        const KTensor *t = p->tensors.at[i];
+        if (t->alias == s->out && t->phase && !t->layout.has_halo) return true;
+    }
     return false;
 }
 

@@ -73,7 +73,11 @@ static bool straighten_view(DefProgram *p, Stage *s) {
 
 /* ---- concatenation in place ------------------------------------------------------------------ */
 
-enum { MAX_PARTS = 512 };
+enum {
+    MAX_PARTS = 512,
+    LEAST_STRETCH = 1024, /* bytes of a part that lies in one piece */
+    LARGE_DIM = 4096      /* what a free size counts as */
+};
 
 typedef struct Concat {
     int axis, n;
@@ -160,9 +164,17 @@ static bool can_write_into(const DefProgram *p, KTensor *const *part, int i, con
            (a->block <= 1 || a->block_axis == b->block_axis);
 }
 
-static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *out) {
+/* Does anybody take t for memory under another shape? */
+static bool has_views(const DefProgram *p, const KTensor *t) {
+    bool found = tensor_has_aliases(p, t);
+    for (uint32_t i = 0; i < t->users.n; i++) found |= t->users.at[i]->view;
+    return found;
+}
+
+static bool part_can_move(DefProgram *p, const Concat *c, int i, const KTensor *out, bool apart) {
     const Layout *a = &c->part[i]->layout, *b = &out->layout;
     if (!can_write_into(p, c->part, i, out)) return false;
+    if (apart && (c->part[i]->dense_only || has_views(p, c->part[i]))) return false;
     if (b->block > 1 && b->block_axis == c->axis && c->start[i] % b->block) return false;
     /* a part takes on the halo of the whole, never the other way round; tensors that lie in it
      * have their places already */
@@ -179,36 +191,79 @@ static bool halo_along(const KTensor *t, int axis) {
     return t->layout.halo[axis][0] || t->layout.halo[axis][1];
 }
 
+/* Places part i in the whole as one stretch of it. */
+static void place_stretch(KCtx *k, const Concat *c, int i, KTensor *t, KTensor *out) {
+    const KExpr *index[MAX_RANK];
+    /* the part's first stored element: where its halo begins */
+    for (int a = 0; a < out->rank; a++)
+        index[a] = k_int(k, a == c->axis ? c->start[i] : -(int64_t)out->layout.halo[a][0]);
+    t->layout = out->layout;
+    t->alias_offset = tensor_flat_index(k, out, index);
+    t->alias = out;
+}
+
+/* Places part i in the whole as a stretch of it for each index of the axes before. */
+static void place_stretches(Arena *a, const Concat *c, int i, KTensor *t, KTensor *out) {
+    Phase *phase = arena_new(a, Phase);
+    for (int axis = 0; axis < out->rank; axis++) phase->step[axis] = 1;
+    phase->first[c->axis] = c->start[i];
+    t->layout = out->layout;
+    t->phase = phase;
+    t->alias = out;
+}
+
+/* Bytes of the least stretch of a part, for one index of the axes before; large where that is not
+ * known. */
+static int64_t least_stretch(const Concat *c, const KTensor *out) {
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < c->n; i++) {
+        int64_t bytes = dtype_bytes(out->dtype);
+        for (int a = out->rank - 1; a >= c->axis; a--) {
+            int64_t n = k_guess(c->part[i]->dims[a], LARGE_DIM);
+            bytes = bytes < LARGE_DIM * LARGE_DIM ? bytes * n : bytes;
+        }
+        if (bytes < least) least = bytes;
+    }
+    return least;
+}
+
+/* Can the parts be stretches that lie apart from each other, with other parts between? */
+static bool may_lie_apart(const Concat *c, const KTensor *out) {
+    int inner = tensor_contiguous_axis(out);
+    if (inner < 0 || out->layout.permuted || least_stretch(c, out) < LEAST_STRETCH) return false;
+    return inner != c->axis || out->layout.block > 1;
+}
+
 /* Parts written in place become aliases; what remains (inputs, constants, repeated parts) is copied
  * by a map of its own into its part of the output. */
 static bool share_concat(DefProgram *p, Stage *s) {
     KCtx *k = p->m->k;
     static Concat c; /* large; one pass runs at a time */
-    if (!match_concat(k, s, &c) || !parts_are_contiguous(s->out, c.axis) ||
-        halo_along(s->out, c.axis))
-        return false;
-    const KExpr *index[MAX_RANK];
+    if (!match_concat(k, s, &c) || halo_along(s->out, c.axis)) return false;
+    bool apart = !parts_are_contiguous(s->out, c.axis);
+    if (apart && !may_lie_apart(&c, s->out)) return false;
     bool blocked_axis = s->out->layout.block > 1 && s->out->layout.block_axis == c.axis;
     for (int i = 0; i < c.n; i++)
         if (blocked_axis && c.start[i] % s->out->layout.block) return false;
+    int n_moved = 0;
+    for (int i = 0; i < c.n; i++) n_moved += part_can_move(p, &c, i, s->out, apart);
+    if (apart && !n_moved) return false;
     for (int i = 0; i < c.n; i++) {
         KTensor *t = c.part[i];
-        /* the part's first stored element: where its halo begins */
-        for (int a = 0; a < s->out->rank; a++)
-            index[a] = k_int(k, a == c.axis ? c.start[i] : -(int64_t)s->out->layout.halo[a][0]);
-        const KExpr *offset = tensor_flat_index(k, s->out, index);
-        if (!part_can_move(p, &c, i, s->out)) {
+        if (!part_can_move(p, &c, i, s->out, apart)) {
             KTensor *copy = program_add_tensor(p, t->name, t->dtype, t->rank, t->dims);
             copy->layout = s->out->layout;
             program_add_copy(p, s, copy, t, s->node);
             t = copy;
         }
-        t->layout = s->out->layout;
-        t->alias = s->out;
-        t->alias_offset = offset;
+        if (apart)
+            place_stretches(p->arena, &c, i, t, s->out);
+        else
+            place_stretch(k, &c, i, t, s->out);
     }
     s->is_alias = true;
-    pass_trace("share_memory", s->node, "%d parts produced in place", c.n);
+    pass_trace("share_memory", s->node, "%d parts produced in place%s", n_moved,
+               apart ? ", apart from each other" : "");
     return true;
 }
 

@@ -56,13 +56,27 @@ static bool is_in_row(KCtx *k, const Stage *peak, const KExpr *x, const KExpr *a
     return true;
 }
 
+/* What a fold gives: its result, or 0 for a row without any key, in which all x are -inf. */
+static bool is_largest(const Stage *peak) {
+    const KExpr *e = peak->finish;
+    if (e->op == KO_select && e->arg[0]->op == KO_eq && k_is_value(e->arg[1], 0)) {
+        const KExpr *seen = e->arg[0];
+        bool is_none = false;
+        for (int i = 0; i < 2; i++)
+            is_none |= seen->arg[i]->op == KO_const_f && seen->arg[i]->u.f == -INFINITY &&
+                       seen->arg[1 - i] == e->arg[2];
+        if (is_none) e = e->arg[2];
+    }
+    return e->op == KO_var;
+}
+
 /* Is it exp(x - m) with m the largest x of the row, so that it is at most 1? */
 static bool is_power(KCtx *k, const KExpr *e) {
     if (e->op != KO_exp || e->arg[0]->op != KO_sub) return false;
     const KExpr *x = narrow_read(e->arg[0]->arg[0]), *m = e->arg[0]->arg[1];
     const Stage *peak = m->op == KO_at && !at_pred(m) ? m->u.tensor->def : NULL;
     return peak && peak->form == FORM_REDUCE && peak->fold == KO_max && x->op == KO_at &&
-           !at_pred(x) && peak->finish->op == KO_var && is_in_row(k, peak, x, m);
+           !at_pred(x) && is_largest(peak) && is_in_row(k, peak, x, m);
 }
 
 static bool ends_in_sums(const KTensor *t, int steps);

@@ -75,14 +75,14 @@ static int by_cycles(const void *a, const void *b) {
 }
 
 /* The filters worth measuring, best first. */
-static int list_filters(const WinogradCost *all, int n_all, const Winograd **out) {
+static int list_filters(const WinogradCost *all, int n_all, const WinogradCost **out) {
     bool seen[5][2] = {{false}};
     int n = 0;
     for (int i = 0; i < n_all && n < MOST_FILTERS; i++) {
         const Winograd *w = &all[i].w;
         if (i >= FIRST && seen[w->m][w->whole]) continue;
         seen[w->m][w->whole] = true;
-        out[n++] = w;
+        out[n++] = &all[i];
     }
     return n;
 }
@@ -104,23 +104,26 @@ static int list_direct(DefProgram *p, Stage *s, TuneChoice *out) {
 static int measure(DefProgram *p, Stage *s, const char *key, const WinogradCost *all, int n_all,
                    int lanes, bool model_filters, const Winograd **taken) {
     Arena *a = p->m->scratch;
-    const Winograd *filter[MOST_FILTERS];
+    const WinogradCost *filter[MOST_FILTERS];
     TuneChoice direct[MOST_DIRECT], choice[MOST_FILTERS + MOST_DIRECT];
     int n_filters = list_filters(all, n_all, filter), n_direct = list_direct(p, s, direct);
     int at = model_filters ? 0 : n_direct; /* what the model would take comes first */
     if (!n_direct || !n_filters) return -1;
     for (int i = 0; i < n_filters; i++) {
         Schedule sch;
-        Winograd w = *filter[i];
+        Winograd w = filter[i]->w;
+        TuneChoice *c = &choice[at + i];
         winograd_fill_schedule(&sch, lanes, &w);
-        choice[at + i] = (TuneChoice){.text = to_text(a, filter[i]),
-                                      .name = schedule_text(a, &sch)};
-        if (!make_kernel(p, s, filter[i], lanes, &choice[at + i].kernel)) return -1;
+        c->text = to_text(a, &w);
+        c->name = arena_printf(a, "%s in %s of %lld (model: %.0f cycles)", schedule_text(a, &sch),
+                               w.whole ? "one strip" : "strips", (long long)w.strip,
+                               filter[i]->cycles);
+        if (!make_kernel(p, s, &w, lanes, &c->kernel)) return -1;
     }
     memcpy(choice + (model_filters ? n_filters : 0), direct, sizeof *direct * (size_t)n_direct);
     int best = tune_measure(p, s, key, choice, n_filters + n_direct);
     if (best < 0) return best;
-    *taken = best >= at && best < at + n_filters ? filter[best - at] : NULL;
+    *taken = best >= at && best < at + n_filters ? &filter[best - at]->w : NULL;
     return best;
 }
 

@@ -59,11 +59,11 @@ static const KExpr *count_positions(Def *d, const Window *w, int i, const KExpr 
     return k_max(k, k_sub(k, end, first), k_int(k, 0));
 }
 
-/* What AveragePool divides by, at least 1. */
+/* What AveragePool divides by, at least 1, as a t: counts of the axes are multiplied as such. */
 static const KExpr *average_count(Def *d, const Stage *s, const Window *w, const KTensor *x,
-                                  bool ceil_mode, bool with_pads) {
+                                  bool ceil_mode, bool with_pads, DType t) {
     KCtx *k = d->k;
-    const KExpr *count = k_int(k, 1);
+    const KExpr *count = k_const(k, t, 1);
     for (int i = 0; i < w->n; i++) {
         const KExpr *lo = k_int(k, 0), *hi = x->dims[2 + i], *here = k_int(k, w->kernel[i]);
         const KExpr *before = window_before(k, w, i, x->dims[2 + i]);
@@ -73,9 +73,9 @@ static const KExpr *average_count(Def *d, const Stage *s, const Window *w, const
         }
         if (ceil_mode || (window_is_padded(w, i) && !with_pads))
             here = count_positions(d, w, i, def_axis(d, s, 2 + i), before, lo, hi);
-        count = k_mul(k, count, here);
+        count = k_mul(k, count, k_cast(k, t, k_max(k, here, k_int(k, 1))));
     }
-    return k_max(k, count, k_int(k, 1));
+    return count;
 }
 
 static void lower_average(Def *d, const Node *n, const Window *w, bool ceil_mode) {
@@ -95,8 +95,8 @@ static void lower_average(Def *d, const Node *n, const Window *w, bool ceil_mode
         def_reduce(d, s, KO_add, acc, f.init, element);
     }
     bool with_pads = attr_int(n, "count_include_pad", 0) != 0;
-    const KExpr *count = average_count(d, s, w, x, ceil_mode, with_pads);
-    def_finish(d, s, k_cast(k, x->dtype, k_div(k, def_acc(d, s), k_cast(k, acc, count))));
+    const KExpr *count = average_count(d, s, w, x, ceil_mode, with_pads, acc);
+    def_finish(d, s, k_cast(k, x->dtype, k_div(k, def_acc(d, s), count)));
 }
 
 static const KExpr *power(KCtx *k, const KExpr *a, double p) {

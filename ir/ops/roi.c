@@ -246,17 +246,49 @@ static const KExpr *bin_edge(Def *d, DType t, const KExpr *i, const KExpr *bin, 
     return k_max(k, k_min(k, k_add(k, e, start), dim), k_int(k, 0));
 }
 
+/* A bin of a region: its first pixel and how many it has, per axis y, x. */
+typedef struct Bin {
+    Def *d;
+    KTensor *x, *out;
+    const KExpr *at[4], *batch, *first[2], *count[2];
+} Bin;
+
+/* The maximum over a bin of one channel. */
+static void pool_channel(void *user, const KExpr *channel) {
+    const Bin *bin = user;
+    Def *d = bin->d;
+    KCtx *k = d->k;
+    KBuild *b = &d->b;
+    const KExpr *zero = k_int(k, 0), *from[4] = {bin->batch, channel};
+    const KExpr *to[4] = {bin->at[0], channel, bin->at[2], bin->at[3]};
+    KBuf *acc = kb_alloc(b, MEM_REG, bin->x->dtype, "acc", 1);
+    const KExpr *so_far = k_load(k, acc, zero);
+    kb_store(b, acc, zero, lower_lowest(d, bin->x->dtype));
+    for (int a = 0; a < 2; a++)
+        from[2 + a] = k_add(k, bin->first[a], kb_for(b, LOOP_SERIAL, "i", bin->count[a]));
+    const KExpr *inside = lower_inside(d, bin->batch, bin->x->dims[0]);
+    kb_store(b, acc, zero, lower_max_nan(d, so_far, def_at_if(d, bin->x, from, 4, inside)));
+    kb_end(b);
+    kb_end(b);
+    const KExpr *some =
+        k_and(k, k_lt(k, zero, bin->count[0]), k_lt(k, zero, bin->count[1]));
+    const KExpr *result = k_select(k, some, so_far, k_const(k, bin->x->dtype, 0));
+    kb_store(b, bin->out->buf, def_flatten(k, to, bin->out->dims, 4), result);
+}
+
+/* Lanes are channels, which share the edges of a bin. */
 void max_roi_pool_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KBuild *b = &d->b;
     KTensor *x = def_in(d, 0), *rois = def_in(d, 1), *out = def_out(d, 0);
     DType t = compute_dtype(x->dtype);
     Stage *s = def_program(d, &out, 1);
-    const KExpr *at[4], *from[4], *start[2], *bin[2], *zero = k_int(k, 0), *one = k_int(k, 1);
+    Bin bin = {.d = d, .x = x, .out = out};
+    const KExpr *start[2], *step[2], *zero = k_int(k, 0), *one = k_int(k, 1);
     const KExpr *scale = k_const(k, t, attr_float(n, "spatial_scale", 1));
-    at[0] = kb_for(b, LOOP_PARALLEL, "roi", out->dims[0]);
-    const KExpr *place[2] = {at[0], zero};
-    from[0] = kb_let(b, "batch", to_pixel(k, def_at_as(d, t, rois, place, 2)));
+    bin.at[0] = kb_for(b, LOOP_PARALLEL, "roi", out->dims[0]);
+    const KExpr *place[2] = {bin.at[0], zero};
+    bin.batch = kb_let(b, "batch", to_pixel(k, def_at_as(d, t, rois, place, 2)));
     for (int a = 0; a < 2; a++) {
         const KExpr *end;
         place[1] = k_int(k, 2 - a);
@@ -265,32 +297,18 @@ void max_roi_pool_lower(Def *d, const Node *n) {
         place[1] = k_int(k, 4 - a);
         end = kb_let(b, "end", to_pixel(k, k_mul(k, def_at_as(d, t, rois, place, 2), scale)));
         const KExpr *size = k_max(k, k_add(k, k_sub(k, end, start[a]), one), one);
-        bin[a] = k_div(k, k_cast(k, t, size), k_cast(k, t, out->dims[2 + a]));
-        bin[a] = kb_let(b, "bin", bin[a]);
+        step[a] = k_div(k, k_cast(k, t, size), k_cast(k, t, out->dims[2 + a]));
+        step[a] = kb_let(b, "bin", step[a]);
     }
-    for (int a = 1; a < 4; a++) at[a] = kb_for(b, LOOP_SERIAL, "at", out->dims[a]);
-    from[1] = at[1];
-    KBuf *acc = kb_alloc(b, MEM_REG, x->dtype, "acc", 1);
-    const KExpr *so_far = k_load(k, acc, zero), *some = NULL;
-    kb_store(b, acc, zero, lower_lowest(d, x->dtype));
     for (int a = 0; a < 2; a++) {
-        const KExpr *lo = bin_edge(d, t, at[2 + a], bin[a], start[a], x->dims[2 + a], false);
-        const KExpr *hi = bin_edge(d, t, at[2 + a], bin[a], start[a], x->dims[2 + a], true);
-        lo = kb_let(b, "lo", lo);
-        const KExpr *count = kb_let(b, "count", k_max(k, k_sub(k, hi, lo), zero));
-        some = some ? k_and(k, some, k_lt(k, zero, count)) : k_lt(k, zero, count);
-        start[a] = lo; /* of the bin from here on */
-        bin[a] = count;
+        const KExpr *at = kb_for(b, LOOP_SERIAL, "at", out->dims[2 + a]);
+        const KExpr *lo = bin_edge(d, t, at, step[a], start[a], x->dims[2 + a], false);
+        const KExpr *hi = bin_edge(d, t, at, step[a], start[a], x->dims[2 + a], true);
+        bin.at[2 + a] = at;
+        bin.first[a] = kb_let(b, "lo", lo);
+        bin.count[a] = kb_let(b, "count", k_max(k, k_sub(k, hi, bin.first[a]), zero));
     }
-    some = kb_let(b, "some", some);
-    for (int a = 0; a < 2; a++)
-        from[2 + a] = k_add(k, start[a], kb_for(b, LOOP_SERIAL, "i", bin[a]));
-    const KExpr *inside = lower_inside(d, from[0], x->dims[0]);
-    kb_store(b, acc, zero, lower_max_nan(d, so_far, def_at_if(d, x, from, 4, inside)));
-    kb_end(b);
-    kb_end(b);
-    const KExpr *result = k_select(k, some, so_far, k_const(k, x->dtype, 0));
-    kb_store(b, out->buf, def_flatten(k, at, out->dims, 4), result);
-    for (int a = 0; a < 4; a++) kb_end(b);
+    lower_for_all(d, out->dims[1], !dtype_is_wide(x->dtype), pool_channel, &bin);
+    for (int a = 0; a < 3; a++) kb_end(b);
     def_end_program(d, s);
 }

@@ -136,7 +136,7 @@ def cases(ctx):
         got = [name for row in rows for name in re.sub(r";.*|\([^)]*\)", "", row[1]).split()]
         check(len(got) == len(set(got)) and set(got) == want,
               f"docs/contrib.md: not there {sorted(want - set(got))}, too much {sorted(set(got) - want)}")
-        said = re.search(r"onnxruntime's own operators (\d+) are read", read(ctx, "README.md"))
+        said = re.search(r"onnxruntime's\s+own operators (\d+) are read", read(ctx, "README.md"))
         check(said and int(said.group(1)) == len(want), f"README.md: {said and said.group()}, but there are {len(want)}")
         without = set(re.search(r"that have none there\s*\(([^)]*)\)", text).group(1).replace(",", " ").split())
         cases = glob.glob(ctx.path("tests/ops/com.microsoft/*.case"))

@@ -1,9 +1,10 @@
 """Whole networks with symbolic sizes: one library, five sizes, onnxruntime's answers.
 
-A residual network with a symbolic batch, a densely connected one whose height and width are symbolic, too, and two
-transformers with symbolic batch and length: an encoder as PyTorch exports it (Shape, Gather, Concat, Reshape around every
-attention, a mask from attention_mask) and a decoder whose causal mask is cut out of a table. The narrow ones run with every
-change, those of the real widths (ResNet-50, BERT base, GPT-2) before a release.
+A residual network with a symbolic batch, a densely connected one and one that enlarges images whose height and width are
+symbolic, too, convolutions along a symbolic length, and two transformers with symbolic batch and length: an encoder as
+PyTorch exports it (Shape, Gather, Concat, Reshape around every attention, a mask from attention_mask) and a decoder whose
+causal mask is cut out of a table. The narrow ones run with every change, those of the real widths (ResNet-50, BERT base,
+GPT-2) before a release.
 """
 import ctypes
 import os
@@ -127,6 +128,27 @@ def dense_model(width, layers, classes):
     return n.model("dense", [("x", FLOAT, ["batch", 3, "height", "width"])], n.linear(x, had, classes))
 
 
+def upscaler_model(width):
+    """A larger image of one channel: lanes lie along rows of any length, and phases of a ConvTranspose end in them."""
+    n = Net(5)
+    x = n.conv("x", 1, width, 5)
+    y = n.conv(n.conv(x, width, 12, 1), 12, 12, 3)
+    x = n.op("ConvTranspose", n.op("Concat", x, y, axis=1), n.weight(width + 12, 1, 9, 9, scale=.05), kernel_shape=[9, 9],
+             strides=[2, 2], pads=[4] * 4, output_padding=[1, 1])
+    return n.model("upscaler", [("x", FLOAT, ["batch", 1, "height", "width"])], x)
+
+
+def signal_model(width):
+    """Convolutions along time with so many taps that their sums wait for the next part of the weights."""
+    n = Net(6)
+    x, had = "x", 1
+    for taps in (39, 39, 9):
+        x = n.op("Relu", n.op("Conv", x, n.weight(width, had, taps, scale=1 / np.sqrt(had * taps)), n.weight(width, scale=.1),
+                              kernel_shape=[taps], pads=[taps // 2] * 2))
+        had = width
+    return n.model("signal", [("x", FLOAT, ["batch", 1, "length"])], x)
+
+
 def bert_model(width, heads, layers, words, positions):
     n = Net(2)
     x = n.norm(n.embedded("ids", words, positions, width), width)
@@ -167,6 +189,8 @@ SIDES = {"narrow": 40, "real": 224}
 MODELS = {     # name: (how it is made, sizes of the calls)
     "narrow": {"resnet": (lambda: resnet_model((8, 16), (2, 2), 10, 40), [(b,) for b in (1, 2, 3, 5, 8)]),
                "dense": (lambda: dense_model(32, 4, 10), [(1, 64, 64), (3, 33, 47), (1, 1, 1), (2, 8, 230), (1, 57, 113)]),
+               "upscaler": (lambda: upscaler_model(48), [(1, 180, 32), (2, 33, 65), (1, 1, 1), (3, 5, 17), (2, 9, 230)]),
+               "signal": (lambda: signal_model(64), [(2, 27), (2, 53), (3, 16), (1, 1), (1, 300), (4, 41)]),
                "bert": (lambda: bert_model(32, 4, 2, 100, 64), [(1, 7), (2, 16), (3, 1), (1, 64), (5, 33)]),
                "gpt2": (lambda: gpt2_model(48, 4, 2, 100, 64), [(1, 5), (2, 16), (3, 1), (1, 64), (4, 31)])},
     "real": {"resnet": (lambda: resnet_model((64, 128, 256, 512), (3, 4, 6, 3), 1000, 224), [(b,) for b in (1, 2, 3, 5, 8)]),
@@ -178,6 +202,8 @@ def feeds(name, kind, sizes):
     rng = np.random.default_rng(sum(sizes))
     if name == "resnet":
         return {"x": rng.standard_normal((sizes[0], 3, SIDES[kind], SIDES[kind])).astype(np.float32)}
+    if name in ("upscaler", "signal"):
+        return {"x": rng.standard_normal((sizes[0], 1, *sizes[1:])).astype(np.float32)}
     if name == "dense":
         return {"x": rng.standard_normal((sizes[0], 3, *sizes[1:])).astype(np.float32)}
     ids = {"ids": rng.integers(0, 100, sizes)}
