@@ -7,8 +7,8 @@
  * reads only parts of one (a Gather from a large table).
  *
  * With a pool of threads its parallel loops go through profile_parallel_for, which adds up what the
- * threads spend on tiles. A step's work is that and what it does outside of such loops; what is left
- * of the threads' time they wait: for the slowest, to be told, or while one works alone. Work that
+ * threads spend on tiles. A step's work is that and what it does outside of such loops; what is
+ * left of the threads' time they wait: for the slowest, to be told, or while one works alone. Work that
  * grows with the threads (compare --threads=1) is spent on memory that they share. */
 #include "driver/profile.h"
 
@@ -153,7 +153,9 @@ void profile_hook(Profile *p, smelt_hooks *hooks, uint32_t n_threads) {
     hooks->user = p;
     hooks->before_node = before_node;
     hooks->after_node = after_node;
-    p->threads = (Threads){.pool = hooks->pool, .parallel_for = hooks->parallel_for, .n = n_threads};
+    p->threads.pool = hooks->pool;
+    p->threads.parallel_for = hooks->parallel_for;
+    p->threads.n = n_threads;
     if (!hooks->parallel_for) return;
     hooks->pool = &p->threads;
     hooks->parallel_for = profile_parallel_for;
@@ -240,7 +242,8 @@ void profile_print(const Profile *p) {
         strbuf_add(&line, " (");
         strbuf_escaped(&line, s->op, ESC_TERMINAL);
         printf("%10.2f %6.1f %6.1f %9.1f %8.1f %7.1f  %s): %s\n", 1e6 * s->median,
-               100 * s->median / total_of(p), busy(p, s), rate(s->flops, s), rate(s->bytes, s), of_peak(p, s),
+               100 * s->median / total_of(p), busy(p, s), rate(s->flops, s), rate(s->bytes, s),
+               of_peak(p, s),
                strbuf_text(&line), strbuf_text(&s->kernels));
         strbuf_free(&line);
     }
@@ -262,7 +265,8 @@ void profile_json(const Profile *p, StrBuf *out) {
         add_string(out, "op", s->op);
         add_string(out, "kernels", strbuf_text(&s->kernels));
         strbuf_printf(out,
-                      "\"us\": %.6g, \"share\": %.4g, \"busy\": %.4g, \"gflops\": %.5g, \"gbs\": %.5g, "
+                      "\"us\": %.6g, \"share\": %.4g, \"busy\": %.4g, \"gflops\": %.5g, "
+                      "\"gbs\": %.5g, "
                       "\"of_peak\": %.4g, \"flops\": %.0f, \"bytes\": %.0f}",
                       1e6 * s->median, 100 * s->median / total_of(p), busy(p, s),
                       rate(s->flops, s), rate(s->bytes, s), of_peak(p, s), s->flops, s->bytes);
@@ -283,7 +287,8 @@ static const char page_head[] =
     "const data = ";
 static const char page_tail[] =
     ";\n"
-    "const columns = [['us', '\\u00b5s'], ['share', '%'], ['busy', '% busy'], ['gflops', 'GFLOP/s'], ['gbs', 'GB/s'], "
+    "const columns = [['us', '\\u00b5s'], ['share', '%'], ['busy', '% busy'], "
+    "['gflops', 'GFLOP/s'], ['gbs', 'GB/s'], "
     "['of_peak', '% of peak'], ['name', 'step'], ['op', 'operators'], ['kernels', 'kernels']];\n"
     "const table = document.querySelector('table');\n"
     "document.querySelector('h1').textContent = data.model;\n"

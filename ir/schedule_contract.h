@@ -53,7 +53,7 @@ typedef struct Contract {
     int64_t left_places; /* so many, */
     const KExpr *left_place; /* of which this is open; NULL: none */
     const KExpr *left_start; /* the first element of that block */
-    const KExpr *left_ahead; /* so many rows behind the tile's; 0 where they need not be asked for */
+    const KExpr *left_ahead; /* so many rows behind the tile's; 0: they need not be asked for */
     bool fills_halo;                     /* of the output: see schedule_halo.c */
     int strips;                          /* Schedule.strips, of a stage that is opened whole */
     int n_parts;                         /* of the reduction */

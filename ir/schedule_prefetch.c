@@ -1,9 +1,9 @@
 /* What a contraction reads next, asked for while a tile is summed.
  *
  * The next panel of the right factor. A panel is what a vector tile reads of the packed right
- * factor: all of the reduction (or the part that is being summed), one block of the vector axis. The
- * row tiles that use it ask for the lines behind it, each for an equal share, spread over the places
- * where some loop of its reduction begins an iteration:
+ * factor: all of the reduction (or the part that is being summed), one block of the vector axis.
+ * The row tiles that use it ask for the lines behind it, each for an equal share, spread over the
+ * places where some loop of its reduction begins an iteration:
  *
  *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
  *
@@ -185,7 +185,8 @@ static bool rows_are_stretch(const Contract *c, const KTensor *t) {
  * others find the rows in their own cache. */
 static const KExpr *is_first(const Contract *c) {
     KCtx *k = c->k;
-    int64_t tile = (int64_t)c->sch->n_vecs * c->sch->lanes, most = c->s->out->dims[c->sch->vec_axis]->hi;
+    int64_t tile = (int64_t)c->sch->n_vecs * c->sch->lanes;
+    int64_t most = c->s->out->dims[c->sch->vec_axis]->hi;
     int64_t n = most / tile + (most % tile > 0), period = n < 8 ? (n + 1) / 2 : (n + 3) / 4;
     if (c->left_axis < 0) return k_bool(k, true);
     if (c->strips > 1 || c->sch->rows_outer || most > 1 << 20) period = n;

@@ -201,7 +201,8 @@ static bool sorts_digits(const KExpr *n_elems, const KExpr *count, int64_t *n, i
     *n = n_elems->hi;
     *wanted = count->hi;
     if (*n >= (k_is_int(n_elems, &known) ? INT32_MAX / 2 : MOST_FREE) || *wanted < 1) return false;
-    if (*wanted >= *n && count != n_elems && !k_is_int(count, &known)) return false; /* any number */
+    bool is_any = *wanted >= *n && count != n_elems && !k_is_int(count, &known);
+    if (is_any) return false;
     return 2000 + 1.1 * (double)*n + 10 * (double)*wanted < heap_cost(*n, *wanted);
 }
 
