@@ -8,8 +8,8 @@
  *
  * With a pool of threads its parallel loops go through profile_parallel_for, which adds up what the
  * threads spend on tiles. A step's work is that and what it does outside of such loops; what is
- * left of the threads' time they wait: for the slowest, to be told, or while one works alone. Work that
- * grows with the threads (compare --threads=1) is spent on memory that they share. */
+ * left of the threads' time they wait: for the slowest, to be told, or while one works alone. Work
+ * that grows with the threads (compare --threads=1) is spent on memory that they share. */
 #include "driver/profile.h"
 
 #include <stdatomic.h>

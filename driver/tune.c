@@ -3,11 +3,11 @@
  *     smelt tuning cache 1
  *     3f09c1d2e4b5a697 sapphirerapids vec_axis 1 lanes 16 ... prefetch 0 ; 812.4 us f32 [1, 64] over [256]
  *
- * A line has the key (passes/tune.c), the processor, the schedule, and for readers the time that was
- * measured and what was computed. Lines are sorted by key and one does not depend on another, so the
- * file may be kept in a repository and merged. A file from elsewhere is checked line by line; a
- * schedule that is not one of its kernel's own is refused where it would be used. With a cache that
- * has all keys nothing is measured, and the same bytes come out everywhere. */
+ * A line has the key (passes/tune.c), the processor, the schedule, and for readers the time that
+ * was measured and what was computed. Lines are sorted by key and one does not depend on another,
+ * so the file may be kept in a repository and merged. A file from elsewhere is checked line by
+ * line; a schedule that is not one of its kernel's own is refused where it would be used. With a
+ * cache that has all keys nothing is measured, and the same bytes come out everywhere. */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -21,8 +21,8 @@ bool if_ranks_clash(const Value *a, const Value *b);
  * where the input is. */
 bool is_one_of_many(Module *m, const KExpr *dim);
 
-/* Says that v's rank is one or another, as only running knows (Value.spare_axes), and that who reads
- * it at loc has to know. False. */
+/* Says that v's rank is one or another, as only running knows (Value.spare_axes), and that who
+ * reads it at loc has to know. False. */
 bool refuse_spare_axes(Module *m, SrcLoc loc, const Value *v);
 
 /* Are the slices of a Loop's output i joined along their first axis (attribute `joined`) rather

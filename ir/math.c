@@ -84,8 +84,8 @@ static int64_t wide_offset(const MathGen *m) {
     return m->units.ldexp ? 0 : 2 * m->bias;
 }
 
-/* y (1 + p) 2^n for a split with wide_offset(); y may be NULL for 1. Rounds subnormals once. What is
- * far below them is a 0 before it is scaled: an instruction that makes a 0 of a number takes a
+/* y (1 + p) 2^n for a split with wide_offset(); y may be NULL for 1. Rounds subnormals once. What
+ * is far below them is a 0 before it is scaled: an instruction that makes a 0 of a number takes a
  * hundred cycles, and masks of softmaxes are full of these. */
 static E join_wide(const MathGen *m, Split s, E y) {
     if (m->units.ldexp) {

@@ -3,9 +3,9 @@
  *
  *     u8(min(max(rint(x / s) + z, lo), hi))
  *
- * cast to an integer of up to 16 bits, becomes what math_round.c makes of constants: a reciprocal and
- * three multiply-adds. A division takes as long as twenty of these, and the reciprocal is computed
- * once for a row: s and z are elements in memory that are the same for all lanes.
+ * cast to an integer of up to 16 bits, becomes what math_round.c makes of constants: a reciprocal
+ * and three multiply-adds. A division takes as long as twenty of these, and the reciprocal is
+ * computed once for a row: s and z are elements in memory that are the same for all lanes.
  *
  * First both are brought to where nothing overflows: f is the power of two, with the sign of s, for
  * which S = s*f is in [1, 4); subnormal s end below. x*f may overflow, which clamps it, or vanish,

@@ -43,8 +43,8 @@ typedef struct Schedule {
     int row_tiles;   /* each for so many tiles of rows */
     bool widens;     /* of the right factor, whose elements take arithmetic (16-bit floats, packed
                       * codes), a part of a panel is computed once for its row_tiles */
-    int vec_tiles;   /* each for so many tiles of vectors, where that is more than 1: rows of the right
-                      * factor, which is read as it lies, are then long stretches of memory */
+    int vec_tiles;   /* each for so many tiles of vectors, where that is more than 1: rows of the
+                      * right factor, which is read as it lies, are then long stretches of memory */
     bool rows_outer; /* tiles of vectors vary faster than tiles of rows */
     int strips;      /* the parallel loop is over so many strips of rows, and in each the tiles of
                       * vectors; 0, 1: over tiles */

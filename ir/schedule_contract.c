@@ -158,8 +158,8 @@ static void set_tile(Contract *c, const TiledAxis *row, int which, const KExpr *
     c->rows[which] = size;
 }
 
-/* Rows of this axis that a tile's sums have room for: a free rest is done by a few at once, the last
- * of which may lie beyond the tile. */
+/* Rows of this axis that a tile's sums have room for: a free rest is done by a few at once, the
+ * last of which may lie beyond the tile. */
 static int sums_rows(const TiledAxis *t, int which) {
     int few = t->rest < 0 ? schedule_rest_rows(which, t->tile) : 1;
     return (t->tile + few - 1) / few * few;

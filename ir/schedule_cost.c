@@ -89,8 +89,8 @@ typedef struct Window {
     bool slides;
 } Window;
 
-/* Do neighbouring rows read at some of the places that e walks over with the reduction? Rows further
- * apart (heads within a row of a matrix) do not. */
+/* Do neighbouring rows read at some of the places that e walks over with the reduction? Rows
+ * further apart (heads within a row of a matrix) do not. */
 static bool index_slides(const Window *w, const KExpr *e, int row_axis) {
     KVar *row = w->s->axis[row_axis];
     const KExpr *base, *by_row, *by_red;
@@ -106,7 +106,8 @@ static void note_window(const KExpr *e, void *user) {
     Window *w = user;
     for (int i = 0; e->op == KO_at && i < e->n_args; i++)
         for (int r = 0; r < 2; r++)
-            w->slides |= w->sch->row_axis[r] >= 0 && index_slides(w, e->arg[i], w->sch->row_axis[r]);
+            w->slides |=
+                w->sch->row_axis[r] >= 0 && index_slides(w, e->arg[i], w->sch->row_axis[r]);
 }
 
 /* Taps of the innermost axis that neighbours along the rows have in common; 1 where there are none,
@@ -486,7 +487,7 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
     BUG_IF(!n, "no tile fits the registers");
 }
 
-/* ---- a right factor that is read as it lies --------------------------------------------------- */
+/* ---- a right factor that is read as it lies -------------------------------------------------- */
 
 void schedule_contract_stream(KCtx *k, const Stage *s, const Target *t, Schedule *sch) {
     enum { STEPS = 8, LEAST_STEPS = 4, MOST_STEPS = 16, STRETCH_BYTES = 4096, LEAST_GROUPS = 4 };

@@ -247,39 +247,46 @@ static void open_cut_rows(Stretch *x) {
     for (int i = 0; i <= x->n_cuts; i++) open_stretch(x, i ? x->cut[i - 1] : 0, x->cut[i]);
 }
 
-/* Where along one of the outer loops the element changes its form, which has its index once. */
-static const RowLoop *outer_cuts(const Stretch *x, int64_t *cut, int *n) {
+/* The outer loop along which the element changes its form, and where. */
+typedef struct OuterParts {
+    Stretch *x;
+    const RowLoop *loop;
+    int n_cuts;
+    int64_t cut[MAX_CUTS + 2]; /* 0 and the extent stand around them */
+} OuterParts;
+
+static bool find_outer_parts(Stretch *x, OuterParts *parts) {
+    enum { MOST_COPIES = 64 };
+    *parts = (OuterParts){.x = x};
     for (int i = 0; i < x->nest.n; i++) {
-        const RowLoop *l = &x->nest.loop[i];
-        *n = stage_cuts(x->r->k, x->s, l->axis, CUT_ALL, cut);
-        if (*n && k_is_int(l->extent, &cut[*n])) return l;
+        parts->loop = &x->nest.loop[i];
+        int n = parts->n_cuts = row_cuts(x->r->k, x->s, parts->loop->axis, parts->cut + 1);
+        if (n && (n + 1) * (x->n_cuts + 1) <= MOST_COPIES &&
+            k_is_int(parts->loop->extent, &parts->cut[n + 1]))
+            return true;
     }
-    return NULL;
+    return false;
+}
+
+static void open_outer_part(void *user, int i) {
+    const OuterParts *parts = user;
+    KCtx *k = parts->x->r->k;
+    Stretch part = *parts->x;
+    int axis = parts->loop->axis;
+    const KExpr *from = k_int(k, parts->cut[i]), *at = k_sub(k, part.nest.index[axis], from);
+    at = kb_let_within(part.r->b, "at", at, parts->cut[i + 1] - parts->cut[i] - 1);
+    part.nest.index[axis] = k_add(k, at, from);
+    open_cut_rows(&part);
 }
 
 /* Outer rows ask once which part they are in. */
 static void open_outer_parts(Stretch *x) {
-    KCtx *k = x->r->k;
-    KBuild *b = x->r->b;
-    int64_t cut[MAX_CUTS + 1];
-    int n;
-    const RowLoop *outer = outer_cuts(x, cut, &n);
-    if (!outer) {
+    OuterParts parts;
+    if (find_outer_parts(x, &parts))
+        open_parts_by_halves(x->r->b, x->nest.index[parts.loop->axis], parts.cut, 0,
+                             parts.n_cuts + 1, open_outer_part, &parts);
+    else
         open_cut_rows(x);
-        return;
-    }
-    const KExpr *index = x->nest.index[outer->axis];
-    for (int i = 0; i <= n; i++) {
-        int64_t from = i ? cut[i - 1] : 0;
-        Stretch part = *x;
-        if (i < n) kb_if(b, k_lt(k, index, k_int(k, cut[i])));
-        const KExpr *at = k_sub(k, index, k_int(k, from));
-        at = kb_let_within(b, "at", at, cut[i] - from - 1);
-        part.nest.index[outer->axis] = k_add(k, at, k_int(k, from));
-        open_cut_rows(&part);
-        if (i < n) kb_else(b);
-    }
-    for (int i = 0; i < n; i++) kb_end(b);
 }
 
 bool open_stretches(Rows *r, const Stage *s) {

@@ -1,6 +1,6 @@
-/* Groups of maps and reductions that share their outer axes: one loop over rows, in which the members
- * run one after the other, with a register for each result that only the row's later members read.
- * Where rows are short, a row in each lane. */
+/* Groups of maps and reductions that share their outer axes: one loop over rows, in which the
+ * members run one after the other, with a register for each result that only the row's later
+ * members read. Where rows are short, a row in each lane. */
 #include "ir/schedule_rows.h"
 
 typedef struct RowGroupLoops {

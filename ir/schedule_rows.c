@@ -298,10 +298,10 @@ static int block_along(const Stage *s, int axis) {
     return l->block > 1 && l->block_axis == axis ? l->block : 1;
 }
 
-/* The places along an axis of rows where the element changes its form. A quotient that changes
- * every few rows, as a Resize's `k // 2`, costs a row less than to ask which of so many parts it is in;
- * so does one that changes often, where each part is a copy of the code. */
-static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
+/* A quotient that changes every few rows, as a Resize's `k // 2`, costs a row less than to ask
+ * which of so many parts it is in; so does one that changes often, where each part is a copy of the
+ * code. */
+int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
     enum { LEAST_ROWS = 4, MOST_PARTS = 16 };
     int n = stage_cuts(k, s, axis, CUT_ALL, cut);
     int64_t n_rows;
@@ -312,6 +312,8 @@ static int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
 
 /* A stage's rows in parts along one axis, between cuts (which 0 and the dim stand around). */
 typedef struct RowParts {
+    Rows *r;
+    const Stage *s;
     const Core *core;
     const RowNest *nest;
     int axis, n_cuts;
@@ -319,7 +321,9 @@ typedef struct RowParts {
 } RowParts;
 
 /* The axis of rows along which the element changes its form most often, -1: none. */
-static int cut_axis(KCtx *k, const Stage *s, RowParts *parts) {
+static int cut_axis(RowParts *parts) {
+    KCtx *k = parts->r->k;
+    const Stage *s = parts->s;
     const Core *c = parts->core;
     bool folds = s->form == FORM_REDUCE;
     int found = -1;
@@ -338,41 +342,45 @@ static int cut_axis(KCtx *k, const Stage *s, RowParts *parts) {
     return found;
 }
 
-static void open_row_part(Rows *r, const Stage *s, const RowParts *parts, int i) {
+static void open_row_part(void *user, int i) {
+    const RowParts *parts = user;
+    Rows *r = parts->r;
     KCtx *k = r->k;
-    int block = block_along(s, parts->axis);
+    int block = block_along(parts->s, parts->axis);
     const KExpr *from = k_int(k, parts->cut[i]), *size = k_int(k, block);
     const KExpr *at = k_fdiv(k, k_sub(k, parts->nest->index[parts->axis], from), size);
     at = kb_let_within(r->b, "at", at, (parts->cut[i + 1] - parts->cut[i] - 1) / block);
     RowNest part = *parts->nest;
     part.index[parts->axis] = k_add(k, k_mul(k, at, size), from);
-    open_core(r, s, parts->core, &part);
+    open_core(r, parts->s, parts->core, &part);
 }
 
-/* Parts `first` to `end` - 1, found by halving. */
-static void open_row_parts(Rows *r, const Stage *s, const RowParts *parts, int first, int end) {
+void open_parts_by_halves(KBuild *b, const KExpr *index, const int64_t *cut, int first, int end,
+                          OpenPart *open, void *user) {
+    KCtx *k = b->k;
     if (end - first == 1) {
-        open_row_part(r, s, parts, first);
+        open(user, first);
         return;
     }
     int middle = first + (end - first) / 2;
-    kb_if(r->b, k_lt(r->k, parts->nest->index[parts->axis], k_int(r->k, parts->cut[middle])));
-    open_row_parts(r, s, parts, first, middle);
-    kb_else(r->b);
-    open_row_parts(r, s, parts, middle, end);
-    kb_end(r->b);
+    kb_if(b, k_lt(k, index, k_int(k, cut[middle])));
+    open_parts_by_halves(b, index, cut, first, middle, open, user);
+    kb_else(b);
+    open_parts_by_halves(b, index, cut, middle, end, open, user);
+    kb_end(b);
 }
 
 /* A row asks once which part of the axis it is in. */
 static void open_row(Rows *r, const Stage *s, const Core *c, const RowNest *nest) {
-    RowParts parts = {.core = c, .nest = nest};
-    parts.axis = cut_axis(r->k, s, &parts);
+    RowParts parts = {.r = r, .s = s, .core = c, .nest = nest};
+    parts.axis = cut_axis(&parts);
     if (parts.axis < 0) {
         RowNest whole = *nest;
         open_core(r, s, c, &whole);
-    } else {
-        open_row_parts(r, s, &parts, 0, parts.n_cuts + 1);
+        return;
     }
+    open_parts_by_halves(r->b, nest->index[parts.axis], parts.cut, 0, parts.n_cuts + 1,
+                         open_row_part, &parts);
 }
 
 typedef struct NarrowGather {

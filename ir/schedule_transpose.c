@@ -130,8 +130,8 @@ static bool moves_only(const Turn *t) {
     return e == t->read;
 }
 
-/* Do the rows of the result lie so far apart, and so evenly, that a tile's lines fall into few places
- * of the near cache? They should be stored whole then. */
+/* Do the rows of the result lie so far apart, and so evenly, that a tile's lines fall into few
+ * places of the near cache? They should be stored whole then. */
 static bool rows_contend(const Turn *t) {
     enum { CONTENDING_BYTES = 1024 };
     KCtx *k = t->r->k;

@@ -90,8 +90,8 @@ static void note_memory(const KExpr *e, void *user) {
     if (e->op == KO_at || e->op == KO_load) *(bool *)user = true;
 }
 
-/* The condition under which a score is not -inf: of c ? x : -inf, or of a sum with c ? 0 : -inf. The
- * lowest number in place of -inf does the same where each row has a score that counts, since
+/* The condition under which a score is not -inf: of c ? x : -inf, or of a sum with c ? 0 : -inf.
+ * The lowest number in place of -inf does the same where each row has a score that counts, since
  * exp(lowest + x - peak) is 0; *needs_one tells. NULL: there is none. */
 static const KExpr *seen_where(const KExpr *e, bool *needs_one) {
     enum { MOST_TERMS = 4 };

@@ -5,9 +5,9 @@
  *          m = min over r of parts[r];        n = max over r of parts_2[r]
  *
  * The parts of neighbouring folds stand together, so that group_stages makes one kernel of those
- * that fold one tensor, which then is read from far away once: its smallest and its largest element,
- * as DynamicQuantizeLinear wants them. A part is some thousand elements: the innermost reduced axes,
- * the outermost of them perhaps a divisor of its extent.
+ * that fold one tensor, which then is read from far away once: its smallest and its largest
+ * element, as DynamicQuantizeLinear wants them. A part is some thousand elements: the innermost
+ * reduced axes, the outermost of them perhaps a divisor of its extent.
  *
  * Requires layouts. Takes reductions of known size, enough of it for threads, whose start value may
  * be folded in twice. Does not cut lengths that have no divisor of that size. */
@@ -60,23 +60,11 @@ static bool can_cut(DefProgram *p, const Stage *s, Cut *c) {
     return twice && schedule_stage_work(s) >= LEAST_WORK;
 }
 
-typedef struct Reads {
-    const KTensor *t;
-    bool found;
-} Reads;
-
-static void note_read(const KExpr *e, void *user) {
-    Reads *r = user;
-    r->found |= e->op == KO_at && e->u.tensor == r->t;
-}
-
 /* In front of which stage the parts of s may stand: of those that end the cuts before. */
 static Stage *parts_place(DefProgram *p, Stage *s, Stage *const *ends, int n_ends) {
     Stage *at = s;
     while (n_ends-- > 0 && at->prev == ends[n_ends]) {
-        Reads r = {at->prev->out, false};
-        k_visit(p->m->k, s->body, note_read, &r);
-        if (r.found) break;
+        if (expr_reads(p->m->k, s->body, at->prev->out)) break;
         at = at->prev;
     }
     return at;

@@ -352,7 +352,8 @@ static bool use_byte_products(Dot *d) {
     return true;
 }
 
-/* Is w computed and are its four neighbours of the sum neighbours in memory? On which axis of it. */
+/* Is w computed and are its four neighbours of the sum neighbours in memory? On which axis of it.
+ * */
 static bool has_words(const Dot *d, int *axis) {
     Dot left = *d;
     const KExpr *base;

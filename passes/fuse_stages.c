@@ -318,9 +318,9 @@ static bool hides_channels(const Stage *folded, const Stage *map) {
            map->out->rank > 2 && map->out->dims[1] != folded->out->dims[1];
 }
 
-/* Would the store put a convolution's channels between other axes? Then neither channels nor anything
- * else of it lies along vectors as it does in an image, and each tap would be a copy of the image.
- * Those of one tap are matrix products and need no blocks. */
+/* Would the store put a convolution's channels between other axes? Then neither channels nor
+ * anything else of it lies along vectors as it does in an image, and each tap would be a copy of
+ * the image. Those of one tap are matrix products and need no blocks. */
 static bool buries_channels(const Stage *folded, const Stage *map, const int *axis) {
     bool is_window = false;
     for (int i = 1; i < folded->n_red; i++) is_window |= !k_is_value(folded->red_extent[i], 1);

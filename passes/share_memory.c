@@ -267,7 +267,7 @@ static bool share_concat(DefProgram *p, Stage *s) {
     return true;
 }
 
-/* ---- phases in place -------------------------------------------------------------------------- */
+/* ---- phases in place ------------------------------------------------------------------------- */
 
 typedef struct Phases {
     int n;

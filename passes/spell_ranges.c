@@ -43,12 +43,13 @@ static int counting_axis(const KTensor *t, int64_t *first, int64_t *step) {
     }
     *step = (int64_t)by;
     /* no index arithmetic near the ends of the range */
-    return *first > -MOST_ELEMS && *first < MOST_ELEMS && *step >= -MOST_ELEMS && *step <= MOST_ELEMS
-               ? axis
-               : -1;
+    bool is_small = *first > -MOST_ELEMS && *first < MOST_ELEMS && *step >= -MOST_ELEMS &&
+                    *step <= MOST_ELEMS;
+    return is_small ? axis : -1;
 }
 
-/* A table of two values: `below` where column <= row + offset, else `above`, that many bytes each. */
+/* A table of two values: `below` where column <= row + offset, else `above`, that many bytes each.
+ * */
 typedef struct Triangle {
     int row, column; /* axes; all other dims are 1 */
     int64_t offset;

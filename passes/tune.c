@@ -149,7 +149,8 @@ bool tune_extract(DefProgram *p, KBlock body, const KTensor *cold, TuneKernel *o
     out->n_elems = arena_array(p->m->scratch, int64_t, use.kernel->n_params + 1);
     for (uint32_t i = 0; i < use.kernel->n_params; i++) {
         const KTensor *t = tensor_of(p, use.bufs[i]);
-        const KExpr *n = t ? tensor_n_elems(k, t) : use.bufs[i]->n_elems; /* scratch: in no program */
+        /* scratch is in no program */
+        const KExpr *n = t ? tensor_n_elems(k, t) : use.bufs[i]->n_elems;
         if (!k_is_int(n, &out->n_elems[i])) return false;
         if (cold && t == cold) out->cold = i;
     }

@@ -4,8 +4,8 @@
 
 #include "ir/schedule.h"
 
-/* Does every read in e that depends on the schedule's vector axis walk memory with unit stride along
- * it, and stay in its tensor for whole vectors? */
+/* Does every read in e that depends on the schedule's vector axis walk memory with unit stride
+ * along it, and stay in its tensor for whole vectors? */
 bool reads_vectors(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch);
 /* Are e's reads of dense tensors, with unit stride along it, whose rows may end within a vector? */
 bool reads_rows(KCtx *k, const Stage *s, const KExpr *e, const Schedule *sch);

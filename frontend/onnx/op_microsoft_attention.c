@@ -446,8 +446,8 @@ static Value *sink_softmax(Call *c, Value *scores, Value *sink, int64_t heads) {
     return build_slice_at(c, all, build_one(c, 0), n_keys, 3);
 }
 
-/* Where nothing tells the query heads of a group apart (no bias, no sink, no scores for the caller),
- * [B, K, G, S, ...] stays as it is up to the result. */
+/* Where nothing tells the query heads of a group apart (no bias, no sink, no scores for the
+ * caller), [B, K, G, S, ...] stays as it is up to the result. */
 static bool stays_grouped(const Grouped *g) {
     Call *c = g->c;
     return g->heads > g->kv_heads && !call_in(c, 10) && !call_in(c, 11) && !call_wants(c, 3) &&

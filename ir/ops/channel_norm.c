@@ -123,7 +123,8 @@ static KTensor *lower_batch_factor(Def *d, KTensor *var, KTensor *scale, double 
     DType acc = acc_dtype(var->dtype);
     KTensor *factor = def_temp(d, "factor", acc, 1, var->dims);
     Stage *s = def_begin(d, FORM_MAP, factor);
-    const KExpr *c = def_axis(d, s, 0), *spread = spread_of(k, channel_value(d, acc, var, c), epsilon);
+    const KExpr *c = def_axis(d, s, 0);
+    const KExpr *spread = spread_of(k, channel_value(d, acc, var, c), epsilon);
     def_map(d, s, k_mul(k, channel_value(d, acc, scale, c), spread));
     return factor;
 }
@@ -217,7 +218,8 @@ void group_norm_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0);
     DType acc = acc_dtype(x->dtype);
     const KExpr *groups = k_int(k, attr_int(n, "num_groups", 1)), *dims[2] = {x->dims[0], groups};
-    KTensor *mean = def_temp(d, "mean", acc, 2, dims), *spread = def_temp(d, "spread", acc, 2, dims);
+    KTensor *mean = def_temp(d, "mean", acc, 2, dims);
+    KTensor *spread = def_temp(d, "spread", acc, 2, dims);
     lower_stat_mean(d, x, open_group, mean);
     lower_stat_spread(d, x, mean, open_group, attr_float(n, "epsilon", 1e-5f), spread);
     Stage *s = def_begin(d, FORM_MAP, def_out(d, 0));
