@@ -222,19 +222,34 @@ void scatter_elements_lower(Def *d, const Node *n) {
 
 /* ---- NonZero --------------------------------------------------------------------------------- */
 
+/* How many elements of a constant are not zero; -1 where that is not looked at. */
+static int64_t count_non_zero(const Value *v) {
+    enum { MOST_ELEMS = 1 << 20 };
+    int64_t n, count = 0;
+    bool is_number = v->dtype != DT_STR && !dtype_is_complex(v->dtype);
+    if (!value_is_const(v) || !is_number || !shape_count_int(v->shape, &n) || n > MOST_ELEMS)
+        return -1;
+    bool is_float = dtype_is_float(v->dtype);
+    for (int64_t i = 0; i < n; i++)
+        count += is_float ? value_const_float(v, i) != 0 : value_const_int(v, i) != 0;
+    return count;
+}
+
 bool non_zero_infer(Module *m, Node *n) {
     if (!infer_dtype(m, n, 0, CLASS_ANY & ~CLASS_CODE)) return false;
     Shape in = n->in[0]->shape, had = n->out[0]->shape;
-    const KExpr *bound = shape_count(m->k, in);
+    const KExpr *bound = shape_count(m->k, in), *old = had.rank == 2 ? had.dims[1] : NULL;
+    int64_t count = count_non_zero(n->in[0]);
     Shape out = shape_make(m->arena, 2);
     out.dims[0] = k_int(m->k, in.rank);
     out.dims[1] = k_is_value(bound, 0) ? bound
-                                       : module_computed_dim(m, had.rank == 2 ? had.dims[1] : NULL,
-                                                             "nonzero", bound);
+                  : count >= 0         ? k_int(m->k, count)
+                                       : module_computed_dim(m, old, "nonzero", bound);
     return infer_set(m, n, 0, DT_I64, out);
 }
 
-/* First pass: count. Second pass: out[axis, c] = index of the c-th element that is not zero. */
+/* First pass: count, where that is not known. Second pass: out[axis, c] = index of the c-th element
+ * that is not zero. */
 void non_zero_lower(Def *d, const Node *n) {
     (void)n;
     KCtx *k = d->k;
@@ -247,8 +262,10 @@ void non_zero_lower(Def *d, const Node *n) {
     }
     Stage *s = def_program(d, &out, 1);
     KBuf *count = kb_alloc(b, MEM_REG, DT_I64, "count", 1);
-    const KExpr *total = NULL, *n_elems = tensor_n_elems(k, x);
-    for (int pass = 0; pass < 2; pass++) {
+    const KExpr *total = out->dims[1], *n_elems = tensor_n_elems(k, x);
+    int64_t known;
+    bool is_known = k_is_int(total, &known);
+    for (int pass = is_known; pass < 2; pass++) {
         kb_store(b, count, zero, zero);
         const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_elems);
         def_unflatten(k, i, (const KExpr *const *)x->dims, x->rank, index);
@@ -262,6 +279,6 @@ void non_zero_lower(Def *d, const Node *n) {
         kb_end(b);
         if (pass == 0) total = kb_let(b, "total", k_load(k, count, zero));
     }
-    def_store_size(d, s, out->dims[1]->u.var, total);
+    if (!is_known) def_store_size(d, s, out->dims[1]->u.var, total);
     def_end_program(d, s);
 }
