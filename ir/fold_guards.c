@@ -19,17 +19,6 @@ typedef struct Guards {
     const KExpr *pred;
 } Guards;
 
-typedef struct Assumed {
-    const KExpr *term, *value;
-} Assumed;
-
-static const KExpr *assume_term(KCtx *k, const KExpr *e, void *user) {
-    const Assumed *a = user;
-    bool is_outside = e->op == KO_at && at_pred(e) && k_is_value(at_pred(e), 0);
-    if (is_outside && e->dtype != DT_STR) return k_const(k, e->dtype, 0);
-    return e == a->term ? a->value : e;
-}
-
 static void note_pred(const KExpr *e, void *user) {
     Guards *g = user;
     if (e->op == KO_at && at_pred(e) && !g->pred) g->pred = at_pred(e);
@@ -52,12 +41,11 @@ static void note_terms(Guards *g, const KExpr *pred) {
         return;
     }
     if (pred->lo == pred->hi || (g->lane && k_uses_var(k, pred, g->lane))) return;
-    Assumed no = {pred, k_bool(k, false)}, yes = {pred, k_bool(k, true)};
-    if (k_rewrite(k, g->found->body, assume_term, &no) != fold_neutral(k, s->fold, s->acc->dtype))
-        return;
+    const KExpr *without = k_replace(k, g->found->body, pred, k_bool(k, false));
+    if (without != fold_neutral(k, s->fold, s->acc->dtype)) return;
     const KExpr **at = &g->found->at[depth_of(g, pred)];
     *at = *at ? k_and(k, *at, pred) : pred;
-    g->found->body = k_rewrite(k, g->found->body, assume_term, &yes);
+    g->found->body = k_replace(k, g->found->body, pred, k_bool(k, true));
 }
 
 FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *lane) {

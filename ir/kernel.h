@@ -261,6 +261,8 @@ const KExpr *k_subst(KCtx *k, const KExpr *e, KVar *const *var, const KExpr *con
  * replacement (or the node itself). Shared nodes are visited once. */
 typedef const KExpr *KRewrite(KCtx *k, const KExpr *e, void *user);
 const KExpr *k_rewrite(KCtx *k, const KExpr *e, KRewrite *fn, void *user);
+/* e with the node `from` replaced by `to`, simplified again. */
+const KExpr *k_replace(KCtx *k, const KExpr *e, const KExpr *from, const KExpr *to);
 /* Does e have more than `most` nodes as a tree, where what is shared counts at each place? */
 bool k_is_long(const KExpr *e, int most);
 /* Calls fn once on every distinct node below and including e, operands first. */

@@ -65,6 +65,21 @@ const KExpr *k_rewrite(KCtx *k, const KExpr *e, KRewrite *fn, void *user) {
     return r;
 }
 
+typedef struct Replacement {
+    const KExpr *from, *to;
+} Replacement;
+
+static const KExpr *replace_node(KCtx *k, const KExpr *e, void *user) {
+    const Replacement *r = user;
+    (void)k;
+    return e == r->from ? r->to : e;
+}
+
+const KExpr *k_replace(KCtx *k, const KExpr *e, const KExpr *from, const KExpr *to) {
+    Replacement r = {from, to};
+    return k_rewrite(k, e, replace_node, &r);
+}
+
 static void visit_below(Memo *m, const KExpr *e, void (*fn)(const KExpr *, void *), void *user) {
     if (memo_get(m, e)) return;
     memo_put(m, e, e);

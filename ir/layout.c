@@ -75,7 +75,7 @@ const KExpr *tensor_n_elems(KCtx *k, const KTensor *t) {
     return n;
 }
 
-/* Every so manieth element of another tensor. */
+/* Elements of another tensor in steps. */
 static const KExpr *phase_flat_index(KCtx *k, const KTensor *t, const KExpr *const *index) {
     const KExpr *of[MAX_RANK];
     for (int i = 0; i < t->rank; i++) {

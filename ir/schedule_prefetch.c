@@ -8,7 +8,7 @@
  *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
  *
  * How many row tiles there are may not be known. Then the first 1, 2, 4 or 8 of them share it, as
- * many as there are, and each asks at every so manieth place only, for the same number of lines:
+ * many as there are, and each asks at each n-th place only, for the same number of lines:
  *
  *     if place & mask == 0 {
  *         prefetch packed[panel + panel_elems + (row_tile*places + place)*pace]

@@ -359,16 +359,6 @@ static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
 
 /* ---- choices --------------------------------------------------------------------------------- */
 
-typedef struct Replacement {
-    const KExpr *from, *to;
-} Replacement;
-
-static const KExpr *replace_node(KCtx *k, const KExpr *e, void *user) {
-    const Replacement *r = user;
-    (void)k;
-    return e == r->from ? r->to : e;
-}
-
 static void note_read(const KExpr *e, void *user) {
     if (e->op == KO_at) *(bool *)user = true;
 }
@@ -386,8 +376,7 @@ static const KExpr *choose_bytes(KCtx *k, const KExpr *e, void *user) {
     for (int i = 0; i < 2; i++) {
         const KExpr *to = q.value->arg[1 + i];
         if (to->op == KO_select && to->arg[0] == at) to = to->arg[1 + i];
-        Replacement r = {q.value, to};
-        part[i] = choose_bytes(k, k_rewrite(k, e, replace_node, &r), NULL);
+        part[i] = choose_bytes(k, k_replace(k, e, q.value, to), NULL);
     }
     return k_select(k, at, part[0], part[1]);
 }

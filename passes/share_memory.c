@@ -355,8 +355,7 @@ static bool phase_can_move(DefProgram *p, const Phases *x, int i, const KTensor 
     return can_write_into(p, x->part, i, out) && !t->layout.has_halo && !tensor_has_aliases(p, t);
 }
 
-/* The phases write every so manieth row of the whole, if the elements of a vector stay
- * neighbours. */
+/* The phases write rows of the whole in steps, if the elements of a vector stay neighbours. */
 static bool share_phases(DefProgram *p, Stage *s) {
     static Phases x; /* large; one pass runs at a time */
     if (!match_phases(p->m->k, s, &x)) return false;

@@ -86,16 +86,6 @@ static Source source_of(Tables *t, const KExpr *e) {
     return s;
 }
 
-typedef struct Swap {
-    const KExpr *from, *to;
-} Swap;
-
-static const KExpr *swap_byte(KCtx *k, const KExpr *e, void *user) {
-    const Swap *s = user;
-    (void)k;
-    return e == s->from ? s->to : e;
-}
-
 /* A read of the table of e, a function of the byte. */
 static const KExpr *look_up(Tables *t, const KExpr *e, const KExpr *byte) {
     KCtx *k = t->k;
@@ -106,9 +96,7 @@ static const KExpr *look_up(Tables *t, const KExpr *e, const KExpr *byte) {
     KVar *entries = kvar_new(k, KV_AXIS, DT_I64, "entry", 0, N_BYTES - 1);
     const KExpr *at = k_add(k, k_var(k, entries), k_int(k, first));
     KVar *stand_in = kvar_new(k, KV_AXIS, byte->dtype, "byte", INT64_MIN, INT64_MAX);
-    const KExpr *value = k_var(k, stand_in), *index;
-    Swap swap = {byte, value};
-    value = k_rewrite(k, e, swap_byte, &swap);
+    const KExpr *value = k_replace(k, e, byte, k_var(k, stand_in)), *index;
     at = k_cast(k, byte->dtype, at);
     value = k_cast(k, entry, k_subst(k, value, &stand_in, &at, 1));
     KTensor *table = constant_table(t->p, t->s, "table", value, &entries, &n, 1);
