@@ -14,15 +14,16 @@ uint32_t api_element_bytes(DType t, const Target *target) {
  * virtual machines (17 measured for all leaves), too much beside half a millisecond of work. */
 static const double cheap_flops = 1e8;
 
-/* The operations of the calls in b, and into by_node (unless NULL) those after each NODE; what is
- * in a loop counts once, and of two branches the one with more. */
+/* The operations of the calls in b, of two branches the one with more, and of a loop without a
+ * bound one iteration; and into by_node (unless NULL) those after each NODE, loops once. */
 static double count_flops(const KBlock *b, uint32_t *node, double *by_node) {
     double sum = 0;
     for (const KStmt *s = b->first; s; s = s->next) {
+        bool repeats = s->kind == KS_FOR && s->extent->hi < INT64_MAX;
         if (s->kind == KS_NODE) *node = s->node;
         double then = count_flops(&s->body, node, by_node);
         double otherwise = count_flops(&s->other, node, by_node);
-        sum += then > otherwise ? then : otherwise;
+        sum += (then > otherwise ? then : otherwise) * (repeats ? (double)s->extent->hi : 1);
         if (s->kind != KS_CALL) continue;
         sum += s->callee->flops;
         if (by_node && *node != UINT32_MAX) by_node[*node] += s->callee->flops;

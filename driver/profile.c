@@ -1,10 +1,10 @@
 /* smelt bench --profile: what each step of a model takes, and how much of the machine that is.
  *
  * Hooks take the time before and after every node; a step's figure is the median of its runs. Its
- * kernels, operations and bytes are those of the calls that follow the node in the entry, so a
- * Winograd convolution counts the operations that it does, not those it stands for. Bytes are the
- * sizes of the buffers that a call is given, each once: what has to move at least, unless a kernel
- * reads only parts of one (a Gather from a large table).
+ * kernels, operations and bytes are those of the calls that follow the node in the entry, as often
+ * as a loop comes by, so a Winograd convolution counts the operations that it does, not those it
+ * stands for. Bytes are the sizes of the buffers that a call is given, each once: what has to move
+ * at least, unless a kernel reads only parts of one (a Gather from a large table).
  *
  * With a pool of threads its parallel loops go through profile_parallel_for, which adds up what the
  * threads spend on tiles. A step's work is that and what it does outside of such loops; what is
@@ -26,7 +26,9 @@ enum { MOST_TIMES = 1 << 22 }; /* numbers kept: later runs are measured, but not
 typedef struct Step {
     const char *name, *op;
     StrBuf kernels; /* their names, with commas */
-    double flops, bytes, seconds, start;
+    double flops, bytes; /* of one time; in the end those of a run */
+    double seconds, start;
+    uint64_t n_times; /* in all runs */
     double work;   /* of all threads */
     bool uses_dot; /* dot products of bytes have a peak of their own */
     double median, median_work;
@@ -43,7 +45,8 @@ typedef struct Threads {
 struct Profile {
     Session *s;
     Step *step;
-    uint32_t n_steps, n_runs, cap_runs;
+    uint32_t n_steps, n_runs, cap_runs; /* runs whose times are kept */
+    uint64_t n_ended;                   /* all of them */
     double *times;             /* n_steps for each run: seconds, then as many of work */
     Threads threads;
     double peak_f32, peak_dot; /* 1e9 a second */
@@ -124,6 +127,7 @@ static void after_node(void *user, uint32_t node) {
     double end = now();
     s->seconds += end - s->start;
     s->work += work_now(p, end);
+    s->n_times++;
 }
 
 /* One parallel loop whose tiles are timed. */
@@ -175,6 +179,7 @@ void profile_end_run(Profile *p) {
         s->seconds = s->work = 0;
     }
     p->n_runs += keep;
+    p->n_ended++;
 }
 
 static int by_value(const void *a, const void *b) {
@@ -189,11 +194,15 @@ static double median_of(const Profile *p, uint32_t i, double *column) {
     return p->n_runs ? column[p->n_runs / 2] : 0;
 }
 
+/* What the steps took and did in a run. */
 static void find_medians(Profile *p) {
     double *column = xmalloc(sizeof *column * (p->n_runs + 1));
     for (uint32_t i = 0; i < p->n_steps; i++) {
         p->step[i].median = median_of(p, i, column);
         p->step[i].median_work = median_of(p, p->n_steps + i, column);
+        double times = p->n_ended ? (double)p->step[i].n_times / (double)p->n_ended : 1;
+        p->step[i].flops *= times;
+        p->step[i].bytes *= times;
     }
     free(column);
 }
