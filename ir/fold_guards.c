@@ -81,7 +81,6 @@ static int inner_range(KCtx *k, const KExpr *cond, KVar *axis, int64_t extent, i
 }
 
 int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut) {
-    enum { SMALL_WINDOW = 32 };
     int64_t extent, steps = 1, n;
     const KExpr *cond = NULL;
     if (s->form != FORM_REDUCE || !k_is_int(s->out->dims[axis], &extent)) return 0;

@@ -15,8 +15,7 @@ enum {
     MOST_PARTIALS = 8,  /* vectors of partial results along memory */
     COLUMN_VECTORS = 16, /* of the output at once; no more than half of the registers */
     FEW_VECTORS = 4,     /* below, COLUMN_PARTIALS steps of the reduction are taken at once */
-    COLUMN_PARTIALS = 4,
-    SMALL_WINDOW = 32 /* as many steps are written out by the plain loops */
+    COLUMN_PARTIALS = 4
 };
 
 const KExpr *fold_neutral(KCtx *k, KOp fold, DType t) {
@@ -134,11 +133,14 @@ static void split_blocked(KCtx *k, Fold *f) {
     f->extent[f->n++] = k_int(k, block);
 }
 
+const KExpr *fold_body(KCtx *k, const Stage *s) {
+    if (s->form != FORM_CONTRACT) return s->body;
+    if (s->dot) return stage_dot(k, s, k_const_i(k, DT_I32, 0), s->lhs, s->rhs);
+    return k_mul(k, s->lhs, s->rhs);
+}
+
 Fold fold_of(KCtx *k, const Stage *s) {
-    Fold f = {.s = s, .n = s->n_red};
-    f.body = s->dot                     ? stage_dot(k, s, k_const_i(k, DT_I32, 0), s->lhs, s->rhs)
-             : s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs)
-                                        : s->body;
+    Fold f = {.s = s, .n = s->n_red, .body = fold_body(k, s)};
     for (int i = 0; i < s->n_red; i++) {
         f.red[i] = s->red[i];
         f.extent[i] = s->red_extent[i];

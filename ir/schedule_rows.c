@@ -120,7 +120,7 @@ static void open_fold_serial(Rows *r, const Stage *s, const RowNest *nest) {
     const KExpr *zero = k_int(k, 0), *red[MAX_RED];
     KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", 1);
     kb_store(r->b, acc, zero, s->init);
-    const KExpr *body = s->form == FORM_CONTRACT ? k_mul(k, s->lhs, s->rhs) : s->body;
+    const KExpr *body = fold_body(k, s);
     int lane = tensor_contiguous_axis(s->out);
     FoldGuards guards = fold_guards(k, s, body, lane < 0 ? NULL : s->axis[lane]);
     int depth = open_guard(r, s, nest, &guards, 0, red);

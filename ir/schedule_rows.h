@@ -67,6 +67,8 @@ bool open_few_columns(Rows *r, const Stage *s);
 typedef enum { CUT_DIVISIONS = 1, CUT_CONDITIONS = 2, CUT_ALL = 3 } CutKind;
 enum { MAX_CUTS = 63 };
 int stage_cuts(KCtx *k, const Stage *s, int axis, CutKind kind, int64_t *cut);
+/* The same for an axis along which `lanes` are neighbours: conditions count where that pays. */
+int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut);
 /* The same along an axis of rows, which ask for each of them what part they are in: only where that
  * is less than to compute what the part decides. */
 int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
@@ -75,10 +77,7 @@ int row_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
 typedef void OpenPart(void *user, int i);
 void open_parts_by_halves(KBuild *b, const KExpr *index, const int64_t *cut, int first, int end,
                           OpenPart *open, void *user);
-/* The same for an axis along which `lanes` are neighbours: conditions count where that pays. */
-int lane_cuts(KCtx *k, const Stage *s, int axis, int lanes, int64_t *cut);
-/* After how many vectors along an axis what a map divides its index by begins again; 0: too many.
- * */
+/* After how many vectors along an axis the divisions of its index begin again; 0: too many. */
 enum { MOST_PERIOD = 8 };
 int lane_period(KCtx *k, const Stage *s, int axis, int lanes);
 /* Opens a map whose last two axes are walked in one stretch between the cuts; false when it is
@@ -102,6 +101,9 @@ typedef struct Fold {
     const KExpr *extent[MAX_RED];
 } Fold;
 
+enum { SMALL_WINDOW = 32 }; /* steps of a reduction that the plain loops write out */
+/* What each step of a reduction folds in: a contraction's product. */
+const KExpr *fold_body(KCtx *k, const Stage *s);
 Fold fold_of(KCtx *k, const Stage *s);
 /* What a fold of this kind begins with, and may take any number of times. */
 const KExpr *fold_neutral(KCtx *k, KOp fold, DType t);

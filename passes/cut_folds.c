@@ -12,7 +12,6 @@
  * Requires layouts. Takes reductions of known size, enough of it for threads, whose start value may
  * be folded in twice. Does not cut lengths that have no divisor of that size. */
 #include "ir/schedule.h"
-
 #include "passes/pass.h"
 
 enum { LEAST_PART = 1024, MOST_PART = 8192, LEAST_WORK = 2 * PARALLEL_GRAIN };

@@ -9,7 +9,6 @@
  * among them. Requires layouts. Leaves Stage.group. Blocked tensors stay out: their reductions
  * vectorise across rows instead. */
 #include "ir/schedule.h"
-
 #include "passes/group_rows.h"
 
 enum { MAX_GROUP = 64 }; /* stages of one kernel: lower_kernels has room for as many */
