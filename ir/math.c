@@ -10,6 +10,8 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "ir/code.h"
 #include "ir/math_build.h"
@@ -429,6 +431,13 @@ static const KExpr *expand_node(KCtx *k, const KExpr *e, void *user) {
     return math_expand_rounding(k, math_expand(k, e, x->units), x->units.fma);
 }
 
+/* Expansion.varies before anything is known; the caller frees it. */
+static uint8_t *no_lanes(const KCtx *k) {
+    uint8_t *varies = xmalloc(kctx_n_vars(k) + 1);
+    memset(varies, 0, kctx_n_vars(k) + 1);
+    return varies;
+}
+
 static void note_lanes(const KBlock *b, uint8_t *varies) {
     for (const KStmt *s = b->first; s; s = s->next) {
         if (s->kind == KS_LET || (s->kind == KS_FOR && s->mark == LOOP_VECTOR))
@@ -439,10 +448,9 @@ static void note_lanes(const KBlock *b, uint8_t *varies) {
 }
 
 /* Has the block types that are stored as another one? */
-static bool expand_block(KCtx *k, KBlock *b, MathUnits units) {
-    Expansion x = {.units = units};
-    x.varies = arena_array(kctx_arena(k), uint8_t, kctx_n_vars(k) + 1);
-    note_lanes(b, x.varies);
+static bool expand_block(KCtx *k, KBlock *b, MathUnits units, uint8_t *varies) {
+    Expansion x = {.units = units, .varies = varies};
+    note_lanes(b, varies);
     kblock_rewrite(k, b, expand_node, &x);
     return x.has_codes;
 }
@@ -452,18 +460,24 @@ static MathUnits units_of(const Target *t) {
 }
 
 void kblock_expand_math(KCtx *k, KBlock *b, MathUnits units) {
-    if (expand_block(k, b, units)) kblock_store_codes(k, b);
+    uint8_t *varies = no_lanes(k);
+    if (expand_block(k, b, units, varies)) kblock_store_codes(k, b);
+    free(varies);
 }
 
 void kernel_expand_math(KCtx *k, Kernel *kn, const Target *t) {
-    if (expand_block(k, &kn->body, units_of(t))) kernel_store_codes(k, kn);
+    uint8_t *varies = no_lanes(k);
+    if (expand_block(k, &kn->body, units_of(t), varies)) kernel_store_codes(k, kn);
+    free(varies);
 }
 
 void kmodule_expand_math(KModule *m, const Target *t) {
     bool has_codes = false;
+    uint8_t *varies = no_lanes(m->k); /* one for all: no variable is in two kernels */
     for (uint32_t i = 0; i < m->n_kernels; i++)
-        has_codes |= expand_block(m->k, &m->kernels[i]->body, units_of(t));
-    has_codes |= expand_block(m->k, &m->entry, units_of(t));
+        has_codes |= expand_block(m->k, &m->kernels[i]->body, units_of(t), varies);
+    has_codes |= expand_block(m->k, &m->entry, units_of(t), varies);
+    free(varies);
     for (uint32_t i = 0; i < m->n_inputs; i++)
         has_codes |= dtype_stored(m->inputs[i].dtype) != m->inputs[i].dtype;
     for (uint32_t i = 0; i < m->n_outputs; i++)
