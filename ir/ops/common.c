@@ -512,21 +512,22 @@ void lower_fill(Def *d, KTensor *out, const KExpr *value) {
     def_map(d, s, value);
 }
 
-void lower_for_all(Def *d, const KExpr *n, bool wide, LowerStore *store, void *user) {
+void lower_for_all(KBuild *b, const KExpr *n, bool wide, LowerStore *store, void *user) {
     enum { LANES = 16 };
-    KCtx *k = d->k;
-    KBuild *b = &d->b;
-    wide &= n->hi >= LANES;
-    const KExpr *width = k_int(k, LANES), *full = wide ? k_fdiv(k, n, width) : k_int(k, 0);
-    if (wide) {
-        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full), *l = kb_for(b, LOOP_VECTOR, "l", width);
+    KCtx *k = b->k;
+    const KExpr *width = k_int(k, wide ? LANES : 1), *whole = k_fdiv(k, n, width);
+    if (!k_is_value(whole, 0)) {
+        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", whole);
+        const KExpr *l = wide ? kb_for(b, LOOP_VECTOR, "l", width) : k_int(k, 0);
         store(user, k_add(k, k_mul(k, c, width), l));
-        kb_end(b);
+        if (wide) kb_end(b);
         kb_end(b);
     }
-    const KExpr *done = k_mul(k, full, width), *rest = k_sub(k, n, done);
+    const KExpr *done = k_mul(k, whole, width), *rest = k_fmod(k, n, width);
+    int64_t known;
     if (k_is_value(rest, 0)) return;
-    store(user, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
+    bool in_lanes = k_is_int(rest, &known);
+    store(user, k_add(k, done, kb_for(b, in_lanes ? LOOP_VECTOR : LOOP_SERIAL, "i", rest)));
     kb_end(b);
 }
 

@@ -140,10 +140,10 @@ const KExpr *lower_inside(Def *d, const KExpr *i, const KExpr *dim);
 void lower_view(Def *d, KTensor *in, KTensor *out);
 /* out = value everywhere. */
 void lower_fill(Def *d, KTensor *out, const KExpr *value);
-/* In a program: store(user, i) for all i below n, in vectors if `wide`, then what is left one by
- * one. */
+/* In a program: store(user, i) for all i below n, in vectors if `wide`; a rest that only running
+ * knows comes one by one. */
 typedef void LowerStore(void *user, const KExpr *i);
-void lower_for_all(Def *d, const KExpr *n, bool wide, LowerStore *store, void *user);
+void lower_for_all(KBuild *b, const KExpr *n, bool wide, LowerStore *store, void *user);
 /* Largest and least value of a dtype (infinities for floats), in dtype t. */
 const KExpr *lower_lowest(Def *d, DType t);
 const KExpr *lower_highest(Def *d, DType t);

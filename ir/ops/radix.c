@@ -6,6 +6,8 @@
  * the digits that hold the wanted smallest keys, a few more than these. */
 #include "ir/ops/radix.h"
 
+#include "ir/ops/common.h"
+
 enum { LANES = 16 };
 
 DType radix_dtype(DType t) {
@@ -40,25 +42,23 @@ const KExpr *radix_key(KCtx *k, const KExpr *e, bool largest) {
     return k_bitcast(k, t, nan ? k_select(k, nan, ones, key) : key);
 }
 
-void radix_fill(const Radix *r, const KExpr *(*element)(void *user, const KExpr *i), void *user,
-                bool largest) {
-    KBuild *b = r->b;
-    KCtx *k = b->k;
-    const KExpr *width = k_int(k, LANES), *whole = k_fdiv(k, r->n, width);
-    const KExpr *rest = k_fmod(k, r->n, width), *first = k_int(k, 0);
-    int64_t n;
-    for (int part = 0; part < 2; part++) {
-        const KExpr *lanes = part ? rest : width, *times = part ? k_int(k, 1) : whole;
-        bool is_known = k_is_int(lanes, &n);
-        if (is_known && !n) continue;
-        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", times);
-        const KExpr *l = kb_for(b, is_known ? LOOP_VECTOR : LOOP_SERIAL, "l", lanes);
-        const KExpr *i = k_add(k, first, k_add(k, k_mul(k, c, width), l));
-        kb_store(b, r->keys, k_add(k, r->keys_at, i), radix_key(k, element(user, i), largest));
-        kb_end(b);
-        kb_end(b);
-        first = k_mul(k, whole, width);
-    }
+typedef struct {
+    const Radix *r;
+    RadixElement *element;
+    void *user;
+    bool largest;
+} Fill;
+
+static void store_key(void *user, const KExpr *i) {
+    const Fill *f = user;
+    const Radix *r = f->r;
+    KCtx *k = r->b->k;
+    kb_store(r->b, r->keys, k_add(k, r->keys_at, i),
+             radix_key(k, f->element(f->user, i), f->largest));
+}
+
+void radix_fill(const Radix *r, RadixElement *element, void *user, bool largest) {
+    lower_for_all(r->b, r->n, true, store_key, &(Fill){r, element, user, largest});
 }
 
 KBuf *radix_counts(KBuild *b) {

@@ -23,9 +23,9 @@ DType radix_dtype(DType t);
 /* A key for a number or bool: smaller ones (or, with `largest`, larger ones) have smaller keys,
  * equal ones, as 0 and -0, equal keys; NaN has the largest. */
 const KExpr *radix_key(KCtx *k, const KExpr *e, bool largest);
-/* keys[i] := the key of element i, for all n, in lanes. */
-void radix_fill(const Radix *r, const KExpr *(*element)(void *user, const KExpr *i), void *user,
-                bool largest);
+/* keys[i] := the key of element(user, i), for all n, in lanes. */
+typedef const KExpr *RadixElement(void *user, const KExpr *i);
+void radix_fill(const Radix *r, RadixElement *element, void *user, bool largest);
 /* Counters on the stack. */
 KBuf *radix_counts(KBuild *b);
 /* Puts the items whose keys may be among the `wanted` smallest (1 .. n) into items, in order of

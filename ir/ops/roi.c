@@ -308,7 +308,7 @@ void max_roi_pool_lower(Def *d, const Node *n) {
         bin.first[a] = kb_let(b, "lo", lo);
         bin.count[a] = kb_let(b, "count", k_max(k, k_sub(k, hi, bin.first[a]), zero));
     }
-    lower_for_all(d, out->dims[1], !dtype_is_wide(x->dtype), pool_channel, &bin);
+    lower_for_all(&d->b, out->dims[1], !dtype_is_wide(x->dtype), pool_channel, &bin);
     for (int a = 0; a < 3; a++) kb_end(b);
     def_end_program(d, s);
 }

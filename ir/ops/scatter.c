@@ -58,7 +58,7 @@ static void store_element(void *user, const KExpr *i) {
 
 /* For all i below n. */
 static void store_all(Element *e, const KExpr *n) {
-    lower_for_all(e->d, n, !dtype_is_wide(e->out->dtype), store_element, e);
+    lower_for_all(&e->d->b, n, !dtype_is_wide(e->out->dtype), store_element, e);
 }
 
 static void store_copy(const Element *e, const KExpr *i) {

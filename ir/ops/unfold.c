@@ -189,7 +189,7 @@ void max_unpool_lower(Def *d, const Node *n) {
     u.total = k_int(k, 1);
     for (int a = 0; a < u.x->rank; a++) u.total = k_mul(k, u.total, u.dims[a]);
     Stage *s = def_program(d, &u.out, 1);
-    lower_for_all(d, tensor_n_elems(k, u.out), !dtype_is_wide(u.out->dtype), store_zero, &u);
+    lower_for_all(&d->b, tensor_n_elems(k, u.out), !dtype_is_wide(u.out->dtype), store_zero, &u);
     const KExpr *full = k_fdiv(k, n_elems, copies), *done = k_mul(k, full, copies);
     const KExpr *c = kb_for(b, LOOP_SERIAL, "c", full);
     const KExpr *copy = kb_for(b, LOOP_UNROLL, "copy", copies);
