@@ -363,12 +363,14 @@ static void keep_schedule(DefProgram *p, Stage *s, const Schedule *sch, const ch
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch), more);
 }
 
-/* A right factor that is computed of bytes of the left one, block by block: its constants lie in
- * the order in which a vector tile reads them. */
+/* A right factor of codes, with scales for each block of them: all constants lie in the order in
+ * which a vector tile reads them. */
 static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
     Blocked b = {.p = p, .s = s, .lane = s->axis[sch->vec_axis], .fits = true};
     b.block = schedule_panel_width(sch);
-    if (b.block > 1) s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
+    const KExpr **parts[] = {&s->rhs, &s->term};
+    for (int i = 0; i < 2 && b.block > 1; i++)
+        *parts[i] = k_rewrite(p->m->k, *parts[i], read_blocked, &b);
     schedule_contract_few(p, s, p->m->target, sch);
     keep_schedule(p, s, sch, "");
 }
