@@ -200,6 +200,7 @@ static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) 
     uint64_t expanded = (uint64_t)n_elems * (uint64_t)dtype_bytes(s->rhs->dtype);
     if (expanded > EXPANDED_BYTES && s->rhs->op != KO_at) separate_runs(p, s, b.lane);
     k_visit(p->m->k, s->rhs, see_constant, &b);
+    if (s->term) k_visit(p->m->k, s->term, see_constant, &b);
     /* weights that are read for a few rows only cost what they weigh */
     uint64_t least = n_rows(p->m->k, s, sch) <= FEW_ROWS ? EXPANSION / 2 : EXPANSION;
     bool is_large = expanded > EXPANDED_BYTES && expanded > least * b.bytes;
@@ -211,6 +212,7 @@ static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) 
     if (per_word && k_is_int(s->red_extent[last], &extent) && extent % per_word == 0)
         sch->unroll = per_word;
     s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
+    if (s->term) s->term = k_rewrite(p->m->k, s->term, read_blocked, &b);
     return true;
 }
 
@@ -423,6 +425,7 @@ static void schedule_contract(DefProgram *p, Stage *s) {
             return;
         }
     }
+    if (!s->addend) use_block_sums(p, s);
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
     if (is_swapped) {
         swap_factors(s);
@@ -444,6 +447,18 @@ static void schedule_program(DefProgram *p, void *user) {
     }
 }
 
+/* What products were made of before they were scheduled, and nobody else reads (values of which
+ * they take the bytes). */
+static void drop_unread(DefProgram *p, void *user) {
+    (void)user;
+    for (Stage *s = p->last, *prev; s; s = prev) {
+        prev = s->prev;
+        if (s->form != FORM_MAP || s->is_alias || s->out->n_users || s->out->alias) continue;
+        stage_forget_reads(s);
+        stage_remove(p, s);
+    }
+}
+
 static void store_halves(DefProgram *p, void *user) {
     *(bool *)user |= dot_store_halves(p);
 }
@@ -451,9 +466,9 @@ static void store_halves(DefProgram *p, void *user) {
 bool pass_choose_schedules(Module *m) {
     bool changed = false;
     program_visit(m->defs, schedule_program, &changed);
-    if (m->target->dot2) {
-        program_count_users(m->defs);
-        program_visit(m->defs, store_halves, &changed);
-    }
+    if (!changed) return false;
+    program_count_users(m->defs);
+    if (m->target->dot2) program_visit(m->defs, store_halves, &changed);
+    program_visit(m->defs, drop_unread, NULL);
     return changed;
 }

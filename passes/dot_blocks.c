@@ -89,7 +89,7 @@ static bool match_left(DotBlocks *b, const KExpr *e) {
 
 static bool holds_for(const DotBlocks *b, int64_t n) {
     return b->extent % n == 0 && is_same_in_runs(b->k, b->scale, b->red, (int)n) &&
-           is_same_in_runs(b->k, b->x_scale, b->red, (int)n) &&
+           (!b->x_scale || is_same_in_runs(b->k, b->x_scale, b->red, (int)n)) &&
            (!b->zero || is_same_in_runs(b->k, b->zero, b->red, (int)n));
 }
 
@@ -161,11 +161,16 @@ static const KExpr *word_of_codes(const DotBlocks *b) {
     return k_and(k, k_shr(k, read, by), k_const_i(k, DT_I32, ((1 << b->bits) - 1) * (int64_t)ONES));
 }
 
-/* The tensor of x's bytes. */
+/* The tensor of x's bytes, which several products may read. */
 static KTensor *store_bytes(const DotBlocks *b) {
     const Stage *map = b->x->u.tensor->def;
     const KTensor *t = map->out;
     const KExpr *axis[MAX_RANK];
+    for (const Stage *s = b->p->first; s != b->s; s = s->next) {
+        if (s->form != FORM_MAP || s->out->dtype != DT_I8 || s->out->rank != t->rank) continue;
+        stage_own_index(b->k, s, axis);
+        if (s->body == k_subst(b->k, b->bytes, map->axis, axis, t->rank)) return s->out;
+    }
     KTensor *q = program_add_tensor(b->p, t->name, DT_I8, t->rank, t->dims);
     Stage *make = program_add_stage(b->p, b->s, FORM_MAP, q, map->node);
     stage_own_index(b->k, make, axis);
@@ -180,29 +185,47 @@ static const KExpr *word_of_x(const DotBlocks *b, KTensor *q) {
     return k_at_word(b->k, q, index, q->rank);
 }
 
-/* A read of the sum of x's bytes over the group, times this factor. */
-static const KExpr *sum_of_x(const DotBlocks *b, KTensor *q, int64_t factor) {
+/* What a stage over blocks of q sums: the bytes of a block. */
+static const KExpr *byte_of_block(const DotBlocks *b, const Stage *s, KTensor *q) {
     KCtx *k = b->k;
-    const KExpr *dims[MAX_RANK], *index[MAX_RANK];
+    const KExpr *index[MAX_RANK], **last = &index[q->rank - 1];
+    stage_own_index(k, s, index);
+    *last = k_add(k, k_mul(k, *last, k_int(k, b->block)), k_var(k, s->red[0]));
+    return k_cast(k, DT_I32, k_at(k, q, index, q->rank));
+}
+
+/* The tensor of the blocks' sums, times this factor. */
+static KTensor *store_sums(const DotBlocks *b, KTensor *q, int64_t factor) {
+    KCtx *k = b->k;
+    const KExpr *dims[MAX_RANK], *by = k_const_i(k, DT_I32, factor);
     int last = q->rank - 1;
+    for (const Stage *s = b->p->first; s != b->s; s = s->next)
+        if (s->form == FORM_REDUCE && s->n_red == 1 && s->out->rank == q->rank &&
+            k_is_value(s->red_extent[0], (double)b->block) &&
+            s->body == byte_of_block(b, s, q) && s->finish == k_mul(k, k_var(k, s->acc), by))
+            return s->out;
     for (int i = 0; i < last; i++) dims[i] = q->dims[i];
     dims[last] = k_int(k, b->extent / b->block);
     KTensor *sums = program_add_tensor(b->p, "sums", DT_I32, q->rank, dims);
     Stage *s = program_add_stage(b->p, b->s, FORM_REDUCE, sums, b->s->node);
-    stage_own_index(k, s, index);
     s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "r", 0, b->block - 1);
     s->red_extent[0] = k_int(k, b->block);
     s->n_red = 1;
-    const KExpr *first = k_mul(k, index[last], k_int(k, b->block));
-    index[last] = k_add(k, first, k_var(k, s->red[0]));
-    s->body = k_cast(k, DT_I32, k_at(k, q, index, q->rank));
+    s->body = byte_of_block(b, s, q);
     s->fold = KO_add;
     s->init = k_const_i(k, DT_I32, 0);
     s->acc = kvar_new(k, KV_AXIS, DT_I32, "acc", INT64_MIN, INT64_MAX);
-    s->finish = k_mul(k, k_var(k, s->acc), k_const_i(k, DT_I32, factor));
+    s->finish = k_mul(k, k_var(k, s->acc), by);
+    return sums;
+}
+
+/* A read of the sum of x's bytes over the group, times this factor. */
+static const KExpr *sum_of_x(const DotBlocks *b, KTensor *q, int64_t factor) {
+    const KExpr *index[MAX_RANK];
+    int last = q->rank - 1;
     for (int i = 0; i < last; i++) index[i] = b->x->arg[i];
-    index[last] = k_var(k, b->group);
-    return k_at(k, sums, index, q->rank);
+    index[last] = k_var(b->k, b->group);
+    return k_at(b->k, store_sums(b, q, factor), index, q->rank);
 }
 
 /* Is the zero point one whole number? It is then taken off where a run starts. */
@@ -211,22 +234,35 @@ static bool is_whole_zero(const KExpr *zero) {
     return zero && zero->op == KO_const_f && fabs(zero->u.f) <= MOST && zero->u.f == rint(zero->u.f);
 }
 
-static bool match(DotBlocks *b, const Schedule *sch) {
-    Stage *s = b->s;
-    bool fits = s->acc->dtype == DT_F32 && s->fold == KO_add && k_is_value(s->init, 0) &&
-                s->n_red == 1 && k_is_int(s->red_extent[0], &b->extent) && sch->lanes > 1;
-    if (!fits || !b->p->m->target->dot4) return false;
+/* A sum of f32 over one axis of a known length, times packed codes. */
+static bool match_sum(DotBlocks *b) {
+    const Stage *s = b->s;
     b->red = s->red[0];
-    return match_right(b, s->rhs) && match_left(b, s->lhs) && find_block(b) &&
+    return s->acc->dtype == DT_F32 && s->fold == KO_add && k_is_value(s->init, 0) &&
+           s->n_red == 1 && k_is_int(s->red_extent[0], &b->extent) && match_right(b, s->rhs) &&
            b->extent % (32 / b->bits) == 0;
+}
+
+static bool match(DotBlocks *b, const Schedule *sch) {
+    return sch->lanes > 1 && b->p->m->target->dot4 && match_sum(b) && match_left(b, b->s->lhs) &&
+           find_block(b);
+}
+
+/* The sum is of one run of so many steps for each group. */
+static void sum_in_runs(DotBlocks *b, int64_t n_steps) {
+    Stage *s = b->s;
+    s->red[0] = b->group;
+    s->red[1] = b->word;
+    s->red_extent[0] = k_int(b->k, b->extent / b->block);
+    s->red_extent[1] = k_int(b->k, n_steps);
+    s->n_red = 2;
 }
 
 bool use_block_products(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     DotBlocks b = {.p = p, .k = k, .s = s};
     if (!schedule_contract_axes(p, s, p->m->target, sch) || !match(&b, sch)) return false;
-    int64_t n_groups = b.extent / b.block;
-    b.group = kvar_new(k, KV_AXIS, DT_I64, "group", 0, n_groups - 1);
+    b.group = kvar_new(k, KV_AXIS, DT_I64, "group", 0, b.extent / b.block - 1);
     b.word = kvar_new(k, KV_AXIS, DT_I64, "w", 0, b.block / 4 - 1);
     const KExpr *words = word_of_codes(&b), *scale = of_block(&b, b.scale);
     const KExpr *zero = b.zero ? of_block(&b, b.zero) : NULL;
@@ -245,14 +281,29 @@ bool use_block_products(DefProgram *p, Stage *s, Schedule *sch) {
     /* codes of few bits are bytes of either kind */
     s->dot = p->m->target->dot4_signed && b.bits < 8 ? KO_dot4_ss : KO_dot4_us;
     s->dot_swapped = true;
-    s->red[0] = b.group;
-    s->red[1] = b.word;
-    s->red_extent[0] = k_int(k, n_groups);
-    s->red_extent[1] = k_int(k, b.block / 4);
-    s->n_red = 2;
+    sum_in_runs(&b, b.block / 4);
     pass_trace("choose_schedules", s->node, "dot products of blocks of %lld", (long long)b.block);
     schedule_contract_axes(p, s, p->m->target, sch);
     schedule_contract_join(p, s, sch);
     schedule_contract_tile(p, s, p->m->target, sch);
     return true;
+}
+
+void use_block_sums(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    DotBlocks b = {.p = p, .k = k, .s = s};
+    if (!match_sum(&b) || !find_block(&b)) return;
+    b.group = kvar_new(k, KV_AXIS, DT_I64, "group", 0, b.extent / b.block - 1);
+    b.word = kvar_new(k, KV_AXIS, DT_I64, "w", 0, b.block - 1);
+    const KExpr *scale = of_block(&b, b.scale), *zero = b.zero ? of_block(&b, b.zero) : NULL;
+    if (!scale || (b.zero && !zero)) return;
+    const KExpr *at = k_add(k, in_group(&b, 0), k_var(k, b.word));
+    s->run = kvar_new(k, KV_AXIS, DT_F32, "run", INT64_MIN, INT64_MAX);
+    s->run_init = k_const(k, DT_F32, 0);
+    s->term = k_mul(k, k_var(k, s->run), scale);
+    s->lhs = at_element(&b, s->lhs, at);
+    s->rhs = k_cast(k, DT_F32, at_element(&b, b.codes, at));
+    if (zero) s->rhs = k_sub(k, s->rhs, zero);
+    sum_in_runs(&b, b.block);
+    pass_trace("choose_schedules", s->node, "sums of blocks of %lld", (long long)b.block);
 }
