@@ -171,7 +171,8 @@ static KTensor *blocked_copy(Blocked *b, KTensor *t, int axis) {
         if (b->copy[i].from == t && b->copy[i].to->layout.block_axis == axis) return b->copy[i].to;
     KTensor *copy = program_add_tensor(b->p, "packed", t->dtype, t->rank, t->dims);
     copy->layout.permuted = true;
-    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)i;
+    /* a tile's lanes of all steps lie one behind the other */
+    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)(i > axis ? i : i ? i - 1 : axis);
     copy->layout.block_axis = (int8_t)axis;
     copy->layout.block = (int16_t)b->block;
     Stage *pack = program_add_stage(b->p, b->s, FORM_MAP, copy, b->s->node);
@@ -202,7 +203,8 @@ static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) 
     k_visit(p->m->k, s->rhs, see_constant, &b);
     if (s->term) k_visit(p->m->k, s->term, see_constant, &b);
     /* weights that are read for a few rows only cost what they weigh */
-    uint64_t least = n_rows(p->m->k, s, sch) <= FEW_ROWS ? EXPANSION / 2 : EXPANSION;
+    bool is_few = n_rows(p->m->k, s, sch) <= FEW_ROWS;
+    uint64_t least = is_few || s->run ? EXPANSION / 2 : EXPANSION;
     bool is_large = expanded > EXPANDED_BYTES && expanded > least * b.bytes;
     if (!b.fits || b.block <= 1 || !is_large || expanded > MOST_EXPANSION * b.codes) return false;
     int per_word = read_code_words(p, s);
@@ -413,6 +415,14 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     return true;
 }
 
+/* Many rows share what is made of the codes, and have larger tiles without sums of runs; of a free
+ * number of rows there may be one, which waits for that. */
+static bool gains_by_runs(KCtx *k, const Stage *s, const Schedule *sch) {
+    enum { MOST_ROWS = 6 };
+    int64_t n = n_rows(k, s, sch);
+    return n <= MOST_ROWS || n == INT64_MAX;
+}
+
 static void schedule_contract(DefProgram *p, Stage *s) {
     Schedule sch;
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
@@ -425,8 +435,8 @@ static void schedule_contract(DefProgram *p, Stage *s) {
             return;
         }
     }
-    if (!s->addend) use_block_sums(p, s);
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
+    if (fits && !s->addend) use_block_sums(p, s, gains_by_runs(p->m->k, s, &sch));
     if (is_swapped) {
         swap_factors(s);
         fits = schedule_contract_axes(p, s, p->m->target, &sch);

@@ -44,6 +44,40 @@ typedef struct DotBlocks {
 
 /* ---- what the factors are -------------------------------------------------------------------- */
 
+/* What is an i32 of whole numbers below 16, or not far from 0, as a byte without a sign, which has
+ * `low` less. */
+static const KExpr *less_low(const DotBlocks *b, const KExpr *e, int low) {
+    return k_cast(b->k, DT_U8, k_sub(b->k, e, k_const_i(b->k, DT_I32, low)));
+}
+
+/* f32(i32(q)) or f32(i32(q) - i32(z)), where q is constant, of bytes or of types of 4 bits: those
+ * are stored in bytes, but packed here. */
+static bool match_numbers(DotBlocks *b, const KExpr *e) {
+    if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->dtype != DT_I32) return false;
+    const KExpr *q = e->arg[0], *zero = NULL;
+    if (q->op == KO_sub) {
+        zero = q->arg[1];
+        q = q->arg[0];
+    }
+    if (q->op != KO_cast || q->arg[0]->op != KO_at || !q->arg[0]->u.tensor->data ||
+        at_pred(q->arg[0]))
+        return false;
+    DType t = q->arg[0]->dtype;
+    b->bits = dtype_info[t].bits;
+    if (b->bits == 8 && dtype_is_int(t)) {
+        b->codes = q;
+        b->zero = zero ? k_cast(b->k, DT_F32, zero) : NULL;
+        return true;
+    }
+    if (t != DT_I4 && t != DT_U4) return false;
+    int low = t == DT_I4 ? -8 : 0;
+    b->codes = less_low(b, q, low);
+    b->zero = zero  ? k_cast(b->k, DT_F32, less_low(b, zero, low))
+              : low ? k_const(b->k, DT_F32, -low)
+                    : NULL;
+    return true;
+}
+
 /* f32(codes) */
 static bool match_codes(DotBlocks *b, const KExpr *e) {
     if (e->op != KO_cast || e->dtype != DT_F32 || e->arg[0]->dtype != DT_U8) return false;
@@ -54,12 +88,13 @@ static bool match_codes(DotBlocks *b, const KExpr *e) {
     return b->bits == 8 ? b->codes->op == KO_at : b->bits > 0;
 }
 
-/* (f32(codes) - zero)*scale */
+/* (f32(codes) - zero)*scale, or what is read as that */
 static bool match_right(DotBlocks *b, const KExpr *e) {
     if (e->op != KO_mul) return false;
     for (int i = 0; i < 2; i++) {
         const KExpr *whole = e->arg[i];
         b->scale = e->arg[1 - i];
+        if (match_numbers(b, whole)) return true;
         b->zero = whole->op == KO_sub ? whole->arg[1] : NULL;
         if (match_codes(b, whole->op == KO_sub ? whole->arg[0] : whole)) return true;
     }
@@ -289,21 +324,62 @@ bool use_block_products(DefProgram *p, Stage *s, Schedule *sch) {
     return true;
 }
 
-void use_block_sums(DefProgram *p, Stage *s) {
+/* The code of element `at`, of 4 bits, which pairs of codes in bytes have. */
+static const KExpr *read_pair(const DotBlocks *b, const KExpr *at) {
+    KCtx *k = b->k;
+    const KExpr *two = k_int(k, 2), *part[2];
+    KVar *pair = kvar_new(k, KV_AXIS, DT_I64, "pair", 0, b->extent / 2 - 1);
+    KVar *which = kvar_new(k, KV_AXIS, DT_I64, "which", 0, 1);
+    for (int i = 0; i < 2; i++) {
+        const KExpr *element = k_add(k, k_mul(k, k_var(k, pair), two), k_int(k, i));
+        part[i] = k_cast(k, DT_I32, at_element(b, b->codes, element));
+    }
+    part[1] = k_shl(k, part[1], k_const_i(k, DT_I32, 4));
+    const KExpr *both = k_cast(k, DT_U8, k_or(k, part[0], part[1]));
+    const KExpr *read = table_over(b, "codes", both, pair, k_fdiv(k, at, two));
+    const KExpr *by = k_cast(k, DT_U8, k_mul(k, k_var(k, which), k_int(k, 4)));
+    KTensor *shifts = constant_table(b->p, b->s, "shifts", by, &which, &two, 1);
+    if (!read || !shifts) return NULL;
+    by = k_fmod(k, at, two);
+    return k_and(k, k_shr(k, read, k_at(k, shifts, &by, 1)), k_const_i(k, DT_U8, 15));
+}
+
+/* Are these weights large enough to stay codes? Small ones become floats. */
+static bool is_large(const DotBlocks *b) {
+    enum { SMALL = 1 << 14 };
+    KVar *axis[MAX_RANK];
+    const KExpr *extent[MAX_RANK];
+    int64_t n = b->extent, dim;
+    int rank = stage_axes_of(b->k, b->s, b->codes, axis, extent);
+    for (int i = 0; i < rank; i++)
+        if (!k_is_int(extent[i], &dim) || __builtin_mul_overflow(n, dim, &n)) return false;
+    return n > SMALL;
+}
+
+void use_block_sums(DefProgram *p, Stage *s, bool in_runs) {
     KCtx *k = p->m->k;
     DotBlocks b = {.p = p, .k = k, .s = s};
-    if (!match_sum(&b) || !find_block(&b)) return;
+    if (!match_sum(&b) || !find_block(&b) || !is_large(&b)) return;
+    bool is_pair = b.bits == 4 && b.codes->op == KO_cast;
+    if (!in_runs && !is_pair) return;
     b.group = kvar_new(k, KV_AXIS, DT_I64, "group", 0, b.extent / b.block - 1);
     b.word = kvar_new(k, KV_AXIS, DT_I64, "w", 0, b.block - 1);
     const KExpr *scale = of_block(&b, b.scale), *zero = b.zero ? of_block(&b, b.zero) : NULL;
-    if (!scale || (b.zero && !zero)) return;
     const KExpr *at = k_add(k, in_group(&b, 0), k_var(k, b.word));
+    const KExpr *codes = is_pair ? read_pair(&b, at) : at_element(&b, b.codes, at);
+    if (!codes || !scale || (b.zero && !zero)) return;
+    s->rhs = k_cast(k, DT_F32, codes);
+    if (zero) s->rhs = k_sub(k, s->rhs, zero);
+    if (!in_runs) {
+        const KExpr *element = k_var(k, b.red), *length = k_int(k, b.block);
+        const KExpr *by[] = {k_fdiv(k, element, length), k_fmod(k, element, length)};
+        s->rhs = k_subst(k, k_mul(k, s->rhs, scale), (KVar *[]){b.group, b.word}, by, 2);
+        return;
+    }
     s->run = kvar_new(k, KV_AXIS, DT_F32, "run", INT64_MIN, INT64_MAX);
     s->run_init = k_const(k, DT_F32, 0);
     s->term = k_mul(k, k_var(k, s->run), scale);
     s->lhs = at_element(&b, s->lhs, at);
-    s->rhs = k_cast(k, DT_F32, at_element(&b, b.codes, at));
-    if (zero) s->rhs = k_sub(k, s->rhs, zero);
     sum_in_runs(&b, b.block);
     pass_trace("choose_schedules", s->node, "sums of blocks of %lld", (long long)b.block);
 }
