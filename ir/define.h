@@ -116,8 +116,11 @@ struct Stage {
     KVar *acc; /* stands for the folded value in finish; its dtype is the accumulator's */
     const KExpr *finish;    /* over acc and axis; k_var(acc) when nothing follows */
     const KExpr *lhs, *rhs; /* CONTRACT: the factors, each of acc's dtype */
-    bool rows_in_both; /* CONTRACT: tiles have several rows although the right factor depends on
-                        * them (on a part of it that they share most of the work is spent) */
+    /* CONTRACT whose steps are summed in runs: red[0] says which run, the other reduction axes go
+     * over it. A run's sum, which lhs and rhs have the type of, starts from run_init; acc gets
+     * `term`, an expression over it. NULL: acc gets the steps. */
+    KVar *run;
+    const KExpr *run_init, *term;
     KOp dot; /* CONTRACT in i32: a step is acc = dot(acc, lhs, rhs), of words, with this one of the
               * dot products; 0: it is acc + lhs*rhs, or what `addend` says */
     bool dot_swapped; /* ... acc = dot(acc, rhs, lhs) */
@@ -150,11 +153,16 @@ struct Stage {
     const Node *node;          /* for messages, names and profiles */
     struct {
         bool known;
-        const KExpr *of[4]; /* body, lhs, rhs, finish when they were looked at */
+        const KExpr *of[6]; /* body, lhs, rhs, run_init, term, finish when they were looked at */
         KTensor **tensors;
         int n;
     } reads; /* stage_reads' memory */
 };
+
+/* What a contraction's steps are added to. */
+static inline const KVar *contract_sum(const Stage *s) {
+    return s->run ? s->run : s->acc;
+}
 
 /* Variables of a stage, its acc among them, and what stands for them. */
 typedef struct Binding {
@@ -347,6 +355,8 @@ void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user);
  * Writes to the tensors' bufs through flat indices. */
 void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b);
 /* What is accumulated after a step of a CONTRACT: old and what it adds of the opened factors. */
+/* old + the term of a run's sum. */
+const KExpr *contract_term(const DefProgram *p, const KExpr *old, const KExpr *term);
 const KExpr *contract_step(const DefProgram *p, const Stage *s, const KExpr *old, const KExpr *lhs,
                            const KExpr *rhs);
 

@@ -216,6 +216,16 @@ static void fold_text(Text *t, const Stage *s) {
     text_newline(t);
 }
 
+static void run_text(Text *t, const Stage *s) {
+    text_share(t, &s->run_init, 1);
+    text_line(t);
+    strbuf_printf(t->out, "run %s from ", dtype_info[s->run->dtype].name);
+    text_expr(t, s->run_init);
+    text_newline(t);
+    text_bind(t, s->run, "run");
+    equation(t, "term", s->term);
+}
+
 static void scan_text(Text *t, const Stage *s) {
     text_line(t);
     strbuf_printf(t->out, "along %d%s\n", s->scan_axis, s->scan_reverse ? " reverse" : "");
@@ -245,6 +255,7 @@ static void stage_body(Text *t, const Stage *s) {
         equation(t, "lhs", s->lhs);
         equation(t, "rhs", s->rhs);
         fold_text(t, s);
+        if (s->run) run_text(t, s);
         if (s->acc) text_bind(t, s->acc, "acc");
         equation(t, "finish", s->finish);
         break;

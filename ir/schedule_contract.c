@@ -92,7 +92,6 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
     int n_rows = 0;
     for (int i = s->out->rank - 1; i >= 0 && n_rows < 2; i--) {
         bool in_lhs = k_uses_var(k, s->lhs, s->axis[i]), in_rhs = k_uses_var(k, s->rhs, s->axis[i]);
-        in_rhs &= !s->rows_in_both;
         if (i == axis || !in_lhs || in_rhs || k_is_value(s->out->dims[i], 1)) continue;
         out->row_axis[1 - n_rows++] = i;
     }

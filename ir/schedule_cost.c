@@ -30,6 +30,7 @@ enum {
     MORE_PERCENT = 6,        /* and in several at once so much faster, */
     PANEL = 2,               /* vectors each; */
     STREAM_ROWS = 4,    /* more rows than that leave time to ask for them early */
+    RUN_COPIES = 8,     /* of the innermost body in a run, whose codes share words */
     LEAST_BYTES = 4096, /* smaller weights have one kernel for any number of rows */
     LARGE = 1 << 20,    /* sizes of which nothing is known: rows, */
     SOME = 256,         /* and others */
@@ -49,6 +50,8 @@ typedef struct Sizes {
     bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
     bool is_pairs;  /* a step is a multiplication of pairs and an addition */
+    bool has_runs;  /* with sums of their own: each sum takes two registers */
+    double right_ops; /* what a vector of the right factor takes besides loads, in such a stage */
 } Sizes;
 
 typedef struct Reads {
@@ -78,6 +81,11 @@ static void note_read(const KExpr *e, void *user) {
         bytes = product(bytes, k_guess(e->u.tensor->dims[i], is_guessed ? 1 : SOME));
     r->bytes = r->bytes > INT64_MAX - bytes ? INT64_MAX : r->bytes + bytes;
     r->is_const &= e->u.tensor->data != NULL;
+}
+
+/* Operations of vectors in e. Indices of its reads are none. */
+static void note_operation(const KExpr *e, void *user) {
+    *(double *)user += e->dtype != DT_I64 && kop_info[e->op].class == KC_ARITH;
 }
 
 typedef struct Window {
@@ -149,6 +157,8 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
     z.is_pairs = s->dot == KO_dot2_ss;
+    z.has_runs = s->run != NULL;
+    if (s->run) k_visit(k, s->rhs, note_operation, &z.right_ops);
     z.is_shared = sch->group == 1 && !sch->permutes;
     z.taps = shared_taps(k, s, sch);
     z.is_const = right.is_const;
@@ -210,6 +220,7 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
     /* a broadcast that is used once is part of its multiply-add, but not of pairs */
     bool is_part = vecs == 1 && !z->is_pairs;
     double others = (double)vecs + (is_part ? 0 : (double)rows) + 3.0 / unroll;
+    others += z->right_ops * (double)vecs;
     /* taps that are all written out overlap with those of the next tile */
     double latency = (double)t->fma_latency / (sch->all_taps ? 2 : chains);
     double line = (double)(vecs * t->vector_bytes);
@@ -329,7 +340,7 @@ double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, cons
 static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_t extent) {
     Window w = {k, s->red[axis], s->red_extent[axis], s, sch, false};
     k_visit(k, s->lhs, note_window, &w);
-    for (int n = 4; n > 1 && !w.slides; n--)
+    for (int n = s->run ? RUN_COPIES : 4; n > 1 && !w.slides; n--)
         if (extent % n == 0) return n;
     return 1;
 }
@@ -443,8 +454,8 @@ static int by_cycles(const void *a, const void *b) {
 
 /* Do accumulators, a step's vectors, a broadcast and perhaps products fit the register file? */
 static bool fits(const Target *t, const Sizes *z, const Schedule *sch) {
-    int sums = sch->rows[0] * sch->rows[1] * sch->n_vecs;
-    int others = (t->n_vector_regs <= 16 ? 1 : 2) + z->is_pairs;
+    int sums = sch->rows[0] * sch->rows[1] * sch->n_vecs * (1 + z->has_runs);
+    int others = (t->n_vector_regs <= 16 ? 1 : 2) + z->is_pairs + 2 * z->has_runs;
     return sums + sch->n_vecs + others <= t->n_vector_regs;
 }
 

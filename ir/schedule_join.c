@@ -44,12 +44,12 @@ static bool can_join(DefProgram *p, const Stage *s, int outer) {
     KCtx *k = p->m->k;
     Join j = {k, s, s->axis[outer], s->axis[outer + 1], s->out->dims[outer + 1], true};
     j.ok = tensor_is_plain(s->out);
-    const KExpr *parts[] = {s->lhs, s->rhs, s->finish};
-    for (int i = 0; i < 3; i++) {
+    const KExpr *parts[] = {s->lhs, s->rhs, s->finish, s->run_init, s->term};
+    for (int i = 0; i < (s->run ? 5 : 3); i++) {
         j.ok &= !is_var(parts[i], j.outer) && !is_var(parts[i], j.inner);
         k_visit(k, parts[i], note_use, &j);
     }
-    bool in_rhs = k_uses_var(k, s->rhs, s->axis[outer]) && !s->rows_in_both;
+    bool in_rhs = k_uses_var(k, s->rhs, s->axis[outer]);
     return j.ok && k_uses_var(k, s->lhs, s->axis[outer]) && !in_rhs;
 }
 

@@ -5,7 +5,7 @@
  *   for reduction axes           order of the stage; blocked axes split by their block
  *     prefetch                   a line of the next panel of a large right factor
  *     for rows, vecs (unrolled), lanes (vector)
- *       acc := fma(lhs, rhs, acc)
+ *       acc := fma(lhs, rhs, acc)      or run := .., and behind each run acc := acc + term(run)
  *   acc := acc + acc of the other chains
  *   sums := acc, or, in the last part,
  *   for rows, vecs (unrolled), lanes (vector)
@@ -228,13 +228,17 @@ int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks) {
 }
 
 static void emit_reduction(Contract *c, int r, const Binding *red);
+static void emit_run(Contract *c, const Binding *red);
 
 /* Axis r at `at` and the axes behind it. */
 static void emit_inner(Contract *c, int r, const Binding *red, const KExpr *at) {
     Binding next = *red;
     binding_add(&next, c->s->red[r], at);
     int n_guards = contract_open_guards(c, r, &next);
-    emit_reduction(c, r + 1, &next);
+    if (c->s->run && r == 0)
+        emit_run(c, &next);
+    else
+        emit_reduction(c, r + 1, &next);
     while (n_guards--) kb_end(c->b);
 }
 
@@ -407,6 +411,29 @@ static void fold_chains(Contract *c) {
         for (int i = 0; i < n / 2; i++) emit_chain(c, i, i + (n + 1) / 2, true);
 }
 
+/* One run: its sum in registers of its own, then the term of it. */
+static void emit_run(Contract *c, const Binding *red) {
+    KCtx *k = c->k;
+    const Stage *s = c->s;
+    KBuf *acc = c->acc, *run = kb_alloc(c->b, MEM_REG, s->run->dtype, "run", c->n_acc * c->n_chains);
+    Binding bound;
+    c->acc = run;
+    const KExpr *at = contract_tile_begin(c, &bound);
+    binding_add(&bound, red->var[0], red->by[0]);
+    kb_store(c->b, run, at, expr_open(c->p, k_subst(k, s->run_init, bound.var, bound.by, bound.n)));
+    contract_tile_end(c);
+    for (int i = 1; i < c->n_chains; i++) emit_chain(c, i, i, false);
+    emit_reduction(c, 1, red);
+    fold_chains(c);
+    c->acc = acc;
+    at = contract_tile_begin(c, &bound);
+    binding_add(&bound, red->var[0], red->by[0]);
+    binding_add(&bound, s->run, k_load(k, run, at));
+    const KExpr *term = expr_open(c->p, k_subst(k, s->term, bound.var, bound.by, bound.n));
+    kb_store(c->b, acc, at, contract_term(c->p, k_load(k, acc, at), term));
+    contract_tile_end(c);
+}
+
 /* The sums wait for the next part. */
 static void emit_wait(Contract *c) {
     Binding bound;
@@ -427,7 +454,8 @@ static void emit_tile(Contract *c) {
     c->n_acc = rows * c->n_vecs * c->sch->lanes;
     c->n_chains = schedule_chains(c->p->m->target, c->sch, rows, c->n_vecs);
     c->chain = NULL;
-    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * c->n_chains);
+    int sums = c->s->run ? 1 : c->n_chains; /* runs have the chains */
+    c->acc = kb_alloc(c->b, MEM_REG, c->s->acc->dtype, "acc", c->n_acc * sums);
     contract_choose_prefetch(c);
     contract_choose_left(c);
     contract_find_guards(c);
@@ -440,9 +468,9 @@ static void emit_tile(Contract *c) {
     } else {
         emit_start(c, false);
     }
-    for (int i = 1; i < c->n_chains; i++) emit_chain(c, i, i, false);
+    for (int i = 1; i < sums; i++) emit_chain(c, i, i, false);
     emit_reduction(c, 0, &red);
-    fold_chains(c);
+    if (sums > 1) fold_chains(c);
     if (c->sums) {
         kb_if(c->b, k_lt(k, c->part, k_int(k, c->n_parts - 1)));
         emit_wait(c);

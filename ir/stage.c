@@ -8,9 +8,9 @@
 
 void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user) {
     KCtx *k = p->m->k;
-    const KExpr **parts[] = {&s->body, &s->lhs, &s->rhs, &s->finish};
+    const KExpr **parts[] = {&s->body, &s->lhs, &s->rhs, &s->run_init, &s->term, &s->finish};
     s->reads.known = false;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 6; i++)
         if (*parts[i]) *parts[i] = k_rewrite(k, *parts[i], fn, user);
     for (int i = 0; i < s->n_states; i++) {
         s->state_init[i] = k_rewrite(k, s->state_init[i], fn, user);
@@ -104,30 +104,60 @@ const KExpr *contract_step(const DefProgram *p, const Stage *s, const KExpr *old
     if (s->dot) return stage_dot(k, s, old, lhs, rhs);
     if (s->addend) lhs = rhs = k_sub(k, rhs, lhs);
     if (s->addend == ADD_MAGNITUDE) return k_add(k, old, k_abs(k, lhs));
-    bool fused = p->m->target->fma && dtype_is_float(s->acc->dtype);
+    bool fused = p->m->target->fma && dtype_is_float(contract_sum(s)->dtype);
     return fused ? k_fma(k, lhs, rhs, old) : k_add(k, old, k_mul(k, lhs, rhs));
+}
+
+const KExpr *contract_term(const DefProgram *p, const KExpr *old, const KExpr *term) {
+    bool fused = p->m->target->fma && term->op == KO_mul && dtype_is_float(term->dtype);
+    return fused ? k_fma(p->m->k, term->arg[0], term->arg[1], old) : k_add(p->m->k, old, term);
+}
+
+/* The sum of a run, whose loop is open, begins. */
+static KBuf *start_run(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
+                       const KExpr *const *by, const KExpr *which) {
+    KCtx *k = p->m->k;
+    KBuf *run = kb_alloc(b, MEM_REG, s->run->dtype, "run", 1);
+    const KExpr *init = k_subst(k, k_subst(k, s->run_init, var, by, s->out->rank), s->red, &which, 1);
+    kb_store(b, run, k_int(k, 0), expr_open(p, init));
+    return run;
+}
+
+/* And is added to acc. */
+static void end_run(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
+                    const KExpr *const *by, const KExpr *which, KBuf *run, KBuf *acc) {
+    KCtx *k = p->m->k;
+    const KExpr *zero = k_int(k, 0), *sum = k_load(k, run, zero);
+    const KExpr *term = k_subst(k, k_subst(k, s->term, var, by, s->out->rank), s->red, &which, 1);
+    term = expr_open(p, k_subst(k, term, &s->run, &sum, 1));
+    kb_store(b, acc, zero, contract_term(p, k_load(k, acc, zero), term));
 }
 
 static void open_fold(DefProgram *p, const Stage *s, KBuild *b, KVar *const *var,
                       const KExpr *const *by) {
     KCtx *k = p->m->k;
-    KBuf *acc = kb_alloc(b, MEM_REG, s->acc->dtype, "acc", 1);
+    KBuf *acc = kb_alloc(b, MEM_REG, s->acc->dtype, "acc", 1), *sum = acc;
     const KExpr *zero = k_int(k, 0), *red[MAX_RED];
     kb_store(b, acc, zero, s->init);
-    for (int i = 0; i < s->n_red; i++)
+    for (int i = 0; i < s->n_red; i++) {
         red[i] = kb_for(b, LOOP_SERIAL, s->red[i]->name, s->red_extent[i]);
+        if (!i && s->run) sum = start_run(p, s, b, var, by, red[0]);
+    }
     const KExpr *part[2] = {s->form == FORM_CONTRACT ? s->lhs : s->body, s->rhs};
     for (int i = 0; i < 2; i++) {
         if (!part[i]) continue;
         part[i] = k_subst(k, part[i], var, by, s->out->rank);
         part[i] = expr_open(p, k_subst(k, part[i], s->red, red, s->n_red));
     }
-    const KExpr *old = k_load(k, acc, zero);
+    const KExpr *old = k_load(k, sum, zero);
     bool contracts = s->form == FORM_CONTRACT;
-    kb_store(b, acc, zero,
+    kb_store(b, sum, zero,
              contracts ? contract_step(p, s, old, part[0], part[1])
                        : k_binary(k, s->fold, old, part[0]));
-    for (int i = 0; i < s->n_red; i++) kb_end(b);
+    for (int i = s->n_red - 1; i >= 0; i--) {
+        if (!i && s->run) end_run(p, s, b, var, by, red[0], sum, acc);
+        kb_end(b);
+    }
     const KExpr *finish = k_subst(k, s->finish, var, by, s->out->rank);
     const KExpr *value = k_load(k, acc, zero);
     finish = k_subst(k, finish, &s->acc, &value, 1);

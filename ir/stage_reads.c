@@ -20,8 +20,8 @@ static void note_read(const KExpr *e, void *user) {
 }
 
 void stage_visit(KCtx *k, const Stage *s, void (*fn)(const KExpr *e, void *user), void *user) {
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
-    for (int i = 0; i < 4; i++)
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->run_init, s->term, s->finish};
+    for (int i = 0; i < 6; i++)
         if (parts[i]) k_visit(k, parts[i], fn, user);
     for (int i = 0; i < s->n_states; i++) {
         k_visit(k, s->state_init[i], fn, user);
@@ -43,7 +43,7 @@ static void find_reads(KCtx *k, Arena *a, Stage *s, const KExpr *const *parts) {
 }
 
 int stage_reads(DefProgram *p, const Stage *s, KTensor **out, int cap) {
-    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->finish};
+    const KExpr *parts[] = {s->body, s->lhs, s->rhs, s->run_init, s->term, s->finish};
     if (!s->reads.known || memcmp(s->reads.of, parts, sizeof parts))
         find_reads(p->m->k, p->arena, (Stage *)s, parts);
     BUG_IF(s->reads.n > cap, "a stage reads more than %d tensors", cap);

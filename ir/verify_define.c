@@ -89,8 +89,12 @@ static void check_fold(DefCheck *c) {
            kop_info[s->fold].name);
     check_expr(c, s->init, acc, "start value");
     if (s->form == FORM_CONTRACT) {
-        check_expr(c, s->lhs, acc, "left factor");
-        check_expr(c, s->rhs, acc, "right factor");
+        DType step = contract_sum(s)->dtype;
+        if (s->run) own(c, s->run, "run");
+        if (s->run) check_expr(c, s->run_init, step, "run's start");
+        if (s->run) check_expr(c, s->term, acc, "term");
+        check_expr(c, s->lhs, step, "left factor");
+        check_expr(c, s->rhs, step, "right factor");
         BUG_IF(s->fold != KO_add, "after %s: contraction '%s' does not add", c->after,
                stage_name(s));
     } else {

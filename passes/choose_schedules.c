@@ -82,11 +82,21 @@ static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
     return t->mask_bytes && least >= t->mask_bytes && (!is_shared || is_window(k, s, s->rhs));
 }
 
+/* How many lines that lie so many bytes apart the second level of cache keeps: those a multiple of
+ * its ways' size apart share a set. */
+static int64_t lines_kept(const Target *t, int64_t apart) {
+    enum { WAYS = 16 };
+    int64_t way = t->l2_bytes / WAYS;
+    return WAYS * (way / common_divisor(apart, way));
+}
+
 /* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
- * share and that is a part of longer rows, as the values of one of several heads are? Few of these
- * lines stay in the first level of cache at once, since they share its sets. */
-static bool strides_far(KCtx *k, const Stage *s, const Schedule *sch) {
+ * share? If it is a part of longer rows, as the values of one of several heads are, few of these
+ * lines stay in the first level of cache at once, since they share its sets; rows of some powers of
+ * two share those of the second level, too. */
+static bool strides_far(DefProgram *p, const Stage *s, const Schedule *sch) {
     enum { FAR_BYTES = 1024, MANY_STEPS = 256, MANY_ROWS = 64 };
+    KCtx *k = p->m->k;
     const KExpr *base, *by;
     int64_t step, n, width;
     if (s->rhs->op != KO_at || at_pred(s->rhs) || s->n_red != 1) return false;
@@ -94,8 +104,9 @@ static bool strides_far(KCtx *k, const Stage *s, const Schedule *sch) {
     bool is_known = k_linear_in(k, tensor_flat_index(k, t, s->rhs->arg), s->red[0], &base, &by) &&
                     k_is_int(by, &step) && k_is_int(s->red_extent[0], &n) &&
                     k_is_int(s->out->dims[sch->vec_axis], &width);
-    return is_known && n >= MANY_STEPS && n_rows(k, s, sch) >= MANY_ROWS && step >= 2 * width &&
-           step >= FAR_BYTES / dtype_bytes(t->dtype);
+    if (!is_known || n < MANY_STEPS || n_rows(k, s, sch) < MANY_ROWS || step < 1) return false;
+    int64_t apart = step * dtype_bytes(t->dtype);
+    return (step >= 2 * width && apart >= FAR_BYTES) || n > lines_kept(p->m->target, apart);
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -171,7 +182,8 @@ static KTensor *blocked_copy(Blocked *b, KTensor *t, int axis) {
         if (b->copy[i].from == t && b->copy[i].to->layout.block_axis == axis) return b->copy[i].to;
     KTensor *copy = program_add_tensor(b->p, "packed", t->dtype, t->rank, t->dims);
     copy->layout.permuted = true;
-    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)i;
+    /* a tile's lanes of all steps lie one behind the other */
+    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)(i > axis ? i : i ? i - 1 : axis);
     copy->layout.block_axis = (int8_t)axis;
     copy->layout.block = (int16_t)b->block;
     Stage *pack = program_add_stage(b->p, b->s, FORM_MAP, copy, b->s->node);
@@ -200,8 +212,10 @@ static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) 
     uint64_t expanded = (uint64_t)n_elems * (uint64_t)dtype_bytes(s->rhs->dtype);
     if (expanded > EXPANDED_BYTES && s->rhs->op != KO_at) separate_runs(p, s, b.lane);
     k_visit(p->m->k, s->rhs, see_constant, &b);
+    if (s->term) k_visit(p->m->k, s->term, see_constant, &b);
     /* weights that are read for a few rows only cost what they weigh */
-    uint64_t least = n_rows(p->m->k, s, sch) <= FEW_ROWS ? EXPANSION / 2 : EXPANSION;
+    bool is_few = n_rows(p->m->k, s, sch) <= FEW_ROWS;
+    uint64_t least = is_few || s->run ? EXPANSION / 2 : EXPANSION;
     bool is_large = expanded > EXPANDED_BYTES && expanded > least * b.bytes;
     if (!b.fits || b.block <= 1 || !is_large || expanded > MOST_EXPANSION * b.codes) return false;
     int per_word = read_code_words(p, s);
@@ -211,6 +225,7 @@ static bool keep_small(DefProgram *p, Stage *s, Schedule *sch, int64_t n_elems) 
     if (per_word && k_is_int(s->red_extent[last], &extent) && extent % per_word == 0)
         sch->unroll = per_word;
     s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
+    if (s->term) s->term = k_rewrite(p->m->k, s->term, read_blocked, &b);
     return true;
 }
 
@@ -363,12 +378,14 @@ static void keep_schedule(DefProgram *p, Stage *s, const Schedule *sch, const ch
     pass_trace("choose_schedules", s->node, "%s%s", schedule_text(p->m->scratch, sch), more);
 }
 
-/* A right factor that is computed of bytes of the left one, block by block: its constants lie in
- * the order in which a vector tile reads them. */
+/* A right factor of codes, with scales for each block of them: all constants lie in the order in
+ * which a vector tile reads them. */
 static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
     Blocked b = {.p = p, .s = s, .lane = s->axis[sch->vec_axis], .fits = true};
     b.block = schedule_panel_width(sch);
-    if (b.block > 1) s->rhs = k_rewrite(p->m->k, s->rhs, read_blocked, &b);
+    const KExpr **parts[] = {&s->rhs, &s->term};
+    for (int i = 0; i < 2 && b.block > 1; i++)
+        *parts[i] = k_rewrite(p->m->k, *parts[i], read_blocked, &b);
     schedule_contract_few(p, s, p->m->target, sch);
     keep_schedule(p, s, sch, "");
 }
@@ -394,7 +411,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!fit_groups(k, s, sch)) return false;
     if (!s->addend && choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
-    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(k, s, sch);
+    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(p, s, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
@@ -407,6 +424,14 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (in_place) schedule_contract_stream(k, s, p->m->target, sch);
     keep_schedule(p, s, sch, in_place ? ", right factor in place" : "");
     return true;
+}
+
+/* Many rows share what is made of the codes, and have larger tiles without sums of runs; of a free
+ * number of rows there may be one, which waits for that. */
+static bool gains_by_runs(KCtx *k, const Stage *s, const Schedule *sch) {
+    enum { MOST_ROWS = 6 };
+    int64_t n = n_rows(k, s, sch);
+    return n <= MOST_ROWS || n == INT64_MAX;
 }
 
 static void schedule_contract(DefProgram *p, Stage *s) {
@@ -422,6 +447,7 @@ static void schedule_contract(DefProgram *p, Stage *s) {
         }
     }
     bool fits = schedule_contract_axes(p, s, p->m->target, &sch), is_swapped = !fits;
+    if (fits && !s->addend) use_block_sums(p, s, gains_by_runs(p->m->k, s, &sch));
     if (is_swapped) {
         swap_factors(s);
         fits = schedule_contract_axes(p, s, p->m->target, &sch);
@@ -442,6 +468,18 @@ static void schedule_program(DefProgram *p, void *user) {
     }
 }
 
+/* What products were made of before they were scheduled, and nobody else reads (values of which
+ * they take the bytes). */
+static void drop_unread(DefProgram *p, void *user) {
+    (void)user;
+    for (Stage *s = p->last, *prev; s; s = prev) {
+        prev = s->prev;
+        if (s->form != FORM_MAP || s->is_alias || s->out->n_users || s->out->alias) continue;
+        stage_forget_reads(s);
+        stage_remove(p, s);
+    }
+}
+
 static void store_halves(DefProgram *p, void *user) {
     *(bool *)user |= dot_store_halves(p);
 }
@@ -449,9 +487,9 @@ static void store_halves(DefProgram *p, void *user) {
 bool pass_choose_schedules(Module *m) {
     bool changed = false;
     program_visit(m->defs, schedule_program, &changed);
-    if (m->target->dot2) {
-        program_count_users(m->defs);
-        program_visit(m->defs, store_halves, &changed);
-    }
+    if (!changed) return false;
+    program_count_users(m->defs);
+    if (m->target->dot2) program_visit(m->defs, store_halves, &changed);
+    program_visit(m->defs, drop_unread, NULL);
     return changed;
 }

@@ -58,6 +58,12 @@ static const KExpr *words_of(Codes *c, const KExpr *at, int per_byte) {
     const KExpr *extent[MAX_RANK], *index[MAX_RANK], *byte[4];
     int n = stage_axes_of(k, c->s, at, axis, extent), per_word = 4 * per_byte;
     if (n + 1 > MAX_RANK) return NULL;
+    for (int r = 0; r < c->s->n_red; r++) /* which run the codes are of */
+        if (c->s->red[r] != c->red && k_uses_var(k, at, c->s->red[r])) {
+            if (n + 1 == MAX_RANK) return NULL;
+            axis[n] = c->s->red[r];
+            extent[n++] = c->s->red_extent[r];
+        }
     for (int i = 0; i < n; i++) index[i] = k_var(k, axis[i]);
     index[n] = k_fdiv(k, k_var(k, c->red), k_int(k, per_word));
     extent[n] = k_int(k, c->extent / per_word);

@@ -273,6 +273,34 @@ def codes_model(bits, rows, block, has_zeros, level=0, free=None):
     return helper.make_model(graph, opset_imports=opsets, ir_version=8), {"x": x}, want
 
 
+# name: type of weights in blocks, their length, with zero points, rows of x (a name: free), what the kernel of the product has to read
+BLOCKS = {
+    "blocks_i4": ("INT4", 32, False, 1, "& 15i32"), "blocks_u4_zeros": ("UINT4", 64, True, 4, "& 15i32"),
+    "blocks_i4_zeros": ("INT4", 16, True, 7, "& 15i32"), "blocks_i4_rows": ("INT4", 32, False, 40, "& 15i32"),
+    "blocks_i4_free": ("INT4", 128, True, "n", "& 15i32"), "blocks_i8": ("INT8", 32, True, 2, "i8[262144]"),
+    "blocks_u8_free": ("UINT8", 64, False, "n", "u8[262144]"), "blocks_i4_odd": ("INT4", 25, True, 3, "i8["),
+}
+
+
+def blocks_model(kind, block, has_zeros, rows, _):
+    """A product with weights that DequantizeLinear makes of blocks: the model, its input, and the product in f64."""
+    random, k, n = np.random.default_rng(6), 800 if block == 25 else 1024, 256
+    low, high = {"INT4": (-8, 7), "UINT4": (0, 15), "INT8": (-128, 127), "UINT8": (0, 255)}[kind]
+    q, zero = (random.integers(low, high + 1, (size, n)) for size in (k, k // block))
+    scale = random.uniform(0.01, 0.02, (k // block, n)).astype(np.float32)
+    x = random.uniform(-1, 1, (7 if rows == "n" else rows, k)).astype(np.float32)
+    whole = q - np.repeat(zero * has_zeros, block, 0)
+    want = x.astype(np.float64) @ (whole * np.repeat(scale.astype(np.float64), block, 0))
+    weights = [helper.make_tensor("q", getattr(TensorProto, kind), q.shape, q.ravel()), numpy_helper.from_array(scale, "s")]
+    if has_zeros:
+        weights.append(helper.make_tensor("z", getattr(TensorProto, kind), zero.shape, zero.ravel()))
+    nodes = [helper.make_node("DequantizeLinear", [w.name for w in weights], ["w"], axis=0, block_size=block),
+             helper.make_node("MatMul", ["x", "w"], ["y"])]
+    graph = helper.make_graph(nodes, "blocks", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (rows, k))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (rows, n))], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), {"x": x}, want
+
+
 def save(ctx, net, inputs, output, values, free=()):
     """free: axes of input and output whose length the model leaves open."""
     def dims(shape):
@@ -359,8 +387,12 @@ def cases(ctx):
 
     def codes(name, target):
         def run():
-            bits, rows, block, has_zeros, reads, *level = CODES[name]
-            model, inputs, want = codes_model(bits, rows, block, has_zeros, *level)
+            if name in BLOCKS:
+                reads = BLOCKS[name][-1]
+                model, inputs, want = blocks_model(*BLOCKS[name])
+            else:
+                bits, rows, block, has_zeros, reads, *level = CODES[name]
+                model, inputs, want = codes_model(bits, rows, block, has_zeros, *level)
             path = os.path.join(ctx.new_dir(), "codes.onnx")
             onnx.save(model, path)
             options = TARGETS[target][0]
@@ -387,7 +419,7 @@ def cases(ctx):
         return run
 
     return [Case("packs", packs), Case("rests_96", rests(96)), Case("rests_161", rests(161))] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
-        Case(f"{name}_{t}", codes(name, t), "cpu") for name in CODES for t in TARGETS] + [
+        Case(f"{name}_{t}", codes(name, t), "cpu") for name in (*CODES, *BLOCKS) for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
         Case(f"{name}_free_{axes}_{t}", here(make, t, FREE[axes]), "cpu")
