@@ -82,11 +82,21 @@ static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
     return t->mask_bytes && least >= t->mask_bytes && (!is_shared || is_window(k, s, s->rhs));
 }
 
+/* How many lines that lie so many bytes apart the second level of cache keeps: those a multiple of
+ * its ways' size apart share a set. */
+static int64_t lines_kept(const Target *t, int64_t apart) {
+    enum { WAYS = 16 };
+    int64_t way = t->l2_bytes / WAYS;
+    return WAYS * (way / common_divisor(apart, way));
+}
+
 /* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
- * share and that is a part of longer rows, as the values of one of several heads are? Few of these
- * lines stay in the first level of cache at once, since they share its sets. */
-static bool strides_far(KCtx *k, const Stage *s, const Schedule *sch) {
+ * share? If it is a part of longer rows, as the values of one of several heads are, few of these
+ * lines stay in the first level of cache at once, since they share its sets; rows of some powers of
+ * two share those of the second level, too. */
+static bool strides_far(DefProgram *p, const Stage *s, const Schedule *sch) {
     enum { FAR_BYTES = 1024, MANY_STEPS = 256, MANY_ROWS = 64 };
+    KCtx *k = p->m->k;
     const KExpr *base, *by;
     int64_t step, n, width;
     if (s->rhs->op != KO_at || at_pred(s->rhs) || s->n_red != 1) return false;
@@ -94,8 +104,9 @@ static bool strides_far(KCtx *k, const Stage *s, const Schedule *sch) {
     bool is_known = k_linear_in(k, tensor_flat_index(k, t, s->rhs->arg), s->red[0], &base, &by) &&
                     k_is_int(by, &step) && k_is_int(s->red_extent[0], &n) &&
                     k_is_int(s->out->dims[sch->vec_axis], &width);
-    return is_known && n >= MANY_STEPS && n_rows(k, s, sch) >= MANY_ROWS && step >= 2 * width &&
-           step >= FAR_BYTES / dtype_bytes(t->dtype);
+    if (!is_known || n < MANY_STEPS || n_rows(k, s, sch) < MANY_ROWS || step < 1) return false;
+    int64_t apart = step * dtype_bytes(t->dtype);
+    return (step >= 2 * width && apart >= FAR_BYTES) || n > lines_kept(p->m->target, apart);
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -400,7 +411,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!fit_groups(k, s, sch)) return false;
     if (!s->addend && choose_matrix(p, s, sch)) return true;
     bool is_const = reads_only_constants(k, s->rhs);
-    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(k, s, sch);
+    bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(p, s, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
