@@ -9,6 +9,7 @@
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
 #include "ir/tile.h"
+#include "ir/winograd.h"
 #include "passes/halos.h"
 #include "passes/integers.h"
 #include "passes/pass.h"
@@ -282,7 +283,7 @@ static bool block_dense_result(DefProgram *p, Stage *s) {
  * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked
  * ones: its vectors lie along the last axis, where it reads a dense copy in place. One that
  * multiplies channels one by one, with a result in blocks, would gather each vector from a dense
- * tensor: its copy is in blocks, too. */
+ * tensor: its copy is in blocks, too, and so is that of one which Winograd's filtering may take. */
 typedef struct CopyRead {
     DefProgram *p;
     const Stage *s;
@@ -335,6 +336,15 @@ static bool gathers_channels(KCtx *k, const Stage *s, const KExpr *at) {
            at->arg[1] == k_var(k, s->axis[1]) && is_depthwise(k, s);
 }
 
+/* Could a convolution with a result in blocks be filtered by Winograd if it read whole blocks? */
+static bool filters_blocks(DefProgram *p, const Stage *s, const KExpr *at) {
+    WinogradForm f;
+    int lanes = s->out->layout.block;
+    return p->m->winograd && lanes > 1 && at->u.tensor->layout.block <= 1 &&
+           s->out->dtype == DT_F32 && at->u.tensor->dtype == DT_F32 && winograd_match(p, s, &f) &&
+           f.channels % lanes == 0;
+}
+
 static void note_copy_read(const KExpr *e, void *user) {
     CopyRead *c = user;
     if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
@@ -344,6 +354,7 @@ static void note_copy_read(const KExpr *e, void *user) {
     bool border = at_pred(e) && !has_free_layout(e->u.tensor);
     bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) &&
                              walks_rows(c->p, c->s, e));
+    c->in_blocks |= border && filters_blocks(c->p, c->s, e);
     if (c->in_blocks || (wanted && is_reach_known(k, c->s, e))) c->t = e->u.tensor;
 }
 
