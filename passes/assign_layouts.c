@@ -12,6 +12,7 @@
 #include "ir/winograd.h"
 #include "passes/halos.h"
 #include "passes/integers.h"
+#include "passes/join_pixels.h"
 #include "passes/pass.h"
 
 /* A halo may be wider than MAX_HALO where the tensor does not grow beyond HALO_GROWTH for it. */
@@ -263,13 +264,15 @@ static bool drop_border(DefProgram *p, Stage *s) {
  * What leaves the program is dense, with lanes along its rows. A convolution that makes it of
  * blocks would have to pack every window that it reads. Instead, it makes blocks, too, and a map
  * turns them around; or, where the channels fill no vector, what it reads is turned around, once.
+ * Windows of one tap over a dense tensor need neither (join_pixels.c).
  */
 
 static bool block_dense_result(DefProgram *p, Stage *s) {
     KTensor *dense = s->out;
     int64_t channels;
-    if (!is_windowed(s) || !dense->dense_only || dense->alias || dense->rank < 3 ||
-        !k_is_int(dense->dims[1], &channels) || channels < channel_block(p, dense->dtype, channels))
+    if (!is_windowed(s) || !dense->dense_only || dense->alias || dense->rank < 3) return false;
+    if (join_pixels(p, s)) return true;
+    if (!k_is_int(dense->dims[1], &channels) || channels < channel_block(p, dense->dtype, channels))
         return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();
@@ -455,7 +458,10 @@ static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
-    for (Stage *s = p->first; s; s = s->next) *changed |= block_dense_result(p, s);
+    for (Stage *s = p->first, *next; s; s = next) {
+        next = s->next;
+        *changed |= block_dense_result(p, s);
+    }
     program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
