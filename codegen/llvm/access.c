@@ -248,6 +248,19 @@ static bool is_gathered(const LlvmGen *g, const Place *p) {
     return g->cpu.gather && bytes >= 4 && bytes <= (unsigned)g->target->gather_bytes;
 }
 
+/* The same under a mask: lanes that are cut off load the buffer's first element, and are zero. */
+static LLVMValueRef load_each_masked(LlvmGen *g, const Place *p, LLVMValueRef mask) {
+    LLVMTypeRef i32s = LLVMVectorType(g->i32, llvm_lanes(p->varying));
+    LLVMValueRef same = llvm_splat(g, LLVMBuildTrunc(g->b, p->same, g->i32, ""), llvm_lanes(mask));
+    LLVMValueRef at = LLVMBuildAdd(g->b, LLVMBuildTrunc(g->b, p->varying, i32s, ""), same, "");
+    at = LLVMBuildSelect(g->b, mask, at, LLVMConstNull(i32s), "");
+    Place from = *p;
+    from.ptr = p->base;
+    from.varying = LLVMBuildZExt(g->b, at, LLVMTypeOf(p->varying), "");
+    LLVMValueRef v = load_each(g, &from);
+    return LLVMBuildSelect(g->b, mask, v, LLVMConstNull(LLVMTypeOf(v)), "");
+}
+
 static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
     unsigned size = lane_align(g, p);
@@ -269,6 +282,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         near = llvm_load_runs(g, p->type, p->ptr, off, size, mask);
     if (near) return near;
     if (!mask && !is_gathered(g, p)) return load_each(g, p);
+    if (mask && p->same && !is_gathered(g, p)) return load_each_masked(g, p, mask);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
     LLVMValueRef args[] = {llvm_lane_addresses(g, p), LLVMConstInt(g->i32, size, 0),
