@@ -400,6 +400,48 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
     return true;
 }
 
+/* ---- samples ----
+ *
+ * A map in blocks of channels that reads a dense tensor at computed places (the columns of a
+ * DeformConv) would gather each vector: it gets a copy in blocks, of which vectors are loads. */
+typedef struct Sampled {
+    KCtx *k;
+    const Stage *s;
+    KTensor *t;
+} Sampled;
+
+static void note_float(const KExpr *e, void *user) {
+    *(bool *)user |= dtype_is_float(e->dtype);
+}
+
+static void note_sample(const KExpr *e, void *user) {
+    Sampled *r = user;
+    bool is_computed = false;
+    if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
+    const KTensor *t = e->u.tensor;
+    if (t->layout.block > 1 || t->dims[1] != r->s->out->dims[1] ||
+        e->arg[1] != k_var(r->k, r->s->axis[1]))
+        return;
+    for (int i = 2; i < t->rank; i++) k_visit(r->k, e->arg[i], note_float, &is_computed);
+    if (is_computed) r->t = e->u.tensor;
+}
+
+static bool copy_samples(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Sampled r = {k, s, NULL};
+    if (s->form != FORM_MAP || s->out->layout.block <= 1 || s->out->layout.block_axis != 1)
+        return false;
+    k_visit(k, s->body, note_sample, &r);
+    if (!r.t) return false;
+    Redirect to = {r.t, program_add_tensor(p, r.t->name, r.t->dtype, r.t->rank, r.t->dims)};
+    to.to->layout.block_axis = 1;
+    to.to->layout.block = s->out->layout.block;
+    program_add_copy(p, s, to.to, to.from, s->node);
+    s->body = k_rewrite(k, s->body, redirect_read, &to);
+    pass_trace("assign_layouts", s->node, "samples a copy in blocks");
+    return true;
+}
+
 /* ---- parts of blocks ----
  *
  * A convolution that multiplies channels one by one and reads those of a part that begins within a
@@ -466,6 +508,7 @@ static void layout_program(DefProgram *p, void *user) {
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
+        *changed |= copy_samples(p, s);
         if (!is_windowed(s)) continue;
         *changed |= copy_part(p, s);
         /* tests whose needlessness free sizes hide */
