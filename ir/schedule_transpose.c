@@ -101,13 +101,13 @@ static int turn_lanes(const Turn *t) {
 
 /* Wide gathers of words do as well as the registers' turn, and better beyond the second level of
  * cache (0.14 for 0.19 ms of 16x100x300 f32), unless lanes lie a multiple apart that leaves them
- * few places of the cache. */
+ * few places of the cache, or the machine gathers slowly. */
 static bool gathers_well(const Turn *t) {
     enum { LANES = 16, CONTENDING_BYTES = 2048 };
     KCtx *k = t->r->k;
     const KExpr *base, *coeff, *flat = tensor_flat_index(k, t->read->u.tensor, t->read->arg);
     int64_t n, bytes = dtype_bytes(t->read->dtype);
-    if (t->lanes < LANES || bytes < 4) return false;
+    if (t->lanes < LANES || bytes < 4 || bytes > t->r->p->m->target->gather_bytes) return false;
     return k_linear_in(k, flat, t->s->axis[t->v.axis], &base, &coeff) && k_is_int(coeff, &n) &&
            n * bytes % CONTENDING_BYTES != 0;
 }

@@ -14,9 +14,11 @@ static const TargetRow rows[] = {
 #define TARGET(row_name, row_arch, row_needs, ...)                                                 \
     {.arch = row_arch, .needs = row_needs, .target = {.name = #row_name, __VA_ARGS__}},
 #define CPU(name, arch, features)
+#define TUNED(prefix, arch, field, value)
 #include "ir/targets.def"
 #undef TARGET
 #undef CPU
+#undef TUNED
 };
 
 static const struct {
@@ -24,10 +26,24 @@ static const struct {
 } cpus[] = {
 #define TARGET(...)
 #define CPU(name, arch, features) {name, arch, features},
+#define TUNED(prefix, arch, field, value)
 #include "ir/targets.def"
 #undef TARGET
 #undef CPU
+#undef TUNED
 };
+
+/* What the family of a processor is known to do otherwise than others of its row. */
+static void tune(Target *t) {
+#define TARGET(...)
+#define CPU(name, arch, features)
+#define TUNED(prefix, row_arch, field, value)                                                      \
+    if (!strncmp(t->cpu, prefix, strlen(prefix)) && !strcmp(t->arch, row_arch)) t->field = value;
+#include "ir/targets.def"
+#undef TARGET
+#undef CPU
+#undef TUNED
+}
 
 /* The word of a comma-separated list starting at s: its length. */
 static size_t word_length(const char *s) {
@@ -115,6 +131,8 @@ const Target *target_resolve(Arena *a, const char *triple, const char *cpu, cons
     if (!t->load_ports) t->load_ports = rows[0].target.load_ports;
     if (!t->issue) t->issue = rows[0].target.issue;
     if (!t->fma_latency) t->fma_latency = rows[0].target.fma_latency;
+    if (!t->gather_bytes) t->gather_bytes = rows[0].target.gather_bytes;
+    tune(t);
     return t;
 }
 

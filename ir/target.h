@@ -24,6 +24,7 @@ typedef struct Target {
     bool lookup; /* elements of a vector are taken by indices of a loop in one instruction */
     bool ldexp; /* multiplying by a power of two is one instruction */
     int mask_bytes; /* least element that is loaded and stored under a mask; 0: none is */
+    int gather_bytes; /* largest elements that are gathered faster than loaded one by one */
     bool amx;  /* matrix unit for bytes and bf16, and a system that lets programs use it */
     int pointer_bytes;
     int l1_bytes, l2_bytes;

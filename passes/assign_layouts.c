@@ -9,8 +9,10 @@
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
 #include "ir/tile.h"
+#include "ir/winograd.h"
 #include "passes/halos.h"
 #include "passes/integers.h"
+#include "passes/join_pixels.h"
 #include "passes/pass.h"
 
 /* A halo may be wider than MAX_HALO where the tensor does not grow beyond HALO_GROWTH for it. */
@@ -262,13 +264,15 @@ static bool drop_border(DefProgram *p, Stage *s) {
  * What leaves the program is dense, with lanes along its rows. A convolution that makes it of
  * blocks would have to pack every window that it reads. Instead, it makes blocks, too, and a map
  * turns them around; or, where the channels fill no vector, what it reads is turned around, once.
+ * Windows of one tap over a dense tensor need neither (join_pixels.c).
  */
 
 static bool block_dense_result(DefProgram *p, Stage *s) {
     KTensor *dense = s->out;
     int64_t channels;
-    if (!is_windowed(s) || !dense->dense_only || dense->alias || dense->rank < 3 ||
-        !k_is_int(dense->dims[1], &channels) || channels < channel_block(p, dense->dtype, channels))
+    if (!is_windowed(s) || !dense->dense_only || dense->alias || dense->rank < 3) return false;
+    if (join_pixels(p, s)) return true;
+    if (!k_is_int(dense->dims[1], &channels) || channels < channel_block(p, dense->dtype, channels))
         return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();
@@ -282,7 +286,7 @@ static bool block_dense_result(DefProgram *p, Stage *s) {
  * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked
  * ones: its vectors lie along the last axis, where it reads a dense copy in place. One that
  * multiplies channels one by one, with a result in blocks, would gather each vector from a dense
- * tensor: its copy is in blocks, too. */
+ * tensor: its copy is in blocks, too, and so is that of one which Winograd's filtering may take. */
 typedef struct CopyRead {
     DefProgram *p;
     const Stage *s;
@@ -335,6 +339,15 @@ static bool gathers_channels(KCtx *k, const Stage *s, const KExpr *at) {
            at->arg[1] == k_var(k, s->axis[1]) && is_depthwise(k, s);
 }
 
+/* Could a convolution with a result in blocks be filtered by Winograd if it read whole blocks? */
+static bool filters_blocks(DefProgram *p, const Stage *s, const KExpr *at) {
+    WinogradForm f;
+    int lanes = s->out->layout.block;
+    return p->m->winograd && lanes > 1 && at->u.tensor->layout.block <= 1 &&
+           s->out->dtype == DT_F32 && at->u.tensor->dtype == DT_F32 && winograd_match(p, s, &f) &&
+           f.channels % lanes == 0;
+}
+
 static void note_copy_read(const KExpr *e, void *user) {
     CopyRead *c = user;
     if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
@@ -344,6 +357,7 @@ static void note_copy_read(const KExpr *e, void *user) {
     bool border = at_pred(e) && !has_free_layout(e->u.tensor);
     bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) &&
                              walks_rows(c->p, c->s, e));
+    c->in_blocks |= border && filters_blocks(c->p, c->s, e);
     if (c->in_blocks || (wanted && is_reach_known(k, c->s, e))) c->t = e->u.tensor;
 }
 
@@ -383,6 +397,48 @@ static bool copy_for_halo(DefProgram *p, Stage *s) {
         program_add_copy(p, s, r.to, r.from, s->node);
     }
     s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
+    return true;
+}
+
+/* ---- samples ----
+ *
+ * A map in blocks of channels that reads a dense tensor at computed places (the columns of a
+ * DeformConv) would gather each vector: it gets a copy in blocks, of which vectors are loads. */
+typedef struct Sampled {
+    KCtx *k;
+    const Stage *s;
+    KTensor *t;
+} Sampled;
+
+static void note_float(const KExpr *e, void *user) {
+    *(bool *)user |= dtype_is_float(e->dtype);
+}
+
+static void note_sample(const KExpr *e, void *user) {
+    Sampled *r = user;
+    bool is_computed = false;
+    if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
+    const KTensor *t = e->u.tensor;
+    if (t->layout.block > 1 || t->dims[1] != r->s->out->dims[1] ||
+        e->arg[1] != k_var(r->k, r->s->axis[1]))
+        return;
+    for (int i = 2; i < t->rank; i++) k_visit(r->k, e->arg[i], note_float, &is_computed);
+    if (is_computed) r->t = e->u.tensor;
+}
+
+static bool copy_samples(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    Sampled r = {k, s, NULL};
+    if (s->form != FORM_MAP || s->out->layout.block <= 1 || s->out->layout.block_axis != 1)
+        return false;
+    k_visit(k, s->body, note_sample, &r);
+    if (!r.t) return false;
+    Redirect to = {r.t, program_add_tensor(p, r.t->name, r.t->dtype, r.t->rank, r.t->dims)};
+    to.to->layout.block_axis = 1;
+    to.to->layout.block = s->out->layout.block;
+    program_add_copy(p, s, to.to, to.from, s->node);
+    s->body = k_rewrite(k, s->body, redirect_read, &to);
+    pass_trace("assign_layouts", s->node, "samples a copy in blocks");
     return true;
 }
 
@@ -444,11 +500,15 @@ static void layout_program(DefProgram *p, void *user) {
     bool *changed = user;
     Halo halo = {.p = p};
     IntFactor f;
-    for (Stage *s = p->first; s; s = s->next) *changed |= block_dense_result(p, s);
+    for (Stage *s = p->first, *next; s; s = next) {
+        next = s->next;
+        *changed |= block_dense_result(p, s);
+    }
     program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
     for (Stage *s = p->first; s; s = s->next) {
+        *changed |= copy_samples(p, s);
         if (!is_windowed(s)) continue;
         *changed |= copy_part(p, s);
         /* tests whose needlessness free sizes hide */

@@ -204,18 +204,61 @@ static LLVMValueRef load_table(LlvmGen *g, const KBuf *b, LLVMValueRef index) {
     return LLVMBuildBitCast(g->b, half[0], LLVMVectorType(t, TABLE_LANES), "");
 }
 
+/* Indices of lanes that are extended from i32, two and two in an i64, which leaves the vector's
+ * registers as fast as one of them; NULL where they are none. */
+static LLVMValueRef index_pairs(LlvmGen *g, LLVMValueRef index) {
+    if (!index || (!LLVMIsASExtInst(index) && !LLVMIsAZExtInst(index))) return NULL;
+    LLVMValueRef narrow = LLVMGetOperand(index, 0);
+    unsigned lanes = llvm_lanes(narrow);
+    bool is_little = LLVMByteOrder(g->layout) == LLVMLittleEndian;
+    if (LLVMGetElementType(LLVMTypeOf(narrow)) != g->i32 || lanes % 2 || !is_little) return NULL;
+    return LLVMBuildBitCast(g->b, narrow, LLVMVectorType(g->i64, lanes / 2), "");
+}
+
+static LLVMValueRef index_of_lane(LlvmGen *g, const Place *p, LLVMValueRef pairs, unsigned lane) {
+    LLVMValueRef half = LLVMConstInt(g->i64, 32, 0);
+    if (!p->varying) return LLVMConstInt(g->i64, (uint64_t)p->lane * lane, 0);
+    if (!pairs)
+        return LLVMBuildExtractElement(g->b, p->varying, LLVMConstInt(g->i32, lane, 0), "");
+    LLVMValueRef v = LLVMBuildExtractElement(g->b, pairs, LLVMConstInt(g->i32, lane / 2, 0), "");
+    if (LLVMIsASExtInst(p->varying)) {
+        if (lane % 2 == 0) v = LLVMBuildShl(g->b, v, half, "");
+        return LLVMBuildAShr(g->b, v, half, "");
+    }
+    if (lane % 2) return LLVMBuildLShr(g->b, v, half, "");
+    return LLVMBuildAnd(g->b, v, LLVMConstInt(g->i64, UINT32_MAX, 0), "");
+}
+
 /* Lane by lane: what a gather would be without the instruction. */
 static LLVMValueRef load_each(LlvmGen *g, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes, size = lane_align(g, p);
     LLVMValueRef all = LLVMGetPoison(LLVMVectorType(p->type, lanes));
+    LLVMValueRef pairs = index_pairs(g, p->varying);
     for (unsigned i = 0; i < lanes; i++) {
-        LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
-        LLVMValueRef by = p->varying ? LLVMBuildExtractElement(g->b, p->varying, at, "")
-                                     : LLVMConstInt(g->i64, (uint64_t)p->lane * i, 0);
+        LLVMValueRef by = index_of_lane(g, p, pairs, i);
         LLVMValueRef v = plain_load(g, p->type, llvm_step_ptr(g, p->unit, p->ptr, by), size);
-        all = LLVMBuildInsertElement(g->b, all, v, at, "");
+        all = LLVMBuildInsertElement(g->b, all, v, LLVMConstInt(g->i32, i, 0), "");
     }
     return all;
+}
+
+/* Whether lanes anywhere are loaded by one instruction, in less time than one by one. */
+static bool is_gathered(const LlvmGen *g, const Place *p) {
+    unsigned bytes = (unsigned)LLVMABISizeOfType(g->layout, p->type);
+    return g->cpu.gather && bytes >= 4 && bytes <= (unsigned)g->target->gather_bytes;
+}
+
+/* The same under a mask: lanes that are cut off load the buffer's first element, and are zero. */
+static LLVMValueRef load_each_masked(LlvmGen *g, const Place *p, LLVMValueRef mask) {
+    LLVMTypeRef i32s = LLVMVectorType(g->i32, llvm_lanes(p->varying));
+    LLVMValueRef same = llvm_splat(g, LLVMBuildTrunc(g->b, p->same, g->i32, ""), llvm_lanes(mask));
+    LLVMValueRef at = LLVMBuildAdd(g->b, LLVMBuildTrunc(g->b, p->varying, i32s, ""), same, "");
+    at = LLVMBuildSelect(g->b, mask, at, LLVMConstNull(i32s), "");
+    Place from = *p;
+    from.ptr = p->base;
+    from.varying = LLVMBuildZExt(g->b, at, LLVMTypeOf(p->varying), "");
+    LLVMValueRef v = load_each(g, &from);
+    return LLVMBuildSelect(g->b, mask, v, LLVMConstNull(LLVMTypeOf(v)), "");
 }
 
 static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
@@ -238,7 +281,8 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     if (!near && !is_word && llvm_constant_places(g, p, off))
         near = llvm_load_runs(g, p->type, p->ptr, off, size, mask);
     if (near) return near;
-    if (!mask && (!g->cpu.gather || (size < 4 && !is_word))) return load_each(g, p);
+    if (!mask && !is_gathered(g, p)) return load_each(g, p);
+    if (mask && p->same && !is_gathered(g, p)) return load_each_masked(g, p, mask);
     LLVMTypeRef types[] = {t, LLVMVectorType(g->ptr, (unsigned)g->fn->lanes)};
     LLVMValueRef all = llvm_int(g, g->i1, (unsigned)g->fn->lanes, 1);
     LLVMValueRef args[] = {llvm_lane_addresses(g, p), LLVMConstInt(g->i32, size, 0),

@@ -101,7 +101,7 @@ static LLVMValueRef narrowed(LlvmGen *g, LLVMValueRef v) {
 static void narrow_index(LlvmGen *g, const KBuf *b, const Linear *l, Place *p) {
     unsigned lanes = (unsigned)g->fn->lanes;
     bool is_near = p->lane >= -1 && p->lane <= 4;
-    if (!lanes || is_near || p->varying || !g->cpu.gather) return;
+    if (!lanes || (is_near && !p->varying) || !g->cpu.gather) return;
     /* a constant of a folded kernel may not say how long it is */
     if (!b->n_elems || b->n_elems->hi > INT32_MAX) return;
     LLVMValueRef by = scaled(g, llvm_iota(g, lanes), (uint64_t)p->lane);
@@ -109,6 +109,10 @@ static void narrow_index(LlvmGen *g, const KBuf *b, const Linear *l, Place *p) {
     for (int i = 0; i < l->n; i++)
         if (!llvm_lanes(l->term[i].v))
             same = LLVMBuildAdd(g->b, same, scaled(g, l->term[i].v, l->term[i].coeff), "");
+    if (p->varying) {
+        p->same = b->n_elems->lo > 0 ? same : NULL;
+        return;
+    }
     p->index = LLVMBuildAdd(g->b, llvm_splat(g, narrowed(g, same), lanes), narrowed(g, by), "");
 }
 

@@ -14,6 +14,8 @@ typedef struct Place {
     LLVMValueRef ptr;     /* of lane 0's element, without the varying part */
     LLVMValueRef varying; /* <lanes x i64> element offsets, or NULL */
     LLVMValueRef base, index; /* the buffer and <lanes x i32> indices, where these fit; or NULL */
+    LLVMValueRef same;    /* where varying: the rest of the index in base, which has an element 0
+                           * and takes indices of i32; or NULL */
     int64_t lane;         /* step from lane to lane, in elements */
     unsigned align;       /* of lane 0's element when nothing varies */
     LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */

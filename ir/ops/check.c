@@ -106,3 +106,8 @@ const KExpr *k_and_inside(Def *d, const KExpr *p, const KExpr *index, const KExp
     const KExpr *in = lower_inside(d, index, dim);
     return p ? k_and(d->k, p, in) : in;
 }
+
+const KExpr *k_whole_place(KCtx *k, const KExpr *x, const KExpr *dim) {
+    enum { SHORT_AXIS = 1 << 29 };
+    return k_cast(k, dim->hi <= SHORT_AXIS ? DT_I32 : DT_I64, x);
+}

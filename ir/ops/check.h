@@ -38,5 +38,8 @@ const KExpr *k_and_fits(Def *d, const KExpr *p, const KTensor *t, const KExpr *c
                         const KExpr *const *bound);
 /* p and 0 <= index < dim; a NULL p stands for true. */
 const KExpr *k_and_inside(Def *d, const KExpr *p, const KExpr *index, const KExpr *dim);
+/* The whole number x, a float not far beyond an axis of `dim` elements, as an index to compute
+ * with: of 32 bits where that is enough, so that it fills half as many vectors. */
+const KExpr *k_whole_place(KCtx *k, const KExpr *x, const KExpr *dim);
 
 #endif

@@ -101,10 +101,13 @@ static const KExpr *sample(const Columns *c, int i, const KExpr **from, const KE
     KTensor *x = def_in(c->d, 0);
     if (i == c->w->n) return k_cast(k, c->t, def_at_if(c->d, x, from, x->rank, inside));
     const KExpr *place = tap_place(c, i), *low = k_floor(k, place), *rest = k_sub(k, place, low);
-    const KExpr *base = k_cast(k, DT_I64, low), *sum = NULL;
+    const KExpr *base = k_whole_place(k, low, x->dims[2 + i]), *sum = NULL;
+    const KExpr *dim = k_cast(k, base->dtype, x->dims[2 + i]), *zero = k_const(k, base->dtype, 0);
     for (int up = 0; up < 2; up++) {
-        from[2 + i] = k_add(k, base, k_int(k, up));
-        const KExpr *here = k_and_inside(c->d, inside, from[2 + i], x->dims[2 + i]);
+        const KExpr *at = k_add(k, base, k_const(k, base->dtype, up));
+        const KExpr *here = k_and(k, k_le(k, zero, at), k_lt(k, at, dim));
+        if (inside) here = k_and(k, inside, here);
+        from[2 + i] = k_cast(k, DT_I64, at);
         const KExpr *weight = up ? rest : k_sub(k, k_const(k, c->t, 1), rest);
         const KExpr *e = k_mul(k, weight, sample(c, i + 1, from, here));
         sum = sum ? k_add(k, sum, e) : e;

@@ -190,15 +190,18 @@ static Taps axis_taps(KCtx *k, int mode, int padding, bool aligned, const KExpr 
         const KExpr *end = k_add(k, length, k_const(k, ft, far));
         x = k_max(k, k_min(k, x, end), k_const(k, ft, -far));
     }
-    const KExpr *low = k_floor(k, x), *base = k_cast(k, DT_I64, low),
-                *max = k_sub(k, dim, k_int(k, 1));
+    const KExpr *low = k_floor(k, x), *base = k_whole_place(k, low, dim);
+    if (padding == PAD_REFLECTION) base = k_cast(k, DT_I64, base);
+    DType it = base->dtype;
+    const KExpr *max = k_cast(k, it, k_sub(k, dim, k_int(k, 1))), *min = k_const(k, it, 0);
     tap_weights(k, &t, k_sub(k, x, low));
     for (int i = 0; i < t.n; i++) {
-        const KExpr *at = k_add(k, base, k_int(k, t.n == 4 ? i - 1 : i));
+        const KExpr *at = k_add(k, base, k_const(k, it, t.n == 4 ? i - 1 : i));
         if (padding == PAD_REFLECTION) at = reflected(k, at, dim, aligned);
         if (padding == PAD_ZEROS)
-            t.inside[i] = k_and(k, k_le(k, k_int(k, 0), at), k_le(k, at, max));
-        t.index[i] = padding == PAD_ZEROS ? at : k_max(k, k_min(k, at, max), k_int(k, 0));
+            t.inside[i] = k_and(k, k_le(k, min, at), k_le(k, at, max));
+        if (padding != PAD_ZEROS) at = k_max(k, k_min(k, at, max), min);
+        t.index[i] = k_cast(k, DT_I64, at);
     }
     return t;
 }

@@ -1,6 +1,8 @@
 """Tree ensembles that walk in lockstep: shapes of trees, numbers of features and kinds of leaves that take different ways
-through the schedule (ir/ops/tree_lanes.c). Each is walked in Python, node by node; backends answer the same."""
+through the schedule (ir/ops/tree_lanes.c). Each is walked in Python, node by node; backends answer the same, and so does
+code for processors that load nodes one by one, since their gathers are slow."""
 import os
+import platform
 
 import numpy as np
 import onnx
@@ -12,7 +14,10 @@ from harness import Case, check
 from model_files import smelt_run
 
 BAR = 2e-6
-BACKENDS = ("llvm", "c", "interpret")
+CODES = ["--backend=llvm", "--backend=c", "--backend=interpret"]
+if platform.machine() == "x86_64":
+    CODES += ["--cpu=znver3", "--cpu=haswell"]
+GATHERS = {"znver5": False, "sapphirerapids": True}
 
 # name: trees, most branches of a tree, whether they lean to one side, features, targets, weights of a leaf (0: one, for the
 # tree's own target), mode, whether NaN goes its own ways
@@ -101,12 +106,22 @@ def cases(ctx):
             x = rng.standard_normal((5, ensemble[3])).astype(np.float32)
             x[rng.random(x.shape) < 0.1] = np.nan
             want, first = walk(trees, x, ensemble), None
-            for backend in BACKENDS:
-                got = smelt_run(ctx, path, {"x": x}, f"--backend={backend}")["y"]
+            for code in CODES:
+                got = smelt_run(ctx, path, {"x": x}, code)["y"]
                 worst = relative_difference(got, want)
-                check(worst <= BAR, f"{backend}: differs by {worst:.2g} of the largest sum")
+                check(worst <= BAR, f"{code}: differs by {worst:.2g} of the largest sum")
                 first = got if first is None else first
-                check(np.array_equal(got, first), f"{backend} and {BACKENDS[0]} differ in their bits")
+                check(np.array_equal(got, first), f"{code} and {CODES[0]} differ in their bits")
             return ""
         return run
-    return [Case(name, right(name, ensemble), "cpu") for name, ensemble in ENSEMBLES.items()]
+
+    def gathered(cpu, wanted):
+        def run():
+            ensemble = ENSEMBLES["four_vectors"]
+            path = os.path.join(ctx.new_dir(), "trees.onnx")
+            save(path, grow(np.random.default_rng(1), ensemble), ensemble)
+            asm = ctx.smelt("compile", path, "--emit=asm", "--target=x86_64-linux-gnu", f"--cpu={cpu}", "-o", "-").stdout
+            check(("gather" in asm) == wanted, "nodes are gathered" if not wanted else "nodes are not gathered")
+        return run
+    return ([Case(name, right(name, ensemble), "cpu") for name, ensemble in ENSEMBLES.items()]
+            + [Case(f"nodes_of_{cpu}", gathered(cpu, wanted), "nodev") for cpu, wanted in GATHERS.items()])

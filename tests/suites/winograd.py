@@ -33,7 +33,11 @@ NETS = {
     "free_batch": ("w4", 5, 64, 80, 12, 12, [1, 1, 1, 1], "relu"),
     "free_volume": ("w4", 2, 32, 32, 13, 9, [1, 1, 1, 1], "relu"),
     "deep_steps": ("w4", 1, 64, 64, 16, 16, [1, 1, 1, 1], "none"),
+    "alone": ("w4", 2, 32, 56, 17, 22, [1, 1, 1, 1], "relu"),
 }
+
+# Nets without the pointwise convolutions around: the caller's dense tensors are what is read and written.
+ALONE = ("alone",)
 
 # Of the nets that have a third axis in front of height and width: size, taps, pad on both sides, stride
 DEPTHS = {"volume": (5, 3, 1, 1), "free_volume": (3, 3, 1, 1), "planes": (3, 1, 0, 1), "deep_steps": (7, 3, 1, 2)}
@@ -57,7 +61,7 @@ def after(nodes, how, of, beside):
     return of
 
 
-def save_net(path, net, depth, free):
+def save_net(path, net, depth, free, alone):
     filter_name, batch, n_in, n_out, height, width, pads, how = net
     taps = 5 if filter_name.endswith("k5") else 3
     random = np.random.default_rng(7)
@@ -72,19 +76,24 @@ def save_net(path, net, depth, free):
         weights.append(numpy_helper.from_array(random.standard_normal(o).astype(np.float32), y + "_b"))
         nodes.append(helper.make_node("Conv", [x, y + "_w", y + "_b"], [y], name=y, **attributes))
 
-    conv("x", "first", 3, n_in, 1)
+    if not alone:
+        conv("x", "first", 3, n_in, 1)
     down, right = height + pads[0] + pads[2] - taps + 1, width + pads[1] + pads[3] - taps + 1
-    x_dims, y_dims, steps = [batch, 3, height, width], [batch, 4, down, right], {}
+    x_dims, y_dims, steps = [batch, n_in if alone else 3, height, width], [batch, n_out if alone else 4, down, right], {}
     if depth:
         size, deep, pad, stride = depth
         x_dims.insert(2, size)
         y_dims.insert(2, (size + 2 * pad - deep) // stride + 1)
         pads = [pad, *pads[:2], pad, *pads[2:]]
         steps = {"strides": [stride, 1, 1]}
-    conv("first", "middle", n_in, n_out, taps, pads=pads, **steps)
+    conv("x" if alone else "first", "middle", n_in, n_out, taps, pads=pads, **steps)
     if how == "sum":
         conv("x", "beside", 3, n_out, 1, **steps)
-    conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
+    last = after(nodes, how, "middle", "beside")
+    if alone:
+        nodes.append(helper.make_node("Identity", [last], ["y"]))
+    else:
+        conv(last, "y", n_out, 4, 1)
     names = ["n", "c", "d", "h", "w"] if depth else ["n", "c", "h", "w"]
     x_type, y_type = ([s if s in free else d for s, d in zip(names, dims)] for dims in (x_dims, y_dims))
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_type)],
@@ -115,7 +124,7 @@ def near(got, want):
 def cases(ctx):
     def made(name):
         path = os.path.join(ctx.new_dir(), "net.onnx")
-        return path, save_net(path, NETS[name], DEPTHS.get(name), FREE.get(name, ""))
+        return path, save_net(path, NETS[name], DEPTHS.get(name), FREE.get(name, ""), name in ALONE)
 
     def right(name, cpu):
         def run():
