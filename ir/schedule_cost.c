@@ -22,6 +22,7 @@ enum {
     WIDE_BYTES = 32768, /* of a right factor that is computed on the way, there as well */
     MOST_STRIPS = 8,
     LEAST_STRIP = 3,         /* tiles of rows in a strip */
+    LEAST_ASKING = 3,        /* tiles of rows that ask for lines which may be near */
     MOST_NEAR = 7,           /* of a row, that are written out */
     MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
@@ -454,6 +455,9 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     if (sch->all_taps) sch->unroll = 1;
     share_rests(t, z, sch);
     set_strips(t, z, sch);
+    /* what the first level does not keep may come from anywhere: other layers were here since */
+    bool may_be_far = z->is_const && z->right_bytes > t->l1_bytes && tiles >= LEAST_ASKING;
+    sch->prefetch |= may_be_far && !z->is_free && sch->strips == 1 && !sch->rows_outer;
 }
 
 /* ---- candidates ------------------------------------------------------------------------------ */
