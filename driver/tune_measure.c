@@ -4,7 +4,8 @@
  * longer than a kernel is measured. So no times are compared that were taken at different moments.
  * All kernels are timed in turn, in batches of a few runs, and directly before each of them the
  * first one, the choice of the cost model. What counts is the median of the ratios; whoever is
- * clearly behind after some rounds is timed no more.
+ * clearly behind after some rounds is timed no more. Time is what this thread had of a core: other
+ * programs take theirs in slices that are longer than a batch.
  *
  * Weights, of which a run of the whole model finds none in a near cache, are copied until a cache
  * has no room for the copies, and each run reads another one. */
@@ -21,10 +22,14 @@ enum { COLD_BYTES = 8 << 20, ROUNDS = 9, SURE_ROUNDS = 3, MOST_JOBS = 16 };
 #define LEAST_SECONDS 0.05 /* for a stage: what two kernels take to compile */
 #define NEAR 1.04          /* of the best time: may be the best after all */
 
-double tune_now(void) {
+static double seconds_of(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double tune_now(void) {
+    return seconds_of(CLOCK_MONOTONIC);
 }
 
 void tune_room_free(TuneRoom *room) {
@@ -161,12 +166,12 @@ static double time_runs(const TuneRoom *room, const Trial *t, uint32_t n_runs) {
     void **bufs = xmalloc(sizeof *bufs * (t->k->kernel->n_params + 1));
     uint32_t copies = n_copies(t->k);
     bool good = true;
-    double start = tune_now();
+    double start = seconds_of(CLOCK_THREAD_CPUTIME_ID);
     for (uint32_t r = 0; good && r < n_runs; r++) {
         place(room, t->k, r % copies, bufs);
         good = kernel_module_run(model, t->k->kernel, bufs);
     }
-    double seconds = tune_now() - start;
+    double seconds = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start;
     free(bufs);
     return good ? seconds : INFINITY;
 }

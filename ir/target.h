@@ -31,6 +31,7 @@ typedef struct Target {
     int fma_ports, load_ports, issue; /* vector multiply-adds, loads, all instructions per cycle */
     int add_ports; /* vector integer instructions, of which as many as fma_ports multiply */
     int fma_latency;                  /* cycles */
+    int window; /* instructions of a tile that is too long to overlap with the next; 0: any is */
     double gflops;            /* one core's peak, for the cost model */
 } Target;
 
