@@ -88,7 +88,7 @@ static void choose_place(Contract *c) {
 }
 
 /* What the number of row tiles decides: whether this one asks, at which places, and how far
- * apart. */
+ * apart. Of n shares only each n-th place asks, so whole lines lie between those that do. */
 static void share_panel(Contract *c) {
     KCtx *k = c->k;
     int64_t n;
@@ -99,7 +99,7 @@ static void share_panel(Contract *c) {
     for (n = 2; n <= MOST_SHARES; n *= 2) {
         const KExpr *so_many = k_le(k, k_int(k, n), c->n_row_tiles);
         shares = k_select(k, so_many, k_int(k, n), shares);
-        pace = k_select(k, so_many, k_int(k, (lines + n - 1) / n * line), pace);
+        pace = k_select(k, so_many, k_int(k, lines * line / n), pace);
     }
     const KExpr *asks = k_lt(k, c->row_tile, shares), *mask = k_sub(k, shares, k_int(k, 1));
     c->ask_tile = kb_let_within(c->b, "asks", k_select(k, asks, c->row_tile, k_int(k, 0)),
