@@ -44,9 +44,9 @@ typedef struct Contract {
     int copies_axis;     /* the reduction axis whose loop's body is copied */
     int64_t ask_steps;   /* lines of the next panel are asked for every so many steps; 0: never */
     bool has_asked;      /* here: the loops around have */
-    /* where the number of row tiles is free: the place of this tile's share, how far apart places
-     * are in it, and a mask of the places where the tile does not ask */
-    const KExpr *ask_tile, *ask_pace, *ask_mask;
+    /* where the number of row tiles is free: whose share this tile asks for, how far apart places
+     * are in it, and for how many lines it asks at each; 0 where it does not ask */
+    const KExpr *ask_tile, *ask_pace, *ask_lines;
     const KExpr *row_tile, *n_row_tiles; /* which tile of its group this is, of how many */
     const KExpr *left;  /* a read of the left factor whose lines are asked for a tile ahead; NULL */
     int left_axis;      /* by places of this reduction axis' blocks; -1: rows are one stretch */

@@ -57,6 +57,7 @@ typedef struct Sizes {
 
 typedef struct Reads {
     int64_t bytes;
+    int64_t free; /* what a size counts as that is neither known nor guessed */
     bool is_const;
 } Reads;
 
@@ -75,11 +76,8 @@ static void note_read(const KExpr *e, void *user) {
     if (e->op == KO_var && e->u.var->kind == KV_SYMBOL) r->is_const = false;
     if (e->op != KO_at) return;
     int64_t bytes = dtype_bytes(e->u.tensor->dtype);
-    bool is_guessed = false; /* an image: the other free size is the batch */
     for (int i = 0; i < e->u.tensor->rank; i++)
-        is_guessed |= k_is_guessed(e->u.tensor->dims[i]);
-    for (int i = 0; i < e->u.tensor->rank; i++)
-        bytes = product(bytes, k_guess(e->u.tensor->dims[i], is_guessed ? 1 : SOME));
+        bytes = product(bytes, k_guess(e->u.tensor->dims[i], r->free));
     r->bytes = r->bytes > INT64_MAX - bytes ? INT64_MAX : r->bytes + bytes;
     r->is_const &= e->u.tensor->data != NULL;
 }
@@ -136,7 +134,7 @@ int schedule_group_period(const Schedule *sch) {
 
 static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     Sizes z = {.batch = 1, .steps = 1, .elem = dtype_bytes(s->acc->dtype), .rows = {1, 1}};
-    Reads left = {0, true}, right = {0, true};
+    Reads left = {.free = 1, .is_const = true}, right;
     for (int i = 0; i < s->out->rank; i++) {
         bool is_row = i == sch->row_axis[1];
         const KExpr *extent = is_row ? schedule_row_extent(k, s, sch) : s->out->dims[i];
@@ -147,6 +145,8 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
         z.is_free |= is_free;
         z.is_guessed |= is_free && k_is_guessed(extent);
         if (is_any_row) z.is_free_row[is_row] = is_free;
+        /* where rows are known, the other free size is the batch, of which one counts there too */
+        if (is_free && n == LARGE) left.free = SOME;
         if (i == sch->vec_axis)
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
         else if (is_any_row)
@@ -155,6 +155,7 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
             z.batch = product(z.batch, k_guess(s->out->dims[i], 1));
     }
     for (int r = 0; r < s->n_red; r++) z.steps = product(z.steps, k_guess(s->red_extent[r], SOME));
+    right = left;
     k_visit(k, s->lhs, note_read, &left);
     k_visit(k, s->rhs, note_read, &right);
     z.is_pairs = s->dot == KO_dot2_ss;

@@ -8,10 +8,11 @@
  *     prefetch packed[panel + panel_elems + (row_tile*places + place)*share]
  *
  * How many row tiles there are may not be known. Then the first 1, 2, 4 or 8 of them share it, as
- * many as there are, and each asks at each n-th place only, for the same number of lines:
+ * many as there are, at places that are so far apart that each share is a line, with a loop over
+ * the lines of a share (0 for the other tiles) and nothing in between:
  *
- *     if place & mask == 0 {
- *         prefetch packed[panel + panel_elems + (row_tile*places + place)*pace]
+ *     for i in 0..lines {
+ *         prefetch packed[panel + panel_elems + (row_tile*places + place)*pace + i*16]
  *     }
  *
  * The next rows of the left factor. What is broadcast of blocks of channels is a few lines here and
@@ -28,13 +29,7 @@
  * own, evenly over its steps. */
 #include "ir/schedule_contract.h"
 
-enum { LINE_BYTES = 64, MOST_SHARES = 8, NEVER = (1 << 30) - 1 };
-
-/* Among how many row tiles the next panel is divided; 1 where the number is free. */
-static int64_t sharing_tiles(const Contract *c) {
-    int64_t n;
-    return k_is_int(c->n_row_tiles, &n) ? n : 1;
-}
+enum { LINE_BYTES = 64, MOST_SHARES = 8 };
 
 /* The read of the right factor, perhaps of 16-bit floats that are widened; NULL for what is
  * neither. */
@@ -56,11 +51,6 @@ static int64_t lines_of(const Contract *c, int64_t steps) {
     return (steps * bytes + LINE_BYTES - 1) / LINE_BYTES;
 }
 
-static int64_t lines_share(const Contract *c, int64_t steps) {
-    int64_t n_tiles = sharing_tiles(c);
-    return (lines_of(c, steps) + n_tiles - 1) / n_tiles;
-}
-
 int64_t contract_steps(const Contract *c, int r) {
     int64_t n, steps = 1;
     for (r++; r < c->s->n_red; r++)
@@ -69,9 +59,10 @@ int64_t contract_steps(const Contract *c, int r) {
 }
 
 /* The innermost loop whose share is at least half a line, so that not much more is asked for than
- * the panel has. */
+ * the panel has; where the number of shares is free, a line of the smallest. */
 static void choose_place(Contract *c) {
-    int64_t n, n_tiles = sharing_tiles(c);
+    int64_t n, n_tiles;
+    if (!k_is_int(c->n_row_tiles, &n_tiles)) n_tiles = 2 * MOST_SHARES;
     const KExpr *rhs = right_read(c);
     c->ask_steps = 0;
     if (!c->sch->prefetch || !rhs || rhs->u.tensor->layout.block <= 1) return;
@@ -87,7 +78,7 @@ static void choose_place(Contract *c) {
     }
 }
 
-/* What the number of row tiles decides: whether this one asks, at which places, and how far
+/* What the number of row tiles decides: for how many lines this one asks at each place, and how far
  * apart. */
 static void share_panel(Contract *c) {
     KCtx *k = c->k;
@@ -95,17 +86,18 @@ static void share_panel(Contract *c) {
     if (!c->ask_steps || k_is_int(c->n_row_tiles, &n)) return;
     int64_t line = LINE_BYTES / dtype_bytes(right_read(c)->dtype),
             lines = lines_of(c, c->ask_steps);
-    const KExpr *shares = k_int(k, 1), *pace = k_int(k, lines * line);
+    const KExpr *shares = k_int(k, 1), *share = k_int(k, lines);
     for (n = 2; n <= MOST_SHARES; n *= 2) {
         const KExpr *so_many = k_le(k, k_int(k, n), c->n_row_tiles);
         shares = k_select(k, so_many, k_int(k, n), shares);
-        pace = k_select(k, so_many, k_int(k, (lines + n - 1) / n * line), pace);
+        share = k_select(k, so_many, k_int(k, (lines + n - 1) / n), share);
     }
-    const KExpr *asks = k_lt(k, c->row_tile, shares), *mask = k_sub(k, shares, k_int(k, 1));
+    const KExpr *asks = k_lt(k, c->row_tile, shares);
     c->ask_tile = kb_let_within(c->b, "asks", k_select(k, asks, c->row_tile, k_int(k, 0)),
                                 MOST_SHARES - 1);
-    c->ask_pace = kb_let_within(c->b, "pace", pace, lines * line);
-    c->ask_mask = kb_let_within(c->b, "mask", k_select(k, asks, mask, k_int(k, NEVER)), NEVER);
+    share = kb_let_within(c->b, "share", share, lines);
+    c->ask_pace = k_mul(k, share, k_int(k, line));
+    c->ask_lines = kb_let_within(c->b, "lines", k_select(k, asks, share, k_int(k, 0)), lines);
 }
 
 void contract_choose_prefetch(Contract *c) {
@@ -138,8 +130,9 @@ bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, 
         n_steps *= n;
     }
     const KExpr *panel = panel_element(c, &start);
-    int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), share = lines_share(c, steps);
-    bool is_free = !k_is_int(c->n_row_tiles, &n);
+    int64_t line = LINE_BYTES / dtype_bytes(panel->dtype), n_tiles;
+    bool is_free = !k_is_int(c->n_row_tiles, &n_tiles);
+    int64_t share = is_free ? 1 : (lines_of(c, steps) + n_tiles - 1) / n_tiles;
     const KExpr *pace = is_free ? c->ask_pace : k_int(k, share * line);
     const KExpr *tile = is_free ? c->ask_tile : c->row_tile;
     const KExpr *place = k_fdiv(k, step, k_int(k, steps));
@@ -147,7 +140,10 @@ bool contract_prefetch(Contract *c, int r, const Binding *red, const KExpr *at, 
     const KExpr *next = k_int(k, n_steps * tile_width(c));
     const KExpr *at_place = k_mul(k, k_add(k, k_mul(k, tile, places), place), pace);
     const KExpr *first = k_add(k, k_add(k, panel->arg[0], next), at_place);
-    if (is_free) kb_if(c->b, k_eq(k, k_and(k, place, c->ask_mask), k_int(k, 0)));
+    if (is_free) {
+        const KExpr *i = kb_for(c->b, LOOP_SERIAL, "i", c->ask_lines);
+        first = k_add(k, first, k_mul(k, i, k_int(k, line)));
+    }
     for (int64_t i = 0; i < share; i++)
         kb_prefetch(c->b, panel->u.buf, k_add(k, first, k_int(k, i * line)));
     if (is_free) kb_end(c->b);

@@ -69,22 +69,24 @@ static void clear_columns(Roll *l, const KTensor *t) {
 static void clear_row(Roll *l, const KTensor *t, const KExpr *row) {
     KCtx *k = l->k;
     const KExpr *place_size = tensor_ring_row(k, t);
-    int64_t n = place_size->hi;
     int lanes = target_lanes(l->p->m->target, dtype_bytes(t->dtype));
     const KExpr *place = k_and(k, row, k_int(k, t->window->ring - 1));
     const KExpr *start = k_add(k, k_mul(k, l->g->slot, k_int(k, t->window->ring)), place);
     const KExpr *zero = k_const(k, t->dtype, t->layout.halo_value), *size = k_int(k, lanes);
     start = k_mul(k, start, place_size);
-    if (n >= lanes) {
-        const KExpr *c = kb_for(l->b, LOOP_SERIAL, "c", k_int(k, n / lanes));
+    const KExpr *n_vectors = k_fdiv(k, place_size, size), *whole = k_mul(k, n_vectors, size);
+    const KExpr *rest = k_sub(k, place_size, whole);
+    if (n_vectors->hi > 0) {
+        const KExpr *c = kb_for(l->b, LOOP_SERIAL, "c", n_vectors);
         const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", size);
         kb_store(l->b, t->buf, k_add(k, start, k_add(k, k_mul(k, c, size), lane)), zero);
         kb_end(l->b);
         kb_end(l->b);
     }
-    if (n % lanes) {
-        const KExpr *lane = kb_for(l->b, LOOP_VECTOR, "l", k_int(k, n % lanes));
-        kb_store(l->b, t->buf, k_add(k, start, k_add(k, k_int(k, n / lanes * lanes), lane)), zero);
+    if (rest->hi > 0) {
+        bool is_known = rest->lo == rest->hi;
+        const KExpr *lane = kb_for(l->b, is_known ? LOOP_VECTOR : LOOP_SERIAL, "l", rest);
+        kb_store(l->b, t->buf, k_add(k, start, k_add(k, whole, lane)), zero);
         kb_end(l->b);
     }
 }

@@ -16,7 +16,7 @@
 #include "passes/pass.h"
 
 /* A halo may be wider than MAX_HALO where the tensor does not grow beyond HALO_GROWTH for it. */
-enum { MAX_HALO = 16, MAX_WIDE_HALO = 1024, HALO_GROWTH = 2 };
+enum { MAX_HALO = 16, MAX_WIDE_HALO = 1024, HALO_GROWTH = 2, SOME = 256 };
 
 /* Rows of at least this part of a vector are worth vectors along them. */
 enum { LEAST_LANES = 4 };
@@ -193,11 +193,11 @@ static bool is_small_halo(const KTensor *t, const int64_t *before, const int64_t
         int64_t both = before[a] + after[a];
         is_wide |= before[a] > MAX_HALO || after[a] > MAX_HALO;
         if (both > MAX_WIDE_HALO) return false;
-        if (!k_is_int(t->dims[a], &dim)) continue;
-        if (both > dim) return false;
+        if (k_is_int(t->dims[a], &dim) && both > dim) return false;
+        dim = k_guess(t->dims[a], SOME);
         growth *= (double)(dim + both) / (double)(dim ? dim : 1);
     }
-    return !is_wide || (growth <= HALO_GROWTH && shape_is_const((Shape){t->rank, t->dims}));
+    return !is_wide || growth <= HALO_GROWTH;
 }
 
 /* A halo of this value as wide as e, a read of stage s, needs it, and `more` elements wider at the

@@ -19,6 +19,8 @@
  * filtering and matrix units want. */
 static const double LEAST_RATIO = 1.5, LEAST_RATIO_OF_OTHERS = 8;
 
+enum { SOME = 256 }; /* a free size of which nothing is known */
+
 /* Which variables of a stage an expression uses. */
 typedef struct Uses {
     const Module *m;
@@ -26,16 +28,21 @@ typedef struct Uses {
     const Stage *s;
 } Uses;
 
+/* What an axis counts. A batch of any size is one of both operands and makes no difference. */
+static double extent(const KExpr *e) {
+    return (double)k_guess(e, SOME);
+}
+
 /* Elements of the space that those axes of s span which e or f (or NULL) use. */
 static double span(const Uses *u, const KExpr *e, const KExpr *f) {
     const Stage *s = u->s;
     double n = 1;
     for (int i = 0; i < s->out->rank; i++)
         if (k_uses_var(u->k, e, s->axis[i]) || (f && k_uses_var(u->k, f, s->axis[i])))
-            n *= (double)s->out->dims[i]->hi;
+            n *= extent(s->out->dims[i]);
     for (int i = 0; i < s->n_red; i++)
         if (k_uses_var(u->k, e, s->red[i]) || (f && k_uses_var(u->k, f, s->red[i])))
-            n *= (double)s->red_extent[i]->hi;
+            n *= extent(s->red_extent[i]);
     return n;
 }
 
@@ -52,7 +59,7 @@ static double least_ratio(const Uses *u, const KExpr *other) {
 
 static double n_elements(const KTensor *t) {
     double n = 1;
-    for (int i = 0; i < t->rank; i++) n *= (double)t->dims[i]->hi;
+    for (int i = 0; i < t->rank; i++) n *= extent(t->dims[i]);
     return n;
 }
 

@@ -21,14 +21,17 @@ enum {
     LEAST_GAIN = 5000 /* cycles */
 };
 
+/* What is chosen for what free sizes are taken for is right for any. */
+static double extent(const KExpr *e) {
+    return (double)k_guess(e, 1);
+}
+
 static double row_count(const Roll *g, int m) {
-    return (double)g->stages[m]->out->dims[g->row[m]]->hi;
+    return extent(g->stages[m]->out->dims[g->row[m]]);
 }
 
 static double batch_of(const Roll *g) {
-    int64_t n;
-    if (!g->has_batch) return 1;
-    return k_is_int(g->stages[0]->out->dims[0], &n) ? (double)n : 4;
+    return extent(g->stages[0]->out->dims[0]);
 }
 
 /* Bytes of one row of member m's tensor. */
@@ -38,7 +41,7 @@ static double row_bytes(const Roll *g, int m) {
     double n = dtype_bytes(t->dtype);
     for (int i = 1; i < t->rank; i++) {
         if (i == g->row[m]) continue;
-        int64_t dim = t->dims[i]->hi;
+        int64_t dim = k_guess(t->dims[i], 1);
         if (l->block > 1 && l->block_axis == i) dim = (dim + l->block - 1) / l->block * l->block;
         n *= (double)(dim + (l->has_halo ? l->halo[i][0] + l->halo[i][1] : 0));
     }
@@ -71,8 +74,8 @@ static double member_cycles(const Roll *g, int m) {
     const Stage *s = g->stages[m];
     const Target *t = g->p->m->target;
     double vectors = 1.0 / target_lanes(t, dtype_bytes(s->out->dtype)), steps = 1;
-    for (int i = 1; i < s->out->rank; i++) vectors *= (double)s->out->dims[i]->hi;
-    for (int i = 0; i < s->n_red; i++) steps *= (double)s->red_extent[i]->hi;
+    for (int i = 1; i < s->out->rank; i++) vectors *= extent(s->out->dims[i]);
+    for (int i = 0; i < s->n_red; i++) steps *= extent(s->red_extent[i]);
     if (s->form == FORM_MAP) return vectors * (1 + expr_cycles(g, s->body));
     double finish = vectors * expr_cycles(g, s->finish);
     if (s->form == FORM_REDUCE) return finish + vectors * steps * (1 + expr_cycles(g, s->body));
@@ -85,9 +88,9 @@ static double weight_bytes(const Roll *g, int m) {
     if (s->form != FORM_CONTRACT) return 0;
     double n = dtype_bytes(s->rhs->dtype);
     for (int i = 0; i < s->out->rank; i++)
-        if (k_uses_var(g->k, s->rhs, s->axis[i])) n *= (double)s->out->dims[i]->hi;
+        if (k_uses_var(g->k, s->rhs, s->axis[i])) n *= extent(s->out->dims[i]);
     for (int r = 0; r < s->n_red; r++)
-        if (k_uses_var(g->k, s->rhs, s->red[r])) n *= (double)s->red_extent[r]->hi;
+        if (k_uses_var(g->k, s->rhs, s->red[r])) n *= extent(s->red_extent[r]);
     return n;
 }
 
@@ -107,7 +110,7 @@ static double share_beyond(const Target *t, double bytes) {
 
 static double tensor_bytes(const KTensor *t) {
     double bytes = dtype_bytes(t->dtype);
-    for (int i = 1; i < t->rank; i++) bytes *= t->dims[i]->hi < 1 ? 1 : (double)t->dims[i]->hi;
+    for (int i = 1; i < t->rank; i++) bytes *= fmax(1, extent(t->dims[i]));
     return bytes;
 }
 

@@ -22,10 +22,11 @@
 
 /* ---- who joins ------------------------------------------------------------------------------- */
 
-static bool has_known_dims(const KTensor *t) {
+/* Known, or taken for something: of other sizes nobody can say whether windows fit the cache. */
+static bool has_dims_to_weigh(const KTensor *t) {
     int64_t n;
     for (int i = 1; i < t->rank; i++)
-        if (!k_is_int(t->dims[i], &n) || n < 1) return false;
+        if (k_is_int(t->dims[i], &n) ? n < 1 : !k_is_guessed(t->dims[i])) return false;
     return true;
 }
 
@@ -33,7 +34,7 @@ static bool has_known_dims(const KTensor *t) {
 static bool can_cut(const Stage *s, int axis) {
     const KTensor *t = s->out;
     const Schedule *sch = s->schedule;
-    if (t->rank < 3 || axis < 1 || t->alias || s->is_alias || s->blocks || !has_known_dims(t))
+    if (t->rank < 3 || axis < 1 || t->alias || s->is_alias || s->blocks || !has_dims_to_weigh(t))
         return false;
     if (t->layout.block > 1 && (t->layout.block_axis == axis || t->layout.block_axis == 0))
         return false;
@@ -148,9 +149,11 @@ static bool span_of(const Roll *g, const RollPlan *plan, int m, RowSpan *span) {
 /* Is each of member m's rows made once, and none left out? */
 static bool is_complete(const Roll *g, const RollPlan *plan, int m) {
     const RowSpan *span = &plan->span[m];
-    int64_t rows = g->stages[m]->out->dims[g->row[m]]->hi;
-    int64_t last = g->stages[plan->n - 1]->out->dims[g->row[plan->n - 1]]->hi;
-    return span->lo == span->hi && span->lo <= 0 && span->scale * last + span->hi >= rows;
+    const KExpr *rows = g->stages[m]->out->dims[g->row[m]];
+    const KExpr *last = g->stages[plan->n - 1]->out->dims[g->row[plan->n - 1]];
+    const KExpr *made = k_mul(g->k, last, k_int(g->k, span->scale));
+    const KExpr *left = k_sub(g->k, rows, made);
+    return span->lo == span->hi && span->lo <= 0 && left->hi <= span->hi;
 }
 
 /* How the first n members would run together; false when they cannot or it does not pay. */

@@ -43,11 +43,7 @@ static KTensor *summed_tensor(DefProgram *p, const Stage *s) {
 
 static bool is_worth_it(DefProgram *p, const KTensor *t) {
     double bytes = dtype_bytes(t->dtype);
-    int64_t n;
-    for (int i = 1; i < t->rank; i++) {
-        if (!k_is_int(t->dims[i], &n)) return false;
-        bytes *= (double)n;
-    }
+    for (int i = 1; i < t->rank; i++) bytes *= (double)k_guess(t->dims[i], 1);
     return bytes > p->m->target->l2_bytes / 4.0 && t->n_users > 1 && t->def &&
            t->def->form == FORM_CONTRACT && t->layout.block > 1 && t->layout.block_axis == 1;
 }

@@ -13,13 +13,14 @@
  * the predicate is never true. Their products are zeros, if the weights are finite.
  *
  * Requires definitions after fusion and before layouts. It cuts the end of axes only, and leaves
- * alone what programs, regions and callers read, sizes that are not constant, and what would be
+ * alone what programs, regions and callers read, axes of free size, and what would be
  * less than a tenth of the elements: sizes that fit register tiles are worth that. */
 #include "passes/pass.h"
 
 enum {
     LEAST_SPARED = 10, /* the part of the elements below which an axis stays as it is */
     MOST_TAPS = 64,
+    WHOLE = -1, /* an axis of free size stays as it is */
 };
 
 /* ---- elements -------------------------------------------------------------------------------- */
@@ -66,14 +67,14 @@ static const KExpr *rename_axis(KCtx *k, const KExpr *e, void *user) {
     return e;
 }
 
-/* Gives s->out these extents, and its axes their ranges, on which what reads of it depends. */
+/* Gives s->out these extents (but WHOLE), and its axes their ranges, on which what reads of it depends. */
 static void cut(DefProgram *p, Stage *s, const int64_t *end) {
     KCtx *k = p->m->k;
     KTensor *t = s->out;
     Renaming r = {.n = 0};
     const KExpr **dims = arena_copy(p->arena, t->dims, sizeof *dims * (size_t)t->rank);
     for (int i = 0; i < t->rank; i++) {
-        if (k_is_value(dims[i], (double)end[i])) continue;
+        if (end[i] == WHOLE || k_is_value(dims[i], (double)end[i])) continue;
         KVar *axis = kvar_new(k, KV_AXIS, DT_I64, s->axis[i]->name, 0, end[i] - 1);
         dims[i] = k_int(k, end[i]);
         r.from[r.n] = s->axis[i];
@@ -93,7 +94,11 @@ static bool trim(DefProgram *p, Stage *s) {
     for (uint32_t i = 0; i < t->users.n; i++) stage_visit(p->m->k, t->users.at[i], note_read, &h);
     for (int i = 0; i < t->rank; i++) {
         int64_t n;
-        if (!k_is_int(t->dims[i], &n) || n < 1 || h.end[i] < 1) return false;
+        if (!k_is_int(t->dims[i], &n)) {
+            h.end[i] = WHOLE;
+            continue;
+        }
+        if (n < 1 || h.end[i] < 1) return false;
         if (h.end[i] > n) h.end[i] = n;
         all *= (double)n;
         read *= (double)h.end[i];

@@ -1,10 +1,10 @@
 """Whole networks with symbolic sizes: one library, five sizes, onnxruntime's answers.
 
-A residual network with a symbolic batch, a densely connected one and one that enlarges images whose height and width are
-symbolic, too, convolutions along a symbolic length, and two transformers with symbolic batch and length: an encoder as
-PyTorch exports it (Shape, Gather, Concat, Reshape around every attention, a mask from attention_mask) and a decoder whose
-causal mask is cut out of a table. The narrow ones run with every change, those of the real widths (ResNet-50, BERT base,
-GPT-2) before a release.
+A residual network with a symbolic batch; a densely connected one, one of inverted residuals with gates and one that
+enlarges images, whose height and width are symbolic, too; convolutions along a symbolic length; and two transformers
+with symbolic batch and length: an encoder as PyTorch exports it (Shape, Gather, Concat, Reshape around every attention,
+a mask from attention_mask) and a decoder whose causal mask is cut out of a table. The narrow ones run with every change,
+those of the real widths (ResNet-50, BERT base, GPT-2) before a release.
 """
 import ctypes
 import os
@@ -128,6 +128,23 @@ def dense_model(width, layers, classes):
     return n.model("dense", [("x", FLOAT, ["batch", 3, "height", "width"])], n.linear(x, had, classes))
 
 
+def mobile_model(width, blocks):
+    """Inverted residuals of images of any size, whose rows roll, with gates that scale what they project."""
+    n = Net(7)
+    x, had = n.conv("x", 3, width, 3, 2), width
+    for i in range(blocks):
+        into, wide, stride = width + 8 * (i // 2), 6 * had, 2 - i % 2
+        y = n.conv(x, had, wide, 1)
+        y = n.op("Relu", n.op("Conv", y, n.weight(wide, 1, 3, 3), n.weight(wide, scale=.1), kernel_shape=[3, 3], group=wide,
+                              strides=[stride] * 2, pads=[1] * 4))
+        gate = n.conv(n.op("GlobalAveragePool", y), wide, had, 1)
+        gate = n.op("Sigmoid", n.conv(gate, had, wide, 1, relu=False))
+        y = n.conv(n.op("Mul", y, gate) if i % 3 == 2 else y, wide, into, 1, relu=False)
+        x, had = n.op("Add", x, y) if stride == 1 and had == into else y, into
+    x = n.op("Flatten", n.op("GlobalAveragePool", n.conv(x, had, 8 * had, 1)))
+    return n.model("mobile", [("x", FLOAT, ["batch", 3, "height", "width"])], n.linear(x, 8 * had, 10))
+
+
 def upscaler_model(width):
     """A larger image of one channel: lanes lie along rows of any length, and phases of a ConvTranspose end in them."""
     n = Net(5)
@@ -189,6 +206,7 @@ SIDES = {"narrow": 40, "real": 224}
 MODELS = {     # name: (how it is made, sizes of the calls)
     "narrow": {"resnet": (lambda: resnet_model((8, 16), (2, 2), 10, 40), [(b,) for b in (1, 2, 3, 5, 8)]),
                "dense": (lambda: dense_model(32, 4, 10), [(1, 64, 64), (3, 33, 47), (1, 1, 1), (2, 8, 230), (1, 57, 113)]),
+               "mobile": (lambda: mobile_model(16, 6), [(1, 64, 64), (2, 33, 47), (1, 1, 1), (3, 8, 230), (1, 225, 113)]),
                "upscaler": (lambda: upscaler_model(48), [(1, 180, 32), (2, 33, 65), (1, 1, 1), (3, 5, 17), (2, 9, 230)]),
                "signal": (lambda: signal_model(64), [(2, 27), (2, 53), (3, 16), (1, 1), (1, 300), (4, 41)]),
                "bert": (lambda: bert_model(32, 4, 2, 100, 64), [(1, 7), (2, 16), (3, 1), (1, 64), (5, 33)]),
@@ -204,7 +222,7 @@ def feeds(name, kind, sizes):
         return {"x": rng.standard_normal((sizes[0], 3, SIDES[kind], SIDES[kind])).astype(np.float32)}
     if name in ("upscaler", "signal"):
         return {"x": rng.standard_normal((sizes[0], 1, *sizes[1:])).astype(np.float32)}
-    if name == "dense":
+    if name in ("dense", "mobile"):
         return {"x": rng.standard_normal((sizes[0], 3, *sizes[1:])).astype(np.float32)}
     ids = {"ids": rng.integers(0, 100, sizes)}
     if name == "bert":
