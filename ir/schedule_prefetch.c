@@ -87,7 +87,7 @@ static void share_panel(Contract *c) {
     int64_t line = LINE_BYTES / dtype_bytes(right_read(c)->dtype),
             lines = lines_of(c, c->ask_steps);
     const KExpr *shares = k_int(k, 1), *share = k_int(k, lines);
-    for (n = 2; n <= MOST_SHARES; n *= 2) {
+    for (n = 2; n <= MOST_SHARES && n <= lines; n *= 2) {
         const KExpr *so_many = k_le(k, k_int(k, n), c->n_row_tiles);
         shares = k_select(k, so_many, k_int(k, n), shares);
         share = k_select(k, so_many, k_int(k, (lines + n - 1) / n), share);
