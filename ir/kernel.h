@@ -328,7 +328,8 @@ struct KStmt {
     KVar *var;           /* FOR, LET */
     const KExpr *extent; /* FOR */
     KBuf *buf;           /* STORE, ALLOC */
-    const KExpr *index;  /* STORE */
+    const KExpr *index;  /* STORE; FOR: a bool over the kernel's scalars, where it holds iterations,
+                          * which are independent, go from the last to the first; NULL: never */
     const KExpr *value;  /* STORE, LET, IF and WHILE condition, RETURN, PREFETCH; FOR: a parallel
                           * loop is worth threads only where it holds, a bool over the kernel's
                           * scalars; NULL: always */

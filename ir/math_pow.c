@@ -2,6 +2,8 @@
  *
  * y log x may be 700 and more, so the logarithm needs ten bits beyond the result's. f32 takes them
  * from f64; f64 carries a logarithm as an unevaluated sum of two numbers ("double-double"). */
+#include <stdlib.h>
+
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 
@@ -115,8 +117,43 @@ static E power_in_pairs(const MathGen *d, E a, E y) {
     return mul(d, mad(d, q, s1, s1), s2);
 }
 
+/* ---- constant exponents ---------------------------------------------------------------------- */
+
+/* The root, but of -inf and -0 what pow gives: inf and 0. */
+static E root(const MathGen *d, E x) {
+    E bound = lit(d, INFINITY), is_least = k_eq(d->k, x, lit(d, -INFINITY));
+    return pick(d, is_least, bound, k_sqrt(d->k, add(d, x, lit(d, 0))));
+}
+
+/* x^(twice/2) by squaring. */
+static E product_power(const MathGen *d, E x, int twice) {
+    int n = abs(twice);
+    E r = n % 2 ? root(d, x) : NULL, square = n % 2 ? root(d, x) : x;
+    if (n % 2) square = mul(d, square, square);
+    for (n /= 2; n; n /= 2) {
+        if (n % 2) r = r ? mul(d, r, square) : square;
+        if (n > 1) square = mul(d, square, square);
+    }
+    return twice < 0 ? quot(d, lit(d, 1), r) : r;
+}
+
+/* Powers that need neither logarithm: 1/x and the root, and for f32, with products in f64, all
+ * halves up to MOST; NULL for others. */
+static E constant_power(const MathGen *m, E x, E y) {
+    enum { MOST = 64 };
+    if (y->op != KO_const_f) return NULL;
+    double twice = 2 * y->u.f;
+    if (twice == -2) return quot(m, lit(m, 1), x);
+    if (twice == 1) return root(m, x);
+    if (!is_f32(m) || twice != trunc(twice) || twice == 0 || fabs(twice) > 2 * MOST) return NULL;
+    MathGen wide = math_gen(m->k, DT_F64, m->units);
+    return k_cast(m->k, DT_F32, product_power(&wide, k_cast(m->k, DT_F64, x), (int)twice));
+}
+
 E math_pow(const MathGen *m, E x, E y) {
     KCtx *k = m->k;
+    E known = constant_power(m, x, y);
+    if (known) return known;
     E a = mag(m, x), zero = lit(m, 0), one = lit(m, 1), r;
     if (is_f32(m)) {
         MathGen wide = math_gen(k, DT_F64, m->units);

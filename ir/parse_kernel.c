@@ -115,6 +115,8 @@ static void check_loop(Parse *p, const KStmt *s) {
     if (p->failed) return;
     if (is_fixed && !k_is_int(s->extent, &n))
         parse_fail(p, "a %s loop has a constant extent", kmark_word(s->mark));
+    if (s->index && s->mark != LOOP_SERIAL && s->mark != LOOP_PARALLEL)
+        parse_fail(p, "a %s loop has no order to turn around", kmark_word(s->mark));
     if (s->mark == LOOP_PARALLEL && (p->kernel->depth || p->kernel->in_entry))
         parse_fail(p, "a parallel loop is a kernel's outermost");
 }
@@ -131,6 +133,7 @@ static void parse_for(Parse *p, KBlock *b) {
     s->extent = extent;
     s->mark = parse_mark(p);
     if (s->mark == LOOP_PARALLEL && parse_accept(p, "if")) s->value = parse_typed(p, DT_BOOL);
+    if (parse_accept(p, "falling")) s->index = parse_typed(p, DT_BOOL);
     check_loop(p, s);
     if (lo > hi) {
         lo = 0;

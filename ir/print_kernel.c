@@ -61,6 +61,8 @@ static void for_text(Text *t, const KStmt *s) {
     if (s->mark != LOOP_SERIAL) strbuf_printf(out, " %s", kmark_word(s->mark));
     strbuf_add(out, s->value ? " if " : "");
     if (s->value) text_expr(t, s->value);
+    strbuf_add(out, s->index ? " falling " : "");
+    if (s->index) text_expr(t, s->index);
     strbuf_add(out, " ");
     braces(t, &s->body);
     text_leave(t, scope);

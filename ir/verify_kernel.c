@@ -183,6 +183,9 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
     if (s->value) check_expr(c, s->value, DT_BOOL, "condition");
     BUG_IF(s->value && s->mark != LOOP_PARALLEL,
            "after %s: %s has a condition for threads at another loop", c->after, c->name);
+    if (s->index) check_expr(c, s->index, DT_BOOL, "order");
+    BUG_IF(s->index && s->mark != LOOP_SERIAL && s->mark != LOOP_PARALLEL,
+           "after %s: %s turns around a %s loop", c->after, c->name, kmark_word(s->mark));
     TileOp op;
     BUG_IF(s->mark == LOOP_TILE && !tile_op(c->k, s, &op),
            "after %s: a tile loop of %s has none of the three forms", c->after, c->name);

@@ -141,10 +141,13 @@ static int64_t load_units(Count *c, const KExpr *e) {
     return units / copies;
 }
 
-/* Quotients of 64-bit integers and remainders (of floats by a library), lane by lane. */
+/* Quotients and remainders of 64-bit integers lane by lane, and of floats without a fused
+ * multiply-add. */
 static int64_t alone_units(const Count *c, const KExpr *e) {
-    enum { INTEGER_CYCLES = 8, FLOAT_CYCLES = 40 };
-    int cycles = dtype_is_float(e->dtype) ? FLOAT_CYCLES : INTEGER_CYCLES;
+    enum { INTEGER_CYCLES = 8, FLOAT_CYCLES = 40, VECTOR_CYCLES = 20 };
+    bool is_float = dtype_is_float(e->dtype);
+    if (is_float && c->lane && c->t->fma) return VECTOR_CYCLES * UNIT;
+    int cycles = is_float ? FLOAT_CYCLES : INTEGER_CYCLES;
     return (int64_t)cycles * UNIT * (c->lane ? target_lanes(c->t, 4) : 1);
 }
 

@@ -73,9 +73,16 @@ static void nested_block(CGen *g, const KBlock *b) {
 }
 
 static void emit_loop(CGen *g, const KStmt *s, const char *from, const char *to) {
-    const char *v = c_name_var(g, s->var);
+    const char *v = c_name_var(g, s->var), *i = v, *falls = NULL;
     c_end_statement(g);
-    c_line(g, "for (int64_t %s = %s; %s < %s; %s++) {", v, from, v, to, v);
+    if (s->index) {
+        falls = c_fresh_name(g, "falls");
+        i = c_fresh_name(g, "i");
+        c_line(g, "const int %s = %s;", falls, c_expr(g, s->index, true));
+    }
+    c_line(g, "for (int64_t %s = %s; %s < %s; %s++) {", i, from, i, to, i);
+    if (s->index)
+        c_line(g, "    const int64_t %s = %s ? %s + %s - 1 - %s : %s;", v, falls, from, to, i, i);
     nested_block(g, &s->body);
     c_line(g, "}");
 }

@@ -101,100 +101,13 @@ static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMV
     return no_zero ? r : LLVMBuildSelect(g->b, by_zero, zero, r, "");
 }
 
-/* ---- fmod ------------------------------------------------------------------------------------ */
-
-static LLVMValueRef bits_of(LlvmGen *g, LLVMValueRef v) {
-    return LLVMBuildBitCast(g->b, v, g->i64, "");
-}
-
-/* x and y positive, y normal: subtracts y * 2^k, the largest that fits, until less than y is left.
- * Every difference is exact. Leaves the builder after the loop. */
-static LLVMValueRef reduce_loop(LlvmGen *g, LLVMValueRef fn, LLVMValueRef x, LLVMValueRef y) {
-    LLVMBasicBlockRef from = LLVMGetInsertBlock(g->b);
-    LLVMBasicBlockRef head = LLVMAppendBasicBlockInContext(g->ctx, fn, "head");
-    LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(g->ctx, fn, "body");
-    LLVMBasicBlockRef done = LLVMAppendBasicBlockInContext(g->ctx, fn, "done");
-    LLVMBuildBr(g->b, head);
-    LLVMPositionBuilderAtEnd(g->b, head);
-    LLVMValueRef r = LLVMBuildPhi(g->b, g->f64, "r");
-    LLVMBuildCondBr(g->b, LLVMBuildFCmp(g->b, LLVMRealOGE, r, y, ""), body, done);
-    LLVMPositionBuilderAtEnd(g->b, body);
-    LLVMValueRef exponent = LLVMConstInt(g->i64, UINT64_C(0x7ff0000000000000), 0);
-    LLVMValueRef k = LLVMBuildSub(g->b, LLVMBuildAnd(g->b, bits_of(g, r), exponent, ""),
-                                  LLVMBuildAnd(g->b, bits_of(g, y), exponent, ""), "k");
-    LLVMValueRef t = LLVMBuildBitCast(g->b, LLVMBuildAdd(g->b, bits_of(g, y), k, ""), g->f64, "t");
-    LLVMValueRef half = LLVMBuildFMul(g->b, t, LLVMConstReal(g->f64, 0.5), "");
-    t = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, t, r, ""), half, t, "");
-    LLVMValueRef next = LLVMBuildFSub(g->b, r, t, "");
-    LLVMBuildBr(g->b, head);
-    LLVMValueRef in[] = {x, next};
-    LLVMBasicBlockRef at[] = {from, body};
-    LLVMAddIncoming(r, in, at, 2);
-    LLVMPositionBuilderAtEnd(g->b, done);
-    return r;
-}
-
-/* double float_rem(double x, double y): C's fmod. A tiny y is scaled up: once to reduce x by the
- * scaled y, of which y is a divisor, and once with the rest scaled like it. */
-static LLVMValueRef make_float_rem(LlvmGen *g) {
-    LLVMBasicBlockRef back = LLVMGetInsertBlock(g->b);
-    LLVMTypeRef params[] = {g->f64, g->f64};
-    LLVMValueRef fn = LLVMAddFunction(g->mod, "float_rem", LLVMFunctionType(g->f64, params, 2, 0));
-    LLVMSetLinkage(fn, LLVMInternalLinkage);
-    llvm_add_attributes(g, fn);
-    LLVMBasicBlockRef start = LLVMAppendBasicBlockInContext(g->ctx, fn, "start");
-    LLVMBasicBlockRef bad = LLVMAppendBasicBlockInContext(g->ctx, fn, "bad");
-    LLVMBasicBlockRef good = LLVMAppendBasicBlockInContext(g->ctx, fn, "good");
-    LLVMPositionBuilderAtEnd(g->b, start);
-    LLVMValueRef x = LLVMGetParam(fn, 0), y = LLVMGetParam(fn, 1);
-    LLVMValueRef ax = llvm_overloaded(g, "llvm.fabs", x), ay = llvm_overloaded(g, "llvm.fabs", y);
-    LLVMValueRef inf = LLVMConstReal(g->f64, __builtin_inf()), zero = LLVMConstReal(g->f64, 0);
-    LLVMValueRef usable = LLVMBuildAnd(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, ax, inf, ""),
-                                       LLVMBuildFCmp(g->b, LLVMRealOGT, ay, zero, ""), "");
-    LLVMBuildCondBr(g->b, usable, good, bad);
-    LLVMPositionBuilderAtEnd(g->b, bad);
-    LLVMBuildRet(g->b, LLVMConstReal(g->f64, __builtin_nan("")));
-    LLVMPositionBuilderAtEnd(g->b, good);
-    LLVMValueRef is_tiny =
-        LLVMBuildFCmp(g->b, LLVMRealOLT, ay, LLVMConstReal(g->f64, 0x1p-900), "");
-    LLVMValueRef one = LLVMConstReal(g->f64, 1);
-    LLVMValueRef up = LLVMBuildSelect(g->b, is_tiny, LLVMConstReal(g->f64, 0x1p100), one, "");
-    LLVMValueRef down = LLVMBuildSelect(g->b, is_tiny, LLVMConstReal(g->f64, 0x1p-100), one, "");
-    LLVMValueRef big = LLVMBuildFMul(g->b, ay, up, "");
-    LLVMValueRef r = reduce_loop(g, fn, ax, big);
-    r = reduce_loop(g, fn, LLVMBuildFMul(g->b, r, up, ""), big);
-    LLVMValueRef args[] = {LLVMBuildFMul(g->b, r, down, ""), x};
-    LLVMBuildRet(g->b, llvm_call(g, "llvm.copysign", &g->f64, 1, args, 2));
-    LLVMPositionBuilderAtEnd(g->b, back);
-    return fn;
-}
-
-static LLVMValueRef float_rem(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
-    if (!g->float_rem) g->float_rem = make_float_rem(g);
-    LLVMTypeRef scalar = LLVMTypeOf(a), params[] = {g->f64, g->f64};
-    LLVMTypeRef type = LLVMFunctionType(g->f64, params, 2, 0);
-    unsigned lanes = llvm_lanes(a);
-    LLVMValueRef all = lanes ? LLVMGetPoison(scalar) : NULL;
-    if (lanes) scalar = LLVMGetElementType(scalar);
-    for (unsigned i = 0; i < (lanes ? lanes : 1); i++) {
-        LLVMValueRef at = LLVMConstInt(g->i32, i, 0);
-        LLVMValueRef x[] = {lanes ? LLVMBuildExtractElement(g->b, a, at, "") : a,
-                            lanes ? LLVMBuildExtractElement(g->b, b, at, "") : b};
-        for (int j = 0; j < 2; j++)
-            if (scalar == g->f32) x[j] = LLVMBuildFPExt(g->b, x[j], g->f64, "");
-        LLVMValueRef r = LLVMBuildCall2(g->b, type, g->float_rem, x, 2, "");
-        if (scalar == g->f32) r = LLVMBuildFPTrunc(g->b, r, g->f32, "");
-        if (!lanes) return r;
-        all = LLVMBuildInsertElement(g->b, all, r, at, "");
-    }
-    return all;
-}
+/* ---- quotients ------------------------------------------------------------------------------- */
 
 LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b) {
     if (!dtype_is_float(e->dtype)) return divide_int(g, e, a, b);
     if (e->op == KO_div) return LLVMBuildFDiv(g->b, a, b, "");
     BUG_IF(e->op != KO_rem, "'%s' of floats is not defined", kop_info[e->op].name);
-    return float_rem(g, a, b);
+    return llvm_float_rem(g, a, b);
 }
 
 /* ---- rounding -------------------------------------------------------------------------------- */

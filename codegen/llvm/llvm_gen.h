@@ -5,6 +5,7 @@
  *   access.c  loads and stores: which are contiguous, which gather; permute.c: which permute;
  *             place.c: their addresses
  *   convert.c dtype conversions and the half-width floats
+ *   arith.c   division, rounding and fused sums; remainder.c: what is left of floats
  *   narrow.c  64-bit integers where registers have 32 bits
  *   stmt.c    kernel IR statements to blocks
  *   tile.c    loops over matrix tiles to AMX
@@ -191,6 +192,9 @@ LLVMValueRef llvm_to_memory(LlvmGen *g, DType t, LLVMValueRef v);
 LLVMValueRef llvm_round(LlvmGen *g, KOp op, LLVMValueRef a); /* KO_floor, ceil, trunc, rint */
 LLVMValueRef llvm_divide(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef llvm_fused(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
+
+/* remainder.c: C's fmod of floats or vectors of them */
+LLVMValueRef llvm_float_rem(LlvmGen *g, LLVMValueRef x, LLVMValueRef y);
 
 /* dot.c: one of the dot products of kops.def, in any number of lanes */
 LLVMValueRef llvm_dot(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);

@@ -27,11 +27,24 @@ static void bind_var(LlvmGen *g, const KVar *v, LLVMValueRef value, int depth) {
 
 /* ---- loops ----------------------------------------------------------------------------------- */
 
-/* for (var = from; var < to; var++) body, with the test at the end. */
+/* A value whose memory reads no later statement shares. */
+static LLVMValueRef evaluate(LlvmGen *g, const KExpr *e) {
+    uint32_t mark = llvm_memo_mark(g);
+    LLVMValueRef v = llvm_expr(g, e);
+    llvm_memo_drop_loads(g, mark);
+    return v;
+}
+
+/* for (var = from; var < to; var++) body, with the test at the end; or from the last to the first
+ * where the loop falls. */
 static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValueRef to,
                          bool may_be_empty) {
     LlvmFn *fn = g->fn;
     LLVMBasicBlockRef body = llvm_new_block(g, s->var->name), done = llvm_new_block(g, "done");
+    LLVMValueRef falls = s->index ? evaluate(g, s->index) : NULL, ends = NULL;
+    if (falls)
+        ends = LLVMBuildAdd(g->b, from,
+                            LLVMBuildSub(g->b, to, LLVMConstInt(g->i64, 1, 0), ""), "");
     if (may_be_empty) {
         LLVMValueRef any = LLVMBuildICmp(g->b, LLVMIntSLT, from, to, "");
         LLVMBuildCondBr(g->b, any, body, done);
@@ -42,7 +55,9 @@ static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValu
     LLVMPositionBuilderAtEnd(g->b, body);
     LLVMValueRef i = LLVMBuildPhi(g->b, g->i64, s->var->name);
     uint32_t mark = llvm_memo_mark(g);
-    bind_var(g, s->var, i, ++fn->depth);
+    LLVMValueRef at = i;
+    if (falls) at = LLVMBuildSelect(g->b, falls, LLVMBuildSub(g->b, ends, i, ""), i, "");
+    bind_var(g, s->var, at, ++fn->depth);
     llvm_block(g, &s->body);
     llvm_memo_undo(g, mark);
     fn->depth--;
@@ -55,14 +70,6 @@ static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValu
     }
     LLVMAddIncoming(i, &from, &before, 1);
     LLVMPositionBuilderAtEnd(g->b, done);
-}
-
-/* A value whose memory reads no later statement shares. */
-static LLVMValueRef evaluate(LlvmGen *g, const KExpr *e) {
-    uint32_t mark = llvm_memo_mark(g);
-    LLVMValueRef v = llvm_expr(g, e);
-    llvm_memo_drop_loads(g, mark);
-    return v;
 }
 
 static void serial_loop(LlvmGen *g, const KStmt *s) {

@@ -149,10 +149,30 @@ bool binary_infer(Module *m, Node *n) {
 
 /* ---- binary: lower --------------------------------------------------------------------------- */
 
-/* Pow: base and exponent may differ; integers go through f64, as pow() in C does. */
+/* Pow: base and exponent may differ; other integers go through f64, as pow() in C does. */
 static DType pow_dtype(DType base, DType exponent) {
     if (!dtype_is_float(base) || exponent == DT_F64) return DT_F64;
     return compute_dtype(base);
+}
+
+/* Integers to a constant power that is a whole number are products, and wrap; -1: no such power. */
+static int integer_power(const Node *n) {
+    enum { MOST = 64 };
+    const Value *y = n->in[1];
+    int64_t count;
+    if (n->op != OP_Pow || dtype_is_float(n->in[0]->dtype) || !value_is_const(y)) return -1;
+    if (!shape_count_int(y->shape, &count) || count != 1) return -1;
+    double power = value_const_float(y, 0);
+    return power >= 0 && power <= MOST && power == (int)power ? (int)power : -1;
+}
+
+static const KExpr *product_power(KCtx *k, const KExpr *x, int n) {
+    const KExpr *r = k_const_i(k, x->dtype, 1);
+    for (; n; n /= 2) {
+        if (n % 2) r = k_mul(k, r, x);
+        if (n > 1) x = k_mul(k, x, x);
+    }
+    return r;
 }
 
 void binary_lower(Def *d, const Node *n) {
@@ -162,6 +182,11 @@ void binary_lower(Def *d, const Node *n) {
     }
     KTensor *a = def_in(d, 0), *b = def_in(d, 1), *out = def_out(d, 0);
     Stage *s = def_begin(d, FORM_MAP, out);
+    int power = integer_power(n);
+    if (power >= 0) {
+        def_map(d, s, product_power(d->k, lower_elem(d, s, a, a->dtype), power));
+        return;
+    }
     DType t = n->op == OP_Pow ? pow_dtype(a->dtype, b->dtype) : compute_dtype(a->dtype);
     const KExpr *e = binary_body(d->k, n, lower_elem(d, s, a, t), lower_elem(d, s, b, t));
     def_map(d, s, k_cast(d->k, out->dtype, e));

@@ -93,19 +93,31 @@ static const KExpr *flip_negative(KCtx *k, const KExpr *key) {
                  k_and(k, sign, k_const_i(k, key->dtype, bits == 64 ? INT64_MAX : INT32_MAX)));
 }
 
+/* What moves the key of infinity to the end of 32 bits, so that those of NaNs beyond it, of either
+ * sign, come around to the other end. Sums of i64 may not wrap. */
+enum { NAN_KEYS = 0x7fffff };
+
+static const KExpr *past_infinity(KCtx *k, const KExpr *key, bool up) {
+    return k_binary(k, up ? KO_add : KO_sub, key, k_const_i(k, DT_I32, NAN_KEYS));
+}
+
 /* An integer that orders like x; NaN gives the greatest (for max) or the least (for min). */
 static const KExpr *order_key(Def *d, const KExpr *x, bool is_max) {
     KCtx *k = d->k;
     DType t = key_dtype(x->dtype);
     if (t == x->dtype) return x;
+    const KExpr *key = flip_negative(k, k_bitcast(k, t, x));
+    if (t == DT_I32) return past_infinity(k, key, !is_max);
     const KExpr *nan_key = is_max ? lower_highest(d, t) : lower_lowest(d, t);
-    return k_select(k, k_eq(k, x, x), flip_negative(k, k_bitcast(k, t, x)), nan_key);
+    return k_select(k, k_eq(k, x, x), key, nan_key);
 }
 
 /* The extreme keys are NaNs' own bits with all payload bits set, so no test is needed on the way
  * back. */
-static const KExpr *key_value(Def *d, DType t, const KExpr *key) {
-    return key->dtype == t ? key : k_bitcast(d->k, t, flip_negative(d->k, key));
+static const KExpr *key_value(Def *d, DType t, const KExpr *key, bool is_max) {
+    if (key->dtype == t) return key;
+    if (key->dtype == DT_I32) key = past_infinity(d->k, key, is_max);
+    return k_bitcast(d->k, t, flip_negative(d->k, key));
 }
 
 /* ---- Reduce ---------------------------------------------------------------------------------- */
@@ -171,9 +183,8 @@ static KOp reduce_fold(OpId op, DType acc) {
 static const KExpr *reduce_init(Def *d, OpId op, DType x, DType acc) {
     bool is_max = op == OP_ReduceMax;
     if (!is_max && op != OP_ReduceMin) return k_const(d->k, acc, op == OP_ReduceProd);
-    if (acc == x) return is_max ? lower_lowest(d, x) : lower_highest(d, x);
-    if (acc == DT_I32)
-        return k_const_i(d->k, acc, is_max ? -INT64_C(0x7f800001) : INT64_C(0x7f800000));
+    if (acc == x || acc == DT_I32)
+        return is_max ? lower_lowest(d, acc) : lower_highest(d, acc);
     return k_const_i(d->k, acc,
                      is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
 }
@@ -184,7 +195,7 @@ static const KExpr *reduce_finish(Def *d, const Stage *s, DType x) {
     const KExpr *acc = def_acc(d, s), *count = k_int(k, 1);
     switch ((int)op) {
     case OP_ReduceMax:
-    case OP_ReduceMin: return key_value(d, x, acc);
+    case OP_ReduceMin: return key_value(d, x, acc, op == OP_ReduceMax);
     case OP_ReduceL2: return k_sqrt(k, acc);
     case OP_ReduceLogSum: return k_log(k, acc);
     case OP_ReduceMean:
