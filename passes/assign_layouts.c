@@ -198,6 +198,18 @@ static bool is_small_halo(const KTensor *t, const int64_t *before, const int64_t
     return !is_wide || (growth <= HALO_GROWTH && shape_is_const((Shape){t->rank, t->dims}));
 }
 
+/* Where the window is too wide for a halo, one along the rows only: whether rows above and below
+ * are inside is asked around all steps of a tap, but within a row it would be at each element.
+ * Taps that see nothing are gone, so it is less than two rows more for each. */
+static bool keep_row_halo(const KTensor *t, int64_t *before, int64_t *after) {
+    int last = t->rank - 1;
+    int64_t dim, beside = before[last] + after[last];
+    for (int a = 0; a < last; a++) before[a] = after[a] = 0;
+    return t->layout.block > 1 && beside > 0 && beside <= MAX_WIDE_HALO &&
+           k_is_int(t->dims[last], &dim) && before[last] < dim && after[last] < dim &&
+           shape_is_const((Shape){t->rank, t->dims});
+}
+
 /* A halo of this value as wide as e, a read of stage s, needs it, and `more` elements wider at the
  * end of the last axis if that fits. s may be NULL where all sizes are known. */
 static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, int64_t more,
@@ -215,7 +227,7 @@ static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, in
     if (after[last] && k_is_int(t->dims[last], &dim) && after[last] + more <= MAX_WIDE_HALO &&
         before[last] + after[last] + more <= dim)
         after[last] += more;
-    if (!is_small_halo(t, before, after)) return;
+    if (!is_small_halo(t, before, after) && !keep_row_halo(t, before, after)) return;
     for (int a = 0; a < t->rank; a++) {
         uint16_t *halo = t->layout.halo[a];
         if (before[a] > halo[0]) halo[0] = (uint16_t)before[a];
