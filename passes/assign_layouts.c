@@ -8,6 +8,7 @@
  *
  * Requires definitions. Leaves KTensor.layout of the tensors inside each program; inputs, outputs
  * and what programs read stay dense. Not done: layouts across regions. */
+#include "ir/schedule.h"
 #include "ir/tile.h"
 #include "ir/winograd.h"
 #include "passes/halos.h"
@@ -113,6 +114,28 @@ static bool has_lanes_last(DefProgram *p, const Stage *s) {
            channels >= channel_block(p, s->out->dtype, channels);
 }
 
+typedef struct ChannelRead {
+    KCtx *k;
+    const Stage *user;
+    const KTensor *t;
+    bool is_place; /* axis 1 of t is a place of the image */
+} ChannelRead;
+
+static void note_channel_read(const KExpr *e, void *user) {
+    ChannelRead *r = user;
+    const Stage *s = r->user;
+    if (e->op != KO_at || e->u.tensor != r->t) return;
+    for (int i = 1; i < s->out->rank; i++)
+        r->is_place |= i != channel_axis(r->k, s) && k_uses_var(r->k, e->arg[1], s->axis[i]);
+}
+
+/* Does the convolution move along axis 1 of t, which then has no channels? They lie last. */
+static bool moves_along(KCtx *k, const Stage *user, const KTensor *t) {
+    ChannelRead r = {k, user, t, false};
+    k_visit(k, user->lhs, note_channel_read, &r);
+    return r.is_place;
+}
+
 /* A map that makes what a convolution with lanes along channels reads of something dense (a
  * normalization over channels that lie last, a sum) writes blocks, and so does a product whose
  * vectors are channels. */
@@ -123,10 +146,24 @@ static bool feeds_blocks(DefProgram *p, const Stage *s) {
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && !makes_channels) return false;
     for (uint32_t i = 0; i < s->out->users.n; i++) {
         const Stage *user = s->out->users.at[i];
-        if (is_windowed(user) && (fitting_block(p, user) > 1 || has_lanes_last(p, user)))
+        if (is_windowed(user) && (fitting_block(p, user) > 1 || has_lanes_last(p, user)) &&
+            !moves_along(p->m->k, user, s->out))
             return true;
     }
     return false;
+}
+
+/* Do only larger dense tensors come of the map? Then blocks are turned around before it: in a
+ * Resize along one axis after the other, where there is least of them. */
+static bool is_turned_first(const Stage *s) {
+    double n = schedule_stage_work(s), all = 0;
+    if (s->form != FORM_MAP || !s->out->users.n) return false;
+    for (uint32_t i = 0; i < s->out->users.n; i++) {
+        const Stage *user = s->out->users.at[i];
+        if (user->form != FORM_MAP || !user->out->dense_only) return false;
+        all += schedule_stage_work(user);
+    }
+    return all > n;
 }
 
 static bool block_channels(DefProgram *p, Stage *s) {
@@ -134,11 +171,92 @@ static bool block_channels(DefProgram *p, Stage *s) {
     if (lanes <= 1 || (!is_windowed(s) && !passes_channels(p->m->k, s) && !feeds_blocks(p, s) &&
                        !is_phase_without_taps(s)))
         return false;
+    if (is_turned_first(s)) return false;
     if (!pass_may_rewrite()) return false;
     pass_count_rewrite();
     s->out->layout.block_axis = 1;
     s->out->layout.block = (int16_t)lanes;
     pass_trace("assign_layouts", s->node, "channels in blocks of %d", lanes);
+    return true;
+}
+
+/* ---- blocks for maps that read blocks ----
+ *
+ * Of what has its channels last (tokens that are resized and put beside others) a map writes
+ * blocks by whole vectors, and dense rows element by element: it has blocks where all of its
+ * readers do. */
+typedef struct LastRead {
+    KCtx *k;
+    const Stage *s;
+    int depth;
+    bool any, all;
+} LastRead;
+
+static bool reads_channels_last(KCtx *k, const Stage *s, int depth);
+
+static void note_last_read(const KExpr *e, void *user) {
+    LastRead *r = user;
+    const KExpr *base, *coeff;
+    if (e->op != KO_at || e->u.tensor->data || e->u.tensor->rank < 2) return;
+    const KTensor *t = e->u.tensor;
+    const KExpr *channel = k_var(r->k, r->s->axis[1]);
+    const KExpr *last = e->arg[t->layout.block > 1 ? t->layout.block_axis : t->rank - 1];
+    r->any = true;
+    if (t->users.n == 1 && has_free_layout(t) && t->def->form == FORM_MAP && e->arg[1] == channel &&
+        reads_channels_last(r->k, t->def, r->depth - 1))
+        return; /* it will have blocks, too */
+    r->all &= !t->layout.permuted && k_uses_var(r->k, last, r->s->axis[1]) &&
+              k_linear_in(r->k, last, r->s->axis[1], &base, &coeff) && k_is_value(coeff, 1);
+}
+
+static bool reads_channels_last(KCtx *k, const Stage *s, int depth) {
+    LastRead r = {k, s, depth, false, true};
+    if (!depth) return false;
+    k_visit(k, s->body, note_last_read, &r);
+    return r.any && r.all;
+}
+
+typedef struct OwnRead {
+    KCtx *k;
+    const Stage *s;
+    const KTensor *t;
+    int block;
+    bool fits;
+} OwnRead;
+
+static void note_own_read(const KExpr *e, void *user) {
+    OwnRead *r = user;
+    const KExpr *base, *coeff;
+    int64_t from;
+    if (e->op != KO_at || e->u.tensor != r->t) return;
+    r->fits &= k_linear_in(r->k, e->arg[1], r->s->axis[1], &base, &coeff) && k_is_value(coeff, 1) &&
+               k_is_int(base, &from) && from % r->block == 0;
+}
+
+static bool is_read_in_blocks(KCtx *k, const KTensor *t, int block) {
+    for (uint32_t i = 0; i < t->users.n; i++) {
+        const Stage *user = t->users.at[i];
+        OwnRead r = {k, user, t, block, true};
+        bool has_blocks = user->form == FORM_MAP && user->out->layout.block == block &&
+                          user->out->layout.block_axis == 1;
+        if (!has_blocks) return false;
+        k_visit(k, user->body, note_own_read, &r);
+        if (!r.fits) return false;
+    }
+    return t->users.n > 0;
+}
+
+static bool block_for_readers(DefProgram *p, Stage *s) {
+    KCtx *k = p->m->k;
+    enum { CHAIN = 4 };
+    if (s->form != FORM_MAP || s->out->layout.block > 1) return false;
+    int lanes = fitting_block(p, s);
+    if (lanes <= 1 || !is_read_in_blocks(k, s->out, lanes)) return false;
+    if (!reads_channels_last(k, s, CHAIN) || !pass_may_rewrite()) return false;
+    pass_count_rewrite();
+    s->out->layout.block_axis = 1;
+    s->out->layout.block = (int16_t)lanes;
+    pass_trace("assign_layouts", s->node, "channels in blocks of %d, as readers have them", lanes);
     return true;
 }
 
@@ -200,6 +318,18 @@ static bool is_small_halo(const KTensor *t, const int64_t *before, const int64_t
     return !is_wide || growth <= HALO_GROWTH;
 }
 
+/* Where the window is too wide for a halo, one along the rows only: whether rows above and below
+ * are inside is asked around all steps of a tap, but within a row it would be at each element.
+ * Taps that see nothing are gone, so it is less than two rows more for each. */
+static bool keep_row_halo(const KTensor *t, int64_t *before, int64_t *after) {
+    int last = t->rank - 1;
+    int64_t dim, beside = before[last] + after[last];
+    for (int a = 0; a < last; a++) before[a] = after[a] = 0;
+    return t->layout.block > 1 && beside > 0 && beside <= MAX_WIDE_HALO &&
+           k_is_int(t->dims[last], &dim) && before[last] < dim && after[last] < dim &&
+           shape_is_const((Shape){t->rank, t->dims});
+}
+
 /* A halo of this value as wide as e, a read of stage s, needs it, and `more` elements wider at the
  * end of the last axis if that fits. s may be NULL where all sizes are known. */
 static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, int64_t more,
@@ -217,7 +347,7 @@ static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, in
     if (after[last] && k_is_int(t->dims[last], &dim) && after[last] + more <= MAX_WIDE_HALO &&
         before[last] + after[last] + more <= dim)
         after[last] += more;
-    if (!is_small_halo(t, before, after)) return;
+    if (!is_small_halo(t, before, after) && !keep_row_halo(t, before, after)) return;
     for (int a = 0; a < t->rank; a++) {
         uint16_t *halo = t->layout.halo[a];
         if (before[a] > halo[0]) halo[0] = (uint16_t)before[a];
@@ -507,6 +637,7 @@ static void layout_program(DefProgram *p, void *user) {
     program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)
         if (s->form != FORM_PROGRAM && s->form != FORM_REGION) *changed |= block_channels(p, s);
+    for (Stage *s = p->last; s; s = s->prev) *changed |= block_for_readers(p, s);
     for (Stage *s = p->first; s; s = s->next) {
         *changed |= copy_samples(p, s);
         if (!is_windowed(s)) continue;

@@ -2,7 +2,8 @@
  *
  * Windows of a block fill half the second level of cache at most. Saved are the bytes that windows
  * keep from being written and read; against them stands what each block reads again, the
- * contractions' right factors where that cache does not keep them. */
+ * contractions' right factors where that cache does not keep them: large ones, and all of them
+ * where together they have no room beside the windows. */
 #include <math.h>
 
 #include "ir/scratch.h"
@@ -103,21 +104,27 @@ static bool uses_shared(const Group *g, int m, const KExpr *e) {
     return k_uses_var(g->k, e, g->stages[m]->axis[g->axis[m][g->n_axes - 1]]);
 }
 
+/* What member m reads again in each block. */
+static double other_factor(const Group *g, int m) {
+    const Stage *s = g->stages[m];
+    return s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs) ? 0 : panel_bytes(g, m);
+}
+
 double group_bytes_saved(const Group *g, int64_t rows) {
     double saved = 0, again = 0, work = 0, n = group_extent(g->extent[g->n_axes - 1]);
+    double cache = g->p->m->target->l2_bytes, panels = 0;
     double n_blocks = ceil(n / (double)rows), outer = outer_indices(g);
     for (int m = 0; m < g->n; m++) work += schedule_stage_work(g->stages[m]);
     if (n_blocks * outer < LEAST_BLOCKS && work > MOST_SLOTS * PARALLEL_GRAIN) return 0;
+    for (int m = 0; m < g->n; m++) panels += other_factor(g, m);
     for (int m = 0; m < g->n; m++) {
         const KTensor *t = g->stages[m]->out;
         if (group_is_private(g, t))
             saved += group_row_bytes(g, m) * n * outer * (1 + t->users.n);
         else if (g->is_whole)
             saved += bytes_read_again(g, m);
-        const Stage *s = g->stages[m];
-        if (s->form != FORM_CONTRACT || uses_shared(g, m, s->rhs)) continue;
-        double panel = panel_bytes(g, m);
-        if (panel > g->p->m->target->l2_bytes / 4.0)
+        double panel = other_factor(g, m);
+        if (panel > 0 && (panel > cache / 4 || panels > cache / 2))
             again += panel * (n_blocks * outer - n_panels(g, m));
     }
     return saved - again;

@@ -405,6 +405,23 @@ bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
     return true;
 }
 
+/* Taps outside are left out by branches: around all channels, not around the products of one. */
+static void sum_taps_first(KCtx *k, Stage *s) {
+    KVar *red[MAX_RED];
+    const KExpr *extent[MAX_RED];
+    int n = 0;
+    for (int is_channel = 0; is_channel < 2; is_channel++)
+        for (int r = 0; r < s->n_red; r++) {
+            bool is_one = k_is_value(s->red_extent[r], 1);
+            bool is_tap = is_one || k_uses_var(k, at_pred(s->lhs), s->red[r]);
+            if (is_tap == (bool)is_channel) continue;
+            red[n] = s->red[r];
+            extent[n++] = s->red_extent[r];
+        }
+    memcpy(s->red, red, sizeof red[0] * (size_t)n);
+    memcpy(s->red_extent, extent, sizeof extent[0] * (size_t)n);
+}
+
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -416,6 +433,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     fill_rows(p, s, sch);
+    if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis])) sum_taps_first(k, s);
     if (!tune_contract(p, s, in_place, sch))
         schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;

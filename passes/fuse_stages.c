@@ -18,7 +18,7 @@
 #include "passes/split_folds.h"
 #include "passes/split_views.h"
 
-enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4 };
+enum { MAX_READS = 64, MAX_NODES = 600, CHEAP_NODES = 4, REUSE = 4 };
 
 /* ---- measures of an expression --------------------------------------------------------------- */
 
@@ -90,11 +90,18 @@ static bool is_packed_arithmetic(DefProgram *p, const Stage *map, const Stage *r
 
 /* ---- movement that a contraction would repeat ------------------------------------------------ */
 
+static bool is_plain(const KExpr *e) {
+    return e->op == KO_var || e->op == KO_const_i;
+}
+
 typedef struct Index {
+    KCtx *k;
     const KTensor *t;
     bool is_affine; /* sums of variables times numbers */
     bool is_plain;  /* single variables and constants */
     bool has_test;  /* a read of t has a predicate */
+    bool is_bent;   /* a window moves along an axis of t that the map does not walk by itself */
+    const Stage *map; /* that makes t */
 } Index;
 
 static void note_index_node(const KExpr *e, void *user) {
@@ -105,28 +112,59 @@ static void note_index_node(const KExpr *e, void *user) {
 static void note_index(KCtx *k, const KExpr *at, Index *x) {
     for (int i = 0; i < at->u.tensor->rank; i++) {
         k_visit(k, at->arg[i], note_index_node, x);
-        x->is_plain &= at->arg[i]->op == KO_var || at->arg[i]->op == KO_const_i;
+        x->is_plain &= is_plain(at->arg[i]);
     }
+}
+
+/* Is every index of the map's read that its axis a is in this axis? */
+static bool walks(KCtx *k, const Stage *map, int a) {
+    for (int i = 0; i < map->body->u.tensor->rank; i++)
+        if (k_uses_var(k, map->body->arg[i], map->axis[a]) && !is_plain(map->body->arg[i]))
+            return false;
+    return true;
 }
 
 static void note_test(const KExpr *e, void *user) {
     Index *x = user;
-    if (e->op == KO_at && e->u.tensor == x->t && at_pred(e)) x->has_test = true;
+    if (e->op != KO_at || e->u.tensor != x->t || !at_pred(e)) return;
+    x->has_test = true;
+    for (int a = 0; a < x->t->rank; a++)
+        x->is_bent |= !is_plain(e->arg[a]) && !walks(x->k, x->map, a);
 }
 
 /* Would the contraction compute indices again and again that are better computed once? Those of a
  * gather, a reflection; and those of a view that a window with a border reads: as a tensor of its
  * own it can have a halo. */
 static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
-    enum { REUSE = 4 };
-    Index x = {map->out, true, true, false};
+    Index x = {.k = k, .t = map->out, .is_affine = true, .is_plain = true, .map = map};
     double reads = schedule_stage_work(reader);
     if (reader->form != FORM_CONTRACT || reads < REUSE * elements(map->out)) return false;
     bool is_factor = expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out);
     if (!is_factor) return false;
     note_index(k, map->body, &x);
     k_visit(k, reader->lhs, note_test, &x);
-    return !x.is_affine || (map->view && !x.is_plain && x.has_test);
+    return !x.is_affine || (map->view && !x.is_plain && x.has_test) || x.is_bent;
+}
+
+typedef struct Sought {
+    KCtx *k;
+    bool any;
+} Sought;
+
+static void note_sought(const KExpr *e, void *user) {
+    Sought *s = user;
+    Index x = {.is_affine = true};
+    if (e->op != KO_at) return;
+    note_index(s->k, e, &x);
+    s->any |= !x.is_affine;
+}
+
+/* Would the reader look places up again and again, in tables of a Resize or a Gather? */
+static bool repeats_lookups(KCtx *k, const Stage *map, const Stage *reader) {
+    Sought s = {k, false};
+    if (schedule_stage_work(reader) < REUSE * elements(map->out)) return false;
+    k_visit(k, map->body, note_sought, &s);
+    return s.any;
 }
 
 /* Computed tensors of about the map's own size that it reads. */
@@ -211,6 +249,7 @@ static bool is_worth(DefProgram *p, const Stage *map, const Stage *reader) {
     if (!repeats) return reader->form != FORM_REDUCE || reads_plainly(k, reader, map->out);
     if (reader->form == FORM_REDUCE && !reads_plainly(k, reader, map->out)) return false;
     if (reads_less_of_memory(p, map, reader)) return false;
+    if (repeats_lookups(k, map, reader)) return false;
     return cheap && map->out->n_users <= 4 && reads <= 2048 * n;
 }
 
@@ -299,14 +338,17 @@ static const KExpr *replace_read(KCtx *k, const KExpr *e, void *user) {
     return e->op == KO_at && e->u.tensor == f->t ? f->value : e;
 }
 
-/* The store would no longer be along the contraction's vectors. */
+/* The store would no longer be along the contraction's vectors: columns that only the right factor
+ * has. Heads between the channels that an attention stores are an axis of both. */
 static bool breaks_vectors(KCtx *k, const Stage *folded, const Stage *map, const int *axis) {
     int rank = folded->out->rank, last = map->out->rank - 1;
     while (last > 0 && k_is_value(map->out->dims[last], 1)) last--;
     if (folded->form != FORM_CONTRACT || last < 0) return false;
-    for (int i = 0; i < rank; i++)
+    bool has_columns = !k_uses_var(k, folded->lhs, folded->axis[rank - 1]);
+    for (int i = 0; i < rank - 1; i++)
         if (axis[i] == last)
-            return !k_uses_var(k, folded->rhs, folded->axis[i]) && i != rank - 1;
+            return !k_uses_var(k, folded->rhs, folded->axis[i]) ||
+                   (has_columns && k_uses_var(k, folded->lhs, folded->axis[i]));
     return false;
 }
 

@@ -1,4 +1,4 @@
-"""Graphs that were once computed wrongly, reduced; for suites/random_graphs.py. The format is that of control_models.py.
+"""Graphs that were once computed wrongly, or slowly, reduced; for suites/random_graphs.py. The format is that of control_models.py.
 
 Each has a line that says what was wrong. Single operators go to tests/ops, passes on their own to tests/ir.
 """
@@ -75,4 +75,46 @@ FOUND = [
         c = Concat <axis = 1> (a, b)
         y = Conv <pads = [2, 2, 2, 2], strides = [2, 2]> (c, filter)""",
      [((1, 32, 8, 5), (1, 16, 8, 5))]),
+    # assign_layouts: tokens that are resized beside others were written element by element
+    ("resized_tokens", "float[1,12,32] x, float[1,32,12,16] z, float[16,64,1,1] w => y", """
+        shape = Constant <value = int64[4] {1, 32, 3, 4}> ()
+        none = Constant <value = float[0] {}> ()
+        by = Constant <value = float[4] {1.0, 1.0, 4.0, 4.0}> ()
+        t = Transpose <perm = [0, 2, 1]> (x)
+        i = Reshape (t, shape)
+        r = Resize <mode = "linear"> (i, none, by)
+        c = Concat <axis = 1> (r, z)
+        y = Conv (c, w)""",
+     [((1, 12, 32), (1, 32, 12, 16), (16, 64, 1, 1))]),
+    # fuse_stages: heads stored innermost left an attention's product without vectors
+    ("heads_innermost", "float[2,3,10,8] q, float[2,3,8,10] k, float[2,3,10,16] v => y", """
+        shape = Constant <value = int64[3] {2, 10, 48}> ()
+        s = MatMul (q, k)
+        e = Softmax <axis = -1> (s)
+        o = MatMul (e, v)
+        t = Transpose <perm = [0, 2, 3, 1]> (o)
+        y = Reshape (t, shape)""",
+     [((2, 3, 10, 8), (2, 3, 8, 10), (2, 3, 10, 16))]),
+    # assign_layouts: rows of an image whose channels lie last were taken for channels
+    ("image_of_windows", "float[4,64,24] x, float[24,24,3,3] w => y", """
+        cut = Constant <value = int64[5] {2, 2, 8, 8, 24}> ()
+        shape = Constant <value = int64[4] {1, 16, 16, 24}> ()
+        a = Reshape (x, cut)
+        b = Transpose <perm = [0, 2, 1, 3, 4]> (a)
+        c = Reshape (b, shape)
+        d = Transpose <perm = [0, 3, 1, 2]> (c)
+        e = Conv <pads = [1, 1, 1, 1]> (d, w)
+        y = Transpose <perm = [0, 2, 3, 1]> (e)""",
+     [((4, 64, 24), (24, 24, 3, 3))]),
+    # fuse_stages: a window asked at each tap whether the token that it looks at, of a part, is there
+    ("window_of_tokens", "float[1,65,72] x, float[24,1,5,5] w => y", """
+        begin = Constant <value = int64[2] {1, 24}> ()
+        end = Constant <value = int64[2] {65, 48}> ()
+        axes = Constant <value = int64[2] {1, 2}> ()
+        shape = Constant <value = int64[4] {1, 24, 8, 8}> ()
+        s = Slice (x, begin, end, axes)
+        t = Transpose <perm = [0, 2, 1]> (s)
+        i = Reshape (t, shape)
+        y = Conv <pads = [2, 2, 2, 2], group = 24> (i, w)""",
+     [((1, 65, 72), (24, 1, 5, 5))]),
 ]

@@ -211,7 +211,7 @@ static const KExpr *tabulate(Def *d, const KExpr *e, const KExpr *i, int64_t siz
     return k_cast(k, e->dtype, def_at(d, table, &i, 1));
 }
 
-enum { MAX_TABLE = 1 << 20 };
+enum { MAX_TABLE = 1 << 20, WORTH_GROWTH = 3 /* for a tensor of sums along an axis */ };
 
 static void tabulate_taps(Def *d, Taps *t, const KExpr *i, const ResizeAxis *a, const KExpr *dim) {
     int64_t size, had;
@@ -335,6 +335,46 @@ static KTensor *resize_axis(Def *d, const Resize *r, KTensor *x, int axis, DType
 
 /* ---- lower ----------------------------------------------------------------------------------- */
 
+/* How many times as many elements the axes before `axis` have behind the resize; 0: not known. */
+static double growth_before(const Resize *r, const KTensor *x, int axis) {
+    double growth = 1;
+    int64_t had, size;
+    for (int i = 0; i < axis; i++) {
+        if (r->axis[i].is_kept) continue;
+        if (!k_is_int(x->dims[i], &had) || !k_is_int(r->axis[i].size, &size) || !had) return 0;
+        growth *= (double)size / (double)had;
+    }
+    return growth;
+}
+
+/* x resized along one axis by its taps. */
+static KTensor *sample_axis(Def *d, KTensor *x, const Resize *r, int axis, DType as) {
+    KCtx *k = d->k;
+    const KExpr *dims[MAX_RANK], *from[MAX_RANK];
+    Taps taps[MAX_RANK];
+    for (int i = 0; i < x->rank; i++) dims[i] = i == axis ? r->axis[axis].size : x->dims[i];
+    KTensor *out = def_temp(d, "resized", as, x->rank, dims);
+    Stage *s = def_begin(d, FORM_MAP, out);
+    for (int i = 0; i < x->rank; i++) taps[i] = (Taps){.index = {def_axis(d, s, i)}, .n = 1};
+    const KExpr *at = taps[axis].index[0];
+    taps[axis] = axis_taps(k, r, &r->axis[axis], at, x->dims[axis]);
+    tabulate_taps(d, &taps[axis], at, &r->axis[axis], x->dims[axis]);
+    def_map(d, s, sample(d, x, taps, 0, from, as));
+    return out;
+}
+
+/* Sums over the taps of the last axes that the others would repeat, as they stand in sample(), so
+ * with the same bits. is_done[]: which axes these are. */
+static KTensor *sample_repeated(Def *d, KTensor *x, const Resize *r, DType as, bool *is_done) {
+    for (int i = x->rank - 1; i > 0 && r->mode != MODE_NEAREST && r->xy != XY_CROP; i--) {
+        if (r->axis[i].is_kept) continue;
+        if (growth_before(r, x, i) < WORTH_GROWTH) break;
+        x = sample_axis(d, x, r, i, as);
+        is_done[i] = true;
+    }
+    return x;
+}
+
 void resize_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     Resize r;
@@ -347,11 +387,13 @@ void resize_lower(Def *d, const Node *n) {
         if (r.axis[i].is_kept) continue;
         if (r.separate) source = resize_axis(d, &r, source, i, as);
     }
+    bool is_done[MAX_RANK] = {false};
+    if (!r.separate) source = sample_repeated(d, x, &r, as, is_done);
     Stage *s = def_begin(d, FORM_MAP, out);
     for (int i = 0; i < x->rank; i++) {
         const KExpr *at = def_axis(d, s, i);
         taps[i] = (Taps){.index = {at}, .n = 1};
-        if (r.axis[i].is_kept) continue;
+        if (r.axis[i].is_kept || is_done[i]) continue;
         Taps here = axis_taps(k, &r, &r.axis[i], at, x->dims[i]);
         tabulate_taps(d, &here, at, &r.axis[i], x->dims[i]);
         if (here.outside) outside = outside ? k_or(k, outside, here.outside) : here.outside;
