@@ -80,8 +80,8 @@ FOUND = [
         shape = Constant <value = int64[4] {1, 32, 3, 4}> ()
         none = Constant <value = float[0] {}> ()
         by = Constant <value = float[4] {1.0, 1.0, 4.0, 4.0}> ()
-        t = Transpose <perm = [0, 2, 1]> (x)
-        i = Reshape (t, shape)
+        turned = Transpose <perm = [0, 2, 1]> (x)
+        i = Reshape (turned, shape)
         r = Resize <mode = "linear"> (i, none, by)
         c = Concat <axis = 1> (r, z)
         y = Conv (c, w)""",
@@ -92,8 +92,8 @@ FOUND = [
         s = MatMul (q, k)
         e = Softmax <axis = -1> (s)
         o = MatMul (e, v)
-        t = Transpose <perm = [0, 2, 3, 1]> (o)
-        y = Reshape (t, shape)""",
+        turned = Transpose <perm = [0, 2, 3, 1]> (o)
+        y = Reshape (turned, shape)""",
      [((2, 3, 10, 8), (2, 3, 8, 10), (2, 3, 10, 16))]),
     # assign_layouts: rows of an image whose channels lie last were taken for channels
     ("image_of_windows", "float[4,64,24] x, float[24,24,3,3] w => y", """
@@ -113,8 +113,8 @@ FOUND = [
         axes = Constant <value = int64[2] {1, 2}> ()
         shape = Constant <value = int64[4] {1, 24, 8, 8}> ()
         s = Slice (x, begin, end, axes)
-        t = Transpose <perm = [0, 2, 1]> (s)
-        i = Reshape (t, shape)
+        turned = Transpose <perm = [0, 2, 1]> (s)
+        i = Reshape (turned, shape)
         y = Conv <pads = [2, 2, 2, 2], group = 24> (i, w)""",
      [((1, 65, 72), (24, 1, 5, 5))]),
 ]
