@@ -354,9 +354,9 @@ void stage_rewrite(DefProgram *p, Stage *s, KRewrite *fn, void *user);
 /* The plain loops of a stage, one element after the other: the reference meaning of the definition.
  * Writes to the tensors' bufs through flat indices. */
 void stage_open_plain(DefProgram *p, const Stage *s, KBuild *b);
-/* What is accumulated after a step of a CONTRACT: old and what it adds of the opened factors. */
 /* old + the term of a run's sum. */
 const KExpr *contract_term(const DefProgram *p, const KExpr *old, const KExpr *term);
+/* What is accumulated after a step of a CONTRACT: old and what it adds of the opened factors. */
 const KExpr *contract_step(const DefProgram *p, const Stage *s, const KExpr *old, const KExpr *lhs,
                            const KExpr *rhs);
 

@@ -332,7 +332,8 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
         if (count) cycles += (double)count * tile_cycles(t, z, sch, size[0] * size[1], size[2]);
     }
     /* a left factor that the second level does not keep is read again for each vector tile */
-    double passes = sch->rows_outer || z->is_shared ? 1 : (double)((z->vecs + sch->n_vecs - 1) / sch->n_vecs);
+    int64_t sweeps = (z->vecs + sch->n_vecs - 1) / sch->n_vecs;
+    double passes = sch->rows_outer || z->is_shared ? 1 : (double)sweeps;
     double streamed = z->left_bytes > t->l2_bytes / 2 ? passes * (double)z->left_bytes : 0;
     cycles = cycles * (double)z->batch + streamed / STREAM_BYTES;
     if (!is_stream(t, z)) return cycles;

@@ -415,7 +415,8 @@ static void fold_chains(Contract *c) {
 static void emit_run(Contract *c, const Binding *red) {
     KCtx *k = c->k;
     const Stage *s = c->s;
-    KBuf *acc = c->acc, *run = kb_alloc(c->b, MEM_REG, s->run->dtype, "run", c->n_acc * c->n_chains);
+    KBuf *acc = c->acc;
+    KBuf *run = kb_alloc(c->b, MEM_REG, s->run->dtype, "run", c->n_acc * c->n_chains);
     Binding bound;
     c->acc = run;
     const KExpr *at = contract_tile_begin(c, &bound);

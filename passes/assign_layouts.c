@@ -562,7 +562,8 @@ static bool copy_samples(DefProgram *p, Stage *s) {
     if (s->form != FORM_MAP || s->out->layout.block <= 1 || s->out->layout.block_axis != 1)
         return false;
     k_visit(k, s->body, note_sample, &r);
-    if (!r.t) return false;
+    if (!r.t || !pass_may_rewrite()) return false;
+    pass_count_rewrite();
     Redirect to = {r.t, program_add_tensor(p, r.t->name, r.t->dtype, r.t->rank, r.t->dims)};
     to.to->layout.block_axis = 1;
     to.to->layout.block = s->out->layout.block;

@@ -76,15 +76,7 @@ static const KExpr *read_joined(KCtx *k, const KExpr *e, void *user) {
     return k_at(k, joined_view(x, e->u.tensor), index, lead + 1);
 }
 
-static const KExpr *joined_expr(Pixels *x, const Stage *to, const KExpr *e) {
-    KCtx *k = x->p->m->k;
-    const KExpr *by[MAX_RANK];
-    for (int i = 0; i < x->first; i++) by[i] = k_var(k, to->axis[i]);
-    x->at = k_var(k, to->axis[x->first]);
-    return k_subst(k, k_rewrite(k, e, read_joined, x), x->s->axis, by, x->first);
-}
-
-/* The same contraction over joined pixels, and its result as a view. */
+/* The contraction over joined pixels, and its result as a view of them. */
 static void join(Pixels *x) {
     KCtx *k = x->p->m->k;
     Stage *s = x->s;
@@ -93,23 +85,16 @@ static void join(Pixels *x) {
     for (int i = 0; i < x->first; i++) dims[i] = dense->dims[i];
     dims[x->first] = x->n;
     KTensor *t = program_add_tensor(x->p, dense->name, dense->dtype, x->first + 1, dims);
+    KVar *axis = kvar_new(k, KV_AXIS, DT_I64, s->axis[x->first]->name, 0, k_last_index(x->n));
+    x->at = k_var(k, axis);
+    s->lhs = k_rewrite(k, s->lhs, read_joined, x);
+    s->rhs = k_rewrite(k, s->rhs, read_joined, x);
+    s->finish = k_rewrite(k, s->finish, read_joined, x);
+    s->axis[x->first] = axis;
+    s->out = t;
+    t->def = s;
     t->dense_only = true;
-    Stage *to = program_add_stage(x->p, s, FORM_CONTRACT, t, s->node), links;
     Stage *view = program_add_stage(x->p, s->next, FORM_MAP, dense, s->node);
-    const KExpr *lhs = joined_expr(x, to, s->lhs), *rhs = joined_expr(x, to, s->rhs);
-    const KExpr *finish = joined_expr(x, to, s->finish);
-    stage_move_before(x->p, to, s);
-    links = *to;
-    *to = *s;
-    to->prev = links.prev;
-    to->next = links.next;
-    to->id = links.id;
-    to->out = t;
-    for (int i = 0; i < MAX_RANK; i++) to->axis[i] = links.axis[i];
-    to->lhs = lhs;
-    to->rhs = rhs;
-    to->finish = finish;
-    stage_remove(x->p, s);
     for (int i = 0; i < x->first; i++) index[i] = k_var(k, view->axis[i]);
     for (int i = x->first; i < dense->rank; i++) pixel[i - x->first] = k_var(k, view->axis[i]);
     index[x->first] = def_flatten(k, pixel, dense->dims + x->first, dense->rank - x->first);

@@ -67,7 +67,8 @@ static const KExpr *rename_axis(KCtx *k, const KExpr *e, void *user) {
     return e;
 }
 
-/* Gives s->out these extents (but WHOLE), and its axes their ranges, on which what reads of it depends. */
+/* Gives s->out these extents (but WHOLE), and its axes their ranges, on which what reads of it
+ * depends. */
 static void cut(DefProgram *p, Stage *s, const int64_t *end) {
     KCtx *k = p->m->k;
     KTensor *t = s->out;
