@@ -103,7 +103,9 @@ FOUND = [
         b = Transpose <perm = [0, 2, 1, 3, 4]> (a)
         c = Reshape (b, shape)
         d = Transpose <perm = [0, 3, 1, 2]> (c)
-        e = Conv <pads = [1, 1, 1, 1]> (d, w)
+        hundredth = Constant <value = float {0.01}> ()
+        small = Mul (w, hundredth)
+        e = Conv <pads = [1, 1, 1, 1]> (d, small)
         y = Transpose <perm = [0, 2, 3, 1]> (e)""",
      [((4, 64, 24), (24, 24, 3, 3))]),
     # fuse_stages: a window asked at each tap whether the token that it looks at, of a part, is there
