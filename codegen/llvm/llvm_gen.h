@@ -34,6 +34,7 @@
 typedef struct CpuTraits {
     bool round;     /* floor, ceil, trunc, rint of floats are instructions */
     bool half;      /* f32 <-> f16 conversions are instructions */
+    bool half_math; /* so is arithmetic with f16 */
     bool fma;       /* fused multiply-add is an instruction */
     bool gather;    /* loads from a vector of addresses are instructions */
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
