@@ -59,8 +59,8 @@ static bool has_siblings(const Stage *s) {
  * neighbours? */
 static bool gathers_channels(KCtx *k, const Stage *s, const KExpr *at) {
     return s->out->layout.block > 1 && s->out->layout.block_axis == 1 &&
-           at->u.tensor->layout.block <= 1 && at->u.tensor->rank == s->out->rank &&
-           at->arg[1] == k_var(k, s->axis[1]) && layout_is_depthwise(k, s);
+           at->u.tensor->layout.block <= 1 && at->arg[1] == k_var(k, s->axis[1]) &&
+           layout_is_depthwise(k, s);
 }
 
 /* Could a convolution with a result in blocks be filtered by Winograd if it read whole blocks? */
@@ -122,7 +122,10 @@ bool layout_copy_for_window(DefProgram *p, Stage *s) {
     KTensor *copy = b.in_blocks ? NULL : earlier_copy(s, b.t);
     if (!copy) {
         copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
-        if (b.in_blocks) copy->layout = s->out->layout;
+        if (b.in_blocks) {
+            copy->layout.block_axis = s->out->layout.block_axis;
+            copy->layout.block = s->out->layout.block;
+        }
         program_add_copy(p, s, copy, b.t, s->node);
     }
     s->lhs = layout_redirect(k, s->lhs, b.t, copy);
