@@ -12,7 +12,7 @@
 #include "ir/schedule_rows.h"
 
 enum {
-    MOST_PARTIALS = 8,  /* vectors of partial results along memory */
+    MOST_PARTIALS = 8,   /* vectors of partial results along memory */
     COLUMN_VECTORS = 16, /* of the output at once; no more than half of the registers */
     FEW_VECTORS = 4,     /* below, COLUMN_PARTIALS steps of the reduction are taken at once */
     COLUMN_PARTIALS = 4
@@ -35,8 +35,9 @@ void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr 
     const KExpr *old = k_load(r->k, acc, at);
     bool fuses = s->form == FORM_CONTRACT && value->op == KO_mul && dtype_is_float(value->dtype) &&
                  r->p->m->target->fma;
-    kb_store(r->b, acc, at, fuses ? k_fma(r->k, value->arg[0], value->arg[1], old)
-                                  : k_binary(r->k, s->fold, old, value));
+    kb_store(r->b, acc, at,
+             fuses ? k_fma(r->k, value->arg[0], value->arg[1], old)
+                   : k_binary(r->k, s->fold, old, value));
 }
 
 /* ---- axes that are one ----------------------------------------------------------------------- */
@@ -269,8 +270,7 @@ KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int 
     if (!k_is_value(tail, 0)) {
         RowsRest l = rows_open_rest(r, s, tail, lanes);
         red[last] = k_add(k, k_sub(k, extent, tail), l.at);
-        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0),
-                  k_subst(k, body, f->red, red, f->n));
+        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0), k_subst(k, body, f->red, red, f->n));
         rows_close_rest(r, &l);
     }
     for (int i = 0; i < last; i++) kb_end(r->b);

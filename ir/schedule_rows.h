@@ -12,7 +12,7 @@ typedef struct Rows {
     KTensor *const *local; /* tensors in registers */
     KBuf **local_buf;
     int n_local;
-    bool across; /* lanes are rows: what is inside of a row has none */
+    bool across;         /* lanes are rows: what is inside of a row has none */
     KLoopMark outermost; /* of a stage's only loop */
 } Rows;
 

@@ -183,7 +183,8 @@ static KTensor *blocked_copy(Blocked *b, KTensor *t, int axis) {
     KTensor *copy = program_add_tensor(b->p, "packed", t->dtype, t->rank, t->dims);
     copy->layout.permuted = true;
     /* a tile's lanes of all steps lie one behind the other */
-    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)(i > axis ? i : i ? i - 1 : axis);
+    for (int i = 0; i < t->rank; i++)
+        copy->layout.order[i] = (int8_t)(i > axis ? i : i ? i - 1 : axis);
     copy->layout.block_axis = (int8_t)axis;
     copy->layout.block = (int16_t)b->block;
     Stage *pack = program_add_stage(b->p, b->s, FORM_MAP, copy, b->s->node);
@@ -274,8 +275,7 @@ static const KExpr *pack_constant_factor(DefProgram *p, Stage *s, const Schedule
     for (int side = 0; packed && side < 2; side++) {
         const KExpr *c = e->arg[side];
         bool fits = c->op == KO_at && !at_pred(c) && reads_only_constants(k, c);
-        for (int i = 0; i < n; i++)
-            fits &= extent[i]->op == KO_const_i && k_uses_var(k, c, var[i]);
+        for (int i = 0; i < n; i++) fits &= extent[i]->op == KO_const_i && k_uses_var(k, c, var[i]);
         if (!fits) continue;
         add_pack(p, s, packed, c, var, true);
         for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
@@ -462,8 +462,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     fill_rows(p, s, sch);
     if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis])) sum_taps_first(k, s);
-    if (!tune_contract(p, s, in_place, sch))
-        schedule_contract_tile(p, s, p->m->target, sch);
+    if (!tune_contract(p, s, in_place, sch)) schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
     if (is_const) schedule_contract_widen(k, s, sch);

@@ -59,8 +59,9 @@ bool layout_block_dense_samples(DefProgram *p, Stage *s) {
     Sampled r = sampled(p->m->k, s);
     int bytes = dtype_bytes(dense->dtype), word = dtype_bytes(DT_F32);
     int lanes = target_lanes(p->m->target, bytes < word ? word : bytes);
-    if (!r.t || dtype_is_wide(dense->dtype) || lanes <= 1 || !k_is_int(dense->dims[1], &channels) || channels < lanes ||
-        r.t->dtype != dense->dtype || !is_worth_copies(&r) || !pass_may_rewrite())
+    if (!r.t || dtype_is_wide(dense->dtype) || lanes <= 1 || !k_is_int(dense->dims[1], &channels) ||
+        channels < lanes || r.t->dtype != dense->dtype || !is_worth_copies(&r) ||
+        !pass_may_rewrite())
         return false;
     pass_count_rewrite();
     s->out = program_add_tensor(p, dense->name, dense->dtype, dense->rank, dense->dims);

@@ -117,8 +117,8 @@ static int64_t key_range(const Key *key, int64_t distinct, DType t) {
 }
 
 /* The position of e by a table of all numbers in the keys' range. */
-static const KExpr *look_up(Def *d, const Key *key, int64_t distinct, int64_t range,
-                            const KExpr *e, int64_t missing) {
+static const KExpr *look_up(Def *d, const Key *key, int64_t distinct, int64_t range, const KExpr *e,
+                            int64_t missing) {
     KCtx *k = d->k;
     int64_t *at = arena_array(d->m->scratch, int64_t, range);
     for (int64_t i = 0; i < range; i++) at[i] = missing;

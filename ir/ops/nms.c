@@ -245,8 +245,7 @@ static void append_chosen(const Nms *s, const Box *box) {
         kb_end(b);
     }
     kb_end(b);
-    for (int r = 0; r < BOX_ROWS; r++)
-        kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
+    for (int r = 0; r < BOX_ROWS; r++) kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
 }
 
 /* Is intersection over union above the threshold? Empty boxes and intersections never are.
@@ -297,8 +296,8 @@ static const KExpr *any_flag(KBuild *b, KBuf *flags) {
 
 /* Makes keys of `n` boxes from `from` on, and items of those with a score above the threshold. Each
  * is stored, and counts if it is one. */
-static void take_candidates(const Nms *s, const KExpr *threshold, const KExpr *from,
-                            const KExpr *n, KBuf *n_items) {
+static void take_candidates(const Nms *s, const KExpr *threshold, const KExpr *from, const KExpr *n,
+                            KBuf *n_items) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
     Nms part = *s;
@@ -343,8 +342,7 @@ static void gather_candidates(const Nms *s, const KExpr *threshold, KBuf *n_item
 }
 
 /* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box (maybe). */
-static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, bool maybe,
-                          KBuf *good) {
+static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, bool maybe, KBuf *good) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
     const KExpr *one = k_const_i(k, DT_I32, 1);
@@ -394,8 +392,8 @@ static void select_boxes(const Nms *s, const KExpr *n_items, KBuf *n_rows) {
     const KExpr *rows = k_load(k, n_rows, zero);
     const KExpr *first = kb_let(b, "first", rows);
     KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1), *next = kb_variable(b, "item", zero);
-    kb_while(b, k_and(k, k_lt(k, kb_get(b, next), n_items),
-                      k_lt(k, k_sub(k, rows, first), s->limit)));
+    kb_while(b,
+             k_and(k, k_lt(k, kb_get(b, next), n_items), k_lt(k, k_sub(k, rows, first), s->limit)));
     const KExpr *best = candidate(s, kb_get(b, next));
     kb_set(b, next, k_add(k, kb_get(b, next), one));
     Box box = read_box(s, best);
@@ -425,8 +423,7 @@ void nms_lower(Def *d, const Node *n) {
     KTensor *items = def_temp(d, "candidates", DT_I32, 1, &twice);
     const KExpr *chunks = k_fdiv(k, n_boxes, k_int(k, CHUNK)), *one = k_int(k, 1);
     const KExpr *most = k_max(k, k_min(k, chunks, k_int(k, MOST_BUCKETS)), one);
-    const KExpr *room[2] = {k_int(k, BOX_ROWS),
-                            k_add(k, n_boxes, k_mul(k, most, k_int(k, CHUNK)))};
+    const KExpr *room[2] = {k_int(k, BOX_ROWS), k_add(k, n_boxes, k_mul(k, most, k_int(k, CHUNK)))};
     nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
     nms.starts = def_temp(d, "starts", DT_I64, 1, &most);
     nms.fills = def_temp(d, "fills", DT_I64, 1, &most);

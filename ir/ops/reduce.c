@@ -183,8 +183,7 @@ static KOp reduce_fold(OpId op, DType acc) {
 static const KExpr *reduce_init(Def *d, OpId op, DType x, DType acc) {
     bool is_max = op == OP_ReduceMax;
     if (!is_max && op != OP_ReduceMin) return k_const(d->k, acc, op == OP_ReduceProd);
-    if (acc == x || acc == DT_I32)
-        return is_max ? lower_lowest(d, acc) : lower_highest(d, acc);
+    if (acc == x || acc == DT_I32) return is_max ? lower_lowest(d, acc) : lower_highest(d, acc);
     return k_const_i(d->k, acc,
                      is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
 }
