@@ -12,7 +12,7 @@
 #include "ir/schedule_rows.h"
 
 enum {
-    MOST_PARTIALS = 8,  /* vectors of partial results along memory */
+    MOST_PARTIALS = 8,   /* vectors of partial results along memory */
     COLUMN_VECTORS = 16, /* of the output at once; no more than half of the registers */
     FEW_VECTORS = 4,     /* below, COLUMN_PARTIALS steps of the reduction are taken at once */
     COLUMN_PARTIALS = 4
@@ -35,8 +35,9 @@ void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr 
     const KExpr *old = k_load(r->k, acc, at);
     bool fuses = s->form == FORM_CONTRACT && value->op == KO_mul && dtype_is_float(value->dtype) &&
                  r->p->m->target->fma;
-    kb_store(r->b, acc, at, fuses ? k_fma(r->k, value->arg[0], value->arg[1], old)
-                                  : k_binary(r->k, s->fold, old, value));
+    kb_store(r->b, acc, at,
+             fuses ? k_fma(r->k, value->arg[0], value->arg[1], old)
+                   : k_binary(r->k, s->fold, old, value));
 }
 
 /* ---- axes that are one ----------------------------------------------------------------------- */
@@ -181,10 +182,11 @@ int fold_row_lanes(KCtx *k, const Fold *f, int lanes) {
 typedef struct Across {
     KCtx *k;
     KVar *red, *axis;
-    bool some, all;
+    bool some, all, overlaps;
 } Across;
 
-/* A read that steps over memory with the fold, but walks it along the axis of the result. */
+/* A read that walks memory along the axis of the result: with the fold it steps over it, or walks
+ * it as well, in windows that overlap. */
 static void note_across(const KExpr *e, void *user) {
     Across *a = user;
     const KExpr *base, *by;
@@ -193,14 +195,16 @@ static void note_across(const KExpr *e, void *user) {
     bool is_unit = k_linear_in(a->k, flat, a->red, &base, &by) && k_is_value(by, 1);
     bool moves = k_uses_var(a->k, e, a->axis);
     bool walks = k_linear_in(a->k, flat, a->axis, &base, &by) && k_is_value(by, 1);
-    a->some |= moves && walks && !is_unit;
+    a->some |= moves && walks;
     a->all &= !moves || walks;
+    a->overlaps |= walks && is_unit;
 }
 
-bool fold_reads_columns(KCtx *k, const Fold *f, int axis) {
-    Across a = {k, f->red[f->n - 1], f->s->axis[axis], false, true};
+bool fold_reads_columns(KCtx *k, const Fold *f, const RowLoop *inner, int lanes) {
+    Across a = {k, f->red[f->n - 1], f->s->axis[inner->axis], false, true, false};
     k_visit(k, f->body, note_across, &a);
-    return a.some && a.all;
+    bool are_windows = a.overlaps && inner->extent->hi >= lanes;
+    return a.some && a.all && (are_windows || (!a.overlaps && fold_fits_columns(f, inner)));
 }
 
 /* ---- along memory ---------------------------------------------------------------------------- */
@@ -266,8 +270,7 @@ KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int 
     if (!k_is_value(tail, 0)) {
         RowsRest l = rows_open_rest(r, s, tail, lanes);
         red[last] = k_add(k, k_sub(k, extent, tail), l.at);
-        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0),
-                  k_subst(k, body, f->red, red, f->n));
+        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0), k_subst(k, body, f->red, red, f->n));
         rows_close_rest(r, &l);
     }
     for (int i = 0; i < last; i++) kb_end(r->b);
@@ -377,11 +380,13 @@ static void open_columns(Columns *c) {
     columns_end(c);
 }
 
+/* Windows over several axes of a few steps are written out, with tests around their border only. */
 bool fold_fits_columns(const Fold *f, const RowLoop *inner) {
+    enum { FEW_STEPS = 4 };
     double steps = 1;
     int64_t n;
     for (int i = 0; i < f->n; i++) steps *= (double)f->extent[i]->hi;
-    return f->n && steps > SMALL_WINDOW && k_is_int(inner->extent, &n);
+    return f->n && steps > (f->n > 1 ? SMALL_WINDOW : FEW_STEPS) && k_is_int(inner->extent, &n);
 }
 
 /* Tiles of all n columns for threads to share: whole ones, and one with what remains. */

@@ -53,7 +53,7 @@ static bool find_fold_rows(Rows *r, const Stage *s, FoldRows *f) {
     if (!tensor_is_plain(s->out)) return false;
     f->fold = fold_of(k, s);
     int most = target_lanes(r->p->m->target, dtype_bytes(s->acc->dtype));
-    f->lanes = fold_row_lanes(k, &f->fold, most);
+    f->lanes = rows_lanes_along(k, s, &f->fold, &f->nest, most);
     if (!f->lanes) return false;
     f->rows = f->nest.loop[--f->nest.n];
     join_loops(f);

@@ -411,13 +411,11 @@ static bool gathers_narrow(KCtx *k, const Stage *s, const RowNest *nest) {
     return f.found;
 }
 
-/* How many lanes run along what is folded, for one element at a time; 0: none. */
-static int lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
+int rows_lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes) {
     int along = fold_row_lanes(k, f, lanes);
     if (!along || !nest->n) return along;
     const RowLoop *inner = &nest->loop[nest->n - 1];
-    bool by_columns = can_vectorise(s, nest) && fold_fits_columns(f, inner) &&
-                      fold_reads_columns(k, f, inner->axis);
+    bool by_columns = can_vectorise(s, nest) && fold_reads_columns(k, f, inner, lanes);
     return by_columns ? 0 : along;
 }
 
@@ -428,7 +426,7 @@ void rows_open_stage(Rows *r, const Stage *s, RowNest nest) {
     if (gathers_narrow(k, s, &nest)) c.lanes = 1;
     c.folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT;
     if (c.folds) c.fold = fold_of(k, s);
-    int along = c.folds ? lanes_along(k, s, &c.fold, &nest, c.lanes) : 0;
+    int along = c.folds ? rows_lanes_along(k, s, &c.fold, &nest, c.lanes) : 0;
     if (along) c.lanes = along;
     c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
@@ -546,7 +544,7 @@ static int flat_loops(const Rows *r, const Stage *s, const RowNest *nest) {
     bool folds = s->form == FORM_REDUCE || s->form == FORM_CONTRACT, along = false;
     if (folds) {
         Fold f = fold_of(r->k, s);
-        along = lanes_along(r->k, s, &f, nest, lanes) > 0;
+        along = rows_lanes_along(r->k, s, &f, nest, lanes) > 0;
     }
     for (int i = 0; i < s->n_red && folds; i++) inner *= guessed_extent(s->red_extent[i]);
     if (n && !along) inner *= guessed_extent(nest->loop[--n].extent);

@@ -12,7 +12,7 @@ typedef struct Rows {
     KTensor *const *local; /* tensors in registers */
     KBuf **local_buf;
     int n_local;
-    bool across; /* lanes are rows: what is inside of a row has none */
+    bool across;         /* lanes are rows: what is inside of a row has none */
     KLoopMark outermost; /* of a stage's only loop */
 } Rows;
 
@@ -123,9 +123,9 @@ int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
  * short or does not walk memory. Bytes of a row that fills no vector have fewer lanes: nothing
  * gathers them. */
 int fold_row_lanes(KCtx *k, const Fold *f, int lanes);
-/* Does what it reads lie along this axis of the result instead, as a matrix that a row is
- * multiplied by? */
-bool fold_reads_columns(KCtx *k, const Fold *f, int axis);
+/* Does what it reads lie along the innermost loop of the result instead, as a matrix that a row is
+ * multiplied by, or windows that overlap? */
+bool fold_reads_columns(KCtx *k, const Fold *f, const RowLoop *inner, int lanes);
 /* With lanes along the last axis, the others serial around it: the result is element 0. */
 KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);
 /* The same up to the partial results, of which there are *n_acc, a power of two; without init. */
@@ -137,6 +137,9 @@ void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr 
 /* Do two axes, the inner of this extent, lead to the same memory as one of (0, index)? So they do
  * where nothing but reads uses them, and each read steps over the inner one's whole extent. */
 bool axes_are_joint(KCtx *k, const KExpr *e, KVar *outer, KVar *inner, const KExpr *extent);
+/* How many lanes run along what is folded, for one element at a time; 0: none, as where the
+ * result's innermost loop walks memory better. */
+int rows_lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest, int lanes);
 /* Opens a fold of rows, several rows at once (schedule_fold_rows.c); false where it is none. */
 bool open_fold_rows(Rows *r, const Stage *s);
 /* Is it worth it to fold several vectors of the loop `inner` (the innermost, contiguous in the

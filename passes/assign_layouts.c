@@ -146,6 +146,7 @@ static void layout_program(DefProgram *p, void *user) {
     for (Stage *s = p->first, *next; s; s = next) {
         next = s->next;
         *changed |= layout_block_dense_result(p, s);
+        *changed |= layout_block_dense_samples(p, s);
     }
     program_count_users(p);
     for (Stage *s = p->first; s; s = s->next)

@@ -1,4 +1,4 @@
-/* Internal to assign_layouts.c, layout_blocks.c and layout_copies.c. */
+/* Internal to assign_layouts.c, layout_blocks.c, layout_copies.c and layout_samples.c. */
 #ifndef SMELT_PASSES_ASSIGN_LAYOUTS_H
 #define SMELT_PASSES_ASSIGN_LAYOUTS_H
 
@@ -20,9 +20,16 @@ bool layout_block_for_readers(DefProgram *p, Stage *s);
 bool layout_block_dense_result(DefProgram *p, Stage *s);
 
 /* layout_copies.c: these let s read a copy of a tensor that lies unfavourably for it: for a window,
- * at computed places, from the middle of a block. They return whether. */
+ * from the middle of a block. They return whether. */
 bool layout_copy_for_window(DefProgram *p, Stage *s);
-bool layout_copy_samples(DefProgram *p, Stage *s);
 bool layout_copy_part(DefProgram *p, Stage *s);
+/* e, reading `to` where it reads `from`, a tensor of the same shape. */
+const KExpr *layout_redirect(KCtx *k, const KExpr *e, KTensor *from, KTensor *to);
+
+/* layout_samples.c: a map with a dense result that samples a tensor at computed places makes blocks
+ * of channels, which a copy turns around; and one in blocks samples a copy in blocks. They return
+ * whether. */
+bool layout_block_dense_samples(DefProgram *p, Stage *s);
+bool layout_copy_samples(DefProgram *p, Stage *s);
 
 #endif

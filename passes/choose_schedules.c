@@ -183,7 +183,8 @@ static KTensor *blocked_copy(Blocked *b, KTensor *t, int axis) {
     KTensor *copy = program_add_tensor(b->p, "packed", t->dtype, t->rank, t->dims);
     copy->layout.permuted = true;
     /* a tile's lanes of all steps lie one behind the other */
-    for (int i = 0; i < t->rank; i++) copy->layout.order[i] = (int8_t)(i > axis ? i : i ? i - 1 : axis);
+    for (int i = 0; i < t->rank; i++)
+        copy->layout.order[i] = (int8_t)(i > axis ? i : i ? i - 1 : axis);
     copy->layout.block_axis = (int8_t)axis;
     copy->layout.block = (int16_t)b->block;
     Stage *pack = program_add_stage(b->p, b->s, FORM_MAP, copy, b->s->node);
@@ -274,8 +275,7 @@ static const KExpr *pack_constant_factor(DefProgram *p, Stage *s, const Schedule
     for (int side = 0; packed && side < 2; side++) {
         const KExpr *c = e->arg[side];
         bool fits = c->op == KO_at && !at_pred(c) && reads_only_constants(k, c);
-        for (int i = 0; i < n; i++)
-            fits &= extent[i]->op == KO_const_i && k_uses_var(k, c, var[i]);
+        for (int i = 0; i < n; i++) fits &= extent[i]->op == KO_const_i && k_uses_var(k, c, var[i]);
         if (!fits) continue;
         add_pack(p, s, packed, c, var, true);
         for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
@@ -307,6 +307,33 @@ static bool pack_factor(DefProgram *p, Stage *s, Schedule *sch) {
     for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
     s->rhs = k_cast(k, s->rhs->dtype, k_at(k, packed, index, n));
     return true;
+}
+
+/* A left factor that is made of constants, or of some and zeros, is computed at compile time: what a
+ * step reads of it, an element for each row, lies together. */
+static void pack_left_constant(DefProgram *p, Stage *s, const Schedule *sch) {
+    KCtx *k = p->m->k;
+    KVar *var[MAX_RANK + MAX_RED];
+    const KExpr *extent[MAX_RANK + MAX_RED], *index[MAX_RANK];
+    int64_t bytes = dtype_bytes(s->lhs->dtype), dim;
+    int n = 0;
+    bool is_plain = s->lhs->op == KO_at && !at_pred(s->lhs);
+    if (is_plain || k_uses_var(k, s->lhs, s->axis[sch->vec_axis])) return;
+    if (!reads_only_constants(k, s->lhs)) return;
+    for (int i = 0; i < s->n_red + s->out->rank; i++) {
+        bool is_axis = i >= s->n_red;
+        KVar *v = is_axis ? s->axis[i - s->n_red] : s->red[i];
+        if (!k_uses_var(k, s->lhs, v)) continue;
+        var[n] = v;
+        extent[n++] = is_axis ? s->out->dims[i - s->n_red] : s->red_extent[i];
+    }
+    for (int i = 0; i < n; i++)
+        if (!k_is_int(extent[i], &dim) || __builtin_mul_overflow(bytes, dim, &bytes)) return;
+    if (n > MAX_RANK || !n || bytes > EXPANDED_BYTES) return;
+    KTensor *packed = program_add_tensor(p, "packed", s->lhs->dtype, n, extent);
+    add_pack(p, s, packed, s->lhs, var, true);
+    for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
+    s->lhs = k_at(k, packed, index, n);
 }
 
 /* Without elements, or sums of nothing: there is nothing to speed up and no operand to read. */
@@ -427,6 +454,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
     if (!fit_groups(k, s, sch)) return false;
     if (!s->addend && choose_matrix(p, s, sch)) return true;
+    pack_left_constant(p, s, sch);
     bool is_const = reads_only_constants(k, s->rhs);
     bool in_place = !is_const && reads_vectors(k, s, s->rhs, sch) && !strides_far(p, s, sch);
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
@@ -434,8 +462,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     fill_rows(p, s, sch);
     if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis])) sum_taps_first(k, s);
-    if (!tune_contract(p, s, in_place, sch))
-        schedule_contract_tile(p, s, p->m->target, sch);
+    if (!tune_contract(p, s, in_place, sch)) schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);
     if (is_const) schedule_contract_widen(k, s, sch);

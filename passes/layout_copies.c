@@ -59,8 +59,8 @@ static bool has_siblings(const Stage *s) {
  * neighbours? */
 static bool gathers_channels(KCtx *k, const Stage *s, const KExpr *at) {
     return s->out->layout.block > 1 && s->out->layout.block_axis == 1 &&
-           at->u.tensor->layout.block <= 1 && at->u.tensor->rank == s->out->rank &&
-           at->arg[1] == k_var(k, s->axis[1]) && layout_is_depthwise(k, s);
+           at->u.tensor->layout.block <= 1 && at->arg[1] == k_var(k, s->axis[1]) &&
+           layout_is_depthwise(k, s);
 }
 
 /* Could a convolution with a result in blocks be filtered by Winograd if it read whole blocks? */
@@ -94,6 +94,11 @@ static const KExpr *redirect_read(KCtx *k, const KExpr *e, void *user) {
     return e->op == KO_at && e->u.tensor == r->from ? k_at(k, r->to, e->arg, e->n_args) : e;
 }
 
+const KExpr *layout_redirect(KCtx *k, const KExpr *e, KTensor *from, KTensor *to) {
+    Redirect r = {from, to};
+    return k_rewrite(k, e, redirect_read, &r);
+}
+
 /* The copy of t that another stage of the same node reads: phases share one. */
 static KTensor *earlier_copy(const Stage *s, const KTensor *t) {
     for (const Stage *c = s->prev; c && c->node == s->node; c = c->prev)
@@ -114,56 +119,16 @@ bool layout_copy_for_window(DefProgram *p, Stage *s) {
         b.t->layout.block = 0; /* nobody else wants blocks */
         return true;
     }
-    Redirect r = {b.t, b.in_blocks ? NULL : earlier_copy(s, b.t)};
-    if (!r.to) {
-        r.to = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
-        if (b.in_blocks) r.to->layout = s->out->layout;
-        program_add_copy(p, s, r.to, r.from, s->node);
+    KTensor *copy = b.in_blocks ? NULL : earlier_copy(s, b.t);
+    if (!copy) {
+        copy = program_add_tensor(p, b.t->name, b.t->dtype, b.t->rank, b.t->dims);
+        if (b.in_blocks) {
+            copy->layout.block_axis = s->out->layout.block_axis;
+            copy->layout.block = s->out->layout.block;
+        }
+        program_add_copy(p, s, copy, b.t, s->node);
     }
-    s->lhs = k_rewrite(k, s->lhs, redirect_read, &r);
-    return true;
-}
-
-/* ---- samples ----
- *
- * A map in blocks of channels that reads a dense tensor at computed places (the columns of a
- * DeformConv) would gather each vector: it gets a copy in blocks, of which vectors are loads. */
-typedef struct Sampled {
-    KCtx *k;
-    const Stage *s;
-    KTensor *t;
-} Sampled;
-
-static void note_float(const KExpr *e, void *user) {
-    *(bool *)user |= dtype_is_float(e->dtype);
-}
-
-static void note_sample(const KExpr *e, void *user) {
-    Sampled *r = user;
-    bool is_computed = false;
-    if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
-    const KTensor *t = e->u.tensor;
-    if (t->layout.block > 1 || t->dims[1] != r->s->out->dims[1] ||
-        e->arg[1] != k_var(r->k, r->s->axis[1]))
-        return;
-    for (int i = 2; i < t->rank; i++) k_visit(r->k, e->arg[i], note_float, &is_computed);
-    if (is_computed) r->t = e->u.tensor;
-}
-
-bool layout_copy_samples(DefProgram *p, Stage *s) {
-    KCtx *k = p->m->k;
-    Sampled r = {k, s, NULL};
-    if (s->form != FORM_MAP || s->out->layout.block <= 1 || s->out->layout.block_axis != 1)
-        return false;
-    k_visit(k, s->body, note_sample, &r);
-    if (!r.t || !pass_may_rewrite()) return false;
-    pass_count_rewrite();
-    Redirect to = {r.t, program_add_tensor(p, r.t->name, r.t->dtype, r.t->rank, r.t->dims)};
-    to.to->layout.block_axis = 1;
-    to.to->layout.block = s->out->layout.block;
-    program_add_copy(p, s, to.to, to.from, s->node);
-    s->body = k_rewrite(k, s->body, redirect_read, &to);
-    pass_trace("assign_layouts", s->node, "samples a copy in blocks");
+    s->lhs = layout_redirect(k, s->lhs, b.t, copy);
     return true;
 }
 

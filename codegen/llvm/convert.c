@@ -77,11 +77,26 @@ static LLVMValueRef f16_value_by_int(LlvmGen *g, LLVMValueRef h) {
     return as_float(g, LLVMBuildOr(g->b, r, sign, ""));
 }
 
+/* The values of f16 numbers. LLVM would compare and select the numbers themselves, lane after lane
+ * where there are no instructions for f16: a fence, which is no instruction, keeps it from that. */
+static LLVMValueRef extended(LlvmGen *g, LLVMValueRef h) {
+    LLVMTypeRef type = llvm_widen(g->f32, llvm_lanes(h));
+    LLVMValueRef v = LLVMBuildFPExt(g->b, h, type, "");
+    bool fenced = llvm_lanes(h) > 1 && !g->cpu.half_math;
+    return fenced ? llvm_call(g, "llvm.arithmetic.fence", &type, 1, &v, 1) : v;
+}
+
+/* The f16 numbers whose values these are, if extended() made them; else NULL. */
+static LLVMValueRef extended_from(LLVMValueRef v) {
+    if (!LLVMIsACallInst(v) || LLVMGetNumArgOperands(v) != 1) return NULL;
+    LLVMValueRef of = LLVMGetOperand(v, 0);
+    return LLVMIsAFPExtInst(of) ? LLVMGetOperand(of, 0) : NULL;
+}
+
 LLVMValueRef llvm_round_to(LlvmGen *g, DType t, LLVMValueRef v) {
     if (t == DT_BF16) return as_float(g, bf16_high_bits(g, v));
     if (!g->cpu.half) return f16_value_by_int(g, f16_bits_by_int(g, v));
-    LLVMValueRef h = LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, llvm_lanes(v)), "");
-    return LLVMBuildFPExt(g->b, h, LLVMTypeOf(v), "");
+    return extended(g, LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, llvm_lanes(v)), ""));
 }
 
 LLVMValueRef llvm_half_bits(LlvmGen *g, DType t, LLVMValueRef v) {
@@ -90,16 +105,15 @@ LLVMValueRef llvm_half_bits(LlvmGen *g, DType t, LLVMValueRef v) {
     if (t == DT_BF16) /* already rounded: the high half is all there is */
         return LLVMBuildTrunc(g->b, shift_right(g, as_bits(g, v), 16), bits, "");
     if (!g->cpu.half) return LLVMBuildTrunc(g->b, f16_bits_by_int(g, v), bits, "");
-    return LLVMBuildBitCast(g->b, LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, lanes), ""), bits,
-                            "");
+    LLVMValueRef h = extended_from(v);
+    if (!h) h = LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, lanes), "");
+    return LLVMBuildBitCast(g->b, h, bits, "");
 }
 
 LLVMValueRef llvm_half_value(LlvmGen *g, DType t, LLVMValueRef bits) {
     unsigned lanes = llvm_lanes(bits);
-    if (t == DT_F16 && g->cpu.half) {
-        LLVMValueRef h = LLVMBuildBitCast(g->b, bits, llvm_widen(g->f16, lanes), "");
-        return LLVMBuildFPExt(g->b, h, llvm_widen(g->f32, lanes), "");
-    }
+    if (t == DT_F16 && g->cpu.half)
+        return extended(g, LLVMBuildBitCast(g->b, bits, llvm_widen(g->f16, lanes), ""));
     LLVMValueRef wide = LLVMBuildZExt(g->b, bits, llvm_widen(g->i32, lanes), "");
     return t == DT_BF16 ? as_float(g, shift_left(g, wide, 16)) : f16_value_by_int(g, wide);
 }

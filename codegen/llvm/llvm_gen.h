@@ -34,13 +34,14 @@
 typedef struct CpuTraits {
     bool round;     /* floor, ceil, trunc, rint of floats are instructions */
     bool half;      /* f32 <-> f16 conversions are instructions */
+    bool half_math; /* so is arithmetic with f16 */
     bool fma;       /* fused multiply-add is an instruction */
     bool gather;    /* loads from a vector of addresses are instructions */
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
     bool divides32; /* 32-bit integer division is an instruction */
     bool x86;
     bool avx2, avx512, avx512bw, vbmi, vnni512, vnni256, amx; /* x86 */
-    bool i8mm, dotprod;                            /* AArch64 */
+    bool i8mm, dotprod;                                       /* AArch64 */
 } CpuTraits;
 
 typedef struct VarBind {
@@ -82,12 +83,12 @@ typedef struct LlvmFn {
     int depth; /* loops open here */
     int lanes; /* 0: scalar code */
     KVar *lane_var;
-    uint64_t varying_vars;   /* bit (id % 64) of every variable that differs by lane */
-    bool any_per_lane;       /* some buffer does */
-    LLVMValueRef mask;       /* lanes that execute this statement; NULL: all */
-    const KExpr *mask_cond;  /* what the mask is of, if it is of one condition; else NULL */
-    LLVMValueRef dummy;      /* where predicated-off loads read; NULL until needed */
-    LLVMValueRef size_table; /* entry only: i64 slots of the computed symbols */
+    uint64_t varying_vars;         /* bit (id % 64) of every variable that differs by lane */
+    bool any_per_lane;             /* some buffer does */
+    LLVMValueRef mask;             /* lanes that execute this statement; NULL: all */
+    const KExpr *mask_cond;        /* what the mask is of, if it is of one condition; else NULL */
+    LLVMValueRef dummy;            /* where predicated-off loads read; NULL until needed */
+    LLVMValueRef size_table;       /* entry only: i64 slots of the computed symbols */
     bool has_tiles, shapes_differ; /* tile.c */
     int tile_rows, n_tiles;        /* height that the registers are set to; accumulators alive */
     TileOperand operand[4];        /* in registers 4 to 7, as long as operand_block goes on */
@@ -106,7 +107,7 @@ typedef struct LlvmGen {
     const CodegenOptions *options;
     CpuTraits cpu;
     LLVMTypeRef i1, i8, i16, i32, i64, f16, f32, f64, ptr, none, size;
-    LLVMTypeRef text; /* smelt_string */
+    LLVMTypeRef text;              /* smelt_string */
     uint64_t frame_sum, frame_max; /* stack of the functions, once their code has been generated */
     LLVMValueRef float_rem;        /* double (double, double), made when first used */
     LLVMValueRef divide64;         /* u64 (u64, u64), likewise */
@@ -222,8 +223,8 @@ LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr
                                unsigned align, LLVMValueRef mask);
 /* Lanes that are a few stretches of memory, at place[lane] elements behind ptr; those that mask (or
  * NULL) leaves out are 0 and not read. NULL where they are many. */
-LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
-                            const int64_t *place, unsigned align, LLVMValueRef mask);
+LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, const int64_t *place,
+                            unsigned align, LLVMValueRef mask);
 
 /* place.c (and place.h) */
 /* A comparison of indices that step with the lanes; NULL where it is none. */

@@ -65,6 +65,7 @@ static CpuTraits find_traits(const Target *t) {
     c.dotprod = arm64 && target_has(t, "dotprod");
     c.round = arm64 || !strncmp(t->arch, "wasm", 4) || (c.x86 && target_has(t, "sse4.1"));
     c.half = arm64 || (c.x86 && target_has(t, "f16c"));
+    c.half_math = arm64 && target_has(t, "fullfp16");
     c.fma = arm64 || t->fma || (c.x86 && target_has(t, "fma"));
     c.gather = c.avx2;
     c.narrow = t->pointer_bytes == 4;

@@ -272,11 +272,16 @@ static void transpose_gather(Def *d, const Node *n, const Window *given) {
     finish_with_bias(d, s);
 }
 
+/* (oh + pad) / stride of the first output along spatial axis i. */
+static int64_t first_place(const Window *w, int i) {
+    return w->pad[i] / w->stride[i];
+}
+
 /* With more phases than split_phases takes apart: with oh + pad = stride * q + r only the taps
  * r + stride * j reach the output, from x[q - j]. So the product is taken over (r, q) and j,
  * without a multiplication by a zero, and
- *   part[n, o, r.., q..] = sum x[n, ic, q - j..] * w[ic, o, r + stride * j..]
- *   out[n, o, oh..] = part[n, o, (oh + pad) mod stride.., (oh + pad) / stride..]
+ *   part[n, o, r.., q..] = sum x[n, ic, first + q - j..] * w[ic, o, r + stride * j..]
+ *   out[n, o, oh..] = part[n, o, (oh + pad) mod stride.., (oh + pad) / stride - first..]
  * Taps beyond the kernel are zeros of the packed weights. */
 static void transpose_phases(Def *d, const Node *n, const Window *w) {
     KCtx *k = d->k;
@@ -289,7 +294,7 @@ static void transpose_phases(Def *d, const Node *n, const Window *w) {
         const KExpr *stride = k_int(k, w->stride[i]);
         dims[2 + i] = stride;
         const KExpr *last = k_add(k, out->dims[2 + i], k_int(k, w->pad[i] + w->stride[i] - 1));
-        dims[2 + w->n + i] = k_fdiv(k, last, stride);
+        dims[2 + w->n + i] = k_sub(k, k_fdiv(k, last, stride), k_int(k, first_place(w, i)));
     }
     KTensor *part = def_temp(d, "phases", out->dtype, 2 + 2 * w->n, dims);
     Stage *s = def_begin(d, FORM_CONTRACT, part);
@@ -304,8 +309,9 @@ static void transpose_phases(Def *d, const Node *n, const Window *w) {
         const KExpr *stride = k_int(k, w->stride[i]), *taps = weights->dims[2 + i];
         const KExpr *up = k_add(k, taps, k_int(k, w->stride[i] - 1));
         const KExpr *j = def_reduce_axis(d, s, "j", k_fdiv(k, up, stride));
+        const KExpr *q = k_add(k, def_axis(d, s, 2 + w->n + i), k_int(k, first_place(w, i)));
         wi[2 + i] = k_add(k, def_axis(d, s, 2 + i), k_mul(k, j, stride));
-        xi[2 + i] = k_sub(k, def_axis(d, s, 2 + w->n + i), j);
+        xi[2 + i] = k_sub(k, q, j);
         x_in = k_and_inside(d, x_in, xi[2 + i], x->dims[2 + i]);
         w_in = k_and_inside(d, w_in, wi[2 + i], taps);
     }
@@ -321,7 +327,7 @@ static void transpose_phases(Def *d, const Node *n, const Window *w) {
         const KExpr *p = k_add(k, def_axis(d, m, 2 + i), k_int(k, w->pad[i])),
                     *stride = k_int(k, w->stride[i]);
         pi[2 + i] = k_fmod(k, p, stride);
-        pi[2 + w->n + i] = k_fdiv(k, p, stride);
+        pi[2 + w->n + i] = k_sub(k, k_fdiv(k, p, stride), k_int(k, first_place(w, i)));
     }
     m->movement = true;
     def_map(d, m, def_at(d, part, pi, part->rank));
@@ -329,15 +335,21 @@ static void transpose_phases(Def *d, const Node *n, const Window *w) {
 
 /* Does split_phases do better with the plain definition? Not with more phases than it makes, and
  * not where the channels fill no vector, so that lanes lie along rows and phases are what shares a
- * read, if none of them has fewer taps than others. */
+ * read, if not many have fewer taps than others: what these lack is multiplied by zeros. */
 static bool wants_splitting(const Def *d, const Node *n, const KTensor *weights, const Window *w) {
+    const double most = 1.5; /* products for each that counts */
     int64_t n_phases = 1, channels, taps;
+    double all = 1;
     bool is_even = attr_int(n, "group", 1) == 1;
     for (int i = 0; i < w->n; i++) {
         if (w->dilation[i] > 1) return true;
         if (__builtin_mul_overflow(n_phases, w->stride[i], &n_phases)) return false;
-        is_even &= k_is_int(weights->dims[2 + i], &taps) && taps % w->stride[i] == 0;
+        is_even &= k_is_int(weights->dims[2 + i], &taps) && taps > 0;
+        if (!is_even) continue;
+        int64_t each = (taps + w->stride[i] - 1) / w->stride[i];
+        all *= (double)(each * w->stride[i]) / (double)taps;
     }
+    is_even &= all <= most;
     bool is_narrow = k_is_int(weights->dims[1], &channels) &&
                      channels < target_lanes(d->m->target, dtype_bytes(weights->dtype));
     return n_phases <= MOST_PHASES && !(is_narrow && is_even && n_phases > 1);

@@ -1,6 +1,7 @@
 /* LabelEncoder: each element is looked up among constant keys and replaced by the value beside it.
  *
- *   x numeric   num[i] = the key's position by binary search, written out: a map
+ *   x numeric   num[i] = the key's position by binary search, written out: a map; of whole numbers
+ *               near each other it stands in a table
  *   x strings   num[i] by hash, see text.h: a program
  *   out[i] = values[num[i]], the default value standing behind the last one
  *
@@ -106,6 +107,32 @@ static void key_tables(Def *d, DType t, const Key *key, int64_t n, int64_t room,
     *positions = def_table_ints(d, "positions", DT_I32, at, room);
 }
 
+/* The whole numbers from the least key to the largest one; 0 where a table of them would be large. */
+static int64_t key_range(const Key *key, int64_t distinct, DType t) {
+    enum { MOST = 1 << 20, SPARE = 8, SMALL = 16384 };
+    int64_t range;
+    if (!dtype_is_int(t) || !distinct) return 0;
+    if (__builtin_sub_overflow(key[distinct - 1].i, key[0].i, &range) || range >= MOST) return 0;
+    return range < SMALL || range < distinct * SPARE ? range + 1 : 0;
+}
+
+/* The position of e by a table of all numbers in the keys' range. */
+static const KExpr *look_up(Def *d, const Key *key, int64_t distinct, int64_t range, const KExpr *e,
+                            int64_t missing) {
+    KCtx *k = d->k;
+    int64_t *at = arena_array(d->m->scratch, int64_t, range);
+    for (int64_t i = 0; i < range; i++) at[i] = missing;
+    for (int64_t i = 0; i < distinct; i++) at[key[i].i - key[0].i] = key[i].position;
+    KTensor *table = def_table_ints(d, "positions", DT_I32, at, range);
+    const KExpr *least = k_const_i(k, e->dtype, key[0].i),
+                *most = k_const_i(k, e->dtype, key[distinct - 1].i);
+    const KExpr *inside = k_and(k, k_le(k, least, e), k_le(k, e, most));
+    const KExpr *near = k_max(k, k_min(k, e, most), least);
+    const KExpr *place = k_sub(k, k_cast(k, DT_I64, near), k_int(k, key[0].i));
+    const KExpr *position = k_cast(k, DT_I64, def_at(d, table, &place, 1));
+    return k_select(k, inside, position, k_int(k, missing));
+}
+
 /* The position of e among the keys; `missing` when it is not there. */
 static const KExpr *search(Def *d, const Value *keys, const KExpr *e, const KExpr *missing) {
     KCtx *k = d->k;
@@ -115,6 +142,8 @@ static const KExpr *search(Def *d, const Value *keys, const KExpr *e, const KExp
     KTensor *table, *positions;
     int64_t distinct = sort_keys(keys, key, n, &nan);
     const KExpr *found = missing, *at = k_int(k, 0);
+    int64_t range = key_range(key, distinct, keys->dtype);
+    if (range) return look_up(d, key, distinct, range, e, n);
     if (distinct) {
         while (room < distinct) room *= 2;
         key_tables(d, keys->dtype, key, distinct, room, &table, &positions);

@@ -74,6 +74,7 @@ typedef struct Nms {
     KTensor *starts, *fills, *ends;
     KBuf *n_buckets, *least, *scale, *reach; /* reach: a little more than the widest box has */
     const KExpr *batch, *class, *iou, *limit;
+    const KExpr *from; /* the first box whose key is made */
     bool centered;
     Radix sort; /* its items: the class's candidates, then in order from item `best` on */
     const KExpr *best;
@@ -92,8 +93,9 @@ static const KExpr *score_of(const Nms *s, const KExpr *box) {
     return def_at(s->d, s->scores, at, 3);
 }
 
-static const KExpr *score_at(void *user, const KExpr *box) {
-    return score_of(user, box);
+static const KExpr *score_at(void *user, const KExpr *i) {
+    const Nms *s = user;
+    return score_of(s, k_add(s->d->k, s->from, i));
 }
 
 /* Candidate number i. */
@@ -243,8 +245,7 @@ static void append_chosen(const Nms *s, const Box *box) {
         kb_end(b);
     }
     kb_end(b);
-    for (int r = 0; r < BOX_ROWS; r++)
-        kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
+    for (int r = 0; r < BOX_ROWS; r++) kb_store(b, s->chosen->buf, chosen_place(s, r, i), part[r]);
 }
 
 /* Is intersection over union above the threshold? Empty boxes and intersections never are.
@@ -271,13 +272,39 @@ static const KExpr *out_place(KCtx *k, const KExpr *row, int column) {
     return k_add(k, k_mul(k, row, k_int(k, 3)), k_int(k, column));
 }
 
-/* Sets the items to the class's boxes with a score above the threshold, and n_items to how many
- * there are. Each is stored, and counts if it is one. */
-static void gather_candidates(const Nms *s, const KExpr *threshold, KBuf *n_items) {
+/* A flag for each lane, none set. */
+static KBuf *lane_flags(KBuild *b) {
+    KCtx *k = b->k;
+    KBuf *flags = kb_alloc(b, MEM_REG, DT_I32, "hit", LANES);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    kb_store(b, flags, l, k_const_i(k, DT_I32, 0));
+    kb_end(b);
+    return flags;
+}
+
+/* Is the flag of any lane set? */
+static const KExpr *any_flag(KBuild *b, KBuf *flags) {
+    KCtx *k = b->k;
+    for (int width = LANES / 2; width >= 1; width /= 2) {
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, width));
+        const KExpr *other = k_load(k, flags, k_add(k, l, k_int(k, width)));
+        kb_store(b, flags, l, k_or(k, k_load(k, flags, l), other));
+        kb_end(b);
+    }
+    return k_ne(k, k_load(k, flags, k_int(k, 0)), k_const_i(k, DT_I32, 0));
+}
+
+/* Makes keys of `n` boxes from `from` on, and items of those with a score above the threshold. Each
+ * is stored, and counts if it is one. */
+static void take_candidates(const Nms *s, const KExpr *threshold, const KExpr *from, const KExpr *n,
+                            KBuf *n_items) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
-    set_reg(s, n_items, k_int(k, 0));
-    const KExpr *box = kb_for(b, LOOP_SERIAL, "box", s->sort.n);
+    Nms part = *s;
+    part.from = part.sort.keys_at = from;
+    part.sort.n = n;
+    radix_fill(&part.sort, score_at, &part, true);
+    const KExpr *box = k_add(k, from, kb_for(b, LOOP_SERIAL, "box", n));
     const KExpr *at = kb_let(b, "at", reg(s, n_items)), *one = k_int(k, 1);
     kb_store(b, s->sort.items, at, k_cast(k, DT_I32, box));
     if (threshold) one = k_cast(k, DT_I64, k_lt(k, threshold, score_of(s, box)));
@@ -285,30 +312,49 @@ static void gather_candidates(const Nms *s, const KExpr *threshold, KBuf *n_item
     kb_end(b);
 }
 
-/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box (maybe). */
-static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, bool maybe,
-                          KBuf *good) {
+/* Sets the items to the class's candidates and n_items to how many there are. Of most classes an
+ * image has few: chunks of boxes without any are passed over. */
+static void gather_candidates(const Nms *s, const KExpr *threshold, KBuf *n_items) {
     KBuild *b = &s->d->b;
     KCtx *k = b->k;
-    const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1);
-    KBuf *hit = kb_alloc(b, MEM_REG, DT_I32, "hit", LANES);
-    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
-    kb_store(b, hit, l, k_const_i(k, DT_I32, 0));
-    kb_end(b);
+    const KExpr *zero = k_int(k, 0), *one = k_const_i(k, DT_I32, 1), *n = s->sort.n;
+    set_reg(s, n_items, zero);
+    if (!threshold) {
+        take_candidates(s, NULL, zero, n, n_items);
+        return;
+    }
+    const KExpr *chunk = kb_for(b, LOOP_SERIAL, "chunk", k_fdiv(k, n, k_int(k, CHUNK)));
+    const KExpr *from = kb_let(b, "from", k_mul(k, chunk, k_int(k, CHUNK)));
+    KBuf *hit = lane_flags(b);
     const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, CHUNK / LANES));
-    l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
+    const KExpr *box = k_add(k, from, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
+    const KExpr *above = k_lt(k, threshold, score_of(s, box));
+    kb_store(b, hit, l, k_select(k, above, one, k_load(k, hit, l)));
+    kb_end(b);
+    kb_end(b);
+    kb_if(b, any_flag(b, hit));
+    take_candidates(s, threshold, from, k_int(k, CHUNK), n_items);
+    kb_end(b);
+    kb_end(b);
+    const KExpr *rest = k_fmod(k, n, k_int(k, CHUNK));
+    take_candidates(s, threshold, k_sub(k, n, rest), rest, n_items);
+}
+
+/* Sets good[0] to: none of the chunk of selected boxes from `from` on overlaps the box (maybe). */
+static void compare_chunk(const Nms *s, const Box *box, const KExpr *from, bool maybe, KBuf *good) {
+    KBuild *b = &s->d->b;
+    KCtx *k = b->k;
+    const KExpr *one = k_const_i(k, DT_I32, 1);
+    KBuf *hit = lane_flags(b);
+    const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, CHUNK / LANES));
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
     const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l);
     Box other = chosen_box(s, k_add(k, from, at));
     kb_store(b, hit, l, k_select(k, overlaps(s, box, &other, maybe), one, k_load(k, hit, l)));
     kb_end(b);
     kb_end(b);
-    for (int width = LANES / 2; width >= 1; width /= 2) {
-        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, width));
-        kb_store(b, hit, l,
-                 k_or(k, k_load(k, hit, l), k_load(k, hit, k_add(k, l, k_int(k, width)))));
-        kb_end(b);
-    }
-    kb_store(b, good, zero, k_eq(k, k_load(k, hit, zero), k_const_i(k, DT_I32, 0)));
+    set_reg(s, good, k_not(k, any_flag(b, hit)));
 }
 
 /* Sets good[0] to: the box overlaps none of those selected before. */
@@ -346,8 +392,8 @@ static void select_boxes(const Nms *s, const KExpr *n_items, KBuf *n_rows) {
     const KExpr *rows = k_load(k, n_rows, zero);
     const KExpr *first = kb_let(b, "first", rows);
     KBuf *good = kb_alloc(b, MEM_REG, DT_BOOL, "good", 1), *next = kb_variable(b, "item", zero);
-    kb_while(b, k_and(k, k_lt(k, kb_get(b, next), n_items),
-                      k_lt(k, k_sub(k, rows, first), s->limit)));
+    kb_while(b,
+             k_and(k, k_lt(k, kb_get(b, next), n_items), k_lt(k, k_sub(k, rows, first), s->limit)));
     const KExpr *best = candidate(s, kb_get(b, next));
     kb_set(b, next, k_add(k, kb_get(b, next), one));
     Box box = read_box(s, best);
@@ -377,8 +423,7 @@ void nms_lower(Def *d, const Node *n) {
     KTensor *items = def_temp(d, "candidates", DT_I32, 1, &twice);
     const KExpr *chunks = k_fdiv(k, n_boxes, k_int(k, CHUNK)), *one = k_int(k, 1);
     const KExpr *most = k_max(k, k_min(k, chunks, k_int(k, MOST_BUCKETS)), one);
-    const KExpr *room[2] = {k_int(k, BOX_ROWS),
-                            k_add(k, n_boxes, k_mul(k, most, k_int(k, CHUNK)))};
+    const KExpr *room[2] = {k_int(k, BOX_ROWS), k_add(k, n_boxes, k_mul(k, most, k_int(k, CHUNK)))};
     nms.chosen = def_temp(d, "chosen", DT_F32, 2, room);
     nms.starts = def_temp(d, "starts", DT_I64, 1, &most);
     nms.fills = def_temp(d, "fills", DT_I64, 1, &most);
@@ -406,7 +451,6 @@ void nms_lower(Def *d, const Node *n) {
     kb_store(b, n_rows, zero, zero);
     nms.batch = kb_for(b, LOOP_SERIAL, "batch", nms.scores->dims[0]);
     nms.class = kb_for(b, LOOP_SERIAL, "class", nms.scores->dims[1]);
-    radix_fill(&nms.sort, score_at, &nms, true);
     gather_candidates(&nms, threshold, n_items);
     const KExpr *n_candidates = kb_let(b, "n", k_load(k, n_items, zero));
     make_buckets(&nms, n_candidates);

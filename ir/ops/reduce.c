@@ -183,8 +183,7 @@ static KOp reduce_fold(OpId op, DType acc) {
 static const KExpr *reduce_init(Def *d, OpId op, DType x, DType acc) {
     bool is_max = op == OP_ReduceMax;
     if (!is_max && op != OP_ReduceMin) return k_const(d->k, acc, op == OP_ReduceProd);
-    if (acc == x || acc == DT_I32)
-        return is_max ? lower_lowest(d, acc) : lower_highest(d, acc);
+    if (acc == x || acc == DT_I32) return is_max ? lower_lowest(d, acc) : lower_highest(d, acc);
     return k_const_i(d->k, acc,
                      is_max ? -INT64_C(0x7ff0000000000001) : INT64_C(0x7ff0000000000000));
 }
@@ -283,11 +282,17 @@ void arg_reduce_lower(Def *d, const Node *n) {
     lower_axes(d, s, own);
     const KExpr *most = k_at(k, best, own, best->rank);
     reduce_indices(d, s, x, &r, from);
-    const KExpr *never = k_int(k, is_last ? -1 : INT64_MAX), *i = from[axis];
+    /* twice as many lanes as indices of 64 bits have */
+    DType it = x->dims[axis]->hi <= INT32_MAX ? DT_I32 : DT_I64;
+    const KExpr *never = k_const_i(k, it, is_last ? -1 : it == DT_I32 ? INT32_MAX : INT64_MAX);
     const KExpr *is_best = k_eq(k, k_cast(k, t, def_at(d, x, from, x->rank)), most);
-    def_reduce(d, s, is_last ? KO_max : KO_min, DT_I64, never, k_select(k, is_best, i, never));
-    if (!dtype_is_float(t)) return;
-    from[axis] = k_int(k, 0);
-    e = k_cast(k, t, def_at(d, x, from, x->rank));
-    def_finish(d, s, k_select(k, k_eq(k, e, e), def_acc(d, s), k_int(k, 0)));
+    const KExpr *i = k_select(k, is_best, k_cast(k, it, from[axis]), never);
+    def_reduce(d, s, is_last ? KO_max : KO_min, it, never, i);
+    const KExpr *found = def_acc(d, s), *zero = k_const_i(k, it, 0);
+    if (dtype_is_float(t)) {
+        from[axis] = k_int(k, 0);
+        e = k_cast(k, t, def_at(d, x, from, x->rank));
+        found = k_select(k, k_eq(k, e, e), found, zero);
+    }
+    def_finish(d, s, k_cast(k, DT_I64, found));
 }

@@ -399,7 +399,9 @@ void resize_lower(Def *d, const Node *n) {
         if (here.outside) outside = outside ? k_or(k, outside, here.outside) : here.outside;
         if (!r.separate) taps[i] = here;
     }
-    const KExpr *e = k_cast(k, out->dtype, sample(d, source, taps, 0, from, as));
+    const KExpr *e = sample(d, source, taps, 0, from, as);
+    if (r.antialias && dtype_is_int(out->dtype)) e = k_unary(k, KO_rint, e);
+    e = k_cast(k, out->dtype, e);
     double beyond = d->is_imaginary ? 0 : (double)r.extrapolation;
     if (outside) e = k_select(k, outside, k_const(k, out->dtype, beyond), e);
     s->movement = r.mode == MODE_NEAREST && !outside;

@@ -2,7 +2,7 @@
  *
  *   Col2Im     out[n, c, p..] = sum of the columns' elements that lie at p: over the kernel
  *              positions q with (p + pad - q * dilation) divisible by the stride, a reduce with
- *              predicated reads
+ *              predicated reads. Without dilation these are q = (p + pad) mod stride + t * stride.
  *   MaxUnpool  zeros, and x[i] where indices[i] says: a program */
 #include "ir/ops/check.h"
 #include "ir/ops/window.h"
@@ -79,6 +79,28 @@ bool col2im_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, n->in[0]->dtype, out);
 }
 
+typedef struct Meeting {
+    const KExpr *tap, *block, *pred; /* pred NULL: always */
+} Meeting;
+
+/* The kernel positions that meet the image's place `p` (counted from the padding) along spatial
+ * axis i, as a reduction axis: one in `stride` of them where nothing is dilated. */
+static Meeting meet(Def *d, Stage *s, const Columns *c, int i, const KExpr *p) {
+    KCtx *k = d->k;
+    const KExpr *stride = k_int(k, c->stride[i]), *zero = k_int(k, 0);
+    if (c->dilation[i] > 1) {
+        const KExpr *q = def_reduce_axis(d, s, "q", c->block[i]);
+        p = k_sub(k, p, k_mul(k, q, k_int(k, c->dilation[i])));
+        return (Meeting){q, k_fdiv(k, p, stride), k_eq(k, k_fmod(k, p, stride), zero)};
+    }
+    const KExpr *most = k_fdiv(k, k_add(k, c->block[i], k_int(k, c->stride[i] - 1)), stride);
+    const KExpr *t = def_reduce_axis(d, s, "t", most);
+    const KExpr *q = k_add(k, k_fmod(k, p, stride), k_mul(k, t, stride));
+    const KExpr *rest = k_fmod(k, c->block[i], stride);
+    return (Meeting){q, k_sub(k, k_fdiv(k, p, stride), t),
+                     k_is_value(rest, 0) ? NULL : k_lt(k, q, c->block[i])};
+}
+
 void col2im_lower(Def *d, const Node *n) {
     KCtx *k = d->k;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
@@ -87,14 +109,12 @@ void col2im_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_REDUCE, out);
     const KExpr *row = def_axis(d, s, 1), *column = k_int(k, 0), *pred = NULL;
     for (int i = 0; i < c.n; i++) {
-        const KExpr *q = def_reduce_axis(d, s, "q", c.block[i]), *stride = k_int(k, c.stride[i]);
         const KExpr *p = k_add(k, def_axis(d, s, 2 + i), k_int(k, c.pad[i]));
-        p = k_sub(k, p, k_mul(k, q, k_int(k, c.dilation[i])));
-        const KExpr *block = k_fdiv(k, p, stride);
-        pred = k_and_inside(d, pred, block, c.blocks[i]);
-        if (c.stride[i] > 1) pred = k_and(k, pred, k_eq(k, k_fmod(k, p, stride), k_int(k, 0)));
-        row = k_add(k, k_mul(k, row, c.block[i]), q);
-        column = k_add(k, k_mul(k, column, c.blocks[i]), block);
+        Meeting m = meet(d, s, &c, i, p);
+        pred = k_and_inside(d, pred, m.block, c.blocks[i]);
+        if (m.pred) pred = k_and(k, pred, m.pred);
+        row = k_add(k, k_mul(k, row, c.block[i]), m.tap);
+        column = k_add(k, k_mul(k, column, c.blocks[i]), m.block);
     }
     const KExpr *at[3] = {def_axis(d, s, 0), row, column};
     DType acc = x->dtype == DT_BOOL ? DT_I32 : acc_dtype(x->dtype);
