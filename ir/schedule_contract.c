@@ -354,6 +354,10 @@ static void emit_strip(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     row[cut].at = kb_let_within(c->b, "t", k_add(k, from, t), n->hi - 1);
     if (!cut) row[1].at = kb_for(c->b, LOOP_SERIAL, "t", row[1].n_tiles);
     if (cut) row[0].at = k_int(k, 0);
+    /* a strip may have one tile more, which asks for what lies behind the next panel */
+    c->row_tile = cut ? t : k_add(k, k_mul(k, t, row[1].n_tiles), row[1].at);
+    c->n_row_tiles = k_fdiv(k, n, strips);
+    if (!cut) c->n_row_tiles = k_mul(k, c->n_row_tiles, row[1].n_tiles);
     emit_vector_part(c, row, vec);
     if (!cut) kb_end(c->b);
     kb_end(c->b);
