@@ -405,6 +405,7 @@ static void compile_block(Compiler *c, const KBlock *b);
 
 static void compile_for(Compiler *c, const KStmt *s) {
     uint32_t extent = value_of(c, s->extent), var = new_reg(c);
+    if (s->first) bind_var(c, s->first, constant(c, (Reg){.u = 0}), 0);
     open_level(c);
     bind_var(c, s->var, var, c->depth - 1);
     compile_block(c, &s->body);

@@ -326,6 +326,8 @@ struct KStmt {
     KStmt *prev, *next;
     KLoopMark mark;      /* FOR */
     KVar *var;           /* FOR, LET */
+    KVar *first;         /* FOR, of a parallel loop: the iteration with which the range begins that
+                          * is run in order as one; NULL: nothing depends on it */
     const KExpr *extent; /* FOR */
     KBuf *buf;           /* STORE, ALLOC */
     const KExpr *index;  /* STORE; FOR: a bool over the kernel's scalars, where it holds iterations,
@@ -379,6 +381,9 @@ typedef struct KBuild {
 void kb_begin(KBuild *b, KCtx *k, KBlock *into);
 /* Opens a loop and returns its variable as an expression; kb_end closes it. */
 const KExpr *kb_for(KBuild *b, KLoopMark mark, const char *name, const KExpr *extent);
+/* Opens a parallel loop; *first becomes the iteration with which the range begins that one thread
+ * runs in order. What an iteration leaves to the next must change no result. */
+const KExpr *kb_for_ranges(KBuild *b, const char *name, const KExpr *extent, const KExpr **first);
 void kb_while(KBuild *b, const KExpr *cond);
 void kb_if(KBuild *b, const KExpr *cond);
 void kb_else(KBuild *b);

@@ -132,6 +132,10 @@ static void parse_for(Parse *p, KBlock *b) {
     KStmt *s = append(p, b, KS_FOR);
     s->extent = extent;
     s->mark = parse_mark(p);
+    bool has_first = s->mark == LOOP_PARALLEL && parse_accept(p, "from");
+    const char *first = has_first ? parse_word(p, "a variable's name") : NULL;
+    int64_t first_lo = 0, first_hi = k_last_index(extent);
+    if (first) parse_range(p, &first_lo, &first_hi);
     if (s->mark == LOOP_PARALLEL && parse_accept(p, "if")) s->value = parse_typed(p, DT_BOOL);
     if (parse_accept(p, "falling")) s->index = parse_typed(p, DT_BOOL);
     check_loop(p, s);
@@ -142,6 +146,10 @@ static void parse_for(Parse *p, KBlock *b) {
     uint32_t scope = parse_scope(p);
     s->var = kvar_new(p->k, KV_LOOP, DT_I64, name, lo, hi);
     parse_bind(p, name, s->var, false);
+    if (first) {
+        s->first = kvar_new(p->k, KV_LOOP, DT_I64, first, first_lo, first_hi);
+        parse_bind(p, first, s->first, false);
+    }
     parse_block(p, &s->body);
     parse_leave(p, scope);
     TileOp op;

@@ -59,6 +59,8 @@ static void for_text(Text *t, const KStmt *s) {
     strbuf_add(out, " in 0..");
     text_expr(t, s->extent);
     if (s->mark != LOOP_SERIAL) strbuf_printf(out, " %s", kmark_word(s->mark));
+    strbuf_add(out, s->first ? " from " : "");
+    if (s->first) loop_var(t, s->first, s->extent);
     strbuf_add(out, s->value ? " if " : "");
     if (s->value) text_expr(t, s->value);
     strbuf_add(out, s->index ? " falling " : "");

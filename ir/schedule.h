@@ -69,6 +69,7 @@ typedef struct StagePart {
     bool inside; /* tell loops that each of these rows lies in the tensor, whatever ranges say */
     int cut_axis, cut_red;     /* an axis and a reduction axis that end early; -1: none */
     const KExpr *cut;          /* their extent here */
+    const KExpr *vec_from, *n_vec; /* the first of the vector tiles, and how many; NULL: all */
 } StagePart;
 
 /* Rows of a member of a rolling group: those it has to have made when rows from..to-1 of the last
@@ -163,6 +164,9 @@ bool schedule_fills_halo(const Stage *s);
 void schedule_open_blocks(DefProgram *p, Blocks *blocks, KBuild *b);
 /* The same of a group that rolls. */
 void schedule_open_rolling(DefProgram *p, Blocks *blocks, KBuild *b);
+/* Does `next` read of s only the channels that it makes itself (depthwise)? Then both go from tile
+ * to tile of channels together, where next finds s's in the first level of cache. */
+bool schedule_is_followed(KCtx *k, const Stage *s, const Stage *next);
 /* One register tile of a contraction, of sch's size: at[i] is the index of axis i, or for the rows
  * and the vector axis that of the tile's first element. All of the tile is stored. It is tile
  * `which` of the sch->row_tiles that use a panel of the right factor one after the other. */

@@ -354,6 +354,10 @@ static void emit_strip(Contract *c, TiledAxis *row, TiledAxis *vec, const KExpr 
     row[cut].at = kb_let_within(c->b, "t", k_add(k, from, t), n->hi - 1);
     if (!cut) row[1].at = kb_for(c->b, LOOP_SERIAL, "t", row[1].n_tiles);
     if (cut) row[0].at = k_int(k, 0);
+    /* a strip may have one tile more, which asks for what lies behind the next panel */
+    c->row_tile = cut ? t : k_add(k, k_mul(k, t, row[1].n_tiles), row[1].at);
+    c->n_row_tiles = k_fdiv(k, n, strips);
+    if (!cut) c->n_row_tiles = k_mul(k, c->n_row_tiles, row[1].n_tiles);
     emit_vector_part(c, row, vec);
     if (!cut) kb_end(c->b);
     kb_end(c->b);
@@ -384,7 +388,8 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
                              k_int(k, sch->vec_tiles));
         return n;
     }
-    if (!sch->rows_outer) extent[n++] = vec->n_tiles;
+    const KExpr *n_vec = c->cut && c->cut->n_vec ? c->cut->n_vec : vec->n_tiles;
+    if (!sch->rows_outer) extent[n++] = n_vec;
     if (c->n_parts > 1 || sch->widens) {
         const KExpr *tiles = k_mul(k, row[0].n_tiles, row[1].n_tiles);
         const KExpr *up = k_add(k, tiles, k_int(k, sch->row_tiles - 1));
@@ -393,7 +398,7 @@ static int tile_extents(const Contract *c, const TiledAxis *row, const TiledAxis
         extent[n++] = row[0].n_tiles;
         extent[n++] = row[1].n_tiles;
     }
-    if (sch->rows_outer) extent[n++] = vec->n_tiles;
+    if (sch->rows_outer) extent[n++] = n_vec;
     return n;
 }
 
@@ -445,6 +450,8 @@ void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
     bool rows_first = sch->rows_outer || c.strips > 1;
     const KExpr **rows_at = &index[n_batch + !rows_first];
     vec.at = index[rows_first ? n - 1 : n_batch];
+    if (part && part->vec_from)
+        vec.at = kb_let_index(b, "t", k_add(k, part->vec_from, vec.at), vec.n_tiles);
     if (c.strips > 1) {
         emit_strip(&c, row, &vec, rows_at[0]);
     } else if (c.n_parts > 1 || sch->widens) {

@@ -459,7 +459,7 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     set_strips(t, z, sch);
     /* what the first level does not keep may come from anywhere: other layers were here since */
     bool may_be_far = z->is_const && z->right_bytes > t->l1_bytes && tiles >= LEAST_ASKING;
-    sch->prefetch |= may_be_far && !z->is_free && sch->strips == 1 && !sch->rows_outer;
+    sch->prefetch |= may_be_far && !z->is_free && !sch->rows_outer;
 }
 
 /* ---- candidates ------------------------------------------------------------------------------ */

@@ -1,17 +1,19 @@
 /* Stages that roll: convolutions, pools and maps whose rows need several rows of each other.
  *
- *   parallel for slot
+ *   parallel for slot                    from `first` on in order by one thread
  *     zeros into the column halos of the windows
  *     for the slot's share of blocks       a block: a few rows of the last member
  *       for each member                    its rows that this block needs and the last one did not
  *         zeros into the halo's rows, where they are reached
  *         its tiles of these rows, or its loops row by row
+ *       a depthwise member goes with the one before from tile to tile of channels
  *
  * What only the group reads has a window that rolls (RowWindow.ring): room for the rows that one
  * block needs, row i in place i & (ring - 1), so that rows which the next block needs again stay
- * where they are. Only a slot's first block makes all rows that it needs, also those that the slot
- * before it made in its own window. Each row is made as it would be without the group: same tiles,
- * same order of sums, same bits. */
+ * where they are. A thread that does slot after slot goes on in the window of its first one, so
+ * only that one's first block makes all rows that it needs, also those that another thread makes in
+ * a window of its own. Each row is made as it would be without the group: same tiles, same order of
+ * sums, same bits. */
 #include "ir/schedule.h"
 
 typedef struct Roll {
@@ -19,6 +21,7 @@ typedef struct Roll {
     KCtx *k;
     KBuild *b;
     const Blocks *g;
+    const KExpr *slot;   /* whose blocks these are; windows are those of Blocks.slot */
     const KExpr *outer;  /* index of the shared axis before the rows, where there is one */
     const KExpr *first;  /* row of the last member where the block begins */
     const KExpr *starts; /* nothing of the windows counts yet */
@@ -56,13 +59,26 @@ static void clear_side(Roll *l, const KTensor *t, int axis, int side) {
     while (l->b->depth > depth) kb_end(l->b);
 }
 
+static bool is_column(const KTensor *t, int axis) {
+    return axis != t->window->row_axis && !t->window->fixed[axis];
+}
+
 /* Halos beside the rows are the same in every place, and stay. */
 static void clear_columns(Roll *l, const KTensor *t) {
     if (!t->window || !t->layout.has_halo) return;
     for (int a = 0; a < t->rank; a++)
         for (int side = 0; side < 2; side++)
-            if (a != t->window->row_axis && !t->window->fixed[a] && t->layout.halo[a][side])
-                clear_side(l, t, a, side);
+            if (is_column(t, a) && t->layout.halo[a][side]) clear_side(l, t, a, side);
+}
+
+/* Is there any halo to clear beside the rows? */
+static bool has_columns(const Blocks *g) {
+    for (int m = 0; m < g->n; m++) {
+        const KTensor *t = g->stages[m]->out;
+        for (int a = 0; t->window && t->layout.has_halo && a < t->rank; a++)
+            if (is_column(t, a) && t->layout.halo[a][0] + t->layout.halo[a][1]) return true;
+    }
+    return false;
 }
 
 /* A whole place: the halo's row `row`. */
@@ -133,8 +149,9 @@ static void open_by_rows(Roll *l, int m, const KExpr *from, const KExpr *n) {
     kb_end(l->b);
 }
 
-/* Member m's rows that the block is the first to need. */
-static void open_member(Roll *l, int m) {
+/* The rows of member m that the block is the first to need; zeros into those of them that are
+ * halo. */
+static StagePart rows_of_member(Roll *l, int m) {
     KCtx *k = l->k;
     const Blocks *g = l->g;
     const Stage *s = g->stages[m];
@@ -150,14 +167,72 @@ static void open_member(Roll *l, int m) {
     const KExpr *n = k_max(k, k_sub(k, k_min(k, end, extent), from), k_int(k, 0));
     n = kb_let_within(l->b, "n", n, most < height ? most : height);
     clear_rows(l, s->out, lo, end);
-    if (s->form != FORM_CONTRACT || !s->schedule) {
-        open_by_rows(l, m, from, n);
-        return;
-    }
     StagePart part = part_of(l, m);
     part.first = from;
     part.rows = n;
+    return part;
+}
+
+static bool is_tiled(const Stage *s) {
+    return s->form == FORM_CONTRACT && s->schedule;
+}
+
+static int64_t vector_tiles(const Stage *s) {
+    int64_t n, tile = (int64_t)s->schedule->n_vecs * s->schedule->lanes;
+    return k_is_int(s->out->dims[s->schedule->vec_axis], &n) ? (n + tile - 1) / tile : 0;
+}
+
+typedef struct Follows {
+    const Stage *s, *of;
+    bool reads, ok;
+} Follows;
+
+static void note_followed(const KExpr *e, void *user) {
+    Follows *f = user;
+    if (e->op != KO_at || e->u.tensor != f->of->out) return;
+    f->reads = true;
+    f->ok &= stage_axis_of(f->s, e->arg[f->of->schedule->vec_axis]) == f->s->schedule->vec_axis;
+}
+
+bool schedule_is_followed(KCtx *k, const Stage *s, const Stage *next) {
+    Follows f = {next, s, false, true};
+    if (!is_tiled(s) || !is_tiled(next) || vector_tiles(s) < 2 || vector_tiles(next) < 2)
+        return false;
+    stage_visit(k, next, note_followed, &f);
+    return f.reads && f.ok && next->schedule->lanes == s->schedule->lanes &&
+           s->schedule->n_vecs % next->schedule->n_vecs == 0;
+}
+
+/* Members m and m + 1, tile by tile of m's vectors. */
+static void open_together(Roll *l, int m) {
+    KCtx *k = l->k;
+    const Stage *s = l->g->stages[m], *next = l->g->stages[m + 1];
+    StagePart part = rows_of_member(l, m), follows = rows_of_member(l, m + 1);
+    int64_t n = vector_tiles(s), n_next = vector_tiles(next);
+    const KExpr *each = k_int(k, s->schedule->n_vecs / next->schedule->n_vecs);
+    const KExpr *t = kb_for(l->b, LOOP_SERIAL, "c", k_int(k, n));
+    part.vec_from = t;
+    part.n_vec = k_int(k, 1);
+    follows.vec_from = k_mul(k, t, each);
+    follows.n_vec = k_min(k, each, k_sub(k, k_int(k, n_next), follows.vec_from));
     schedule_open_contract(l->p, s, s->schedule, &part, l->b);
+    schedule_open_contract(l->p, next, next->schedule, &follows, l->b);
+    kb_end(l->b);
+}
+
+/* Opens member m, perhaps with the next one; how many these are. */
+static int open_members(Roll *l, int m) {
+    const Stage *s = l->g->stages[m];
+    if (m + 1 < l->g->n && schedule_is_followed(l->k, s, l->g->stages[m + 1])) {
+        open_together(l, m);
+        return 2;
+    }
+    StagePart part = rows_of_member(l, m);
+    if (is_tiled(s))
+        schedule_open_contract(l->p, s, s->schedule, &part, l->b);
+    else
+        open_by_rows(l, m, part.first, part.rows);
+    return 1;
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
@@ -167,14 +242,16 @@ static const KExpr *open_share(Roll *l, const KExpr *n_items) {
     KCtx *k = l->k;
     const Blocks *g = l->g;
     const KExpr *n_slots = k_int(k, g->n_slots), *one = k_int(k, 1), *from = k_int(k, 0);
-    const KExpr *to = n_items;
+    const KExpr *to = n_items, *start = from;
     if (g->n_slots > 1) {
-        from = kb_let(l->b, "from", k_fdiv(k, k_mul(k, g->slot, n_items), n_slots));
-        to = k_fdiv(k, k_mul(k, k_add(k, g->slot, one), n_items), n_slots);
+        start = kb_let(l->b, "start", k_fdiv(k, k_mul(k, g->slot, n_items), n_slots));
+        from = kb_let(l->b, "from", k_fdiv(k, k_mul(k, l->slot, n_items), n_slots));
+        to = k_fdiv(k, k_mul(k, k_add(k, l->slot, one), n_items), n_slots);
     }
     const KExpr *i = kb_for(l->b, LOOP_SERIAL, "i", k_sub(k, to, from));
-    l->starts = k_eq(k, i, k_int(k, 0));
-    return kb_let_index(l->b, "item", k_add(k, from, i), n_items);
+    const KExpr *item = kb_let_index(l->b, "item", k_add(k, from, i), n_items);
+    l->starts = k_eq(k, item, start);
+    return item;
 }
 
 void schedule_open_rolling(DefProgram *p, Blocks *g, KBuild *b) {
@@ -184,8 +261,13 @@ void schedule_open_rolling(DefProgram *p, Blocks *g, KBuild *b) {
     const KExpr *up = k_add(k, g->extent[last], k_int(k, g->rows - 1));
     const KExpr *extent[] = {g->extent[0], k_int(k, 1)}, *index[2];
     extent[last] = k_fdiv(k, up, k_int(k, g->rows));
-    if (g->n_slots > 1) g->slot = kb_for(b, LOOP_PARALLEL, "slot", k_int(k, g->n_slots));
-    for (int m = 0; m < g->n; m++) clear_columns(&l, g->stages[m]->out);
+    l.slot = g->slot;
+    if (g->n_slots > 1) l.slot = kb_for_ranges(b, "slot", k_int(k, g->n_slots), &g->slot);
+    if (has_columns(g)) {
+        if (g->n_slots > 1) kb_if(b, k_eq(k, l.slot, g->slot));
+        for (int m = 0; m < g->n; m++) clear_columns(&l, g->stages[m]->out);
+        if (g->n_slots > 1) kb_end(b);
+    }
     const KExpr *item = open_share(&l, last ? k_mul(k, extent[0], extent[1]) : extent[0]);
     kb_unflatten(b, "b", item, extent, g->n_axes, index);
     if (last) {
@@ -193,7 +275,7 @@ void schedule_open_rolling(DefProgram *p, Blocks *g, KBuild *b) {
         l.starts = k_or(k, l.starts, k_eq(k, index[1], k_int(k, 0)));
     }
     l.first = k_mul(k, index[last], k_int(k, g->rows));
-    for (int m = 0; m < g->n; m++) open_member(&l, m);
+    for (int m = 0; m < g->n;) m += open_members(&l, m);
     while (b->depth > depth) kb_end(b);
     g->slot = k_int(k, 0);
 }

@@ -64,6 +64,14 @@ const KExpr *kb_for(KBuild *b, KLoopMark mark, const char *name, const KExpr *ex
     return k_var(b->k, s->var);
 }
 
+const KExpr *kb_for_ranges(KBuild *b, const char *name, const KExpr *extent, const KExpr **first) {
+    const KExpr *at = kb_for(b, LOOP_PARALLEL, name, extent);
+    KStmt *s = b->stack[b->depth - 2]->last;
+    s->first = kvar_new(b->k, KV_LOOP, DT_I64, "first", 0, k_last_index(extent));
+    *first = k_var(b->k, s->first);
+    return at;
+}
+
 void kb_while(KBuild *b, const KExpr *cond) {
     KStmt *s = append(b, KS_WHILE);
     s->value = cond;

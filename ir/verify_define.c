@@ -126,6 +126,7 @@ static void check_statements(DefCheck *c, const KBlock *b, unsigned char *bound)
         for (uint32_t i = 0; i < kstmt_n_scalars(s); i++)
             check_expr(c, s->scalars[i], DT_I64, "scalar");
         if (s->var) bound[s->var->id] = 1;
+        if (s->first) bound[s->first->id] = 1;
         check_statements(c, &s->body, bound);
         check_statements(c, &s->other, bound);
     }

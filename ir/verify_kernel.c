@@ -191,9 +191,13 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
            "after %s: a tile loop of %s has none of the three forms", c->after, c->name);
     bool outside = !c->in_tile;
     c->in_tile |= s->mark == LOOP_TILE;
+    BUG_IF(s->first && (s->index || s->mark != LOOP_PARALLEL),
+           "after %s: %s asks for the range of a loop that has none in order", c->after, c->name);
     bind(c, s->var);
+    if (s->first) bind(c, s->first);
     check_block(c, &s->body, depth + 1);
     c->bound[s->var->id] = 0;
+    if (s->first) c->bound[s->first->id] = 0;
     if (outside) c->in_tile = false;
 }
 

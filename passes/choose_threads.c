@@ -178,6 +178,7 @@ static const KExpr *count_loop(Count *c, const KStmt *s) {
     int64_t copies = 1;
     KVar *lane = c->lane;
     c->value[s->var->id] = k_fdiv(c->k, n, k_int(c->k, 2));
+    if (s->first) c->value[s->first->id] = k_int(c->k, 0);
     if (s->mark == LOOP_UNROLL) k_is_int(n, &copies);
     bool has_level = c->n_levels < MOST_LEVELS;
     c->uses[s->var->id] = has_level ? 1u << c->n_levels : 0;

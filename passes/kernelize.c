@@ -68,6 +68,7 @@ static void extract_block(Extract *x, KBlock *b) {
         for (uint32_t i = 0; i < s->n_scalars; i++)
             s->scalars[i] = k_rewrite(x->k, s->scalars[i], extract_expr, x);
         if (s->var) vec_push(x->arena, &x->bound, s->var);
+        if (s->first) vec_push(x->arena, &x->bound, s->first);
         extract_block(x, &s->body);
         extract_block(x, &s->other);
     }

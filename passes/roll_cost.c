@@ -2,7 +2,7 @@
  *
  * A stage takes the time of its arithmetic or that of its memory, whichever is longer. Windows keep
  * tensors out of what lies behind the second level of cache, so stages that are slow for their
- * memory become faster. Against it stand the rows that each slot but the first makes once more,
+ * memory become faster. Against it stand the rows that each thread but the first makes once more,
  * what a block costs beside its tiles, and weights that each block reads again. All in cycles of
  * one core. */
 #include <math.h>
@@ -145,7 +145,8 @@ static double member_saves(const Roll *g, const RollPlan *plan, int m) {
 
 /* ---- what it costs --------------------------------------------------------------------------- */
 
-/* Cycles that each slot but the first spends on rows which another slot makes, too. */
+/* Cycles that are spent on rows which another slot makes, too, where a thread does not go on from
+ * the slot before. */
 static double again_cycles(const Roll *g, const RollPlan *plan) {
     double cycles = 0;
     for (int m = 0; m < plan->n; m++) {
@@ -170,12 +171,24 @@ static double window_bytes(const Roll *g, const RollPlan *plan, int64_t rows) {
     return bytes;
 }
 
+/* Cycles for which the member behind m, which goes with it from tile to tile of channels, waits for
+ * its rows: none where the new ones of a tile are still in the first level of cache. */
+static double followed_cycles(const Roll *g, const RollPlan *plan, int m, int64_t rows) {
+    const Stage *s = g->stages[m];
+    const Target *t = g->p->m->target;
+    if (m + 1 >= plan->n || !schedule_is_followed(g->k, s, g->stages[m + 1])) return 0;
+    double tile = s->schedule->n_vecs * s->schedule->lanes;
+    double share = fmin(1, tile / extent(s->out->dims[s->schedule->vec_axis]));
+    double bytes = row_bytes(g, m) * (double)(plan->span[m].scale * rows);
+    return bytes * share <= t->l1_bytes * 0.75 ? 0 : bytes / SECOND_LEVEL_BYTES / 2;
+}
+
 /* What blocks of `rows` rows cost beside their tiles. */
 static double blocks_cycles(const Roll *g, const RollPlan *plan, int64_t rows) {
     double n_blocks = ceil(row_count(g, plan->n - 1) / (double)rows), each = 0;
     for (int m = 0; m < plan->n; m++) {
         double weights = weight_bytes(g, m);
-        each += MEMBER_CYCLES;
+        each += MEMBER_CYCLES + followed_cycles(g, plan, m, rows);
         if (weights > g->p->m->target->l1_bytes / 2.0) each += weights / SECOND_LEVEL_BYTES / 2;
     }
     return n_blocks * each;
@@ -218,6 +231,6 @@ bool roll_weigh(const Roll *g, RollPlan *plan) {
     double again = again_cycles(g, plan);
     plan->n_slots = choose_slots(g, plan, cycles, again);
     for (int m = 0; m < plan->n; m++) plan->ring[m] = ring_of(plan, m, plan->rows);
-    plan->gain = saved - blocks - again * (plan->n_slots - 1);
+    plan->gain = saved - blocks - (plan->n_slots > 1 ? again : 0); /* for two threads */
     return plan->gain > LEAST_GAIN && plan->gain > 0.02 * cycles * batch;
 }

@@ -70,7 +70,7 @@ static bool turn_call(Module *m, const KStmt *call, const KVar *step) {
     KCtx *k = m->k;
     KStmt *loop = kernel_parallel_loop(call->callee);
     const KVar *scalar = step_scalar(call, step);
-    if (!loop || loop->index || !scalar) return false;
+    if (!loop || loop->index || loop->first || !scalar) return false;
     Sweep w = {.call = call, .follows = arena_array(m->scratch, uint8_t, kctx_n_vars(k))};
     w.follows[loop->var->id] = 1;
     scan_block(k, &w, &loop->body);

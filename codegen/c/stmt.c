@@ -80,6 +80,8 @@ static void emit_loop(CGen *g, const KStmt *s, const char *from, const char *to)
         i = c_fresh_name(g, "i");
         c_line(g, "const int %s = %s;", falls, c_expr(g, s->index, true));
     }
+    if (s->first && g->used[s->first->id])
+        c_line(g, "const int64_t %s = %s;", c_name_var(g, s->first), from);
     c_line(g, "for (int64_t %s = %s; %s < %s; %s++) {", i, from, i, to, i);
     if (s->index)
         c_line(g, "    const int64_t %s = %s ? %s + %s - 1 - %s : %s;", v, falls, from, to, i, i);

@@ -74,6 +74,7 @@ static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValu
 
 static void serial_loop(LlvmGen *g, const KStmt *s) {
     LLVMValueRef extent = evaluate(g, s->extent), zero = LLVMConstInt(g->i64, 0, 0);
+    if (s->first) bind_var(g, s->first, zero, 0);
     int64_t n;
     bool known = llvm_known_int(g, s->extent, &n);
     if (known && n <= 0) return;
@@ -88,6 +89,7 @@ static void serial_loop(LlvmGen *g, const KStmt *s) {
 }
 
 void llvm_parallel_loop(LlvmGen *g, const KStmt *s, LLVMValueRef begin, LLVMValueRef end) {
+    if (s->first) bind_var(g, s->first, begin, 0);
     counted_loop(g, s, begin, end, true);
 }
 
