@@ -105,6 +105,8 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
  * walks through memory in even steps over them. A sentence of a batch, or a row of a map, is then
  * no end for a tile. */
 void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch);
+/* Would the inner row axis and the one before it be one, if the left factor lay like the result? */
+bool schedule_left_parts_rows(DefProgram *p, const Stage *s, const Schedule *sch);
 /* Undoes it, for one row at a time. */
 void schedule_contract_part(Schedule *sch);
 /* The extent of the rows: of the inner row axis and those joined with it; 1 without one. */
