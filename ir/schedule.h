@@ -156,6 +156,8 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
 /* Rows along row_axis alone, for n of them at a time; vectors stay as they are. The cost of one
  * step of the reduction over these rows and one tile of vectors, in cycles of the model. */
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n);
+/* A schedule for few rows, for those of a block whose tiles sch has. */
+void schedule_few_in_block(Schedule *few, const Schedule *sch);
 /* Loops of a contraction: all of it in parallel (part NULL), or a part of it, serially. */
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b);

@@ -674,15 +674,25 @@ void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Sched
     }
 }
 
+/* Loops around the tile: none. A block is all there is. */
+static void drop_loops(Schedule *sch) {
+    sch->n_joined = sch->shared_rests = 0;
+    sch->parts = sch->row_tiles = sch->strips = 1;
+    sch->rows_outer = sch->prefetch = sch->widens = false;
+}
+
+void schedule_few_in_block(Schedule *few, const Schedule *sch) {
+    for (int i = 0; i < 2; i++) few->row_axis[i] = sch->row_axis[i];
+    drop_loops(few);
+}
+
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
     Sizes z = {.steps = 1, .elem = 4};
     double best = 1e300;
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
-    sch->n_joined = sch->shared_rests = 0;
     sch->rows[0] = 1;
-    sch->parts = sch->row_tiles = sch->strips = 1;
-    sch->rows_outer = sch->prefetch = sch->widens = false;
+    drop_loops(sch);
     for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
         Schedule tried = *sch;
         tried.rows[1] = r;
