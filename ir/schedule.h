@@ -106,6 +106,8 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
  * walks through memory in even steps over them. A sentence of a batch, or a row of a map, is then
  * no end for a tile. */
 void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch);
+/* Would the inner row axis and the one before it be one, if the left factor lay like the result? */
+bool schedule_left_parts_rows(DefProgram *p, const Stage *s, const Schedule *sch);
 /* Undoes it, for one row at a time. */
 void schedule_contract_part(Schedule *sch);
 /* The extent of the rows: of the inner row axis and those joined with it; 1 without one. */
@@ -155,6 +157,8 @@ void schedule_contract_tile(DefProgram *p, const Stage *s, const Target *t, Sche
 /* Rows along row_axis alone, for n of them at a time; vectors stay as they are. The cost of one
  * step of the reduction over these rows and one tile of vectors, in cycles of the model. */
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n);
+/* A schedule for few rows, for those of a block whose tiles sch has. */
+void schedule_few_in_block(Schedule *few, const Schedule *sch);
 /* Loops of a contraction: all of it in parallel (part NULL), or a part of it, serially. */
 void schedule_open_contract(DefProgram *p, const Stage *s, const Schedule *sch,
                             const StagePart *part, KBuild *b);

@@ -103,6 +103,23 @@ static const KExpr *block_cut(const BlockLoop *l, const KExpr *rows) {
     return kb_let_within(l->b, "n", k_min(l->k, k_mul(l->k, n_tiles, tile), n), n->hi);
 }
 
+/* A contraction's tiles; of a free number of rows by the schedules for few of them, where it has
+ * such: a batch of any size has one row mostly. */
+static void open_tiles(BlockLoop *l, int m, const Schedule *sch, const KExpr *rows) {
+    int64_t n;
+    bool has_few = sch->few && !k_is_int(rows, &n);
+    if (has_few) {
+        Schedule few = *sch->few;
+        schedule_few_in_block(&few, sch);
+        kb_if(l->b, k_le(l->k, rows, k_int(l->k, sch->few_rows)));
+        open_tiles(l, m, &few, rows);
+        kb_else(l->b);
+    }
+    StagePart part = member_part(l, m, rows);
+    schedule_open_contract(l->p, cut_member(l, m), sch, &part, l->b);
+    if (has_few) kb_end(l->b);
+}
+
 /* All members, for `rows` rows from the block's first. */
 static void open_block(BlockLoop *l, const KExpr *rows) {
     const Blocks *g = l->g;
@@ -110,8 +127,7 @@ static void open_block(BlockLoop *l, const KExpr *rows) {
     for (int m = 0, end; m < g->n; m = end) {
         end = m + 1;
         if (is_tiled(g->stages[m])) {
-            StagePart part = member_part(l, m, rows);
-            schedule_open_contract(l->p, cut_member(l, m), g->stages[m]->schedule, &part, l->b);
+            open_tiles(l, m, g->stages[m]->schedule, rows);
             continue;
         }
         while (end < g->n && !is_tiled(g->stages[end])) end++;

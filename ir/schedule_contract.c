@@ -71,6 +71,29 @@ static int left_group(KCtx *k, const Stage *s, int axis) {
     return k_uses_var(k, rest, g.var) || g.size > INT16_MAX ? 1 : (int)g.size;
 }
 
+/* Does a window of the left factor go along the axis? */
+static bool has_window(KCtx *k, const Stage *s, int axis) {
+    for (int i = 0; s->lhs->op == KO_at && i < s->lhs->u.tensor->rank; i++)
+        for (int r = 0; r < s->n_red; r++)
+            if (k_uses_var(k, s->lhs->arg[i], s->axis[axis]) &&
+                k_uses_var(k, s->lhs->arg[i], s->red[r]))
+                return true;
+    return false;
+}
+
+/* Rows are tiles of the inner axis. Where that counts images or sentences, a free number, which may
+ * be 1, and windows go along the outer one, the tiles are of that. */
+static void tile_windows(KCtx *k, const Stage *s, Schedule *out) {
+    int64_t n;
+    int outer = out->row_axis[0], inner = out->row_axis[1];
+    if (outer < 0) return;
+    const KExpr *extent = s->out->dims[inner];
+    bool is_count = !k_is_int(extent, &n) && !k_is_guessed(extent) && !has_window(k, s, inner);
+    if (!is_count || !has_window(k, s, outer)) return;
+    out->row_axis[0] = -1;
+    out->row_axis[1] = outer;
+}
+
 bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Schedule *out) {
     KCtx *k = p->m->k;
     int elem = dtype_bytes(s->acc->dtype),
@@ -95,6 +118,7 @@ bool schedule_contract_axes(DefProgram *p, const Stage *s, const Target *t, Sche
         if (i == axis || !in_lhs || in_rhs || k_is_value(s->out->dims[i], 1)) continue;
         out->row_axis[1 - n_rows++] = i;
     }
+    tile_windows(k, s, out);
     return true;
 }
 

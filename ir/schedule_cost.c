@@ -47,6 +47,7 @@ typedef struct Sizes {
     bool is_const;  /* the right factor is made of constants */
     bool is_free_row[2]; /* there are more or fewer rows in each call, outer and inner */
     bool is_free;        /* of either */
+    bool is_free_vec;    /* and of lanes */
     bool is_guessed;     /* and how many there probably are is known */
     bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
@@ -147,9 +148,10 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
         if (is_any_row) z.is_free_row[is_row] = is_free;
         /* where rows are known, the other free size is the batch, of which one counts there too */
         if (is_free && n == LARGE) left.free = SOME;
-        if (i == sch->vec_axis)
+        if (i == sch->vec_axis) {
             z.vecs = (n + sch->lanes - 1) / sch->lanes;
-        else if (is_any_row)
+            z.is_free_vec = !k_is_int(extent, &number) && !k_is_guessed(extent);
+        } else if (is_any_row)
             z.rows[is_row] = n;
         else
             z.batch = product(z.batch, k_guess(s->out->dims[i], 1));
@@ -314,6 +316,14 @@ static bool is_cut(const Schedule *sch) {
     return sch->panel && sch->panel < sch->n_vecs;
 }
 
+/* Vectors that tiles compute. The last tile along a free axis is whole, under a mask, and the axis
+ * may end soon: the words of a text do. */
+static int64_t whole_vecs(const Sizes *z, const Schedule *sch) {
+    if (!z->is_free_vec) return z->vecs;
+    int64_t some = SOME / sch->lanes, tiles = (some + sch->n_vecs - 1) / sch->n_vecs;
+    return (z->vecs + some - 1) / some * tiles * sch->n_vecs;
+}
+
 static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch) {
     double cycles = 0;
     Tiles tiles[3][2];
@@ -321,7 +331,7 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
         int few = z->is_free_row[i] ? schedule_rest_rows(i, sch->rows[i]) : 0;
         tiles_of(z->rows[i], sch->rows[i], few, i ? sch->shared_rests : 0, tiles[i]);
     }
-    tiles_of(z->vecs, sch->n_vecs, 0, 0, tiles[2]);
+    tiles_of(whole_vecs(z, sch), sch->n_vecs, 0, 0, tiles[2]);
     for (int which = 0; which < 8; which++) { /* whole tiles and the rests of three axes */
         int64_t size[3], count = 1;
         for (int i = 0; i < 3; i++) {
@@ -664,15 +674,25 @@ void schedule_contract_few(DefProgram *p, const Stage *s, const Target *t, Sched
     }
 }
 
+/* Loops around the tile: none. A block is all there is. */
+static void drop_loops(Schedule *sch) {
+    sch->n_joined = sch->shared_rests = 0;
+    sch->parts = sch->row_tiles = sch->strips = 1;
+    sch->rows_outer = sch->prefetch = sch->widens = false;
+}
+
+void schedule_few_in_block(Schedule *few, const Schedule *sch) {
+    for (int i = 0; i < 2; i++) few->row_axis[i] = sch->row_axis[i];
+    drop_loops(few);
+}
+
 double schedule_contract_rows(const Target *t, Schedule *sch, int row_axis, int64_t n) {
     Sizes z = {.steps = 1, .elem = 4};
     double best = 1e300;
     sch->row_axis[0] = -1;
     sch->row_axis[1] = row_axis;
-    sch->n_joined = sch->shared_rests = 0;
     sch->rows[0] = 1;
-    sch->parts = sch->row_tiles = sch->strips = 1;
-    sch->rows_outer = sch->prefetch = sch->widens = false;
+    drop_loops(sch);
     for (int r = 1; r <= MAX_ROWS && r <= n; r++) {
         Schedule tried = *sch;
         tried.rows[1] = r;

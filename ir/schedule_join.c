@@ -40,12 +40,14 @@ static void note_use(const KExpr *e, void *user) {
         e->op == KO_at && n_outer + n_inner == 2 && n_pairs == 1 && tensor_is_plain(e->u.tensor);
 }
 
-static bool can_join(DefProgram *p, const Stage *s, int outer) {
+/* Are the axes `outer` and the one behind it one for all that is read and written, and, where
+ * with_left says so, for the left factor? */
+static bool can_join(DefProgram *p, const Stage *s, int outer, bool with_left) {
     KCtx *k = p->m->k;
     Join j = {k, s, s->axis[outer], s->axis[outer + 1], s->out->dims[outer + 1], true};
     j.ok = tensor_is_plain(s->out);
     const KExpr *parts[] = {s->lhs, s->rhs, s->finish, s->run_init, s->term};
-    for (int i = 0; i < (s->run ? 5 : 3); i++) {
+    for (int i = !with_left; i < (s->run ? 5 : 3); i++) {
         j.ok &= !is_var(parts[i], j.outer) && !is_var(parts[i], j.inner);
         k_visit(k, parts[i], note_use, &j);
     }
@@ -56,8 +58,14 @@ static bool can_join(DefProgram *p, const Stage *s, int outer) {
 void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch) {
     int inner = sch->row_axis[1];
     sch->n_joined = 0;
-    for (int i = inner - 1; i >= 0 && i != sch->vec_axis && can_join(p, s, i); i--) sch->n_joined++;
+    for (int i = inner - 1; i >= 0 && i != sch->vec_axis && can_join(p, s, i, true); i--) sch->n_joined++;
     if (sch->row_axis[0] >= 0 && schedule_is_joined(sch, sch->row_axis[0])) sch->row_axis[0] = -1;
+}
+
+bool schedule_left_parts_rows(DefProgram *p, const Stage *s, const Schedule *sch) {
+    int outer = sch->row_axis[1] - 1;
+    return outer >= 0 && outer != sch->vec_axis && !can_join(p, s, outer, true) &&
+           can_join(p, s, outer, false);
 }
 
 void schedule_contract_part(Schedule *sch) {

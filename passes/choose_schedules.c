@@ -417,6 +417,51 @@ static void schedule_blocks_of_codes(DefProgram *p, Stage *s, Schedule *sch) {
     keep_schedule(p, s, sch, "");
 }
 
+/* The variables of a left factor that is a permutation of a tensor's elements: axes, then reduction
+ * axes, in the stage's order. 0 for any other factor. */
+static int permuted_vars(KCtx *k, const Stage *s, KVar **var, const KExpr **extent) {
+    const KExpr *x = s->lhs;
+    int n = 0, n_vars = 0;
+    if (x->op != KO_at || at_pred(x)) return 0;
+    for (int i = 0; i < x->n_args; i++) {
+        if (x->arg[i]->op != KO_var && x->arg[i]->op != KO_const_i) return 0;
+        n_vars += x->arg[i]->op == KO_var;
+    }
+    for (int i = 0; i < s->out->rank + s->n_red; i++) {
+        bool is_axis = i < s->out->rank;
+        KVar *v = is_axis ? s->axis[i] : s->red[i - s->out->rank];
+        if (!k_uses_var(k, x, v)) continue;
+        if (n == MAX_RANK) return 0;
+        extent[n] = is_axis ? s->out->dims[i] : s->red_extent[i - s->out->rank];
+        var[n++] = v;
+    }
+    return n == n_vars ? n : 0;
+}
+
+/* Tiles go along the inner one of two row axes, where a free number may be 1. A left factor that
+ * has them the other way around (sentences of a batch, for a net that goes from word to word) is
+ * therefore copied to lie like the result, so that they are one: with a multiple of its elements
+ * in products, that is little. */
+static void turn_rows(DefProgram *p, Stage *s, const Schedule *sch) {
+    enum { LEAST_COLUMNS = 32 };
+    KCtx *k = p->m->k;
+    KVar *var[MAX_RANK];
+    const KExpr *extent[MAX_RANK], *index[MAX_RANK];
+    int64_t columns, inner;
+    if (sch->row_axis[1] < 0 || !k_is_int(s->out->dims[sch->vec_axis], &columns)) return;
+    const KExpr *rows = s->out->dims[sch->row_axis[1]];
+    bool is_free = !k_is_int(rows, &inner) && !k_is_guessed(rows);
+    if (!is_free || columns < LEAST_COLUMNS || !schedule_left_parts_rows(p, s, sch)) return;
+    int n = permuted_vars(k, s, var, extent);
+    if (!n) return;
+    KTensor *turned = program_add_tensor(p, "rows", s->lhs->dtype, n, extent);
+    Stage *copy = program_add_stage(p, s, FORM_MAP, turned, s->node);
+    for (int i = 0; i < n; i++) index[i] = k_var(k, copy->axis[i]);
+    copy->body = k_subst(k, s->lhs, var, index, n);
+    for (int i = 0; i < n; i++) index[i] = k_var(k, var[i]);
+    s->lhs = k_at(k, turned, index, n);
+}
+
 /* Rows of axes that are one, and whether taps outside are left out. */
 static void fill_rows(DefProgram *p, const Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -460,6 +505,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     sch->mask_right = !is_const && !in_place && fits_mask(p, s, sch);
     in_place |= sch->mask_right;
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
+    if (is_const) turn_rows(p, s, sch);
     fill_rows(p, s, sch);
     if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis])) sum_taps_first(k, s);
     if (!tune_contract(p, s, in_place, sch)) schedule_contract_tile(p, s, p->m->target, sch);

@@ -27,6 +27,19 @@ DYNAMIC = [
      [([2, 3],), ([0, 4],), ([1, 1],)]),
     ("slice_read", "float[5,6] x, int64[1] a, int64[1] b => y", "y = Slice (x, a, b)",
      [((5, 6), a, b) for a, b in (([1], [3]), ([-2], [99]), ([3], [1]), ([0], [-1]))]),
+    ("rows_of_any_number", "float[N,48] x => y", """
+        a = Constant <value = float {0}> ()  b = Constant <value = float {1536}> ()  c = Constant <value = float {1}> ()
+        r = Range (a, b, c)  q = Sin (r)  s = Constant <value = int64[2] {48, 32}> ()
+        w = Reshape (q, s)  m = MatMul (x, w)  y = Softmax <axis = -1> (m)""",
+     [((n, 48),) for n in (1, 5, 24, 65, 130)]),
+    # as exporters write an EmbeddingBag: nothing but the lists' own slices says that they have one entry
+    ("slice_from_a_list_to_its_next", "float[6,4] x, int64[N] o, int64[1] i => y", """
+        one = Constant <value = int64[1] {1}> ()  two = Constant <value = int64[1] {2}> ()
+        j = Add (i, one)  a = Slice (o, i, j)
+        n = Add (i, one)  l = Add (i, two)  b = Slice (o, n, l)
+        zero = Constant <value = int64[1] {0}> ()
+        s = Slice (x, a, b)  y = ReduceSum <keepdims = 0> (s, zero)""",
+     [((6, 4), o, [i]) for o in ([0, 2, 5, 6], [1, 1, 4]) for i in (0, 1)]),
     ("slice_all_read", "float[5,6] x, int64[2] a, int64[2] b, int64[2] d, int64[2] s => y", "y = Slice (x, a, b, d, s)",
      [((5, 6), [1, 0], [4, 6], [0, 1], [1, 2]), ((5, 6), [-1, 5], [-99, 0], [0, -1], [-2, -1]),
       ((5, 6), [0, 1], [3, 2], [1, 0], [2, 1])]),

@@ -39,7 +39,7 @@ static const KExpr *slice_bound(KCtx *k, const KExpr *e, const KExpr *dim, int l
 
 static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *end, int64_t step,
                        const KExpr *dim) {
-    const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *distance;
+    const KExpr *one = k_int(k, 1), *zero = k_int(k, 0), *listed_end = end, *distance;
     bool up = step > 0;
     a->step = step;
     a->start = up ? slice_bound(k, start, dim, 0, 0) : slice_bound(k, start, dim, 0, -1);
@@ -51,19 +51,28 @@ static void slice_axis(KCtx *k, SliceAxis *a, const KExpr *start, const KExpr *e
         return;
     }
     distance = k_max(k, distance, zero);
+    /* x[i:i+2] has 2 elements at most, whatever i is and counts from */
+    int64_t apart;
+    if (up && k_is_int(k_sub(k, listed_end, start), &apart) && apart >= 0)
+        distance = k_min(k, distance, k_int(k, apart));
     a->length = stride == 1 ? distance
                             : k_fdiv(k, k_add(k, distance, k_sub(k, k_int(k, stride), one)),
                                      k_int(k, stride));
 }
 
 /* How many axes the inputs list: the length of the first that has one while compiling, which is not
- * always `starts` (itself x[i:i+1] of a vector, in a loop); x's rank where none has. */
+ * always `starts` (itself x[i:i+1] of a vector, in a loop); where none has, the most that one may
+ * have, or x's rank. */
 static int listed_axes(const Node *n) {
-    int64_t length;
-    for (int i = 1; i < 5; i++)
-        if (has_in(n, i) && shape_count_int(n->in[i]->shape, &length))
-            return length > MAX_RANK ? MAX_RANK : (int)length;
-    return n->in[0]->shape.rank;
+    int64_t length, most = n->in[0]->shape.rank;
+    for (int i = 1; i < 5; i++) {
+        if (!has_in(n, i)) continue;
+        const Shape *list = &n->in[i]->shape;
+        if (shape_count_int(*list, &length)) return length > MAX_RANK ? MAX_RANK : (int)length;
+        if (list->rank == 1 && list->dims[0]->hi >= 1 && list->dims[0]->hi < most)
+            most = list->dims[0]->hi;
+    }
+    return (int)most;
 }
 
 /* Input i, one of the lists. */
