@@ -486,10 +486,12 @@ static int by_cycles(const void *a, const void *b) {
     return x->at - y->at;
 }
 
-/* Do accumulators, a step's vectors, a broadcast and perhaps products fit the register file? */
+/* Do accumulators, a step's vectors, a broadcast and perhaps products fit the register file? Taps
+ * that are written out (a depthwise window) are on their way a row of them at a time. */
 static bool fits(const Target *t, const Sizes *z, const Schedule *sch) {
     int sums = sch->rows[0] * sch->rows[1] * sch->n_vecs * (1 + z->has_runs);
     int others = (t->n_vector_regs <= 16 ? 1 : 2) + z->is_pairs + 2 * z->has_runs;
+    if (z->is_shared && z->steps <= MOST_TAPS) others += (int)z->taps;
     return sums + sch->n_vecs + others <= t->n_vector_regs;
 }
 

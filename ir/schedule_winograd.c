@@ -231,6 +231,15 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
     s->rhs = k_at(k, w->weights, rhs, 3);
 }
 
+/* Steps of the reduction in the body of a register tile's loop: two, if the registers also hold the
+ * next step's vectors. On machines of 16 registers a broadcast is a load of its own. Where only one
+ * sum uses it, that sum takes over its register, and each step leaves the sums in other ones. */
+static int steps_of_body(const Open *o, int rows, int n_vecs) {
+    int regs = o->p->m->target->n_vector_regs, sums = rows * n_vecs;
+    bool is_tight = regs > 16 ? sums + 2 * n_vecs >= regs : n_vecs == 1;
+    return o->w->form.ic % 4 || is_tight ? 1 : 2;
+}
+
 /* Tile `which` of the register tiles that use the same weights one after the other. */
 static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *which, int rows,
                       int n_vecs) {
@@ -242,7 +251,7 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
                     .n_vecs = n_vecs,
                     .row_axis = {-1, 2},
                     .rows = {1, rows},
-                    .unroll = o->w->form.ic % 4 ? 1 : 2,
+                    .unroll = steps_of_body(o, rows, n_vecs),
                     .parts = 1,
                     .row_tiles = (int)((o->w->strip + o->w->rows - 1) / o->w->rows),
                     .prefetch = o->w->prefetch,

@@ -36,10 +36,10 @@ static const double IDLE_SLOT = 0.005;       /* what a slot without work counts 
 static const double IDLE_THREAD = 0.25;      /* and a second thread without */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
 
-/* One step of the reduction in a register tile: two FMAs or two loads each cycle, and eight sums at
- * least to hide an FMA's latency. */
+/* One step of the reduction in a register tile: two FMAs or two loads each cycle, where load ports are
+ * never as full, and eight sums at least to hide an FMA's latency. */
 static double step_cycles(int64_t rows, int64_t vecs) {
-    double fma = (double)(rows * vecs) / 2, load = (double)(rows + vecs) / 2;
+    double fma = (double)(rows * vecs) / 2, load = 1.15 * (double)(rows + vecs) / 2;
     double cycles = fma > load ? fma : load;
     return (cycles < 4 ? 4 : cycles) + 0.15 + WEIGHTS_FROM_L2 * (double)vecs;
 }
