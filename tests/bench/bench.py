@@ -172,7 +172,7 @@ class Bench:
         if "smelt_openblas" in self.peers:
             libraries["smelt_openblas"] = self.openblas_library(path)
         record = {"model": name, "threads": n_threads, "cpu": self.cpu, "engines": {}, "date": time.strftime("%Y-%m-%d"),
-                  "commit": commit(), "macs": info["direct_multiply-adds"] if is_fixed else 0,
+                  "commit": commit(), "macs": info.get("direct_multiply-adds", 0) if is_fixed else 0,
                   "weight_bytes": info["weight_bytes"],
                   "int8": any(o.endswith("QuantizeLinear") for o in info["operators"])}
         running = []
