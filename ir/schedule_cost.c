@@ -450,8 +450,12 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     int64_t made = product(product(z->rows[0], z->rows[1]), z->vecs * sch->lanes * z->elem);
     bool writes = made > t->l2_bytes && z->left_bytes <= made / 8 && s->out->layout.block <= 1;
     bool streams = z->left_bytes > t->l2_bytes / 2 || (writes && !z->is_free);
+    /* a panel that the first level does not keep comes from the second one either way; rows of dense
+     * tensors are streams, which cost little to read again */
+    bool is_second = panel > t->l1_bytes && s->out->layout.block > 1;
+    int64_t most = t->l2_bytes / (is_second ? 2 : 4);
     sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && streams &&
-                      z->right_bytes <= t->l2_bytes / 4 && !z->is_shared;
+                      z->right_bytes <= most && !z->is_shared;
     bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
     bool streams_right = is_stream(t, z), is_wide = sch->n_vecs > PANEL && !(sch->n_vecs % PANEL);
     /* as wide as those for many rows mostly are, so that two versions of a model can share them */

@@ -29,7 +29,7 @@
  * own, evenly over its steps. */
 #include "ir/schedule_contract.h"
 
-enum { LINE_BYTES = 64, MOST_SHARES = 8 };
+enum { LINE_BYTES = 64, MOST_SHARES = 8, MOST_TAPS = 16 };
 
 /* The read of the right factor, perhaps of 16-bit floats that are widened; NULL for what is
  * neither. */
@@ -225,6 +225,23 @@ void contract_choose_left(Contract *c) {
         c->left_ahead = kb_let_within(c->b, "ahead", c->left_ahead, rows->hi);
 }
 
+/* Does the reduction axis lead away from the rows of a tile, as the frames of a film do? Taps along
+ * an axis of the tile's rows read what tiles next to it have read. */
+static bool leads_away(const Contract *c, int r) {
+    const KTensor *t = c->left->u.tensor;
+    bool is_read = false, is_near = r == c->left_axis;
+    for (int i = 0; i < t->rank; i++) {
+        const KExpr *at = c->left->arg[i];
+        if (!k_uses_var(c->k, at, c->s->red[r])) continue;
+        is_read = true;
+        for (int j = 0; j < 2; j++) {
+            int axis = c->sch->row_axis[j];
+            is_near |= axis >= 0 && k_uses_var(c->k, at, c->s->axis[axis]);
+        }
+    }
+    return is_read && !is_near;
+}
+
 /* The line at row r0, r1 behind the tile. */
 static void ask_left(Contract *c, const Binding *red, const KExpr *r0, const KExpr *r1) {
     KCtx *k = c->k;
@@ -266,10 +283,18 @@ static void ask_stretch(Contract *c) {
     }
 }
 
-void contract_prefetch_left(Contract *c, const Binding *red) {
+/* The share of this place of all rows, for each tap of the axes from red->n on that lead away. */
+static void ask_taps(Contract *c, const Binding *red) {
     KCtx *k = c->k;
-    if (c->left_axis < 0) {
-        ask_stretch(c);
+    int r = red->n;
+    if (r < c->s->n_red) {
+        int64_t n = 1, all = contract_steps(c, r);
+        bool each = leads_away(c, r) && k_is_int(c->s->red_extent[r], &n) && n * all <= MOST_TAPS;
+        for (int64_t tap = 0; tap < (each ? n : 1); tap++) {
+            Binding at = *red;
+            binding_add(&at, c->s->red[r], k_int(k, tap));
+            ask_taps(c, &at);
+        }
         return;
     }
     int64_t share = (c->rows[1] + c->left_places - 1) / c->left_places;
@@ -277,4 +302,11 @@ void contract_prefetch_left(Contract *c, const Binding *red) {
         for (int64_t i = 0; i < share; i++)
             ask_left(c, red, k_int(k, r0),
                      k_add(k, k_mul(k, c->left_place, k_int(k, share)), k_int(k, i)));
+}
+
+void contract_prefetch_left(Contract *c, const Binding *red) {
+    if (c->left_axis < 0)
+        ask_stretch(c);
+    else
+        ask_taps(c, red);
 }

@@ -39,8 +39,23 @@ static LLVMValueRef plain_load(LlvmGen *g, LLVMTypeRef t, LLVMValueRef ptr, unsi
 }
 
 LLVMValueRef llvm_nowhere(LlvmGen *g) {
-    if (!g->fn->dummy) g->fn->dummy = llvm_alloca(g, g->i8, 16, 16, "nowhere");
+    /* a vector's own, so that no load of it touches what else was just stored on the stack */
+    unsigned bytes = g->target->vector_bytes > 16 ? (unsigned)g->target->vector_bytes : 16;
+    if (!g->fn->dummy) g->fn->dummy = llvm_alloca(g, g->i8, bytes, bytes, "nowhere");
     return g->fn->dummy;
+}
+
+LLVMValueRef llvm_where_any(LlvmGen *g, LLVMValueRef ptr, LLVMValueRef mask) {
+    LLVMValueRef any = llvm_overloaded(g, "llvm.vector.reduce.or", mask);
+    return LLVMBuildSelect(g->b, any, ptr, llvm_nowhere(g), "");
+}
+
+/* May e, where its predicate is false, be at places that are pages away from its buffer? */
+static bool may_stray(const KExpr *e) {
+    enum { PAGE = 4096 };
+    const KExpr *n = e->u.buf->n_elems;
+    int64_t page = PAGE / dtype_bytes(e->u.buf->dtype);
+    return e->n_args > 1 && n && (e->arg[0]->lo < -page || e->arg[0]->hi - page > n->hi);
 }
 
 LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth) {
@@ -265,8 +280,10 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
     unsigned size = lane_align(g, p);
     bool is_word = p->type != p->unit;
-    if (!p->varying && p->lane == elements_of_place(g, p))
-        return masked_load(g, t, p->ptr, p->align, mask);
+    if (!p->varying && p->lane == elements_of_place(g, p)) {
+        LLVMValueRef ptr = mask && p->strays ? llvm_where_any(g, p->ptr, mask) : p->ptr;
+        return masked_load(g, t, ptr, p->align, mask);
+    }
     if (!p->varying && p->lane == -1 && !is_word) {
         int64_t back = 1 - (int64_t)g->fn->lanes;
         LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)back, 0);
@@ -279,7 +296,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     if (!mask && !near) near = load_pattern(g, p);
     int64_t off[MAX_PATTERN];
     if (!near && !is_word && llvm_constant_places(g, p, off))
-        near = llvm_load_runs(g, p->type, p->ptr, off, size, mask);
+        near = llvm_load_runs(g, p->type, p->ptr, off, size, mask, p->strays);
     if (near) return near;
     if (!mask && !is_gathered(g, p)) return load_each(g, p);
     if (mask && p->same && !is_gathered(g, p)) return load_each_masked(g, p, mask);
@@ -311,6 +328,7 @@ LLVMValueRef llvm_load(LlvmGen *g, const KExpr *e, int *depth) {
     }
     Place p = llvm_find_place(g, e->u.buf, e->arg[0]);
     if (k_is_word(e)) p.type = g->i32;
+    p.strays = may_stray(e);
     LLVMValueRef pred = e->n_args > 1 ? llvm_expr(g, e->arg[1]) : NULL, mask = g->fn->mask, v;
     *depth = g->fn->depth;
     if (!k_is_word(e) && is_whole_local(e->u.buf, e->arg[0])) mask = NULL;

@@ -222,9 +222,9 @@ LLVMValueRef llvm_load_rows(LlvmGen *g, LLVMTypeRef element, LLVMValueRef base,
 LLVMValueRef llvm_load_strided(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, unsigned step,
                                unsigned align, LLVMValueRef mask);
 /* Lanes that are a few stretches of memory, at place[lane] elements behind ptr; those that mask (or
- * NULL) leaves out are 0 and not read. NULL where they are many. */
+ * NULL) leaves out are 0 and not read. strays: see place.h. NULL where they are many. */
 LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, const int64_t *place,
-                            unsigned align, LLVMValueRef mask);
+                            unsigned align, LLVMValueRef mask, bool strays);
 
 /* place.c (and place.h) */
 /* A comparison of indices that step with the lanes; NULL where it is none. */
@@ -245,6 +245,9 @@ LLVMValueRef llvm_address(LlvmGen *g, const KExpr *e, int *depth);
 void llvm_prefetch(LlvmGen *g, const KExpr *e);
 /* Memory that may be read where a predicated read reads nothing. */
 LLVMValueRef llvm_nowhere(LlvmGen *g);
+/* ptr, or such memory where no lane of the mask is set: a masked load that leaves out all lanes
+ * reads nothing, but where its address has no memory processors take some hundred cycles for it. */
+LLVMValueRef llvm_where_any(LlvmGen *g, LLVMValueRef ptr, LLVMValueRef mask);
 void llvm_store(LlvmGen *g, const KBuf *b, const KExpr *index, const KExpr *value);
 LLVMValueRef llvm_alloca(LlvmGen *g, LLVMTypeRef t, uint64_t n, unsigned align, const char *name);
 

@@ -147,20 +147,21 @@ static LLVMValueRef insert_run(LlvmGen *g, LLVMValueRef all, LLVMValueRef ptr, u
 
 /* The same under a mask; ptr is where lane 0 would be. */
 static LLVMValueRef load_into_lanes(LlvmGen *g, LLVMValueRef all, LLVMValueRef ptr, unsigned align,
-                                    unsigned from, unsigned to, LLVMValueRef mask) {
+                                    unsigned from, unsigned to, LLVMValueRef mask, bool strays) {
     unsigned lanes = (unsigned)g->fn->lanes;
     LLVMValueRef lane[MAX_PERMUTED];
     for (unsigned i = 0; i < lanes; i++)
         lane[i] = LLVMConstInt(g->i1, i >= from && i < to, 0);
     LLVMValueRef run = LLVMConstVector(lane, lanes);
     if (mask) run = LLVMBuildAnd(g->b, mask, run, "");
+    if (mask && strays) ptr = llvm_where_any(g, ptr, run);
     LLVMTypeRef types[] = {LLVMTypeOf(all), g->ptr};
     LLVMValueRef args[] = {ptr, LLVMConstInt(g->i32, align, 0), run, all};
     return llvm_call(g, "llvm.masked.load", types, 2, args, 4);
 }
 
-LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
-                            const int64_t *place, unsigned align, LLVMValueRef mask) {
+LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr, const int64_t *place,
+                            unsigned align, LLVMValueRef mask, bool strays) {
     unsigned first[MAX_RUNS + 1], lanes = (unsigned)g->fn->lanes;
     if (lanes > MAX_PERMUTED) return NULL;
     unsigned n = find_runs(place, lanes, first);
@@ -172,7 +173,7 @@ LLVMValueRef llvm_load_runs(LlvmGen *g, LLVMTypeRef element, LLVMValueRef ptr,
         int64_t at = place[from] - (masks ? (int64_t)from : 0);
         LLVMValueRef by = LLVMConstInt(g->i64, (uint64_t)at, 0);
         LLVMValueRef run = LLVMBuildGEP2(g->b, element, ptr, &by, 1, "");
-        all = masks ? load_into_lanes(g, all, run, align, from, to, mask)
+        all = masks ? load_into_lanes(g, all, run, align, from, to, mask, strays)
                     : insert_run(g, all, run, align, from, to);
     }
     return all;

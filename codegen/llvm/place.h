@@ -20,6 +20,7 @@ typedef struct Place {
     unsigned align;       /* of lane 0's element when nothing varies */
     LLVMValueRef local;   /* the buffer of registers that is read at constant places, or NULL */
     int64_t constant, n_local; /* lane 0's place in it without the varying part; its elements */
+    bool strays;          /* lanes that are cut off may be pages away from the buffer */
     int depth;
 } Place;
 
