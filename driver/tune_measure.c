@@ -20,7 +20,7 @@
 enum { COLD_BYTES = 8 << 20, ROUNDS = 9, SURE_ROUNDS = 3, MOST_JOBS = 16 };
 #define BATCH_SECONDS 1.5e-4
 #define LEAST_SECONDS 0.05 /* for a stage: what two kernels take to compile */
-#define NEAR 1.04          /* of the best time: may be the best after all */
+#define NEAR          1.04 /* of the best time: may be the best after all */
 
 static double seconds_of(clockid_t clock) {
     struct timespec t;
@@ -68,9 +68,12 @@ static bool make_room(TuneRoom *room, const TuneKernel *k) {
     uint64_t in = 0, out = 0, zeros = 0;
     for (uint32_t i = 0; i < k->kernel->n_params; i++) {
         uint64_t bytes = bytes_of(k, i);
-        if (k->kernel->params[i]->written) out += bytes;
-        else if (i != k->cold && may_be_index(k->kernel->params[i])) zeros += bytes;
-        else in += bytes * (i == k->cold ? n_copies(k) : 1);
+        if (k->kernel->params[i]->written)
+            out += bytes;
+        else if (i != k->cold && may_be_index(k->kernel->params[i]))
+            zeros += bytes;
+        else
+            in += bytes * (i == k->cold ? n_copies(k) : 1);
     }
     make_zeros(&room->out, &room->out_bytes, out);
     make_zeros(&room->zeros, &room->zero_bytes, zeros);

@@ -271,8 +271,10 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
     } else if (k_is_word(e)) {
         bool is_pair = word_parts(e->u.buf->dtype) == 2;
         emit(c, level,
-             e->n_args == 2 ? (is_pair ? IN_pair_if : IN_word_if) : is_pair ? IN_pair : IN_word, d,
-             arg[0], buffer_slot(c, e->u.buf), b);
+             e->n_args == 2 ? (is_pair ? IN_pair_if : IN_word_if)
+             : is_pair      ? IN_pair
+                            : IN_word,
+             d, arg[0], buffer_slot(c, e->u.buf), b);
     } else if (e->op == KO_load) {
         emit(c, level, load_op(e->dtype, e->n_args == 2 ? ACCESS_IF : ACCESS_PLAIN), d, arg[0],
              buffer_slot(c, e->u.buf), b);

@@ -97,8 +97,8 @@ static void declaration(Text *t, const KTensor *x, const char *word) {
     }
     if (x->layout.block > 1 && x->dtype)
         count = (int64_t)x->data_bytes / dtype_bytes(x->dtype); /* with padding */
-    if (is_known && (x->dtype == DT_STR ||
-                     (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes))
+    if (is_known &&
+        (x->dtype == DT_STR || (uint64_t)count * (uint64_t)dtype_bytes(x->dtype) <= x->data_bytes))
         text_data(t, x->dtype, x->data, (uint64_t)count);
     text_newline(t);
 }

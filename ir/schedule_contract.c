@@ -222,8 +222,8 @@ static void emit_symbolic_rows(Contract *c, TiledAxis *row, TiledAxis *vec, int 
     KCtx *k = c->k;
     TiledAxis *t = &row[level];
     const KExpr *tile = k_int(k, t->tile), *start = k_mul(k, t->at, tile);
-    kb_if(c->b, t->n_whole ? k_lt(k, t->at, t->n_whole)
-                           : k_le(k, k_add(k, start, tile), t->extent));
+    kb_if(c->b,
+          t->n_whole ? k_lt(k, t->at, t->n_whole) : k_le(k, k_add(k, start, tile), t->extent));
     set_tile(c, row, level, start, t->tile);
     emit_row_part(c, row, vec, level + 1);
     kb_else(c->b);

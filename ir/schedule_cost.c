@@ -30,11 +30,11 @@ enum {
     FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
     MORE_PERCENT = 6,        /* and in several at once so much faster, */
     PANEL = 2,               /* vectors each; */
-    STREAM_ROWS = 4,    /* more rows than that leave time to ask for them early */
-    RUN_COPIES = 8,     /* of the innermost body in a run, whose codes share words */
-    LEAST_BYTES = 4096, /* smaller weights have one kernel for any number of rows */
-    LARGE = 1 << 20,    /* sizes of which nothing is known: rows, */
-    SOME = 256,         /* and others */
+    STREAM_ROWS = 4,         /* more rows than that leave time to ask for them early */
+    RUN_COPIES = 8,          /* of the innermost body in a run, whose codes share words */
+    LEAST_BYTES = 4096,      /* smaller weights have one kernel for any number of rows */
+    LARGE = 1 << 20,         /* sizes of which nothing is known: rows, */
+    SOME = 256,              /* and others */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
 };
 
@@ -42,17 +42,17 @@ enum {
 typedef struct Sizes {
     int64_t vecs, rows[2], batch, steps;
     int64_t right_bytes, left_bytes;
-    int64_t taps;   /* of the innermost axis that neighbours share; 1: none */
-    bool is_shared; /* both factors are vectors */
-    bool is_const;  /* the right factor is made of constants */
+    int64_t taps;        /* of the innermost axis that neighbours share; 1: none */
+    bool is_shared;      /* both factors are vectors */
+    bool is_const;       /* the right factor is made of constants */
     bool is_free_row[2]; /* there are more or fewer rows in each call, outer and inner */
     bool is_free;        /* of either */
     bool is_free_vec;    /* and of lanes */
     bool is_guessed;     /* and how many there probably are is known */
-    bool is_fetched; /* and what brings it to the first level of cache is counted elsewhere */
+    bool is_fetched;     /* and what brings it to the first level of cache is counted elsewhere */
     int elem;
-    bool is_pairs;  /* a step is a multiplication of pairs and an addition */
-    bool has_runs;  /* with sums of their own: each sum takes two registers */
+    bool is_pairs;    /* a step is a multiplication of pairs and an addition */
+    bool has_runs;    /* with sums of their own: each sum takes two registers */
     double right_ops; /* what a vector of the right factor takes besides loads, in such a stage */
 } Sizes;
 
@@ -378,8 +378,7 @@ static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_
 
 static int64_t row_tiles(const Sizes *z, const Schedule *sch) {
     int64_t n = 1;
-    for (int i = 0; i < 2; i++)
-        n = product(n, (z->rows[i] + sch->rows[i] - 1) / sch->rows[i]);
+    for (int i = 0; i < 2; i++) n = product(n, (z->rows[i] + sch->rows[i] - 1) / sch->rows[i]);
     return n;
 }
 
@@ -519,9 +518,7 @@ int schedule_contract_candidates(DefProgram *p, const Stage *s, const Target *t,
                 sch.rows[0] = r0;
                 sch.rows[1] = r1;
                 /* several outer rows only where the inner axis is short */
-                if (!fits(t, &z, &sch) || !fits_group(&sch) ||
-                    (r0 > 1 && r1 < z.rows[1]))
-                    continue;
+                if (!fits(t, &z, &sch) || !fits_group(&sch) || (r0 > 1 && r1 < z.rows[1])) continue;
                 set_loops(p->m->k, s, t, &z, &sch);
                 all[n] = (Candidate){sch, stage_cycles(t, &z, &sch), n};
                 n++;
@@ -592,8 +589,10 @@ void schedule_contract_widen(KCtx *k, const Stage *s, Schedule *sch) {
     if (!reads.fits || reads.width != width || row_tiles(&z, sch) < 2) return;
     for (int r = 0; r < s->n_red; r++) {
         if (!k_is_int(s->red_extent[r], &extent)) return;
-        if (r) inner = product(inner, extent);
-        else first = extent;
+        if (r)
+            inner = product(inner, extent);
+        else
+            first = extent;
     }
     int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
     if (!k_is_int(s->out->dims[sch->vec_axis], &n_vec) || first % unit) return;
@@ -631,8 +630,8 @@ static double rows_cycles(const Target *t, const Sizes *of, const Schedule *sch,
 
 /* The best schedule for from..to rows over the panels of `of`; false where that is hardly better
  * than `of` itself. */
-static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z,
-                       const Schedule *of, int64_t from, int64_t to, Schedule *out) {
+static bool choose_few(KCtx *k, const Stage *s, const Target *t, const Sizes *z, const Schedule *of,
+                       int64_t from, int64_t to, Schedule *out) {
     int panel = of->panel ? of->panel : of->n_vecs;
     double best = 0;
     for (int64_t n = from; n <= to; n++) best += 0.97 * rows_cycles(t, z, of, n);

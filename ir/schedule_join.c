@@ -58,7 +58,8 @@ static bool can_join(DefProgram *p, const Stage *s, int outer, bool with_left) {
 void schedule_contract_join(DefProgram *p, const Stage *s, Schedule *sch) {
     int inner = sch->row_axis[1];
     sch->n_joined = 0;
-    for (int i = inner - 1; i >= 0 && i != sch->vec_axis && can_join(p, s, i, true); i--) sch->n_joined++;
+    for (int i = inner - 1; i >= 0 && i != sch->vec_axis && can_join(p, s, i, true); i--)
+        sch->n_joined++;
     if (sch->row_axis[0] >= 0 && schedule_is_joined(sch, sch->row_axis[0])) sch->row_axis[0] = -1;
 }
 

@@ -93,8 +93,8 @@ static void share_panel(Contract *c) {
         share = k_select(k, so_many, k_int(k, (lines + n - 1) / n), share);
     }
     const KExpr *asks = k_lt(k, c->row_tile, shares);
-    c->ask_tile = kb_let_within(c->b, "asks", k_select(k, asks, c->row_tile, k_int(k, 0)),
-                                MOST_SHARES - 1);
+    c->ask_tile =
+        kb_let_within(c->b, "asks", k_select(k, asks, c->row_tile, k_int(k, 0)), MOST_SHARES - 1);
     share = kb_let_within(c->b, "share", share, lines);
     c->ask_pace = k_mul(k, share, k_int(k, line));
     c->ask_lines = kb_let_within(c->b, "lines", k_select(k, asks, share, k_int(k, 0)), lines);
@@ -211,8 +211,8 @@ void contract_choose_left(Contract *c) {
     if (sch->left_far && rows_are_stretch(c, t)) c->left = f.read;
     for (int r = 0; r <= c->copies_axis && t->layout.block > 1; r++) {
         const KExpr *at = f.read->arg[t->layout.block_axis];
-        bool is_block = c->blocks[r] > 1 && k_uses_var(c->k, at, c->s->red[r]) &&
-                        t->layout.block <= line_of(t);
+        bool is_block =
+            c->blocks[r] > 1 && k_uses_var(c->k, at, c->s->red[r]) && t->layout.block <= line_of(t);
         if (!is_block || !k_is_int(c->s->red_extent[r], &n) || n < 2 * c->blocks[r]) continue;
         c->left = f.read;
         c->left_axis = r;
@@ -220,7 +220,8 @@ void contract_choose_left(Contract *c) {
     if (!c->left) return;
     const KExpr *rows = k_int(c->k, c->rows[!is_one_row_tile(c)]), *first = is_first(c);
     c->left_ahead = k_select(c->k, first, rows, k_int(c->k, 0));
-    if (k_is_value(first, 0)) c->left = NULL;
+    if (k_is_value(first, 0))
+        c->left = NULL;
     else if (c->left_ahead->op == KO_select)
         c->left_ahead = kb_let_within(c->b, "ahead", c->left_ahead, rows->hi);
 }

@@ -30,7 +30,7 @@ static const KExpr *row_index(Contract *c, int which, const KExpr *step) {
 }
 
 void contract_bind_tile(Contract *c, Binding *bound, const KExpr *r0, const KExpr *r1,
-                      const KExpr *in_tile) {
+                        const KExpr *in_tile) {
     KCtx *k = c->k;
     const Schedule *sch = c->sch;
     c->inside = k_bool(k, true);
@@ -103,8 +103,8 @@ const KExpr *contract_step_in_part(const Contract *c, const Binding *red) {
 static const KExpr *read_wide(const Contract *c, const Binding *red, const Binding *bound) {
     KCtx *k = c->k;
     const KVar *vec = c->s->axis[c->sch->vec_axis];
-    const KExpr *at = k_mul(k, contract_step_in_part(c, red),
-                            k_int(k, c->sch->n_vecs * c->sch->lanes));
+    const KExpr *at =
+        k_mul(k, contract_step_in_part(c, red), k_int(k, c->sch->n_vecs * c->sch->lanes));
     for (int i = 0; i < bound->n; i++)
         if (bound->var[i] == vec) at = k_add(k, at, k_sub(k, bound->by[i], c->vec_start));
     return k_load(k, c->wide, at);
@@ -161,8 +161,8 @@ static const KExpr *multiply_add(Contract *c, const Binding *tile, const Binding
     const KExpr *lhs = read_left(c, &bound);
     bool masks = c->masked && c->sch->mask_right;
     const KExpr *right = masks ? read_within(c, &bound, c->s->rhs) : c->s->rhs;
-    const KExpr *rhs = c->wide ? read_wide(c, red, &bound)
-                               : k_subst(k, right, bound.var, bound.by, bound.n);
+    const KExpr *rhs =
+        c->wide ? read_wide(c, red, &bound) : k_subst(k, right, bound.var, bound.by, bound.n);
     rhs = expr_open(c->p, rhs);
     return contract_step(c->p, c->s, old, lhs, rhs);
 }
@@ -370,8 +370,7 @@ static void start_from_offset(Contract *c) {
     c->init = s->init;
     c->finish = s->finish;
     k_visit(c->k, s->finish, note_offset, &o);
-    if (o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0))
-        return;
+    if (o.n != 1 || o.sum->op != KO_add || !k_is_value(s->init, 0)) return;
     const KExpr *table = o.sum->arg[o.sum->arg[0] == o.acc];
     if (table->op != KO_at || !table->u.tensor->data || at_pred(table)) return;
     c->init = table;

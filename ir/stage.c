@@ -118,7 +118,8 @@ static KBuf *start_run(DefProgram *p, const Stage *s, KBuild *b, KVar *const *va
                        const KExpr *const *by, const KExpr *which) {
     KCtx *k = p->m->k;
     KBuf *run = kb_alloc(b, MEM_REG, s->run->dtype, "run", 1);
-    const KExpr *init = k_subst(k, k_subst(k, s->run_init, var, by, s->out->rank), s->red, &which, 1);
+    const KExpr *init =
+        k_subst(k, k_subst(k, s->run_init, var, by, s->out->rank), s->red, &which, 1);
     kb_store(b, run, k_int(k, 0), expr_open(p, init));
     return run;
 }

@@ -13,7 +13,7 @@ typedef struct KernelCheck {
     KCtx *k;
     bool is_expanded; /* MATH nodes are gone */
     bool is_entry;
-    bool in_tile; /* inside of a loop marked LOOP_TILE */
+    bool in_tile;         /* inside of a loop marked LOOP_TILE */
     unsigned char *bound; /* variables in scope, by id */
     TextMap declared;     /* buffers in scope, to this */
     VEC(const KVar *) vars;
@@ -202,8 +202,8 @@ static void check_for(KernelCheck *c, const KStmt *s, int depth) {
 }
 
 static void check_place(const KernelCheck *c, const KStmt *s) {
-    bool of_entry = s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN ||
-                    s->kind == KS_RESERVE;
+    bool of_entry =
+        s->kind == KS_CALL || s->kind == KS_NODE || s->kind == KS_RETURN || s->kind == KS_RESERVE;
     BUG_IF(of_entry && !c->is_entry, "after %s: %s holds a statement of the entry", c->after,
            c->name);
 }

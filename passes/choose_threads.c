@@ -20,7 +20,7 @@
 enum {
     UNIT = 64,          /* of a cycle */
     SYNC_CYCLES = 7500, /* a second thread is told of the loop, and waited for */
-    MOVED_BYTES = 5, /* in a cycle, of arguments of which half is in the other core's cache */
+    MOVED_BYTES = 5,    /* in a cycle, of arguments of which half is in the other core's cache */
     /* neighbours in a chain of large kernels find their lines where they were */
     MOST_MOVED_CYCLES = 8000,
     NEAR_BYTES = 40, /* in a cycle from the second level of cache */

@@ -25,9 +25,9 @@ static int64_t blocks(int64_t n, int64_t size) {
  * cycle. */
 static const double FROM_MEMORY = 6, NEXT_CACHE = 12, STREAMED = 8, FROM_L2 = 48;
 static const double OTHER_CORE = 4, OTHER_NEAR = 16; /* patches in another core's cache */
-static const double HIDDEN = 4; /* of a stream of weights, behind sums */
-static const double ASKING = 0.1; /* of a stream's time, even if it is hidden */
-static const double WEIGHTS_FROM_L2 = 0.25; /* cycles for a vector of them */
+static const double HIDDEN = 4;                      /* of a stream of weights, behind sums */
+static const double ASKING = 0.1;                    /* of a stream's time, even if it is hidden */
+static const double WEIGHTS_FROM_L2 = 0.25;          /* cycles for a vector of them */
 static const double ARITHMETIC = 0.85; /* of the peak, in register tiles that are large enough */
 static const int64_t SMALL_MODEL = 25000000; /* bytes of weights that a cache keeps between runs */
 static const double FOR_ONE_THREAD = 8192;   /* cycles that are not worth dealing out */

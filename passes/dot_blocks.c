@@ -35,11 +35,11 @@ typedef struct DotBlocks {
     int64_t extent, block;
     const KExpr *codes; /* u8 below 1 << bits, of constants */
     int bits;
-    const KExpr *zero;           /* f32, of the codes */
+    const KExpr *zero;            /* f32, of the codes */
     const KExpr *scale, *x_scale; /* f32 */
-    const KExpr *x;              /* the left factor: a read of the tensor of x's values */
-    const KExpr *bytes;          /* i8: what these are in steps of their scale, over its axes */
-    KVar *group, *word; /* which block, and which word of x in it */
+    const KExpr *x;               /* the left factor: a read of the tensor of x's values */
+    const KExpr *bytes;           /* i8: what these are in steps of their scale, over its axes */
+    KVar *group, *word;           /* which block, and which word of x in it */
 } DotBlocks;
 
 /* ---- what the factors are -------------------------------------------------------------------- */
@@ -236,8 +236,8 @@ static KTensor *store_sums(const DotBlocks *b, KTensor *q, int64_t factor) {
     int last = q->rank - 1;
     for (const Stage *s = b->p->first; s != b->s; s = s->next)
         if (s->form == FORM_REDUCE && s->n_red == 1 && s->out->rank == q->rank &&
-            k_is_value(s->red_extent[0], (double)b->block) &&
-            s->body == byte_of_block(b, s, q) && s->finish == k_mul(k, k_var(k, s->acc), by))
+            k_is_value(s->red_extent[0], (double)b->block) && s->body == byte_of_block(b, s, q) &&
+            s->finish == k_mul(k, k_var(k, s->acc), by))
             return s->out;
     for (int i = 0; i < last; i++) dims[i] = q->dims[i];
     dims[last] = k_int(k, b->extent / b->block);
@@ -266,7 +266,8 @@ static const KExpr *sum_of_x(const DotBlocks *b, KTensor *q, int64_t factor) {
 /* Is the zero point one whole number? It is then taken off where a run starts. */
 static bool is_whole_zero(const KExpr *zero) {
     enum { MOST = 255 };
-    return zero && zero->op == KO_const_f && fabs(zero->u.f) <= MOST && zero->u.f == rint(zero->u.f);
+    return zero && zero->op == KO_const_f && fabs(zero->u.f) <= MOST &&
+           zero->u.f == rint(zero->u.f);
 }
 
 /* A sum of f32 over one axis of a known length, times packed codes. */

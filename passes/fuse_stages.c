@@ -97,10 +97,10 @@ static bool is_plain(const KExpr *e) {
 typedef struct Index {
     KCtx *k;
     const KTensor *t;
-    bool is_affine; /* sums of variables times numbers */
-    bool is_plain;  /* single variables and constants */
-    bool has_test;  /* a read of t has a predicate */
-    bool is_bent;   /* a window moves along an axis of t that the map does not walk by itself */
+    bool is_affine;   /* sums of variables times numbers */
+    bool is_plain;    /* single variables and constants */
+    bool has_test;    /* a read of t has a predicate */
+    bool is_bent;     /* a window moves along an axis of t that the map does not walk by itself */
     const Stage *map; /* that makes t */
 } Index;
 
@@ -300,7 +300,7 @@ static bool try_inline(DefProgram *p, Stage *map, Stage *reader) {
     if (reader->form == FORM_REDUCE && split) split_folded_axes(k, reader);
     Measure new = measure(k, reader);
     bool too_big = new.n_nodes > MAX_NODES || stage_reads(p, reader, read, 256) > MAX_READS;
-    bool ugly = new.n_div > old.n_div && is_pure_movement(map);
+    bool ugly = new.n_div > old.n_div &&is_pure_movement(map);
     /* a window would bend its rows again for each tap */
     ugly |= reader->form == FORM_CONTRACT && new.n_bent > old.n_bent;
     if (too_big || ugly) *reader = before;
@@ -391,8 +391,7 @@ static void fuse_store(DefProgram *p, Stage *folded, Stage *map, const KExpr *at
     stage_forget_reads(folded);
     const KExpr **parts[] = {&folded->body, &folded->lhs, &folded->rhs, &folded->finish};
     for (int i = 0; i < 4; i++)
-        if (*parts[i])
-            *parts[i] = k_subst(k, *parts[i], folded->axis, at->arg, folded->out->rank);
+        if (*parts[i]) *parts[i] = k_subst(k, *parts[i], folded->axis, at->arg, folded->out->rank);
     StoreFusion f = {folded->out, folded->finish};
     Stage merged = *folded;
     merged.finish = k_rewrite(k, map->body, replace_read, &f);
@@ -418,9 +417,9 @@ static bool fuse_into_store(DefProgram *p, Stage *map) {
     for (int i = 0; i < n; i++) {
         Stage *f = read[i]->def;
         if (!f || f == map || f->owner != p || !(at = find_store(p, f, map))) continue;
-        bool better = !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
-                      (f->form == best->form &&
-                       schedule_stage_work(f) >= schedule_stage_work(best));
+        bool better =
+            !best || (f->form == FORM_CONTRACT && best->form != FORM_CONTRACT) ||
+            (f->form == best->form && schedule_stage_work(f) >= schedule_stage_work(best));
         if (!better) continue;
         best = f;
         best_at = at;

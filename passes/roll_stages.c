@@ -92,8 +92,8 @@ static bool try_join(Roll *g, Stage *s) {
         (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT))
         return false;
     stage_visit(g->k, s, note_member_read, &r);
-    bool joins = r.ok && r.row >= 0 && can_cut(s, r.row) &&
-                 s->out->dims[0] == g->stages[0]->out->dims[0];
+    bool joins =
+        r.ok && r.row >= 0 && can_cut(s, r.row) && s->out->dims[0] == g->stages[0]->out->dims[0];
     if (!joins) {
         g->n_reads = n_reads;
         return false;

@@ -95,8 +95,7 @@ static unsigned lane_align(const LlvmGen *g, const Place *p) {
 
 /* How many elements of the buffer a lane has: 1, or those of a word. */
 static int64_t elements_of_place(const LlvmGen *g, const Place *p) {
-    return (int64_t)(LLVMABISizeOfType(g->layout, p->type) /
-                     LLVMABISizeOfType(g->layout, p->unit));
+    return (int64_t)(LLVMABISizeOfType(g->layout, p->type) / LLVMABISizeOfType(g->layout, p->unit));
 }
 
 /* Lanes at constant places near each other, first .. first + n - 1 in elements of p->type; at:
@@ -233,8 +232,7 @@ static LLVMValueRef index_pairs(LlvmGen *g, LLVMValueRef index) {
 static LLVMValueRef index_of_lane(LlvmGen *g, const Place *p, LLVMValueRef pairs, unsigned lane) {
     LLVMValueRef half = LLVMConstInt(g->i64, 32, 0);
     if (!p->varying) return LLVMConstInt(g->i64, (uint64_t)p->lane * lane, 0);
-    if (!pairs)
-        return LLVMBuildExtractElement(g->b, p->varying, LLVMConstInt(g->i32, lane, 0), "");
+    if (!pairs) return LLVMBuildExtractElement(g->b, p->varying, LLVMConstInt(g->i32, lane, 0), "");
     LLVMValueRef v = LLVMBuildExtractElement(g->b, pairs, LLVMConstInt(g->i32, lane / 2, 0), "");
     if (LLVMIsASExtInst(p->varying)) {
         if (lane % 2 == 0) v = LLVMBuildShl(g->b, v, half, "");

@@ -150,8 +150,7 @@ static LLVMValueRef load_into_lanes(LlvmGen *g, LLVMValueRef all, LLVMValueRef p
                                     unsigned from, unsigned to, LLVMValueRef mask, bool strays) {
     unsigned lanes = (unsigned)g->fn->lanes;
     LLVMValueRef lane[MAX_PERMUTED];
-    for (unsigned i = 0; i < lanes; i++)
-        lane[i] = LLVMConstInt(g->i1, i >= from && i < to, 0);
+    for (unsigned i = 0; i < lanes; i++) lane[i] = LLVMConstInt(g->i1, i >= from && i < to, 0);
     LLVMValueRef run = LLVMConstVector(lane, lanes);
     if (mask) run = LLVMBuildAnd(g->b, mask, run, "");
     if (mask && strays) ptr = llvm_where_any(g, ptr, run);

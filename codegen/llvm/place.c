@@ -198,8 +198,8 @@ LLVMValueRef llvm_compare_lanes(LlvmGen *g, const KExpr *e, int *depth) {
     for (int i = 0; i < l.n; i++)
         first = LLVMBuildAdd(g->b, first, scaled(g, l.term[i].v, l.term[i].coeff), "");
     LLVMValueRef equal = LLVMConstInt(g->i64, (e->op == KO_le) != rises, 0);
-    LLVMValueRef n = rises ? LLVMBuildSub(g->b, equal, first, "")
-                           : LLVMBuildAdd(g->b, first, equal, "");
+    LLVMValueRef n =
+        rises ? LLVMBuildSub(g->b, equal, first, "") : LLVMBuildAdd(g->b, first, equal, "");
     LLVMValueRef low[] = {n, LLVMConstInt(g->i64, 0, 0)};
     LLVMValueRef high[] = {llvm_call(g, "llvm.smax", &g->i64, 1, low, 2),
                            LLVMConstInt(g->i64, lanes, 0)};

@@ -43,8 +43,7 @@ static void counted_loop(LlvmGen *g, const KStmt *s, LLVMValueRef from, LLVMValu
     LLVMBasicBlockRef body = llvm_new_block(g, s->var->name), done = llvm_new_block(g, "done");
     LLVMValueRef falls = s->index ? evaluate(g, s->index) : NULL, ends = NULL;
     if (falls)
-        ends = LLVMBuildAdd(g->b, from,
-                            LLVMBuildSub(g->b, to, LLVMConstInt(g->i64, 1, 0), ""), "");
+        ends = LLVMBuildAdd(g->b, from, LLVMBuildSub(g->b, to, LLVMConstInt(g->i64, 1, 0), ""), "");
     if (may_be_empty) {
         LLVMValueRef any = LLVMBuildICmp(g->b, LLVMIntSLT, from, to, "");
         LLVMBuildCondBr(g->b, any, body, done);

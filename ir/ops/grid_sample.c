@@ -198,8 +198,7 @@ static Taps axis_taps(KCtx *k, int mode, int padding, bool aligned, const KExpr 
     for (int i = 0; i < t.n; i++) {
         const KExpr *at = k_add(k, base, k_const(k, it, t.n == 4 ? i - 1 : i));
         if (padding == PAD_REFLECTION) at = reflected(k, at, dim, aligned);
-        if (padding == PAD_ZEROS)
-            t.inside[i] = k_and(k, k_le(k, min, at), k_le(k, at, max));
+        if (padding == PAD_ZEROS) t.inside[i] = k_and(k, k_le(k, min, at), k_le(k, at, max));
         if (padding != PAD_ZEROS) at = k_max(k, k_min(k, at, max), min);
         t.index[i] = k_cast(k, DT_I64, at);
     }

@@ -13,8 +13,8 @@
 
 typedef struct SliceAxis {
     const KExpr *start, *length;
-    int64_t step;         /* 0: the axis is not sliced, or `by` is its step */
-    const KExpr *by;      /* the step where it is read while running */
+    int64_t step;    /* 0: the axis is not sliced, or `by` is its step */
+    const KExpr *by; /* the step where it is read while running */
 } SliceAxis;
 
 /* Bounds beyond this mean "to the end" for dims that are not known. */
@@ -129,8 +129,7 @@ static bool slice_axes(Module *m, const Node *n, SliceAxis *axis) {
     int count, other, rank = n->in[0]->shape.rank;
     bool is_cut[MAX_RANK];
     for (int i = 0; i < rank; i++) axis[i] = (SliceAxis){NULL, NULL, 0, NULL};
-    if (!slice_list(m, n, 1, &starts, &count) || !slice_list(m, n, 2, &ends, &other))
-        return false;
+    if (!slice_list(m, n, 1, &starts, &count) || !slice_list(m, n, 2, &ends, &other)) return false;
     for (int i = 0; i < count; i++) {
         axes[i] = i;
         steps[i] = 1;
