@@ -74,10 +74,26 @@ static bool is_small_halo(const KTensor *t, const int64_t *before, const int64_t
 static bool keep_row_halo(const KTensor *t, int64_t *before, int64_t *after) {
     int last = t->rank - 1;
     int64_t dim, beside = before[last] + after[last];
+    if (t->layout.block <= 1 || beside <= 0 || beside > MAX_WIDE_HALO) return false;
+    if (!k_is_int(t->dims[last], &dim) || before[last] >= dim || after[last] >= dim) return false;
+    if (!shape_is_const((Shape){t->rank, t->dims})) return false;
     for (int a = 0; a < last; a++) before[a] = after[a] = 0;
-    return t->layout.block > 1 && beside > 0 && beside <= MAX_WIDE_HALO &&
-           k_is_int(t->dims[last], &dim) && before[last] < dim && after[last] < dim &&
-           shape_is_const((Shape){t->rank, t->dims});
+    return true;
+}
+
+/* Does stage s sum over so many rows beyond t that it had better ask for each tap? Of three taps,
+ * those beyond it are a third of the halo's share of the map. Rows that fill no tile are not worth
+ * that: tiles of several would have to agree. */
+static bool sums_many_zeros(KCtx *k, const Stage *s, const KTensor *t, const int64_t *before,
+                            const int64_t *after) {
+    enum { LEAST_PERCENT = 60 /* of the map */, LEAST_ROW = 12 };
+    int64_t dim;
+    if (!s || s->acc->dtype != DT_F32 || layout_is_depthwise(k, s)) return false;
+    if (!k_is_int(t->dims[t->rank - 1], &dim) || dim < LEAST_ROW) return false;
+    for (int a = 2; a < t->rank - 1; a++)
+        if (k_is_int(t->dims[a], &dim) && 100 * (before[a] + after[a]) >= LEAST_PERCENT * dim)
+            return s->rhs->op == KO_at && s->rhs->u.tensor->data;
+    return false;
 }
 
 /* A halo of this value as wide as e, a read of stage s, needs it, and `more` elements wider at the
@@ -97,7 +113,10 @@ static void grow_halo(KCtx *k, const Stage *s, const KExpr *e, int32_t value, in
     if (after[last] && k_is_int(t->dims[last], &dim) && after[last] + more <= MAX_WIDE_HALO &&
         before[last] + after[last] + more <= dim)
         after[last] += more;
-    if (!is_small_halo(t, before, after) && !keep_row_halo(t, before, after)) return;
+    bool is_small = is_small_halo(t, before, after);
+    if ((!is_small || sums_many_zeros(k, s, t, before, after)) &&
+        !keep_row_halo(t, before, after) && !is_small)
+        return;
     for (int a = 0; a < t->rank; a++) {
         uint16_t *halo = t->layout.halo[a];
         if (before[a] > halo[0]) halo[0] = (uint16_t)before[a];

@@ -477,21 +477,65 @@ bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
     return true;
 }
 
-/* Taps outside are left out by branches: around all channels, not around the products of one. */
-static void sum_taps_first(KCtx *k, Stage *s) {
+static bool is_tap_axis(KCtx *k, const Stage *s, int r) {
+    return k_is_value(s->red_extent[r], 1) || k_uses_var(k, at_pred(s->lhs), s->red[r]);
+}
+
+/* Cuts the one axis of channels, whose weights of all taps have no room in a near cache, into an
+ * outer one and an inner one, for which they have. Then the outer one can be cut into parts. */
+static void group_channels(DefProgram *p, Stage *s, const Schedule *sch) {
+    enum { VECTORS = 2 };
+    KCtx *k = p->m->k;
+    int64_t taps = 1, n, extent = 0, least = p->m->target->vector_bytes / dtype_bytes(DT_F32);
+    int which = -1;
+    for (int r = 0; r < s->n_red; r++) {
+        if (!k_is_int(s->red_extent[r], &n)) return;
+        if (is_tap_axis(k, s, r)) {
+            taps *= n;
+        } else if (which >= 0) {
+            return;
+        } else {
+            which = r;
+            extent = n;
+        }
+    }
+    if (which < 0 || s->n_red == MAX_RED) return;
+    int64_t each = taps * VECTORS * sch->lanes * dtype_bytes(s->acc->dtype), size = extent;
+    int64_t fit = p->m->target->l2_bytes / 8;
+    while (size * each > fit && size % (2 * least) == 0) size /= 2;
+    if (size == extent) return;
+    KVar *outer = kvar_new(k, KV_AXIS, DT_I64, s->red[which]->name, 0, extent / size - 1);
+    KVar *inner = kvar_new(k, KV_AXIS, DT_I64, s->red[which]->name, 0, size - 1);
+    const KExpr *by = k_add(k, k_mul(k, k_var(k, outer), k_int(k, size)), k_var(k, inner));
+    s->lhs = k_subst(k, s->lhs, &s->red[which], &by, 1);
+    s->rhs = k_subst(k, s->rhs, &s->red[which], &by, 1);
+    for (int r = s->n_red++; r > 0; r--) {
+        s->red[r] = s->red[r - 1];
+        s->red_extent[r] = s->red_extent[r - 1];
+    }
+    s->red[0] = outer;
+    s->red_extent[0] = k_int(k, extent / size);
+    s->red[which + 1] = inner;
+    s->red_extent[which + 1] = k_int(k, size);
+}
+
+/* Taps outside are left out by branches: around all channels, or many, not around the products of
+ * one. */
+static void sum_taps_first(DefProgram *p, Stage *s, const Schedule *sch) {
+    KCtx *k = p->m->k;
     KVar *red[MAX_RED];
     const KExpr *extent[MAX_RED];
-    int n = 0;
+    int n_red = s->n_red, n = 0;
+    group_channels(p, s, sch);
+    int grouped = s->n_red - n_red; /* these stay the outermost */
     for (int is_channel = 0; is_channel < 2; is_channel++)
-        for (int r = 0; r < s->n_red; r++) {
-            bool is_one = k_is_value(s->red_extent[r], 1);
-            bool is_tap = is_one || k_uses_var(k, at_pred(s->lhs), s->red[r]);
-            if (is_tap == (bool)is_channel) continue;
+        for (int r = grouped; r < s->n_red; r++) {
+            if (is_tap_axis(k, s, r) == (bool)is_channel) continue;
             red[n] = s->red[r];
             extent[n++] = s->red_extent[r];
         }
-    memcpy(s->red, red, sizeof red[0] * (size_t)n);
-    memcpy(s->red_extent, extent, sizeof extent[0] * (size_t)n);
+    memcpy(s->red + grouped, red, sizeof red[0] * (size_t)n);
+    memcpy(s->red_extent + grouped, extent, sizeof extent[0] * (size_t)n);
 }
 
 /* Takes the template with these axes unless reading would cost more than it saves. */
@@ -507,7 +551,8 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     if (is_const) turn_rows(p, s, sch);
     fill_rows(p, s, sch);
-    if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis])) sum_taps_first(k, s);
+    if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis]))
+        sum_taps_first(p, s, sch);
     if (!tune_contract(p, s, in_place, sch)) schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);

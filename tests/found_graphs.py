@@ -119,4 +119,26 @@ FOUND = [
         i = Reshape (turned, shape)
         y = Conv <pads = [2, 2, 2, 2], group = 24> (i, w)""",
      [((1, 65, 72), (24, 1, 5, 5))]),
+    # choose_schedules: taps far apart multiplied zeros, since channels were the outer loop and had no groups
+    ("far_taps_of_many_channels", "float[1,16,24,24] x => y", """
+        begin = Constant <value = int64 {0}> ()
+        one = Constant <value = int64 {1}> ()
+        n = Constant <value = int64 {36864}> ()
+        period = Constant <value = int64 {13}> ()
+        middle = Constant <value = float {6.0}> ()
+        scale = Constant <value = float {0.004}> ()
+        narrow = Constant <value = int64[4] {256, 16, 3, 3}> ()
+        wide = Constant <value = int64[4] {16, 256, 3, 3}> ()
+        all = Range (begin, n, one)
+        rest = Mod (all, period)
+        whole = Cast <to = 1> (rest)
+        centered = Sub (whole, middle)
+        small = Mul (centered, scale)
+        v = Reshape (small, narrow)
+        w = Reshape (small, wide)
+        a = Conv <pads = [1, 1, 1, 1]> (x, v)
+        b = Relu (a)
+        c = Conv <dilations = [12, 12], pads = [12, 12, 12, 12]> (b, w)
+        y = Relu (c)""",
+     [((1, 16, 24, 24),)]),
 ]
