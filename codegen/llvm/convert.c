@@ -88,9 +88,13 @@ static LLVMValueRef extended(LlvmGen *g, LLVMValueRef h) {
 
 /* The f16 numbers whose values these are, if extended() made them; else NULL. */
 static LLVMValueRef extended_from(LLVMValueRef v) {
-    if (!LLVMIsACallInst(v) || LLVMGetNumArgOperands(v) != 1) return NULL;
-    LLVMValueRef of = LLVMGetOperand(v, 0);
-    return LLVMIsAFPExtInst(of) ? LLVMGetOperand(of, 0) : NULL;
+    static const char fence[] = "llvm.arithmetic.fence";
+    if (LLVMIsACallInst(v)) {
+        unsigned id = LLVMGetIntrinsicID(LLVMGetCalledValue(v));
+        if (!id || id != LLVMLookupIntrinsicID(fence, sizeof fence - 1)) return NULL;
+        v = LLVMGetOperand(v, 0);
+    }
+    return LLVMIsAFPExtInst(v) ? LLVMGetOperand(v, 0) : NULL;
 }
 
 LLVMValueRef llvm_round_to(LlvmGen *g, DType t, LLVMValueRef v) {
