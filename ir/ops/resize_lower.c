@@ -364,11 +364,13 @@ static KTensor *sample_axis(Def *d, KTensor *x, const Resize *r, int axis, DType
 }
 
 /* Sums over the taps of the last axes that the others would repeat, as they stand in sample(), so
- * with the same bits. is_done[]: which axes these are. */
+ * with the same bits. is_done[]: which axes these are. Elements of less than 32 bits are gathered
+ * one by one, so that any element less pays; the sums along the other axes are vectors then. */
 static KTensor *sample_repeated(Def *d, KTensor *x, const Resize *r, DType as, bool *is_done) {
+    bool is_narrow = dtype_bytes(x->dtype) < dtype_bytes(DT_F32);
     for (int i = x->rank - 1; i > 0 && r->mode != MODE_NEAREST && r->xy != XY_CROP; i--) {
         if (r->axis[i].is_kept) continue;
-        if (growth_before(r, x, i) < WORTH_GROWTH) break;
+        if (growth_before(r, x, i) < (is_narrow ? 1 : WORTH_GROWTH)) break;
         x = sample_axis(d, x, r, i, as);
         is_done[i] = true;
     }
