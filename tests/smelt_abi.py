@@ -37,7 +37,8 @@ def aligned(n_bytes, alignment=ARENA_ALIGN):
 
 class SharedModel:
     """One model, one set of inputs, ready to run again and again: on the calling thread, or on a pool of `threads`
-    from `runtime`, libsmelt_runtime as a shared library. `function(argument)` is a run without any check around it."""
+    from `runtime`, libsmelt_runtime as a shared library. `function(argument)` is a run without any check around it,
+    but for a model that allocates outputs: those of the run before are given back first."""
 
     def __init__(self, path, include, inputs, runtime=None, threads=1, symbols=()):
         """symbols: {name: value} of those that no input's shape tells."""
@@ -52,7 +53,7 @@ class SharedModel:
         self.symbols = (ctypes.c_int64 * max(m.n_symbols, 1))()
         self._choose_symbols(types, inputs, dict(symbols))
         self.inputs = [np.ascontiguousarray(a) for a in inputs]
-        sizes = self._sizes(types["tensor_info"], m.outputs, m.n_outputs)
+        sizes = list(self._sizes(types["tensor_info"], m.outputs, m.n_outputs))
         self.outputs = [(None, None) if n is None else aligned(n) for n in sizes]
         n_bytes = ctypes.c_uint64()
         self._ok(ARENA_FN(m.arena_bytes_for)(ctypes.addressof(self.symbols), ctypes.byref(n_bytes)), "arena_bytes_for")
@@ -66,7 +67,10 @@ class SharedModel:
             symbols=ctypes.addressof(self.symbols), arena=self.arena[0], arena_bytes=self.arena_bytes,
             hooks=self._pool_hooks(types["hooks"], runtime, threads))
         self.argument = ctypes.c_void_p(ctypes.addressof(self.call))
+        self.allocated = [i for i, n in enumerate(sizes) if n is None]
         self.function = RUN_FN(m.run)
+        if self.allocated:
+            run, self.function = self.function, RUN_FN(lambda argument: self._give_back() or run(argument))
         self.compiler, self.cpu = (ctypes.string_at(p).decode() for p in (m.compiler, m.cpu))
 
     def _pool_hooks(self, hooks, runtime, threads):
@@ -113,6 +117,12 @@ class SharedModel:
             for d in ((ctypes.c_int64 * t.rank).from_address(t.dims) if t.rank else []):
                 count *= d if d >= 0 else self.symbols[-1 - d]
             yield None if t.flags & TENSOR_ALLOCATED else min(t.max_bytes, 16 * count)
+
+    def _give_back(self):
+        for i in self.allocated:
+            if self._out[i]:
+                self._memory[1](None, self._out[i])
+                self._out[i] = None
 
     def run(self):
         self._ok(self.function(self.argument), "run")

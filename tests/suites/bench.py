@@ -127,6 +127,24 @@ def engines(ctx):
         check("## Memory, start and size" in f.read(), "the page lacks the footprint")
 
 
+def allocated_outputs(ctx):
+    """A model whose output has no bound, which each run allocates anew, is timed like any other."""
+    import numpy as np
+    from onnx import TensorProto, helper, save
+    folder = ctx.new_dir()
+    path = os.path.join(folder, "expand.onnx")
+    x, shape = (helper.make_tensor_value_info(n, t, d) for n, t, d in (("x", TensorProto.FLOAT, [3, 1]), ("shape", TensorProto.INT64, [2])))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])
+    graph = helper.make_graph([helper.make_node("Expand", ["x", "shape"], ["y"])], "g", [x, shape], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    inputs = {"x": np.arange(3, dtype=np.float32).reshape(3, 1), "shape": np.array([3, 5], np.int64)}
+    np.savez(path.replace(".onnx", ".inputs.npz"), **inputs)
+    np.savez(path.replace(".onnx", ".outputs.npz"), y=np.broadcast_to(inputs["x"], (3, 5)))
+    done = ctx.run(sys.executable, ctx.path("tests", "bench", "bench.py"), "--models-from", folder, "--threads", "1", "--quick",
+                   "--engines", "onnxruntime", "--smelt", ctx.smelt_path)
+    check(re.search(r"expand +1 threads, smelt [\d.]+ ms, onnxruntime [\d.]+ ms, ratio", done.stdout), done.stdout)
+
+
 def folder_of_models(ctx):
     """--models-from: random inputs, onnxruntime's answers, nothing written into the folder."""
     try:
@@ -145,4 +163,5 @@ def folder_of_models(ctx):
 def cases(ctx):
     return [Case("machine", lambda: machine(ctx), "cpu"), Case("profile", lambda: profile(ctx), "cpu"),
             Case("page", lambda: page(ctx), "cpu"), Case("engines", lambda: engines(ctx), "cpu"),
-            Case("folder", lambda: folder_of_models(ctx), "cpu")]
+            Case("folder", lambda: folder_of_models(ctx), "cpu"),
+            Case("allocated", lambda: allocated_outputs(ctx), "cpu")]
