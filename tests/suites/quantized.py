@@ -1,5 +1,6 @@
 """Quantized networks: sums of bytes are exact, and what follows is rounded in the order that docs/design.md gives. The judge
 is numpy with 64-bit sums; every byte has to agree, on every backend, with and without dot-product instructions."""
+import json
 import os
 
 import numpy as np
@@ -410,6 +411,17 @@ def cases(ctx):
         check("vpackuswb" in asm, "bytes are not packed")
         check("vpermi2b" in asm or "vpermt2b" in asm, "the table is not permuted")
 
+    def counts():
+        """Work is counted in multiply-adds, however many of them an instruction does; what encodes bytes adds little."""
+        net, inputs, output, want = conv_net(CONVS["pointwise"], True, True)
+        path = save(ctx, net, inputs, output, want)
+        direct, counted = set(), []
+        for cpu in ("x86-64", "haswell", "cascadelake", "znver5"):
+            info = json.loads(ctx.smelt("info", path, "--json", "--target=x86_64-linux-gnu", f"--cpu={cpu}").stdout)
+            direct.add(info["direct_multiply-adds"])
+            counted.append(info["multiply-adds"])
+        check(len(direct) == 1 and all(1 <= n / min(direct) < 1.4 for n in counted), f"{direct}: {counted}")
+
     def groups(name):
         def run():
             net, inputs, output, want = conv_net(CONVS[name], True, True)
@@ -418,7 +430,7 @@ def cases(ctx):
             check(asm.count("dot4_us(") >= 3, "a layer without dot products")
         return run
 
-    return [Case("packs", packs), Case("rests_96", rests(96)), Case("rests_161", rests(161))] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
+    return [Case("packs", packs), Case("counts", counts), Case("rests_96", rests(96)), Case("rests_161", rests(161))] + [Case(f"processor_{cpu}", processor(cpu, *rest)) for cpu, *rest in PROCESSORS] + [Case(f"{name}_tiles", tiles(name)) for name in CONVS if name.startswith("tiles")] + [
         Case(f"{name}_{t}", codes(name, t), "cpu") for name in (*CODES, *BLOCKS) for t in TARGETS] + [
         Case(f"{name}_dots", groups(name)) for name in CONVS if name.startswith(("groups", "taps"))] + [
         Case(f"{name}_{t}", here(make, t), "cpu") for name, make in makers() for t in TARGETS] + [
