@@ -61,7 +61,7 @@ static double now(void) {
 /* ---- what the calls of a node do ------------------------------------------------------------- */
 
 static void note_dot(const KExpr *e, void *user) {
-    if (kop_is_dot(e->op)) *(bool *)user = true;
+    if (kop_is_dot(e->op) && kop_dot_sum(e->op) == DT_I32) *(bool *)user = true;
 }
 
 static void add_call(Profile *p, const KStmt *call, Step *step) {

@@ -92,6 +92,11 @@ static float float_of(uint32_t b) {
     return f;
 }
 
+static float dot2_bf(float a, uint32_t b, uint32_t c) {
+    a = fmaf(float_of(b & 0xffff0000u), float_of(c & 0xffff0000u), a);
+    return fmaf(float_of(b << 16), float_of(c << 16), a);
+}
+
 static double times_power(double a, double b) {
     return isnan(b) ? b : scalbn(a, (int)fmax(-5000, fmin(5000, floor(b))));
 }
@@ -330,6 +335,9 @@ static int64_t run(Machine *m) {
             break;
         case IN_dot2_ss:
             r[p->d].i = dot2_ss((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
+            break;
+        case IN_dot2_bf:
+            r[p->d].f = dot2_bf(r[p->a].f, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
             break;
         case IN_narrow_S: r[p->d].i = cut_S(r[p->a].u, p->shift); break;
         case IN_narrow_U: r[p->d].i = cut_U(r[p->a].u, p->shift); break;

@@ -54,6 +54,7 @@ typedef enum InsOp {
     IN_dot4_us,  /* d = a + dot(b, c) */
     IN_dot4_ss,
     IN_dot2_ss,
+    IN_dot2_bf,
     IN_word,     /* d = the four bytes of buffer b from a on; _if: 0 where c is false */
     IN_word_if,
     IN_pair, /* the same of two elements of 16 bits */

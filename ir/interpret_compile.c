@@ -288,7 +288,8 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
         emit(c, level,
              e->op == KO_dot4_us   ? IN_dot4_us
              : e->op == KO_dot4_ss ? IN_dot4_ss
-                                   : IN_dot2_ss,
+             : e->op == KO_dot2_ss ? IN_dot2_ss
+                                   : IN_dot2_bf,
              d, arg[0], b, third);
     } else if (dtype_is_float(t)) {
         emit(c, level, float_op(e->op, t != DT_F64), d, arg[0], b, third);

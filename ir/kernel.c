@@ -553,6 +553,7 @@ int word_parts(DType t) {
     switch ((int)t) {
     case DT_U8:
     case DT_I8: return 4;
+    case DT_BF16:
     case DT_U16:
     case DT_I16: return 2;
     default: return 0;

@@ -219,7 +219,15 @@ static inline const KExpr *k_fma(KCtx *k, const KExpr *a, const KExpr *b, const 
 }
 /* Is op a sum of products of the parts of words? */
 static inline bool kop_is_dot(KOp op) {
-    return op == KO_dot4_us || op == KO_dot4_ss || op == KO_dot2_ss;
+    return op == KO_dot4_us || op == KO_dot4_ss || op == KO_dot2_ss || op == KO_dot2_bf;
+}
+/* The dtype of what it adds to, which is its result's. */
+static inline DType kop_dot_sum(KOp op) {
+    return op == KO_dot2_bf ? DT_F32 : DT_I32;
+}
+/* The parts of a word. */
+static inline int kop_dot_parts(KOp op) {
+    return op == KO_dot2_ss || op == KO_dot2_bf ? 2 : 4;
 }
 static inline const KExpr *k_select(KCtx *k, const KExpr *c, const KExpr *a, const KExpr *b) {
     return k_ternary(k, KO_select, c, a, b);

@@ -189,12 +189,11 @@ static const KExpr *call(Parse *p, const char *name) {
     for (int i = 0; i < o->n_args; i++) {
         if (i) parse_expect(p, ",");
         arg[i] = parse_expr(p);
-        if (!p->failed && arg[i]->dtype != arg[0]->dtype)
-            return wrong(p, name, arg[0]->dtype, arg[i]->dtype);
+        DType want = !kop_is_dot(op) ? arg[0]->dtype : i ? DT_I32 : kop_dot_sum(op);
+        if (!p->failed && arg[i]->dtype != want) return wrong(p, name, want, arg[i]->dtype);
     }
     parse_expect(p, ")");
     if (p->failed) return nothing(p);
-    if (kop_is_dot(op) && arg[0]->dtype != DT_I32) return wrong(p, name, arg[0]->dtype, DT_I32);
     if (p->exact)
         return k_exact(p->k, op, o->class == KC_CMP ? DT_BOOL : arg[0]->dtype, arg, o->n_args);
     if (o->n_args == 1) return k_unary(p->k, op, arg[0]);

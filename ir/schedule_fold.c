@@ -136,7 +136,7 @@ static void split_blocked(KCtx *k, Fold *f) {
 
 const KExpr *fold_body(KCtx *k, const Stage *s) {
     if (s->form != FORM_CONTRACT) return s->body;
-    if (s->dot) return stage_dot(k, s, k_const_i(k, DT_I32, 0), s->lhs, s->rhs);
+    if (s->dot) return stage_dot(k, s, k_const(k, kop_dot_sum(s->dot), 0), s->lhs, s->rhs);
     return k_mul(k, s->lhs, s->rhs);
 }
 

@@ -21,6 +21,7 @@ typedef struct Target {
     bool dot4; /* four-way dot product of bytes: u8 x i8, or i8 x i8 where dot4_signed */
     bool dot4_signed;
     bool dot2; /* products of pairs of i16, summed, are one instruction */
+    bool dot2_bf16; /* products of pairs of bf16, summed in f32, are one instruction */
     bool lookup; /* elements of a vector are taken by indices of a loop in one instruction */
     bool ldexp; /* multiplying by a power of two is one instruction */
     int mask_bytes; /* least element that is loaded and stored under a mask; 0: none is */

@@ -93,7 +93,7 @@ static const KExpr *part_of(Dot *d, const KExpr *at, const KExpr *zero, int part
     for (int i = 0; i < rank; i++) arg[i] = k_subst(k, at->arg[i], &d->s->red[d->red], &index, 1);
     if (inside) arg[rank] = inside;
     const KExpr *v = k_at(k, at->u.tensor, arg, rank + (inside != NULL));
-    v = k_cast(k, DT_I32, v);
+    v = k_cast(k, DT_I32, v->dtype == DT_BF16 ? k_bitcast(k, DT_U16, v) : v);
     if (d->parts == 2) {
         v = zero ? k_sub(k, v, zero) : v;
         return k_and(k, inside && zero ? k_select(k, inside, v, dot_i32(d, 0)) : v,
@@ -158,7 +158,7 @@ static void copy_halo(const Dot *d, KTensor *words, int32_t value) {
 static const KExpr *left_words(Dot *d, bool flip) {
     KCtx *k = d->k;
     const KExpr *zero = zero_word(d), *word;
-    if (d->in_place && d->parts == 2) return dot_pair_in_place(d);
+    if (d->in_place && d->op == KO_dot2_ss) return dot_pair_in_place(d);
     if (d->in_place) {
         const KExpr *first = part_index(d, 0), *arg[MAX_RANK + 1];
         for (int i = 0; i < d->x.at->n_args; i++)
@@ -427,8 +427,7 @@ static const KExpr *right_words(Dot *d, bool flip) {
     return flip ? k_xor(d->k, word, dot_i32(d, -0x7f7f7f80)) : word;
 }
 
-/* The contraction as one of words. */
-static void use_words(Dot *d, bool flip_x, bool flip_w) {
+void dot_use_words(Dot *d, bool flip_x, bool flip_w) {
     Stage *s = d->s;
     d->group = kvar_new(d->k, KV_AXIS, DT_I64, s->red[d->red]->name, 0, n_words(d) - 1);
     s->rhs = right_words(d, flip_w);
@@ -468,7 +467,7 @@ static bool use_pair_products(Dot *d) {
         !dot_choose_axis(d))
         return false;
     if (d->x.zero && k_is_value(d->x.zero, 0)) d->x.zero = NULL;
-    use_words(d, false, false);
+    dot_use_words(d, false, false);
     return true;
 }
 
@@ -500,7 +499,7 @@ bool use_dot_products(DefProgram *p, Stage *s) {
     const KExpr *byte = k_cast(k, DT_I32, d.w.at);
     if (flip_w) byte = k_sub(k, byte, dot_i32(&d, 128));
     dot_correct(&d, byte);
-    use_words(&d, flip_x, flip_w);
+    dot_use_words(&d, flip_x, flip_w);
     return true;
 }
 

@@ -35,6 +35,9 @@ bool dot_choose_axis(Dot *d);
 /* A read of the word of x's pairs at d->group*2, less the zero point, in a tensor of 16 bits that
  * lies like x. */
 const KExpr *dot_pair_in_place(Dot *d);
+/* The contraction as one of words along the axis that was chosen, with the bytes of either factor
+ * moved by 128. */
+void dot_use_words(Dot *d, bool flip_x, bool flip_w);
 /* Is x read in groups of channels? Leaves them in d. */
 bool dot_find_groups(Dot *d);
 /* Do the lanes find their words in place, if need be with groups joined? As dot_choose_axis. */

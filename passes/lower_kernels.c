@@ -78,7 +78,7 @@ static void start_node(Lower *l, const Node *n) {
 }
 
 static double stage_flops(const Stage *s) {
-    double n = s->form != FORM_CONTRACT ? 1 : !s->dot ? 2 : s->dot == KO_dot2_ss ? 4 : 8;
+    double n = s->form != FORM_CONTRACT ? 1 : s->dot ? 2 * kop_dot_parts(s->dot) : 2;
     if (s->form == FORM_PROGRAM) return 2 * s->macs;
     if (!s->out) return 0;
     for (int i = 0; i < s->out->rank; i++) n *= (double)s->out->dims[i]->hi;

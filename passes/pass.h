@@ -71,6 +71,7 @@ void widen_halo(KCtx *k, const Stage *s, const KExpr *at, int32_t value, bool *c
 /* dot_products.c: opens an integer contract as dot products of four bytes; false when it does not
  * fit. Swaps the factors where the right one has no lanes. */
 bool use_dot_products(DefProgram *p, Stage *s);
+bool use_bfloat_products(DefProgram *p, Stage *s); /* dot_bfloats.c */
 /* The same for depthwise ones, along the taps of the window. */
 bool use_tap_products(DefProgram *p, Stage *s);
 /* dot_pairs.c: bytes that dot products of pairs read through a tensor of 16 bits are stored as such

@@ -7,8 +7,8 @@
  *          h: bf16, the weights w rounded
  *
  * Products are exact in f32 and sums stay f32. Constants shrink to half everywhere; the other
- * factors are rounded only where a matrix unit takes them, since elsewhere that costs instructions
- * and gains nothing. Then all that reads such a tensor reads the rounded values. What the caller,
+ * factors are rounded only where an instruction multiplies bf16 (a matrix unit's, or a dot product
+ * of pairs), since elsewhere that costs instructions and gains nothing. Then all that reads such a tensor reads the rounded values. What the caller,
  * programs and regions read is left alone, and copied for the contraction.
  *
  * Requires definitions, after fusion; before layouts, which block 16-bit tensors by more elements.
@@ -48,10 +48,10 @@ static const KExpr *read_small_constant(KCtx *k, const KExpr *e, void *user) {
     return widen(k, k_at(k, copy_of(r->n, r->s, e->u.tensor), e->arg, e->n_args));
 }
 
-/* ---- tensors that a matrix unit reads -------------------------------------------------------- */
+/* ---- tensors that an instruction for bf16 reads ---------------------------------------------- */
 
-/* The tensor whose rows a matrix unit could read: the whole of a factor, with an index that runs
- * along 64 bytes. */
+/* The tensor whose rows it could read: the whole of a factor, with an index that runs along 64
+ * bytes. */
 static KTensor *rows_of(const Stage *s, const KExpr *factor) {
     if (factor->op != KO_at || factor->dtype != DT_F32 || factor->u.tensor->data) return NULL;
     return matrix_may_read(s, factor) ? factor->u.tensor : NULL;
@@ -95,11 +95,13 @@ static void round_rows(Narrow *n, Stage *s) {
 static void reduce_program(DefProgram *p, void *user) {
     bool *changed = user;
     Narrow n = {.p = p, .to = p->m->precision};
+    const Target *t = p->m->target;
+    bool rounds_rows = n.to == DT_BF16 && (t->amx || t->dot2_bf16);
     for (Stage *s = p->first; s; s = s->next) {
         if (s->form != FORM_CONTRACT || s->acc->dtype != DT_F32 || !pass_may_rewrite()) continue;
         pass_count_rewrite();
         stage_forget_reads(s);
-        if (p->m->target->amx && n.to == DT_BF16) round_rows(&n, s);
+        if (rounds_rows) round_rows(&n, s);
         Redirect r = {&n, s};
         s->lhs = k_rewrite(p->m->k, s->lhs, read_small_constant, &r);
         s->rhs = k_rewrite(p->m->k, s->rhs, read_small_constant, &r);

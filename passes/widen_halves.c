@@ -17,7 +17,7 @@
  * a contraction that reads such a tensor gets a copy. Small constants are widened, too; large ones
  * (weights) stay as small as they are and are widened where they are packed or read.
  *
- * Requires definitions, after fusion. Not done: bf16 that a matrix unit multiplies as it is. */
+ * Requires definitions, after fusion. Not done: bf16 that an instruction multiplies. */
 #include "ir/matrix.h"
 #include "ir/schedule.h"
 #include "passes/pass.h"
@@ -29,7 +29,7 @@ typedef struct Widen {
     DefProgram *p;
     uint32_t n;          /* tensors of the program when the pass began */
     uint8_t *was;        /* the dtype that each had, if it is widened; DT_NONE if not */
-    uint8_t *kept;       /* a matrix unit reads it */
+    uint8_t *kept;       /* an instruction for bf16 reads it */
     Conversions copies;  /* of what is read in f32 though it is stored as it was */
     Stage *s;            /* that is rewritten */
     const KVar *acc;     /* its running maximum of 16-bit floats, in f32; or NULL */
@@ -81,9 +81,10 @@ static const KExpr *bf16_read(const KExpr *e) {
     return fits && e->arg[0]->dtype == DT_BF16 ? e->arg[0] : NULL;
 }
 
-/* Does a matrix unit multiply what the stage reads? */
-static bool is_for_matrix(const DefProgram *p, const Stage *s) {
-    if (!p->m->target->amx || s->form != FORM_CONTRACT) return false;
+/* Does an instruction multiply what the stage reads: a matrix unit's, or a dot product of pairs? */
+static bool multiplies_bfloats(const DefProgram *p, const Stage *s) {
+    const Target *t = p->m->target;
+    if ((!t->amx && !t->dot2_bf16) || s->form != FORM_CONTRACT) return false;
     const KExpr *left = bf16_read(s->lhs), *right = bf16_read(s->rhs);
     return left && right && (matrix_may_read(s, left) || matrix_may_read(s, right));
 }
@@ -119,7 +120,7 @@ static bool spread_through(Widen *w, const Stage *s) {
 static void choose_tensors(Widen *w) {
     KCtx *k = w->p->m->k;
     for (Stage *s = w->p->first; s; s = s->next) {
-        if (!is_for_matrix(w->p, s)) continue;
+        if (!multiplies_bfloats(w->p, s)) continue;
         k_visit(k, s->lhs, keep_factor, w);
         k_visit(k, s->rhs, keep_factor, w);
     }
@@ -268,7 +269,7 @@ static void widen_stage(Widen *w, Stage *s) {
     const KExpr *before[] = {s->body, s->lhs, s->rhs, s->finish};
     w->s = s;
     w->acc = NULL;
-    bool for_matrix = is_for_matrix(w->p, s);
+    bool for_matrix = multiplies_bfloats(w->p, s);
     if (is_plain(w->p, s) && !for_matrix) {
         if (s->body) s->body = k_rewrite(k, s->body, copy_constant, w);
         if (s->finish) s->finish = k_rewrite(k, s->finish, copy_constant, w);

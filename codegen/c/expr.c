@@ -245,7 +245,8 @@ static bool is_atom(CGen *g, const KExpr *e) {
     case KO_str_of:
     case KO_dot4_us:
     case KO_dot4_ss:
-    case KO_dot2_ss: return true;
+    case KO_dot2_ss:
+    case KO_dot2_bf: return true;
     case KO_bitcast: return dtype_is_float(e->dtype);
     case KO_cast: return dtype_is_float(from) && !dtype_is_float(e->dtype) && e->dtype != DT_BOOL;
     default: return false;
@@ -305,7 +306,7 @@ static void print_float_op(CGen *g, StrBuf *b, const KExpr *e) {
         print_call(g, b, c_helper(g, t == DT_F32 ? "f32_ldexp" : "f64_ldexp", t), e);
         return;
     }
-    if (e->op == KO_min || e->op == KO_max) {
+    if (e->op == KO_min || e->op == KO_max || e->op == KO_dot2_bf) {
         print_call(g, b, c_helper(g, kop_info[e->op].name, t), e);
         return;
     }

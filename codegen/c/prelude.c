@@ -113,6 +113,12 @@ static const Helper helpers[] = {
      "        uint32_t u;\n"
      "        float f;\n"
      "    } v;\n    v.u = a;\n    return v.f;\n}\n"},
+    {"dot2_bf", H_ANY, "f32_from_bits",
+     "/* a + two products of the bfloat16s of b and c, each added without rounding the product */\n"
+     "static inline float dot2_bf(float a, int32_t b, int32_t c)\n{\n"
+     "    uint32_t x = (uint32_t)b, y = (uint32_t)c;\n"
+     "    a = fmaf(f32_from_bits(x & 0xffff0000u), f32_from_bits(y & 0xffff0000u), a);\n"
+     "    return fmaf(f32_from_bits(x << 16), f32_from_bits(y << 16), a);\n}\n"},
     {"f64_bits", H_ANY, "",
      "static inline uint64_t f64_bits(double a)\n"
      "{\n"

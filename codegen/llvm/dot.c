@@ -4,6 +4,7 @@
  *     dot4_us    vpdpbusd; usdot; two pmaddwd of bytes as halves; sdot of u - 128
  *     dot4_ss    sdot
  *     dot2_ss    pmaddwd and an addition
+ *     dot2_bf    vdpbf16ps; two multiply-adds
  *
  * Vectors that are wider than the machine's are done piece by piece. */
 #include "codegen/llvm/llvm_gen.h"
@@ -109,6 +110,34 @@ static LLVMValueRef dot2_ss_piece(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LL
     return LLVMBuildAdd(g->b, a, llvm_call(g, madd, NULL, 0, args, 2), "");
 }
 
+/* ---- two bfloat16s --------------------------------------------------------------------------- */
+
+/* The low or high half of each word, as f32. */
+static LLVMValueRef bf16_of(LlvmGen *g, LLVMValueRef v, bool is_high) {
+    unsigned lanes = llvm_lanes(v);
+    LLVMTypeRef to = lanes ? LLVMVectorType(g->f32, lanes) : g->f32;
+    v = is_high ? LLVMBuildAnd(g->b, v, llvm_int(g, g->i32, lanes, 0xffff0000), "")
+                : LLVMBuildShl(g->b, v, llvm_int(g, g->i32, lanes, 16), "");
+    return LLVMBuildBitCast(g->b, v, to, "");
+}
+
+static LLVMValueRef dot2_bf_piece(LlvmGen *g, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c) {
+    unsigned lanes = llvm_lanes(a);
+    const char *dot = !g->cpu.bf16   ? NULL
+                      : lanes == 16 ? "llvm.x86.avx512bf16.dpbf16ps.512"
+                      : lanes == 8  ? "llvm.x86.avx512bf16.dpbf16ps.256"
+                      : lanes == 4  ? "llvm.x86.avx512bf16.dpbf16ps.128"
+                                    : NULL;
+    if (!dot) {
+        a = llvm_fused(g, bf16_of(g, b, true), bf16_of(g, c, true), a);
+        return llvm_fused(g, bf16_of(g, b, false), bf16_of(g, c, false), a);
+    }
+    LLVMTypeRef halves = LLVMVectorType(LLVMBFloatTypeInContext(g->ctx), 2 * lanes);
+    LLVMValueRef args[] = {a, LLVMBuildBitCast(g->b, b, halves, ""),
+                           LLVMBuildBitCast(g->b, c, halves, "")};
+    return llvm_call(g, dot, NULL, 0, args, 3);
+}
+
 /* ---- pieces ---------------------------------------------------------------------------------- */
 
 /* One that the hardware has; the result has the same bits whichever way is taken. */
@@ -117,6 +146,7 @@ static LLVMValueRef dot_piece(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b
     case KO_dot4_us: return dot4_us_piece(g, a, b, c);
     case KO_dot4_ss: return dot4_ss_piece(g, a, b, c);
     case KO_dot2_ss: return dot2_ss_piece(g, a, b, c);
+    case KO_dot2_bf: return dot2_bf_piece(g, a, b, c);
     default: BUG("'%s' is no dot product", kop_info[op].name);
     }
 }

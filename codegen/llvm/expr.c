@@ -358,7 +358,8 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_bitcast: return llvm_bitcast(g, t, from, a[0]);
     case KO_dot4_us:
     case KO_dot4_ss:
-    case KO_dot2_ss: return llvm_dot(g, e->op, a[0], a[1], a[2]);
+    case KO_dot2_ss:
+    case KO_dot2_bf: return llvm_dot(g, e->op, a[0], a[1], a[2]);
     case KO_str_len:
     case KO_str_byte:
     case KO_str_sub:

@@ -40,7 +40,7 @@ typedef struct CpuTraits {
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
     bool divides32; /* 32-bit integer division is an instruction */
     bool x86;
-    bool avx2, avx512, avx512bw, vbmi, vnni512, vnni256, amx; /* x86 */
+    bool avx2, avx512, avx512bw, vbmi, vnni512, vnni256, bf16, amx; /* x86 */
     bool i8mm, dotprod;                                       /* AArch64 */
 } CpuTraits;
 

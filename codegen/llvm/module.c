@@ -60,6 +60,7 @@ static CpuTraits find_traits(const Target *t) {
     c.vbmi = c.avx512bw && target_has(t, "avx512vbmi");
     c.vnni512 = c.avx512 && target_has(t, "avx512vnni");
     c.vnni256 = (c.vnni512 && target_has(t, "avx512vl")) || (c.x86 && target_has(t, "avxvnni"));
+    c.bf16 = c.avx512 && target_has(t, "avx512bf16") && target_has(t, "avx512vl");
     c.amx = c.x86 && t->amx;
     c.i8mm = arm64 && target_has(t, "i8mm");
     c.dotprod = arm64 && target_has(t, "dotprod");

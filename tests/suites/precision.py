@@ -1,5 +1,6 @@
 """--precision=bf16 and f16: factors rounded to 16 bits, sums in f32. The same bits on every backend under one schedule, and
-within what the rounding of factors explains of the answer in float64; matrix units (AMX) and vectors alike."""
+within what the rounding of factors explains of the answer in float64; matrix units (AMX), dot products of pairs and
+vectors alike."""
 import os
 
 import numpy as np
@@ -33,6 +34,9 @@ CONVS = {
     "image": (3, ((32, 3, 2, 1, 1), (64, 3, 1, 1, 1), (40, 1, 1, 0, 1))),
 }
 SIZE = (13, 15)
+
+# Processors whose instructions for bf16 this machine may lack: tiles, and dot products of pairs.
+ELSEWHERE = ("sapphirerapids", "cooperlake")
 
 BACKENDS = {"llvm": (), "llvm_O0": ("-O0",), "c": ("--backend=c",)}
 
@@ -103,12 +107,20 @@ def cases(ctx):
             check(error < bar, f"differs by {error:.3g} of its norm, the bar is {bar:.3g}")
             check(precision != "bf16" or error > 1e-6, f"only {error:.3g}: nothing was rounded")
             for what, options in BACKENDS.items():
-                if cpu == "sapphirerapids" and what.startswith("llvm"):
+                if cpu in ELSEWHERE and what.startswith("llvm"):
                     continue        # the machine may lack it
                 got = list(smelt_run(ctx, path, {"x": x}, *option, *options).values())[0]
                 check(got.tobytes() == judged.tobytes(), f"{what} has other bits than the interpreter")
             return f"{error:.2g}"
         return run
+
+    def pairs():
+        """Rounded rows by rounded weights are dot products of pairs, in matrices and in windows."""
+        for maker, spec in ((product_net, PRODUCTS["square"]), (conv_net, CONVS["windows"])):
+            nodes, weights, x, want = maker(spec, np.random.default_rng(1))
+            path = save(ctx, nodes, weights, x, want)
+            asm = ctx.smelt("compile", path, "--emit=asm", "--precision=bf16", "--target=x86_64-linux-gnu", "--cpu=znver4", "-o", "-").stdout
+            check(asm.count("vdpbf16ps") > 50, "no dot products of bf16")
 
     def half_the_weights():
         nodes, weights, x, want = product_net((64, 256, (256, 256)), np.random.default_rng(1))
@@ -132,11 +144,11 @@ def cases(ctx):
             shares.append(float(text.split("; ")[1].split(" by")[0]))
         check(1e-4 < shares[0] < 1e-2 and 1e-5 < shares[1] < shares[0] and shares[2] == 0, f"reported {shares}")
 
-    made = [Case("half_the_weights", half_the_weights), Case("report_of_the_error", report, "cpu")]
-    for cpu in ("", "x86-64-v3", "sapphirerapids"):
+    made = [Case("pairs", pairs), Case("half_the_weights", half_the_weights), Case("report_of_the_error", report, "cpu")]
+    for cpu in ("", "x86-64-v3", *ELSEWHERE):
         where = cpu or "here"
         for precision in STEP:
-            if cpu == "sapphirerapids" and precision == "f16":
+            if cpu in ELSEWHERE and precision == "f16":
                 continue            # no other code than with vectors
             made += [Case(f"{n}.{precision}.{where}", net(product_net, s, precision, cpu), "cpu") for n, s in PRODUCTS.items()]
             made += [Case(f"conv_{n}.{precision}.{where}", net(conv_net, s, precision, cpu), "cpu") for n, s in CONVS.items()]

@@ -124,6 +124,14 @@ static double times_power(DType t, double a, double n) {
     return t == DT_F32 ? (double)scalbnf((float)a, (int)n) : scalbn(a, (int)n);
 }
 
+/* Half of a float's bits as a bf16. */
+static float half_of(double v, bool is_high) {
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return float_from_bfloat((uint16_t)(is_high ? bits >> 16 : bits & 0xffff));
+}
+
 /* f64 arithmetic then one rounding: innocuous for + - * / sqrt of floats of half the precision. */
 static double expect_float(KOp op, DType t, double a, double b, double c) {
     switch ((int)op) {
@@ -139,6 +147,10 @@ static double expect_float(KOp op, DType t, double a, double b, double c) {
     case KO_fma:
         return round_float(t,
                            t == DT_F64 ? fma(a, b, c) : (double)fmaf((float)a, (float)b, (float)c));
+    case KO_dot2_bf: {
+        float sum = fmaf(half_of(b, true), half_of(c, true), (float)a);
+        return fmaf(half_of(b, false), half_of(c, false), sum);
+    }
     case KO_sqrt: return round_float(t, sqrt(a));
     case KO_ldexp: return b != b ? b : times_power(t, a, fmax(-9999, fmin(9999, floor(b))));
     case KO_floor: return floor(a);

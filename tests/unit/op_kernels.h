@@ -54,6 +54,8 @@ static inline void op_add_kernel(OpKernels *o, KCtx *k, KOp op, DType from, DTyp
         v = k_unary(k, op, arg[0]);
     else if (kop_info[op].n_args == 2)
         v = k_binary(k, op, arg[0], arg[1]);
+    else if (op == KO_dot2_bf) /* the floats' bits as words */
+        v = k_ternary(k, op, arg[0], k_bitcast(k, DT_I32, arg[1]), k_bitcast(k, DT_I32, arg[2]));
     else
         v = k_ternary(k, op, arg[0], arg[1], arg[2]);
     kb_store(&b, out, i, v);
@@ -66,6 +68,7 @@ static inline bool op_has_dtype(KOp op, DType t) {
     bool is_float = dtype_is_float(t), is_int = dtype_is_int(t), is_bool = t == DT_BOOL;
     switch ((int)op) {
     case KO_ldexp: return t == DT_F32 || t == DT_F64;
+    case KO_dot2_bf: return t == DT_F32;
     case KO_fma:
     case KO_sqrt:
     case KO_floor:

@@ -153,7 +153,9 @@ static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, cons
         else if (op == KO_not)
             e = k_cast(k, DT_F32, k_unary(k, KO_not, i));
         else if (kop_is_dot((KOp)op))
-            e = k_cast(k, DT_F32, k_ternary(k, (KOp)op, i, k_cast(k, DT_I32, sum), i));
+            e = k_cast(k, DT_F32,
+                       k_ternary(k, (KOp)op, kop_dot_sum((KOp)op) == DT_F32 ? sum : i,
+                                 k_cast(k, DT_I32, sum), i));
         else if (op == KO_cast)
             e = k_cast(k, DT_F32, k_cast(k, DT_F16, sum));
         else if (op == KO_bitcast)
