@@ -25,12 +25,13 @@ static void note_only_read(const KExpr *e, void *user) {
     f->n++;
 }
 
-/* Is e = axis + step*red + from, with numbers for the latter two? */
-static bool is_sum(KCtx *k, const KExpr *e, KVar *axis, KVar *red, int64_t *step, int64_t *from) {
+/* Is e = axis + step*red + a constant? */
+static bool is_sum(KCtx *k, const KExpr *e, KVar *axis, KVar *red, int64_t *step) {
     const KExpr *rest, *coeff, *base;
+    int64_t c;
     return k_linear_in(k, e, axis, &rest, &coeff) && k_is_value(coeff, 1) &&
            k_linear_in(k, rest, red, &base, &coeff) && k_is_int(coeff, step) && *step > 0 &&
-           *step <= MOST_STEP && k_is_int(base, from);
+           *step <= MOST_STEP && k_is_int(base, &c);
 }
 
 /* The reduction axis of f->taps elements that index x beside h (0) or w (1); -1 when there is none.
@@ -39,7 +40,7 @@ static int tap_axis(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f, i
     int a = f->y_axis + along;
     for (int r = 0; r < s->n_red; r++)
         if (k_is_value(s->red_extent[r], f->taps) &&
-            is_sum(k, at->arg[a], s->axis[a], s->red[r], &f->step[along], &f->from[along]))
+            is_sum(k, at->arg[a], s->axis[a], s->red[r], &f->step[along]))
             return r;
     return -1;
 }

@@ -27,7 +27,6 @@ typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
     int taps;            /* of the kernel along each axis: 3 or 5 */
     int64_t step[2];     /* from one tap to the next, in elements of h and w */
-    int64_t from[2];     /* where the first tap is for h = 0 and w = 0 */
     int channel, ky, kx; /* which reduction axes */
     int kd;              /* of a volume; else -1 */
     int y_axis;          /* of h, which w follows */

@@ -34,7 +34,6 @@ static const double FOR_ONE_THREAD = 8192;   /* cycles that are not worth dealin
 static const double FOR_TWO_THREADS = 32768; /* cycles that always are */
 static const double IDLE_SLOT = 0.005;       /* what a slot without work counts for */
 static const double IDLE_THREAD = 0.25;      /* and a second thread without */
-static const double SKIPPED = 0.4;           /* of what taps would take that are left out */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
 
 /* One step of the reduction in a register tile: two FMAs or two loads each cycle, where load ports are
@@ -104,28 +103,10 @@ static double winograd_cycles(const Winograd *w, const Target *t, int lanes, dou
            again_cycles(w, t, lanes);
 }
 
-/* The share of taps at which a row sees something, if the direct loops ask for each (design.md):
- * those beyond the map are no halo. */
-static double seen_share(const WinogradForm *f) {
-    const KTensor *x = f->read->u.tensor;
-    const uint16_t *halo = x->layout.halo[f->y_axis];
-    int64_t size, seen = 0, last = f->h - 1 + f->from[0] + f->step[0] * (f->taps - 1);
-    if (!k_is_int(x->dims[f->y_axis], &size)) return 1;
-    if (-f->from[0] <= halo[0] && last - (size - 1) <= halo[1]) return 1;
-    for (int tap = 0; tap < f->taps; tap++) {
-        int64_t first = f->from[0] + f->step[0] * tap, end = first + f->h;
-        first = first < 0 ? 0 : first;
-        end = end > size ? size : end;
-        if (end > first) seen += end - first;
-    }
-    return (double)seen / (double)(f->taps * f->h);
-}
-
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
     int64_t n_taps = f->taps * f->taps;
     double sums =
         (double)(f->n * f->h * f->w * blocks(f->oc, lanes)) * (double)(n_taps * f->ic) / 2;
-    sums *= 1 - SKIPPED * (1 - seen_share(f));
     return sums / ARITHMETIC + (double)(n_taps * f->ic * f->oc * 4) / touch;
 }
 
