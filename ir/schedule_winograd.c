@@ -109,18 +109,27 @@ static void both_ways(Open *o, Line *line, int n, int n_out,
 
 /* ---- patches --------------------------------------------------------------------------------- */
 
-/* Image, row and column of tiles. */
+/* The image of a tile, and the row and column at which it begins. */
 typedef struct Tile {
     const KExpr *image, *row, *column;
 } Tile;
+
+/* Where in h (0) or w (1) the tiles of this row or column begin. */
+static const KExpr *tile_start(Open *o, const char *name, const KExpr *tile, int along) {
+    int64_t step = o->w->form.step[along];
+    const KExpr *at = winograd_tile_start(o->k, tile, o->w->m, step);
+    return step == 1 ? at
+                     : kb_let_index(o->b, name, at, o->s->out->dims[o->w->form.y_axis + along]);
+}
 
 static Tile tile_place(Open *o, const KExpr *tile) {
     KCtx *k = o->k;
     const KExpr *dims[] = {o->n, o->down, o->right}, *index[3];
     def_unflatten(k, tile, dims, 3, index);
-    return (Tile){kb_let_index(o->b, "image", index[0], o->n),
-                  kb_let_index(o->b, "row", index[1], o->down),
-                  kb_let_index(o->b, "column", index[2], o->right)};
+    const KExpr *image = kb_let_index(o->b, "image", index[0], o->n);
+    const KExpr *row = kb_let_index(o->b, "row", index[1], o->down);
+    const KExpr *column = kb_let_index(o->b, "column", index[2], o->right);
+    return (Tile){image, tile_start(o, "h", row, 0), tile_start(o, "w", column, 1)};
 }
 
 typedef struct ReadPatch {
@@ -177,20 +186,24 @@ static const KExpr *patch_index(Open *o, const KExpr *slot, int i, int j, const 
     return tensor_flat_index(o->k, o->w->patches, index);
 }
 
+/* Element i of the tile that begins at `start`, along h (0) or w (1). */
+static const KExpr *element_of(Open *o, const KExpr *start, int along, int i) {
+    return k_add(o->k, start, k_int(o->k, i * o->w->form.step[along]));
+}
+
 /* patches[slot, ., at, .] := B^T d B of the tile, for a block of channels. */
 static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExpr *at,
                        const KExpr *block) {
     KCtx *k = o->k;
-    int m = o->w->m, n = o->w->patch;
-    const KExpr *d[MOST_PATCH][MOST_PATCH], *t[MOST_PATCH][MOST_PATCH], *size = k_int(k, m);
+    int n = o->w->patch;
+    const KExpr *d[MOST_PATCH][MOST_PATCH], *t[MOST_PATCH][MOST_PATCH];
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
         for (int i = 0; i < n; i++) {
-            ReadPatch r = {o, place.image, channel,
-                           k_add(k, k_mul(k, place.row, size), k_int(k, i)),
-                           k_add(k, k_mul(k, place.column, size), k_int(k, j))};
+            ReadPatch r = {o, place.image, channel, element_of(o, place.row, 0, i),
+                           element_of(o, place.column, 1, j)};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
@@ -317,7 +330,7 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
     const KExpr *t[MOST_PATCH][MOST_PATCH],
         *y[MOST_PATCH][MOST_PATCH], *const *dims = o->s->out->dims;
     Tile place = tile_place(o, tile);
-    const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes)), *size = k_int(k, m);
+    const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
     in_block = k_add(k, in_block, lane);
     const KExpr *channel = k_add(k, first, in_block);
     for (int i = 0; i < n; i++)
@@ -333,12 +346,12 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
     index[1] = channel;
     if_inside(o, channel, dims[1], &n_open);
     for (int i = 0; i < m; i++) {
-        const KExpr *h = k_add(k, k_mul(k, place.row, size), k_int(k, i));
+        const KExpr *h = element_of(o, place.row, 0, i);
         int in_row = 0;
         index[y_axis] = h;
         if_inside(o, h, dims[y_axis], &in_row);
         for (int j = 0; j < m; j++) {
-            const KExpr *x = k_add(k, k_mul(k, place.column, size), k_int(k, j));
+            const KExpr *x = element_of(o, place.column, 1, j);
             index[y_axis + 1] = x;
             int in_column = 0;
             if_inside(o, x, dims[y_axis + 1], &in_column);
@@ -405,10 +418,10 @@ static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
     KCtx *k = p->m->k;
     const Winograd *w = s->schedule->winograd;
     Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
-    const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
+    const KExpr *const *dims = s->out->dims;
     o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
-    o.down = k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);
-    o.right = k_fdiv(k, k_add(k, dims[w->form.y_axis + 1], more), m);
+    o.down = winograd_tiles(k, dims[w->form.y_axis], w->m, w->form.step[0]);
+    o.right = winograd_tiles(k, dims[w->form.y_axis + 1], w->m, w->form.step[1]);
     o.n_tiles = k_mul(k, o.n, k_mul(k, o.down, o.right));
     return o;
 }

@@ -5,7 +5,11 @@
  * factors of A and B are exact in f32, and the rounding error is half of what 0, +-1, +-2 give. */
 #include "ir/winograd.h"
 
+#include <inttypes.h>
+
 #include "ir/scratch.h"
+
+enum { MOST_STEP = 1 << 16 }; /* from tap to tap; larger ones see nothing of a map that fits */
 
 /* ---- which contractions ---------------------------------------------------------------------- */
 
@@ -21,27 +25,31 @@ static void note_only_read(const KExpr *e, void *user) {
     f->n++;
 }
 
-/* Is e = axis + red + a constant? */
-static bool is_sum(KCtx *k, const KExpr *e, KVar *axis, KVar *red) {
+/* Is e = axis + step*red + a constant? */
+static bool is_sum(KCtx *k, const KExpr *e, KVar *axis, KVar *red, int64_t *step) {
     const KExpr *rest, *coeff, *base;
     int64_t c;
     return k_linear_in(k, e, axis, &rest, &coeff) && k_is_value(coeff, 1) &&
-           k_linear_in(k, rest, red, &base, &coeff) && k_is_value(coeff, 1) && k_is_int(base, &c);
+           k_linear_in(k, rest, red, &base, &coeff) && k_is_int(coeff, step) && *step > 0 &&
+           *step <= MOST_STEP && k_is_int(base, &c);
 }
 
-/* The reduction axis of `taps` elements that index e beside `axis`; -1 when there is none. */
-static int tap_axis(KCtx *k, const Stage *s, const KExpr *e, KVar *axis, int taps) {
+/* The reduction axis of f->taps elements that index x beside h (0) or w (1); -1 when there is none.
+ */
+static int tap_axis(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f, int along) {
+    int a = f->y_axis + along;
     for (int r = 0; r < s->n_red; r++)
-        if (k_is_value(s->red_extent[r], taps) && is_sum(k, e, axis, s->red[r])) return r;
+        if (k_is_value(s->red_extent[r], f->taps) &&
+            is_sum(k, at->arg[a], s->axis[a], s->red[r], &f->step[along]))
+            return r;
     return -1;
 }
 
 /* Both axes of taps, which have one length. */
 static bool find_taps(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {
     for (f->taps = 3; f->taps <= MOST_TAPS; f->taps += 2) {
-        int y = f->y_axis;
-        f->ky = tap_axis(k, s, at->arg[y], s->axis[y], f->taps);
-        f->kx = tap_axis(k, s, at->arg[y + 1], s->axis[y + 1], f->taps);
+        f->ky = tap_axis(k, s, at, f, 0);
+        f->kx = tap_axis(k, s, at, f, 1);
         if (f->ky >= 0 && f->kx >= 0 && f->ky != f->kx) return true;
     }
     return false;
@@ -144,10 +152,29 @@ bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes) {
     return lanes > 1 && is_whole && in_blocks(s->out, lanes) && in_blocks(f->read->u.tensor, lanes);
 }
 
+/* Tiles of the phases 0, 1, .. step - 1, then those of the next m results of each: each tile begins
+ * behind the one before, and those that would begin beyond the end are none. */
+const KExpr *winograd_tile_start(KCtx *k, const KExpr *i, int m, int64_t step) {
+    const KExpr *phases = k_int(k, step);
+    return k_add(k, k_mul(k, k_fdiv(k, i, phases), k_int(k, m * step)), k_fmod(k, i, phases));
+}
+
+const KExpr *winograd_tiles(KCtx *k, const KExpr *dim, int m, int64_t step) {
+    if (step == 1) return k_fdiv(k, k_add(k, dim, k_int(k, m - 1)), k_int(k, m));
+    const KExpr *phases = k_int(k, step), *each = k_int(k, m * step);
+    return k_add(k, k_mul(k, k_fdiv(k, dim, each), phases),
+                 k_min(k, k_fmod(k, dim, each), phases));
+}
+
+static int64_t count_tiles(int64_t dim, int m, int64_t step) {
+    int64_t rest = dim % (m * step);
+    return dim / (m * step) * step + (rest < step ? rest : step);
+}
+
 void winograd_count_tiles(Winograd *w) {
     w->patch = w->m + w->form.taps - 1;
-    w->down = (w->form.h + w->m - 1) / w->m;
-    w->right = (w->form.w + w->m - 1) / w->m;
+    w->down = count_tiles(w->form.h, w->m, w->form.step[0]);
+    w->right = count_tiles(w->form.w, w->m, w->form.step[1]);
     w->n_tiles = w->form.n * w->down * w->right;
 }
 
@@ -222,6 +249,11 @@ void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w) {
 
 const char *winograd_text(Arena *a, const Schedule *s) {
     const Winograd *w = s->winograd;
-    const char *taps = w->form.taps == 3 ? "" : arena_printf(a, "k%d", w->form.taps);
-    return arena_printf(a, "w%d%s_t%dx%d_v%d", w->m, taps, w->rows, w->n_vecs, s->lanes);
+    const int64_t *step = w->form.step;
+    const char *taps = w->form.taps == 3 ? "" : arena_printf(a, "k%d", w->form.taps), *apart = "";
+    if (step[0] != step[1])
+        apart = arena_printf(a, "d%" PRId64 "x%" PRId64, step[0], step[1]);
+    else if (step[0] > 1)
+        apart = arena_printf(a, "d%" PRId64, step[0]);
+    return arena_printf(a, "w%d%s%s_t%dx%d_v%d", w->m, taps, apart, w->rows, w->n_vecs, s->lanes);
 }

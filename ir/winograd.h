@@ -1,12 +1,14 @@
 /* Winograd's minimal filtering as a schedule of a contraction: a convolution of stride 1 by 3x3 or
- * 5x5 taps over channels in blocks, computed from patches of n x n elements, m x m results at a
- * time, n = m + taps - 1.
+ * 5x5 taps, dilated or not, over channels in blocks, computed from patches of n x n elements, m x m
+ * results at a time, n = m + taps - 1.
  *
  *     y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A          for each tile and output channel
  *
  * takes n^2 products in place of taps^2 m^2: for 3 taps 2.25 times fewer with m = 2 and 4 times
- * with m = 4, for 5 taps 2.8 times with m = 2. A volume's third axis counts as images, and the taps
- * along it as more channels: y is a sum over them, too. The definition stays as it is;
+ * with m = 4, for 5 taps 2.8 times with m = 2. Taps that lie d elements apart (dilation) are those
+ * of d x d convolutions, each of every d-th row and column: a tile's elements and results lie d
+ * apart, and tiles of all these phases make up the map. A volume's third axis counts as images, and
+ * the taps along it as more channels: y is a sum over them, too. The definition stays as it is;
  * winograd_match() finds out whether it is such a convolution, a pass decides
  * (passes/choose_winograd.c) and stores a Winograd in the stage's Schedule, and
  * schedule_open_winograd() (schedule_winograd.c) makes the loops. */
@@ -17,13 +19,14 @@
 
 enum { MOST_PATCH = 6, MOST_TAPS = 5 };
 
-/* A contraction that is such a convolution: lhs is x[n, c, h + ky + .., w + kx + ..] and zero
+/* A contraction that is such a convolution: lhs is x[n, c, h + d*ky + .., w + e*kx + ..] and zero
  * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they
  * are n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd,
  * too. */
 typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
     int taps;            /* of the kernel along each axis: 3 or 5 */
+    int64_t step[2];     /* from one tap to the next, in elements of h and w */
     int channel, ky, kx; /* which reduction axes */
     int kd;              /* of a volume; else -1 */
     int y_axis;          /* of h, which w follows */
@@ -56,6 +59,10 @@ bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f);
 bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes);
 /* Fills patch, down, right and n_tiles for w->form and w->m. */
 void winograd_count_tiles(Winograd *w);
+/* How many tiles of m results `step` apart it takes to make `dim` in a row. */
+const KExpr *winograd_tiles(KCtx *k, const KExpr *dim, int m, int64_t step);
+/* Where in that row tile `i` begins: those of all phases, then the next m of each. */
+const KExpr *winograd_tile_start(KCtx *k, const KExpr *i, int m, int64_t step);
 /* The points of interpolation for patches of n elements: 0, infinity and +-at[0], +-at[1]; returns
  * how many of the latter. */
 int winograd_points(int n, double at[2]);
@@ -64,7 +71,8 @@ Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w);
 /* The scratch tensors, once all else is chosen. */
 void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w);
 
-/* "w4_t12x2_v16": m, the register tile of the products, lanes; "w2k5_..." for 5x5 taps. */
+/* "w4_t12x2_v16": m, the register tile of the products, lanes; "w2k5_..." for 5x5 taps, "w4d2_..."
+ * for taps two elements apart. */
 const char *winograd_text(Arena *a, const Schedule *s);
 
 /* Loops that transform all patches (w->whole only), and those of the convolution. */

@@ -1,5 +1,5 @@
-"""Winograd's filtering: convolutions of 3x3 or 5x5 taps, of volumes too, between two pointwise ones, of sizes that make the compiler choose
-F(4x4) or F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
+"""Winograd's filtering: convolutions of 3x3 or 5x5 taps, dilated or not, of volumes too, between two pointwise ones, of sizes that make the
+compiler choose F(4x4) or F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
 onnxruntime judges; backends, -O and threads give the same bits; --no-winograd leaves the filtering out."""
 import os
 
@@ -34,16 +34,30 @@ NETS = {
     "free_volume": ("w4", 2, 32, 32, 13, 9, [1, 1, 1, 1], "relu"),
     "deep_steps": ("w4", 1, 64, 64, 16, 16, [1, 1, 1, 1], "none"),
     "alone": ("w4", 2, 32, 56, 17, 22, [1, 1, 1, 1], "relu"),
+    "apart": ("w4d2", 2, 64, 48, 16, 17, [2, 2, 2, 2], "sum"),
+    "apart_wide": ("w4d3x2", 1, 64, 64, 12, 11, [1, 3, 4, 2], "silu"),
+    "apart_far": ("w4d12", 1, 48, 64, 47, 29, [12, 12, 12, 12], "relu"),
+    "apart_few": ("w2d4", 1, 72, 64, 8, 11, [4, 4, 4, 4], "sum"),
+    "apart_valid": ("w4d4", 1, 48, 40, 33, 31, [0, 0, 0, 0], "relu"),
+    "apart_five": ("w2k5d3", 1, 40, 56, 25, 19, [6, 5, 4, 6], "silu"),
+    "apart_volume": ("w4d2", 1, 32, 48, 17, 16, [2, 2, 2, 2], "sum"),
+    "apart_free": ("w4d2", 2, 40, 48, 11, 15, [2, 2, 2, 2], "sum"),
+    "apart_alone": ("w4d4", 1, 32, 56, 30, 37, [4, 3, 5, 4], "relu"),
 }
 
 # Nets without the pointwise convolutions around: the caller's dense tensors are what is read and written.
-ALONE = ("alone",)
+ALONE = ("alone", "apart_alone")
 
-# Of the nets that have a third axis in front of height and width: size, taps, pad on both sides, stride
-DEPTHS = {"volume": (5, 3, 1, 1), "free_volume": (3, 3, 1, 1), "planes": (3, 1, 0, 1), "deep_steps": (7, 3, 1, 2)}
+# Of the nets that have a third axis in front of height and width: size, taps, pad on both sides, stride, dilation
+DEPTHS = {"volume": (5, 3, 1, 1, 1), "free_volume": (3, 3, 1, 1, 1), "planes": (3, 1, 0, 1, 1), "deep_steps": (7, 3, 1, 2, 1),
+          "apart_volume": (7, 3, 3, 1, 3)}
+
+# Dilations of the nets whose taps are not next to each other.
+APART = {"apart": (2, 2), "apart_wide": (3, 2), "apart_far": (12, 12), "apart_few": (4, 4), "apart_valid": (4, 4), "apart_five": (3, 3),
+         "apart_volume": (2, 2), "apart_free": (2, 2), "apart_alone": (4, 4)}
 
 # What of a net's sizes the compiler is not told. With a free batch of small maps slots share channels, too.
-FREE = {"free": "nhw", "free_volume": "ndhw", "free_batch": "n"}
+FREE = {"free": "nhw", "apart_free": "nhw", "free_volume": "ndhw", "free_batch": "n"}
 
 
 def after(nodes, how, of, beside):
@@ -61,9 +75,10 @@ def after(nodes, how, of, beside):
     return of
 
 
-def save_net(path, net, depth, free, alone):
-    filter_name, batch, n_in, n_out, height, width, pads, how = net
-    taps = 5 if filter_name.endswith("k5") else 3
+def save_net(path, name):
+    filter_name, batch, n_in, n_out, height, width, pads, how = NETS[name]
+    depth, free, alone, apart = DEPTHS.get(name), FREE.get(name, ""), name in ALONE, APART.get(name, (1, 1))
+    taps = 5 if "k5" in filter_name else 3
     random = np.random.default_rng(7)
     weights, nodes = [], []
 
@@ -78,15 +93,16 @@ def save_net(path, net, depth, free, alone):
 
     if not alone:
         conv("x", "first", 3, n_in, 1)
-    down, right = height + pads[0] + pads[2] - taps + 1, width + pads[1] + pads[3] - taps + 1
+    down, right = (n + pads[i] + pads[i + 2] - apart[i] * (taps - 1) for i, n in enumerate((height, width)))
     x_dims, y_dims, steps = [batch, n_in if alone else 3, height, width], [batch, n_out if alone else 4, down, right], {}
     if depth:
-        size, deep, pad, stride = depth
+        size, deep, pad, stride, dilation = depth
         x_dims.insert(2, size)
-        y_dims.insert(2, (size + 2 * pad - deep) // stride + 1)
+        y_dims.insert(2, (size + 2 * pad - dilation * (deep - 1) - 1) // stride + 1)
         pads = [pad, *pads[:2], pad, *pads[2:]]
         steps = {"strides": [stride, 1, 1]}
-    conv("x" if alone else "first", "middle", n_in, n_out, taps, pads=pads, **steps)
+        apart = (dilation, *apart)
+    conv("x" if alone else "first", "middle", n_in, n_out, taps, pads=pads, dilations=apart, **steps)
     if how == "sum":
         conv("x", "beside", 3, n_out, 1, **steps)
     last = after(nodes, how, "middle", "beside")
@@ -124,7 +140,7 @@ def near(got, want):
 def cases(ctx):
     def made(name):
         path = os.path.join(ctx.new_dir(), "net.onnx")
-        return path, save_net(path, NETS[name], DEPTHS.get(name), FREE.get(name, ""), name in ALONE)
+        return path, save_net(path, name)
 
     def right(name, cpu):
         def run():
