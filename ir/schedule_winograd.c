@@ -1,7 +1,7 @@
 /* The loops of a convolution by Winograd's minimal filtering (winograd.h).
  *
  *   parallel for slot, strips of tiles of its share          (whole: patches in a kernel before)
- *     for tiles, blocks of channels: patches[xi] := B^T d B  36 or 16 elements, straight-line code
+ *     for tiles, blocks of channels: patches[xi] := B^T d B  36, 16 or 6 elements, straight-line code
  *     for blocks of output channels                          (whole: these are what slots share)
  *       for xi: products[xi] := patches[xi] x weights[xi]    register tiles of the contraction
  *       for tiles, vectors: out := finish(A^T products A)
@@ -92,13 +92,17 @@ static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
     }
 }
 
-/* lines[i][j] along j, then along i; n in, n_out out. */
+/* lines[i][j] along j, then along i; n in, n_out out. Of a line there is lines[0]. */
 typedef void Line(Open *o, const KExpr *const *in, const KExpr **out);
 
-static void both_ways(Open *o, Line *line, int n, int n_out,
-                      const KExpr *in[MOST_PATCH][MOST_PATCH],
-                      const KExpr *out[MOST_PATCH][MOST_PATCH]) {
+static void all_ways(Open *o, Line *line, int n, int n_out,
+                     const KExpr *in[MOST_PATCH][MOST_PATCH],
+                     const KExpr *out[MOST_PATCH][MOST_PATCH]) {
     const KExpr *half[MOST_PATCH][MOST_PATCH], *column[MOST_PATCH], *done[MOST_PATCH];
+    if (o->w->form.is_line) {
+        line(o, in[0], out[0]);
+        return;
+    }
     for (int j = 0; j < n; j++) {
         for (int i = 0; i < n; i++) column[i] = in[i][j];
         line(o, column, done);
@@ -123,9 +127,19 @@ static Tile tile_place(Open *o, const KExpr *tile) {
                   kb_let_index(o->b, "column", index[2], o->right)};
 }
 
+/* Element i of a tile's row: m results lie behind each other, or, of a line with dilation, as many
+ * tiles as lie between two of a tile's results follow each other. */
+static const KExpr *element_of_row(Open *o, const KExpr *column, int i) {
+    KCtx *k = o->k;
+    const Winograd *w = o->w;
+    const KExpr *size = k_int(k, w->m), *step = k_int(k, w->form.is_line ? w->form.result_step : 1);
+    const KExpr *group = k_mul(k, k_fdiv(k, column, step), k_mul(k, size, step));
+    return k_add(k, k_add(k, group, k_fmod(k, column, step)), k_mul(k, k_int(k, i), step));
+}
+
 typedef struct ReadPatch {
     Open *o;
-    const KExpr *image, *channel, *y, *x; /* channel: of all taps along a volume's depth */
+    const KExpr *image, *channel, *y, *x; /* channel: of all taps along a volume's depth, or parts */
 } ReadPatch;
 
 /* The index of an image along the axes before h: one, or batch and depth. */
@@ -154,9 +168,9 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
         by[n++] = own[i];
     }
     const int red[] = {f->ky, f->kx, f->channel, f->kd};
-    const KExpr *channels = k_int(k, f->channels);
-    const KExpr *at[] = {zero, zero, k_fmod(k, r->channel, channels),
-                         k_fdiv(k, r->channel, channels)};
+    const KExpr *channels = k_int(k, f->channels), *group = k_fdiv(k, r->channel, channels);
+    const KExpr *first = f->is_line ? k_mul(k, group, k_int(k, f->part_step)) : zero;
+    const KExpr *at[] = {zero, first, k_fmod(k, r->channel, channels), group};
     for (int i = 0; i < 4; i++) {
         if (red[i] < 0) continue;
         var[n] = s->red[red[i]];
@@ -182,20 +196,21 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
                        const KExpr *block) {
     KCtx *k = o->k;
     int m = o->w->m, n = o->w->patch;
+    int n_lines = o->w->form.is_line ? 1 : n;
     const KExpr *d[MOST_PATCH][MOST_PATCH], *t[MOST_PATCH][MOST_PATCH], *size = k_int(k, m);
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n_lines; i++) {
             ReadPatch r = {o, place.image, channel,
                            k_add(k, k_mul(k, place.row, size), k_int(k, i)),
-                           k_add(k, k_mul(k, place.column, size), k_int(k, j))};
+                           element_of_row(o, place.column, j)};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
-    both_ways(o, patch_line, n, n, d, t);
-    for (int i = 0; i < n; i++)
+    all_ways(o, patch_line, n, n, d, t);
+    for (int i = 0; i < n_lines; i++)
         for (int j = 0; j < n; j++)
             kb_store(o->b, o->w->patches->buf, patch_index(o, slot, i, j, at, channel), t[i][j]);
     kb_end(o->b);
@@ -203,13 +218,19 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
 
 /* ---- products -------------------------------------------------------------------------------- */
 
-/* The stage whose register tiles make the products of output channels from `first` on. */
-static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
+/* A strip: its first tile, how many it has, and the register tiles of its products. */
+typedef struct Strip {
+    const KExpr *first, *n_tiles, *n_full, *has_rest;
+} Strip;
+
+/* The stage whose register tiles make the products of output channels from `first` on: sums over
+ * the first `ic` channels. */
+static void define_product(Open *o, const KExpr *slot, const KExpr *first, int64_t ic) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     const KExpr *zero = k_int(k, 0), *from = w->whole ? zero : slot;
     Stage *s = &o->product;
-    int64_t extent[] = {w->n_slots, w->patch * w->patch, w->strip, w->n_vecs * o->lanes};
+    int64_t extent[] = {w->n_slots, w->n_xi, w->strip, w->n_vecs * o->lanes};
     static const char *const names[] = {"slot", "xi", "tile", "o"};
     *s = (Stage){.form = FORM_CONTRACT,
                  .owner = o->p,
@@ -222,8 +243,8 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
     s->finish = k_var(k, s->acc);
     for (int i = 0; i < 4; i++)
         s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, extent[i] - 1);
-    s->red_extent[0] = k_int(k, w->form.ic);
-    s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "c", 0, w->form.ic - 1);
+    s->red_extent[0] = k_int(k, ic);
+    s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "c", 0, ic - 1);
     const KExpr *xi = k_var(k, s->axis[1]), *c = k_var(k, s->red[0]);
     const KExpr *lhs[] = {from, xi, k_var(k, s->axis[2]), c};
     const KExpr *rhs[] = {xi, k_add(k, first, k_var(k, s->axis[3])), c};
@@ -259,15 +280,18 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
     schedule_open_tile(o->p, &o->product, &sch, at, which, o->b);
 }
 
-/* products[slot, xi, tiles, n_vecs vectors] of a strip that has n_full whole register tiles and, if
- * has_rest, the rows that remain of all tiles behind them. Where sizes are free the last of n_full
- * ends behind the strip's tiles, in rows of which nobody reads the products. */
-static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const KExpr *has_rest,
-                          int n_vecs) {
+/* products[slot, xi, tiles, n_vecs vectors], `n_xi` of them from `from` on, of a strip that has n_full
+ * whole register tiles and, if has_rest, the rows that remain of all tiles behind them. Where sizes
+ * are free the last of n_full ends behind the strip's tiles, in rows of which nobody reads the
+ * products. */
+static void open_planes(Open *o, const KExpr *slot, const Strip *strip, int n_vecs, int from,
+                        int n_xi) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
+    const KExpr *n_full = strip->n_full, *has_rest = strip->has_rest;
     int rest = w->form.is_free ? 0 : (int)(w->n_tiles % w->rows);
-    const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, w->patch * w->patch));
+    const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, n_xi));
+    xi = k_add(k, xi, k_int(k, from));
     if (!k_is_value(n_full, 0)) {
         const KExpr *t = kb_for(o->b, LOOP_SERIAL, "t", n_full);
         open_tile(o, slot, xi, t, w->rows, n_vecs);
@@ -279,6 +303,18 @@ static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const
         if (!k_is_value(has_rest, 1)) kb_end(o->b);
     }
     kb_end(o->b);
+}
+
+/* All planes. In the last one of a line, parts that are not full have no products. */
+static void open_products(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
+                          int n_vecs) {
+    const Winograd *w = o->w;
+    int n_last = w->form.ic_last < w->form.ic;
+    define_product(o, slot, first, w->form.ic);
+    open_planes(o, slot, strip, n_vecs, 0, w->n_xi - n_last);
+    if (!n_last) return;
+    define_product(o, slot, first, w->form.ic_last);
+    open_planes(o, slot, strip, n_vecs, w->n_xi - 1, 1);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */
@@ -314,31 +350,33 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
     KCtx *k = o->k;
     const Winograd *w = o->w;
     int m = w->m, n = w->patch;
+    int n_lines = w->form.is_line ? 1 : n, n_rows = w->form.is_line ? 1 : m;
     const KExpr *t[MOST_PATCH][MOST_PATCH],
         *y[MOST_PATCH][MOST_PATCH], *const *dims = o->s->out->dims;
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes)), *size = k_int(k, m);
     in_block = k_add(k, in_block, lane);
     const KExpr *channel = k_add(k, first, in_block);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n_lines; i++)
         for (int j = 0; j < n; j++) {
             const KExpr *index[] = {slot, k_int(k, i * n + j), at, in_block};
             const KExpr *flat = tensor_flat_index(k, w->products, index);
             t[i][j] = kb_let(o->b, "p", k_load(k, w->products->buf, flat));
         }
-    both_ways(o, result_line, n, m, t, y);
+    all_ways(o, result_line, n, m, t, y);
     int n_open = 0, y_axis = w->form.y_axis;
     const KExpr *index[MAX_RANK];
     image_index(o, place.image, index);
     index[1] = channel;
     if_inside(o, channel, dims[1], &n_open);
-    for (int i = 0; i < m; i++) {
-        const KExpr *h = k_add(k, k_mul(k, place.row, size), k_int(k, i));
+    for (int i = 0; i < n_rows; i++) {
         int in_row = 0;
-        index[y_axis] = h;
-        if_inside(o, h, dims[y_axis], &in_row);
+        if (!w->form.is_line) {
+            index[y_axis] = k_add(k, k_mul(k, place.row, size), k_int(k, i));
+            if_inside(o, index[y_axis], dims[y_axis], &in_row);
+        }
         for (int j = 0; j < m; j++) {
-            const KExpr *x = k_add(k, k_mul(k, place.column, size), k_int(k, j));
+            const KExpr *x = element_of_row(o, place.column, j);
             index[y_axis + 1] = x;
             int in_column = 0;
             if_inside(o, x, dims[y_axis + 1], &in_column);
@@ -352,11 +390,6 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
 
 /* ---- the nest -------------------------------------------------------------------------------- */
 
-/* A strip: its first tile and how many it has. */
-typedef struct Strip {
-    const KExpr *first, *n_tiles, *n_full, *has_rest;
-} Strip;
-
 /* A loop over the strip's tiles; returns the tile, *at is its number in the strip. Neighbours in a
  * row come one after the other, so memory is read and written in long streams. */
 static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
@@ -368,8 +401,7 @@ static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
 static void open_block(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
                        int n_vecs) {
     KCtx *k = o->k;
-    define_product(o, slot, first);
-    open_products(o, slot, strip->n_full, strip->has_rest, n_vecs);
+    open_products(o, slot, strip, first, n_vecs);
     const KExpr *v = kb_for(o->b, LOOP_SERIAL, "v", k_int(k, n_vecs)), *at;
     const KExpr *tile = open_tiles(o, strip, &at);
     open_result(o, slot, tile, at, first, k_mul(k, v, k_int(k, o->lanes)));
@@ -405,10 +437,13 @@ static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
     KCtx *k = p->m->k;
     const Winograd *w = s->schedule->winograd;
     Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
+    int64_t step = w->form.is_line ? w->form.result_step : 1, wide = w->m * step;
     const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
+    const KExpr *right = k_add(k, dims[w->form.y_axis + 1], k_int(k, wide - 1));
     o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
-    o.down = k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);
-    o.right = k_fdiv(k, k_add(k, dims[w->form.y_axis + 1], more), m);
+    o.down =
+        w->form.is_line ? k_int(k, 1) : k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);
+    o.right = k_mul(k, k_fdiv(k, right, k_int(k, wide)), k_int(k, step));
     o.n_tiles = k_mul(k, o.n, k_mul(k, o.down, o.right));
     return o;
 }

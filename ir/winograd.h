@@ -6,7 +6,17 @@
  *
  * takes n^2 products in place of taps^2 m^2: for 3 taps 2.25 times fewer with m = 2 and 4 times
  * with m = 4, for 5 taps 2.8 times with m = 2. A volume's third axis counts as images, and the taps
- * along it as more channels: y is a sum over them, too. The definition stays as it is;
+ * along it as more channels: y is a sum over them, too.
+ *
+ * Of a signal (one spatial axis) tiles are *lines*: y = A^T [ sum (G g) * (B^T d) ] with patches of 6
+ * elements, and any number of taps, any stride and dilation. The window is cut into parts of 2, 3
+ * or 4 taps, which count as more channels. What a part needs is that the element its tap q reads for
+ * result i hangs on i + q alone: with stride s and dilation d a tile's results lie d/g apart, g =
+ * gcd(s, d), and a part's taps s/g. A part that is not full counts as one that ends in zeros, of
+ * which the product at infinity is zero and left out. Seven taps are 3 + 3 + 1: 17 products for 4
+ * results in place of 28; three taps of stride 2 are 2 + 1: 11 for 5 results in place of 15.
+ *
+ * The definition stays as it is;
  * winograd_match() finds out whether it is such a convolution, a pass decides
  * (passes/choose_winograd.c) and stores a Winograd in the stage's Schedule, and
  * schedule_open_winograd() (schedule_winograd.c) makes the loops. */
@@ -15,26 +25,32 @@
 
 #include "ir/schedule.h"
 
-enum { MOST_PATCH = 6, MOST_TAPS = 5 };
+enum { MOST_PATCH = 6, MOST_TAPS = 5, LINE_PATCH = 6 };
 
 /* A contraction that is such a convolution: lhs is x[n, c, h + ky + .., w + kx + ..] and zero
  * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they
  * are n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd,
- * too. */
+ * too. Of a signal they are n, o, w, and x is read at [n, c, w*stride + kx*dilation + ..]. */
 typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
-    int taps;            /* of the kernel along each axis: 3 or 5 */
-    int channel, ky, kx; /* which reduction axes */
+    bool is_line;        /* one spatial axis */
+    int taps;            /* of the kernel along each axis: 3 or 5; of a line's parts: 2, 3 or 4 */
+    int channel, ky, kx; /* which reduction axes; ky: -1 of a line */
     int kd;              /* of a volume; else -1 */
     int y_axis;          /* of h, which w follows */
     int64_t n, oc, h, w; /* n: images, of all depths; guesses where they are free */
     bool is_free;        /* some of n, h, w is no number */
-    int64_t channels, ic; /* of x, and times the taps along kd, which vary slower */
+    int64_t channels, ic; /* of x, and times the taps along kd or a line's parts, which vary slower */
+    int64_t ic_last;      /* of ic, those with a product in the last plane: all but of lines */
+    int64_t n_taps;       /* of the whole kernel, without those along kd */
+    int64_t result_step, tap_step, part_step; /* of a line: between the results of a tile, between
+                                               * the taps of a part, between the parts' first taps */
 } WinogradForm;
 
 struct Winograd {
     WinogradForm form;
-    int m, patch;        /* results of a tile along each axis, 2 or 4, and elements read for them */
+    int m, patch;        /* results of a tile along each axis, 2 to 5, and elements read for them */
+    int n_xi;            /* products for each tile and pair of channels: planes of all below */
     int64_t down, right; /* tiles of an image */
     int64_t n_tiles;     /* of all images */
     int rows, n_vecs;    /* register tile of the products: tiles x vectors of output channels */
@@ -54,8 +70,10 @@ struct Winograd {
 bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f);
 /* Does the form lie in memory as the schedule wants it, channels in blocks of `lanes`? */
 bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes);
-/* Fills patch, down, right and n_tiles for w->form and w->m. */
+/* Fills patch, n_xi, down, right and n_tiles for w->form and w->m. */
 void winograd_count_tiles(Winograd *w);
+/* Cuts a line's window into parts of `taps` taps, and fills w->m; false where that does not fit. */
+bool winograd_cut_line(Winograd *w, int taps);
 /* The points of interpolation for patches of n elements: 0, infinity and +-at[0], +-at[1]; returns
  * how many of the latter. */
 int winograd_points(int n, double at[2]);
@@ -64,7 +82,8 @@ Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w);
 /* The scratch tensors, once all else is chosen. */
 void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w);
 
-/* "w4_t12x2_v16": m, the register tile of the products, lanes; "w2k5_..." for 5x5 taps. */
+/* "w4_t12x2_v16": m, the register tile of the products, lanes; "w2k5_..." for 5x5 taps, "w4l3_..."
+ * for lines in parts of 3 taps. */
 const char *winograd_text(Arena *a, const Schedule *s);
 
 /* Loops that transform all patches (w->whole only), and those of the convolution. */

@@ -76,7 +76,7 @@ static int by_cycles(const void *a, const void *b) {
 
 /* The filters worth measuring, best first. */
 static int list_filters(const WinogradCost *all, int n_all, const WinogradCost **out) {
-    bool seen[5][2] = {{false}};
+    bool seen[MOST_PATCH][2] = {{false}};
     int n = 0;
     for (int i = 0; i < n_all && n < MOST_FILTERS; i++) {
         const Winograd *w = &all[i].w;
