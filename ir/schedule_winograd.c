@@ -156,14 +156,14 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = r->o->s;
     const WinogradForm *f = &r->o->w->form;
     if (e->op != KO_at) return e;
-    int rank = e->u.tensor->rank, y = f->y_axis, n = 0;
+    int rank = e->u.tensor->rank, n = 0;
     KVar *var[8];
     const KExpr *by[8], *own[MAX_RANK], *index[MAX_RANK + 1], *zero = k_int(k, 0), *inside = NULL;
     image_index(r->o, r->image, own);
-    own[y] = r->y;
-    own[y + 1] = r->x;
+    if (!f->is_line) own[f->y_axis] = r->y;
+    own[f->x_axis] = r->x;
     for (int i = 0; i < rank; i++) {
-        if (i == 1) continue;
+        if (i == f->o_axis) continue;
         var[n] = s->axis[i];
         by[n++] = own[i];
     }
@@ -364,11 +364,11 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
             t[i][j] = kb_let(o->b, "p", k_load(k, w->products->buf, flat));
         }
     all_ways(o, result_line, n, m, t, y);
-    int n_open = 0, y_axis = w->form.y_axis;
+    int n_open = 0, y_axis = w->form.y_axis, x_axis = w->form.x_axis, o_axis = w->form.o_axis;
     const KExpr *index[MAX_RANK];
     image_index(o, place.image, index);
-    index[1] = channel;
-    if_inside(o, channel, dims[1], &n_open);
+    index[o_axis] = channel;
+    if_inside(o, channel, dims[o_axis], &n_open);
     for (int i = 0; i < n_rows; i++) {
         int in_row = 0;
         if (!w->form.is_line) {
@@ -377,9 +377,9 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
         }
         for (int j = 0; j < m; j++) {
             const KExpr *x = element_of_row(o, place.column, j);
-            index[y_axis + 1] = x;
+            index[x_axis] = x;
             int in_column = 0;
-            if_inside(o, x, dims[y_axis + 1], &in_column);
+            if_inside(o, x, dims[x_axis], &in_column);
             store_result(o, index, y[i][j]);
             if (in_column) kb_end(o->b);
         }
@@ -439,7 +439,7 @@ static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
     Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
     int64_t step = w->form.is_line ? w->form.result_step : 1, wide = w->m * step;
     const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
-    const KExpr *right = k_add(k, dims[w->form.y_axis + 1], k_int(k, wide - 1));
+    const KExpr *right = k_add(k, dims[w->form.x_axis], k_int(k, wide - 1));
     o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
     o.down =
         w->form.is_line ? k_int(k, 1) : k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);

@@ -58,10 +58,13 @@ static bool find_taps(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f)
 
 /* A signal's only axis of taps, and the steps that its stride and dilation make. */
 static bool find_line(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f) {
-    f->ky = -1;
+    f->ky = f->y_axis = -1;
+    f->x_axis = k_uses_var(k, at->arg[2], s->axis[1]) ? 1 : 2;
+    f->o_axis = 3 - f->x_axis;
     for (f->kx = 0; f->kx < s->n_red; f->kx++) {
         int64_t step, spread;
-        if (!is_window(k, at->arg[2], s->axis[2], s->red[f->kx], &step, &spread)) continue;
+        KVar *axis = s->axis[f->x_axis];
+        if (!is_window(k, at->arg[2], axis, s->red[f->kx], &step, &spread)) continue;
         int64_t divisor = common_divisor(step, spread);
         f->result_step = spread / divisor;
         f->tap_step = step / divisor;
@@ -121,14 +124,14 @@ static bool find_sizes(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f
     int y = f->y_axis;
     if (!f->is_line && (!sees_all(k, s, at, y, f->ky) || !sees_all(k, s, at, y + 1, f->kx)))
         return false;
-    if (!k_is_int(dims[1], &f->oc) || !k_is_int(s->red_extent[f->channel], &f->channels))
+    if (!k_is_int(dims[f->o_axis], &f->oc) || !k_is_int(s->red_extent[f->channel], &f->channels))
         return false;
     if (f->kd >= 0 && !k_is_int(s->red_extent[f->kd], &deep)) return false;
     f->is_free = false;
     if (f->kd >= 0) depth = size_of(dims[2], FREE_MAP, &f->is_free);
     f->n = size_of(dims[0], FREE_IMAGES, &f->is_free) * depth;
     f->h = f->is_line ? 1 : size_of(dims[y], FREE_MAP, &f->is_free);
-    f->w = size_of(dims[y + 1], f->is_line ? FREE_SIGNAL : FREE_MAP, &f->is_free);
+    f->w = size_of(dims[f->x_axis], f->is_line ? FREE_SIGNAL : FREE_MAP, &f->is_free);
     f->ic = f->ic_last = f->channels * deep;
     return true;
 }
@@ -144,7 +147,9 @@ bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f) {
     if (only.n != 1 || at->u.tensor->rank != rank || at->u.tensor->data) return false;
     if (at_pred(at) && !is_bounds(at, at_pred(at))) return false;
     f->read = at;
+    f->o_axis = 1;
     f->y_axis = rank - 2;
+    f->x_axis = rank - 1;
     f->is_line = rank == 3;
     if (!(f->is_line ? find_line : find_taps)(k, s, at, f)) return false;
     f->channel = f->kd = -1;
@@ -157,7 +162,7 @@ bool winograd_match(DefProgram *p, const Stage *s, WinogradForm *f) {
     if (!uses_only(k, s, at->arg[0], 0, -1)) return false;
     if (rank == 5 && !uses_only(k, s, at->arg[2], 2, f->kd)) return false;
     for (int i = 0; i < rank; i++)
-        if (k_uses_var(k, s->rhs, s->axis[i]) != (i == 1)) return false;
+        if (k_uses_var(k, s->rhs, s->axis[i]) != (i == f->o_axis)) return false;
     return find_sizes(k, s, at, f);
 }
 
@@ -167,7 +172,10 @@ static bool in_blocks(const KTensor *t, int lanes) {
 
 bool winograd_fits_layout(const Stage *s, const WinogradForm *f, int lanes) {
     bool is_whole = (f->ic == f->channels && !f->is_line) || f->channels % lanes == 0;
-    return lanes > 1 && is_whole && in_blocks(s->out, lanes) && in_blocks(f->read->u.tensor, lanes);
+    const KTensor *out = s->out;
+    bool is_last = f->o_axis == out->rank - 1 && out->layout.block <= 1 && !out->layout.permuted;
+    bool has_lanes = is_last ? out->dtype == DT_F32 : f->o_axis == 1 && in_blocks(out, lanes);
+    return lanes > 1 && is_whole && has_lanes && in_blocks(f->read->u.tensor, lanes);
 }
 
 void winograd_count_tiles(Winograd *w) {
@@ -228,7 +236,7 @@ static const KExpr *tap_weight(KCtx *k, const Stage *s, const WinogradForm *f, c
                                int q) {
     const KExpr *c = k_var(k, g->axis[2]), *channels = k_int(k, f->channels);
     const KExpr *group = k_fdiv(k, c, channels); /* a volume's tap along kd, or a line's part */
-    KVar *var[5] = {s->axis[1], s->red[f->channel], s->red[f->kx]};
+    KVar *var[5] = {s->axis[f->o_axis], s->red[f->channel], s->red[f->kx]};
     const KExpr *by[5] = {k_var(k, g->axis[1]), k_fmod(k, c, channels), k_int(k, q % f->taps)};
     if (!f->is_line) {
         var[3] = s->red[f->ky];

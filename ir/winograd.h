@@ -30,14 +30,16 @@ enum { MOST_PATCH = 6, MOST_TAPS = 5, LINE_PATCH = 6 };
 /* A contraction that is such a convolution: lhs is x[n, c, h + ky + .., w + kx + ..] and zero
  * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they
  * are n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd,
- * too. Of a signal they are n, o, w, and x is read at [n, c, w*stride + kx*dilation + ..]. */
+ * too. Of a signal they are n, o, w or n, w, o, and x is read at [n, c, w*stride + kx*dilation + ..].
+ */
 typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
     bool is_line;        /* one spatial axis */
     int taps;            /* of the kernel along each axis: 3 or 5; of a line's parts: 2, 3 or 4 */
     int channel, ky, kx; /* which reduction axes; ky: -1 of a line */
     int kd;              /* of a volume; else -1 */
-    int y_axis;          /* of h, which w follows */
+    int y_axis, x_axis;  /* of h and w, which follows; y_axis: -1 of a line */
+    int o_axis;          /* of output channels */
     int64_t n, oc, h, w; /* n: images, of all depths; guesses where they are free */
     bool is_free;        /* some of n, h, w is no number */
     int64_t channels, ic; /* of x, and times the taps along kd or a line's parts, which vary slower */

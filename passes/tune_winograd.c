@@ -26,7 +26,7 @@ static const char *to_text(Arena *a, const Winograd *w) {
 }
 
 void winograd_fill_schedule(Schedule *sch, int lanes, Winograd *w) {
-    *sch = (Schedule){.vec_axis = 1,
+    *sch = (Schedule){.vec_axis = w->form.o_axis,
                       .lanes = lanes,
                       .n_vecs = w->n_vecs,
                       .row_axis = {-1, -1},

@@ -38,7 +38,7 @@ NETS = {
 }
 
 # Signals, name: expected filter, batch, channels in and out, length, taps, stride, dilation, pads, what follows, what is free.
-# "wide" has parts of unlike length, "strided" a product less where a part is short, "apart" both steps, "last" ends before the signal does.
+# "turned" has channels last behind it, "wide" has parts of unlike length, "strided" a product less where a part is short, "apart" both steps, "last" ends before the signal does.
 LINES = {
     "line": ("w4l3", 1, 64, 64, 150, 3, 1, 1, [1, 1], "relu", ""),
     "line_wide": ("w3l4", 2, 48, 56, 131, 7, 1, 1, [3, 3], "sum", ""),
@@ -47,6 +47,8 @@ LINES = {
     "line_strided": ("w4l3", 1, 96, 64, 401, 5, 2, 1, [0, 0], "relu", ""),
     "line_last": ("w5l2", 2, 96, 96, 1002, 8, 4, 1, [2, 1], "sum", ""),
     "line_apart": ("w4l3", 1, 64, 64, 400, 8, 3, 2, [3, 4], "relu", ""),
+    "line_turned": ("w4l3", 2, 64, 72, 150, 3, 1, 1, [1, 1], "turned", ""),
+    "line_free_turned": ("w4l3", 2, 64, 72, 150, 5, 2, 1, [1, 1], "turned", "nw"),
     "line_free": ("w4l3", 2, 64, 64, 150, 3, 1, 1, [1, 1], "sum", "nw"),
     "line_free_dilated": ("w3l4", 1, 64, 64, 205, 7, 1, 3, [9, 9], "relu", "w"),
     "line_free_strided": ("w4l3", 1, 64, 96, 333, 5, 2, 1, [2, 2], "relu", "w"),
@@ -134,10 +136,17 @@ def save_line(path, net):
     conv("first", "middle", n_in, n_out, taps, pads=pads, strides=[stride], dilations=[dilation])
     if how == "sum":
         conv("x", "beside", 3, n_out, taps, pads=pads, strides=[stride], dilations=[dilation])
-    conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
+    if how == "turned":
+        nodes.append(helper.make_node("Transpose", ["middle"], ["last"], perm=[0, 2, 1]))
+        weights.append(numpy_helper.from_array(random.standard_normal((n_out, 4)).astype(np.float32), "mix"))
+        nodes.append(helper.make_node("MatMul", [after(nodes, "relu", "last", ""), "mix"], ["y"]))
+    else:
+        conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
     x_type, y_type = ([s if s in free else d for s, d in zip("ncw", dims)] for dims in ([batch, 3, length], [batch, 4, wide]))
     if "w" in free and (stride > 1 or length != wide):
         y_type[2] = "wide"
+    if how == "turned":
+        y_type[1:] = reversed(y_type[1:])
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_type)],
                               [helper.make_tensor_value_info("y", T.FLOAT, y_type)], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
