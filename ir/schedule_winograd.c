@@ -241,8 +241,11 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first, int64
                  .acc = o->s->acc,
                  .node = o->s->node};
     s->finish = k_var(k, s->acc);
-    for (int i = 0; i < 4; i++)
-        s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, extent[i] - 1);
+    bool is_any = w->whole && w->form.is_free;
+    for (int i = 0; i < 4; i++) {
+        int64_t last = i == 2 && is_any ? o->n_tiles->hi : extent[i] - 1;
+        s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, last);
+    }
     s->red_extent[0] = k_int(k, ic);
     s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "c", 0, ic - 1);
     const KExpr *xi = k_var(k, s->axis[1]), *c = k_var(k, s->red[0]);
@@ -390,11 +393,16 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
 
 /* ---- the nest -------------------------------------------------------------------------------- */
 
+/* How many tiles a strip may have. */
+static const KExpr *most_in_strip(const Open *o) {
+    return o->w->whole ? o->n_tiles : k_int(o->k, o->w->strip);
+}
+
 /* A loop over the strip's tiles; returns the tile, *at is its number in the strip. Neighbours in a
  * row come one after the other, so memory is read and written in long streams. */
 static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
     const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", strip->n_tiles);
-    *at = kb_let_within(o->b, "t", i, o->w->strip - 1);
+    *at = kb_let_index(o->b, "t", i, most_in_strip(o));
     return kb_let_index(o->b, "tile", k_add(o->k, strip->first, *at), o->n_tiles);
 }
 
@@ -437,13 +445,7 @@ static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
     KCtx *k = p->m->k;
     const Winograd *w = s->schedule->winograd;
     Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
-    int64_t step = w->form.is_line ? w->form.result_step : 1, wide = w->m * step;
-    const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
-    const KExpr *right = k_add(k, dims[w->form.x_axis], k_int(k, wide - 1));
-    o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
-    o.down =
-        w->form.is_line ? k_int(k, 1) : k_fdiv(k, k_add(k, dims[w->form.y_axis], more), m);
-    o.right = k_mul(k, k_fdiv(k, right, k_int(k, wide)), k_int(k, step));
+    winograd_images(k, s, w, &o.n, &o.down, &o.right);
     o.n_tiles = k_mul(k, o.n, k_mul(k, o.down, o.right));
     return o;
 }
@@ -455,27 +457,36 @@ static int64_t in_blocks_of(const Open *o) {
 void schedule_open_patches(DefProgram *p, const Stage *s, KBuild *b) {
     Open o = opener(p, s, b);
     KCtx *k = o.k;
-    int64_t n_rows = o.w->n_tiles / o.w->right;
-    const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), k_int(k, n_rows)}, *index[2];
+    const KExpr *n_rows = k_mul(k, o.n, o.down);
+    const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), n_rows}, *index[2];
     KLoopMark mark = o.w->n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL;
     const KExpr *all = kb_for(b, mark, "row", k_mul(k, dims[0], dims[1]));
     def_unflatten(k, all, dims, 2, index);
     const KExpr *block = kb_let_within(b, "c", index[0], in_blocks_of(&o) - 1);
-    const KExpr *first = kb_let_within(b, "first", index[1], n_rows - 1);
-    first = k_mul(k, first, k_int(k, o.w->right));
-    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", k_int(k, o.w->right));
-    const KExpr *tile = kb_let_within(b, "tile", k_add(k, first, t), o.w->n_tiles - 1);
+    const KExpr *first = kb_let_index(b, "first", index[1], n_rows);
+    first = k_mul(k, first, o.right);
+    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", o.right);
+    const KExpr *tile = kb_let_index(b, "tile", k_add(k, first, t), o.n_tiles);
     open_patch(&o, k_int(k, 0), tile, tile, block);
     kb_end(b);
     kb_end(b);
+}
+
+/* Register tiles of so many tiles: where sizes are free, the last may end behind them. */
+static const KExpr *full_tiles(const Open *o, const KExpr *n_tiles) {
+    KCtx *k = o->k;
+    int64_t rows = o->w->rows;
+    if (o->w->form.is_free) n_tiles = k_add(k, n_tiles, k_int(k, rows - 1));
+    return k_fdiv(k, n_tiles, k_int(k, rows));
 }
 
 static void open_blocks_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     const KExpr *slot, *block;
-    Strip all = {k_int(k, 0), k_int(k, w->n_tiles), k_int(k, w->n_tiles / w->rows),
-                 k_bool(k, true)};
+    const KExpr *rows = k_int(k, w->rows);
+    Strip all = {k_int(k, 0), o->n_tiles, full_tiles(o, o->n_tiles), NULL};
+    all.has_rest = k_lt(k, k_mul(k, all.n_full, rows), o->n_tiles);
     kb_slots(o->b, w->n_slots, k_int(k, n_blocks_of(w, o->lanes)), &slot, &block);
     open_some_block(o, slot, &all, block);
     kb_end(o->b);
@@ -494,8 +505,7 @@ static void open_strips_by_slot(Open *o) {
     group = k_fmod(k, item, groups);
     Strip of = {k_mul(k, strip, size), NULL, NULL, NULL};
     of.n_tiles = kb_let(o->b, "n", k_min(k, k_sub(k, o->n_tiles, of.first), size));
-    const KExpr *up = w->form.is_free ? k_add(k, of.n_tiles, k_int(k, w->rows - 1)) : of.n_tiles;
-    of.n_full = k_fdiv(k, up, rows);
+    of.n_full = full_tiles(o, of.n_tiles);
     of.has_rest = k_lt(k, k_mul(k, of.n_full, rows), of.n_tiles);
     /* the strip's first group in this slot */
     const KExpr *from = k_fdiv(k, k_mul(k, slot, n_items), k_int(k, w->n_slots));

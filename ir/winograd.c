@@ -106,8 +106,8 @@ static bool sees_all(KCtx *k, const Stage *s, const KExpr *at, int axis, int red
 }
 
 /* What a free size is taken for where nothing is known of it: one image, maps of 56 elements,
- * signals of 256. */
-enum { FREE_IMAGES = 1, FREE_MAP = 56, FREE_SIGNAL = 256 };
+ * signals of 512. */
+enum { FREE_IMAGES = 1, FREE_MAP = 56, FREE_SIGNAL = 512 };
 
 /* The number that a dim is, or is taken for: within its bounds. */
 static int64_t size_of(const KExpr *dim, int64_t guess, bool *is_free) {
@@ -128,6 +128,8 @@ static bool find_sizes(KCtx *k, const Stage *s, const KExpr *at, WinogradForm *f
         return false;
     if (f->kd >= 0 && !k_is_int(s->red_extent[f->kd], &deep)) return false;
     f->is_free = false;
+    f->is_known = true;
+    for (int i = 0; i < s->out->rank; i++) f->is_known &= !k_is_computed(k, dims[i]);
     if (f->kd >= 0) depth = size_of(dims[2], FREE_MAP, &f->is_free);
     f->n = size_of(dims[0], FREE_IMAGES, &f->is_free) * depth;
     f->h = f->is_line ? 1 : size_of(dims[y], FREE_MAP, &f->is_free);
@@ -279,10 +281,30 @@ Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w) {
     return g;
 }
 
+void winograd_images(KCtx *k, const Stage *s, const Winograd *w, const KExpr **n,
+                     const KExpr **down, const KExpr **right) {
+    const WinogradForm *f = &w->form;
+    int64_t step = f->is_line ? f->result_step : 1, wide = w->m * step;
+    const KExpr *m = k_int(k, w->m), *more = k_int(k, w->m - 1), *const *dims = s->out->dims;
+    const KExpr *last = k_add(k, dims[f->x_axis], k_int(k, wide - 1));
+    *n = f->kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
+    *down = f->is_line ? k_int(k, 1) : k_fdiv(k, k_add(k, dims[f->y_axis], more), m);
+    *right = k_mul(k, k_fdiv(k, last, k_int(k, wide)), k_int(k, step));
+}
+
+/* Rows of scratch: an odd number, with those behind the tiles that the last register tile has. */
+static const KExpr *scratch_rows(KCtx *k, const Stage *s, const Winograd *w) {
+    const KExpr *n, *down, *right, *two = k_int(k, 2);
+    if (!w->form.is_free || !w->whole) return k_int(k, w->strip | 1);
+    winograd_images(k, s, w, &n, &down, &right);
+    const KExpr *rows = k_add(k, k_mul(k, n, k_mul(k, down, right)), k_int(k, w->rows));
+    return k_add(k, k_mul(k, k_fdiv(k, rows, two), two), k_int(k, 1));
+}
+
 void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w) {
     KCtx *k = p->m->k;
     int64_t lanes = s->schedule->lanes, ic = (w->form.ic + lanes - 1) / lanes * lanes;
-    const KExpr *xi = k_int(k, w->n_xi), *rows = k_int(k, w->strip | 1);
+    const KExpr *xi = k_int(k, w->n_xi), *rows = scratch_rows(k, s, w);
     const KExpr *in[] = {k_int(k, w->whole ? 1 : w->n_slots), xi, rows, k_int(k, ic)};
     const KExpr *out[] = {k_int(k, w->n_slots), xi, rows, k_int(k, w->n_vecs * lanes)};
     w->patches = scratch_tensor(p, "patches", DT_F32, 4, in);

@@ -42,6 +42,7 @@ typedef struct WinogradForm {
     int o_axis;          /* of output channels */
     int64_t n, oc, h, w; /* n: images, of all depths; guesses where they are free */
     bool is_free;        /* some of n, h, w is no number */
+    bool is_known;       /* none of them is computed on the way: scratch memory may hang on them */
     int64_t channels, ic; /* of x, and times the taps along kd or a line's parts, which vary slower */
     int64_t ic_last;      /* of ic, those with a product in the last plane: all but of lines */
     int64_t n_taps;       /* of the whole kernel, without those along kd */
@@ -58,7 +59,8 @@ struct Winograd {
     int rows, n_vecs;    /* register tile of the products: tiles x vectors of output channels */
     bool whole;          /* all patches first, by a kernel of its own; slots share the output
                           * channels. Else slots share the strips of tiles */
-    int64_t strip;       /* tiles whose patches are in memory at a time; whole: n_tiles */
+    int64_t strip;       /* tiles whose patches are in memory at a time; whole: n_tiles, or what
+                          * these are taken for */
     int64_t groups;      /* of output channels that slots share beside the strips, where few strips
                           * may be all there is; each slot then transforms the patches it needs */
     int64_t n_slots;
@@ -81,6 +83,9 @@ bool winograd_cut_line(Winograd *w, int taps);
 int winograd_points(int n, double at[2]);
 /* A stage that defines the transformed weights from s->rhs; its tensor becomes w->weights. */
 Stage *winograd_define_weights(DefProgram *p, Stage *s, Winograd *w);
+/* Images, and the tiles of each along both axes, as the sizes have it. */
+void winograd_images(KCtx *k, const Stage *s, const Winograd *w, const KExpr **n,
+                     const KExpr **down, const KExpr **right);
 /* The scratch tensors, once all else is chosen. */
 void winograd_add_scratch(DefProgram *p, const Stage *s, Winograd *w);
 

@@ -166,9 +166,10 @@ static void consider(Search *s, Winograd *w) {
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
     w->prefetch = weight_bytes(w) > s->t->l2_bytes / 2;
     int64_t n_strips = blocks(w->n_tiles, w->strip);
-    w->n_slots = w->form.is_free ? MOST_SLOTS : slots_for(w->whole ? n_blocks : n_strips);
+    bool has_free_strips = w->form.is_free && !w->whole;
+    w->n_slots = has_free_strips ? MOST_SLOTS : slots_for(w->whole ? n_blocks : n_strips);
     w->groups = 1;
-    if (w->form.is_free && n_strips < FEW_STRIPS) {
+    if (has_free_strips && n_strips < FEW_STRIPS) {
         w->groups = n_blocks < FEW_STRIPS ? n_blocks : FEW_STRIPS;
         cycles += (double)(w->groups - 1) * patches_cycles(w, s->t, s->lanes);
     }
@@ -196,7 +197,7 @@ static void try_strips(Search *s, Winograd *w) {
         w->whole = false;
         if (i == 0 || blocks(w->n_tiles, w->strip) >= MOST_SLOTS) consider(s, w);
     }
-    if (w->form.is_free) return;
+    if (w->form.is_free && !(w->form.is_line && w->form.is_known)) return;
     w->strip = w->n_tiles;
     w->whole = true;
     consider(s, w);

@@ -38,7 +38,8 @@ NETS = {
 }
 
 # Signals, name: expected filter, batch, channels in and out, length, taps, stride, dilation, pads, what follows, what is free.
-# "turned" has channels last behind it, "wide" has parts of unlike length, "strided" a product less where a part is short, "apart" both steps, "last" ends before the signal does.
+# "turned" has channels last behind it, "wide" has parts of unlike length, "strided" a product less where a part is short, "apart" both steps, "last" ends before the signal does; "far"
+# has all patches first, in memory of the size that the call has.
 LINES = {
     "line": ("w4l3", 1, 64, 64, 150, 3, 1, 1, [1, 1], "relu", ""),
     "line_wide": ("w3l4", 2, 48, 56, 131, 7, 1, 1, [3, 3], "sum", ""),
@@ -50,6 +51,8 @@ LINES = {
     "line_turned": ("w4l3", 2, 64, 72, 150, 3, 1, 1, [1, 1], "turned", ""),
     "line_free_turned": ("w4l3", 2, 64, 72, 150, 5, 2, 1, [1, 1], "turned", "nw"),
     "line_free": ("w4l3", 2, 64, 64, 150, 3, 1, 1, [1, 1], "sum", "nw"),
+    "line_free_far": ("w4l3", 2, 256, 224, 61, 3, 1, 1, [1, 1], "relu", "nw"),
+    "line_free_far_strided": ("w4l3", 1, 256, 240, 97, 5, 2, 1, [2, 2], "turned", "nw"),
     "line_free_dilated": ("w3l4", 1, 64, 64, 205, 7, 1, 3, [9, 9], "relu", "w"),
     "line_free_strided": ("w4l3", 1, 64, 96, 333, 5, 2, 1, [2, 2], "relu", "w"),
 }
