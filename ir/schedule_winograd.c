@@ -1,7 +1,7 @@
 /* The loops of a convolution by Winograd's minimal filtering (winograd.h).
  *
  *   parallel for slot, strips of tiles of its share          (whole: patches in a kernel before)
- *     for tiles, blocks of channels: patches[xi] := B^T d B  36, 16 or 6 elements, straight-line code
+ *     for tiles, blocks of channels: patches[xi] := B^T d B  36, 16 or 6, straight-line code
  *     for blocks of output channels                          (whole: these are what slots share)
  *       for xi: products[xi] := patches[xi] x weights[xi]    register tiles of the contraction
  *       for tiles, vectors: out := finish(A^T products A)
@@ -95,8 +95,7 @@ static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
 /* lines[i][j] along j, then along i; n in, n_out out. Of a line there is lines[0]. */
 typedef void Line(Open *o, const KExpr *const *in, const KExpr **out);
 
-static void all_ways(Open *o, Line *line, int n, int n_out,
-                     const KExpr *in[MOST_PATCH][MOST_PATCH],
+static void all_ways(Open *o, Line *line, int n, int n_out, const KExpr *in[MOST_PATCH][MOST_PATCH],
                      const KExpr *out[MOST_PATCH][MOST_PATCH]) {
     const KExpr *half[MOST_PATCH][MOST_PATCH], *column[MOST_PATCH], *done[MOST_PATCH];
     if (o->w->form.is_line) {
@@ -139,7 +138,7 @@ static const KExpr *element_of_row(Open *o, const KExpr *column, int i) {
 
 typedef struct ReadPatch {
     Open *o;
-    const KExpr *image, *channel, *y, *x; /* channel: of all taps along a volume's depth, or parts */
+    const KExpr *image, *channel, *y, *x; /* channel: of all taps along the depth, or parts */
 } ReadPatch;
 
 /* The index of an image along the axes before h: one, or batch and depth. */
@@ -283,7 +282,7 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
     schedule_open_tile(o->p, &o->product, &sch, at, which, o->b);
 }
 
-/* products[slot, xi, tiles, n_vecs vectors], `n_xi` of them from `from` on, of a strip that has n_full
+/* products[slot, xi, tiles, n_vecs vectors], n_xi of them from `from` on, of a strip that has n_full
  * whole register tiles and, if has_rest, the rows that remain of all tiles behind them. Where sizes
  * are free the last of n_full ends behind the strip's tiles, in rows of which nobody reads the
  * products. */

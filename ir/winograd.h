@@ -8,10 +8,10 @@
  * with m = 4, for 5 taps 2.8 times with m = 2. A volume's third axis counts as images, and the taps
  * along it as more channels: y is a sum over them, too.
  *
- * Of a signal (one spatial axis) tiles are *lines*: y = A^T [ sum (G g) * (B^T d) ] with patches of 6
- * elements, and any number of taps, any stride and dilation. The window is cut into parts of 2, 3
- * or 4 taps, which count as more channels. What a part needs is that the element its tap q reads for
- * result i hangs on i + q alone: with stride s and dilation d a tile's results lie d/g apart, g =
+ * Of a signal (one spatial axis) tiles are *lines*: y = A^T [ sum (G g) * (B^T d) ] with patches of
+ * 6 elements, and any number of taps, any stride and dilation. The window is cut into parts of 2, 3
+ * or 4 taps, which count as more channels. What a part needs is that the element its tap q reads
+ * for result i hangs on i + q alone: with stride s and dilation d a tile's results lie d/g apart, g =
  * gcd(s, d), and a part's taps s/g. A part that is not full counts as one that ends in zeros, of
  * which the product at infinity is zero and left out. Seven taps are 3 + 3 + 1: 17 products for 4
  * results in place of 28; three taps of stride 2 are 2 + 1: 11 for 5 results in place of 15.
@@ -30,8 +30,8 @@ enum { MOST_PATCH = 6, MOST_TAPS = 5, LINE_PATCH = 6 };
 /* A contraction that is such a convolution: lhs is x[n, c, h + ky + .., w + kx + ..] and zero
  * outside, rhs depends on the output channel, c, ky and kx. Axes are n, o, h, w. Of a volume they
  * are n, o, d, h, w, x is read at [n, c, d*.. + kd*.. + .., h.., w..], and rhs depends on kd,
- * too. Of a signal they are n, o, w or n, w, o, and x is read at [n, c, w*stride + kx*dilation + ..].
- */
+ * too. Of a signal they are n, o, w or n, w, o, and x is read at
+ * [n, c, w*stride + kx*dilation + ..]. */
 typedef struct WinogradForm {
     const KExpr *read;   /* the at() in lhs */
     bool is_line;        /* one spatial axis */
@@ -43,11 +43,11 @@ typedef struct WinogradForm {
     int64_t n, oc, h, w; /* n: images, of all depths; guesses where they are free */
     bool is_free;        /* some of n, h, w is no number */
     bool is_known;       /* none of them is computed on the way: scratch memory may hang on them */
-    int64_t channels, ic; /* of x, and times the taps along kd or a line's parts, which vary slower */
+    int64_t channels, ic; /* of x, and times the taps along kd or the parts, which vary slower */
     int64_t ic_last;      /* of ic, those with a product in the last plane: all but of lines */
     int64_t n_taps;       /* of the whole kernel, without those along kd */
-    int64_t result_step, tap_step, part_step; /* of a line: between the results of a tile, between
-                                               * the taps of a part, between the parts' first taps */
+    int64_t result_step, tap_step, part_step; /* of a line: between the results of a tile, the taps
+                                               * of a part, and the parts' first taps */
 } WinogradForm;
 
 struct Winograd {

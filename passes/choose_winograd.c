@@ -83,8 +83,8 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
     return again / NEXT_CACHE + moved + waits;
 }
 
-/* What counts of bytes from beyond the L2 cache. Lines have fewer products for them than planes, and
- * their tiles lie one behind the other: measured, they are waited for as far as a step's sums ask
+/* What counts of bytes from beyond the L2 cache. Lines have fewer products for them than planes,
+ * and their tiles lie one behind the other: measured, they are waited for as far as a step's sums ask
  * for more bytes than come. */
 static double counted_share(const Winograd *w, int lanes) {
     if (!w->form.is_line) return 1;
@@ -96,8 +96,7 @@ static double counted_share(const Winograd *w, int lanes) {
 /* The transforms take so many instructions, and more where few registers hold a patch. */
 static double transform_cycles(const Winograd *w, const Target *t, int64_t n_vecs) {
     int n = w->form.is_line ? 16 : w->patch == 6 ? 100 : 48;
-    return (double)(w->n_tiles * n_vecs) * n *
-           (t->n_vector_regs < 32 ? 1.5 : 1);
+    return (double)(w->n_tiles * n_vecs) * n * (t->n_vector_regs < 32 ? 1.5 : 1);
 }
 
 static double patches_cycles(const Winograd *w, const Target *t, int lanes) {
@@ -111,8 +110,7 @@ static int64_t weight_bytes(const Winograd *w) {
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
     return products_cycles(w, blocks(w->form.oc, lanes)) + patches_cycles(w, t, lanes) +
            transform_cycles(w, t, blocks(w->form.oc, lanes)) +
-           counted_share(w, lanes) *
-               ((double)weight_bytes(w) / touch + again_cycles(w, t, lanes));
+           counted_share(w, lanes) * ((double)weight_bytes(w) / touch + again_cycles(w, t, lanes));
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
