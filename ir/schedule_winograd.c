@@ -1,7 +1,7 @@
 /* The loops of a convolution by Winograd's minimal filtering (winograd.h).
  *
  *   parallel for slot, strips of tiles of its share          (whole: patches in a kernel before)
- *     for tiles, blocks of channels: patches[xi] := B^T d B  36 or 16 elements, straight-line code
+ *     for tiles, blocks of channels: patches[xi] := B^T d B  36, 16 or 6, straight-line code
  *     for blocks of output channels                          (whole: these are what slots share)
  *       for xi: products[xi] := patches[xi] x weights[xi]    register tiles of the contraction
  *       for tiles, vectors: out := finish(A^T products A)
@@ -92,13 +92,16 @@ static void result_line(Open *o, const KExpr *const *t, const KExpr **y) {
     }
 }
 
-/* lines[i][j] along j, then along i; n in, n_out out. */
+/* lines[i][j] along j, then along i; n in, n_out out. Of a line there is lines[0]. */
 typedef void Line(Open *o, const KExpr *const *in, const KExpr **out);
 
-static void both_ways(Open *o, Line *line, int n, int n_out,
-                      const KExpr *in[MOST_PATCH][MOST_PATCH],
-                      const KExpr *out[MOST_PATCH][MOST_PATCH]) {
+static void all_ways(Open *o, Line *line, int n, int n_out, const KExpr *in[MOST_PATCH][MOST_PATCH],
+                     const KExpr *out[MOST_PATCH][MOST_PATCH]) {
     const KExpr *half[MOST_PATCH][MOST_PATCH], *column[MOST_PATCH], *done[MOST_PATCH];
+    if (o->w->form.is_line) {
+        line(o, in[0], out[0]);
+        return;
+    }
     for (int j = 0; j < n; j++) {
         for (int i = 0; i < n; i++) column[i] = in[i][j];
         line(o, column, done);
@@ -117,9 +120,10 @@ typedef struct Tile {
 /* Where in h (0) or w (1) the tiles of this row or column begin. */
 static const KExpr *tile_start(Open *o, const char *name, const KExpr *tile, int along) {
     int64_t step = o->w->form.step[along];
+    int axis = along ? o->w->form.x_axis : o->w->form.y_axis;
     const KExpr *at = winograd_tile_start(o->k, tile, o->w->m, step);
     return step == 1 ? at
-                     : kb_let_index(o->b, name, at, o->s->out->dims[o->w->form.y_axis + along]);
+                     : kb_let_index(o->b, name, at, o->s->out->dims[axis]);
 }
 
 static Tile tile_place(Open *o, const KExpr *tile) {
@@ -134,7 +138,7 @@ static Tile tile_place(Open *o, const KExpr *tile) {
 
 typedef struct ReadPatch {
     Open *o;
-    const KExpr *image, *channel, *y, *x; /* channel: of all taps along a volume's depth */
+    const KExpr *image, *channel, *y, *x; /* channel: of all taps along the depth, or parts */
 } ReadPatch;
 
 /* The index of an image along the axes before h: one, or batch and depth. */
@@ -151,21 +155,21 @@ static const KExpr *read_patch(KCtx *k, const KExpr *e, void *user) {
     const Stage *s = r->o->s;
     const WinogradForm *f = &r->o->w->form;
     if (e->op != KO_at) return e;
-    int rank = e->u.tensor->rank, y = f->y_axis, n = 0;
+    int rank = e->u.tensor->rank, n = 0;
     KVar *var[8];
     const KExpr *by[8], *own[MAX_RANK], *index[MAX_RANK + 1], *zero = k_int(k, 0), *inside = NULL;
     image_index(r->o, r->image, own);
-    own[y] = r->y;
-    own[y + 1] = r->x;
+    if (!f->is_line) own[f->y_axis] = r->y;
+    own[f->x_axis] = r->x;
     for (int i = 0; i < rank; i++) {
-        if (i == 1) continue;
+        if (i == f->o_axis) continue;
         var[n] = s->axis[i];
         by[n++] = own[i];
     }
     const int red[] = {f->ky, f->kx, f->channel, f->kd};
-    const KExpr *channels = k_int(k, f->channels);
-    const KExpr *at[] = {zero, zero, k_fmod(k, r->channel, channels),
-                         k_fdiv(k, r->channel, channels)};
+    const KExpr *channels = k_int(k, f->channels), *group = k_fdiv(k, r->channel, channels);
+    const KExpr *first = f->is_line ? k_mul(k, group, k_int(k, f->part_step)) : zero;
+    const KExpr *at[] = {zero, first, k_fmod(k, r->channel, channels), group};
     for (int i = 0; i < 4; i++) {
         if (red[i] < 0) continue;
         var[n] = s->red[red[i]];
@@ -195,20 +199,20 @@ static const KExpr *element_of(Open *o, const KExpr *start, int along, int i) {
 static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExpr *at,
                        const KExpr *block) {
     KCtx *k = o->k;
-    int n = o->w->patch;
+    int n = o->w->patch, n_lines = o->w->form.is_line ? 1 : n;
     const KExpr *d[MOST_PATCH][MOST_PATCH], *t[MOST_PATCH][MOST_PATCH];
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
     const KExpr *channel = k_add(k, k_mul(k, block, k_int(k, o->lanes)), lane);
     for (int j = 0; j < n; j++)
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n_lines; i++) {
             ReadPatch r = {o, place.image, channel, element_of(o, place.row, 0, i),
                            element_of(o, place.column, 1, j)};
             const KExpr *e = k_rewrite(k, o->s->lhs, read_patch, &r);
             d[i][j] = kb_let(o->b, "d", expr_open(o->p, e));
         }
-    both_ways(o, patch_line, n, n, d, t);
-    for (int i = 0; i < n; i++)
+    all_ways(o, patch_line, n, n, d, t);
+    for (int i = 0; i < n_lines; i++)
         for (int j = 0; j < n; j++)
             kb_store(o->b, o->w->patches->buf, patch_index(o, slot, i, j, at, channel), t[i][j]);
     kb_end(o->b);
@@ -216,13 +220,19 @@ static void open_patch(Open *o, const KExpr *slot, const KExpr *tile, const KExp
 
 /* ---- products -------------------------------------------------------------------------------- */
 
-/* The stage whose register tiles make the products of output channels from `first` on. */
-static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
+/* A strip: its first tile, how many it has, and the register tiles of its products. */
+typedef struct Strip {
+    const KExpr *first, *n_tiles, *n_full, *has_rest;
+} Strip;
+
+/* The stage whose register tiles make the products of output channels from `first` on: sums over
+ * the first `ic` channels. */
+static void define_product(Open *o, const KExpr *slot, const KExpr *first, int64_t ic) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     const KExpr *zero = k_int(k, 0), *from = w->whole ? zero : slot;
     Stage *s = &o->product;
-    int64_t extent[] = {w->n_slots, w->patch * w->patch, w->strip, w->n_vecs * o->lanes};
+    int64_t extent[] = {w->n_slots, w->n_xi, w->strip, w->n_vecs * o->lanes};
     static const char *const names[] = {"slot", "xi", "tile", "o"};
     *s = (Stage){.form = FORM_CONTRACT,
                  .owner = o->p,
@@ -233,10 +243,13 @@ static void define_product(Open *o, const KExpr *slot, const KExpr *first) {
                  .acc = o->s->acc,
                  .node = o->s->node};
     s->finish = k_var(k, s->acc);
-    for (int i = 0; i < 4; i++)
-        s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, extent[i] - 1);
-    s->red_extent[0] = k_int(k, w->form.ic);
-    s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "c", 0, w->form.ic - 1);
+    bool is_any = w->whole && w->form.is_free;
+    for (int i = 0; i < 4; i++) {
+        int64_t last = i == 2 && is_any ? o->n_tiles->hi : extent[i] - 1;
+        s->axis[i] = kvar_new(k, KV_AXIS, DT_I64, names[i], 0, last);
+    }
+    s->red_extent[0] = k_int(k, ic);
+    s->red[0] = kvar_new(k, KV_AXIS, DT_I64, "c", 0, ic - 1);
     const KExpr *xi = k_var(k, s->axis[1]), *c = k_var(k, s->red[0]);
     const KExpr *lhs[] = {from, xi, k_var(k, s->axis[2]), c};
     const KExpr *rhs[] = {xi, k_add(k, first, k_var(k, s->axis[3])), c};
@@ -272,15 +285,18 @@ static void open_tile(Open *o, const KExpr *slot, const KExpr *xi, const KExpr *
     schedule_open_tile(o->p, &o->product, &sch, at, which, o->b);
 }
 
-/* products[slot, xi, tiles, n_vecs vectors] of a strip that has n_full whole register tiles and, if
- * has_rest, the rows that remain of all tiles behind them. Where sizes are free the last of n_full
- * ends behind the strip's tiles, in rows of which nobody reads the products. */
-static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const KExpr *has_rest,
-                          int n_vecs) {
+/* products[slot, xi, tiles, n_vecs vectors], n_xi of them from `from` on, of a strip that has
+ * n_full whole register tiles and, if has_rest, the rows that remain of all tiles behind them.
+ * Where sizes are free the last of n_full ends behind the strip's tiles, in rows of which nobody
+ * reads the products. */
+static void open_planes(Open *o, const KExpr *slot, const Strip *strip, int n_vecs, int from,
+                        int n_xi) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
+    const KExpr *n_full = strip->n_full, *has_rest = strip->has_rest;
     int rest = w->form.is_free ? 0 : (int)(w->n_tiles % w->rows);
-    const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, w->patch * w->patch));
+    const KExpr *xi = kb_for(o->b, LOOP_SERIAL, "xi", k_int(k, n_xi));
+    xi = k_add(k, xi, k_int(k, from));
     if (!k_is_value(n_full, 0)) {
         const KExpr *t = kb_for(o->b, LOOP_SERIAL, "t", n_full);
         open_tile(o, slot, xi, t, w->rows, n_vecs);
@@ -292,6 +308,18 @@ static void open_products(Open *o, const KExpr *slot, const KExpr *n_full, const
         if (!k_is_value(has_rest, 1)) kb_end(o->b);
     }
     kb_end(o->b);
+}
+
+/* All planes. In the last one of a line, parts that are not full have no products. */
+static void open_products(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
+                          int n_vecs) {
+    const Winograd *w = o->w;
+    int n_last = w->form.ic_last < w->form.ic;
+    define_product(o, slot, first, w->form.ic);
+    open_planes(o, slot, strip, n_vecs, 0, w->n_xi - n_last);
+    if (!n_last) return;
+    define_product(o, slot, first, w->form.ic_last);
+    open_planes(o, slot, strip, n_vecs, w->n_xi - 1, 1);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */
@@ -327,34 +355,36 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
     KCtx *k = o->k;
     const Winograd *w = o->w;
     int m = w->m, n = w->patch;
+    int n_lines = w->form.is_line ? 1 : n, n_rows = w->form.is_line ? 1 : m;
     const KExpr *t[MOST_PATCH][MOST_PATCH],
         *y[MOST_PATCH][MOST_PATCH], *const *dims = o->s->out->dims;
     Tile place = tile_place(o, tile);
     const KExpr *lane = kb_for(o->b, LOOP_VECTOR, "l", k_int(k, o->lanes));
     in_block = k_add(k, in_block, lane);
     const KExpr *channel = k_add(k, first, in_block);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n_lines; i++)
         for (int j = 0; j < n; j++) {
             const KExpr *index[] = {slot, k_int(k, i * n + j), at, in_block};
             const KExpr *flat = tensor_flat_index(k, w->products, index);
             t[i][j] = kb_let(o->b, "p", k_load(k, w->products->buf, flat));
         }
-    both_ways(o, result_line, n, m, t, y);
-    int n_open = 0, y_axis = w->form.y_axis;
+    all_ways(o, result_line, n, m, t, y);
+    int n_open = 0, y_axis = w->form.y_axis, x_axis = w->form.x_axis, o_axis = w->form.o_axis;
     const KExpr *index[MAX_RANK];
     image_index(o, place.image, index);
-    index[1] = channel;
-    if_inside(o, channel, dims[1], &n_open);
-    for (int i = 0; i < m; i++) {
-        const KExpr *h = element_of(o, place.row, 0, i);
+    index[o_axis] = channel;
+    if_inside(o, channel, dims[o_axis], &n_open);
+    for (int i = 0; i < n_rows; i++) {
         int in_row = 0;
-        index[y_axis] = h;
-        if_inside(o, h, dims[y_axis], &in_row);
+        if (!w->form.is_line) {
+            index[y_axis] = element_of(o, place.row, 0, i);
+            if_inside(o, index[y_axis], dims[y_axis], &in_row);
+        }
         for (int j = 0; j < m; j++) {
             const KExpr *x = element_of(o, place.column, 1, j);
-            index[y_axis + 1] = x;
+            index[x_axis] = x;
             int in_column = 0;
-            if_inside(o, x, dims[y_axis + 1], &in_column);
+            if_inside(o, x, dims[x_axis], &in_column);
             store_result(o, index, y[i][j]);
             if (in_column) kb_end(o->b);
         }
@@ -365,24 +395,23 @@ static void open_result(Open *o, const KExpr *slot, const KExpr *tile, const KEx
 
 /* ---- the nest -------------------------------------------------------------------------------- */
 
-/* A strip: its first tile and how many it has. */
-typedef struct Strip {
-    const KExpr *first, *n_tiles, *n_full, *has_rest;
-} Strip;
+/* How many tiles a strip may have. */
+static const KExpr *most_in_strip(const Open *o) {
+    return o->w->whole ? o->n_tiles : k_int(o->k, o->w->strip);
+}
 
 /* A loop over the strip's tiles; returns the tile, *at is its number in the strip. Neighbours in a
  * row come one after the other, so memory is read and written in long streams. */
 static const KExpr *open_tiles(Open *o, const Strip *strip, const KExpr **at) {
     const KExpr *i = kb_for(o->b, LOOP_SERIAL, "t", strip->n_tiles);
-    *at = kb_let_within(o->b, "t", i, o->w->strip - 1);
+    *at = kb_let_index(o->b, "t", i, most_in_strip(o));
     return kb_let_index(o->b, "tile", k_add(o->k, strip->first, *at), o->n_tiles);
 }
 
 static void open_block(Open *o, const KExpr *slot, const Strip *strip, const KExpr *first,
                        int n_vecs) {
     KCtx *k = o->k;
-    define_product(o, slot, first);
-    open_products(o, slot, strip->n_full, strip->has_rest, n_vecs);
+    open_products(o, slot, strip, first, n_vecs);
     const KExpr *v = kb_for(o->b, LOOP_SERIAL, "v", k_int(k, n_vecs)), *at;
     const KExpr *tile = open_tiles(o, strip, &at);
     open_result(o, slot, tile, at, first, k_mul(k, v, k_int(k, o->lanes)));
@@ -418,10 +447,7 @@ static Open opener(DefProgram *p, const Stage *s, KBuild *b) {
     KCtx *k = p->m->k;
     const Winograd *w = s->schedule->winograd;
     Open o = {.p = p, .k = k, .b = b, .s = s, .w = w, .lanes = s->schedule->lanes};
-    const KExpr *const *dims = s->out->dims;
-    o.n = w->form.kd < 0 ? dims[0] : k_mul(k, dims[0], dims[2]);
-    o.down = winograd_tiles(k, dims[w->form.y_axis], w->m, w->form.step[0]);
-    o.right = winograd_tiles(k, dims[w->form.y_axis + 1], w->m, w->form.step[1]);
+    winograd_images(k, s, w, &o.n, &o.down, &o.right);
     o.n_tiles = k_mul(k, o.n, k_mul(k, o.down, o.right));
     return o;
 }
@@ -433,27 +459,36 @@ static int64_t in_blocks_of(const Open *o) {
 void schedule_open_patches(DefProgram *p, const Stage *s, KBuild *b) {
     Open o = opener(p, s, b);
     KCtx *k = o.k;
-    int64_t n_rows = o.w->n_tiles / o.w->right;
-    const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), k_int(k, n_rows)}, *index[2];
+    const KExpr *n_rows = k_mul(k, o.n, o.down);
+    const KExpr *dims[] = {k_int(k, in_blocks_of(&o)), n_rows}, *index[2];
     KLoopMark mark = o.w->n_slots > 1 ? LOOP_PARALLEL : LOOP_SERIAL;
     const KExpr *all = kb_for(b, mark, "row", k_mul(k, dims[0], dims[1]));
     def_unflatten(k, all, dims, 2, index);
     const KExpr *block = kb_let_within(b, "c", index[0], in_blocks_of(&o) - 1);
-    const KExpr *first = kb_let_within(b, "first", index[1], n_rows - 1);
-    first = k_mul(k, first, k_int(k, o.w->right));
-    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", k_int(k, o.w->right));
-    const KExpr *tile = kb_let_within(b, "tile", k_add(k, first, t), o.w->n_tiles - 1);
+    const KExpr *first = kb_let_index(b, "first", index[1], n_rows);
+    first = k_mul(k, first, o.right);
+    const KExpr *t = kb_for(b, LOOP_SERIAL, "t", o.right);
+    const KExpr *tile = kb_let_index(b, "tile", k_add(k, first, t), o.n_tiles);
     open_patch(&o, k_int(k, 0), tile, tile, block);
     kb_end(b);
     kb_end(b);
+}
+
+/* Register tiles of so many tiles: where sizes are free, the last may end behind them. */
+static const KExpr *full_tiles(const Open *o, const KExpr *n_tiles) {
+    KCtx *k = o->k;
+    int64_t rows = o->w->rows;
+    if (o->w->form.is_free) n_tiles = k_add(k, n_tiles, k_int(k, rows - 1));
+    return k_fdiv(k, n_tiles, k_int(k, rows));
 }
 
 static void open_blocks_by_slot(Open *o) {
     KCtx *k = o->k;
     const Winograd *w = o->w;
     const KExpr *slot, *block;
-    Strip all = {k_int(k, 0), k_int(k, w->n_tiles), k_int(k, w->n_tiles / w->rows),
-                 k_bool(k, true)};
+    const KExpr *rows = k_int(k, w->rows);
+    Strip all = {k_int(k, 0), o->n_tiles, full_tiles(o, o->n_tiles), NULL};
+    all.has_rest = k_lt(k, k_mul(k, all.n_full, rows), o->n_tiles);
     kb_slots(o->b, w->n_slots, k_int(k, n_blocks_of(w, o->lanes)), &slot, &block);
     open_some_block(o, slot, &all, block);
     kb_end(o->b);
@@ -472,8 +507,7 @@ static void open_strips_by_slot(Open *o) {
     group = k_fmod(k, item, groups);
     Strip of = {k_mul(k, strip, size), NULL, NULL, NULL};
     of.n_tiles = kb_let(o->b, "n", k_min(k, k_sub(k, o->n_tiles, of.first), size));
-    const KExpr *up = w->form.is_free ? k_add(k, of.n_tiles, k_int(k, w->rows - 1)) : of.n_tiles;
-    of.n_full = k_fdiv(k, up, rows);
+    of.n_full = full_tiles(o, of.n_tiles);
     of.has_rest = k_lt(k, k_mul(k, of.n_full, rows), of.n_tiles);
     /* the strip's first group in this slot */
     const KExpr *from = k_fdiv(k, k_mul(k, slot, n_items), k_int(k, w->n_slots));

@@ -53,7 +53,7 @@ static double products_cycles(const Winograd *w, int64_t n_vecs) {
             int64_t count = (er ? r > 0 : w->n_tiles / w->rows) * (ev ? v > 0 : n_vecs / w->n_vecs);
             if (count && r && v) cycles += (double)count * step_cycles(r, v);
         }
-    return cycles * (double)w->form.ic * w->patch * w->patch / ARITHMETIC;
+    return cycles * (double)(w->form.ic * (w->n_xi - 1) + w->form.ic_last) / ARITHMETIC;
 }
 
 /* What is waited for of a stream of weights: they are asked for while products of those before are
@@ -69,7 +69,7 @@ static double visible_share(const Winograd *w, int lanes) {
  * come in one long stream, which the machine foresees. Patches that slots share are in the other
  * cores' caches. */
 static double again_cycles(const Winograd *w, const Target *t, int lanes) {
-    int64_t n_xi = w->patch * w->patch, width = w->n_vecs * lanes;
+    int64_t n_xi = w->n_xi, width = w->n_vecs * lanes;
     int64_t ic = blocks(w->form.ic, lanes) * lanes, oc = blocks(w->form.oc, lanes) * lanes;
     int64_t weights = n_xi * ic * oc * 4, patches = n_xi * ic * w->n_tiles * 4;
     int64_t in = n_xi * ic * w->strip * 4, out = n_xi * width * w->strip * 4,
@@ -83,10 +83,20 @@ static double again_cycles(const Winograd *w, const Target *t, int lanes) {
     return again / NEXT_CACHE + moved + waits;
 }
 
+/* What counts of bytes from beyond the L2 cache. Lines have fewer products for them than planes,
+ * and their tiles lie one behind the other: measured, they are waited for as far as a step's sums ask
+ * for more bytes than come. */
+static double counted_share(const Winograd *w, int lanes) {
+    if (!w->form.is_line) return 1;
+    double uses = blocks(w->strip, w->rows), bytes = w->rows * 4 + w->n_vecs * lanes * 4 / uses;
+    double share = bytes / step_cycles(w->rows, w->n_vecs) / STREAMED;
+    return share < ASKING ? ASKING : share < 1 ? share : 1;
+}
+
 /* The transforms take so many instructions, and more where few registers hold a patch. */
 static double transform_cycles(const Winograd *w, const Target *t, int64_t n_vecs) {
-    return (double)(w->n_tiles * n_vecs) * (w->patch == 6 ? 100 : 48) *
-           (t->n_vector_regs < 32 ? 1.5 : 1);
+    int n = w->form.is_line ? 16 : w->patch == 6 ? 100 : 48;
+    return (double)(w->n_tiles * n_vecs) * n * (t->n_vector_regs < 32 ? 1.5 : 1);
 }
 
 static double patches_cycles(const Winograd *w, const Target *t, int lanes) {
@@ -94,20 +104,19 @@ static double patches_cycles(const Winograd *w, const Target *t, int lanes) {
 }
 
 static int64_t weight_bytes(const Winograd *w) {
-    return w->patch * w->patch * w->form.ic * w->form.oc * 4;
+    return w->n_xi * w->form.ic * w->form.oc * 4;
 }
 
 static double winograd_cycles(const Winograd *w, const Target *t, int lanes, double touch) {
     return products_cycles(w, blocks(w->form.oc, lanes)) + patches_cycles(w, t, lanes) +
-           transform_cycles(w, t, blocks(w->form.oc, lanes)) + (double)weight_bytes(w) / touch +
-           again_cycles(w, t, lanes);
+           transform_cycles(w, t, blocks(w->form.oc, lanes)) +
+           counted_share(w, lanes) * ((double)weight_bytes(w) / touch + again_cycles(w, t, lanes));
 }
 
 static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
-    int64_t n_taps = f->taps * f->taps;
     double sums =
-        (double)(f->n * f->h * f->w * blocks(f->oc, lanes)) * (double)(n_taps * f->ic) / 2;
-    return sums / ARITHMETIC + (double)(n_taps * f->ic * f->oc * 4) / touch;
+        (double)(f->n * f->h * f->w * blocks(f->oc, lanes)) * (double)(f->n_taps * f->ic) / 2;
+    return sums / ARITHMETIC + (double)(f->n_taps * f->ic * f->oc * 4) / touch;
 }
 
 /* Bytes a cycle at which weights come the first time. */
@@ -155,9 +164,10 @@ static void consider(Search *s, Winograd *w) {
     double cycles = winograd_cycles(w, s->t, s->lanes, s->touch);
     w->prefetch = weight_bytes(w) > s->t->l2_bytes / 2;
     int64_t n_strips = blocks(w->n_tiles, w->strip);
-    w->n_slots = w->form.is_free ? MOST_SLOTS : slots_for(w->whole ? n_blocks : n_strips);
+    bool has_free_strips = w->form.is_free && !w->whole;
+    w->n_slots = has_free_strips ? MOST_SLOTS : slots_for(w->whole ? n_blocks : n_strips);
     w->groups = 1;
-    if (w->form.is_free && n_strips < FEW_STRIPS) {
+    if (has_free_strips && n_strips < FEW_STRIPS) {
         w->groups = n_blocks < FEW_STRIPS ? n_blocks : FEW_STRIPS;
         cycles += (double)(w->groups - 1) * patches_cycles(w, s->t, s->lanes);
     }
@@ -185,21 +195,27 @@ static void try_strips(Search *s, Winograd *w) {
         w->whole = false;
         if (i == 0 || blocks(w->n_tiles, w->strip) >= MOST_SLOTS) consider(s, w);
     }
-    if (w->form.is_free) return;
+    if (w->form.is_free && !(w->form.is_line && w->form.is_known)) return;
     w->strip = w->n_tiles;
     w->whole = true;
     consider(s, w);
 }
 
-static void search(Search *s, Winograd *w) {
+static void search_tiles(Search *s, Winograd *w) {
     int64_t n_vecs = blocks(w->form.oc, s->lanes);
-    for (w->m = 2; w->m <= 4; w->m += 2) {
-        winograd_count_tiles(w);
-        if (w->patch > MOST_PATCH) continue;
-        for (w->n_vecs = 1; w->n_vecs <= 4 && w->n_vecs <= n_vecs; w->n_vecs++)
-            for (w->rows = 1; w->rows <= 16 && w->rows <= w->n_tiles; w->rows++)
-                if (fits_registers(w, s->t)) try_strips(s, w);
-    }
+    winograd_count_tiles(w);
+    if (w->patch > MOST_PATCH) return;
+    for (w->n_vecs = 1; w->n_vecs <= 4 && w->n_vecs <= n_vecs; w->n_vecs++)
+        for (w->rows = 1; w->rows <= 16 && w->rows <= w->n_tiles; w->rows++)
+            if (fits_registers(w, s->t)) try_strips(s, w);
+}
+
+static void search(Search *s, Winograd *w) {
+    if (!w->form.is_line)
+        for (w->m = 2; w->m <= 4; w->m += 2) search_tiles(s, w);
+    else
+        for (int taps = 2; taps <= 4; taps++)
+            if (winograd_cut_line(w, taps)) search_tiles(s, w);
 }
 
 /* The filter to take: what is known or measured, otherwise what the model found; NULL for none. */

@@ -26,7 +26,7 @@ static const char *to_text(Arena *a, const Winograd *w) {
 }
 
 void winograd_fill_schedule(Schedule *sch, int lanes, Winograd *w) {
-    *sch = (Schedule){.vec_axis = 1,
+    *sch = (Schedule){.vec_axis = w->form.o_axis,
                       .lanes = lanes,
                       .n_vecs = w->n_vecs,
                       .row_axis = {-1, -1},
@@ -76,7 +76,7 @@ static int by_cycles(const void *a, const void *b) {
 
 /* The filters worth measuring, best first. */
 static int list_filters(const WinogradCost *all, int n_all, const WinogradCost **out) {
-    bool seen[5][2] = {{false}};
+    bool seen[MOST_PATCH][2] = {{false}};
     int n = 0;
     for (int i = 0; i < n_all && n < MOST_FILTERS; i++) {
         const Winograd *w = &all[i].w;

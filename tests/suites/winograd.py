@@ -1,5 +1,6 @@
-"""Winograd's filtering: convolutions of 3x3 or 5x5 taps, dilated or not, of volumes too, between two pointwise ones, of sizes that make the
-compiler choose F(4x4) or F(2x2) (which its trace says), with tiles that stick out, channels that fill no vector, and what may follow in the store.
+"""Winograd's filtering: convolutions of 3x3 or 5x5 taps, dilated or not, of volumes too, and of signals with any number of taps, stride and
+dilation, between two pointwise ones, of sizes that make the compiler choose F(4x4) or F(2x2) or a line's parts (which its trace says), with
+tiles that stick out, channels that fill no vector, and what may follow in the store.
 onnxruntime judges; backends, -O and threads give the same bits; --no-winograd leaves the filtering out."""
 import os
 
@@ -43,6 +44,26 @@ NETS = {
     "apart_volume": ("w4d2", 1, 32, 48, 17, 16, [2, 2, 2, 2], "sum"),
     "apart_free": ("w4d2", 2, 40, 48, 11, 15, [2, 2, 2, 2], "sum"),
     "apart_alone": ("w4d4", 1, 32, 56, 30, 37, [4, 3, 5, 4], "relu"),
+}
+
+# Signals, name: expected filter, batch, channels in and out, length, taps, stride, dilation, pads, what follows, what is free.
+# "turned" has channels last behind it, "wide" has parts of unlike length, "strided" a product less where a part is short, "apart" both steps, "last" ends before the signal does; "far"
+# has all patches first, in memory of the size that the call has.
+LINES = {
+    "line": ("w4l3", 1, 64, 64, 150, 3, 1, 1, [1, 1], "relu", ""),
+    "line_wide": ("w3l4", 2, 48, 56, 131, 7, 1, 1, [3, 3], "sum", ""),
+    "line_dilated": ("w4l3", 1, 64, 64, 211, 3, 1, 5, [5, 5], "silu", ""),
+    "line_both": ("w3l4", 1, 32, 64, 187, 11, 1, 3, [15, 15], "relu", ""),
+    "line_strided": ("w4l3", 1, 96, 64, 401, 5, 2, 1, [0, 0], "relu", ""),
+    "line_last": ("w5l2", 2, 96, 96, 1002, 8, 4, 1, [2, 1], "sum", ""),
+    "line_apart": ("w4l3", 1, 64, 64, 400, 8, 3, 2, [3, 4], "relu", ""),
+    "line_turned": ("w4l3", 2, 64, 72, 150, 3, 1, 1, [1, 1], "turned", ""),
+    "line_free_turned": ("w4l3", 2, 64, 72, 150, 5, 2, 1, [1, 1], "turned", "nw"),
+    "line_free": ("w4l3", 2, 64, 64, 150, 3, 1, 1, [1, 1], "sum", "nw"),
+    "line_free_far": ("w4l3", 2, 256, 224, 61, 3, 1, 1, [1, 1], "relu", "nw"),
+    "line_free_far_strided": ("w4l3", 1, 256, 240, 97, 5, 2, 1, [2, 2], "turned", "nw"),
+    "line_free_dilated": ("w3l4", 1, 64, 64, 205, 7, 1, 3, [9, 9], "relu", "w"),
+    "line_free_strided": ("w4l3", 1, 64, 96, 333, 5, 2, 1, [2, 2], "relu", "w"),
 }
 
 # Nets without the pointwise convolutions around: the caller's dense tensors are what is read and written.
@@ -118,6 +139,39 @@ def save_net(path, name):
     return {"x": random.standard_normal(x_dims).astype(np.float32)}
 
 
+def save_line(path, net):
+    _, batch, n_in, n_out, length, taps, stride, dilation, pads, how, free = net
+    random = np.random.default_rng(7)
+    weights, nodes = [], []
+
+    def conv(x, y, c, o, size, **attributes):
+        w = random.standard_normal((o, c, size)) / np.sqrt(c * size)
+        weights.append(numpy_helper.from_array(w.astype(np.float32), y + "_w"))
+        weights.append(numpy_helper.from_array(random.standard_normal(o).astype(np.float32), y + "_b"))
+        nodes.append(helper.make_node("Conv", [x, y + "_w", y + "_b"], [y], name=y, **attributes))
+
+    wide = (length + sum(pads) - dilation * (taps - 1) - 1) // stride + 1
+    conv("x", "first", 3, n_in, 1)
+    conv("first", "middle", n_in, n_out, taps, pads=pads, strides=[stride], dilations=[dilation])
+    if how == "sum":
+        conv("x", "beside", 3, n_out, taps, pads=pads, strides=[stride], dilations=[dilation])
+    if how == "turned":
+        nodes.append(helper.make_node("Transpose", ["middle"], ["last"], perm=[0, 2, 1]))
+        weights.append(numpy_helper.from_array(random.standard_normal((n_out, 4)).astype(np.float32), "mix"))
+        nodes.append(helper.make_node("MatMul", [after(nodes, "relu", "last", ""), "mix"], ["y"]))
+    else:
+        conv(after(nodes, how, "middle", "beside"), "y", n_out, 4, 1)
+    x_type, y_type = ([s if s in free else d for s, d in zip("ncw", dims)] for dims in ([batch, 3, length], [batch, 4, wide]))
+    if "w" in free and (stride > 1 or length != wide):
+        y_type[2] = "wide"
+    if how == "turned":
+        y_type[1:] = reversed(y_type[1:])
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", T.FLOAT, x_type)],
+                              [helper.make_tensor_value_info("y", T.FLOAT, y_type)], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return {"x": random.standard_normal((batch, 3, length)).astype(np.float32)}
+
+
 def judge(path, feeds):
     import onnxruntime
     onnxruntime.set_default_logger_severity(4)
@@ -140,14 +194,15 @@ def near(got, want):
 def cases(ctx):
     def made(name):
         path = os.path.join(ctx.new_dir(), "net.onnx")
-        return path, save_net(path, name)
+        return path, save_line(path, LINES[name]) if name in LINES else save_net(path, name)
 
     def right(name, cpu):
         def run():
             path, feeds = made(name)
             if cpu == CPUS[-1]:
-                chosen, line = is_chosen(ctx, path, NETS[name][0], f"--cpu={cpu}")
-                check(chosen, f"{NETS[name][0]} was not chosen: {line}")
+                what = (LINES.get(name) or NETS[name])[0]
+                chosen, line = is_chosen(ctx, path, what, f"--cpu={cpu}")
+                check(chosen, f"{what} was not chosen: {line}")
             return near(smelt_run(ctx, path, feeds, f"--cpu={cpu}"), judge(path, feeds))
         return run
 
@@ -183,7 +238,8 @@ def cases(ctx):
             check(not is_chosen(ctx, path, what, "--cpu=x86-64-v4", "--no-winograd")[0], f"{what} in spite of the switch")
         return near(smelt_run(ctx, path, feeds, "--no-winograd"), judge(path, feeds))
 
-    return ([Case(f"{n}.{c}", right(n, c), "cpu") for n in NETS for c in CPUS] +
-            [Case(f"same_bits_{n}", same(n), "cpu") for n in NETS] +
-            [Case(f"{t}_{n}", foreign(n, t), "cpu") for t in ("aarch64", "riscv64_v") for n in ("ragged", "small_ragged")] +
+    nets = [*NETS, *LINES]
+    return ([Case(f"{n}.{c}", right(n, c), "cpu") for n in nets for c in CPUS] +
+            [Case(f"same_bits_{n}", same(n), "cpu") for n in nets] +
+            [Case(f"{t}_{n}", foreign(n, t), "cpu") for t in ("aarch64", "riscv64_v") for n in ("ragged", "small_ragged", "line_wide")] +
             [Case("switched_off", switched_off, "cpu")])
