@@ -70,6 +70,7 @@ typedef struct StagePart {
     int cut_axis, cut_red;     /* an axis and a reduction axis that end early; -1: none */
     const KExpr *cut;          /* their extent here */
     const KExpr *vec_from, *n_vec; /* the first of the vector tiles, and how many; NULL: all */
+    const KExpr *block;            /* of the axis in blocks: which of them; NULL: all */
 } StagePart;
 
 /* Rows of a member of a rolling group: those it has to have made when rows from..to-1 of the last

@@ -25,6 +25,8 @@ enum {
     LEAST_ASKING = 3,        /* tiles of rows that ask for lines which may be near */
     MOST_NEAR = 7,           /* of a row, that are written out */
     MOST_TAPS = 25,          /* of a depthwise convolution that is written out */
+    ALL_TAPS_START = 6,      /* cycles before such a tile, */
+    ALL_TAPS_OVERLAP = 4,    /* most of which the tile before it takes where it can */
     SECOND_LEVEL_BYTES = 32, /* what the second level of cache gives in a cycle */
     STREAM_BYTES = 64,       /* and what lies behind it: most of the time for it is hidden */
     FAR_BYTES = 10,          /* weights that are read once, in one stretch, come at this rate, */
@@ -43,6 +45,7 @@ typedef struct Sizes {
     int64_t vecs, rows[2], batch, steps;
     int64_t right_bytes, left_bytes;
     int64_t taps;        /* of the innermost axis that neighbours share; 1: none */
+    bool skips;          /* rows are further apart than taps, as with a stride of two */
     bool is_shared;      /* both factors are vectors */
     bool is_const;       /* the right factor is made of constants */
     bool is_free_row[2]; /* there are more or fewer rows in each call, outer and inner */
@@ -94,12 +97,12 @@ typedef struct Window {
     const KExpr *extent; /* of red */
     const Stage *s;
     const Schedule *sch;
-    bool slides;
+    bool slides, skips; /* skips: rows are further apart than taps */
 } Window;
 
 /* Do neighbouring rows read at some of the places that e walks over with the reduction? Rows
  * further apart (heads within a row of a matrix) do not. */
-static bool index_slides(const Window *w, const KExpr *e, int row_axis) {
+static bool index_slides(Window *w, const KExpr *e, int row_axis) {
     KVar *row = w->s->axis[row_axis];
     const KExpr *base, *by_row, *by_red;
     int64_t step, tap, extent;
@@ -107,6 +110,7 @@ static bool index_slides(const Window *w, const KExpr *e, int row_axis) {
     bool is_known = k_linear_in(w->k, e, row, &base, &by_row) && k_is_int(by_row, &step) &&
                     k_linear_in(w->k, e, w->red, &base, &by_red) && k_is_int(by_red, &tap) &&
                     k_is_int(w->extent, &extent) && extent < INT32_MAX;
+    w->skips |= is_known && llabs(step) > llabs(tap);
     return !is_known || tap > INT32_MAX || tap < -INT32_MAX || llabs(step) < llabs(tap) * extent;
 }
 
@@ -118,15 +122,17 @@ static void note_window(const KExpr *e, void *user) {
                 w->sch->row_axis[r] >= 0 && index_slides(w, e->arg[i], w->sch->row_axis[r]);
 }
 
-/* Taps of the innermost axis that neighbours along the rows have in common; 1 where there are none,
- * or too many to write out. */
-static int64_t shared_taps(KCtx *k, const Stage *s, const Schedule *sch) {
+/* Sets taps: those of the innermost axis that neighbours along the rows have in common; 1 where
+ * there are none, or too many to write out. */
+static void set_shared_taps(KCtx *k, const Stage *s, const Schedule *sch, Sizes *z) {
     int last = s->n_red - 1;
     int64_t taps;
-    if (last < 1 || !k_is_int(s->red_extent[last], &taps) || taps > MOST_NEAR) return 1;
-    Window w = {k, s->red[last], s->red_extent[last], s, sch, false};
+    z->taps = 1;
+    if (last < 1 || !k_is_int(s->red_extent[last], &taps) || taps > MOST_NEAR) return;
+    Window w = {k, s->red[last], s->red_extent[last], s, sch, false, false};
     k_visit(k, s->lhs, note_window, &w);
-    return w.slides ? taps : 1;
+    if (w.slides) z->taps = taps;
+    z->skips = w.skips;
 }
 
 int schedule_group_period(const Schedule *sch) {
@@ -164,7 +170,7 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     z.has_runs = s->run != NULL;
     if (s->run) k_visit(k, s->rhs, note_operation, &z.right_ops);
     z.is_shared = sch->group == 1 && !sch->permutes;
-    z.taps = shared_taps(k, s, sch);
+    set_shared_taps(k, s, sch, &z);
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
@@ -270,13 +276,15 @@ static double step_cycles(const Target *t, const Sizes *z, const Schedule *sch, 
 
 /* What the next tile does while this one ends, which it can where the machine looks so far ahead
  * that it sees the whole of a tile and has registers for both. Measured, in cycles: 24 to 28 of
- * tiles that keep the multiply-add ports busy, fewer of those that wait for their sums. */
+ * tiles that keep the multiply-add ports busy, fewer of those that wait for their sums. Of taps that
+ * are written out there is no branch to wait for either: 29 cycles for 5 sums of 9 taps, 85 for 14;
+ * strides of two wait for what brings them twice as much. */
 static double overlap_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                              int64_t vecs) {
     double sums = (double)(rows * vecs), left = t->n_vector_regs - 2 - sums;
     double instructions = (double)z->steps * (sums + (double)(rows + vecs));
-    bool is_written_out = sch->all_taps || sch->near_taps;
-    if (is_written_out || left <= 0 || instructions >= t->window) return 0;
+    if (left <= 0 || instructions >= t->window || sch->near_taps) return 0;
+    if (sch->all_taps) return z->skips ? 0 : ALL_TAPS_OVERLAP;
     double cycles = smallest(28, smallest(2 * sums, 3.5 * left));
     return cycles * smallest(1, 3 * (1 - instructions / t->window));
 }
@@ -285,7 +293,8 @@ static double overlap_cycles(const Target *t, const Sizes *z, const Schedule *sc
 static double tile_cycles(const Target *t, const Sizes *z, const Schedule *sch, int64_t rows,
                           int64_t vecs) {
     int chains = schedule_chains(t, sch, rows, vecs);
-    double sums = (double)(rows * vecs) * chains, around = (sch->all_taps ? 6 : 20) + 1.5 * sums;
+    double sums = (double)(rows * vecs) * chains;
+    double around = (sch->all_taps ? ALL_TAPS_START : 20) + 1.5 * sums;
     return (double)z->steps * step_cycles(t, z, sch, rows, vecs, chains) +
            sch->parts * (around - overlap_cycles(t, z, sch, rows, vecs));
 }
@@ -369,7 +378,7 @@ double schedule_near_cycles(DefProgram *p, const Stage *s, const Target *t, cons
 /* Copies of the innermost body: a divisor of its extent. None for the taps of a window that slides
  * along the rows: the copies would read the same elements, and keep them in registers for that. */
 static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_t extent) {
-    Window w = {k, s->red[axis], s->red_extent[axis], s, sch, false};
+    Window w = {k, s->red[axis], s->red_extent[axis], s, sch, false, false};
     k_visit(k, s->lhs, note_window, &w);
     for (int n = s->run ? RUN_COPIES : 4; n > 1 && !w.slides; n--)
         if (extent % n == 0) return n;

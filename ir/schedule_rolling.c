@@ -6,7 +6,8 @@
  *       for each member                    its rows that this block needs and the last one did not
  *         zeros into the halo's rows, where they are reached
  *         its tiles of these rows, or its loops row by row
- *       a depthwise member goes with the one before from tile to tile of channels
+ *       a depthwise member goes with the one before from tile to tile of channels, and so do
+ *       sums of rows with what makes these
  *
  * What only the group reads has a window that rolls (RowWindow.ring): room for the rows that one
  * block needs, row i in place i & (ring - 1), so that rows which the next block needs again stay
@@ -15,6 +16,8 @@
  * a window of its own. Each row is made as it would be without the group: same tiles, same order of
  * sums, same bits. */
 #include "ir/schedule.h"
+
+enum { MOST_TOGETHER = 3 };
 
 typedef struct Roll {
     DefProgram *p;
@@ -138,13 +141,13 @@ static StagePart part_of(const Roll *l, int m) {
 }
 
 /* A member that is no register tile: row by row. */
-static void open_by_rows(Roll *l, int m, const KExpr *from, const KExpr *n) {
+static void open_by_rows(Roll *l, int m, StagePart part) {
     Stage *s = l->g->stages[m];
-    StagePart part = part_of(l, m);
     int axis = part.row_axis;
-    const KExpr *r = kb_for(l->b, LOOP_SERIAL, "row", n);
+    const KExpr *r = kb_for(l->b, LOOP_SERIAL, "row", part.rows);
+    const KExpr *row = k_add(l->k, part.first, r);
     part.row_axis = -1;
-    part.at[axis] = kb_let_within(l->b, "row", k_add(l->k, from, r), s->out->dims[axis]->hi - 1);
+    part.at[axis] = kb_let_within(l->b, "row", row, s->out->dims[axis]->hi - 1);
     schedule_open_row(l->p, &s, &part, 1, NULL, 0, l->b);
     kb_end(l->b);
 }
@@ -184,6 +187,7 @@ static int64_t vector_tiles(const Stage *s) {
 
 typedef struct Follows {
     const Stage *s, *of;
+    int axis; /* of s, at which it reads what `of` has along its vectors */
     bool reads, ok;
 } Follows;
 
@@ -191,47 +195,97 @@ static void note_followed(const KExpr *e, void *user) {
     Follows *f = user;
     if (e->op != KO_at || e->u.tensor != f->of->out) return;
     f->reads = true;
-    f->ok &= stage_axis_of(f->s, e->arg[f->of->schedule->vec_axis]) == f->s->schedule->vec_axis;
+    f->ok &= stage_axis_of(f->s, e->arg[f->of->schedule->vec_axis]) == f->axis;
 }
 
 bool schedule_is_followed(KCtx *k, const Stage *s, const Stage *next) {
-    Follows f = {next, s, false, true};
     if (!is_tiled(s) || !is_tiled(next) || vector_tiles(s) < 2 || vector_tiles(next) < 2)
         return false;
+    Follows f = {next, s, next->schedule->vec_axis, false, true};
     stage_visit(k, next, note_followed, &f);
     return f.reads && f.ok && next->schedule->lanes == s->schedule->lanes &&
            s->schedule->n_vecs % next->schedule->n_vecs == 0;
 }
 
-/* Members m and m + 1, tile by tile of m's vectors. */
-static void open_together(Roll *l, int m) {
+/* Does next sum rows of what s makes, each block of channels by itself? Pools have no need to: what
+ * makes their rows may have reasons to go through all channels of a tile of rows at once. */
+static bool is_summed(KCtx *k, const Stage *s, const Stage *next) {
+    const Layout *lay = &next->out->layout;
+    bool sums_rows = next->form == FORM_REDUCE && next->fold == KO_add && next->n_red == 1;
+    if (!sums_rows || !is_tiled(s) || !vector_tiles(s) || lay->block != s->schedule->lanes)
+        return false;
+    Follows f = {next, s, lay->block_axis, false, true};
+    stage_visit(k, next, note_followed, &f);
+    return f.reads && f.ok;
+}
+
+static bool reads(KCtx *k, const Stage *s, const Stage *of) {
+    Follows f = {s, of, -1, false, true};
+    stage_visit(k, s, note_followed, &f);
+    return f.reads;
+}
+
+/* Member m goes on with n vectors of channels from `from` on, which the member before it made. */
+static void open_followed(Roll *l, int m, StagePart part, const KExpr *from, const KExpr *n) {
     KCtx *k = l->k;
-    const Stage *s = l->g->stages[m], *next = l->g->stages[m + 1];
-    StagePart part = rows_of_member(l, m), follows = rows_of_member(l, m + 1);
-    int64_t n = vector_tiles(s), n_next = vector_tiles(next);
-    const KExpr *each = k_int(k, s->schedule->n_vecs / next->schedule->n_vecs);
-    const KExpr *t = kb_for(l->b, LOOP_SERIAL, "c", k_int(k, n));
-    part.vec_from = t;
-    part.n_vec = k_int(k, 1);
-    follows.vec_from = k_mul(k, t, each);
-    follows.n_vec = k_min(k, each, k_sub(k, k_int(k, n_next), follows.vec_from));
-    schedule_open_contract(l->p, s, s->schedule, &part, l->b);
-    schedule_open_contract(l->p, next, next->schedule, &follows, l->b);
+    const Stage *s = l->g->stages[m];
+    if (is_tiled(s)) {
+        const KExpr *each = k_int(k, s->schedule->n_vecs), *up = k_int(k, s->schedule->n_vecs - 1);
+        part.vec_from = k_fdiv(k, from, each);
+        part.n_vec = k_fdiv(k, k_add(k, n, up), each);
+        schedule_open_contract(l->p, s, s->schedule, &part, l->b);
+        return;
+    }
+    int64_t all;
+    k_is_int(s->out->dims[s->out->layout.block_axis], &all);
+    int64_t last = (all - 1) / s->out->layout.block;
+    const KExpr *i = kb_for(l->b, LOOP_SERIAL, "block", n);
+    part.block = kb_let_within(l->b, "block", k_add(k, from, i), last);
+    open_by_rows(l, m, part);
     kb_end(l->b);
 }
 
-/* Opens member m, perhaps with the next one; how many these are. */
-static int open_members(Roll *l, int m) {
+/* Members m .. m + n - 1, tile by tile of m's vectors. */
+static void open_together(Roll *l, int m, int n) {
+    KCtx *k = l->k;
     const Stage *s = l->g->stages[m];
-    if (m + 1 < l->g->n && schedule_is_followed(l->k, s, l->g->stages[m + 1])) {
-        open_together(l, m);
-        return 2;
+    int64_t vecs = s->schedule->n_vecs, all;
+    StagePart part[MOST_TOGETHER];
+    for (int i = 0; i < n; i++) part[i] = rows_of_member(l, m + i);
+    k_is_int(s->out->dims[s->schedule->vec_axis], &all);
+    all = (all + s->schedule->lanes - 1) / s->schedule->lanes;
+    const KExpr *t = kb_for(l->b, LOOP_SERIAL, "c", k_int(k, vector_tiles(s)));
+    const KExpr *from = k_mul(k, t, k_int(k, vecs));
+    const KExpr *n_vecs = k_min(k, k_int(k, vecs), k_sub(k, k_int(k, all), from));
+    part[0].vec_from = t;
+    part[0].n_vec = k_int(k, 1);
+    schedule_open_contract(l->p, s, s->schedule, &part[0], l->b);
+    for (int i = 1; i < n; i++) open_followed(l, m + i, part[i], from, n_vecs);
+    kb_end(l->b);
+}
+
+/* How many members from m on go from tile to tile together. */
+static int count_together(const Roll *l, int m) {
+    Stage *const *s = l->g->stages + m;
+    int left = l->g->n - m, n = 1;
+    if (left > n && schedule_is_followed(l->k, s[0], s[1])) n = 2;
+    if (left > n && is_summed(l->k, s[n - 1], s[n]) && (n < 2 || !reads(l->k, s[2], s[0]))) n++;
+    return n;
+}
+
+/* Opens member m, perhaps with the next ones; how many these are. */
+static int open_members(Roll *l, int m) {
+    int n = count_together(l, m);
+    if (n > 1) {
+        open_together(l, m, n);
+        return n;
     }
+    const Stage *s = l->g->stages[m];
     StagePart part = rows_of_member(l, m);
     if (is_tiled(s))
         schedule_open_contract(l->p, s, s->schedule, &part, l->b);
     else
-        open_by_rows(l, m, part.first, part.rows);
+        open_by_rows(l, m, part);
     return 1;
 }
 

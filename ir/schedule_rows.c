@@ -29,6 +29,10 @@ RowNest rows_nest(KCtx *k, const Stage *s, const StagePart *part) {
         }
         if (s->form == FORM_SCAN && axis == s->scan_axis) continue;
         bool blocked = l->block > 1 && axis == l->block_axis;
+        if (blocked && part && part->block) {
+            nest.index[axis] = k_mul(k, part->block, k_int(k, l->block));
+            continue;
+        }
         const KExpr *extent =
             part && part->cut && part->cut_axis == axis ? part->cut : s->out->dims[axis];
         if (blocked)

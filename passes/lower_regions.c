@@ -7,7 +7,8 @@
  *     }                                }
  *
  * The tensors of a region's body share memory with the region's results where they are the same
- * bytes, and are copied where a value is carried from one iteration to the next. Dims that change
+ * bytes, and are copied where a value is carried from one iteration to the next, but for a state
+ * that a map writes over the old one. Dims that change
  * from iteration to iteration, or that differ by branch, are slots of the size table, stored where
  * the actual ones are known. Stacks of slices that have no bound grow on the heap. */
 #include "passes/lower_kernels.h"
@@ -164,7 +165,7 @@ static const KExpr *carried_size(Lower *l, const KExpr *dim) {
  * first is stored, since one may be made of others. */
 static void store_carried_dims(Lower *l, KTensor *const *states, KTensor *const *given, int n) {
     KCtx *k = l->k;
-    const KExpr **value = arena_array(l->m->scratch, const KExpr *, (size_t)n * MAX_RANK + 1);
+    const KExpr **value = arena_array(l->m->scratch, const KExpr *, (size_t)n *MAX_RANK + 1);
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < n; i++)
             for (int a = 0; a < states[i]->rank; a++) {
@@ -193,10 +194,65 @@ static void store_final_dims(Lower *l, const KTensor *result, const KTensor *sta
     }
 }
 
+typedef struct StateReads {
+    KCtx *k;
+    const Stage *s;
+    const KTensor *state;
+    bool any, others; /* others: of elements that are not the stage's own */
+} StateReads;
+
+static void note_state_read(const KExpr *e, void *user) {
+    StateReads *r = user;
+    const KExpr *own[MAX_RANK];
+    if (e->op != KO_at || e->u.tensor != r->state) return;
+    r->any = true;
+    r->others |= r->s->out->rank != r->state->rank;
+    if (r->others) return;
+    stage_own_index(r->k, r->s, own);
+    for (int i = 0; i < r->state->rank; i++) r->others |= e->arg[i] != own[i];
+}
+
+static bool has_same_memory(const KTensor *a, const KTensor *b) {
+    bool is_same = a->rank == b->rank && a->dtype == b->dtype && !is_carried(a) && !a->window &&
+                   !b->window && !b->alias && !b->phase && !b->layout.permuted &&
+                   b->layout.block <= 1 && !b->layout.has_halo;
+    for (int i = 0; is_same && i < a->rank; i++) is_same &= a->dims[i] == b->dims[i];
+    return is_same;
+}
+
+/* May the body write the next state over the old one? So where a map makes it that reads the old
+ * one element by element, if at all, and nobody reads that later. */
+static bool is_made_in_place(Lower *l, const DefProgram *p, KTensor *state, const KTensor *given) {
+    const Stage *def = given->def;
+    bool is_made = false;
+    if (!def || def->owner != p || def->form != FORM_MAP || def->is_alias || def->group ||
+        def->blocks || is_on_heap(l, state) || !has_same_memory(state, given))
+        return false;
+    for (uint32_t i = 0; i < p->outputs.n; i++)
+        if (p->outputs.at[i] == state) return false;
+    for (const Stage *s = p->first; s; s = s->next) {
+        StateReads r = {.k = l->k, .s = s, .state = state};
+        if (s->form == FORM_PROGRAM || s->form == FORM_REGION) return false;
+        stage_visit(l->k, s, note_state_read, &r);
+        bool is_early = !is_made && !s->is_alias && !s->group && !s->blocks;
+        if (s == def ? r.others : r.any && !is_early) return false;
+        is_made |= s == def;
+    }
+    return is_made;
+}
+
+/* Before the body is lowered: what it writes over states. */
+static void update_in_place(Lower *l, const DefProgram *p, KTensor *const *states,
+                            KTensor *const *given, int n) {
+    for (int i = 0; i < n; i++)
+        if (is_made_in_place(l, p, states[i], given[i])) given[i]->alias = states[i];
+}
+
 /* The state takes what the body gave. Where its size changes it gets new memory, behind a copy when
  * the old one is what is read. */
 static void carry_state(Lower *l, DefProgram *p, KTensor *state, KTensor *given) {
     const KExpr *offset;
+    if (given->alias == state) return; /* update_in_place() */
     if (!is_carried(state) || !is_on_heap(l, state)) {
         copy_bytes(l, p, state, given);
         return;
@@ -397,6 +453,7 @@ static void lower_scan(Lower *l, DefProgram *p, Stage *s) {
     Scope scope = open_scope(l);
     let_carried_dims(l, sub, 0, n_state);
     place_slices(l, n, sub, n_state, &steps);
+    update_in_place(l, sub, sub->inputs.at, sub->outputs.at, n_state);
     lower_program(l, sub);
     copy_slices(l, n, sub, n_state, &steps);
     carry(l, p, sub->inputs.at, sub->outputs.at, n_state);
@@ -495,6 +552,7 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
         KTensor *out = sub->outputs.at[1 + i];
         if (!stack[i].room) share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
     }
+    update_in_place(l, sub, sub->inputs.at + 2, sub->outputs.at + 1, n_carried);
     lower_program(l, sub);
     for (int i = n_carried; i < n->n_out; i++)
         if (n->out[i]) stack_slice(l, sub, n->out[i]->tensor, sub->outputs.at[1 + i], stack[i], t);

@@ -221,6 +221,16 @@ MODELS = [
             body = b (float[3] u, float[3] v, float[3] i) => (v2, u2, i2, c) {
                 v2 = Identity (v)  u2 = Identity (u)  i2 = Identity (i)  c = Constant <value = float {2.0}> () }>""",
      [((3,), (3,), (5, 3))]),
+    # u is written over element by element, v is read at other places, w is read behind what makes the next one
+    ("scan_in_place", "float[40] x, float[40] y, float[40] z, float[6,40] s => a, b, c, p", """
+        a, b, c, p = Scan (x, y, z, s) <num_scan_inputs = 1,
+            body = b (float[40] u, float[40] v, float[40] w, float[40] i) => (u2, v2, w2, o) {
+                at = Constant <value = int64[1] {13}> ()  from = Constant <value = int64[1] {0}> ()
+                end = Constant <value = int64[1] {40}> ()
+                head = Slice (v, from, at)  tail = Slice (v, at, end)  turned = Concat <axis = 0> (tail, head)
+                su = Sigmoid (u)  u1 = Mul (su, i)  u2 = Add (u1, u)  v2 = Sub (turned, u2)
+                w2 = Add (w, i)  ew = ReduceMax <keepdims = 1> (w2)  o1 = Mul (ew, v2)  o = Sub (o1, w) }>""",
+     [((40,), (40,), (40,), (6, 40))]),
     ("scan_sized", "float[B,3] x, float[B,T,3] s => a, p", """
         a, p = Scan (x, s) <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
             body = b (float[B,3] u, float[B,3] i) => (v, o) {

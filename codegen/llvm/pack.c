@@ -9,11 +9,16 @@
  * the width, and saturates on the way, which does most of the clamping. Its packs work within 16
  * bytes, so that words have to be put in order at the end. The bytes are those of the expression
  * above. */
+#include <float.h>
+#include <math.h>
+
 #include "codegen/llvm/llvm_gen.h"
 
 enum { PIECES = 4, MAX_LOOPS = 3 };
 
 static const double MAGIC = 12582912; /* 1.5 * 2^23: see ir/math_round.c */
+static const double FAR = 1e100;
+static const double MOST_WORD = 2e9; /* what is less rounds to an i32, however it was computed */
 
 typedef struct Pack {
     const KStmt *store;
@@ -26,6 +31,7 @@ typedef struct Pack {
     const KExpr *value;     /* what is computed in 32 bits: x, or the i32 whose low byte counts */
     bool rounds;            /* value is x */
     bool has_low, is_small; /* the bytes need a lower bound; x lies within a few thousand */
+    bool is_word;           /* x is known to be no more than an i32 holds */
     double low, high, zero;
 } Pack;
 
@@ -39,6 +45,44 @@ static bool is_constant(const KExpr *e, double *v) {
     return true;
 }
 
+typedef struct Range {
+    double lo, hi;
+} Range;
+
+static Range product_of(Range a, Range b) {
+    double v[] = {a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi};
+    Range r = {v[0], v[0]};
+    for (int i = 1; i < 4; i++) r = (Range){fmin(r.lo, v[i]), fmax(r.hi, v[i])};
+    return (Range){fmax(r.lo, -FAR), fmin(r.hi, FAR)};
+}
+
+/* What a sum of clamped and of loaded bytes, times constants, may be, where it is no NaN; the whole
+ * of f32 for what is not looked into. */
+static Range range_of(const KExpr *e) {
+    Range r = {-FLT_MAX, FLT_MAX}, a, b;
+    if (e->dtype == DT_U8) return (Range){0, 255};
+    if (e->dtype == DT_I8) return (Range){-128, 127};
+    switch ((int)e->op) {
+    case KO_const_f: return (Range){e->u.f, e->u.f};
+    case KO_cast: return e->dtype == DT_F32 || e->dtype == DT_I32 ? range_of(e->arg[0]) : r;
+    case KO_min:
+    case KO_max:
+        a = range_of(e->arg[0]), b = range_of(e->arg[1]);
+        return e->op == KO_min ? (Range){fmin(a.lo, b.lo), fmin(a.hi, b.hi)}
+                               : (Range){fmax(a.lo, b.lo), fmax(a.hi, b.hi)};
+    case KO_add:
+    case KO_sub:
+        a = range_of(e->arg[0]), b = range_of(e->arg[1]);
+        return e->op == KO_add ? (Range){a.lo + b.lo, a.hi + b.hi}
+                               : (Range){a.lo - b.hi, a.hi - b.lo};
+    case KO_mul: return product_of(range_of(e->arg[0]), range_of(e->arg[1]));
+    case KO_fma:
+        a = product_of(range_of(e->arg[0]), range_of(e->arg[1])), b = range_of(e->arg[2]);
+        return (Range){a.lo + b.lo, a.hi + b.hi};
+    }
+    return r;
+}
+
 /* y + magic: y is min(max(x, lo), hi), or a quotient of such a one. */
 static bool match_sum(Pack *p, const KExpr *y) {
     const KExpr *of = y->op == KO_fma && y->arg[0]->op == KO_fma ? y->arg[0]->arg[2] : y;
@@ -47,6 +91,7 @@ static bool match_sum(Pack *p, const KExpr *y) {
         return false;
     p->is_small = of != y;
     p->value = p->is_small ? y : of->arg[0]->arg[0];
+    p->is_word = range_of(p->value).hi < MOST_WORD;
     return p->low >= -4096 && p->high <= 4096;
 }
 
@@ -127,7 +172,7 @@ static LLVMValueRef join(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
 /* To the nearest whole number as x86 converts: what no i32 holds gives the least one, NaN too. So
  * only what is too large has to be bounded first. */
 static LLVMValueRef rounded(LlvmGen *g, const Pack *p, LLVMValueRef x) {
-    if (!p->is_small) {
+    if (!p->is_small && !p->is_word) {
         LLVMValueRef high = llvm_real(g, g->f32, p->lanes, p->high);
         LLVMValueRef above = LLVMBuildFCmp(g->b, LLVMRealOLT, high, x, "");
         x = LLVMBuildSelect(g->b, above, high, x, "");
