@@ -9,9 +9,10 @@
  * From the last stage to the first: the least and the largest index that any reader has along an
  * axis are where the axis begins and ends, so that what is spared goes on upwards. Slices, strides,
  * pools that do not come out even, and nets whose head reads the last step only give such axes;
- * where an axis begins later, readers count from there. Where a window is wider than what it looks at (dilation 24 on a map of
- * 16), some taps only ever meet its border: the first and last indices of a reduction axis at which
- * the predicate is never true. Their products are zeros, if the weights are finite.
+ * where an axis begins later, readers count from there. Where a window is wider than what it looks
+ * at (dilation 24 on a map of 16), some taps only ever meet its border: the first and last indices
+ * of a reduction axis at which the predicate is never true. Their products are zeros, if the
+ * weights are finite.
  *
  * Requires definitions after fusion and before layouts. It leaves alone what programs, regions and
  * callers read, axes of free size, and what would be less than a tenth of the elements: sizes that
