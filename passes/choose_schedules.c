@@ -17,6 +17,7 @@
 #include "passes/distances.h"
 #include "passes/dot_blocks.h"
 #include "passes/integers.h"
+#include "passes/order_taps.h"
 #include "passes/pass.h"
 #include "passes/tune_winograd.h"
 #include "passes/vector_reads.h"
@@ -82,14 +83,6 @@ static bool fits_mask(DefProgram *p, const Stage *s, const Schedule *sch) {
     return t->mask_bytes && least >= t->mask_bytes && (!is_shared || is_window(k, s, s->rhs));
 }
 
-/* How many lines that lie so many bytes apart the second level of cache keeps: those a multiple of
- * its ways' size apart share a set. */
-static int64_t lines_kept(const Target *t, int64_t apart) {
-    enum { WAYS = 16 };
-    int64_t way = t->l2_bytes / WAYS;
-    return WAYS * (way / common_divisor(apart, way));
-}
-
 /* Does each step of a long sum go to another page, or nearly so, of a right factor that many rows
  * share? If it is a part of longer rows, as the values of one of several heads are, few of these
  * lines stay in the first level of cache at once, since they share its sets; rows of some powers of
@@ -106,7 +99,8 @@ static bool strides_far(DefProgram *p, const Stage *s, const Schedule *sch) {
                     k_is_int(s->out->dims[sch->vec_axis], &width);
     if (!is_known || n < MANY_STEPS || n_rows(k, s, sch) < MANY_ROWS || step < 1) return false;
     int64_t apart = step * dtype_bytes(t->dtype);
-    return (step >= 2 * width && apart >= FAR_BYTES) || n > lines_kept(p->m->target, apart);
+    return (step >= 2 * width && apart >= FAR_BYTES) ||
+           n > lines_kept(p->m->target->l2_bytes, 16, apart);
 }
 
 /* The variables of e that index it: axes first (the vector axis last of them), then reduction axes.
@@ -477,67 +471,6 @@ bool contract_axes(DefProgram *p, Stage *s, Schedule *sch) {
     return true;
 }
 
-static bool is_tap_axis(KCtx *k, const Stage *s, int r) {
-    return k_is_value(s->red_extent[r], 1) || k_uses_var(k, at_pred(s->lhs), s->red[r]);
-}
-
-/* Cuts the one axis of channels, whose weights of all taps have no room in a near cache, into an
- * outer one and an inner one, for which they have. Then the outer one can be cut into parts. */
-static void group_channels(DefProgram *p, Stage *s, const Schedule *sch) {
-    enum { VECTORS = 2 };
-    KCtx *k = p->m->k;
-    int64_t taps = 1, n, extent = 0, least = p->m->target->vector_bytes / dtype_bytes(DT_F32);
-    int which = -1;
-    for (int r = 0; r < s->n_red; r++) {
-        if (!k_is_int(s->red_extent[r], &n)) return;
-        if (is_tap_axis(k, s, r)) {
-            taps *= n;
-        } else if (which >= 0) {
-            return;
-        } else {
-            which = r;
-            extent = n;
-        }
-    }
-    if (which < 0 || s->n_red == MAX_RED) return;
-    int64_t each = taps * VECTORS * sch->lanes * dtype_bytes(s->acc->dtype), size = extent;
-    int64_t fit = p->m->target->l2_bytes / 8;
-    while (size * each > fit && size % (2 * least) == 0) size /= 2;
-    if (size == extent) return;
-    KVar *outer = kvar_new(k, KV_AXIS, DT_I64, s->red[which]->name, 0, extent / size - 1);
-    KVar *inner = kvar_new(k, KV_AXIS, DT_I64, s->red[which]->name, 0, size - 1);
-    const KExpr *by = k_add(k, k_mul(k, k_var(k, outer), k_int(k, size)), k_var(k, inner));
-    s->lhs = k_subst(k, s->lhs, &s->red[which], &by, 1);
-    s->rhs = k_subst(k, s->rhs, &s->red[which], &by, 1);
-    for (int r = s->n_red++; r > 0; r--) {
-        s->red[r] = s->red[r - 1];
-        s->red_extent[r] = s->red_extent[r - 1];
-    }
-    s->red[0] = outer;
-    s->red_extent[0] = k_int(k, extent / size);
-    s->red[which + 1] = inner;
-    s->red_extent[which + 1] = k_int(k, size);
-}
-
-/* Taps outside are left out by branches: around all channels, or many, not around the products of
- * one. */
-static void sum_taps_first(DefProgram *p, Stage *s, const Schedule *sch) {
-    KCtx *k = p->m->k;
-    KVar *red[MAX_RED];
-    const KExpr *extent[MAX_RED];
-    int n_red = s->n_red, n = 0;
-    group_channels(p, s, sch);
-    int grouped = s->n_red - n_red; /* these stay the outermost */
-    for (int is_channel = 0; is_channel < 2; is_channel++)
-        for (int r = grouped; r < s->n_red; r++) {
-            if (is_tap_axis(k, s, r) == (bool)is_channel) continue;
-            red[n] = s->red[r];
-            extent[n++] = s->red_extent[r];
-        }
-    memcpy(s->red + grouped, red, sizeof red[0] * (size_t)n);
-    memcpy(s->red_extent + grouped, extent, sizeof extent[0] * (size_t)n);
-}
-
 /* Takes the template with these axes unless reading would cost more than it saves. */
 static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     KCtx *k = p->m->k;
@@ -551,8 +484,7 @@ static bool use_template(DefProgram *p, Stage *s, Schedule *sch) {
     if (!in_place && !is_const && !is_reused(k, s, s->rhs)) return false;
     if (is_const) turn_rows(p, s, sch);
     fill_rows(p, s, sch);
-    if (sch->skips && !k_uses_var(k, at_pred(s->lhs), s->axis[sch->vec_axis]))
-        sum_taps_first(p, s, sch);
+    order_taps(p, s, sch);
     if (!tune_contract(p, s, in_place, sch)) schedule_contract_tile(p, s, p->m->target, sch);
     if (!in_place && !pack_factor(p, s, sch)) return false;
     if (!in_place) schedule_contract_few(p, s, p->m->target, sch);

@@ -8,7 +8,9 @@
  * Requires shapes. Leaves shapes; constants replaced what was known and nothing dead is left.
  * It does not fold what would only make the library larger: an Expand or ConstantOfShape beyond
  * SPLAT_BYTES stays an instruction, and bytes that become i32 stay bytes, as codes of quantized
- * constants with more than one element do. Random numbers are not constants. */
+ * constants with more than one element do. What costs more than reading it, as a ScatterND at
+ * expanded indices or the softmax of a table, is folded up to GROWN_BYTES, and all that up to
+ * GROWN_TOTAL; of a chain of these the last one only. Random numbers are not constants. */
 #include "passes/fold.h"
 
 #include <string.h>
@@ -17,6 +19,7 @@
 
 #define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
 enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10, WIDENED_ELEMS = 64 };
+enum { GROWN_BYTES = 4 << 20, GROWN_TOTAL = 64 << 20 };
 
 /* ---- contents -------------------------------------------------------------------------------- */
 
@@ -136,6 +139,72 @@ bool fold_node(Module *m, Node *n, uint64_t limit_bytes) {
     return true;
 }
 
+/* ---- what grows ------------------------------------------------------------------------------ */
+
+typedef struct Growth {
+    Module *m;
+    uint8_t *derived; /* node ids: it depends on constants only, and may be evaluated */
+    uint8_t *covered; /* it was evaluated for a node that is folded */
+    uint64_t total;
+} Growth;
+
+static uint64_t used_bytes(const Node *n) {
+    uint64_t total = 0;
+    for (int i = 0; i < n->n_out && total <= GROWN_BYTES; i++) {
+        const Value *v = n->out[i];
+        if (!v) continue;
+        total += v->type == VT_TENSOR && v->dtype != DT_STR ? tensor_bytes(v) : GROWN_BYTES + 1;
+    }
+    return total;
+}
+
+static bool is_derived(const Growth *g, const Node *n) {
+    if (op_has(n->op, OPF_NONDET | OPF_CONTROL | OPF_DECODES) || !n->n_in) return false;
+    for (int i = 0; i < n->n_in; i++) {
+        const Value *v = n->in[i];
+        if (!v || value_is_const(v)) continue;
+        if (!v->def || v->graph != n->out[0]->graph || !g->derived[v->def->id]) return false;
+    }
+    return n->out[0] && used_bytes(n) <= GROWN_BYTES;
+}
+
+/* Leaves bytes in the outputs of n, and of the nodes that it depends on. */
+static bool evaluate_chain(Growth *g, Node *n) {
+    for (int i = 0; i < n->n_in; i++) {
+        Value *v = n->in[i];
+        if (!v || v->data) continue;
+        g->covered[v->def->id] = true;
+        if (!evaluate_chain(g, v->def)) return false;
+    }
+    return evaluate_node(g->m, n);
+}
+
+static bool fold_grown(Growth *g, Node *n) {
+    if (op_has(n->op, OPF_MOVEMENT | OPF_ELTWISE | OPF_VIEW | OPF_SHAPE_ONLY) || !is_used(n) ||
+        !g->derived[n->id] || g->covered[n->id])
+        return false;
+    uint64_t bytes = used_bytes(n);
+    if (g->total + bytes > GROWN_TOTAL || !evaluate_chain(g, n)) return false;
+    g->total += bytes;
+    detach_outputs(n);
+    return true;
+}
+
+static bool fold_growing(Module *m, Graph *graph) {
+    Growth g = {m, arena_array(m->scratch, uint8_t, m->n_nodes),
+                arena_array(m->scratch, uint8_t, m->n_nodes), 0};
+    bool changed = false;
+    for (Node *n = graph->first; n; n = n->next) g.derived[n->id] = is_derived(&g, n);
+    for (Node *n = graph->last; n; n = n->prev) changed |= fold_grown(&g, n);
+    for (Node *n = graph->first; n; n = n->next)
+        for (int i = 0; g.derived[n->id] && i < n->n_out; i++) {
+            if (!n->out[i]) continue;
+            n->out[i]->data = NULL;
+            n->out[i]->data_bytes = 0;
+        }
+    return changed;
+}
+
 /* ---- the pass -------------------------------------------------------------------------------- */
 
 static bool fold_graph(Module *m, Graph *g) {
@@ -151,5 +220,8 @@ static bool fold_graph(Module *m, Graph *g) {
 
 bool pass_fold_constants(Module *m) {
     bool changed = fold_graph(m, m->main);
-    return graph_drop_dead(m->main) || changed;
+    changed |= graph_drop_dead(m->main);
+    if (!fold_growing(m, m->main)) return changed;
+    graph_drop_dead(m->main);
+    return true;
 }

@@ -134,11 +134,15 @@ static void note_test(const KExpr *e, void *user) {
 
 /* Would the contraction compute indices again and again that are better computed once? Those of a
  * gather, a reflection; and those of a view that a window with a border reads: as a tensor of its
- * own it can have a halo. */
+ * own it can have a halo. And would a pool, whose windows read an element several times? */
 static bool repeats_indices(KCtx *k, const Stage *map, const Stage *reader) {
     Index x = {.k = k, .t = map->out, .is_affine = true, .is_plain = true, .map = map};
     double reads = schedule_stage_work(reader);
-    if (reader->form != FORM_CONTRACT || reads < REUSE * elements(map->out)) return false;
+    if (reader->form == FORM_MAP || reads < REUSE * elements(map->out)) return false;
+    if (reader->form == FORM_REDUCE) {
+        note_index(k, map->body, &x);
+        return !x.is_affine;
+    }
     bool is_factor = expr_reads(k, reader->lhs, map->out) || expr_reads(k, reader->rhs, map->out);
     if (!is_factor) return false;
     note_index(k, map->body, &x);
