@@ -51,16 +51,22 @@ static LLVMValueRef near_quotient(LlvmGen *g, LLVMValueRef a, LLVMValueRef inver
 /* i64 in lanes where these turn into f64: a near quotient, 2^15 away at most, and that of what it
  * leaves. The inverse is larger than 1 / b by more than all roundings, so that the second one is
  * right or one too far from 0: what is left then has the sign that a has not, and is taken back.
- * All sums wrap, so that a quotient of 2^63 needs no care. b is not 0. */
-static LLVMValueRef divide_in_two_steps(LlvmGen *g, bool remainder, LLVMValueRef a, LLVMValueRef b,
-                                        bool may_end) {
+ * All sums wrap, so that a quotient of 2^63 needs no care. b is not 0. Of a below 2^48, as indices
+ * are, the first quotient is a / b and less than 2^-49 of it, which is less than 1 / b. */
+static LLVMValueRef divide_in_two_steps(LlvmGen *g, const KExpr *e, bool remainder, LLVMValueRef a,
+                                        LLVMValueRef b) {
+    const int64_t exact = INT64_C(1) << 48;
+    const KExpr *ea = e->arg[0], *eb = e->arg[1];
     unsigned lanes = llvm_lanes(a);
     LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(a)), one = llvm_int(g, g->i64, lanes, 1);
     LLVMValueRef above = llvm_real(g, g->f64, lanes, 1 + 0x1p-50);
     LLVMValueRef divisor = LLVMBuildSIToFP(g->b, b, llvm_widen(g->f64, lanes), "");
     LLVMValueRef inverse = LLVMBuildFDiv(g->b, above, divisor, "");
-    LLVMValueRef q = near_quotient(g, a, inverse, may_end);
+    bool is_near = ea->lo >= -exact && ea->hi <= exact;
+    LLVMValueRef q = near_quotient(g, a, inverse, !is_near && eb->lo <= 1 && eb->hi >= -1);
+    if (is_near && !remainder) return q;
     LLVMValueRef r = LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "");
+    if (is_near) return r;
     LLVMValueRef more = near_quotient(g, r, inverse, false);
     r = LLVMBuildSub(g->b, r, LLVMBuildMul(g->b, more, b, ""), "");
     LLVMValueRef apart = LLVMBuildICmp(g->b, LLVMIntSLT, LLVMBuildXor(g->b, r, a, ""), zero, "");
@@ -98,10 +104,7 @@ static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool r
         LLVMValueRef q = divide_as_floats(g, dtype_is_signed(e->dtype), a, b);
         return remainder ? LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "") : q;
     }
-    if (takes_two_steps(g, e, a)) {
-        bool halves = e->arg[1]->lo > 1 || e->arg[1]->hi < -1;
-        return divide_in_two_steps(g, remainder, a, b, !halves);
-    }
+    if (takes_two_steps(g, e, a)) return divide_in_two_steps(g, e, remainder, a, b);
     if (remainder) return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
     return is_signed ? LLVMBuildSDiv(g->b, a, b, "") : LLVMBuildUDiv(g->b, a, b, "");
 }
