@@ -43,11 +43,13 @@ static void bind_rows(RowGroupLoops *g, const KExpr *const *outer) {
 /* ---- short rows ------------------------------------------------------------------------------ */
 
 /* How many rows are taken at once, one in each lane; 0 where rows fill a vector themselves, or half
- * of one, which costs less than lanes that are gathered. Sums of functions have no lanes otherwise.
+ * of one, which costs less than lanes that are gathered and scattered. Sums of functions have no
+ * lanes otherwise. Where nothing of a row is stored but what it is folded into, rows of less than a
+ * vector of words have no lanes either, and functions of a few vectors' sum take one lane of many.
  */
 static int lanes_across(const RowGroupLoops *g) {
     int lanes = INT32_MAX, most;
-    bool sums_function = false;
+    bool sums_function = false, folds_only = true;
     for (int i = 0; i < g->n; i++) {
         const Stage *s = g->stages[i];
         int here = target_lanes(g->p->m->target, dtype_bytes(s->out->dtype));
@@ -57,7 +59,13 @@ static int lanes_across(const RowGroupLoops *g) {
             return 0;
         if (s->form == FORM_REDUCE) sums_function |= schedule_has_function(g->p->m->k, s->body);
     }
-    most = sums_function ? lanes - 1 : lanes / 4;
+    for (int i = 0; i < g->n; i++)
+        for (int a = g->n_outer; a < g->stages[i]->out->rank; a++)
+            folds_only &= k_is_value(g->stages[i]->out->dims[a], 1);
+    int words = target_lanes(g->p->m->target, 4);
+    most = !folds_only     ? sums_function ? lanes - 1 : lanes / 4
+           : sums_function ? 4 * words
+                           : words - 1;
     for (int i = 0; i < g->n; i++) {
         const Stage *s = g->stages[i];
         int64_t size = 1, n;

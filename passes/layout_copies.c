@@ -10,7 +10,9 @@
  * have a halo. One whose result is too narrow for blocks of channels, with a window over blocked
  * ones: its vectors lie along the last axis, where it reads a dense copy in place. One that
  * multiplies channels one by one, with a result in blocks, would gather each vector from a dense
- * tensor: its copy is in blocks, too, and so is that of one which Winograd's filtering may take. */
+ * tensor: its copy is in blocks, too, and so is that of one which Winograd's filtering may take, and
+ * of one that sums bytes in groups of channels, which become words only where channels are
+ * neighbours. */
 typedef struct CopyRead {
     DefProgram *p;
     const Stage *s;
@@ -63,6 +65,16 @@ static bool gathers_channels(KCtx *k, const Stage *s, const KExpr *at) {
            layout_is_depthwise(k, s);
 }
 
+/* Does a convolution of bytes in groups, with lanes along channels, read those of a group where they
+ * are no neighbours? dot_groups.c takes four of them for a word. */
+static bool gathers_words(const DefProgram *p, const Stage *s, const KExpr *at) {
+    KCtx *k = p->m->k;
+    const Target *t = p->m->target;
+    return (t->dot4 || t->dot2) && s->out->layout.block > 1 && s->out->layout.block_axis == 1 &&
+           at->u.tensor->layout.block <= 1 && k_uses_var(k, at->arg[1], s->axis[1]) &&
+           match_int_factor(k, s->lhs, &(IntFactor){0});
+}
+
 /* Could a convolution with a result in blocks be filtered by Winograd if it read whole blocks? */
 static bool filters_blocks(DefProgram *p, const Stage *s, const KExpr *at) {
     WinogradForm f;
@@ -76,7 +88,7 @@ static void note_copy_read(const KExpr *e, void *user) {
     CopyRead *c = user;
     if (e->op != KO_at || e->u.tensor->rank < 3 || e->u.tensor->data) return;
     KCtx *k = c->p->m->k;
-    c->in_blocks = gathers_channels(k, c->s, e);
+    c->in_blocks = gathers_channels(k, c->s, e) || gathers_words(c->p, c->s, e);
     bool narrow = e->u.tensor->layout.block > 1 && c->s->out->layout.block <= 1;
     bool border = at_pred(e) && !layout_is_free(e->u.tensor);
     bool wanted = border || (narrow && (has_taps(k, c->s, e) || has_siblings(c->s)) &&

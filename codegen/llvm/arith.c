@@ -35,6 +35,58 @@ static bool has_float_quotient(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
            LLVMGetIntTypeWidth(LLVMGetElementType(LLVMTypeOf(a))) <= 32;
 }
 
+/* trunc(a * inverse), where that fits an i64. */
+static LLVMValueRef near_quotient(LlvmGen *g, LLVMValueRef a, LLVMValueRef inverse, bool may_end) {
+    LLVMTypeRef t = LLVMTypeOf(inverse);
+    LLVMValueRef q = LLVMBuildFMul(g->b, LLVMBuildSIToFP(g->b, a, t, ""), inverse, "");
+    if (may_end) {
+        LLVMValueRef most = llvm_real(g, g->f64, llvm_lanes(a), 0x1.fffffffffffffp62);
+        LLVMValueRef least = llvm_real(g, g->f64, llvm_lanes(a), -0x1p63);
+        q = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, q, most, ""), q, most, "");
+        q = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, q, least, ""), q, least, "");
+    }
+    return LLVMBuildFPToSI(g->b, q, LLVMTypeOf(a), "");
+}
+
+/* i64 in lanes where these turn into f64: a near quotient, 2^15 away at most, and that of what it
+ * leaves. The inverse is larger than 1 / b by more than all roundings, so that the second one is
+ * right or one too far from 0: what is left then has the sign that a has not, and is taken back.
+ * All sums wrap, so that a quotient of 2^63 needs no care. b is not 0. Of a below 2^48, as indices
+ * are, the first quotient is a / b and less than 2^-49 of it, which is less than 1 / b. */
+static LLVMValueRef divide_in_two_steps(LlvmGen *g, const KExpr *e, bool remainder, LLVMValueRef a,
+                                        LLVMValueRef b) {
+    const int64_t exact = INT64_C(1) << 48;
+    const KExpr *ea = e->arg[0], *eb = e->arg[1];
+    unsigned lanes = llvm_lanes(a);
+    LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(a)), one = llvm_int(g, g->i64, lanes, 1);
+    LLVMValueRef above = llvm_real(g, g->f64, lanes, 1 + 0x1p-50);
+    LLVMValueRef divisor = LLVMBuildSIToFP(g->b, b, llvm_widen(g->f64, lanes), "");
+    LLVMValueRef inverse = LLVMBuildFDiv(g->b, above, divisor, "");
+    bool is_near = ea->lo >= -exact && ea->hi <= exact;
+    LLVMValueRef q = near_quotient(g, a, inverse, !is_near && eb->lo <= 1 && eb->hi >= -1);
+    if (is_near && !remainder) return q;
+    LLVMValueRef r = LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "");
+    if (is_near) return r;
+    LLVMValueRef more = near_quotient(g, r, inverse, false);
+    r = LLVMBuildSub(g->b, r, LLVMBuildMul(g->b, more, b, ""), "");
+    LLVMValueRef apart = LLVMBuildICmp(g->b, LLVMIntSLT, LLVMBuildXor(g->b, r, a, ""), zero, "");
+    LLVMValueRef too_far =
+        LLVMBuildAnd(g->b, apart, LLVMBuildICmp(g->b, LLVMIntNE, r, zero, ""), "");
+    LLVMValueRef top = llvm_int(g, g->i64, lanes, 63); /* sign: -1 where the quotient is below 0 */
+    LLVMValueRef sign = LLVMBuildAShr(g->b, LLVMBuildXor(g->b, a, b, ""), top, "");
+    if (remainder) {
+        LLVMValueRef back = LLVMBuildSub(g->b, LLVMBuildXor(g->b, b, sign, ""), sign, "");
+        return LLVMBuildSelect(g->b, too_far, LLVMBuildAdd(g->b, r, back, ""), r, "");
+    }
+    q = LLVMBuildAdd(g->b, q, more, "");
+    LLVMValueRef back = LLVMBuildSub(g->b, q, LLVMBuildOr(g->b, sign, one, ""), "");
+    return LLVMBuildSelect(g->b, too_far, back, q, "");
+}
+
+static bool takes_two_steps(const LlvmGen *g, const KExpr *e, LLVMValueRef a) {
+    return g->cpu.lanes_f64_i64 && llvm_lanes(a) && e->dtype == DT_I64;
+}
+
 /* One of LLVM's four instructions, or what stands for it; b is neither 0 nor, if signed, -1. */
 static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool remainder,
                               LLVMValueRef a, LLVMValueRef b) {
@@ -52,6 +104,7 @@ static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool r
         LLVMValueRef q = divide_as_floats(g, dtype_is_signed(e->dtype), a, b);
         return remainder ? LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "") : q;
     }
+    if (takes_two_steps(g, e, a)) return divide_in_two_steps(g, e, remainder, a, b);
     if (remainder) return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
     return is_signed ? LLVMBuildSDiv(g->b, a, b, "") : LLVMBuildUDiv(g->b, a, b, "");
 }

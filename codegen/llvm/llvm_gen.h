@@ -39,6 +39,7 @@ typedef struct CpuTraits {
     bool gather;    /* loads from a vector of addresses are instructions */
     bool narrow;    /* registers of 32 bits: 64-bit division and conversions are written out */
     bool divides32; /* 32-bit integer division is an instruction */
+    bool lanes_f64_i64; /* vectors of 64-bit integers and of f64 turn into each other */
     bool x86;
     bool avx2, avx512, avx512bw, vbmi, vnni512, vnni256, bf16, amx; /* x86 */
     bool i8mm, dotprod;                                       /* AArch64 */

@@ -69,6 +69,7 @@ static CpuTraits find_traits(const Target *t) {
     c.half_math = arm64 && target_has(t, "fullfp16");
     c.fma = arm64 || t->fma || (c.x86 && target_has(t, "fma"));
     c.gather = c.avx2;
+    c.lanes_f64_i64 = c.avx512 && target_has(t, "avx512dq");
     c.narrow = t->pointer_bytes == 4;
     c.divides32 = strcmp(t->arch, "arm") || target_has(t, "hwdiv-arm");
     return c;

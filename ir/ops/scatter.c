@@ -248,37 +248,129 @@ bool non_zero_infer(Module *m, Node *n) {
     return infer_set(m, n, 0, DT_I64, out);
 }
 
-/* First pass: count, where that is not known. Second pass: out[axis, c] = index of the c-th element
- * that is not zero. */
+enum { LANES = 16, CHUNK = 2 * LANES };
+
+typedef struct NonZero {
+    Def *d;
+    KTensor *x, *out;
+    KBuf *count; /* of those that were found so far */
+    const KExpr *total;
+} NonZero;
+
+static bool has_lanes(DType t) {
+    return t != DT_STR && !dtype_is_complex(t);
+}
+
+/* How many there are: sums in lanes. */
+static const KExpr *count_all(const NonZero *z) {
+    KBuild *b = &z->d->b;
+    KCtx *k = b->k;
+    int64_t lanes = has_lanes(z->x->dtype) ? LANES : 1;
+    const KExpr *n = tensor_n_elems(k, z->x), *width = k_int(k, lanes), *zero = k_int(k, 0), *e;
+    KBuf *sums = kb_alloc(b, MEM_REG, DT_I64, "sums", lanes);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", width);
+    kb_store(b, sums, l, zero);
+    kb_end(b);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_fdiv(k, n, width));
+    l = kb_for(b, LOOP_VECTOR, "l", width);
+    e = lower_at_flat(z->d, z->x, k_add(k, k_mul(k, c, width), l));
+    e = k_cast(k, DT_I64, lower_differs_from_zero(z->d, e));
+    kb_store(b, sums, l, k_add(k, k_load(k, sums, l), e));
+    kb_end(b);
+    kb_end(b);
+    for (int64_t half = lanes / 2; half; half /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_load(k, sums, k_add(k, l, k_int(k, half)));
+        kb_store(b, sums, l, k_add(k, k_load(k, sums, l), other));
+        kb_end(b);
+    }
+    const KExpr *rest = k_fmod(k, n, width), *done = k_sub(k, n, rest);
+    e = lower_at_flat(z->d, z->x, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
+    e = k_cast(k, DT_I64, lower_differs_from_zero(z->d, e));
+    kb_store(b, sums, zero, k_add(k, k_load(k, sums, zero), e));
+    kb_end(b);
+    return kb_let(b, "total", k_load(k, sums, zero));
+}
+
+static const KExpr *is_found(const NonZero *z, const KExpr **index, const KExpr *last) {
+    index[z->x->rank - 1] = last;
+    return lower_differs_from_zero(z->d, k_at(z->d->k, z->x, index, z->x->rank));
+}
+
+/* Writes the element's index as the next one, and counts it if it is one: no branch depends on the
+ * element. Behind the last one there is no place. */
+static void offer_element(const NonZero *z, const KExpr **index, const KExpr *last) {
+    KBuild *b = &z->d->b;
+    KCtx *k = b->k;
+    const KExpr *zero = k_int(k, 0), *found = is_found(z, index, last);
+    const KExpr *c = kb_let(b, "c", k_load(k, z->count, zero));
+    kb_if(b, k_lt(k, c, z->total));
+    for (int a = 0; a < z->x->rank; a++)
+        kb_store(b, z->out->buf, k_add(k, k_mul(k, k_int(k, a), z->total), c), index[a]);
+    kb_end(b);
+    kb_store(b, z->count, zero, k_add(k, c, k_cast(k, DT_I64, found)));
+}
+
+/* Is one of the chunk's elements not zero? */
+static const KExpr *has_any(const NonZero *z, const KExpr **index, const KExpr *from, KBuf *any) {
+    KBuild *b = &z->d->b;
+    KCtx *k = b->k;
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES)), *first = k_add(k, from, l);
+    const KExpr *e = is_found(z, index, first);
+    e = k_or(k, e, is_found(z, index, k_add(k, first, k_int(k, LANES))));
+    kb_store(b, any, l, k_cast(k, DT_I32, e));
+    kb_end(b);
+    for (int half = LANES / 2; half; half /= 2) {
+        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_load(k, any, k_add(k, l, k_int(k, half)));
+        kb_store(b, any, l, k_or(k, k_load(k, any, l), other));
+        kb_end(b);
+    }
+    return k_ne(k, k_load(k, any, k_int(k, 0)), k_const_i(k, DT_I32, 0));
+}
+
+/* A row along the last axis: chunks in which there is something, then single elements. */
+static void find_in_row(const NonZero *z, const KExpr **index) {
+    KBuild *b = &z->d->b;
+    KCtx *k = b->k;
+    const KExpr *n = z->x->dims[z->x->rank - 1], *done = k_int(k, 0), *chunk = k_int(k, CHUNK);
+    if (has_lanes(z->x->dtype) && n->hi >= CHUNK) {
+        KBuf *any = kb_alloc(b, MEM_REG, DT_I32, "any", LANES);
+        const KExpr *n_chunks = k_fdiv(k, n, chunk);
+        const KExpr *c = kb_for(b, LOOP_SERIAL, "chunk", n_chunks);
+        const KExpr *from = kb_let(b, "from", k_mul(k, c, chunk));
+        kb_if(b, has_any(z, index, from, any));
+        offer_element(z, index, k_add(k, from, kb_for(b, LOOP_SERIAL, "i", chunk)));
+        for (int i = 0; i < 3; i++) kb_end(b);
+        done = k_mul(k, n_chunks, chunk);
+    }
+    const KExpr *i = kb_for(b, LOOP_SERIAL, "i", k_sub(k, n, done));
+    offer_element(z, index, k_add(k, done, i));
+    kb_end(b);
+}
+
+/* out[axis, c] = index of the c-th element that is not zero. How many there are is counted first,
+ * where that is not known. */
 void non_zero_lower(Def *d, const Node *n) {
     (void)n;
     KCtx *k = d->k;
     KBuild *b = &d->b;
     KTensor *x = def_in(d, 0), *out = def_out(d, 0);
-    const KExpr *zero = k_int(k, 0), *one = k_int(k, 1), *index[MAX_RANK];
+    const KExpr *index[MAX_RANK] = {NULL};
+    int64_t known;
     if (k_is_value(out->dims[1], 0)) {
-        lower_fill(d, out, zero);
+        lower_fill(d, out, k_int(k, 0));
         return;
     }
     Stage *s = def_program(d, &out, 1);
-    KBuf *count = kb_alloc(b, MEM_REG, DT_I64, "count", 1);
-    const KExpr *total = out->dims[1], *n_elems = tensor_n_elems(k, x);
-    int64_t known;
-    bool is_known = k_is_int(total, &known);
-    for (int pass = is_known; pass < 2; pass++) {
-        kb_store(b, count, zero, zero);
-        const KExpr *i = kb_for(b, LOOP_SERIAL, "i", n_elems);
-        def_unflatten(k, i, (const KExpr *const *)x->dims, x->rank, index);
-        const KExpr *e = k_at(k, x, index, x->rank);
-        kb_if(b, lower_differs_from_zero(d, e));
-        const KExpr *c = kb_let(b, "c", k_load(k, count, zero));
-        for (int a = 0; pass == 1 && a < x->rank; a++)
-            kb_store(b, out->buf, k_add(k, k_mul(k, k_int(k, a), total), c), index[a]);
-        kb_store(b, count, zero, k_add(k, c, one));
-        kb_end(b);
-        kb_end(b);
-        if (pass == 0) total = kb_let(b, "total", k_load(k, count, zero));
-    }
-    if (!is_known) def_store_size(d, s, out->dims[1]->u.var, total);
+    NonZero z = {.d = d, .x = x, .out = out, .total = out->dims[1]};
+    bool is_known = k_is_int(z.total, &known);
+    if (!is_known) z.total = count_all(&z);
+    z.count = kb_alloc(b, MEM_REG, DT_I64, "count", 1);
+    kb_store(b, z.count, k_int(k, 0), k_int(k, 0));
+    for (int a = 0; a + 1 < x->rank; a++) index[a] = kb_for(b, LOOP_SERIAL, "at", x->dims[a]);
+    if (x->rank) find_in_row(&z, index); /* the index of a single element has no numbers */
+    for (int a = 0; a + 1 < x->rank; a++) kb_end(b);
+    if (!is_known) def_store_size(d, s, out->dims[1]->u.var, z.total);
     def_end_program(d, s);
 }

@@ -8,7 +8,7 @@
  *
  * A few of not so many are found one after the other, each the next behind the last: a pass over
  * all keys in lanes, without any branch. Rows that do not lie along memory are turned around first,
- * and the results back.
+ * and the results back, unless a few are wanted of many rows (top_k_lanes.c).
  *
  * Many of many (also of rows of free, bounded length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
@@ -16,6 +16,7 @@
 #include "ir/ops/check.h"
 #include "ir/ops/heap.h"
 #include "ir/ops/radix.h"
+#include "ir/ops/top_k_lanes.h"
 #include "ir/scratch.h"
 
 /* The dim that k elements make; k may be read while running. */
@@ -421,9 +422,10 @@ static void move_axis(const KExpr *const *dims, int rank, int from, int to, cons
     }
 }
 
-static KTensor *moved_temp(Def *d, const char *name, DType t, const KTensor *like, int axis) {
+static KTensor *moved_temp(Def *d, const char *name, DType t, const KTensor *like, int axis,
+                           int to) {
     const KExpr *dims[MAX_RANK];
-    move_axis(like->dims, like->rank, axis, like->rank - 1, dims);
+    move_axis(like->dims, like->rank, axis, to, dims);
     return def_temp(d, name, t, like->rank, dims);
 }
 
@@ -481,6 +483,60 @@ static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *va
     def_end_program(d, s);
 }
 
+/* ---- which way ------------------------------------------------------------------------------- */
+
+/* Nanoseconds for a row along memory, by the way that select_rows() takes. */
+static double row_cost(DType t, const KExpr *n_elems, const KExpr *count, int64_t n) {
+    int64_t known, wanted, bound;
+    k_is_int(count, &wanted);
+    if (finds_each(t, n_elems, count, &known, &wanted))
+        return (double)wanted * (17 + 0.28 * (double)n);
+    if (counts_ranks(n_elems, count, &known)) return 0.1 * (double)(n * n);
+    if (sorts_digits(n_elems, count, &bound, &wanted))
+        return 2000 + 1.1 * (double)n + 10 * (double)wanted;
+    return heap_cost(n, wanted);
+}
+
+/* Elements along these axes together; 0: any number. */
+static int64_t rows_in(const KTensor *x, int from, int to) {
+    int64_t rows = 1, dim;
+    for (int i = from; i < to; i++) {
+        if (!k_is_int(x->dims[i], &dim)) return 0;
+        rows *= dim;
+    }
+    return rows;
+}
+
+/* Where the axis of x should be for the rows to be selected from: where it is, for a row in each
+ * lane, at the front for that, or at the end. */
+static int place_for_selection(const KTensor *x, int axis, const KExpr *count) {
+    enum { USUAL = 1024 }; /* of a free number */
+    const double turn = 0.4, sure = 0.6; /* what an element costs; for estimates of such loops */
+    int64_t wanted, n, groups = rows_in(x, 0, axis), rows = rows_in(x, axis + 1, x->rank);
+    if (!k_is_int(count, &wanted) || wanted < 1 || x->dims[axis]->hi >= INT32_MAX || !rows)
+        return x->rank - 1;
+    if (!k_is_int(x->dims[axis], &n)) n = USUAL;
+    bool across = lies_across(x, axis);
+    double all = (double)(groups ? groups : 1) * (double)rows;
+    double along = sure * all * row_cost(x->dtype, x->dims[axis], count, n);
+    double turned = turn * (double)n * all;
+    if (across)
+        return top_k_lanes_cost(x->dtype, groups ? groups : 1, rows, n, wanted) < along + turned
+                   ? axis
+                   : x->rank - 1;
+    if (!groups) return x->rank - 1;
+    return turned + top_k_lanes_cost(x->dtype, 1, (int64_t)all, n, wanted) < along ? 0 : x->rank - 1;
+}
+
+static void select_from(Def *d, const Node *n, KTensor *x, int axis, KTensor *values,
+                        KTensor *indices) {
+    bool largest = attr_int(n, "largest", 1) != 0;
+    if (lies_across(x, axis))
+        top_k_in_lanes(d, x, axis, largest, values, indices);
+    else
+        select_rows(d, n, x, axis, values, indices);
+}
+
 void top_k_lower(Def *d, const Node *n) {
     KTensor *x = def_in(d, 0);
     int axis = shape_axis(attr_int(n, "axis", -1), x->rank), last = x->rank - 1;
@@ -489,15 +545,16 @@ void top_k_lower(Def *d, const Node *n) {
         n->out[0] ? def_out(d, 0) : def_temp(d, "values", x->dtype, x->rank, like->shape.dims);
     KTensor *indices =
         has_out(n, 1) ? def_out(d, 1) : def_temp(d, "indices", DT_I64, x->rank, like->shape.dims);
-    if (!lies_across(x, axis)) {
-        select_rows(d, n, x, axis, values, indices);
+    int place = place_for_selection(x, axis, like->shape.dims[axis]);
+    if (place == axis || (place == last && !lies_across(x, axis))) {
+        select_from(d, n, x, axis, values, indices);
         return;
     }
-    KTensor *rows = moved_temp(d, "rows", x->dtype, x, axis);
-    copy_moved(d, rows, x, last, axis);
-    KTensor *v = moved_temp(d, "row_values", x->dtype, values, axis);
-    KTensor *i = moved_temp(d, "row_indices", DT_I64, values, axis);
-    select_rows(d, n, rows, last, v, i);
-    if (n->out[0]) copy_moved(d, values, v, axis, last);
-    if (has_out(n, 1)) copy_moved(d, indices, i, axis, last);
+    KTensor *rows = moved_temp(d, "rows", x->dtype, x, axis, place);
+    copy_moved(d, rows, x, place, axis);
+    KTensor *v = moved_temp(d, "row_values", x->dtype, values, axis, place);
+    KTensor *i = moved_temp(d, "row_indices", DT_I64, values, axis, place);
+    select_from(d, n, rows, place, v, i);
+    if (n->out[0]) copy_moved(d, values, v, axis, place);
+    if (has_out(n, 1)) copy_moved(d, indices, i, axis, place);
 }
