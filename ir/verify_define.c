@@ -89,12 +89,14 @@ static void check_fold(DefCheck *c) {
            kop_info[s->fold].name);
     check_expr(c, s->init, acc, "start value");
     if (s->form == FORM_CONTRACT) {
-        DType step = contract_sum(s)->dtype;
+        DType step = contract_sum(s)->dtype, factor = s->dot ? DT_I32 : step;
         if (s->run) own(c, s->run, "run");
         if (s->run) check_expr(c, s->run_init, step, "run's start");
         if (s->run) check_expr(c, s->term, acc, "term");
-        check_expr(c, s->lhs, step, "left factor");
-        check_expr(c, s->rhs, step, "right factor");
+        check_expr(c, s->lhs, factor, "left factor");
+        check_expr(c, s->rhs, factor, "right factor");
+        BUG_IF(s->dot && step != kop_dot_sum(s->dot), "after %s: contraction '%s' adds %s to %s",
+               c->after, stage_name(s), kop_info[s->dot].name, dtype_info[step].name);
         BUG_IF(s->fold != KO_add, "after %s: contraction '%s' does not add", c->after,
                stage_name(s));
     } else {
