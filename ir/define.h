@@ -121,8 +121,8 @@ struct Stage {
      * `term`, an expression over it. NULL: acc gets the steps. */
     KVar *run;
     const KExpr *run_init, *term;
-    KOp dot; /* CONTRACT in i32, or f32 for bf16: a step is acc = dot(acc, lhs, rhs), of words, with this one of the
-              * dot products; 0: it is acc + lhs*rhs, or what `addend` says */
+    KOp dot; /* CONTRACT in i32, or f32 for bf16: a step is acc = dot(acc, lhs, rhs), of words, with
+              * this one of the dot products; 0: it is acc + lhs*rhs, or what `addend` says */
     bool dot_swapped; /* ... acc = dot(acc, rhs, lhs) */
     Addend addend; /* CONTRACT in floats, from choose_schedules on */
     /* SCAN */

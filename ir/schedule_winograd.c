@@ -122,8 +122,7 @@ static const KExpr *tile_start(Open *o, const char *name, const KExpr *tile, int
     int64_t step = o->w->form.step[along];
     int axis = along ? o->w->form.x_axis : o->w->form.y_axis;
     const KExpr *at = winograd_tile_start(o->k, tile, o->w->m, step);
-    return step == 1 ? at
-                     : kb_let_index(o->b, name, at, o->s->out->dims[axis]);
+    return step == 1 ? at : kb_let_index(o->b, name, at, o->s->out->dims[axis]);
 }
 
 static Tile tile_place(Open *o, const KExpr *tile) {

@@ -36,8 +36,8 @@ static void check_arith(const KernelCheck *c, const KExpr *e) {
     int first = e->op == KO_select ? 1 : 0;
     if (kop_is_dot(e->op)) {
         for (int i = 0; i < 3; i++)
-            BUG_IF(e->arg[i]->dtype != (i ? DT_I32 : kop_dot_sum(e->op)), "after %s: %s: %s of %s", c->after, c->name,
-                   kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name);
+            BUG_IF(e->arg[i]->dtype != (i ? DT_I32 : kop_dot_sum(e->op)), "after %s: %s: %s of %s",
+                   c->after, c->name, kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name);
         return;
     }
     BUG_IF(e->op == KO_ldexp && e->dtype != DT_F32 && e->dtype != DT_F64,

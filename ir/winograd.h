@@ -18,9 +18,8 @@
  * which the product at infinity is zero and left out. Seven taps are 3 + 3 + 1: 17 products for 4
  * results in place of 28; three taps of stride 2 are 2 + 1: 11 for 5 results in place of 15.
  *
- * The definition stays as it is;
- * winograd_match() finds out whether it is such a convolution, a pass decides
- * (passes/choose_winograd.c) and stores a Winograd in the stage's Schedule, and
+ * The definition stays as it is; winograd_match() finds out whether it is such a convolution, a
+ * pass decides (passes/choose_winograd.c) and stores a Winograd in the stage's Schedule, and
  * schedule_open_winograd() (schedule_winograd.c) makes the loops. */
 #ifndef SMELT_IR_WINOGRAD_H
 #define SMELT_IR_WINOGRAD_H

@@ -507,7 +507,8 @@ static void schedule_contract(DefProgram *p, Stage *s) {
     bool is_integer = s->acc->dtype == DT_I32 && !is_empty(s);
     if (is_integer && !use_dot_products(p, s) && !use_tap_products(p, s)) sum_as_float(p, s);
     if (s->n_red == 0 || is_empty(s) || p->m->target->vector_bytes <= 0) return;
-    if (!is_integer && !s->addend && !use_bfloat_products(p, s) && reads_only_constants(p->m->k, s->rhs)) {
+    if (!is_integer && !s->addend && !use_bfloat_products(p, s) &&
+        reads_only_constants(p->m->k, s->rhs)) {
         if (choose_winograd(p, s)) return;
         if (use_block_products(p, s, &sch)) {
             schedule_blocks_of_codes(p, s, &sch);

@@ -19,7 +19,7 @@
 
 #define FOLD_LIMIT_BYTES (UINT64_C(256) << 20)
 enum { SPLAT_BYTES = 64 << 10, MOVED_BYTES = 64 << 10, WIDENED_ELEMS = 64 };
-enum { GROWN_BYTES = 4 << 20, GROWN_TOTAL = 64 << 20 };
+enum { GROWN_BYTES = 4 << 20, GROWN_TOTAL = 64 << 20, MOST_DEPTH = 64 };
 
 /* ---- contents -------------------------------------------------------------------------------- */
 
@@ -145,7 +145,7 @@ typedef struct Growth {
     Module *m;
     uint8_t *derived; /* node ids: it depends on constants only, and may be evaluated */
     uint8_t *covered; /* it was evaluated for a node that is folded */
-    uint64_t total;
+    uint64_t total;   /* bytes that were evaluated, of nodes on the way, too */
 } Growth;
 
 static uint64_t used_bytes(const Node *n) {
@@ -168,24 +168,24 @@ static bool is_derived(const Growth *g, const Node *n) {
     return n->out[0] && used_bytes(n) <= GROWN_BYTES;
 }
 
-/* Leaves bytes in the outputs of n, and of the nodes that it depends on. */
-static bool evaluate_chain(Growth *g, Node *n) {
+/* Leaves bytes in the outputs of n, and of the nodes that it depends on; false where these are too
+ * many or too large. */
+static bool evaluate_chain(Growth *g, Node *n, int depth) {
+    g->total += used_bytes(n);
+    if (depth > MOST_DEPTH || g->total > GROWN_TOTAL) return false;
     for (int i = 0; i < n->n_in; i++) {
         Value *v = n->in[i];
         if (!v || v->data) continue;
         g->covered[v->def->id] = true;
-        if (!evaluate_chain(g, v->def)) return false;
+        if (!evaluate_chain(g, v->def, depth + 1)) return false;
     }
     return evaluate_node(g->m, n);
 }
 
 static bool fold_grown(Growth *g, Node *n) {
     if (op_has(n->op, OPF_MOVEMENT | OPF_ELTWISE | OPF_VIEW | OPF_SHAPE_ONLY) || !is_used(n) ||
-        !g->derived[n->id] || g->covered[n->id])
+        !g->derived[n->id] || g->covered[n->id] || !evaluate_chain(g, n, 0))
         return false;
-    uint64_t bytes = used_bytes(n);
-    if (g->total + bytes > GROWN_TOTAL || !evaluate_chain(g, n)) return false;
-    g->total += bytes;
     detach_outputs(n);
     return true;
 }

@@ -165,7 +165,7 @@ static const KExpr *carried_size(Lower *l, const KExpr *dim) {
  * first is stored, since one may be made of others. */
 static void store_carried_dims(Lower *l, KTensor *const *states, KTensor *const *given, int n) {
     KCtx *k = l->k;
-    const KExpr **value = arena_array(l->m->scratch, const KExpr *, (size_t)n *MAX_RANK + 1);
+    const KExpr **value = arena_array(l->m->scratch, const KExpr *, (size_t)n * MAX_RANK + 1);
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < n; i++)
             for (int a = 0; a < states[i]->rank; a++) {

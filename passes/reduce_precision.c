@@ -8,8 +8,9 @@
  *
  * Products are exact in f32 and sums stay f32. Constants shrink to half everywhere; the other
  * factors are rounded only where an instruction multiplies bf16 (a matrix unit's, or a dot product
- * of pairs), since elsewhere that costs instructions and gains nothing. Then all that reads such a tensor reads the rounded values. What the caller,
- * programs and regions read is left alone, and copied for the contraction.
+ * of pairs), since elsewhere that costs instructions and gains nothing. Then all that reads such a
+ * tensor reads the rounded values. What the caller, programs and regions read is left alone, and
+ * copied for the contraction.
  *
  * Requires definitions, after fusion; before layouts, which block 16-bit tensors by more elements.
  * Does nothing without the option. */
