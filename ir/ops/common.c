@@ -551,6 +551,17 @@ const KExpr *lower_max_nan(Def *d, const KExpr *a, const KExpr *b) {
     return dtype_is_float(a->dtype) ? k_select(d->k, k_ne(d->k, a, a), a, most) : most;
 }
 
+const KExpr *lower_fold_lanes(KBuild *b, KBuf *lanes, int64_t n, KOp fold) {
+    KCtx *k = b->k;
+    for (int64_t half = n / 2; half; half /= 2) {
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_load(k, lanes, k_add(k, l, k_int(k, half)));
+        kb_store(b, lanes, l, k_binary(k, fold, k_load(k, lanes, l), other));
+        kb_end(b);
+    }
+    return k_load(k, lanes, k_int(k, 0));
+}
+
 bool infer_indices_fit(Module *m, const Node *n, const KExpr *dim_expr, int64_t first,
                        int64_t stride) {
     const Value *v = n->in[1];

@@ -123,6 +123,8 @@ const KExpr *lower_broadcast(Def *d, KTensor *t, const KTensor *out, const KExpr
 const KExpr *lower_flat(Def *d, const Stage *s);
 /* at(t) by row-major flat index. */
 const KExpr *lower_at_flat(Def *d, KTensor *t, const KExpr *flat);
+/* Folds the n elements of a register buffer, a power of two, by halves; returns the value. */
+const KExpr *lower_fold_lanes(KBuild *b, KBuf *lanes, int64_t n, KOp fold);
 /* at(t) of a rank-0 or one-element tensor. */
 const KExpr *lower_scalar(Def *d, KTensor *t);
 /* An i64 expression of an index tensor's element, counted from the end when negative: e < 0 ? e +

@@ -123,13 +123,7 @@ static const KExpr *fold_keys(const Radix *r, KOp fold, const char *name) {
     const KExpr *i = kb_for(b, LOOP_SERIAL, "i", k_fmod(k, r->n, width));
     kb_store(b, acc, zero, k_binary(k, fold, k_load(k, acc, zero), key_of(r, k_add(k, done, i))));
     kb_end(b);
-    for (int half = LANES / 2; half >= 1; half /= 2) {
-        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
-        const KExpr *other = k_load(k, acc, k_add(k, l, k_int(k, half)));
-        kb_store(b, acc, l, k_binary(k, fold, k_load(k, acc, l), other));
-        kb_end(b);
-    }
-    return kb_let(b, name, k_load(k, acc, zero));
+    return kb_let(b, name, lower_fold_lanes(b, acc, LANES, fold));
 }
 
 /* The least shift that leaves no more of `range` than a digit. */

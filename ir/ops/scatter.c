@@ -278,12 +278,7 @@ static const KExpr *count_all(const NonZero *z) {
     kb_store(b, sums, l, k_add(k, k_load(k, sums, l), e));
     kb_end(b);
     kb_end(b);
-    for (int64_t half = lanes / 2; half; half /= 2) {
-        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
-        const KExpr *other = k_load(k, sums, k_add(k, l, k_int(k, half)));
-        kb_store(b, sums, l, k_add(k, k_load(k, sums, l), other));
-        kb_end(b);
-    }
+    lower_fold_lanes(b, sums, lanes, KO_add);
     const KExpr *rest = k_fmod(k, n, width), *done = k_sub(k, n, rest);
     e = lower_at_flat(z->d, z->x, k_add(k, done, kb_for(b, LOOP_SERIAL, "i", rest)));
     e = k_cast(k, DT_I64, lower_differs_from_zero(z->d, e));
@@ -320,13 +315,7 @@ static const KExpr *has_any(const NonZero *z, const KExpr **index, const KExpr *
     e = k_or(k, e, is_found(z, index, k_add(k, first, k_int(k, LANES))));
     kb_store(b, any, l, k_cast(k, DT_I32, e));
     kb_end(b);
-    for (int half = LANES / 2; half; half /= 2) {
-        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
-        const KExpr *other = k_load(k, any, k_add(k, l, k_int(k, half)));
-        kb_store(b, any, l, k_or(k, k_load(k, any, l), other));
-        kb_end(b);
-    }
-    return k_ne(k, k_load(k, any, k_int(k, 0)), k_const_i(k, DT_I32, 0));
+    return k_ne(k, lower_fold_lanes(b, any, LANES, KO_or), k_const_i(k, DT_I32, 0));
 }
 
 /* A row along the last axis: chunks in which there is something, then single elements. */

@@ -353,12 +353,7 @@ static void walk_rest(const LaneWalk *w) {
     kb_store(b, moved, l, k_or(k, k_load(k, moved, l), k_xor(k, node, next)));
     kb_store(b, w->node, at, next);
     end_lanes(w);
-    for (int half = LANES / 2; half; half /= 2) {
-        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
-        const KExpr *other = k_load(k, moved, k_add(k, l, k_int(k, half)));
-        kb_store(b, moved, l, k_or(k, k_load(k, moved, l), other));
-        kb_end(b);
-    }
+    lower_fold_lanes(b, moved, LANES, KO_or);
     kb_end(b);
 }
 
@@ -420,13 +415,5 @@ KBuf *lane_trees_leaves(Def *d, const LaneTrees *t, KBuf *node) {
 }
 
 const KExpr *lane_trees_total(Def *d, KBuf *sums) {
-    KBuild *b = &d->b;
-    KCtx *k = b->k;
-    for (int half = LANES / 2; half; half /= 2) {
-        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
-        const KExpr *other = k_load(k, sums, k_add(k, l, k_int(k, half)));
-        kb_store(b, sums, l, k_add(k, k_load(k, sums, l), other));
-        kb_end(b);
-    }
-    return k_load(k, sums, k_int(k, 0));
+    return lower_fold_lanes(&d->b, sums, LANES, KO_add);
 }
