@@ -78,6 +78,26 @@ def _(d):
     return chain(20000, "Softmax")
 
 
+def grown(n, is_summed):
+    """A constant that grows to 4 MiB, perhaps its sum, n steps, and what is costly behind them."""
+    nodes = [node("Expand", ["c", "s"], ["v0"])]
+    if is_summed:
+        nodes = [node("Expand", ["c", "s"], ["g"]), node("ReduceSum", ["g"], ["v0"])]
+    nodes += [node("Sin" if i % 2 else "Neg", [f"v{i}"], [f"v{i + 1}"]) for i in range(n)]
+    nodes += [node("Softmax", [f"v{n}"], ["q"]), node("Add", ["x", "q"], ["y"])]
+    return build(nodes, {"x": (1, 1)}, [values("c", [1.0], FLOAT, (1, 1)), values("s", [1, 1 << 20])])
+
+
+@fixture("grown_wide", 0, r"^$", seconds=WIDE)
+def _(d):
+    return grown(3000, False)
+
+
+@fixture("grown_deep", 0, r"^$", mib=768, seconds=WIDE)
+def _(d):
+    return grown(40000, True)
+
+
 @fixture("chain_of_shapes", 0, r"^$", seconds=WIDE)
 def _(d):
     """Each step computes with the size that the step before found: an expression 20000 deep."""
