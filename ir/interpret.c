@@ -9,6 +9,7 @@
 
 #include "ir/half.h"
 #include "ir/interpret_code.h"
+#include "ir/root16.h"
 
 typedef struct Slot {
     uint8_t *base;
@@ -100,6 +101,8 @@ static float dot2_bf(float a, uint32_t b, uint32_t c) {
 static double times_power(double a, double b) {
     return isnan(b) ? b : scalbn(a, (int)fmax(-5000, fmin(5000, floor(b))));
 }
+
+static const int32_t roots[16] = {ROOT16_BITS};
 
 /* A string in memory, as the compiled models have it. */
 typedef struct Text {
@@ -327,6 +330,7 @@ static int64_t run(Machine *m) {
         }
         case IN_move: r[p->d] = r[p->a]; break;
         case IN_select: r[p->d] = r[p->a].u ? r[p->b] : r[p->c]; break;
+        case IN_root16: r[p->d].i = roots[r[p->a].u & 15]; break;
         case IN_dot4_us:
             r[p->d].i = dot4_us((int32_t)r[p->a].i, (uint32_t)r[p->b].u, (uint32_t)r[p->c].u);
             break;

@@ -51,6 +51,7 @@ typedef enum InsOp {
     IN_mul_I,    /* 64 bits wide: nothing to cut */
     IN_move,     /* d = a */
     IN_select,   /* d = a ? b : c */
+    IN_root16,
     IN_dot4_us,  /* d = a + dot(b, c) */
     IN_dot4_ss,
     IN_dot2_ss,

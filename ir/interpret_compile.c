@@ -284,6 +284,8 @@ static void emit_op(Compiler *c, int level, const KExpr *e, uint32_t d, const ui
         emit_cast(c, level, e->dtype, t, d, arg[0]);
     } else if (e->op == KO_bitcast) {
         emit_bitcast(c, level, e->dtype, t, d, arg[0]);
+    } else if (e->op == KO_root16) {
+        emit(c, level, IN_root16, d, arg[0], 0, 0);
     } else if (kop_is_dot(e->op)) {
         emit(c, level,
              e->op == KO_dot4_us   ? IN_dot4_us

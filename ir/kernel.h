@@ -211,6 +211,9 @@ K_BINARY(mul) K_BINARY(div) K_BINARY(rem) K_BINARY(fdiv) K_BINARY(fmod) K_BINARY
 static inline const KExpr *k_ge(KCtx *k, const KExpr *a, const KExpr *b) {
     return k_binary(k, KO_le, b, a);
 }
+static inline const KExpr *k_root16(KCtx *k, const KExpr *a) {
+    return k_unary(k, KO_root16, a);
+}
 static inline const KExpr *k_ldexp(KCtx *k, const KExpr *a, const KExpr *b) {
     return k_binary(k, KO_ldexp, a, b);
 }

@@ -17,6 +17,7 @@
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 #include "ir/pairs.h"
+#include "ir/root16.h"
 
 /* ---- exponentials ---------------------------------------------------------------------------- */
 
@@ -215,8 +216,23 @@ static E expand_sigmoid(const MathGen *m, E x) {
     return quot(m, h, add(m, mad(m, s.p, scale, h), scale));
 }
 
+/* 1 + e^-x with n in sixteenths: |r| is so small that half the polynomial does, here of
+ * ROOT16_UNIT e^-r. 2^n is what lies in n's bits, added to a root of two, or infinity. */
+static E rsigmoid_by_roots(const MathGen *m, E x) {
+    double magic = m->magic / 16, unit = ROOT16_UNIT;
+    x = at_least(m, at_most(m, x, 87), -88.725);
+    E t = mad(m, x, lit(m, -0x1.71547652b82fep0), lit(m, magic)), n = bits(m, t);
+    E r = mad(m, sub(m, t, lit(m, magic)), lit(m, m->ln2_hi + m->ln2_lo), x);
+    E q = mad(m, r, lit(m, -EXP_ROOT_F32[1] * unit), lit(m, EXP_ROOT_F32[0] * unit));
+    E p = mad(m, mad(m, q, r, lit(m, -unit)), r, lit(m, unit));
+    E scale = k_add(m->k, k_shl(m->k, n, ilit(m, m->mantissa - 4)), k_root16(m->k, n));
+    scale = k_min(m->k, scale, ilit(m, 0x7f800000));
+    return mad(m, p, from_bits(m, scale), lit(m, 1));
+}
+
 /* 1 + e^-x, infinite where 2^n is. */
 static E expand_rsigmoid(const MathGen *m, E x) {
+    if (m->units.roots && is_f32(m)) return rsigmoid_by_roots(m, x);
     x = at_least(m, at_most(m, x, is_f32(m) ? 87 : 708), is_f32(m) ? -89 : -710);
     Split s = m->fma ? split_exp_minus(m, x, m->bias, is_f32(m))
                      : split_exp(m, k_neg(m->k, x), NULL, m->bias);
@@ -456,7 +472,9 @@ static bool expand_block(KCtx *k, KBlock *b, MathUnits units, uint8_t *varies) {
 }
 
 static MathUnits units_of(const Target *t) {
-    return (MathUnits){t->fma, t->fma && t->ldexp};
+    /* 16 roots are a vector that is permuted */
+    bool roots = t->fma && t->lookup && t->vector_bytes >= 64;
+    return (MathUnits){t->fma, t->fma && t->ldexp, roots};
 }
 
 void kblock_expand_math(KCtx *k, KBlock *b, MathUnits units) {

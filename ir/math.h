@@ -13,6 +13,7 @@
 typedef struct MathUnits {
     bool fma;   /* fused multiply-adds */
     bool ldexp; /* multiplications by a power of two, with fma only */
+    bool roots; /* sixteenth roots of two of f32 (root16), with fma only */
 } MathUnits;
 
 /* e, a MATH node with operands already expanded, in terms of the other classes; any other node

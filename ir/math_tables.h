@@ -2,6 +2,8 @@
 /* error 2^-28.2 */
 static const double EXP_F32[] = {0x1.fffffc0000000p-2, 0x1.5554880000000p-3, 0x1.5558400000000p-5,
                                  0x1.1240bc0000000p-7, 0x1.6aea720000000p-10};
+/* error 2^-29.2 */
+static const double EXP_ROOT_F32[] = {0x1.0002220000000p-1, 0x1.55559c0000000p-3};
 /* error 2^-56.5 */
 static const double EXP_F64[] = {
     0x1.000000000000ap-1,  0x1.5555555555498p-3,  0x1.555555555042bp-5,  0x1.1111111122c45p-7,

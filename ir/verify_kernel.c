@@ -42,6 +42,8 @@ static void check_arith(const KernelCheck *c, const KExpr *e) {
     }
     BUG_IF(e->op == KO_ldexp && e->dtype != DT_F32 && e->dtype != DT_F64,
            "after %s: %s: ldexp of %s", c->after, c->name, dtype_info[e->dtype].name);
+    BUG_IF(e->op == KO_root16 && e->dtype != DT_I32, "after %s: %s: root16 of %s", c->after,
+           c->name, dtype_info[e->dtype].name);
     for (int i = first; i < e->n_args; i++)
         BUG_IF(e->arg[i]->dtype != e->dtype, "after %s: %s: %s of %s gives %s", c->after, c->name,
                kop_info[e->op].name, dtype_info[e->arg[i]->dtype].name, dtype_info[e->dtype].name);

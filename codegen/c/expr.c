@@ -246,7 +246,8 @@ static bool is_atom(CGen *g, const KExpr *e) {
     case KO_dot4_us:
     case KO_dot4_ss:
     case KO_dot2_ss:
-    case KO_dot2_bf: return true;
+    case KO_dot2_bf:
+    case KO_root16: return true;
     case KO_bitcast: return dtype_is_float(e->dtype);
     case KO_cast: return dtype_is_float(from) && !dtype_is_float(e->dtype) && e->dtype != DT_BOOL;
     default: return false;
@@ -423,7 +424,8 @@ static void print_int_op(CGen *g, StrBuf *b, const KExpr *e) {
     case KO_shr: print_shift(g, b, e); break;
     case KO_dot4_us:
     case KO_dot4_ss:
-    case KO_dot2_ss: print_call(g, b, c_helper(g, kop_info[e->op].name, t), e); break;
+    case KO_dot2_ss:
+    case KO_root16: print_call(g, b, c_helper(g, kop_info[e->op].name, t), e); break;
     default: BUG("'%s' of integers is not defined", kop_info[e->op].name);
     }
 }

@@ -6,7 +6,12 @@
 
 #include <string.h>
 
+#include "ir/root16.h"
+
 enum { H_S = 1, H_U = 2, H_F = 4, H_ANY = 8 };
+
+#define TEXT_OF(list) TEXT(list)
+#define TEXT(...) #__VA_ARGS__
 
 typedef struct Helper {
     const char *name;
@@ -52,6 +57,10 @@ static const Helper helpers[] = {
      "/* two integers of 16 bits as one of 32, the first one lowest */\n"
      "static inline int32_t pair(const void *p)\n{\n    const uint16_t *half = p;\n"
      "    return (int32_t)(half[0] | (uint32_t)half[1] << 16);\n}\n"},
+    {"root16", H_ANY, "",
+     "/* the bits of 2^(j / 16) / unit less j << 19, for the last four bits j of a */\n"
+     "static inline int32_t root16(int32_t a)\n{\n    static const int32_t roots[16] = {" TEXT_OF(ROOT16_BITS) "};\n"
+     "    return roots[a & 15];\n}\n"},
     {"dot4_us", H_ANY, "",
      "/* a + four products of the bytes of b (unsigned) and c (signed) */\n"
      "static inline int32_t dot4_us(int32_t a, int32_t b, int32_t c)\n{\n"

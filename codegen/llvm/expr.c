@@ -356,6 +356,7 @@ static LLVMValueRef emit_op(LlvmGen *g, const KExpr *e, LLVMValueRef *a) {
     case KO_select: return LLVMBuildSelect(g->b, a[0], a[1], a[2], "");
     case KO_cast: return llvm_cast(g, t, from, a[0]);
     case KO_bitcast: return llvm_bitcast(g, t, from, a[0]);
+    case KO_root16: return llvm_root16(g, a[0]);
     case KO_dot4_us:
     case KO_dot4_ss:
     case KO_dot2_ss:

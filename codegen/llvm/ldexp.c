@@ -1,4 +1,5 @@
-/* Multiplication by a power of two, rounded once: ldexp of kernel IR.
+/* Multiplication by a power of two, rounded once: ldexp of kernel IR. And root16: a permutation of
+ * a vector of constants.
  *
  * AVX-512 has an instruction for it, of 16, 32 or 64 bytes; lanes that fill none of these are part
  * of the next larger one. Elsewhere it is done in steps, of which only the last can leave bits
@@ -7,6 +8,7 @@
  *     twice: k = n < least ? least + digits : n > bias ? bias : 0;  a *= 2^k;  n -= k
  *     a * 2^n */
 #include "codegen/llvm/llvm_gen.h"
+#include "ir/root16.h"
 
 typedef struct Format {
     LLVMTypeRef scalar, bits;
@@ -87,16 +89,33 @@ static LLVMValueRef instruction(LlvmGen *g, const Format *f, unsigned width, LLV
     return llvm_call(g, names[!f->is_f32][bytes / 32], NULL, 0, args, bytes == 64 ? 5 : 4);
 }
 
-static LLVMValueRef by_instruction(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
-    Format f = format_of(g, a);
-    unsigned lanes = llvm_lanes(a), most = f.is_f32 ? 16 : 8, width = most / 4;
-    unsigned n = lanes ? lanes : 1;
+static LLVMValueRef roots_of(LlvmGen *g) {
+    static const int32_t bits[16] = {ROOT16_BITS};
+    LLVMValueRef root[16];
+    for (int i = 0; i < 16; i++) root[i] = LLVMConstInt(g->i32, (uint32_t)bits[i], 0);
+    return LLVMConstVector(root, 16);
+}
+
+/* a * 2^b in `width` lanes; without b, the roots of a, in 16. */
+static LLVMValueRef in_lanes(LlvmGen *g, unsigned width, LLVMValueRef a, LLVMValueRef b) {
+    if (b) {
+        Format f = format_of(g, a);
+        return instruction(g, &f, width, a, b);
+    }
+    LLVMValueRef args[] = {roots_of(g), a};
+    return llvm_call(g, "llvm.x86.avx512.permvar.si.512", NULL, 0, args, 2);
+}
+
+/* Up to 64 lanes in vectors of an instruction: of width .. most. */
+static LLVMValueRef by_instruction(LlvmGen *g, unsigned width, unsigned most, LLVMValueRef a,
+                                   LLVMValueRef b) {
+    unsigned lanes = llvm_lanes(a), n = lanes ? lanes : 1;
     while (width < most && width < n) width *= 2;
     LLVMValueRef all = NULL, at[64];
     for (unsigned from = 0; from < n; from += width) {
         unsigned here = n - from < width ? n - from : width;
-        LLVMValueRef r = instruction(g, &f, width, part_of(g, a, from, here, width),
-                                     part_of(g, b, from, here, width));
+        LLVMValueRef r = in_lanes(g, width, part_of(g, a, from, here, width),
+                                  b ? part_of(g, b, from, here, width) : NULL);
         if (!lanes) return LLVMBuildExtractElement(g->b, r, LLVMConstInt(g->i32, 0, 0), "");
         if (lanes == width) return r;
         r = part_of(g, r, 0, here, lanes);
@@ -108,6 +127,22 @@ static LLVMValueRef by_instruction(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
 }
 
 LLVMValueRef llvm_ldexp(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
+    unsigned most = format_of(g, a).is_f32 ? 16 : 8;
     bool fits = g->cpu.avx512 && g->target->ldexp && llvm_lanes(a) <= 64;
-    return fits ? by_instruction(g, a, b) : in_steps(g, a, b);
+    return fits ? by_instruction(g, most / 4, most, a, b) : in_steps(g, a, b);
+}
+
+LLVMValueRef llvm_root16(LlvmGen *g, LLVMValueRef a) {
+    unsigned lanes = llvm_lanes(a);
+    if (g->cpu.avx512 && lanes <= 64) return by_instruction(g, 16, 16, a, NULL);
+    LLVMValueRef all = lanes ? LLVMGetPoison(LLVMTypeOf(a)) : NULL, roots = roots_of(g);
+    LLVMValueRef j = LLVMBuildAnd(g->b, a, llvm_int(g, g->i32, lanes, 15), "");
+    if (!lanes) return LLVMBuildExtractElement(g->b, roots, j, "");
+    for (unsigned l = 0; l < lanes; l++) {
+        LLVMValueRef lane = LLVMConstInt(g->i32, l, 0);
+        LLVMValueRef at = LLVMBuildExtractElement(g->b, j, lane, "");
+        LLVMValueRef root = LLVMBuildExtractElement(g->b, roots, at, "");
+        all = LLVMBuildInsertElement(g->b, all, root, lane, "");
+    }
+    return all;
 }

@@ -203,6 +203,8 @@ LLVMValueRef llvm_dot(LlvmGen *g, KOp op, LLVMValueRef a, LLVMValueRef b, LLVMVa
 
 /* ldexp.c: floats or vectors of them */
 LLVMValueRef llvm_ldexp(LlvmGen *g, LLVMValueRef a, LLVMValueRef b);
+/* of an i32 or a vector of them */
+LLVMValueRef llvm_root16(LlvmGen *g, LLVMValueRef a);
 
 /* narrow.c, for cpu.narrow only */
 typedef struct NarrowDivision {

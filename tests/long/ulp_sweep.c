@@ -149,7 +149,8 @@ int main(int argc, char **argv) {
         bool ran = sweep(row, stride, first, last, f32) && sweep_narrow(row, DT_F16, f16) &&
                    sweep_narrow(row, DT_BF16, bf16);
         printf("| %s | %g | %.3f at %a | %.3f at %a | %.3f at %a | %.4f | %.4f |\n", kop_info[row->op].name,
-               row->bound, f32[2].error, (double)f32[2].where, f32[1].error,
+               row->bound, f32[N_ULP_UNITS - 1].error,
+               (double)f32[N_ULP_UNITS - 1].where, f32[1].error,
                (double)f32[1].where, f32[0].error, (double)f32[0].where,
                largest(f16)->error, largest(bf16)->error);
         fflush(stdout);

@@ -111,6 +111,8 @@ def main():
     print("/* Minimax polynomials of math.c, lowest power first. Written by tests/tools/remez.py. */")
     q = lambda x: (expm1(x) - x) / x ** 2
     fit("EXP_F32", q, -r, r, 4, lambda x: x * x / exp(x), 24)
+    root = LN2 / 32 * mpf("1.003")
+    fit("EXP_ROOT_F32", q, -root, root, 1, lambda x: x * x / exp(x), 24, 0)
     fit("EXP_F64", q, -r, r, 9, lambda x: x * x / exp(x), 53, 4)
     half = mpf("0.502")
     fit("EXP2_F32", lambda x: expm1(x * LN2) / x, -half, half, 5, lambda x: x / exp(x * LN2), 24)

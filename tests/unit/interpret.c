@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "ir/interpret.h"
+#include "ir/root16.h"
 #include "tests/unit/check.h"
 #include "tests/unit/op_kernels.h"
 
@@ -91,6 +92,12 @@ static int64_t expect_int(KOp op, DType t, int64_t a, int64_t b, int64_t c) {
     case KO_ne: return a != b;
     case KO_lt: return less;
     case KO_le: return less || a == b;
+    case KO_root16: {
+        float root = (float)(exp2((double)(a & 15) / 16) / ROOT16_UNIT);
+        int32_t bits_of_root;
+        memcpy(&bits_of_root, &root, sizeof root);
+        return bits_of_root - (int32_t)((a & 15) << 19);
+    }
     case KO_dot4_us:
     case KO_dot4_ss: {
         uint64_t sum = (uint64_t)a;

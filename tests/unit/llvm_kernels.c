@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/codegen.h"
+#include "ir/root16.h"
 #include "tests/unit/check.h"
 
 enum { N = 96 }; /* elements of every test vector: divisible by the widths below */
@@ -558,6 +559,38 @@ static void test_bfloats(const Target *t, int opt) {
     codegen_jit_destroy(lab.jit);
 }
 
+static void test_roots(const Target *t, int opt) {
+    static const int some[] = {1, 4, 8, 16, 32, 48, 6};
+    enum { N_SOME = sizeof some / sizeof some[0] };
+    static _Alignas(64) int32_t a[N], out[N];
+    Lab lab;
+    const Kernel *kn[N_SOME];
+    lab_open(&lab);
+    for (int w = 0; w < N_SOME; w++) {
+        Kernel *now = lab_kernel(&lab);
+        KBuf *from = lab_param(&lab, now, DT_I32, "a", false),
+             *to = lab_param(&lab, now, DT_I32, "to", true);
+        const KExpr *i = lab_lanes(&lab, some[w]);
+        kb_store(&lab.b, to, i, k_root16(lab.m.k, k_load(lab.m.k, from, i)));
+        lab_end_lanes(&lab);
+        kn[w] = now;
+    }
+    lab_link(&lab, t, opt);
+    for (int i = 0; i < N; i++) a[i] = (i - N / 2) * 7;
+    for (int w = 0; w < N_SOME; w++) {
+        void (*run)(int32_t *, int32_t *);
+        *(void **)&run = codegen_jit_kernel(lab.jit, kn[w]);
+        run(a, out);
+        for (int i = 0; i < N; i++) {
+            float root = (float)(exp2((double)(a[i] & 15) / 16) / ROOT16_UNIT);
+            int32_t want;
+            memcpy(&want, &root, sizeof root);
+            CHECK(out[i] == want - ((a[i] & 15) << 19));
+        }
+    }
+    codegen_jit_destroy(lab.jit);
+}
+
 static void test_three(const Target *t, int opt) {
     static const int some[] = {1, 4, 8, 16, 32, 48, 6};
     enum { N_SOME = sizeof some / sizeof some[0] };
@@ -666,6 +699,7 @@ int main(void) {
             test_arith(t, opt, where);
             test_casts(t, opt, where);
             test_three(t, opt);
+            test_roots(t, opt);
             test_bfloats(t, opt);
         }
     }

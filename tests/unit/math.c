@@ -113,6 +113,24 @@ static void check_edges(const UlpRow *row, MathUnits units) {
     arena_destroy(d.a);
 }
 
+/* Where rsigmoid becomes infinite no float may give anything else. */
+static void check_rsigmoid_end(MathUnits units) {
+    static float x[BATCH], y[BATCH];
+    Runner r = runner(KO_rsigmoid, DT_F32, units);
+    for (float from = -88; from > -89;) {
+        for (int i = 0; i < BATCH; i++, from = nextafterf(from, -INFINITY)) x[i] = from;
+        run_batch(&r, x, y, NULL);
+        for (int i = 0; i < BATCH; i++) {
+            double ref = 1 + exp(-(double)x[i]);
+            if (CHECK(fabs(y[i] - ref) < 1e-6 * ref || (ref > 0x1p127 && isinf(y[i]) && y[i] > 0)))
+                continue;
+            fprintf(stderr, "  rsigmoid(%a) = %a, not %a\n", x[i], y[i], ref);
+            break;
+        }
+    }
+    arena_destroy(r.a);
+}
+
 /* All pairs of edges, and random pairs whose result is in range. */
 static void check_pow(MathUnits units, const char *name, bool verbose) {
     static float x[BATCH], y[BATCH], z[BATCH];
@@ -202,6 +220,7 @@ int main(int argc, char **argv) {
                         name, worst, at, wide, at_wide);
             check_edges(row, units);
         }
+        check_rsigmoid_end(units);
         check_pow(units, name, verbose);
     }
     check_half();

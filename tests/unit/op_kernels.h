@@ -85,7 +85,8 @@ static inline bool op_has_dtype(KOp op, DType t) {
     case KO_not: return is_int || is_bool;
     case KO_dot4_us:
     case KO_dot4_ss:
-    case KO_dot2_ss: return t == DT_I32;
+    case KO_dot2_ss:
+    case KO_root16: return t == DT_I32;
     case KO_eq:
     case KO_ne:
     case KO_lt:

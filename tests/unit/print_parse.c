@@ -150,8 +150,8 @@ static const KExpr *all_operations(KCtx *k, const KExpr *f, const KExpr *i, cons
             e = k_select(k, p, sum, f);
         else if (op == KO_and || op == KO_or || op == KO_xor || op == KO_shl || op == KO_shr)
             e = k_cast(k, DT_F32, k_binary(k, (KOp)op, i, k_cast(k, DT_I32, sum)));
-        else if (op == KO_not)
-            e = k_cast(k, DT_F32, k_unary(k, KO_not, i));
+        else if (op == KO_not || op == KO_root16)
+            e = k_cast(k, DT_F32, k_unary(k, (KOp)op, i));
         else if (kop_is_dot((KOp)op))
             e = k_cast(k, DT_F32,
                        k_ternary(k, (KOp)op, kop_dot_sum((KOp)op) == DT_F32 ? sum : i,

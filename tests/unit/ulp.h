@@ -129,9 +129,10 @@ static inline double ulp_error_wide(double got, long double ref) {
 }
 
 /* The units for which expansions differ, and their names. */
-enum { N_ULP_UNITS = 3 };
-static const MathUnits ulp_units[N_ULP_UNITS] = {{false, false}, {true, false}, {true, true}};
-static const char *const ulp_unit_names[N_ULP_UNITS] = {"-", "fma", "ldexp"};
+enum { N_ULP_UNITS = 4 };
+static const MathUnits ulp_units[N_ULP_UNITS] = {
+    {false, false, false}, {true, false, false}, {true, true, false}, {true, true, true}};
+static const char *const ulp_unit_names[N_ULP_UNITS] = {"-", "fma", "ldexp", "roots"};
 
 /* out[i] = op(in[i] (, in2[i])) for i in 0 .. n-1, expanded; parameters in, (in2,) out. f16 and
  * bf16 compute in f32 and are rounded once, as definitions have it. */
