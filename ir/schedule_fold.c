@@ -12,7 +12,6 @@
 #include "ir/schedule_rows.h"
 
 enum {
-    MOST_PARTIALS = 8,   /* vectors of partial results along memory */
     COLUMN_VECTORS = 16, /* of the output at once; no more than half of the registers */
     FEW_VECTORS = 4,     /* below, COLUMN_PARTIALS steps of the reduction are taken at once */
     COLUMN_PARTIALS = 4
@@ -228,20 +227,34 @@ static int count_partials(const KExpr *extent, int lanes) {
     return n;
 }
 
-KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int *n_acc) {
+static void open_partials(Rows *r, RowFold *of, int n_acc, int lanes) {
     KCtx *k = r->k;
-    const Stage *s = f->s;
-    int last = f->n - 1, n_partials = count_partials(f->extent[last], lanes);
-    *n_acc = lanes * n_partials;
-    const KExpr *red[MAX_RED], *extent = f->extent[last], *chunk = k_int(k, *n_acc);
-    KBuf *acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", *n_acc);
-    const KExpr *body = rows_expr(r, s, nest, f->body);
-    for (int v = 0; v < n_partials; v++) {
+    const Stage *s = of->fold.s;
+    of->acc = kb_alloc(r->b, MEM_REG, s->acc->dtype, "acc", n_acc);
+    of->body = rows_expr(r, s, &of->nest, of->fold.body);
+    for (int v = 0; v < n_acc / lanes; v++) {
         const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
-        kb_store(r->b, acc, k_add(k, l, k_int(k, v * lanes)),
+        kb_store(r->b, of->acc, k_add(k, l, k_int(k, v * lanes)),
                  fold_neutral(k, s->fold, s->acc->dtype));
         kb_end(r->b);
     }
+}
+
+/* One step of each fold, at the index red[] of what is reduced. */
+static void fold_steps(Rows *r, RowFold *of, int n, const KExpr *at, const KExpr *const *red) {
+    for (int i = 0; i < n; i++) {
+        const Fold *f = &of[i].fold;
+        fold_into(r, f->s, of[i].acc, at, k_subst(r->k, of[i].body, f->red, red, f->n));
+    }
+}
+
+int fold_partials(Rows *r, RowFold *of, int n, int lanes) {
+    KCtx *k = r->k;
+    const Fold *f = &of->fold;
+    int last = f->n - 1, n_partials = count_partials(f->extent[last], lanes);
+    int n_acc = lanes * n_partials;
+    const KExpr *red[MAX_RED], *extent = f->extent[last], *chunk = k_int(k, n_acc);
+    for (int i = 0; i < n; i++) open_partials(r, &of[i], n_acc, lanes);
     for (int i = 0; i < last; i++)
         red[i] = kb_for(r->b, LOOP_SERIAL, f->red[i]->name, f->extent[i]);
     const KExpr *n_chunks = k_fdiv(k, extent, chunk), *rest = k_fmod(k, extent, chunk);
@@ -251,38 +264,39 @@ KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int 
         const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
         const KExpr *at = k_add(k, k_mul(k, v, k_int(k, lanes)), l);
         red[last] = k_add(k, k_mul(k, c, chunk), at);
-        fold_into(r, s, acc, at, k_subst(k, body, f->red, red, f->n));
+        fold_steps(r, of, n, at, red);
         for (int i = 0; i < 3; i++) kb_end(r->b);
     }
     const KExpr *start = k_mul(k, n_chunks, chunk);
     const KExpr *n_single = k_fdiv(k, rest, k_int(k, lanes));
     if (!k_is_value(n_single, 0)) {
-        int64_t n;
-        bool few = k_is_int(n_single, &n) && n < n_partials;
+        int64_t n_known;
+        bool few = k_is_int(n_single, &n_known) && n_known < n_partials;
         const KExpr *c = kb_for(r->b, few ? LOOP_UNROLL : LOOP_SERIAL, "c", n_single);
         const KExpr *l = kb_for(r->b, LOOP_VECTOR, "l", k_int(k, lanes));
         const KExpr *at = k_add(k, k_mul(k, c, k_int(k, lanes)), l);
         red[last] = k_add(k, start, at);
-        fold_into(r, s, acc, few ? at : l, k_subst(k, body, f->red, red, f->n));
+        fold_steps(r, of, n, few ? at : l, red);
         for (int i = 0; i < 2; i++) kb_end(r->b);
     }
     const KExpr *tail = k_fmod(k, extent, k_int(k, lanes));
-    if (!k_is_value(tail, 0)) {
-        RowsRest l = rows_open_rest(r, s, tail, lanes);
+    for (int i = 0; i < n && !k_is_value(tail, 0); i++) {
+        RowsRest l = rows_open_rest(r, of[i].fold.s, tail, lanes);
         red[last] = k_add(k, k_sub(k, extent, tail), l.at);
-        fold_into(r, s, acc, l.is_vector ? l.at : k_int(k, 0), k_subst(k, body, f->red, red, f->n));
+        fold_steps(r, &of[i], 1, l.is_vector ? l.at : k_int(k, 0), red);
         rows_close_rest(r, &l);
     }
     for (int i = 0; i < last; i++) kb_end(r->b);
-    return acc;
+    return n_acc;
 }
 
-KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
-    int n_acc;
-    KBuf *acc = fold_partials(r, f, nest, lanes, &n_acc);
-    fold_halves(r, f->s, acc, n_acc, 1);
-    if (fold_starts(r->k, f->s)) fold_into(r, f->s, acc, k_int(r->k, 0), f->s->init);
-    return acc;
+void fold_lanes(Rows *r, RowFold *of, int n, int lanes) {
+    int n_acc = fold_partials(r, of, n, lanes);
+    for (int i = 0; i < n; i++) {
+        const Stage *s = of[i].fold.s;
+        fold_halves(r, s, of[i].acc, n_acc, 1);
+        if (fold_starts(r->k, s)) fold_into(r, s, of[i].acc, k_int(r->k, 0), s->init);
+    }
 }
 
 /* ---- across memory --------------------------------------------------------------------------- */

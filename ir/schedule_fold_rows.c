@@ -70,18 +70,20 @@ static RowNest at_row(FoldRows *f, const KExpr *row) {
     return at;
 }
 
+static RowFold fold_at(FoldRows *f, const KExpr *row) {
+    return (RowFold){.fold = f->fold, .nest = at_row(f, row)};
+}
+
 /* rows[row*width + l] of all rows from `first` on; returns the width. */
 static KBuf *keep_rows(FoldRows *f, const KExpr *first, int width) {
     KCtx *k = f->r->k;
     KBuild *b = f->r->b;
-    int n_acc;
     KBuf *rows = kb_alloc(b, MEM_REG, f->s->acc->dtype, "rows", (int64_t)f->n_rows * width);
     const KExpr *row = kb_for(b, LOOP_UNROLL, "r", k_int(k, f->n_rows));
-    RowNest at = at_row(f, k_add(k, first, row));
-    KBuf *acc = fold_partials(f->r, &f->fold, &at, f->lanes, &n_acc);
-    fold_halves(f->r, f->s, acc, n_acc, width);
+    RowFold of = fold_at(f, k_add(k, first, row));
+    fold_halves(f->r, f->s, of.acc, fold_partials(f->r, &of, 1, f->lanes), width);
     const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, width));
-    kb_store(b, rows, k_add(k, k_mul(k, row, k_int(k, width)), l), k_load(k, acc, l));
+    kb_store(b, rows, k_add(k, k_mul(k, row, k_int(k, width)), l), k_load(k, of.acc, l));
     kb_end(b);
     kb_end(b);
     return rows;
@@ -128,9 +130,9 @@ static KBuf *serial_sums(FoldRows *f, const KExpr *first) {
     KBuild *b = f->r->b;
     KBuf *sums = kb_alloc(b, MEM_STACK, f->s->acc->dtype, "sums", f->n_rows);
     const KExpr *row = kb_for(b, LOOP_SERIAL, "r", k_int(k, f->n_rows));
-    RowNest at = at_row(f, k_add(k, first, row));
-    KBuf *acc = fold_lanes(f->r, &f->fold, &at, f->lanes);
-    kb_store(b, sums, row, k_load(k, acc, k_int(k, 0)));
+    RowFold of = fold_at(f, k_add(k, first, row));
+    fold_lanes(f->r, &of, 1, f->lanes);
+    kb_store(b, sums, row, k_load(k, of.acc, k_int(k, 0)));
     kb_end(b);
     return sums;
 }
@@ -174,8 +176,9 @@ bool open_fold_rows(Rows *r, const Stage *s) {
     if (has_tail) {
         kb_else(b);
         const KExpr *row = k_add(k, first, kb_for(b, LOOP_SERIAL, "r", tail));
-        RowNest at = at_row(&f, row);
-        store_row(&f, row, k_load(k, fold_lanes(r, &f.fold, &at, f.lanes), k_int(k, 0)));
+        RowFold of = fold_at(&f, row);
+        fold_lanes(r, &of, 1, f.lanes);
+        rows_store_fold(r, &of);
         kb_end(b);
         kb_end(b);
     }

@@ -14,6 +14,52 @@ typedef struct RowGroupLoops {
     const KExpr *total; /* rows */
 } RowGroupLoops;
 
+typedef struct OwnRead {
+    const KTensor *of;
+    KCtx *k;
+    bool found;
+} OwnRead;
+
+static void note_own_read(const KExpr *e, void *user) {
+    OwnRead *o = user;
+    const KExpr *offset;
+    if (e->op == KO_at) o->found |= tensor_root(o->k, e->u.tensor, &offset) == o->of;
+}
+
+/* May the fold share the loops of these n? It has equal axes and needs none of their results. */
+static bool can_join(Rows *r, const RowFold *of, int n, const RowFold *next) {
+    const Fold *f = &of->fold, *g = &next->fold;
+    if (f->n != g->n || f->s->acc->dtype != g->s->acc->dtype) return false;
+    for (int i = 0; i < f->n; i++)
+        if (f->extent[i] != g->extent[i]) return false;
+    for (int i = 0; i < n; i++) {
+        const KExpr *offset;
+        OwnRead o = {tensor_root(r->k, of[i].fold.s->out, &offset), r->k, false};
+        k_visit(r->k, g->body, note_own_read, &o);
+        if (o.found) return false;
+    }
+    return true;
+}
+
+/* Folds over the same part of a row, its least element and its largest, are taken in one loop: what
+ * both read is loaded once, and what is common to what they compute of it is computed once. Their
+ * partial results may fill half of the registers. Returns how many stages that were; 0: none. */
+static int open_folds(Rows *r, const RowGroupLoops *g, int first) {
+    enum { MOST = 4 };
+    RowFold of[MOST];
+    int n = 0, lanes = 0, most = r->p->m->target->n_vector_regs / 2 / MOST_PARTIALS;
+    for (; n < most && n < MOST && first + n < g->n; n++) {
+        const Stage *s = g->stages[first + n];
+        int here = rows_fold_in_row(r, s, rows_nest(r->k, s, &g->part[first + n]), &of[n]);
+        if (!here || (n && (here != lanes || !can_join(r, of, n, &of[n])))) break;
+        lanes = here;
+    }
+    if (n < 2) return 0;
+    fold_lanes(r, of, n, lanes);
+    for (int i = 0; i < n; i++) rows_store_fold(r, &of[i]);
+    return n;
+}
+
 static void open_group_row(const RowGroupLoops *g, bool across) {
     Rows r = {.p = g->p,
               .k = g->p->m->k,
@@ -24,8 +70,12 @@ static void open_group_row(const RowGroupLoops *g, bool across) {
     r.local_buf = arena_array(g->p->arena, KBuf *, g->n_local ? g->n_local : 1);
     for (int i = 0; i < g->n_local; i++)
         r.local_buf[i] = kb_alloc(g->b, MEM_REG, g->local[i]->dtype, g->local[i]->name, 1);
-    for (int i = 0; i < g->n; i++)
+    for (int i = 0, n; i < g->n; i += n) {
+        n = open_folds(&r, g, i);
+        if (n) continue;
         rows_open_stage(&r, g->stages[i], rows_nest(r.k, g->stages[i], &g->part[i]));
+        n = 1;
+    }
 }
 
 void schedule_open_row(DefProgram *p, Stage *const *stages, const StagePart *part, int n,

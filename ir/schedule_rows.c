@@ -246,14 +246,21 @@ static bool can_vectorise(const Stage *s, const RowNest *nest) {
            (nest->loop[nest->n - 1].extent->hi > 1);
 }
 
+void rows_store_fold(Rows *r, const RowFold *of) {
+    const Stage *s = of->fold.s;
+    const KExpr *value = k_load(r->k, of->acc, k_int(r->k, 0));
+    const KExpr *finish = k_subst(r->k, s->finish, &s->acc, &value, 1);
+    rows_store(r, s, &of->nest, rows_expr(r, s, &of->nest, finish));
+}
+
 static void open_fold_along(Rows *r, const Fold *f, const RowNest *nest, int lanes) {
-    KCtx *k = r->k;
     const Stage *s = f->s;
     const KExpr *inside = rows_inside(r, s, nest);
     bool guarded = !k_is_value(inside, 1);
     if (guarded) kb_if(r->b, inside);
-    const KExpr *value = k_load(k, fold_lanes(r, f, nest, lanes), k_int(k, 0));
-    rows_store(r, s, nest, rows_expr(r, s, nest, k_subst(k, s->finish, &s->acc, &value, 1)));
+    RowFold of = {.fold = *f, .nest = *nest};
+    fold_lanes(r, &of, 1, lanes);
+    rows_store_fold(r, &of);
     if (guarded) kb_end(r->b);
 }
 
@@ -421,6 +428,14 @@ int rows_lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest
     const RowLoop *inner = &nest->loop[nest->n - 1];
     bool by_columns = can_vectorise(s, nest) && fold_reads_columns(k, f, inner, lanes);
     return by_columns ? 0 : along;
+}
+
+int rows_fold_in_row(Rows *r, const Stage *s, RowNest nest, RowFold *of) {
+    KCtx *k = r->k;
+    if (s->form != FORM_REDUCE || nest.n || gathers_narrow(k, s, &nest)) return 0;
+    *of = (RowFold){.fold = fold_of(k, s), .nest = nest};
+    if (!k_is_value(rows_inside(r, s, &nest), 1)) return 0;
+    return rows_lanes_along(k, s, &of->fold, &nest, element_lanes(r, s->acc->dtype));
 }
 
 void rows_open_stage(Rows *r, const Stage *s, RowNest nest) {

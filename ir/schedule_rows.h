@@ -101,6 +101,7 @@ typedef struct Fold {
     const KExpr *extent[MAX_RED];
 } Fold;
 
+enum { MOST_PARTIALS = 8 }; /* vectors of partial results along memory */
 enum { SMALL_WINDOW = 32 }; /* steps of a reduction that the plain loops write out */
 /* What each step of a reduction folds in: a contraction's product. */
 const KExpr *fold_body(KCtx *k, const Stage *s);
@@ -126,10 +127,24 @@ int fold_row_lanes(KCtx *k, const Fold *f, int lanes);
 /* Does what it reads lie along the innermost loop of the result instead, as a matrix that a row is
  * multiplied by, or windows that overlap? */
 bool fold_reads_columns(KCtx *k, const Fold *f, const RowLoop *inner, int lanes);
-/* With lanes along the last axis, the others serial around it: the result is element 0. */
-KBuf *fold_lanes(Rows *r, const Fold *f, const RowNest *nest, int lanes);
-/* The same up to the partial results, of which there are *n_acc, a power of two; without init. */
-KBuf *fold_partials(Rows *r, const Fold *f, const RowNest *nest, int lanes, int *n_acc);
+/* A fold for one element of its result, whose index nest has. */
+typedef struct RowFold {
+    Fold fold;
+    RowNest nest;
+    KBuf *acc;         /* set by fold_lanes and fold_partials */
+    const KExpr *body; /* so is this */
+} RowFold;
+
+/* n folds over equal axes in the same loops, with lanes along the last axis and the others serial
+ * around it: the results are elements 0 of acc. */
+void fold_lanes(Rows *r, RowFold *of, int n, int lanes);
+/* The same up to the partial results, without init; returns how many each has, a power of two. */
+int fold_partials(Rows *r, RowFold *of, int n, int lanes);
+/* With how many lanes the stage is one fold along memory within the row that is open, which *of
+ * then describes; 0: it is not. */
+int rows_fold_in_row(Rows *r, const Stage *s, RowNest nest, RowFold *of);
+/* Stores what becomes of the fold's result. */
+void rows_store_fold(Rows *r, const RowFold *of);
 /* Folds acc[0..n) by halves into acc[0..least); both are powers of two. */
 void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n, int least);
 /* acc[at] := acc[at] folded with value */
