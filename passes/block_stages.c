@@ -9,7 +9,8 @@
  * when it reads members at its own index of all of them. The last shared axis (the rows) is cut
  * into blocks. Stages between that read no member move in front of the group. Requires schedules.
  * Leaves Stage.blocks and KTensor.window; what does not pay stays apart. Not done: a cut of the
- * other axes (keys), stages before the first contraction, contractions on a matrix unit. */
+ * other axes (keys), stages before the first contraction, contractions on a matrix unit, maps
+ * that turn memory around. */
 #include <string.h>
 
 #include "ir/scratch.h"
@@ -87,6 +88,21 @@ static bool is_source(const Group *g, const Stage *s) {
            feeds_contraction(s->out);
 }
 
+/* Would a row-wise stage write a column for each row of the block, since its shared axis is what
+ * walks memory? By itself it is tiles that turn memory around. */
+static bool writes_columns(const Group *g, const Stage *s, const int8_t *axis) {
+    int row = axis[g->n_axes - 1];
+    if (s->schedule || g->is_whole) return false;
+    for (int i = row + 1; i < s->out->rank; i++)
+        if (!k_is_value(s->out->dims[i], 1)) return false;
+    for (int i = 0; i < row; i++) {
+        bool shared = k_is_value(s->out->dims[i], 1);
+        for (int a = 0; a < g->n_axes; a++) shared |= axis[a] == i;
+        if (!shared) return true;
+    }
+    return false;
+}
+
 static bool try_join(Group *g, Stage *s) {
     if (g->n == MAX_MEMBERS || !is_plain(s->out)) return false;
     if (s->form != FORM_MAP && s->form != FORM_REDUCE && s->form != FORM_CONTRACT) return false;
@@ -99,6 +115,7 @@ static bool try_join(Group *g, Stage *s) {
             if (r.axis[a] == r.axis[b]) return false;
     }
     if (s->form == FORM_CONTRACT && !can_tile(g, s, r.axis)) return false;
+    if (writes_columns(g, s, r.axis)) return false;
     memcpy(g->axis[g->n], r.axis, sizeof r.axis);
     g->stages[g->n++] = s;
     return true;
