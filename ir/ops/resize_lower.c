@@ -211,7 +211,7 @@ static const KExpr *tabulate(Def *d, const KExpr *e, const KExpr *i, int64_t siz
     return k_cast(k, e->dtype, def_at(d, table, &i, 1));
 }
 
-enum { MAX_TABLE = 1 << 20, WORTH_GROWTH = 3 /* for a tensor of sums along an axis */ };
+enum { MAX_TABLE = 1 << 20 };
 
 static void tabulate_taps(Def *d, Taps *t, const KExpr *i, const ResizeAxis *a, const KExpr *dim) {
     int64_t size, had;
@@ -347,6 +347,17 @@ static double growth_before(const Resize *r, const KTensor *x, int axis) {
     return growth;
 }
 
+/* Is a tensor of sums along `axis` worth its memory? An element of the result reads as many places
+ * as there are taps of this axis for each of those before; of sums, it takes the part of them that
+ * it has in one. Three such reads are a bit too few. */
+static bool spares_reads(const Resize *r, const KTensor *x, int axis) {
+    double growth = growth_before(r, x, axis), taps = r->mode == MODE_LINEAR ? 2 : 4, before = 1;
+    for (int i = 0; i < axis; i++)
+        if (!r->axis[i].is_kept) before *= taps;
+    if (dtype_bytes(x->dtype) < dtype_bytes(DT_F32)) return growth >= 1;
+    return growth > 0 && taps * (before - 1 / growth) > 3.3;
+}
+
 /* x resized along one axis by its taps. */
 static KTensor *sample_axis(Def *d, KTensor *x, const Resize *r, int axis, DType as) {
     KCtx *k = d->k;
@@ -367,10 +378,10 @@ static KTensor *sample_axis(Def *d, KTensor *x, const Resize *r, int axis, DType
  * with the same bits. is_done[]: which axes these are. Elements of less than 32 bits are gathered
  * one by one, so that any element less pays; the sums along the other axes are vectors then. */
 static KTensor *sample_repeated(Def *d, KTensor *x, const Resize *r, DType as, bool *is_done) {
-    bool is_narrow = dtype_bytes(x->dtype) < dtype_bytes(DT_F32);
+    const KTensor *given = x;
     for (int i = x->rank - 1; i > 0 && r->mode != MODE_NEAREST && r->xy != XY_CROP; i--) {
         if (r->axis[i].is_kept) continue;
-        if (growth_before(r, x, i) < (is_narrow ? 1 : WORTH_GROWTH)) break;
+        if (!spares_reads(r, given, i)) break;
         x = sample_axis(d, x, r, i, as);
         is_done[i] = true;
     }
