@@ -449,6 +449,10 @@ void rows_open_stage(Rows *r, const Stage *s, RowNest nest) {
     if (along) c.lanes = along;
     c.along = along > 0;
     c.columns = s->form == FORM_SCAN && scan_fits_columns(s, &nest, c.lanes);
+    if (s->form == FORM_SCAN && !c.columns && scan_fits_rows(s, &nest)) {
+        c.columns = true;
+        c.lanes = 1;
+    }
     c.vector = (!c.along && c.lanes > 1 && can_vectorise(s, &nest)) || c.columns;
     c.inner = c.vector ? &nest.loop[nest.n - 1] : NULL;
     for (int i = 0; i < nest.n - c.vector; i++, n_loops++)

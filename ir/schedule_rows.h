@@ -85,9 +85,11 @@ int lane_period(KCtx *k, const Stage *s, int axis, int lanes);
 bool open_stretches(Rows *r, const Stage *s);
 
 /* Scans (schedule_scan.c): one element of the other axes, or, where the innermost loop `inner`
- * walks the output's memory, vectors along it. */
+ * walks the output's memory, vectors along it, or, where that goes over rows, a few of them with
+ * lanes of 1. */
 void open_scan_element(Rows *r, const Stage *s, RowNest *nest);
 bool scan_fits_columns(const Stage *s, const RowNest *nest, int lanes);
+bool scan_fits_rows(const Stage *s, const RowNest *nest);
 void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner,
                        int lanes);
 

@@ -7,13 +7,14 @@
  *       out := value of next                         next, state, out := as beside
  *
  * The right form is for axes that do not walk the output's memory: neighbours have states of their
- * own, and go along together as many as make whole lines. Where rows are longer than a page, the
+ * own, and go along together as many as make whole lines. An axis that does walk it has rows, a few
+ * of which go along together, so that no sum waits for the one before: columns of one lane. Where rows are longer than a page, the
  * states are on the stack, as many as make long stretches of memory, which are fetched ahead. */
 #include "ir/schedule_rows.h"
 
 enum {
     SCAN_VECTORS = 16,
-    FEW_VECTORS = 4, /* of states at once: whole lines, and several streams */
+    FEW_VECTORS = 4, /* of states, or rows, at once: whole lines, and several streams */
     STATE_BYTES = 8192, /* of all states on the stack: they stay in the nearest cache */
     PAGE_BYTES = 4096   /* rows as long are on pages of their own, which nothing fetches ahead */
 };
@@ -67,6 +68,10 @@ bool scan_fits_columns(const Stage *s, const RowNest *nest, int lanes) {
     return last->axis == tensor_contiguous_axis(s->out) && last->extent->hi >= lanes;
 }
 
+bool scan_fits_rows(const Stage *s, const RowNest *nest) {
+    return nest->n && s->out->layout.block <= 1 && nest->loop[nest->n - 1].extent->hi > 1;
+}
+
 /* n_vecs vectors of `width` columns from `first` of the loop `inner` on. */
 static void open_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLoop *inner,
                          const KExpr *first, int n_vecs, int width) {
@@ -107,8 +112,8 @@ void open_scan_columns(Rows *r, const Stage *s, const RowNest *nest, const RowLo
     const KExpr *done = k_int(k, 0);
     int most = r->p->m->target->n_vector_regs / 2;
     if (most > SCAN_VECTORS) most = SCAN_VECTORS;
-    if (most < FEW_VECTORS || s->n_states > 1) most = FEW_VECTORS;
-    int steps[] = {long_vectors(s, inner, lanes), most, FEW_VECTORS, 1};
+    if (most < FEW_VECTORS || s->n_states > 1 || lanes == 1) most = FEW_VECTORS;
+    int steps[] = {lanes > 1 ? long_vectors(s, inner, lanes) : 0, most, FEW_VECTORS, 1};
     for (int i = 0; i < 4; i++) {
         if (!steps[i] || (i && steps[i] == steps[i - 1])) continue;
         const KExpr *width = k_int(k, (int64_t)steps[i] * lanes);

@@ -77,9 +77,13 @@ static bool is_scalar(const Count *c, const KVar *v) {
     return false;
 }
 
+/* What stood in a loop that an empty call never enters is evaluated before it here: no division by
+ * an extent of 0. */
 static const KExpr *replace_var(KCtx *k, const KExpr *e, void *user) {
     Count *c = user;
-    (void)k;
+    bool divides = e->op == KO_fdiv || e->op == KO_fmod || e->op == KO_div || e->op == KO_rem;
+    if (divides && e->dtype == DT_I64 && e->arg[1]->lo < 1)
+        return k_binary(k, e->op, e->arg[0], k_max(k, e->arg[1], k_int(k, 1)));
     if (e->op == KO_load) c->unknown = true;
     if (e->op != KO_var || is_scalar(c, e->u.var)) return e;
     if (c->value[e->u.var->id]) return c->value[e->u.var->id];

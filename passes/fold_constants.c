@@ -117,10 +117,12 @@ static bool may_evaluate(const Node *n, uint64_t limit_bytes) {
 static void detach_outputs(Node *n) {
     for (int i = 0; i < n->n_out; i++) {
         Value *v = n->out[i];
-        if (!v || !v->data || !value_has_uses(v)) continue;
-        Value *by = graph_add_const(v->graph, v->name, v->dtype, v->shape, v->data, v->data_bytes);
-        by->content = v->content;
+        if (!v || !v->data) continue;
+        const void *data = v->data;
         v->data = NULL;
+        if (!value_has_uses(v)) continue;
+        Value *by = graph_add_const(v->graph, v->name, v->dtype, v->shape, data, v->data_bytes);
+        by->content = v->content;
         value_replace_uses(v, by);
     }
 }

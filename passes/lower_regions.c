@@ -29,8 +29,11 @@ static void store_scalar(Lower *l, KTensor *t, const KExpr *value) {
     kb_store(&l->entry, root->buf, offset, value);
 }
 
-/* to := from, element by element in dense order; the shapes may differ in their symbols. */
+/* to := from, element by element in dense order; the shapes may differ in their symbols. The loops
+ * go over dims of `to`: all of them are bound here, but for those of tensors without elements. */
 static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
+    lower_reserve(l, to);
+    if (k_is_value(tensor_n_elems(l->k, to), 0)) return;
     Stage *s = arena_new(l->arena, Stage);
     const KExpr *index[MAX_RANK];
     s->form = FORM_MAP;
@@ -42,7 +45,6 @@ static void copy_bytes(Lower *l, DefProgram *p, KTensor *to, KTensor *from) {
     s->body = k_at(l->k, from, index, to->rank);
     KBlock body = {0};
     stage_open(p, s, &body);
-    lower_reserve(l, to);
     lower_call(l, body, s, 0);
 }
 
@@ -382,13 +384,29 @@ typedef struct Steps {
     bool *behind; /* slices are copied to their place when the body made them */
 } Steps;
 
+static bool is_known(Lower *l, const KExpr *size) {
+    return k_upper_bound_given(l->k, size, lower_is_bound, l) == size;
+}
+
 /* Is the place of a slice known before it is there? Across the outermost axis, and from the end on
  * only where the slice's size is known. */
 static bool has_place(Lower *l, const Node *n, int i, int n_state, const KTensor *slice) {
     if (scan_axis(n, "scan_output_axes", i - n_state, n->out[i]->tensor)) return false;
-    const KExpr *each = slice_elems(l, slice);
     return !list_entry(n, "scan_output_directions", i - n_state) ||
-           k_upper_bound_given(l->k, each, lower_is_bound, l) == each;
+           is_known(l, slice_elems(l, slice));
+}
+
+/* Where slice number t of a stack will lie, before it is there. What is not known of its size is
+ * that of the slices before, since any other ends the run. */
+static const KExpr *slice_place(Lower *l, const KTensor *whole, const KTensor *slice,
+                                const KExpr *t) {
+    KCtx *k = l->k;
+    const KExpr *each = k_int(k, 1);
+    for (int a = 0; a < slice->rank; a++) {
+        const KExpr *d = slice->dims[a];
+        each = k_mul(k, each, is_known(l, d) ? d : carried_size(l, whole->dims[a + 1]));
+    }
+    return k_mul(k, t, each);
 }
 
 /* Slices of results that have a place get it before the body, to be written there. */
@@ -397,7 +415,7 @@ static void place_slices(Lower *l, const Node *n, DefProgram *sub, int n_state, 
         if (!n->out[i] || s->behind[i]) continue;
         KTensor *out = sub->outputs.at[i];
         const KExpr *at = s->order[list_entry(n, "scan_output_directions", i - n_state)];
-        share_result(out, n->out[i], k_mul(l->k, at, slice_elems(l, out)));
+        share_result(out, n->out[i], slice_place(l, n->out[i]->tensor, out, at));
     }
 }
 
@@ -550,7 +568,8 @@ static void lower_loop(Lower *l, DefProgram *p, Stage *s) {
     store_scalar(l, sub->inputs.at[0], t);
     for (int i = n_carried; i < n->n_out; i++) {
         KTensor *out = sub->outputs.at[1 + i];
-        if (!stack[i].room) share_result(out, n->out[i], k_mul(k, t, slice_elems(l, out)));
+        if (stack[i].room || !n->out[i]) continue;
+        share_result(out, n->out[i], slice_place(l, n->out[i]->tensor, out, t));
     }
     update_in_place(l, sub, sub->inputs.at + 2, sub->outputs.at + 1, n_carried);
     lower_program(l, sub);

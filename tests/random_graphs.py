@@ -107,7 +107,7 @@ class Runner:
         """(outputs, None) or (None, Failure)"""
         out = os.path.join(self.folder, "out")
         shutil.rmtree(out, ignore_errors=True)
-        command = [self.smelt, "run", model_path, *options, "--inputs", inputs, "--outputs", out]
+        command = [self.smelt, "run", model_path, *options, "--inputs", inputs, "--outputs", out, "--verify=1"]
         os.makedirs(out)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=10 * TIMEOUT, cwd=self.folder, errors="replace",

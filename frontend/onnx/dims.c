@@ -42,7 +42,7 @@ static const KExpr *named_dim(Import *im, const char *name) {
     if (find_override(im, name, &value)) return k_int(im->m->k, value);
     const DimOverride *o = find_row(im, name);
     KVar *symbol = module_symbol(im->m, name);
-    if ((o && o->has_zero) || strmap_get(im->past_dims, name)) symbol->lo = 0;
+    if ((o && o->has_zero) || strmap_get(im->zero_dims, name)) symbol->lo = 0;
     return note_dim(im, name, k_var(im->m->k, symbol));
 }
 
@@ -199,9 +199,30 @@ void import_past_dims(Import *im, const Onnx__GraphProto *g) {
         for (size_t k = 1; k < s->n_dim; k++) {
             const char *name = dim_param(s->dim[k]);
             const void *first = name ? strmap_get(once, name) : NULL;
-            if (first && first != s) strmap_put(im->past_dims, name, im);
+            if (first && first != s) strmap_put(im->zero_dims, name, im);
             if (name && !first) strmap_put(once, name, (void *)s);
         }
+    }
+}
+
+/* The name of a dim that has none. */
+static const char *place_name(Import *im, const char *input, int axis) {
+    return arena_printf(im->m->arena, "%s_dim%d", input, axis);
+}
+
+/* A symbol stands for 1 or more, but for 0 as well where the data of a run have no elements. */
+void import_empty_dims(Import *im, int index, const Onnx__ValueInfoProto *v) {
+    const Onnx__TensorShapeProto *s = tensor_shape(v);
+    int64_t dims[MAX_RANK];
+    int rank;
+    if (!s || !im->o->data_shape || !v->name ||
+        !im->o->data_shape(im->o->data_user, index, v->name, &rank, dims) ||
+        (size_t)rank != s->n_dim)
+        return;
+    for (int i = 0; i < rank; i++) {
+        if (dims[i]) continue;
+        const char *name = dim_param(s->dim[i]);
+        strmap_put(im->zero_dims, name ? name : place_name(im, v->name, i), im);
     }
 }
 
@@ -224,11 +245,11 @@ static const KExpr *input_dim(Import *im, const char *input, int axis, const cha
     }
     if (is_number) return k_int(im->m->k, d->dim_value);
     if (dim_param(d)) return text_dim(im, dim_param(d));
-    const char *name = arena_printf(im->m->arena, "%s_dim%d", input, axis);
+    const char *name = place_name(im, input, axis);
     if (find_override(im, name, &value)) return k_int(im->m->k, value);
     KVar *symbol = module_symbol(im->m, name);
     bool is_zero = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-    if (is_zero) symbol->lo = 0; /* it may be meant as it stands */
+    if (is_zero || strmap_get(im->zero_dims, name)) symbol->lo = 0; /* it may be meant so */
     return note_dim(im, name, k_var(im->m->k, symbol));
 }
 
@@ -265,19 +286,6 @@ static bool check_given(Import *im, const char *input, const Onnx__TensorShapePr
     return true;
 }
 
-/* A symbol stands for 1 or more, but for 0 as well where the data of a run have no elements. */
-static void allow_empty(Import *im, int index, const char *input, Shape s) {
-    int64_t dims[MAX_RANK];
-    int rank;
-    bool has_symbols = false;
-    for (int i = 0; i < s.rank; i++) has_symbols |= s.dims[i]->op == KO_var;
-    if (!has_symbols || !im->o->data_shape ||
-        !im->o->data_shape(im->o->data_user, index, input, &rank, dims) || rank != s.rank)
-        return;
-    for (int i = 0; i < rank; i++)
-        if (!dims[i] && s.dims[i]->op == KO_var) s.dims[i]->u.var->lo = 0;
-}
-
 bool import_shape(Import *im, int index, const char *input, const Onnx__TensorShapeProto *p,
                   Shape *out) {
     int64_t dims[MAX_RANK];
@@ -310,7 +318,6 @@ bool import_shape(Import *im, int index, const char *input, const Onnx__TensorSh
         const char *by_place = arena_printf(im->arena, "%s:%d", input, i);
         out->dims[i] = note_dim(im, by_place, input_dim(im, input, i, by_place, p->dim[i]));
     }
-    allow_empty(im, index, input, *out);
     return true;
 }
 

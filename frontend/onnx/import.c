@@ -253,13 +253,21 @@ static const Onnx__ValueInfoProto *find_info(Onnx__ValueInfoProto **list, size_t
     return NULL;
 }
 
+static const Onnx__ValueInfoProto *find_value(const Onnx__GraphProto *p, const char *name) {
+    const Onnx__ValueInfoProto *v = find_info(p->input, p->n_input, name);
+    if (!v) v = find_info(p->value_info, p->n_value_info, name);
+    return v ? v : find_info(p->output, p->n_output, name);
+}
+
 /* Any value of the graph may be named in --inputs, if the file says what type it has. */
 static void add_cut_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
     for (int i = 0; i < im->o->n_inputs; i++) {
+        const Onnx__ValueInfoProto *v = find_value(p, im->o->inputs[i]);
+        if (v) import_empty_dims(im, i, v);
+    }
+    for (int i = 0; i < im->o->n_inputs; i++) {
         const char *name = im->o->inputs[i];
-        const Onnx__ValueInfoProto *v = find_info(p->input, p->n_input, name);
-        if (!v) v = find_info(p->value_info, p->n_value_info, name);
-        if (!v) v = find_info(p->output, p->n_output, name);
+        const Onnx__ValueInfoProto *v = find_value(p, name);
         if (v)
             add_input(im, s, v);
         else
@@ -270,6 +278,13 @@ static void add_cut_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
 
 /* Inputs that an initializer gives a value are constants. */
 static void add_inputs(Import *im, Scope *s, const Onnx__GraphProto *p) {
+    int index = 0;
+    for (size_t i = 0; i < p->n_input; i++) {
+        const Onnx__TypeProto *t = p->input[i]->type;
+        if (strmap_get(s->names, or_empty(p->input[i]->name))) continue;
+        import_empty_dims(im, index, p->input[i]);
+        index += t && t->value_case == ONNX__TYPE_PROTO__VALUE_MAP_TYPE ? 2 : 1;
+    }
     for (size_t i = 0; i < p->n_input; i++) {
         const char *name = or_empty(p->input[i]->name);
         if (strmap_get(s->names, name)) continue;
@@ -376,7 +391,7 @@ static bool import_into(Module *m, OnnxModel *model, const ImportOptions *o, Ass
     im.unsupported = strmap_create(im.arena);
     im.map_values = strmap_create(im.arena);
     im.bare_dims = strmap_create(im.arena);
-    im.past_dims = strmap_create(im.arena);
+    im.zero_dims = strmap_create(im.arena);
     im.dim_used = arena_array(im.arena, bool, im.o->n_dims);
     index_rows(&im);
     import_main(&im);

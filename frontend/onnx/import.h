@@ -68,7 +68,7 @@ struct Import {
     StrMap *unsupported; /* operator in words -> Missing */
     StrMap *map_values;  /* address of the keys of a map -> its values */
     StrMap *bare_dims;   /* names that are a whole dim of some input */
-    StrMap *past_dims;   /* names that several float inputs of a decoder share: its past's length */
+    StrMap *zero_dims;   /* names of dims that may be 0: a decoder's past, empty data */
     bool *dim_used;      /* one for each override */
     int nchwc_block;     /* channels in a block of com.microsoft.nchwc; 0: not known yet */
     int64_t n_nodes;
@@ -182,9 +182,12 @@ Value *import_sparse(Import *im, Graph *g, const char *name, const Onnx__SparseT
 
 /* Collects the names that stand alone as a dim of some input, before shapes are made. */
 void import_bare_dims(Import *im, const Onnx__GraphProto *g);
-/* Fills past_dims: names of dims, not the first, that two float inputs of rank 3 or more share,
+/* Into zero_dims: names of dims, not the first, that two float inputs of rank 3 or more share,
  * where another input is a matrix of integers. The first call of a decoder has an empty past. */
 void import_past_dims(Import *im, const Onnx__GraphProto *g);
+/* Into zero_dims: what `smelt run` has no elements along, in the data of input number `index`. For
+ * all inputs before the shape of any is made, since a symbol's range goes into every expression. */
+void import_empty_dims(Import *im, int index, const Onnx__ValueInfoProto *v);
 /* The shape that --shape gives to an input, if it does. */
 bool import_given_shape(const Import *im, const char *input, int *rank, int64_t *dims);
 /* The shape of a model input under the overrides. */

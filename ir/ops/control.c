@@ -212,10 +212,10 @@ typedef struct Carried {
 /* Is there at least one iteration? */
 static bool runs_once(Module *m, const Node *n) {
     int64_t trips = 1, goes = 1;
+    if (n->op != OP_Loop) return false;
     const KExpr *count = has_in(n, 0) ? value_content(m, n->in[0], 0) : k_int(m->k, 1),
                 *go = has_in(n, 1) ? value_content(m, n->in[1], 0) : k_int(m->k, 1);
-    return n->op == OP_Loop && count && go && k_is_int(count, &trips) && k_is_int(go, &goes) &&
-           trips > 0 && goes;
+    return count && go && k_is_int(count, &trips) && k_is_int(go, &goes) && trips > 0 && goes;
 }
 
 /* What the body makes anew in each iteration without reading it may begin with any rank, since

@@ -1,7 +1,8 @@
 /* LabelEncoder: each element is looked up among constant keys and replaced by the value beside it.
  *
  *   x numeric   num[i] = the key's position by binary search, written out: a map; of whole numbers
- *               near each other it stands in a table
+ *               near each other it stands in a table, of many others in one of two places of a
+ *               table that their bits tell (cuckoo hashing, made while compiling)
  *   x strings   num[i] by hash, see text.h: a program
  *   out[i] = values[num[i]], the default value standing behind the last one
  *
@@ -133,6 +134,86 @@ static const KExpr *look_up(Def *d, const Key *key, int64_t distinct, int64_t ra
     return k_select(k, inside, position, k_int(k, missing));
 }
 
+/* Two places for each key in a table of 2^bits. */
+typedef struct Places {
+    uint32_t fold, factor[2];
+    int bits;
+    bool is_wide; /* keys of 64 bits */
+} Places;
+
+static int64_t place_of(const Places *p, int64_t key, int which) {
+    uint32_t h = (uint32_t)key;
+    if (p->is_wide) h ^= (uint32_t)((uint64_t)key >> 32) * p->fold;
+    if (which) h ^= h >> 15;
+    return h * p->factor[which] >> (32 - p->bits);
+}
+
+/* The same as an expression. */
+static const KExpr *place_expr(KCtx *k, const Places *p, const KExpr *e, int which) {
+    const KExpr *wide = k_cast(k, DT_U64, k_cast(k, DT_I64, e)), *h = k_cast(k, DT_U32, wide);
+    if (p->is_wide) {
+        const KExpr *high = k_cast(k, DT_U32, k_shr(k, wide, k_const_i(k, DT_U64, 32)));
+        h = k_xor(k, h, k_mul(k, high, k_const_i(k, DT_U32, p->fold)));
+    }
+    if (which) h = k_xor(k, h, k_shr(k, h, k_const_i(k, DT_U32, 15)));
+    h = k_mul(k, h, k_const_i(k, DT_U32, p->factor[which]));
+    return k_cast(k, DT_I64, k_shr(k, h, k_const_i(k, DT_U32, 32 - p->bits)));
+}
+
+/* at[place] := the number of the key there, -1 for none. A key whose places are taken drives the
+ * other out of one, which goes to its second, and so on. False: that came to no end. */
+static bool take_places(const Places *p, const Key *key, int64_t n, int64_t *at) {
+    enum { MOST_MOVES = 256 };
+    for (int64_t i = 0; i < INT64_C(1) << p->bits; i++) at[i] = -1;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t homeless = i, place = place_of(p, key[i].i, 0);
+        for (int moves = 0; homeless >= 0; moves++) {
+            if (moves == MOST_MOVES) return false;
+            int64_t other = at[place];
+            at[place] = homeless;
+            homeless = other;
+            if (other < 0) break;
+            int64_t first = place_of(p, key[other].i, 0);
+            place = place == first ? place_of(p, key[other].i, 1) : first;
+        }
+    }
+    return true;
+}
+
+/* Places for all keys, at most four of ten taken; false where there should be none. */
+static bool find_places(Def *d, DType t, const Key *key, int64_t n, Places *p, int64_t **at) {
+    enum { FEW = 64, MOST = 1 << 20, TRIES = 16 };
+    uint64_t seed = 0;
+    if (!dtype_is_int(t) || n < FEW || n > MOST) return false;
+    *p = (Places){.bits = 1, .is_wide = dtype_bytes(t) > 4};
+    while ((INT64_C(1) << p->bits) * 2 < n * 5) p->bits++;
+    *at = arena_array(d->m->scratch, int64_t, INT64_C(1) << p->bits);
+    for (int i = 0; i < TRIES; i++) {
+        uint32_t *factors[] = {&p->fold, &p->factor[0], &p->factor[1]};
+        for (int f = 0; f < 3; f++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            *factors[f] = (uint32_t)(seed >> 32) | 1;
+        }
+        if (take_places(p, key, n, *at)) return true;
+    }
+    return false;
+}
+
+/* Free places have the first key, too, which is right wherever it is found. */
+static const KExpr *look_twice(Def *d, const Key *key, const Places *p, const int64_t *at,
+                               const KExpr *e, const KExpr *missing) {
+    KCtx *k = d->k;
+    int64_t room = INT64_C(1) << p->bits;
+    Key *placed = arena_array(d->m->scratch, Key, room);
+    for (int64_t i = 0; i < room; i++) placed[i] = key[at[i] < 0 ? 0 : at[i]];
+    KTensor *table, *positions;
+    key_tables(d, e->dtype, placed, room, room, &table, &positions);
+    const KExpr *first = place_expr(k, p, e, 0), *second = place_expr(k, p, e, 1);
+    const KExpr *place = k_select(k, k_eq(k, def_at(d, table, &first, 1), e), first, second);
+    const KExpr *position = k_cast(k, DT_I64, def_at(d, positions, &place, 1));
+    return k_select(k, k_eq(k, def_at(d, table, &place, 1), e), position, missing);
+}
+
 /* The position of e among the keys; `missing` when it is not there. */
 static const KExpr *search(Def *d, const Value *keys, const KExpr *e, const KExpr *missing) {
     KCtx *k = d->k;
@@ -143,7 +224,11 @@ static const KExpr *search(Def *d, const Value *keys, const KExpr *e, const KExp
     int64_t distinct = sort_keys(keys, key, n, &nan);
     const KExpr *found = missing, *at = k_int(k, 0);
     int64_t range = key_range(key, distinct, keys->dtype);
+    Places places;
+    int64_t *placed;
     if (range) return look_up(d, key, distinct, range, e, n);
+    if (find_places(d, keys->dtype, key, distinct, &places, &placed))
+        return look_twice(d, key, &places, placed, e, missing);
     if (distinct) {
         while (room < distinct) room *= 2;
         key_tables(d, keys->dtype, key, distinct, room, &table, &positions);

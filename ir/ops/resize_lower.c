@@ -211,7 +211,7 @@ static const KExpr *tabulate(Def *d, const KExpr *e, const KExpr *i, int64_t siz
     return k_cast(k, e->dtype, def_at(d, table, &i, 1));
 }
 
-enum { MAX_TABLE = 1 << 20, WORTH_GROWTH = 3 /* for a tensor of sums along an axis */ };
+enum { MAX_TABLE = 1 << 20 };
 
 static void tabulate_taps(Def *d, Taps *t, const KExpr *i, const ResizeAxis *a, const KExpr *dim) {
     int64_t size, had;
@@ -271,34 +271,52 @@ static const KExpr *filter_taps(KCtx *k, const Resize *r, const ResizeAxis *a, c
     return k_mul(k, k_max(k, wide, k_int(k, support)), k_int(k, 2));
 }
 
-/* Tables of one axis: its first tap and the weights, whose sum is 1, for each output index. */
+/* Tables of one axis: where each tap is and its weight, of which the sum is 1, by tap and output
+ * index, so that neighbours in the output are neighbours here. */
 typedef struct Filter {
-    KTensor *first, *weight;
+    KTensor *place, *weight;
     const KExpr *taps;
 } Filter;
 
 static KTensor *first_taps(Def *d, const Resize *r, const ResizeAxis *a, const KExpr *dim,
                            const KExpr *taps) {
     KCtx *k = d->k;
-    KTensor *first = def_temp(d, "first", DT_I64, 1, &a->size);
+    DType t = dim->hi < INT32_MAX / 4 && taps->hi < INT32_MAX / 4 ? DT_I32 : DT_I64;
+    KTensor *first = def_temp(d, "first", t, 1, &a->size);
     Stage *s = def_begin(d, FORM_MAP, first);
     const KExpr *x = coordinate(k, r, a, k_cast(k, DT_F32, def_axis(d, s, 0)), dim);
     const KExpr *base = k_cast(k, DT_I64, k_floor(k, x)), *half = k_fdiv(k, taps, k_int(k, 2));
-    def_map(d, s, k_add(k, k_sub(k, base, half), k_int(k, 1)));
+    def_map(d, s, k_cast(k, t, k_add(k, k_sub(k, base, half), k_int(k, 1))));
     return first;
+}
+
+/* places[tap, i], within the axis */
+static KTensor *tap_places(Def *d, KTensor *first, const KExpr *const *dims, const KExpr *dim) {
+    KCtx *k = d->k;
+    DType t = first->dtype;
+    KTensor *place = def_temp(d, "places", t, 2, dims);
+    Stage *s = def_begin(d, FORM_MAP, place);
+    const KExpr *at[2];
+    lower_axes(d, s, at);
+    const KExpr *from = k_add(k, def_at(d, first, &at[1], 1), k_cast(k, t, at[0]));
+    const KExpr *last = k_cast(k, t, k_sub(k, dim, k_int(k, 1)));
+    def_map(d, s, k_max(k, k_min(k, from, last), k_const_i(k, t, 0)));
+    return place;
 }
 
 static Filter axis_filter(Def *d, const Resize *r, const ResizeAxis *a, const KExpr *dim) {
     KCtx *k = d->k;
     Filter f = {.taps = filter_taps(k, r, a, dim)};
-    const KExpr *dims[2] = {a->size, f.taps}, *at[2], *one = f32(k, 1);
+    const KExpr *dims[2] = {a->size, f.taps}, *by_tap[2] = {f.taps, a->size}, *at[2];
+    const KExpr *one = f32(k, 1);
     const KExpr *narrow = r->antialias ? k_min(k, a->scale, one) : one;
-    f.first = first_taps(d, r, a, dim, f.taps);
+    KTensor *first = first_taps(d, r, a, dim, f.taps);
+    f.place = tap_places(d, first, by_tap, dim);
     KTensor *raw = def_temp(d, "raw_weights", DT_F32, 2, dims);
     Stage *s = def_begin(d, FORM_MAP, raw);
     lower_axes(d, s, at);
     const KExpr *x = coordinate(k, r, a, k_cast(k, DT_F32, at[0]), dim);
-    const KExpr *i = k_add(k, def_at(d, f.first, at, 1), at[1]);
+    const KExpr *i = k_add(k, k_cast(k, DT_I64, def_at(d, first, at, 1)), at[1]);
     const KExpr *w = filter(k, r, k_mul(k, k_sub(k, k_cast(k, DT_F32, i), x), narrow));
     if (r->exclude_outside) w = k_select(k, lower_inside(d, i, dim), w, f32(k, 0));
     def_map(d, s, w);
@@ -307,12 +325,12 @@ static Filter axis_filter(Def *d, const Resize *r, const ResizeAxis *a, const KE
     at[0] = def_axis(d, s, 0);
     at[1] = def_reduce_axis(d, s, "tap", f.taps);
     def_reduce(d, s, KO_add, DT_F32, f32(k, 0), def_at(d, raw, at, 2));
-    f.weight = def_temp(d, "weights", DT_F32, 2, dims);
+    f.weight = def_temp(d, "weights", DT_F32, 2, by_tap);
     s = def_begin(d, FORM_MAP, f.weight);
     lower_axes(d, s, at);
-    const KExpr *total = def_at(d, sum, at, 1);
+    const KExpr *own[2] = {at[1], at[0]}, *total = def_at(d, sum, own, 1);
     total = k_select(k, k_eq(k, total, f32(k, 0)), one, total);
-    def_map(d, s, k_div(k, def_at(d, raw, at, 2), total));
+    def_map(d, s, k_div(k, def_at(d, raw, own, 2), total));
     return f;
 }
 
@@ -325,8 +343,8 @@ static KTensor *resize_axis(Def *d, const Resize *r, KTensor *x, int axis, DType
     KTensor *out = def_temp(d, "resized", as, x->rank, dims);
     Stage *s = def_begin(d, FORM_REDUCE, out);
     lower_axes(d, s, from);
-    const KExpr *at[2] = {from[axis], def_reduce_axis(d, s, "tap", f.taps)};
-    from[axis] = clamp_index(k, k_add(k, def_at(d, f.first, at, 1), at[1]), dim);
+    const KExpr *at[2] = {def_reduce_axis(d, s, "tap", f.taps), from[axis]};
+    from[axis] = k_cast(k, DT_I64, def_at(d, f.place, at, 2));
     const KExpr *e = k_cast(k, as, def_at(d, x, from, x->rank));
     e = k_mul(k, e, k_cast(k, as, def_at(d, f.weight, at, 2)));
     def_reduce(d, s, KO_add, as, k_const(k, as, 0), e);
@@ -345,6 +363,17 @@ static double growth_before(const Resize *r, const KTensor *x, int axis) {
         growth *= (double)size / (double)had;
     }
     return growth;
+}
+
+/* Is a tensor of sums along `axis` worth its memory? An element of the result reads as many places
+ * as there are taps of this axis for each of those before; of sums, it takes the part of them that
+ * it has in one. Three such reads are a bit too few. */
+static bool spares_reads(const Resize *r, const KTensor *x, int axis) {
+    double growth = growth_before(r, x, axis), taps = r->mode == MODE_LINEAR ? 2 : 4, before = 1;
+    for (int i = 0; i < axis; i++)
+        if (!r->axis[i].is_kept) before *= taps;
+    if (dtype_bytes(x->dtype) < dtype_bytes(DT_F32)) return growth >= 1;
+    return growth > 0 && taps * (before - 1 / growth) > 3.3;
 }
 
 /* x resized along one axis by its taps. */
@@ -367,10 +396,10 @@ static KTensor *sample_axis(Def *d, KTensor *x, const Resize *r, int axis, DType
  * with the same bits. is_done[]: which axes these are. Elements of less than 32 bits are gathered
  * one by one, so that any element less pays; the sums along the other axes are vectors then. */
 static KTensor *sample_repeated(Def *d, KTensor *x, const Resize *r, DType as, bool *is_done) {
-    bool is_narrow = dtype_bytes(x->dtype) < dtype_bytes(DT_F32);
+    const KTensor *given = x;
     for (int i = x->rank - 1; i > 0 && r->mode != MODE_NEAREST && r->xy != XY_CROP; i--) {
         if (r->axis[i].is_kept) continue;
-        if (growth_before(r, x, i) < (is_narrow ? 1 : WORTH_GROWTH)) break;
+        if (!spares_reads(r, given, i)) break;
         x = sample_axis(d, x, r, i, as);
         is_done[i] = true;
     }

@@ -6,8 +6,8 @@
  * the heap is emptied from the end, which leaves it sorted (`sorted` = 0 allows any order, so this
  * one). Equal elements: the lower index first. NaN is worse than every number.
  *
- * A few of not so many are found one after the other, each the next behind the last: a pass over
- * all keys in lanes, without any branch. Rows that do not lie along memory are turned around first,
+ * The best one is found in one pass in lanes. A few of not so many are found one after the other,
+ * each the next behind the last: a pass over all keys in lanes, without any branch. Rows that do not lie along memory are turned around first,
  * and the results back, unless a few are wanted of many rows (top_k_lanes.c).
  *
  * Many of many (also of rows of free, bounded length) are sorted by digits instead: those whose
@@ -313,9 +313,10 @@ static void rank_row(Def *d, Row *row, const Heap *out, int64_t n, const KExpr *
 static bool finds_each(DType t, const KExpr *n_elems, const KExpr *count, int64_t *n,
                        int64_t *wanted) {
     enum { MOST_ELEMS = 4096 };
-    if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *n > MOST_ELEMS || *wanted < 1 ||
-        *n < LANES)
+    if (!k_is_int(n_elems, n) || !k_is_int(count, wanted) || *wanted < 1 || *n < LANES)
         return false;
+    if (*wanted == 1) return *n < INT32_MAX;
+    if (*n > MOST_ELEMS) return false;
     double vectors = dtype_bytes(radix_dtype(t)) > 4 ? 1.5 : 1;
     double passes = (double)*wanted * (17 + 0.28 * vectors * (double)*n);
     double ranks = 0.1 * vectors * (double)(*n * *n);
@@ -349,6 +350,18 @@ static void take_better(const Finder *f, const KExpr *l, const KExpr *wanted, co
     kb_store(f->b, f->key, l, key);
 }
 
+/* key[0], item[0] := the best of lanes 0 .. lanes - 1, a power of two */
+static void fold_lanes(const Finder *f, int64_t lanes) {
+    KBuild *b = f->b;
+    KCtx *k = b->k;
+    for (int64_t half = lanes / 2; half >= 1; half /= 2) {
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
+        const KExpr *other = k_add(k, l, k_int(k, half));
+        take_better(f, l, k_bool(k, true), k_load(k, f->key, other), k_load(k, f->item, other));
+        kb_end(b);
+    }
+}
+
 /* key[0], item[0] := the first one behind the last */
 static void find_next(const Finder *f, int64_t n) {
     KBuild *b = f->b;
@@ -367,12 +380,46 @@ static void find_next(const Finder *f, int64_t n) {
     take_better(f, l, is_next, key, item);
     kb_end(b);
     kb_end(b);
-    for (int half = LANES / 2; half >= 1; half /= 2) {
-        l = kb_for(b, LOOP_VECTOR, "l", k_int(k, half));
-        const KExpr *other = k_add(k, l, k_int(k, half));
-        take_better(f, l, k_bool(k, true), k_load(k, f->key, other), k_load(k, f->item, other));
+    fold_lanes(f, LANES);
+}
+
+/* Lane l keeps the best of elements l, l + lanes, ... of those before n; of equal keys, the first. */
+static void find_best(const Finder *f, Row *row, int64_t n, int64_t lanes, bool largest) {
+    KBuild *b = f->b;
+    KCtx *k = b->k;
+    for (int64_t from = 0, used, chunks; from < n; from += used * chunks) {
+        int64_t left = n - from;
+        used = left < lanes ? left : lanes;
+        chunks = from ? left / used : 1;
+        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, chunks));
+        const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, used));
+        const KExpr *i = k_add(k, k_add(k, k_int(k, from), k_mul(k, c, k_int(k, used))), l);
+        const KExpr *key = radix_key(k, row_key(row, i), largest), *item = k_cast(k, DT_I32, i);
+        if (from) {
+            const KExpr *old = k_load(k, f->key, l), *is_better = k_lt(k, key, old);
+            item = k_select(k, is_better, item, k_load(k, f->item, l));
+            key = k_select(k, is_better, key, old);
+        }
+        kb_store(b, f->item, l, item);
+        kb_store(b, f->key, l, key);
+        kb_end(b);
         kb_end(b);
     }
+    fold_lanes(f, lanes);
+}
+
+static void best_of_row(Def *d, Row *row, const Heap *out, int64_t n) {
+    KBuild *b = &d->b;
+    KCtx *k = d->k;
+    const KExpr *zero = k_int(k, 0);
+    int64_t lanes = n < 8 * LANES ? LANES : 2 * LANES; /* so that no comparison waits for another */
+    Finder f = {.b = b, .t = radix_dtype(row->x->dtype)};
+    f.key = kb_alloc(b, MEM_REG, f.t, "key", lanes);
+    f.item = kb_alloc(b, MEM_REG, DT_I32, "item", lanes);
+    find_best(&f, row, n, lanes, out->largest);
+    const KExpr *item =
+        kb_let_within(b, "found", k_cast(k, DT_I64, k_load(k, f.item, zero)), n - 1);
+    heap_set(out, zero, item, row_key(row, item));
 }
 
 static void find_row(Def *d, Row *row, const Heap *out, int64_t n, int64_t wanted) {
@@ -472,7 +519,9 @@ static void select_rows(Def *d, const Node *n, KTensor *x, int axis, KTensor *va
     const KExpr *row = kb_for(b, LOOP_PARALLEL, "row", row_count(k, &r));
     place_row(d, &r, row, count, &h.base, &h.step);
     if (guarded) kb_if(b, k_lt(k, k_int(k, 0), count));
-    if (one_by_one)
+    if (one_by_one && wanted == 1)
+        best_of_row(d, &r, &h, n_known);
+    else if (one_by_one)
         find_row(d, &r, &h, n_known, wanted);
     else if (by_ranks)
         rank_row(d, &r, &h, n_known, count);
@@ -490,7 +539,7 @@ static double row_cost(DType t, const KExpr *n_elems, const KExpr *count, int64_
     int64_t known, wanted, bound;
     k_is_int(count, &wanted);
     if (finds_each(t, n_elems, count, &known, &wanted))
-        return (double)wanted * (17 + 0.28 * (double)n);
+        return wanted == 1 ? 15 + 0.07 * (double)n : (double)wanted * (17 + 0.28 * (double)n);
     if (counts_ranks(n_elems, count, &known)) return 0.1 * (double)(n * n);
     if (sorts_digits(n_elems, count, &bound, &wanted))
         return 2000 + 1.1 * (double)n + 10 * (double)wanted;

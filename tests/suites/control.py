@@ -136,7 +136,7 @@ def run_good(ctx, m, all_feeds, backend):
         data, out = os.path.join(folder, f"in{number}"), os.path.join(folder, f"out{number}")
         save_inputs(data, m, feeds)
         os.makedirs(out)
-        ctx.smelt("run", path, f"--backend={backend}", "--inputs", data, "--outputs", out)
+        ctx.smelt("run", path, f"--backend={backend}", "--inputs", data, "--outputs", out, "--verify=1")
         for i, want in enumerate(session.run(None, feeds)):
             got = load_outputs(out, i + 1)[i]
             where = f"run {number}: output {i}"

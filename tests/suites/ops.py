@@ -371,7 +371,7 @@ def run_good(ctx, path, backend):
     onnx.save(model, model_path)
     save_inputs(os.path.join(folder, "in"), model, feeds)
     os.makedirs(os.path.join(folder, "out"))
-    done = ctx.smelt("run", model_path, f"--backend={backend}", "--inputs", os.path.join(folder, "in"), "--outputs",
+    done = ctx.smelt("run", model_path, f"--backend={backend}", "--verify=1", "--inputs", os.path.join(folder, "in"), "--outputs",
                      os.path.join(folder, "out"), expect=None)
     if done.returncode == 2 and "--backend takes" in done.stderr:
         raise Skip(f"this compiler's run has no backend {backend}")
