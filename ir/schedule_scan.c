@@ -8,8 +8,9 @@
  *
  * The right form is for axes that do not walk the output's memory: neighbours have states of their
  * own, and go along together as many as make whole lines. An axis that does walk it has rows, a few
- * of which go along together, so that no sum waits for the one before: columns of one lane. Where rows are longer than a page, the
- * states are on the stack, as many as make long stretches of memory, which are fetched ahead. */
+ * of which go along together, so that no sum waits for the one before: columns of one lane. Where
+ * rows are longer than a page, the states are on the stack, as many as make long stretches of
+ * memory, which are fetched ahead. */
 #include "ir/schedule_rows.h"
 
 enum {

@@ -7,8 +7,9 @@
  * one). Equal elements: the lower index first. NaN is worse than every number.
  *
  * The best one is found in one pass in lanes. A few of not so many are found one after the other,
- * each the next behind the last: a pass over all keys in lanes, without any branch. Rows that do not lie along memory are turned around first,
- * and the results back, unless a few are wanted of many rows (top_k_lanes.c).
+ * each the next behind the last: a pass over all keys in lanes, without any branch. Rows that do
+ * not lie along memory are turned around first, and the results back, unless a few are wanted of
+ * many rows (top_k_lanes.c).
  *
  * Many of many (also of rows of free, bounded length) are sorted by digits instead: those whose
  * highest digit may be among the k best, or all where that is half of them; O(n), in scratch memory
@@ -383,7 +384,8 @@ static void find_next(const Finder *f, int64_t n) {
     fold_lanes(f, LANES);
 }
 
-/* Lane l keeps the best of elements l, l + lanes, ... of those before n; of equal keys, the first. */
+/* Lane l keeps the best of elements l, l + lanes, ... of those before n; of equal keys,
+ * the first. */
 static void find_best(const Finder *f, Row *row, int64_t n, int64_t lanes, bool largest) {
     KBuild *b = f->b;
     KCtx *k = b->k;
