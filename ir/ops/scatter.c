@@ -4,7 +4,10 @@
  *
  *   out = data;  for every index tuple: if it is inside: out[tuple] = reduction(out[tuple], update)
  *
- * Indices outside of the data change nothing (constant ones are reported while compiling). */
+ * Indices outside of the data change nothing (constant ones are reported while compiling). Constant
+ * tuples of ScatterND that are a box of the data, as exporters write y[:, 1:, ::2] += x, are a map:
+ *
+ *   out[i...] = i inside the box ? reduction(data[i...], updates[i - first...]) : data[i...] */
 #include "ir/ops/common.h"
 
 #include <string.h>
@@ -80,20 +83,23 @@ static const KExpr *reduce_complex(Def *d, Reduction r, const KExpr *old, const 
     return k_select(d->k, lower_comes_before(d, old, e), is_max ? e : old, is_max ? old : e);
 }
 
-static void store_reduced(Def *d, KTensor *out, const KExpr *flat, const KExpr *update) {
+/* What an update leaves of an old element; both have the data's type. */
+static const KExpr *reduced(Def *d, Reduction r, const KExpr *old, const KExpr *update) {
     KCtx *k = d->k;
+    DType given = update->dtype, t = compute_dtype(given);
+    if (dtype_is_complex(given)) return reduce_complex(d, r, old, update);
+    const KExpr *e = k_cast(k, t, update);
+    old = k_cast(k, t, old);
+    if (r == SCATTER_ADD) e = k_add(k, old, e);
+    if (r == SCATTER_MUL) e = k_mul(k, old, e);
+    if (r == SCATTER_MAX) e = lower_max_nan(d, old, e);
+    if (r == SCATTER_MIN) e = lower_min_nan(d, old, e);
+    return k_cast(k, given, e);
+}
+
+static void store_reduced(Def *d, KTensor *out, const KExpr *flat, const KExpr *update) {
     Reduction r = reduction_of(d->node);
-    DType t = compute_dtype(out->dtype);
-    if (r != SCATTER_NONE && dtype_is_complex(out->dtype)) {
-        update = reduce_complex(d, r, k_load(k, out->buf, flat), update);
-    } else if (r != SCATTER_NONE) {
-        const KExpr *old = k_cast(k, t, k_load(k, out->buf, flat)), *e = k_cast(k, t, update);
-        if (r == SCATTER_ADD) e = k_add(k, old, e);
-        if (r == SCATTER_MUL) e = k_mul(k, old, e);
-        if (r == SCATTER_MAX) e = lower_max_nan(d, old, e);
-        if (r == SCATTER_MIN) e = lower_min_nan(d, old, e);
-        update = k_cast(k, out->dtype, e);
-    }
+    if (r != SCATTER_NONE) update = reduced(d, r, k_load(d->k, out->buf, flat), update);
     kb_store(&d->b, out->buf, flat, update);
 }
 
@@ -145,12 +151,115 @@ static void store_update(const Element *e, const KExpr *i) {
     store_reduced(e->d, e->out, flat, def_at(e->d, e->from, e->at, e->from->rank));
 }
 
+/* Tuples that are a box: entry i is first[i] + step[i] times the index along axis[i] of the tuples,
+ * or first[i] in all of them (axis -1), and every axis stands in one entry. So no two are equal. */
+typedef struct Box {
+    int64_t first[MAX_RANK], step[MAX_RANK], extent[MAX_RANK];
+    int axis[MAX_RANK];
+} Box;
+
+/* Constant tuples as a list, counted from the start; NULL where they are not known. */
+static int64_t *known_tuples(Def *d, const Node *n, int depth, int *count) {
+    const Value *v = n->in[1];
+    Shape data = n->in[0]->shape;
+    int64_t total, dim;
+    if (!value_is_const(v) || !shape_count_int(v->shape, &total) || !total || total > INT32_MAX)
+        return NULL;
+    int64_t *at = arena_array(d->m->scratch, int64_t, total);
+    if (!value_ints(d->m, v, at, (int)total, count)) return NULL;
+    for (int i = 0; i < *count; i++) {
+        if (!k_is_int(data.dims[i % depth], &dim)) return NULL;
+        if (at[i] < 0) at[i] += dim;
+        if (at[i] < 0 || at[i] >= dim) return NULL;
+    }
+    return at;
+}
+
+/* The axis and step of entry i by its neighbours along each axis of the tuples. */
+static bool find_step(Box *b, const int64_t *at, int i, int depth, int lead, unsigned *used) {
+    int64_t stride = depth;
+    b->first[i] = at[i];
+    b->step[i] = 1;
+    b->axis[i] = -1;
+    for (int a = lead - 1; a >= 0; stride *= b->extent[a--]) {
+        int64_t step = b->extent[a] > 1 ? at[i + stride] - at[i] : 0;
+        if (!step) continue;
+        if (b->axis[i] >= 0 || step < 0 || *used & 1u << a) return false;
+        *used |= 1u << a;
+        b->axis[i] = a;
+        b->step[i] = step;
+    }
+    return true;
+}
+
+/* Is every axis that the box cuts a long one? The parts of a short one, which may be the lanes of
+ * what the map is fused with, would be less than a vector each. */
+static bool cuts_long(const Box *b, Shape data, int depth) {
+    enum { LEAST = 16 };
+    for (int i = 0; i < depth; i++) {
+        int64_t dim, n = b->axis[i] < 0 ? 1 : b->extent[b->axis[i]];
+        if (k_is_int(data.dims[i], &dim) && dim < LEAST && n < dim) return false;
+    }
+    return true;
+}
+
+static bool find_box(Def *d, const Node *n, int depth, Box *b) {
+    Shape index = n->in[1]->shape;
+    int lead = index.rank - 1, count;
+    unsigned used = 0;
+    int64_t *at = known_tuples(d, n, depth, &count);
+    if (!at) return false;
+    for (int a = 0; a < lead; a++) k_is_int(index.dims[a], &b->extent[a]);
+    for (int i = 0; i < depth; i++)
+        if (!find_step(b, at, i, depth, lead, &used)) return false;
+    for (int a = 0; a < lead; a++)
+        if (b->extent[a] > 1 && !(used & 1u << a)) return false;
+    if (!cuts_long(b, n->in[0]->shape, depth)) return false;
+    for (int t = 0; t < count / depth; t++) {
+        int64_t loop[MAX_RANK], rest = t;
+        for (int a = lead - 1; a >= 0; rest /= b->extent[a--]) loop[a] = rest % b->extent[a];
+        for (int i = 0; i < depth; i++) {
+            int64_t steps = b->axis[i] < 0 ? 0 : loop[b->axis[i]];
+            if (at[t * depth + i] != b->first[i] + b->step[i] * steps) return false;
+        }
+    }
+    return true;
+}
+
+static void map_box(Def *d, const Node *n, int depth, const Box *b) {
+    KCtx *k = d->k;
+    KTensor *data = def_in(d, 0), *updates = def_in(d, 2), *out = def_out(d, 0);
+    const KExpr *at[MAX_RANK], *from[MAX_RANK], *inside = k_bool(k, true);
+    int lead = n->in[1]->shape.rank - 1;
+    Reduction r = reduction_of(n);
+    Stage *s = def_begin(d, FORM_MAP, out);
+    lower_axes(d, s, at);
+    for (int a = 0; a < lead; a++) from[a] = k_int(k, 0);
+    for (int i = 0; i < depth; i++) {
+        int64_t extent = b->axis[i] < 0 ? 1 : b->extent[b->axis[i]];
+        const KExpr *step = k_int(k, b->step[i]), *apart = k_sub(k, at[i], k_int(k, b->first[i]));
+        inside = k_and(k, inside, lower_inside(d, apart, k_int(k, (extent - 1) * b->step[i] + 1)));
+        inside = k_and(k, inside, k_eq(k, k_fmod(k, apart, step), k_int(k, 0)));
+        if (b->axis[i] >= 0) from[b->axis[i]] = k_fdiv(k, apart, step);
+    }
+    for (int i = depth; i < out->rank; i++) from[lead + i - depth] = at[i];
+    const KExpr *old = def_at(d, data, at, out->rank);
+    const KExpr *update = def_at_if(d, updates, from, updates->rank, inside);
+    if (r != SCATTER_NONE) update = reduced(d, r, old, update);
+    def_map(d, s, k_select(k, inside, update, old));
+}
+
 void scatter_nd_lower(Def *d, const Node *n) {
     KTensor *data = def_in(d, 0), *index = def_in(d, 1), *updates = def_in(d, 2),
             *out = def_out(d, 0);
     const KExpr *from[MAX_RANK], *at[MAX_RANK], *to[MAX_RANK], *inside = k_bool(d->k, true);
     int depth, lead = index->rank - 1;
+    Box box;
     BUG_IF(!tuple_length(d->m, n, &depth), "indices changed since infer");
+    if (find_box(d, n, depth, &box)) {
+        map_box(d, n, depth, &box);
+        return;
+    }
     Stage *s = begin_scatter(d, data, out);
     for (int i = 0; i < lead; i++)
         at[i] = from[i] = kb_for(&d->b, LOOP_SERIAL, "t", index->dims[i]);
