@@ -59,7 +59,8 @@ static const Helper helpers[] = {
      "    return (int32_t)(half[0] | (uint32_t)half[1] << 16);\n}\n"},
     {"root16", H_ANY, "",
      "/* the bits of 2^(j / 16) / unit less j << 19, for the last four bits j of a */\n"
-     "static inline int32_t root16(int32_t a)\n{\n    static const int32_t roots[16] = {" TEXT_OF(ROOT16_BITS) "};\n"
+     "static inline int32_t root16(int32_t a)\n{\n"
+     "    static const int32_t roots[16] = {" TEXT_OF(ROOT16_BITS) "};\n"
      "    return roots[a & 15];\n}\n"},
     {"dot4_us", H_ANY, "",
      "/* a + four products of the bytes of b (unsigned) and c (signed) */\n"

@@ -158,31 +158,20 @@ typedef struct Box {
     int axis[MAX_RANK];
 } Box;
 
-/* Constant tuples as a list, counted from the start; NULL where they are not known. */
-static int64_t *known_tuples(Def *d, const Node *n, int depth, int *count) {
-    const Value *v = n->in[1];
-    Shape data = n->in[0]->shape;
-    int64_t total, dim;
-    if (!value_is_const(v) || !shape_count_int(v->shape, &total) || !total || total > INT32_MAX)
-        return NULL;
-    int64_t *at = arena_array(d->m->scratch, int64_t, total);
-    if (!value_ints(d->m, v, at, (int)total, count)) return NULL;
-    for (int i = 0; i < *count; i++) {
-        if (!k_is_int(data.dims[i % depth], &dim)) return NULL;
-        if (at[i] < 0) at[i] += dim;
-        if (at[i] < 0 || at[i] >= dim) return NULL;
-    }
-    return at;
+/* Entry i of tuple t, constant, counted from the start. */
+static int64_t tuple_entry(const Node *n, int depth, int64_t t, int i) {
+    int64_t at = value_const_int(n->in[1], t * depth + i), dim;
+    return at < 0 && k_is_int(n->in[0]->shape.dims[i], &dim) ? at + dim : at;
 }
 
 /* The axis and step of entry i by its neighbours along each axis of the tuples. */
-static bool find_step(Box *b, const int64_t *at, int i, int depth, int lead, unsigned *used) {
-    int64_t stride = depth;
-    b->first[i] = at[i];
+static bool find_step(Box *b, const Node *n, int depth, int i, unsigned *used) {
+    int64_t stride = 1;
+    b->first[i] = tuple_entry(n, depth, 0, i);
     b->step[i] = 1;
     b->axis[i] = -1;
-    for (int a = lead - 1; a >= 0; stride *= b->extent[a--]) {
-        int64_t step = b->extent[a] > 1 ? at[i + stride] - at[i] : 0;
+    for (int a = n->in[1]->shape.rank - 2; a >= 0; stride *= b->extent[a--]) {
+        int64_t step = b->extent[a] > 1 ? tuple_entry(n, depth, stride, i) - b->first[i] : 0;
         if (!step) continue;
         if (b->axis[i] >= 0 || step < 0 || *used & 1u << a) return false;
         *used |= 1u << a;
@@ -203,24 +192,27 @@ static bool cuts_long(const Box *b, Shape data, int depth) {
     return true;
 }
 
-static bool find_box(Def *d, const Node *n, int depth, Box *b) {
+static bool find_box(const Node *n, int depth, Box *b) {
     Shape index = n->in[1]->shape;
-    int lead = index.rank - 1, count;
+    int lead = index.rank - 1;
+    int64_t total, dim;
     unsigned used = 0;
-    int64_t *at = known_tuples(d, n, depth, &count);
-    if (!at) return false;
+    if (!value_is_const(n->in[1]) || !shape_count_int(index, &total) || !total) return false;
+    for (int i = 0; i < depth; i++) /* else nobody has asked whether the entries are inside */
+        if (!k_is_int(n->in[0]->shape.dims[i], &dim)) return false;
     for (int a = 0; a < lead; a++) k_is_int(index.dims[a], &b->extent[a]);
     for (int i = 0; i < depth; i++)
-        if (!find_step(b, at, i, depth, lead, &used)) return false;
+        if (!find_step(b, n, depth, i, &used)) return false;
     for (int a = 0; a < lead; a++)
         if (b->extent[a] > 1 && !(used & 1u << a)) return false;
     if (!cuts_long(b, n->in[0]->shape, depth)) return false;
-    for (int t = 0; t < count / depth; t++) {
+    for (int64_t t = 0; t < total / depth; t++) {
         int64_t loop[MAX_RANK], rest = t;
         for (int a = lead - 1; a >= 0; rest /= b->extent[a--]) loop[a] = rest % b->extent[a];
         for (int i = 0; i < depth; i++) {
             int64_t steps = b->axis[i] < 0 ? 0 : loop[b->axis[i]];
-            if (at[t * depth + i] != b->first[i] + b->step[i] * steps) return false;
+            int64_t expected = b->first[i] + b->step[i] * steps;
+            if (tuple_entry(n, depth, t, i) != expected) return false;
         }
     }
     return true;
@@ -256,7 +248,7 @@ void scatter_nd_lower(Def *d, const Node *n) {
     int depth, lead = index->rank - 1;
     Box box;
     BUG_IF(!tuple_length(d->m, n, &depth), "indices changed since infer");
-    if (find_box(d, n, depth, &box)) {
+    if (find_box(n, depth, &box)) {
         map_box(d, n, depth, &box);
         return;
     }
