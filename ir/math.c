@@ -19,6 +19,8 @@
 #include "ir/pairs.h"
 #include "ir/root16.h"
 
+#define LOG2_E 0x1.71547652b82fep0
+
 /* ---- exponentials ---------------------------------------------------------------------------- */
 
 /* e^x = 2^n (1 + p), where n is kept as the bits of n + offset + magic. */
@@ -36,7 +38,7 @@ static E scale_of(const MathGen *m, E n_bits) {
  * exact: r goes into 1 + p in two parts, two operations more for 0.1 ULP less. */
 static Split split_exp_how(const MathGen *m, E x, E tail, int64_t offset, bool exact) {
     double magic = m->magic + (double)offset;
-    E t = mad(m, x, lit(m, 0x1.71547652b82fep0), lit(m, magic));
+    E t = mad(m, x, lit(m, LOG2_E), lit(m, magic));
     E n = sub(m, t, lit(m, magic));
     E high = mad(m, n, lit(m, -m->ln2_hi), x); /* exact */
     if (tail) high = add(m, high, tail);
@@ -58,7 +60,7 @@ static Split split_exp_minus(const MathGen *m, E x, int64_t offset, bool rough) 
     int n_terms = is_f32(m) ? TABLE_LENGTH(EXP_F32) : TABLE_LENGTH(EXP_F64);
     double magic = m->magic + (double)offset, signs[MAX_TERMS];
     for (int i = 0; i < n_terms; i++) signs[i] = i % 2 ? -table[i] : table[i];
-    E t = mad(m, x, lit(m, -0x1.71547652b82fep0), lit(m, magic));
+    E t = mad(m, x, lit(m, -LOG2_E), lit(m, magic));
     E n = sub(m, t, lit(m, magic));
     E r = rough ? mad(m, n, lit(m, m->ln2_hi + m->ln2_lo), x)
                 : mad(m, n, lit(m, m->ln2_lo), mad(m, n, lit(m, m->ln2_hi), x));
@@ -176,7 +178,7 @@ static Split split_exp_twice(const MathGen *m, E x) {
     double table[TABLE_LENGTH(EXP_F32)], magic = m->magic + (double)m->bias;
     for (int i = 0; i < TABLE_LENGTH(EXP_F32); i++) table[i] = ldexp(EXP_F32[i], i + 2);
     if (m->units.ldexp) magic = m->magic;
-    E t = mad(m, x, lit(m, 2 * 0x1.71547652b82fep0), lit(m, magic)), n = sub(m, t, lit(m, magic));
+    E t = mad(m, x, lit(m, 2 * LOG2_E), lit(m, magic)), n = sub(m, t, lit(m, magic));
     E r = mad(m, n, lit(m, -0x1.62e42fefa39efp-2), x);
     E slope = mad(m, poly(m, table, TABLE_LENGTH(table), r), r, lit(m, 2));
     return (Split){mul(m, slope, r), bits(m, t), n, mad(m, slope, r, lit(m, 1))};
@@ -221,7 +223,7 @@ static E expand_sigmoid(const MathGen *m, E x) {
 static E rsigmoid_by_roots(const MathGen *m, E x) {
     double magic = m->magic / 16, unit = ROOT16_UNIT;
     x = at_least(m, at_most(m, x, 87), -88.725);
-    E t = mad(m, x, lit(m, -0x1.71547652b82fep0), lit(m, magic)), n = bits(m, t);
+    E t = mad(m, x, lit(m, -LOG2_E), lit(m, magic)), n = bits(m, t);
     E r = mad(m, sub(m, t, lit(m, magic)), lit(m, m->ln2_hi + m->ln2_lo), x);
     E q = mad(m, r, lit(m, -EXP_ROOT_F32[1] * unit), lit(m, EXP_ROOT_F32[0] * unit));
     E p = mad(m, mad(m, q, r, lit(m, -unit)), r, lit(m, unit));
