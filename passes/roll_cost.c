@@ -133,12 +133,12 @@ static double stage_time(double cycles, double bytes) {
 
 /* Cycles that member m takes less, for one index of the batch. What is written is read before. */
 static double member_saves(const Roll *g, const RollPlan *plan, int m) {
-    KTensor *read[64];
-    int n = stage_reads(g->p, g->stages[m], read, 64);
+    KTensor *read[256];
+    int n = stage_reads(g->p, g->stages[m], read, 256);
     Traffic f = {.g = g, .plan = plan};
     double cycles = member_cycles(g, m);
     note_traffic(&f, g->stages[m]->out, false);
-    for (int i = 0; i < n && i < 64; i++)
+    for (int i = 0; i < n; i++)
         if (!read[i]->data) note_traffic(&f, read[i], true);
     return stage_time(cycles, f.apart) - stage_time(cycles, f.together);
 }

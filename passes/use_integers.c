@@ -245,15 +245,14 @@ static bool store_biased(DefProgram *p, KTensor *t) {
 
 /* Is t made of constants by a few maps? */
 static bool is_weight(DefProgram *p, const KTensor *t, int depth) {
-    enum { MOST = 8 };
-    KTensor *read[MOST];
+    KTensor *read[256];
     const Stage *s = t->def;
     if (t->data) return true;
     if (!s || s->form != FORM_MAP || s->owner != p || depth == MAX_DEPTH) return false;
-    int n = stage_reads(p, s, read, MOST);
+    int n = stage_reads(p, s, read, 256);
     for (int i = 0; i < n; i++)
         if (!is_weight(p, read[i], depth + 1)) return false;
-    return n > 0 && n < MOST;
+    return n > 0;
 }
 
 /* Activations of an integer contract whose result has the other factor's axes too; weights have the

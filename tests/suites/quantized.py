@@ -42,6 +42,14 @@ CONVS = {
     "groups_of_24": ("i8", "i8", 0, True, 48, 48, 3, 1, 1, 2, None),
 }
 
+# Maps of a width that leaves two or three rows of a tile beside fours, which are stored at once.
+WIDTHS = {"left_2": 14, "left_3": 7, "left_3_signed": 7, "left_2_clip": 6}
+CONVS.update({
+    "left_2": ("u8", "i8", 0, True, 32, 64, 1, 1, 0, 1, "relu"), "left_3": ("u8", "i8", 0, True, 32, 64, 3, 1, 1, 1, None),
+    "left_3_signed": ("i8", "i8", 0, True, 32, 64, 1, 1, 0, 1, None),
+    "left_2_clip": ("i8", "i8", 0, True, 32, 48, 3, 1, 1, 1, "clip"),
+})
+
 # name: options of smelt, whether its schedules fuse multiply-adds
 TARGETS = {
     "interpret": (("--backend=interpret",), None), "c": (("--backend=c",), None), "llvm": ((), None),
@@ -141,11 +149,11 @@ def input_bytes(net, dtype, shape):
     return q, saturated(np.rint(x / scale) + np.float32(zero), dtype), scale, zero, x
 
 
-def conv_net(spec, fused, is_inner=False):
+def conv_net(spec, fused, is_inner=False, width=9):
     """The layer behind one and, if it is to be inner, in front of one: an output of the model is not blocked."""
     net = Net(7, fused)
     dtype, channels = spec[0], spec[4]
-    q, values, scale, zero, x = input_bytes(net, dtype, (1, channels, 11, 9))
+    q, values, scale, zero, x = input_bytes(net, dtype, (1, channels, 11, width))
     first = (dtype, "i8", 0, True, channels, channels, 1, 1, 0, 1, None)  # so that the input of the layer is a result
     q, values, scale, zero = conv_layer(net, q, values, scale, zero, first)
     q, values, scale, zero = conv_layer(net, q, values, scale, zero, spec)
@@ -193,6 +201,23 @@ def residual_net(dtype, fused, y_scale=1.1):
     p = net.node("QuantizeLinear", [p] + net.quantizer(dtype, y_scale, y_zero))
     pooled = values.reshape(1, 16, 4, 2, 4, 2).max((3, 5))
     return net, {"x": x}, p, pooled
+
+
+def parts_net(dtype, fused):
+    """A product of what many tensors of bytes make side by side."""
+    net = Net(17, fused)
+    q, values, scale, zero, x = input_bytes(net, dtype, (6, 48))
+    step = [net.node("Slice", [q] + [net.const(np.array([v], np.int64)) for v in (4 * i, 4 * i + 4, 1)]) for i in range(12)]
+    order = np.arange(48).reshape(12, 4)[::-1].ravel()
+    joined = net.node("Concat", step[::-1], axis=1)
+    w, w_scale = net.bytes_of("i8", (48, 16)), np.float32(0.004)
+    d = net.node("DequantizeLinear", [joined] + net.quantizer(dtype, scale, zero))
+    dw = net.node("DequantizeLinear", [net.const(w)] + net.quantizer("i8", w_scale, 0))
+    y_scale, y_zero = np.float32(0.2), {"u8": 100, "i8": -20}[dtype]
+    y = net.node("QuantizeLinear", [net.node("MatMul", [d, dw])] + net.quantizer(dtype, y_scale, y_zero))
+    total = (values[:, order].astype(np.int64) - int(zero)) @ w.astype(np.int64)
+    v = np.rint(total.astype(np.float32) * np.float32(np.float32(scale * w_scale) / y_scale)) + np.float32(y_zero)
+    return net, {"x": x}, y, saturated(v, dtype)
 
 
 def table_net(dtype, fused):
@@ -322,10 +347,12 @@ def save(ctx, net, inputs, output, values, free=()):
 
 def makers():
     for name, spec in CONVS.items():
-        yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps")): conv_net(spec, fused, is_inner)
+        yield name, lambda fused, spec=spec, is_inner=name.startswith(("tiles", "groups_", "taps", "left_")), \
+            width=WIDTHS.get(name, 9): conv_net(spec, fused, is_inner, width)
     for depth in (96, 80, 161):
         yield f"product_of_{depth}", lambda fused, depth=depth: product_net(depth, "u8" if depth % 2 == 0 else "i8", fused)
     for dtype in RANGE:
+        yield f"parts_{dtype}", lambda fused, dtype=dtype: parts_net(dtype, fused)
         yield f"residual_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused)
         # the quotient is more than an i32 holds
         yield f"residual_far_{dtype}", lambda fused, dtype=dtype: residual_net(dtype, fused, 1e-10)
