@@ -46,12 +46,35 @@ static const KExpr *scaled(Linear *l, const KExpr *a, const KExpr *scale) {
     return scale ? k_mul(l->k, a, scale) : a;
 }
 
-/* What a constant's map computes, for reads of stages that are not folded yet. */
+static void note_read(const KExpr *e, void *user) {
+    if (e->op == KO_at) *(bool *)user = true;
+}
+
+typedef struct Sought {
+    KCtx *k;
+    bool any;
+} Sought;
+
+static void note_sought(const KExpr *e, void *user) {
+    Sought *s = user;
+    for (int i = 0; e->op == KO_at && i < e->u.tensor->rank; i++)
+        k_visit(s->k, e->arg[i], note_read, &s->any);
+}
+
+/* Does the map find its places in tables, like the columns of a Resize, whose rows read each again
+ * and again? */
+static bool seeks_places(KCtx *k, const Stage *map) {
+    Sought s = {k, false};
+    k_visit(k, map->body, note_sought, &s);
+    return s.any;
+}
+
+/* What a map computes that is in memory, or of a constant's map that is not folded yet. */
 static const KExpr *behind_map(Linear *l, const KExpr *e) {
     const Stage *map = e->u.tensor->def;
     bool is_small =
         map && map->form == FORM_MAP && map->owner == l->p && !e->u.tensor->data && !at_pred(e);
-    return is_small ? stage_value_at(l->k, map, e) : NULL;
+    return is_small && !seeks_places(l->k, map) ? stage_value_at(l->k, map, e) : NULL;
 }
 
 static bool add_term(Linear *l, const KExpr *whole, const KExpr *scale) {
@@ -358,10 +381,6 @@ static const KExpr *drop_conversions(KCtx *k, const KExpr *e, void *user) {
 }
 
 /* ---- choices --------------------------------------------------------------------------------- */
-
-static void note_read(const KExpr *e, void *user) {
-    if (e->op == KO_at) *(bool *)user = true;
-}
 
 /* What is quantized of a choice by place, as in a Concat, is a choice of bytes: each of its parts
  * has a scale and a zero point of its own. */
