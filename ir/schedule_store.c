@@ -95,12 +95,12 @@ int schedule_neighbours(const Stage *s, int lanes, int n_vecs, int most) {
 static bool emit_byte_store(Contract *c) {
     const Schedule *sch = c->sch;
     int vecs = schedule_neighbours(c->s, sch->lanes, c->n_vecs, PIECES), rows = PIECES / vecs;
-    if (dtype_bytes(c->s->out->dtype) > 1 || c->masked || c->is_rolled || c->rows[1] < rows ||
-        c->last_row[0] || c->last_row[1])
+    if (dtype_bytes(c->s->out->dtype) > 1 || c->masked || c->is_rolled || c->last_row[0] ||
+        c->last_row[1])
         return false;
-    int whole = c->rows[1] / rows * rows;
+    int whole = c->rows[1] / rows * rows, left = c->rows[1] - whole;
     emit_pieces(c, &(Pieces){0, whole, rows, vecs});
-    emit_pieces(c, &(Pieces){whole, c->rows[1] - whole, 1, vecs});
+    emit_pieces(c, &(Pieces){whole, left, left, vecs});
     return true;
 }
 

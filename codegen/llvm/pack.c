@@ -1,4 +1,4 @@
-/* Vectors of whole numbers that become bytes, four at a time.
+/* Vectors of whole numbers that become bytes, four at a time, and two or three that are left over.
  *
  *     for v in 0..4 vector {
  *       for l in 0..16 vector {
@@ -25,6 +25,7 @@ typedef struct Pack {
     const KVar *var[MAX_LOOPS]; /* of the loops around the lanes, outermost first */
     int64_t extent[MAX_LOOPS];
     int n_loops;
+    int n; /* vectors: all of the loops' iterations */
     unsigned lanes;
     const KExpr *bytes;     /* what is packed: the stored value, or the table's index */
     const KBuf *table;      /* i32 of 256, that the stored value is read from, or NULL */
@@ -140,7 +141,9 @@ static bool match_nest(LlvmGen *g, const KStmt *outer, Pack *p) {
         n *= p->extent[p->n_loops++];
     }
     p->store = only(&loop->body, KS_STORE);
-    if (n != PIECES || !p->store || !llvm_known_int(g, loop->extent, &lanes)) return false;
+    bool fits = g->cpu.x86 ? n > 1 && n <= PIECES : n == PIECES;
+    if (!fits || !p->store || !llvm_known_int(g, loop->extent, &lanes)) return false;
+    p->n = (int)n;
     const KExpr *v = p->store->value;
     if (v->op != KO_cast || (v->dtype != DT_U8 && v->dtype != DT_I8) || v->arg[0]->dtype != DT_I32)
         return false;
@@ -200,6 +203,7 @@ static LLVMValueRef saturated_sum(LlvmGen *g, const Pack *p, LLVMValueRef v) {
     return llvm_call(g, "llvm.sadd.sat", &t, 1, args, 2);
 }
 
+/* The bytes of all vectors, one behind another; those behind fewer than four mean nothing. */
 static LLVMValueRef pack_x86(LlvmGen *g, const Pack *p, LLVMValueRef *x) {
     static const char *const words[] = {"llvm.x86.avx512.packssdw.512", "llvm.x86.avx2.packssdw",
                                         "llvm.x86.sse2.packssdw.128"};
@@ -209,9 +213,12 @@ static LLVMValueRef pack_x86(LlvmGen *g, const Pack *p, LLVMValueRef *x) {
                                      "llvm.x86.sse2.packsswb.128"};
     bool is_unsigned = p->bytes->dtype == DT_U8;
     LLVMValueRef half[2], v;
-    for (int i = 0; i < PIECES; i++) x[i] = rounded(g, p, x[i]);
-    for (int i = 0; i < 2; i++)
-        half[i] = saturated_sum(g, p, pack_two(g, p, words, x[2 * i], x[2 * i + 1]));
+    for (int i = 0; i < p->n; i++) x[i] = rounded(g, p, x[i]);
+    for (int i = 0; 2 * i < p->n; i++) {
+        LLVMValueRef next = x[2 * i + 1 < p->n ? 2 * i + 1 : 2 * i];
+        half[i] = saturated_sum(g, p, pack_two(g, p, words, x[2 * i], next));
+    }
+    if (p->n <= 2) half[1] = half[0];
     v = pack_two(g, p, is_unsigned ? u8 : i8, half[0], half[1]);
     unsigned from[16], n = p->lanes, groups = n / 4;
     for (unsigned i = 0; i < n; i++) from[i] = i % groups * 4 + i / groups;
@@ -276,8 +283,8 @@ static bool follows(LlvmGen *g, const Pack *p, int64_t i) {
 
 static void store_pieces(LlvmGen *g, const Pack *p, LLVMValueRef v, LLVMValueRef *ptr) {
     unsigned from[64];
-    for (int64_t i = 0, n; i < PIECES; i += n) {
-        for (n = 1; i + n < PIECES && follows(g, p, i + n); n++) {
+    for (int64_t i = 0, n; i < p->n; i += n) {
+        for (n = 1; i + n < p->n && follows(g, p, i + n); n++) {
         }
         if (n == 3) n = 2;
         for (unsigned b = 0; b < n * p->lanes; b++) from[b] = (unsigned)i * p->lanes + b;
@@ -298,7 +305,7 @@ bool llvm_pack_stores(LlvmGen *g, const KStmt *outer) {
     fn->any_per_lane = false;
     *llvm_var(g, lane) = (VarBind){.v = llvm_iota(g, p.lanes), .varying = true};
     bool fits = true;
-    for (int i = 0; i < PIECES && fits; i++) {
+    for (int i = 0; i < p.n && fits; i++) {
         uint32_t mark = llvm_memo_mark(g);
         bind_piece(g, &p, i);
         v[i] = llvm_splat(g, llvm_expr(g, p.value), p.lanes);
