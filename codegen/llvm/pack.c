@@ -115,16 +115,18 @@ static const KExpr *cast_of(const KExpr *e, DType t) {
     return e && e->op == KO_cast && e->dtype == t ? e->arg[0] : NULL;
 }
 
-/* u8(table[i64(i32(byte))]) with a table of 256: a permutation too, where bytes can be permuted by
- * bytes. The byte, and the table; else e itself. */
+/* u8(table[i64(i32(byte))]) with a table of 256, or i64(i32(signed byte)) + 128: a permutation too,
+ * where bytes can be permuted by bytes. The byte, and the table; else e itself. */
 static const KExpr *match_table(LlvmGen *g, Pack *p, const KExpr *e) {
-    const KExpr *load = e->arg[0], *byte;
+    const KExpr *load = e->arg[0], *at;
     if (!g->cpu.vbmi || load->op != KO_load || load->dtype != DT_I32 || load->n_args != 1 ||
         load->u.buf->dtype != DT_I32 || !k_is_value(load->u.buf->n_elems, 256))
         return e;
-    byte = cast_of(load->arg[0], DT_I64);
-    if (byte) byte = cast_of(byte, DT_I32);
-    if (!byte || byte->op != KO_cast || byte->dtype != DT_U8 || byte->arg[0]->dtype != DT_I32)
+    at = load->arg[0];
+    bool is_signed = at->op == KO_add && k_is_value(at->arg[1], 128);
+    const KExpr *byte = cast_of(cast_of(is_signed ? at->arg[0] : at, DT_I64), DT_I32);
+    if (!byte || byte->op != KO_cast || byte->dtype != (is_signed ? DT_I8 : DT_U8) ||
+        byte->arg[0]->dtype != DT_I32)
         return e;
     p->table = load->u.buf;
     return byte;
@@ -236,6 +238,8 @@ static LLVMValueRef pack_x86(LlvmGen *g, const Pack *p, LLVMValueRef *x) {
 static LLVMValueRef look_up(LlvmGen *g, const Pack *p, LLVMValueRef at) {
     enum { N = 64 };
     LLVMValueRef part[4], half[2];
+    if (p->bytes->dtype == DT_I8)
+        at = LLVMBuildXor(g->b, at, llvm_int(g, g->i8, N, 128), "");
     for (int i = 0; i < 4; i++) {
         LLVMValueRef first = LLVMConstInt(g->i64, (uint64_t)i * N, 0);
         LLVMValueRef from = LLVMBuildGEP2(g->b, g->i32, llvm_buf(g, p->table)->base, &first, 1, "");
