@@ -296,6 +296,8 @@ static void open_core(Rows *r, const Stage *s, const Core *c, RowNest *nest) {
         open_fold_along(r, &c->fold, nest, c->lanes);
     else if (c->columns)
         open_scan_columns(r, s, nest, c->inner, c->lanes);
+    else if (c->vector && c->folds && open_windows(r, &c->fold, nest, c->lanes))
+        return;
     else if (c->vector && c->folds && fold_fits_columns(&c->fold, c->inner))
         fold_columns(r, &c->fold, nest, c->inner, c->lanes);
     else if (c->vector)
@@ -426,7 +428,8 @@ int rows_lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest
     int along = fold_row_lanes(k, f, lanes);
     if (!along || !nest->n) return along;
     const RowLoop *inner = &nest->loop[nest->n - 1];
-    bool by_columns = can_vectorise(s, nest) && fold_reads_columns(k, f, inner, lanes);
+    bool by_columns = can_vectorise(s, nest) && (fold_reads_columns(k, f, inner, lanes) ||
+                                                 fold_has_windows(k, f, nest, lanes));
     return by_columns ? 0 : along;
 }
 

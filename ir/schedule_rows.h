@@ -162,6 +162,11 @@ bool open_fold_rows(Rows *r, const Stage *s);
 /* Is it worth it to fold several vectors of the loop `inner` (the innermost, contiguous in the
  * output) at once? */
 bool fold_fits_columns(const Fold *f, const RowLoop *inner);
+/* Does it save work to fold what windows that overlap along the innermost loop share once
+ * (schedule_windows.c)? And with lanes along that loop: everything from there to the store; false
+ * where it does not. */
+bool fold_has_windows(KCtx *k, const Fold *f, const RowNest *nest, int lanes);
+bool open_windows(Rows *r, const Fold *f, const RowNest *nest, int lanes);
 /* With lanes along `inner`: everything from there to the store. */
 void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *inner, int lanes);
 
