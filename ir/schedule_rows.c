@@ -178,18 +178,25 @@ static bool can_mask(const Rows *r, const Stage *s) {
     return mask && mask <= least;
 }
 
-RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes) {
-    int64_t known;
-    bool is_known = k_is_int(n, &known);
-    RowsRest rest = {.depth = 1, .is_vector = is_known ? known > 1 : can_mask(r, s)};
-    bool is_masked = rest.is_vector && !is_known;
-    rest.at = kb_for(r->b, rest.is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l",
+static RowsRest open_rest(Rows *r, const KExpr *n, int lanes, bool is_vector, bool is_masked) {
+    RowsRest rest = {.depth = 1, .is_vector = is_vector};
+    rest.at = kb_for(r->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l",
                      is_masked ? k_int(r->k, lanes) : n);
     if (is_masked) {
         kb_if(r->b, k_lt(r->k, rest.at, n));
         rest.depth++;
     }
     return rest;
+}
+
+RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes) {
+    int64_t known;
+    bool is_known = k_is_int(n, &known), is_vector = is_known ? known > 1 : can_mask(r, s);
+    return open_rest(r, n, lanes, is_vector, is_vector && !is_known);
+}
+
+RowsRest rows_open_masked(Rows *r, const Stage *s, const KExpr *n, int lanes) {
+    return can_mask(r, s) ? open_rest(r, n, lanes, true, true) : rows_open_rest(r, s, n, lanes);
 }
 
 void rows_close_rest(Rows *r, const RowsRest *rest) {

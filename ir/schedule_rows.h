@@ -46,6 +46,8 @@ typedef struct RowsRest {
     int depth; /* what is to be closed */
 } RowsRest;
 RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
+/* The same with its last lanes masked off wherever the machine can do that. */
+RowsRest rows_open_masked(Rows *r, const Stage *s, const KExpr *n, int lanes);
 void rows_close_rest(Rows *r, const RowsRest *rest);
 
 /* A whole stage by itself; and the loops of `nest` of one whose other loops are open. */
@@ -123,7 +125,8 @@ FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *l
 int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
 
 /* How many lanes along the last of these axes are worth it, `lanes` at most; 0: none, since it is
- * short or does not walk memory. Bytes of a row that fills no vector have fewer lanes: nothing
+ * short or does not walk memory. An axis that fills no vector has lanes where the steps of others
+ * go into the same ones. Bytes of a row that fills no vector have fewer lanes: nothing
  * gathers them. */
 int fold_row_lanes(KCtx *k, const Fold *f, int lanes);
 /* Does what it reads lie along the innermost loop of the result instead, as a matrix that a row is
