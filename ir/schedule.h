@@ -120,6 +120,18 @@ static inline bool schedule_is_joined(const Schedule *sch, int i) {
 /* The loops of the reduction: how each of its axes is blocked in memory (1: not). Returns the axis
  * of the innermost loop that turns, whose body is copied. */
 int schedule_contract_blocks(KCtx *k, const Stage *s, int *blocks);
+/* At which rows along an axis of the result each tap of a window is inside of what it looks at:
+ * first[j] .. end[j] - 1. */
+enum { MOST_SEEN = 16, MAX_TAP_AXES = 3 };
+typedef struct TapRows {
+    int axis, n_taps;
+    int64_t n_rows, first[MOST_SEEN], end[MOST_SEEN];
+} TapRows;
+/* The axes whose taps are left out where they are outside for all rows of a tile (Schedule.skips);
+ * returns how many these are. */
+int schedule_tap_rows(KCtx *k, const Stage *s, const Schedule *sch, TapRows *out);
+/* What share of the reduction's steps sch's tiles take: smaller ones leave out more. */
+double schedule_taken_share(const TapRows *of, int n, const Schedule *sch);
 /* What one core should need for the stage under sch, in cycles: a model, for comparisons. */
 double schedule_contract_cycles(DefProgram *p, const Stage *s, const Target *t,
                                 const Schedule *sch);

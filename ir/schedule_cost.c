@@ -34,6 +34,8 @@ enum {
     PANEL = 2,               /* vectors each; */
     STREAM_ROWS = 4,         /* more rows than that leave time to ask for them early */
     RUN_COPIES = 8,          /* of the innermost body in a run, whose codes share words */
+    READS_IN_BRANCHES = 16,  /* of the left factor in a body with branches around: each has a
+                              * register for its address there */
     LEAST_BYTES = 4096,      /* smaller weights have one kernel for any number of rows */
     LARGE = 1 << 20,         /* sizes of which nothing is known: rows, */
     SOME = 256,              /* and others */
@@ -57,6 +59,8 @@ typedef struct Sizes {
     bool is_pairs;    /* a step is a multiplication of pairs and an addition */
     bool has_runs;    /* with sums of their own: each sum takes two registers */
     double right_ops; /* what a vector of the right factor takes besides loads, in such a stage */
+    int n_tap_rows;   /* axes with taps that tiles may leave out */
+    TapRows tap_rows[MAX_TAP_AXES];
 } Sizes;
 
 typedef struct Reads {
@@ -174,6 +178,7 @@ static Sizes sizes_of(KCtx *k, const Stage *s, const Schedule *sch) {
     z.is_const = right.is_const;
     z.left_bytes = left.bytes;
     z.right_bytes = right.bytes;
+    z.n_tap_rows = schedule_tap_rows(k, s, sch, z.tap_rows);
     return z;
 }
 
@@ -354,7 +359,8 @@ static double stage_cycles(const Target *t, const Sizes *z, const Schedule *sch)
     int64_t sweeps = (z->vecs + sch->n_vecs - 1) / sch->n_vecs;
     double passes = sch->rows_outer || z->is_shared ? 1 : (double)sweeps;
     double streamed = z->left_bytes > t->l2_bytes / 2 ? passes * (double)z->left_bytes : 0;
-    cycles = cycles * (double)z->batch + streamed / STREAM_BYTES;
+    cycles *= (double)z->batch * schedule_taken_share(z->tap_rows, z->n_tap_rows, sch);
+    cycles += streamed / STREAM_BYTES;
     if (!is_stream(t, z)) return cycles;
     double memory = (double)z->right_bytes / FAR_BYTES;
     if (is_cut(sch)) memory /= 1 + MORE_PERCENT / 100.0;
@@ -449,6 +455,9 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     int64_t panel = product(z->steps, (int64_t)sch->n_vecs * sch->lanes * z->elem);
     int64_t turns = blocks[last] > 1 && extent > blocks[last] ? blocks[last] : extent;
     sch->unroll = extent ? copies(k, s, sch, last, turns) : 1;
+    while (sch->skips && sch->unroll % 2 == 0 &&
+           sch->unroll * sch->rows[0] * sch->rows[1] > READS_IN_BRANCHES)
+        sch->unroll /= 2;
     sch->parts = sch->row_tiles = 1;
     int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
     if (tiles > 1 && first && first % unit == 0 && panel > fit + fit / 2)

@@ -165,6 +165,15 @@ static void note_unit_stride(const KExpr *e, void *user) {
     u->found = k_linear_in(u->k, flat, u->var, &base, &coeff) && k_is_value(coeff, 1);
 }
 
+/* Do so many steps of the axes around the last one go into the same partial results that these may
+ * fill less than a vector? */
+static bool repeats_lanes(const Fold *f) {
+    enum { FEWEST_STEPS = 4 };
+    double steps = 1;
+    for (int i = 0; i + 1 < f->n; i++) steps *= (double)f->extent[i]->hi;
+    return steps >= FEWEST_STEPS;
+}
+
 int fold_row_lanes(KCtx *k, const Fold *f, int lanes) {
     enum { WORD = 4, FEWEST = 4 };
     if (!f->n || lanes <= 1) return 0;
@@ -173,7 +182,11 @@ int fold_row_lanes(KCtx *k, const Fold *f, int lanes) {
     if (!u.found) return 0;
     int64_t most = f->extent[f->n - 1]->hi;
     if (most >= lanes) return lanes;
-    if (dtype_bytes(f->s->acc->dtype) >= WORD) return 0;
+    if (dtype_bytes(f->s->acc->dtype) >= WORD) {
+        if (most < FEWEST || !repeats_lanes(f)) return 0;
+        while (lanes / 2 >= most) lanes /= 2;
+        return lanes;
+    }
     while (lanes > most) lanes /= 2;
     return lanes < FEWEST ? 0 : lanes;
 }
@@ -280,8 +293,11 @@ int fold_partials(Rows *r, RowFold *of, int n, int lanes) {
         for (int i = 0; i < 2; i++) kb_end(r->b);
     }
     const KExpr *tail = k_fmod(k, extent, k_int(k, lanes));
+    bool is_all = tail == extent; /* so it is loaded in each step of the axes around it */
     for (int i = 0; i < n && !k_is_value(tail, 0); i++) {
-        RowsRest l = rows_open_rest(r, of[i].fold.s, tail, lanes);
+        const Stage *s = of[i].fold.s;
+        RowsRest l =
+            is_all ? rows_open_masked(r, s, tail, lanes) : rows_open_rest(r, s, tail, lanes);
         red[last] = k_add(k, k_sub(k, extent, tail), l.at);
         fold_steps(r, &of[i], 1, l.is_vector ? l.at : k_int(k, 0), red);
         rows_close_rest(r, &l);

@@ -75,3 +75,76 @@ int contract_open_guards(Contract *c, int r, const Binding *red) {
     }
     return n;
 }
+
+/* ---- what is left of the steps --------------------------------------------------------------- */
+
+/* Does the term ask only where this row's tap is? */
+static bool asks_row(KCtx *k, const KExpr *term, const KVar *row, const KVar *tap) {
+    const uint64_t both = k_var(k, (KVar *)row)->var_mask | k_var(k, (KVar *)tap)->var_mask;
+    return k_uses_var(k, term, row) && k_uses_var(k, term, tap) && !(term->var_mask & ~both);
+}
+
+/* The terms of the predicate that ask where this row's tap is; NULL: none do. */
+static const KExpr *terms_of(KCtx *k, const KExpr *pred, const KVar *row, const KVar *tap) {
+    if (pred->op != KO_and) return asks_row(k, pred, row, tap) ? pred : NULL;
+    const KExpr *a = terms_of(k, pred->arg[0], row, tap);
+    const KExpr *b = terms_of(k, pred->arg[1], row, tap);
+    return a && b ? k_and(k, a, b) : a ? a : b;
+}
+
+/* The rows at which each tap is inside, one stretch of them. */
+static void find_rows(KCtx *k, const KExpr *inside, KVar *row, KVar *tap, TapRows *of) {
+    for (int j = 0; j < of->n_taps; j++) {
+        const KExpr *at = k_int(k, j), *here = k_subst(k, inside, &tap, &at, 1);
+        of->first[j] = of->n_rows;
+        of->end[j] = 0;
+        for (int64_t i = 0; i < of->n_rows; i++) {
+            const KExpr *place = k_int(k, i);
+            if (k_is_value(k_subst(k, here, &row, &place, 1), 0)) continue;
+            if (!of->end[j]) of->first[j] = i;
+            of->end[j] = i + 1;
+        }
+    }
+}
+
+int schedule_tap_rows(KCtx *k, const Stage *s, const Schedule *sch, TapRows *out) {
+    enum { MOST_ROWS = 512 };
+    const KExpr *pred = sch->skips ? at_pred(s->lhs) : NULL;
+    int n = 0;
+    for (int a = 0; a < s->out->rank && pred; a++)
+        for (int r = 0; r < s->n_red; r++) {
+            int64_t taps;
+            TapRows of = {.axis = a};
+            if (a == sch->vec_axis || !k_is_int(s->out->dims[a], &of.n_rows)) continue;
+            if (!k_is_int(s->red_extent[r], &taps) || taps > MOST_SEEN || of.n_rows > MOST_ROWS)
+                continue;
+            const KExpr *inside = terms_of(k, pred, s->axis[a], s->red[r]);
+            if (!inside || n == MAX_TAP_AXES) continue;
+            of.n_taps = (int)taps;
+            find_rows(k, inside, s->axis[a], s->red[r], &of);
+            out[n++] = of;
+        }
+    return n;
+}
+
+static double tap_share(const TapRows *of, int64_t tile) {
+    int64_t taken = 0;
+    for (int64_t from = 0; from < of->n_rows; from += tile) {
+        int64_t end = from + tile < of->n_rows ? from + tile : of->n_rows;
+        for (int j = 0; j < of->n_taps; j++)
+            if (of->first[j] < end && from < of->end[j]) taken += end - from;
+    }
+    return (double)taken / (double)(of->n_rows * of->n_taps);
+}
+
+double schedule_taken_share(const TapRows *of, int n, const Schedule *sch) {
+    double share = 1;
+    for (int i = 0; i < n; i++) {
+        int axis = of[i].axis;
+        bool is_inner = axis == sch->row_axis[1], is_row = is_inner || axis == sch->row_axis[0];
+        bool is_joined = sch->n_joined && is_row; /* tiles go on from row to row */
+        if (!is_joined && !schedule_is_joined(sch, axis))
+            share *= tap_share(&of[i], is_row ? sch->rows[is_inner] : 1);
+    }
+    return share;
+}

@@ -178,18 +178,25 @@ static bool can_mask(const Rows *r, const Stage *s) {
     return mask && mask <= least;
 }
 
-RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes) {
-    int64_t known;
-    bool is_known = k_is_int(n, &known);
-    RowsRest rest = {.depth = 1, .is_vector = is_known ? known > 1 : can_mask(r, s)};
-    bool is_masked = rest.is_vector && !is_known;
-    rest.at = kb_for(r->b, rest.is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l",
+static RowsRest open_rest(Rows *r, const KExpr *n, int lanes, bool is_vector, bool is_masked) {
+    RowsRest rest = {.depth = 1, .is_vector = is_vector};
+    rest.at = kb_for(r->b, is_vector ? LOOP_VECTOR : LOOP_SERIAL, "l",
                      is_masked ? k_int(r->k, lanes) : n);
     if (is_masked) {
         kb_if(r->b, k_lt(r->k, rest.at, n));
         rest.depth++;
     }
     return rest;
+}
+
+RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes) {
+    int64_t known;
+    bool is_known = k_is_int(n, &known), is_vector = is_known ? known > 1 : can_mask(r, s);
+    return open_rest(r, n, lanes, is_vector, is_vector && !is_known);
+}
+
+RowsRest rows_open_masked(Rows *r, const Stage *s, const KExpr *n, int lanes) {
+    return can_mask(r, s) ? open_rest(r, n, lanes, true, true) : rows_open_rest(r, s, n, lanes);
 }
 
 void rows_close_rest(Rows *r, const RowsRest *rest) {
@@ -296,6 +303,8 @@ static void open_core(Rows *r, const Stage *s, const Core *c, RowNest *nest) {
         open_fold_along(r, &c->fold, nest, c->lanes);
     else if (c->columns)
         open_scan_columns(r, s, nest, c->inner, c->lanes);
+    else if (c->vector && c->folds && open_windows(r, &c->fold, nest, c->lanes))
+        return;
     else if (c->vector && c->folds && fold_fits_columns(&c->fold, c->inner))
         fold_columns(r, &c->fold, nest, c->inner, c->lanes);
     else if (c->vector)
@@ -426,7 +435,8 @@ int rows_lanes_along(KCtx *k, const Stage *s, const Fold *f, const RowNest *nest
     int along = fold_row_lanes(k, f, lanes);
     if (!along || !nest->n) return along;
     const RowLoop *inner = &nest->loop[nest->n - 1];
-    bool by_columns = can_vectorise(s, nest) && fold_reads_columns(k, f, inner, lanes);
+    bool by_columns = can_vectorise(s, nest) && (fold_reads_columns(k, f, inner, lanes) ||
+                                                 fold_has_windows(k, f, nest, lanes));
     return by_columns ? 0 : along;
 }
 

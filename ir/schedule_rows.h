@@ -46,6 +46,8 @@ typedef struct RowsRest {
     int depth; /* what is to be closed */
 } RowsRest;
 RowsRest rows_open_rest(Rows *r, const Stage *s, const KExpr *n, int lanes);
+/* The same with its last lanes masked off wherever the machine can do that. */
+RowsRest rows_open_masked(Rows *r, const Stage *s, const KExpr *n, int lanes);
 void rows_close_rest(Rows *r, const RowsRest *rest);
 
 /* A whole stage by itself; and the loops of `nest` of one whose other loops are open. */
@@ -123,7 +125,8 @@ FoldGuards fold_guards(KCtx *k, const Stage *s, const KExpr *body, const KVar *l
 int fold_cuts(KCtx *k, const Stage *s, int axis, int64_t *cut);
 
 /* How many lanes along the last of these axes are worth it, `lanes` at most; 0: none, since it is
- * short or does not walk memory. Bytes of a row that fills no vector have fewer lanes: nothing
+ * short or does not walk memory. An axis that fills no vector has lanes where the steps of others
+ * go into the same ones. Bytes of a row that fills no vector have fewer lanes: nothing
  * gathers them. */
 int fold_row_lanes(KCtx *k, const Fold *f, int lanes);
 /* Does what it reads lie along the innermost loop of the result instead, as a matrix that a row is
@@ -162,6 +165,11 @@ bool open_fold_rows(Rows *r, const Stage *s);
 /* Is it worth it to fold several vectors of the loop `inner` (the innermost, contiguous in the
  * output) at once? */
 bool fold_fits_columns(const Fold *f, const RowLoop *inner);
+/* Does it save work to fold what windows that overlap along the innermost loop share once
+ * (schedule_windows.c)? And with lanes along that loop: everything from there to the store; false
+ * where it does not. */
+bool fold_has_windows(KCtx *k, const Fold *f, const RowNest *nest, int lanes);
+bool open_windows(Rows *r, const Fold *f, const RowNest *nest, int lanes);
 /* With lanes along `inner`: everything from there to the store. */
 void fold_columns(Rows *r, const Fold *f, const RowNest *nest, const RowLoop *inner, int lanes);
 

@@ -34,6 +34,7 @@ static const double FOR_ONE_THREAD = 8192;   /* cycles that are not worth dealin
 static const double FOR_TWO_THREADS = 32768; /* cycles that always are */
 static const double IDLE_SLOT = 0.005;       /* what a slot without work counts for */
 static const double IDLE_THREAD = 0.25;      /* and a second thread without */
+static const double LEAVING_OUT = 1.12;      /* time of a step where others are left out */
 static const double WORTH_IT = 0.92; /* of the direct cycles: a model's errors must not lose time */
 
 /* One step of the reduction in a register tile: two FMAs or two loads each cycle, where load ports are
@@ -113,10 +114,22 @@ static double winograd_cycles(const Winograd *w, const Target *t, int lanes, dou
            counted_share(w, lanes) * ((double)weight_bytes(w) / touch + again_cycles(w, t, lanes));
 }
 
-static double direct_cycles(const WinogradForm *f, int lanes, double touch) {
+/* Of the direct loops' steps, those that are not left out as outside for all of a tile. */
+static double taken_share(DefProgram *p, Stage *s) {
+    enum { ROWS = 11 }; /* of a tile, about */
+    Schedule axes;
+    TapRows of[MAX_TAP_AXES];
+    if (!contract_axes(p, s, &axes)) return 1;
+    axes.rows[0] = 1;
+    axes.rows[1] = ROWS;
+    double share = schedule_taken_share(of, schedule_tap_rows(p->m->k, s, &axes, of), &axes);
+    return share < 1 ? share * LEAVING_OUT : 1;
+}
+
+static double direct_cycles(const WinogradForm *f, int lanes, double touch, double share) {
     double sums =
         (double)(f->n * f->h * f->w * blocks(f->oc, lanes)) * (double)(f->n_taps * f->ic) / 2;
-    return sums / ARITHMETIC + (double)(f->n_taps * f->ic * f->oc * 4) / touch;
+    return sums * share / ARITHMETIC + (double)(f->n_taps * f->ic * f->oc * 4) / touch;
 }
 
 /* Bytes a cycle at which weights come the first time. */
@@ -231,7 +244,8 @@ bool choose_winograd(DefProgram *p, Stage *s) {
     Winograd w = {.m = 0};
     if (!p->m->winograd || !winograd_match(p, s, &w.form)) return false;
     if (!winograd_fits_layout(s, &w.form, lanes)) return false;
-    double touch = first_touch(p, t), direct = direct_cycles(&w.form, lanes, touch);
+    double touch = first_touch(p, t),
+           direct = direct_cycles(&w.form, lanes, touch, taken_share(p, s));
     Search found = {.t = t, .lanes = lanes, .touch = touch, .least = direct * WORTH_IT};
     if (p->m->tuner) found.tried = arena_array(p->m->scratch, WinogradCost, MOST_TRIED);
     search(&found, &w);

@@ -274,10 +274,19 @@ static LLVMValueRef load_each_masked(LlvmGen *g, const Place *p, LLVMValueRef ma
     return LLVMBuildSelect(g->b, mask, v, LLVMConstNull(LLVMTypeOf(v)), "");
 }
 
+/* Does the vector lie across two of those that a local buffer consists of? A load of it would keep
+ * the buffer in memory. */
+static bool is_aside(const LlvmGen *g, const Place *p) {
+    int64_t lanes = g->fn->lanes;
+    return p->local && !p->varying && p->lane == 1 && !(lanes & (lanes - 1)) && p->constant % lanes;
+}
+
 static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
     LLVMTypeRef t = LLVMVectorType(p->type, (unsigned)g->fn->lanes);
     unsigned size = lane_align(g, p);
     bool is_word = p->type != p->unit;
+    LLVMValueRef near = mask || !is_aside(g, p) ? NULL : load_rows(g, p);
+    if (near) return near;
     if (!p->varying && p->lane == elements_of_place(g, p)) {
         LLVMValueRef ptr = mask && p->strays ? llvm_where_any(g, p->ptr, mask) : p->ptr;
         return masked_load(g, t, ptr, p->align, mask);
@@ -288,7 +297,7 @@ static LLVMValueRef load_lanes(LlvmGen *g, Place *p, LLVMValueRef mask) {
         LLVMValueRef from = llvm_step_ptr(g, p->type, p->ptr, by);
         return reversed(g, masked_load(g, t, from, size, mask ? reversed(g, mask) : NULL));
     }
-    LLVMValueRef near = mask ? NULL : load_rows(g, p);
+    near = mask ? NULL : load_rows(g, p);
     if (!near && !p->varying && p->lane > 1 && p->lane <= 4 && !is_word)
         near = llvm_load_strided(g, p->type, p->ptr, (unsigned)p->lane, size, mask);
     if (!mask && !near) near = load_pattern(g, p);

@@ -35,56 +35,58 @@ static bool has_float_quotient(LlvmGen *g, LLVMValueRef a, LLVMValueRef b) {
            LLVMGetIntTypeWidth(LLVMGetElementType(LLVMTypeOf(a))) <= 32;
 }
 
-/* trunc(a * inverse), where that fits an i64. */
-static LLVMValueRef near_quotient(LlvmGen *g, LLVMValueRef a, LLVMValueRef inverse, bool may_end) {
-    LLVMTypeRef t = LLVMTypeOf(inverse);
-    LLVMValueRef q = LLVMBuildFMul(g->b, LLVMBuildSIToFP(g->b, a, t, ""), inverse, "");
-    if (may_end) {
-        LLVMValueRef most = llvm_real(g, g->f64, llvm_lanes(a), 0x1.fffffffffffffp62);
-        LLVMValueRef least = llvm_real(g, g->f64, llvm_lanes(a), -0x1p63);
-        q = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOLT, q, most, ""), q, most, "");
-        q = LLVMBuildSelect(g->b, LLVMBuildFCmp(g->b, LLVMRealOGT, q, least, ""), q, least, "");
+/* Unsigned 64 bits in lanes where these turn into f64: a near quotient, 2^15 away at most, and that
+ * of what it leaves. The inverse is less than 1 / b by more than all roundings, so that no quotient
+ * is too large and what it leaves is not negative. The second one is right or one too small: what
+ * is left then is not less than b. */
+static LLVMValueRef divide_in_two_steps(LlvmGen *g, bool remainder, LLVMValueRef a,
+                                        LLVMValueRef b) {
+    unsigned lanes = llvm_lanes(a);
+    LLVMTypeRef t = LLVMTypeOf(a), real = llvm_widen(g->f64, lanes);
+    LLVMValueRef below = llvm_real(g, g->f64, lanes, 1 - 0x1p-50);
+    LLVMValueRef inverse = LLVMBuildFDiv(g->b, below, LLVMBuildUIToFP(g->b, b, real, ""), "");
+    LLVMValueRef q = LLVMConstNull(t), r = a;
+    for (int i = 0; i < 2; i++) {
+        LLVMValueRef near = LLVMBuildFMul(g->b, LLVMBuildUIToFP(g->b, r, real, ""), inverse, "");
+        LLVMValueRef more = LLVMBuildFPToUI(g->b, near, t, "");
+        q = LLVMBuildAdd(g->b, q, more, "");
+        r = LLVMBuildSub(g->b, r, LLVMBuildMul(g->b, more, b, ""), "");
     }
-    return LLVMBuildFPToSI(g->b, q, LLVMTypeOf(a), "");
+    LLVMValueRef is_less = LLVMBuildICmp(g->b, LLVMIntUGE, r, b, "");
+    LLVMValueRef one = llvm_int(g, g->i64, lanes, 1);
+    LLVMValueRef next = remainder ? LLVMBuildSub(g->b, r, b, "") : LLVMBuildAdd(g->b, q, one, "");
+    return LLVMBuildSelect(g->b, is_less, next, remainder ? r : q, "");
 }
 
-/* i64 in lanes where these turn into f64: a near quotient, 2^15 away at most, and that of what it
- * leaves. The inverse is larger than 1 / b by more than all roundings, so that the second one is
- * right or one too far from 0: what is left then has the sign that a has not, and is taken back.
- * All sums wrap, so that a quotient of 2^63 needs no care. b is not 0. Of a below 2^48, as indices
- * are, the first quotient is a / b and less than 2^-49 of it, which is less than 1 / b. */
-static LLVMValueRef divide_in_two_steps(LlvmGen *g, const KExpr *e, bool remainder, LLVMValueRef a,
+/* a where sign is 0, -a where it is -1. */
+static LLVMValueRef with_sign(LlvmGen *g, LLVMValueRef a, LLVMValueRef sign) {
+    return LLVMBuildSub(g->b, LLVMBuildXor(g->b, a, sign, ""), sign, "");
+}
+
+/* Signed ones: what their magnitudes, up to 2^63, have. Of a below 2^48, as indices are, a quotient
+ * of which the inverse is larger than 1 / b is a / b and less than 2^-49 of it, which is less than
+ * 1 / b. */
+static LLVMValueRef divide_signed_lanes(LlvmGen *g, const KExpr *e, bool remainder, LLVMValueRef a,
                                         LLVMValueRef b) {
     const int64_t exact = INT64_C(1) << 48;
-    const KExpr *ea = e->arg[0], *eb = e->arg[1];
     unsigned lanes = llvm_lanes(a);
-    LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(a)), one = llvm_int(g, g->i64, lanes, 1);
-    LLVMValueRef above = llvm_real(g, g->f64, lanes, 1 + 0x1p-50);
-    LLVMValueRef divisor = LLVMBuildSIToFP(g->b, b, llvm_widen(g->f64, lanes), "");
-    LLVMValueRef inverse = LLVMBuildFDiv(g->b, above, divisor, "");
-    bool is_near = ea->lo >= -exact && ea->hi <= exact;
-    LLVMValueRef q = near_quotient(g, a, inverse, !is_near && eb->lo <= 1 && eb->hi >= -1);
-    if (is_near && !remainder) return q;
-    LLVMValueRef r = LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "");
-    if (is_near) return r;
-    LLVMValueRef more = near_quotient(g, r, inverse, false);
-    r = LLVMBuildSub(g->b, r, LLVMBuildMul(g->b, more, b, ""), "");
-    LLVMValueRef apart = LLVMBuildICmp(g->b, LLVMIntSLT, LLVMBuildXor(g->b, r, a, ""), zero, "");
-    LLVMValueRef too_far =
-        LLVMBuildAnd(g->b, apart, LLVMBuildICmp(g->b, LLVMIntNE, r, zero, ""), "");
-    LLVMValueRef top = llvm_int(g, g->i64, lanes, 63); /* sign: -1 where the quotient is below 0 */
-    LLVMValueRef sign = LLVMBuildAShr(g->b, LLVMBuildXor(g->b, a, b, ""), top, "");
-    if (remainder) {
-        LLVMValueRef back = LLVMBuildSub(g->b, LLVMBuildXor(g->b, b, sign, ""), sign, "");
-        return LLVMBuildSelect(g->b, too_far, LLVMBuildAdd(g->b, r, back, ""), r, "");
+    if (e->arg[0]->lo >= -exact && e->arg[0]->hi <= exact) {
+        LLVMTypeRef real = llvm_widen(g->f64, lanes);
+        LLVMValueRef above = llvm_real(g, g->f64, lanes, 1 + 0x1p-50);
+        LLVMValueRef inverse = LLVMBuildFDiv(g->b, above, LLVMBuildSIToFP(g->b, b, real, ""), "");
+        LLVMValueRef near = LLVMBuildFMul(g->b, LLVMBuildSIToFP(g->b, a, real, ""), inverse, "");
+        LLVMValueRef q = LLVMBuildFPToSI(g->b, near, LLVMTypeOf(a), "");
+        return remainder ? LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "") : q;
     }
-    q = LLVMBuildAdd(g->b, q, more, "");
-    LLVMValueRef back = LLVMBuildSub(g->b, q, LLVMBuildOr(g->b, sign, one, ""), "");
-    return LLVMBuildSelect(g->b, too_far, back, q, "");
+    LLVMValueRef top = llvm_int(g, g->i64, lanes, 63);
+    LLVMValueRef of_a = LLVMBuildAShr(g->b, a, top, ""), of_b = LLVMBuildAShr(g->b, b, top, "");
+    LLVMValueRef r =
+        divide_in_two_steps(g, remainder, with_sign(g, a, of_a), with_sign(g, b, of_b));
+    return with_sign(g, r, remainder ? of_a : LLVMBuildXor(g->b, of_a, of_b, ""));
 }
 
 static bool takes_two_steps(const LlvmGen *g, const KExpr *e, LLVMValueRef a) {
-    return g->cpu.lanes_f64_i64 && llvm_lanes(a) && e->dtype == DT_I64;
+    return g->cpu.lanes_f64_i64 && llvm_lanes(a) && (e->dtype == DT_I64 || e->dtype == DT_U64);
 }
 
 /* One of LLVM's four instructions, or what stands for it; b is neither 0 nor, if signed, -1. */
@@ -104,7 +106,9 @@ static LLVMValueRef truncated(LlvmGen *g, const KExpr *e, bool is_signed, bool r
         LLVMValueRef q = divide_as_floats(g, dtype_is_signed(e->dtype), a, b);
         return remainder ? LLVMBuildSub(g->b, a, LLVMBuildMul(g->b, q, b, ""), "") : q;
     }
-    if (takes_two_steps(g, e, a)) return divide_in_two_steps(g, e, remainder, a, b);
+    if (takes_two_steps(g, e, a))
+        return e->dtype == DT_U64 ? divide_in_two_steps(g, remainder, a, b)
+                                  : divide_signed_lanes(g, e, remainder, a, b);
     if (remainder) return is_signed ? LLVMBuildSRem(g->b, a, b, "") : LLVMBuildURem(g->b, a, b, "");
     return is_signed ? LLVMBuildSDiv(g->b, a, b, "") : LLVMBuildUDiv(g->b, a, b, "");
 }
@@ -139,6 +143,7 @@ static LLVMValueRef divide_int(LlvmGen *g, const KExpr *e, LLVMValueRef a, LLVMV
         no_zero |= eb->lo > 0 || eb->hi < 0;
         no_minus1 |= eb->lo > -1 || eb->hi < -1;
     }
+    no_minus1 |= takes_two_steps(g, e, a); /* which takes magnitudes */
     bool as_unsigned = !is_signed || (ea->lo >= 0 && eb->lo >= 0);
     LLVMTypeRef t = LLVMTypeOf(a);
     LLVMValueRef zero = LLVMConstNull(t), scalar_one = LLVMConstInt(llvm_type(g, e->dtype), 1, 0);
