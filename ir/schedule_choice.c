@@ -19,6 +19,7 @@ enum {
     LEAST_ASKING = 3,   /* tiles of rows that ask for lines which may be near */
     MOST_TAPS = 25,     /* of a depthwise convolution that is written out */
     PANEL = 2,          /* vectors of each panel where several are read at once */
+    MOST_STRIDE = 1792, /* bytes from one turn to the next: of more, nothing is fetched ahead */
     RUN_COPIES = 8,     /* of the innermost body in a run, whose codes share words */
     LEAST_BYTES = 4096, /* smaller weights have one kernel for any number of rows */
     MAX_CANDIDATES = MAX_VECS * MAX_ROWS * MAX_OUTER_ROWS,
@@ -31,13 +32,16 @@ static int64_t known(const KExpr *e, int64_t otherwise) {
 
 /* ---- loops around the tile ------------------------------------------------------------------- */
 
-/* Copies of the innermost body: a divisor of its extent. None for the taps of a window that slides
- * along the rows: the copies would read the same elements, and keep them in registers for that. */
-static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_t extent) {
+/* Copies of the innermost body: a divisor of its extent, no more than lines can be fetched ahead
+ * for. None for the taps of a window that slides along the rows: the copies would read the same
+ * elements, and keep them in registers for that. */
+static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_t extent,
+                  int elem) {
     bool skips;
+    int64_t step_bytes = s->run ? 0 : (int64_t)schedule_panel_width(sch) * elem;
     if (cost_slides(k, s, sch, axis, &skips)) return 1;
     for (int n = s->run ? RUN_COPIES : 4; n > 1; n--)
-        if (extent % n == 0) return n;
+        if (extent % n == 0 && n * step_bytes <= MOST_STRIDE) return n;
     return 1;
 }
 
@@ -99,6 +103,15 @@ static void share_rests(const Target *t, const Sizes *z, Schedule *sch) {
     }
 }
 
+/* Weights that few rows wait for come in several streams where no near cache holds them, of panels
+ * as wide as those for many rows mostly are, so that two versions of a model can share them. What
+ * the second level may hold from the last call or step comes fastest in one. */
+static void set_panel(const Target *t, const Sizes *z, Schedule *sch, int64_t tiles) {
+    bool is_behind = cost_is_stream(t, z) && z->right_bytes > t->l2_bytes;
+    bool is_wide = sch->n_vecs > PANEL && !(sch->n_vecs % PANEL);
+    if (is_behind && tiles == 1 && !sch->panel && is_wide) sch->panel = PANEL;
+}
+
 /* Everything but the tile. */
 static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, Schedule *sch) {
     int blocks[MAX_RED], last = schedule_contract_blocks(k, s, blocks);
@@ -106,7 +119,8 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     int64_t tiles = row_tiles(z, sch), fit = t->l2_bytes / 8;
     int64_t panel = saturated_product(z->steps, (int64_t)sch->n_vecs * sch->lanes * z->elem);
     int64_t turns = blocks[last] > 1 && extent > blocks[last] ? blocks[last] : extent;
-    sch->unroll = extent ? copies(k, s, sch, last, turns) : 1;
+    set_panel(t, z, sch, tiles);
+    sch->unroll = extent ? copies(k, s, sch, last, turns, z->elem) : 1;
     sch->parts = sch->row_tiles = 1;
     int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
     if (tiles > 1 && first && first % unit == 0 && panel > fit + fit / 2)
@@ -124,11 +138,8 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     sch->rows_outer = sch->parts == 1 && z->vecs > sch->n_vecs && streams &&
                       z->right_bytes <= most && !z->is_shared;
     bool is_far = z->is_const && z->right_bytes > t->l2_bytes / 4;
-    bool streams_right = cost_is_stream(t, z),
-         is_wide = sch->n_vecs > PANEL && !(sch->n_vecs % PANEL);
-    /* as wide as those for many rows mostly are, so that two versions of a model can share them */
-    if (streams_right && tiles == 1 && !sch->panel && is_wide) sch->panel = PANEL;
-    sch->prefetch = is_far && !sch->rows_outer && !(streams_right && cost_is_cut(sch));
+    bool comes_alone = cost_is_stream(t, z) && (z->right_bytes <= t->l2_bytes || cost_is_cut(sch));
+    sch->prefetch = is_far && !sch->rows_outer && !comes_alone;
     /* registers for sums, a step's vectors and what neighbours share */
     int64_t values = sch->blends ? sch->n_vecs : 1, kept = (sch->n_vecs + values) * z->taps;
     kept += (int64_t)sch->rows[0] * sch->rows[1] * sch->n_vecs;
