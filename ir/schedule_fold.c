@@ -29,8 +29,8 @@ const KExpr *fold_neutral(KCtx *k, KOp fold, DType t) {
     }
 }
 
-/* The product of a contraction and its sum are one operation where the machine has it. */
-void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
+/* acc[at] := acc[at] folded with value. The product of a contraction and its sum are one operation where the machine has it. */
+static void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value) {
     const KExpr *old = k_load(r->k, acc, at);
     bool fuses = s->form == FORM_CONTRACT && value->op == KO_mul && dtype_is_float(value->dtype) &&
                  r->p->m->target->fma;

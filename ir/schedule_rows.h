@@ -149,8 +149,6 @@ int rows_fold_in_row(Rows *r, const Stage *s, RowNest nest, RowFold *of);
 void rows_store_fold(Rows *r, const RowFold *of);
 /* Folds acc[0..n) by halves into acc[0..least); both are powers of two. */
 void fold_halves(Rows *r, const Stage *s, KBuf *acc, int n, int least);
-/* acc[at] := acc[at] folded with value */
-void fold_into(Rows *r, const Stage *s, KBuf *acc, const KExpr *at, const KExpr *value);
 /* Do two axes, the inner of this extent, lead to the same memory as one of (0, index)? So they do
  * where nothing but reads uses them, and each read steps over the inner one's whole extent. */
 bool axes_are_joint(KCtx *k, const KExpr *e, KVar *outer, KVar *inner, const KExpr *extent);
