@@ -150,7 +150,7 @@ static double run_probe(const CodegenJit *jit, const Probe *p, uint32_t n_thread
     return rate;
 }
 
-uint64_t machine_cache_bytes(void) {
+static uint64_t cache_bytes(void) {
     long n = -1;
 #ifdef _SC_LEVEL3_CACHE_SIZE
     n = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -162,14 +162,14 @@ uint64_t machine_cache_bytes(void) {
 /* Bytes for each thread that no cache holds: four times the last one, a quarter of memory at
  * most. */
 static uint64_t memory_probe_bytes(uint32_t n_threads) {
-    uint64_t n = 4 * machine_cache_bytes(), least = UINT64_C(128) << 20;
+    uint64_t n = 4 * cache_bytes(), least = UINT64_C(128) << 20;
     uint64_t room = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4;
     if (n < least) n = least;
     return (n < room ? n : room) / n_threads;
 }
 
 static uint64_t cache_probe_bytes(uint32_t n_threads) {
-    uint64_t n = machine_cache_bytes() / 4, most = UINT64_C(64) << 20;
+    uint64_t n = cache_bytes() / 4, most = UINT64_C(64) << 20;
     return (n < most ? n : most) / n_threads;
 }
 
@@ -221,7 +221,7 @@ int machine_bench(const Options *o) {
     uint32_t most = o->threads.given && o->threads.value > 1 ? (uint32_t)o->threads.value : 1;
     if (s.target && o->json)
         printf("{\"cpu\": \"%s\", \"target\": \"%s\", \"cache_bytes\": %" PRIu64 ", \"peaks\": [",
-               s.target->cpu, s.target->name, machine_cache_bytes());
+               s.target->cpu, s.target->name, cache_bytes());
     else if (s.target)
         printf("%s (%s)\n", s.target->cpu, s.target->name);
     for (uint32_t n = 1; s.target && n <= most; n = n < most ? most : most + 1) {

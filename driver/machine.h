@@ -24,7 +24,5 @@ typedef enum PeakId {
 /* The highest rate of this kind seen in some tens of milliseconds, in 1e9 a second, by n_threads
  * threads together; 0 where the machine does not have the instruction, or after an error in d. */
 double machine_peak(Arena *a, const Target *t, PeakId id, uint32_t n_threads, Diag *d);
-/* Bytes of the last level of cache, as far as the system says. */
-uint64_t machine_cache_bytes(void);
 
 #endif

@@ -447,11 +447,6 @@ const HostTensor *runner_outputs(Runner *r, uint32_t *n) {
     return r->out;
 }
 
-const HostTensor *runner_inputs(const Runner *r, uint32_t *n) {
-    *n = r->km->n_inputs;
-    return r->in;
-}
-
 uint64_t runner_arena_bytes(const Runner *r) {
     return r->arena_bytes;
 }

@@ -27,7 +27,6 @@ bool runner_bind(Runner *r);
 int runner_run(Runner *r, const smelt_hooks *hooks);
 /* Results of the last run, in the model's order, with the dims that came out. */
 const HostTensor *runner_outputs(Runner *r, uint32_t *n);
-const HostTensor *runner_inputs(const Runner *r, uint32_t *n);
 uint64_t runner_arena_bytes(const Runner *r);
 /* --report-error: compares the outputs of a run with those of the model compiled without
  * --precision and Winograd's filtering, and prints the differences. False after messages. */

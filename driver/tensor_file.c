@@ -123,7 +123,7 @@ static bool pb_fill(Arena *a, const char *path, const Onnx__TensorProto *p, Host
     return false;
 }
 
-bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d) {
+static bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d) {
     Onnx__TensorProto *p = onnx__tensor_proto__unpack(NULL, n, bytes);
     if (!p) {
         diag_error(d, in_file(path), "is not a TensorProto");

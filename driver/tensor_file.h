@@ -35,8 +35,6 @@ bool npy_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostT
 /* The bytes of an archive's member, inflated, in a. */
 bool npz_member(Arena *a, const char *path, const uint8_t *zip, size_t n, const char *member,
                 const uint8_t **bytes, size_t *n_bytes, Diag *d);
-/* The same for a serialised TensorProto. */
-bool pb_parse(Arena *a, const char *path, const uint8_t *bytes, size_t n, HostTensor *t, Diag *d);
 
 /* The tensors of a sequence or an optional, in a. */
 typedef struct HostList {

@@ -132,44 +132,6 @@ const KExpr *module_short_size(Module *m, const KExpr *e, const char *name) {
     return k_var(m->k, s);
 }
 
-typedef struct FixSymbol {
-    KVar *symbol;
-    const KExpr *value;
-} FixSymbol;
-
-static void fix_in_value(Module *m, Value *v, const FixSymbol *fix) {
-    for (int i = 0; i < v->shape.rank; i++)
-        v->shape.dims[i] = k_subst(m->k, v->shape.dims[i], &fix->symbol, &fix->value, 1);
-    int64_t n;
-    if (!v->content || !shape_count_int(v->shape, &n)) return;
-    for (int64_t i = 0; i < n; i++)
-        if (v->content[i])
-            v->content[i] = k_subst(m->k, v->content[i], &fix->symbol, &fix->value, 1);
-}
-
-static void fix_in_graph(Graph *g, void *user) {
-    for (uint32_t i = 0; i < g->inputs.n; i++) fix_in_value(g->module, g->inputs.at[i], user);
-    for (Node *n = g->first; n; n = n->next)
-        for (int i = 0; i < n->n_out; i++)
-            if (n->out[i]) fix_in_value(g->module, n->out[i], user);
-}
-
-void module_fix_symbol(Module *m, KVar *symbol, int64_t value) {
-    FixSymbol fix = {symbol, k_int(m->k, value)};
-    graph_visit(m->main, fix_in_graph, &fix);
-    for (uint32_t i = 0; i < m->symbols.n; i++) {
-        KVar *s = m->symbols.at[i];
-        if (s->bound) s->bound = k_subst(m->k, s->bound, &symbol, &fix.value, 1);
-        if (s->value) s->value = k_subst(m->k, s->value, &symbol, &fix.value, 1);
-    }
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < m->symbols.n; i++)
-        if (m->symbols.at[i] != symbol) m->symbols.at[kept++] = m->symbols.at[i];
-    m->symbols.n = kept;
-    if (!symbol->computed) strmap_put(m->symbol_by_name, symbol->name, NULL);
-    number_symbols(m);
-}
-
 /* ---- graphs and values ----------------------------------------------------------------------- */
 
 Graph *graph_create(Module *m, Graph *parent, const char *name) {
@@ -374,13 +336,6 @@ void graph_drop_node(Node *n) {
     for (uint32_t i = 0; i < n->attrs.n; i++)
         if (n->attrs.at[i].graph) graph_visit(n->attrs.at[i].graph, release_uses, NULL);
     unlink_node(n);
-}
-
-void graph_move_before(Node *n, Node *at) {
-    assert(!at || at->graph == n->graph);
-    if (n == at) return;
-    unlink_node(n);
-    link_before(n->graph, n, at);
 }
 
 /* A move of what a graph holds to another one, met from the graphs below it. */

@@ -222,8 +222,6 @@ const KExpr *module_computed_dim(Module *m, const KExpr *old, const char *name, 
 const KExpr *module_short_size(Module *m, const KExpr *e, const char *name);
 /* Guesses for the caller's symbols (KVar.guess) from the shapes of the inputs that they are in. */
 void module_guess_sizes(Module *m);
-/* Replaces a symbol by a constant everywhere in graph-level shapes (--dim). */
-void module_fix_symbol(Module *m, KVar *symbol, int64_t value);
 
 Graph *graph_create(Module *m, Graph *parent, const char *name);
 Value *graph_add_input(Graph *g, const char *name, DType t, Shape shape);
@@ -252,8 +250,6 @@ void node_add_input(Node *n, Value *v);
 bool value_replace_uses(Value *v, Value *by);
 /* Removes a node whose outputs have no uses. */
 void graph_drop_node(Node *n);
-/* Moves n in front of at, to the end of its graph when at is NULL. */
-void graph_move_before(Node *n, Node *at);
 /* Moves all nodes of a subgraph without inputs before `at`, in the enclosing graph; its outputs
  * become plain values there. The node that owned it has to go. */
 void graph_move_into(Graph *sub, Node *at);
@@ -319,7 +315,6 @@ bool shape_is_const(Shape s);
 bool shape_dim_int(Shape s, int i, int64_t *value);
 const KExpr *shape_count(KCtx *k, Shape s); /* product of dims */
 bool shape_count_int(Shape s, int64_t *n);  /* constant product, overflow-safe */
-int64_t shape_max_count(Shape s); /* product of the dims' upper bounds; INT64_MAX when unbounded */
 bool shape_equal(Shape a, Shape b);
 /* The length of an axis that two tensors share: of a constant and a symbol the constant, with which
  * kernels are fastest. */

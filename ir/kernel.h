@@ -379,7 +379,6 @@ static inline uint32_t kstmt_n_scalars(const KStmt *s) {
 
 KStmt *kblock_append(Arena *a, KBlock *b, KStmtKind kind);
 void kblock_insert_before(KBlock *b, KStmt *at, KStmt *s);
-void kblock_remove(KBlock *b, KStmt *s);
 
 /* Builder: appends at the end of the innermost open block. */
 typedef struct KBuild {

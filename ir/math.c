@@ -421,7 +421,7 @@ static E expand(const MathGen *m, KOp op, E x, E y) {
     }
 }
 
-const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units) {
+static const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units) {
     if (kop_info[e->op].class != KC_MATH) return e;
     bool narrow = e->dtype == DT_F16 || e->dtype == DT_BF16;
     DType t = narrow ? DT_F32 : e->dtype;

@@ -16,9 +16,6 @@ typedef struct MathUnits {
     bool roots; /* sixteenth roots of two of f32 (root16), with fma only */
 } MathUnits;
 
-/* e, a MATH node with operands already expanded, in terms of the other classes; any other node
- * comes back as it is. */
-const KExpr *math_expand(KCtx *k, const KExpr *e, MathUnits units);
 /* e, where it rounds to whole numbers between bounds, in cheaper operations (math_round.c). */
 const KExpr *math_expand_rounding(KCtx *k, const KExpr *e, bool fma);
 /* e, a cast to an integer that saturates a rounded quotient, without the division, where divisor

@@ -19,8 +19,6 @@ void print_program(StrBuf *out, const DefProgram *p);
 /* Buffers, kernels and entry (parse_module reads it). */
 void print_kmodule(StrBuf *out, const KModule *m);
 void print_kernel(StrBuf *out, const Kernel *kn);
-/* The statements of a block, for debugging. */
-void print_block(StrBuf *out, const KBlock *b);
 void print_expr(StrBuf *out, const KExpr *e);
 /* One definition. */
 void print_stage(StrBuf *out, const DefProgram *p, const Stage *s);

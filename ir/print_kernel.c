@@ -357,13 +357,6 @@ void print_kernel(StrBuf *out, const Kernel *kn) {
     text_end(&t);
 }
 
-void print_block(StrBuf *out, const KBlock *b) {
-    Text t;
-    text_begin(&t, out);
-    text_block(&t, b);
-    text_end(&t);
-}
-
 /* ---- from a debugger ------------------------------------------------------------------------- */
 
 void dump_kmodule(const KModule *m) {

@@ -57,17 +57,6 @@ bool shape_count_int(Shape s, int64_t *n) {
     return zero || !overflow;
 }
 
-int64_t shape_max_count(Shape s) {
-    int64_t count = 1, lo, hi;
-    bool overflow = s.rank < 0;
-    for (int i = 0; i < s.rank; i++) {
-        k_range(s.dims[i], &lo, &hi);
-        if (hi <= 0) return 0;
-        overflow |= hi == INT64_MAX || __builtin_mul_overflow(count, hi, &count);
-    }
-    return overflow ? INT64_MAX : count;
-}
-
 bool shape_equal(Shape a, Shape b) {
     if (a.rank != b.rank) return false;
     for (int i = 0; i < a.rank; i++)

@@ -27,18 +27,6 @@ void kblock_insert_before(KBlock *b, KStmt *at, KStmt *s) {
     at->prev = s;
 }
 
-void kblock_remove(KBlock *b, KStmt *s) {
-    if (s->prev)
-        s->prev->next = s->next;
-    else
-        b->first = s->next;
-    if (s->next)
-        s->next->prev = s->prev;
-    else
-        b->last = s->prev;
-    s->prev = s->next = NULL;
-}
-
 /* ---- builder --------------------------------------------------------------------------------- */
 
 void kb_begin(KBuild *b, KCtx *k, KBlock *into) {

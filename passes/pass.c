@@ -60,7 +60,7 @@ void pass_count_rewrite(void) {
     if (rewrites_left > 0) rewrites_left--;
 }
 
-bool pass_traces(const char *pass) {
+static bool pass_traces(const char *pass) {
     return list_has(traced, pass);
 }
 

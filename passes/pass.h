@@ -55,7 +55,6 @@ int pass_from_name(const char *name);
 /* Prints one decision line when --trace names this pass: "fuse_stages: conv1: why". */
 void pass_trace(const char *pass, const Node *node, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-bool pass_traces(const char *pass);
 
 /* Is this pass one that the others do without? They find no fact of the module for the first time.
  */

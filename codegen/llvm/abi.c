@@ -39,7 +39,7 @@ LLVMTypeRef abi_struct(LlvmGen *g, const char *owner) {
     return LLVMStructTypeInContext(g->ctx, types, n, 0);
 }
 
-unsigned abi_field(const char *owner, const char *name) {
+static unsigned field_of(const char *owner, const char *name) {
     unsigned n = 0;
     for (size_t i = 0; i < N_FIELDS; i++) {
         if (strcmp(fields[i].owner, owner)) continue;
@@ -51,7 +51,7 @@ unsigned abi_field(const char *owner, const char *name) {
 
 LLVMValueRef abi_load(LlvmGen *g, const char *owner, LLVMValueRef p, const char *name) {
     LLVMTypeRef t = abi_struct(g, owner);
-    unsigned i = abi_field(owner, name);
+    unsigned i = field_of(owner, name);
     LLVMValueRef at = LLVMBuildStructGEP2(g->b, t, p, i, "");
     return LLVMBuildLoad2(g->b, LLVMStructGetTypeAtIndex(t, i), at, name);
 }
@@ -71,7 +71,7 @@ static LLVMValueRef constant(LlvmGen *g, LLVMValueRef init, const char *name) {
     return v;
 }
 
-LLVMValueRef abi_text(LlvmGen *g, const char *s) {
+static LLVMValueRef text_constant(LlvmGen *g, const char *s) {
     return constant(g, LLVMConstStringInContext2(g->ctx, s, strlen(s), 0), "text");
 }
 
@@ -97,7 +97,7 @@ static LLVMValueRef tensor_table(LlvmGen *g, const ApiTensor *t, uint32_t n) {
         for (uint32_t d = 0; d < rank; d++) dims[d] = wide(g, (uint64_t)t[i].dims[d]);
         LLVMValueRef at = array(g, g->i64, dims, rank, "dims");
         free(dims);
-        LLVMValueRef row[] = {abi_text(g, t[i].io->name),
+        LLVMValueRef row[] = {text_constant(g, t[i].io->name),
                               at,
                               wide(g, t[i].max_bytes),
                               word(g, (uint32_t)dtype_info[t[i].io->dtype].onnx),
@@ -117,7 +117,7 @@ static LLVMValueRef symbol_table(LlvmGen *g, const Api *api) {
     LLVMValueRef *rows = xmalloc(sizeof *rows * (api->n_symbols + 1));
     for (uint32_t i = 0; i < api->n_symbols; i++) {
         const ApiSymbol *s = &api->symbols[i];
-        LLVMValueRef row[] = {abi_text(g, s->name), wide(g, (uint64_t)s->min),
+        LLVMValueRef row[] = {text_constant(g, s->name), wide(g, (uint64_t)s->min),
                               wide(g, (uint64_t)s->max), word(g, (uint32_t)s->kind), word(g, 0)};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
@@ -131,7 +131,7 @@ static LLVMValueRef node_table(LlvmGen *g, const Api *api) {
     LLVMValueRef *rows = xmalloc(sizeof *rows * (m->n_nodes + 1));
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const char *name = m->nodes[i].name, *op = m->nodes[i].op;
-        LLVMValueRef row[] = {abi_text(g, name ? name : ""), abi_text(g, op ? op : ""),
+        LLVMValueRef row[] = {text_constant(g, name ? name : ""), text_constant(g, op ? op : ""),
                               wide(g, api->node_macs[i])};
         rows[i] = LLVMConstStructInContext(g->ctx, row, sizeof row / sizeof row[0], 0);
     }
@@ -146,11 +146,11 @@ void abi_emit_model(LlvmGen *g, const Api *api, AbiFunctions fn, LLVMValueRef we
     LLVMTypeRef type = abi_struct(g, "model");
     LLVMValueRef row[] = {word(g, (uint32_t)abi_bytes(g, "model")),
                           word(g, 1),
-                          abi_text(g, m->name),
-                          abi_text(g, "smelt " SMELT_VERSION),
-                          abi_text(g, g->target->triple),
-                          abi_text(g, g->target->cpu),
-                          abi_text(g, api->cpu_features),
+                          text_constant(g, m->name),
+                          text_constant(g, "smelt " SMELT_VERSION),
+                          text_constant(g, g->target->triple),
+                          text_constant(g, g->target->cpu),
+                          text_constant(g, api->cpu_features),
                           wide(g, api->model_hash),
                           word(g, m->n_inputs),
                           word(g, m->n_outputs),

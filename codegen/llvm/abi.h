@@ -12,12 +12,9 @@ enum {
 
 /* "call", "hooks", "model", ...: the struct, and the position of a field in it. */
 LLVMTypeRef abi_struct(LlvmGen *g, const char *owner);
-unsigned abi_field(const char *owner, const char *name);
 /* Loads owner.name through p. */
 LLVMValueRef abi_load(LlvmGen *g, const char *owner, LLVMValueRef p, const char *name);
 uint64_t abi_bytes(LlvmGen *g, const char *owner);
-/* A hidden constant array in .rodata; its address. NULL pointer when n is 0. */
-LLVMValueRef abi_text(LlvmGen *g, const char *s);
 
 typedef struct AbiFunctions {
     LLVMValueRef symbols_for, arena_for, run; /* symbols_for: NULL when there are no symbols */

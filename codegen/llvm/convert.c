@@ -103,7 +103,8 @@ LLVMValueRef llvm_round_to(LlvmGen *g, DType t, LLVMValueRef v) {
     return extended(g, LLVMBuildFPTrunc(g->b, v, llvm_widen(g->f16, llvm_lanes(v)), ""));
 }
 
-LLVMValueRef llvm_half_bits(LlvmGen *g, DType t, LLVMValueRef v) {
+/* The bits (i16) of an f32 carrier of F16 or BF16, and back. */
+static LLVMValueRef half_bits(LlvmGen *g, DType t, LLVMValueRef v) {
     unsigned lanes = llvm_lanes(v);
     LLVMTypeRef bits = llvm_widen(g->i16, lanes);
     if (t == DT_BF16) /* already rounded: the high half is all there is */
@@ -114,7 +115,7 @@ LLVMValueRef llvm_half_bits(LlvmGen *g, DType t, LLVMValueRef v) {
     return LLVMBuildBitCast(g->b, h, bits, "");
 }
 
-LLVMValueRef llvm_half_value(LlvmGen *g, DType t, LLVMValueRef bits) {
+static LLVMValueRef half_value(LlvmGen *g, DType t, LLVMValueRef bits) {
     unsigned lanes = llvm_lanes(bits);
     if (t == DT_F16 && g->cpu.half)
         return extended(g, LLVMBuildBitCast(g->b, bits, llvm_widen(g->f16, lanes), ""));
@@ -124,12 +125,12 @@ LLVMValueRef llvm_half_value(LlvmGen *g, DType t, LLVMValueRef bits) {
 
 LLVMValueRef llvm_from_memory(LlvmGen *g, DType t, LLVMValueRef v) {
     if (t == DT_BOOL) return LLVMBuildICmp(g->b, LLVMIntNE, v, LLVMConstNull(LLVMTypeOf(v)), "");
-    return t == DT_F16 || t == DT_BF16 ? llvm_half_value(g, t, v) : v;
+    return t == DT_F16 || t == DT_BF16 ? half_value(g, t, v) : v;
 }
 
 LLVMValueRef llvm_to_memory(LlvmGen *g, DType t, LLVMValueRef v) {
     if (t == DT_BOOL) return LLVMBuildZExt(g->b, v, llvm_widen(g->i8, llvm_lanes(v)), "");
-    return t == DT_F16 || t == DT_BF16 ? llvm_half_bits(g, t, v) : v;
+    return t == DT_F16 || t == DT_BF16 ? half_bits(g, t, v) : v;
 }
 
 /* ---- casts ----------------------------------------------------------------------------------- */

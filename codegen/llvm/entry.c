@@ -25,7 +25,7 @@ void llvm_refuse_if(LlvmGen *g, LLVMValueRef bad, uint32_t status) {
 }
 
 /* Returns the status of a call unless it is 0. */
-void llvm_pass_on(LlvmGen *g, LLVMValueRef status) {
+static void pass_on(LlvmGen *g, LLVMValueRef status) {
     LLVMBasicBlockRef no = llvm_new_block(g, "refuse"), next = llvm_new_block(g, "good");
     LLVMBuildCondBr(g->b, LLVMBuildICmp(g->b, LLVMIntNE, status, word(g, 0), ""), no, next);
     LLVMPositionBuilderAtEnd(g->b, no);
@@ -101,7 +101,7 @@ static void emit_symbols_for(LlvmGen *g, Entry *e) {
     llvm_fn_begin(g, &fn, e->symbols_for);
     LLVMValueRef symbols = LLVMGetParam(fn.fn, 0), zero = LLVMConstInt(g->i64, 0, 0);
     llvm_refuse_if(g, is_null(g, symbols), STATUS_BAD_POINTER);
-    llvm_pass_on(g, call(g, e->check_arguments, &symbols, 1));
+    pass_on(g, call(g, e->check_arguments, &symbols, 1));
     bind_symbols(g, symbols);
     for (uint32_t i = e->api->n_arguments; i < e->api->n_symbols; i++) {
         const ApiSymbol *s = &e->api->symbols[i];
@@ -134,7 +134,7 @@ static void emit_arena_for(LlvmGen *g, Entry *e) {
     llvm_refuse_if(g, is_null(g, out), STATUS_BAD_POINTER);
     if (e->api->n_arguments) {
         llvm_refuse_if(g, is_null(g, symbols), STATUS_BAD_POINTER);
-        llvm_pass_on(g, call(g, e->check_arguments, &symbols, 1));
+        pass_on(g, call(g, e->check_arguments, &symbols, 1));
         bind_symbols(g, symbols);
     }
     LLVMBuildStore(g->b, llvm_arena_needed(g), out);
@@ -171,7 +171,7 @@ static void emit_leave(LlvmGen *g, Entry *e) {
     LLVMPositionBuilderAtEnd(g->b, out);
     LLVMValueRef status = LLVMBuildLoad2(g->b, g->i32, e->status, "");
     if (g->m->n_heap) llvm_leave_heap(g, e, status);
-    llvm_pass_on(g, status);
+    pass_on(g, status);
     for (uint32_t i = 0; i < e->api->n_symbols; i++) {
         if (e->api->symbols[i].kind != API_DATA) continue;
         LLVMBuildStore(g->b, llvm_expr(g, e->api->symbols[i].value),
@@ -192,7 +192,7 @@ static void emit_body(LlvmGen *g, Entry *e) {
     e->symbols = LLVMGetParam(fn.fn, 2);
     e->arena = LLVMGetParam(fn.fn, 3);
     e->given_weights = e->weights ? e->weights : LLVMGetParam(fn.fn, 5);
-    if (e->api->n_symbols) llvm_pass_on(g, call(g, e->symbols_for, &e->symbols, 1));
+    if (e->api->n_symbols) pass_on(g, call(g, e->symbols_for, &e->symbols, 1));
     bind_symbols(g, e->symbols);
     llvm_check_memory(g, e, LLVMGetParam(fn.fn, 0), LLVMGetParam(fn.fn, 1), LLVMGetParam(fn.fn, 4));
     llvm_align_arena(g, e);
@@ -323,7 +323,7 @@ static void emit_typed_run(LlvmGen *g, Entry *e) {
     if (api->n_arguments) bytes = LLVMBuildZExt(g->b, LLVMGetParam(run, at++), g->i64, "");
     LLVMValueRef weights = g->options->weights_file ? LLVMGetParam(run, at++) : null;
     LLVMValueRef args[] = {inputs, outputs, symbols, arena, bytes, weights, null};
-    llvm_pass_on(g, call(g, e->body, args, 7));
+    pass_on(g, call(g, e->body, args, 7));
     for (uint32_t i = 0; i < m->n_outputs; i++)
         if (dims[i]) write_dims(g, &api->outputs[i], symbols, dims[i]);
     free(dims);

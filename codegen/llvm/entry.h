@@ -37,8 +37,6 @@ static inline LLVMValueRef call(LlvmGen *g, LLVMValueRef fn, LLVMValueRef *args,
 /* entry.c */
 /* Returns `status` from the function being built when `bad`. */
 void llvm_refuse_if(LlvmGen *g, LLVMValueRef bad, uint32_t status);
-/* Returns the status of a call unless it is 0. */
-void llvm_pass_on(LlvmGen *g, LLVMValueRef status);
 /* Bytes to ask the caller for; the slack lets body align the arena. */
 LLVMValueRef llvm_arena_needed(LlvmGen *g);
 /* A function of the entry: NAME_name when public, else internal. */

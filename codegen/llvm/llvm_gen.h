@@ -182,10 +182,8 @@ bool llvm_varies(LlvmGen *g, const KExpr *e);
 /* convert.c */
 LLVMValueRef llvm_cast(LlvmGen *g, DType to, DType from, LLVMValueRef v);
 LLVMValueRef llvm_bitcast(LlvmGen *g, DType to, DType from, LLVMValueRef v);
-/* f32 carriers of F16 and BF16: rounded to the dtype; to and from their bits (i16). */
+/* f32 carriers of F16 and BF16: rounded to the dtype. */
 LLVMValueRef llvm_round_to(LlvmGen *g, DType t, LLVMValueRef v);
-LLVMValueRef llvm_half_bits(LlvmGen *g, DType t, LLVMValueRef v);
-LLVMValueRef llvm_half_value(LlvmGen *g, DType t, LLVMValueRef bits);
 /* Between what memory holds and what expressions carry. */
 LLVMValueRef llvm_from_memory(LlvmGen *g, DType t, LLVMValueRef v);
 LLVMValueRef llvm_to_memory(LlvmGen *g, DType t, LLVMValueRef v);

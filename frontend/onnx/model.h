@@ -91,8 +91,6 @@ bool onnx_tensor_bytes(OnnxModel *m, const Onnx__TensorProto *t, SrcLoc where, D
 
 /* "FLOAT", "INT8", ...; NULL for a number that is no data type. */
 const char *onnx_type_name(int32_t data_type);
-/* Bits of one element: 32 for FLOAT, 4 for INT4; 0 for STRING, UNDEFINED and unknown numbers. */
-int onnx_type_bits(int32_t data_type);
 
 /* These bytes, views that onnx_tensor_bytes gave, are not needed for a while: see mapped_release.
  */

@@ -52,11 +52,6 @@ const char *onnx_type_name(int32_t data_type) {
     return r ? r->name : NULL;
 }
 
-int onnx_type_bits(int32_t data_type) {
-    const TypeRow *r = find_type(data_type);
-    return r ? r->bits : 0;
-}
-
 typedef struct Reading {
     OnnxModel *model;
     const Onnx__TensorProto *t;

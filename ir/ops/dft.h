@@ -19,7 +19,5 @@ typedef struct Dft {
 /* Appends the stages that define out. */
 void lower_dft(Def *d, const Dft *f);
 
-/* cos and sin of 2 pi i / n for 0 <= i < n, in f64, the same on every machine. */
-void unit_root(int64_t i, int64_t n, double *c, double *s);
 
 #endif

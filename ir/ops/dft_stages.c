@@ -36,7 +36,7 @@ static void small_angle(double x, double *c, double *s) {
     *s *= x;
 }
 
-void unit_root(int64_t i, int64_t n, double *c, double *s) {
+static void unit_root(int64_t i, int64_t n, double *c, double *s) {
     const double quarter = 1.57079632679489661923;
     int64_t turn = 4 * i / n, rest = 4 * i - turn * n; /* angle = quarter * (turn + rest / n) */
     bool swap = 2 * rest > n;

@@ -72,7 +72,7 @@ static const KExpr *probit(KCtx *k, const KExpr *e) {
     return k_mul(k, root, k_const(k, t, 1.41421356237309504880));
 }
 
-const KExpr *ml_post_single(KCtx *k, PostTransform post, const KExpr *e) {
+static const KExpr *post_single(KCtx *k, PostTransform post, const KExpr *e) {
     return post == POST_LOGISTIC ? k_sigmoid(k, e) : post == POST_PROBIT ? probit(k, e) : e;
 }
 
@@ -121,7 +121,7 @@ void ml_lower_post(Def *d, PostTransform post, KTensor *scores, KTensor *out) {
     }
     Stage *s = def_begin(d, FORM_MAP, out);
     const KExpr *e = lower_elem(d, s, scores, scores->dtype);
-    if (!single || post == POST_PROBIT) e = ml_post_single(d->k, post, e);
+    if (!single || post == POST_PROBIT) e = post_single(d->k, post, e);
     def_map(d, s, k_cast(d->k, out->dtype, e));
 }
 

@@ -25,7 +25,6 @@ Shape ml_shape(Module *m, const KExpr *rows, int64_t columns);
 /* out[n, e] = post(scores[n, e]); scores may be wider than out. One column: only PROBIT has an
  * effect, as in onnxruntime. */
 void ml_lower_post(Def *d, PostTransform post, KTensor *scores, KTensor *out);
-const KExpr *ml_post_single(KCtx *k, PostTransform post, const KExpr *e);
 /* out[n] = labels[index of the first largest of scores[n, :]] */
 void ml_lower_best(Def *d, KTensor *scores, const int64_t *labels, KTensor *out);
 

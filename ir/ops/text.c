@@ -32,7 +32,7 @@ static const KExpr *first_difference(KBuild *b, const KExpr *x, const KExpr *y,
     return kb_let(b, "same", at);
 }
 
-const KExpr *text_equal(KBuild *b, const KExpr *x, const KExpr *y) {
+static const KExpr *text_equal(KBuild *b, const KExpr *x, const KExpr *y) {
     KCtx *k = b->k;
     const KExpr *n = kb_let(b, "n", k_str_len(k, x));
     const KExpr *fits = kb_let(b, "fits", k_eq(k, n, k_str_len(k, y)));

@@ -10,8 +10,6 @@
 /* May n make text where it is? Not in the body of a Loop or Scan: the memory that one iteration
  * writes is the next one's, and strings may live on. */
 bool text_infer_place(Module *m, const Node *n);
-/* Are x and y the same bytes? bool */
-const KExpr *text_equal(KBuild *b, const KExpr *x, const KExpr *y);
 /* -1, 0 or 1, as x comes before, is, or comes behind y. i64 */
 const KExpr *text_compare(KBuild *b, const KExpr *x, const KExpr *y);
 /* out[i] = x[i] == y[i], broadcast: a stage. */

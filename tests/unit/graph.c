@@ -62,16 +62,12 @@ static void outputs_keep_their_names(void) {
     module_destroy(m);
 }
 
-static void order_follows_moves(void) {
+static void nodes_go_before_others(void) {
     Module *m = fresh();
     Value *x = input(m, "x", 4);
     Node *a = unary(m->main, OP_Relu, x)->def, *b = unary(m->main, OP_Exp, x)->def;
     Node *c = graph_add_node(m->main, b, OP_Log, &x, 1, 1, SRC_NOWHERE);
     CHECK(m->main->first == a && a->next == c && c->next == b && m->main->last == b);
-    graph_move_before(b, a);
-    CHECK(m->main->first == b && b->next == a && m->main->last == c && !c->next && !b->prev);
-    graph_move_before(b, NULL);
-    CHECK(m->main->first == a && m->main->last == b && c->next == b);
     module_destroy(m);
 }
 
@@ -145,7 +141,7 @@ static void constants_read_back(void) {
     module_destroy(m);
 }
 
-static void symbols_are_shared_and_fixed(void) {
+static void symbols_are_shared_and_numbered(void) {
     Module *m = fresh();
     KVar *batch = module_symbol(m, "batch");
     CHECK(module_symbol(m, "batch") == batch && batch->lo == 1 && batch->hi == INT32_MAX);
@@ -153,13 +149,6 @@ static void symbols_are_shared_and_fixed(void) {
     KVar *seq = module_symbol(m, "seq");
     CHECK(found->hi == 40 && m->symbols.n == 3 && m->symbols.at[2] == found);
     CHECK(batch->slot == 0 && seq->slot == 1 && found->slot == 0);
-    Shape s = shape_make(m->arena, 2);
-    s.dims[0] = k_var(m->k, batch);
-    s.dims[1] = k_mul(m->k, k_var(m->k, batch), k_int(m->k, 3));
-    Value *x = graph_add_input(m->main, "x", DT_F32, s);
-    module_fix_symbol(m, batch, 5);
-    int64_t n;
-    CHECK(shape_count_int(x->shape, &n) && n == 75 && m->symbols.n == 2 && seq->slot == 0);
     module_destroy(m);
 }
 
@@ -178,9 +167,6 @@ static void found_sizes_have_bounds(void) {
     CHECK(k_upper_bound(k, k_mul(k, n, b)) == k_mul(k, most, b));
     CHECK(k_upper_bound(k, k_fdiv(k, n, three)) == b);
     CHECK(k_upper_bound(k, k_min(k, n, three)) == k_min(k, most, three));
-    module_fix_symbol(m, batch, 5);
-    int64_t value;
-    CHECK(k_is_int(k_upper_bound(k, n), &value) && value == 15);
     module_destroy(m);
 }
 
@@ -198,7 +184,6 @@ static void shapes_broadcast(void) {
     int64_t n, huge[] = {INT64_MAX, 4, 0};
     CHECK(!shape_count_int(shape_ints(m->k, huge, 2), &n));
     CHECK(shape_count_int(shape_ints(m->k, huge, 3), &n) && n == 0);
-    CHECK(shape_max_count(s) == INT32_MAX);
     CHECK(shape_axis(-1, 4) == 3 && shape_axis(4, 4) == -1 && shape_axis(-5, 4) == -1);
     CHECK(!strcmp(shape_text(m->arena, a), "[4, 1, 3]") && !strcmp(shape_text(m->arena, s), "[w]"));
     module_destroy(m);
@@ -231,11 +216,11 @@ static void a_million_is_no_trouble(void) {
 int main(void) {
     edits_keep_uses();
     outputs_keep_their_names();
-    order_follows_moves();
+    nodes_go_before_others();
     dead_code_goes_with_subgraphs();
     attributes_are_sorted_and_replaced();
     constants_read_back();
-    symbols_are_shared_and_fixed();
+    symbols_are_shared_and_numbered();
     found_sizes_have_bounds();
     shapes_broadcast();
     a_million_is_no_trouble();

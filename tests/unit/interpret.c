@@ -10,45 +10,9 @@
 #include "ir/root16.h"
 #include "tests/unit/check.h"
 #include "tests/unit/op_kernels.h"
+#include "tests/unit/samples.h"
 
 /* ---- integers, in 128 bits ------------------------------------------------------------------- */
-
-typedef struct Operand {
-    int64_t i; /* U64: its bits */
-    double f;
-} Operand;
-
-static Operand read_value(DType t, const void *at, int i) {
-    Operand v = {0, 0};
-    switch (t) {
-    case DT_F32: v.f = (double)((const float *)at)[i]; break;
-    case DT_F64: v.f = ((const double *)at)[i]; break;
-    case DT_F16: v.f = (double)float_from_half(((const uint16_t *)at)[i]); break;
-    case DT_BF16: v.f = (double)float_from_bfloat(((const uint16_t *)at)[i]); break;
-    case DT_I8: v.i = ((const int8_t *)at)[i]; break;
-    case DT_I16: v.i = ((const int16_t *)at)[i]; break;
-    case DT_I32: v.i = ((const int32_t *)at)[i]; break;
-    case DT_U16: v.i = ((const uint16_t *)at)[i]; break;
-    case DT_U32: v.i = ((const uint32_t *)at)[i]; break;
-    case DT_I64:
-    case DT_U64: v.i = ((const int64_t *)at)[i]; break;
-    default: v.i = ((const uint8_t *)at)[i]; break;
-    }
-    return v;
-}
-
-static int64_t wrap(DType t, uint64_t v) {
-    switch (t) {
-    case DT_I8: return (int8_t)v;
-    case DT_I16: return (int16_t)v;
-    case DT_I32: return (int32_t)v;
-    case DT_U8: return (uint8_t)v;
-    case DT_U16: return (uint16_t)v;
-    case DT_U32: return (uint32_t)v;
-    case DT_BOOL: return v & 1;
-    default: return (int64_t)v;
-    }
-}
 
 /* Quotients by sign and magnitude, so that nothing here is what the interpreter does. */
 static int64_t quotient(DType t, int64_t a, int64_t b, bool floored, bool want_rest) {
@@ -121,12 +85,6 @@ static int64_t expect_int(KOp op, DType t, int64_t a, int64_t b, int64_t c) {
 
 /* ---- floats ---------------------------------------------------------------------------------- */
 
-static double round_float(DType t, double v) {
-    if (t == DT_F16) return (double)float_from_half(half_from_float((float)v));
-    if (t == DT_BF16) return (double)float_from_bfloat(bfloat_from_float((float)v));
-    return t == DT_F32 ? (double)(float)v : v;
-}
-
 static double times_power(DType t, double a, double n) {
     return t == DT_F32 ? (double)scalbnf((float)a, (int)n) : scalbn(a, (int)n);
 }
@@ -186,7 +144,7 @@ static bool same_double(double a, double b) {
     return (a != a && b != b) || (a == b && signbit(a) == signbit(b));
 }
 
-static bool holds(const OpKernel *o, Operand a, Operand b, Operand c, Operand r) {
+static bool holds(const OpKernel *o, Val a, Val b, Val c, Val r) {
     bool f_to = dtype_is_float(o->to), f_from = dtype_is_float(o->from), wide = o->from == DT_U64;
     double as_double = f_from ? a.f : wide ? (double)(uint64_t)a.i : (double)a.i;
     if (o->op == KO_select)
@@ -226,11 +184,11 @@ static void test_ops(void) {
             continue;
         }
         for (int i = 0; i < OP_N; i++) {
-            bool good = holds(o, read_value(first, x, i), read_value(o->from, y, i),
-                              read_value(o->from, z, i), read_value(o->to, r, i));
+            bool good = holds(o, read_element(first, x, i), read_element(o->from, y, i),
+                              read_element(o->from, z, i), read_element(o->to, r, i));
             if (o->op == KO_bitcast) {
                 bool nan = dtype_is_float(o->from) &&
-                           read_value(o->from, x, i).f != read_value(o->from, x, i).f;
+                           read_element(o->from, x, i).f != read_element(o->from, x, i).f;
                 good = nan || op_same(o->to, x, r, i);
             }
             if (CHECK(good)) continue;
