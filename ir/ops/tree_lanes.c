@@ -91,42 +91,6 @@ static void set_steps(const Renumber *r, const LaneTrees *t, int n_lanes, const 
     }
 }
 
-/* Does every leaf have as many weights as there are targets, or one, always for its tree's? */
-static bool has_all_targets(const Renumber *r, int64_t n_targets) {
-    const Ensemble *e = r->e;
-    for (int i = 0; i < r->n; i++) {
-        int64_t node = r->old[i];
-        if (node < 0 || !is_leaf(e, node)) continue;
-        if (e->first[node + 1] - e->first[node] != n_targets) return false;
-        for (int64_t w = 0; w < n_targets; w++)
-            if (e->target[e->first[node] + w] != w) return false;
-    }
-    return true;
-}
-
-/* Is the new node i a leaf with one weight, for *target or for any if that is negative? */
-static bool has_one_target(const Renumber *r, int64_t i, int64_t *target) {
-    const Ensemble *e = r->e;
-    int64_t node = r->old[i];
-    if (!is_leaf(e, node)) return true;
-    if (e->first[node + 1] - e->first[node] != 1) return false;
-    int64_t to = e->target[e->first[node]];
-    if (*target >= 0 && *target != to) return false;
-    *target = to;
-    return true;
-}
-
-/* The target of each tree where all its leaves have one weight, for the same one. */
-static bool find_targets(const Renumber *r, const int64_t *first, int64_t *target) {
-    for (int t = 0; t < r->e->n_trees; t++) {
-        target[t] = -1;
-        if (!has_one_target(r, t, &target[t])) return false;
-        for (int64_t i = first[t]; i < first[t + 1]; i++)
-            if (!has_one_target(r, i, &target[t])) return false;
-    }
-    return true;
-}
-
 /* The weights of each leaf, `each` of them. */
 static KTensor *pack_values(Def *d, const Renumber *r, DType type, int64_t each) {
     const Ensemble *e = r->e;
@@ -139,18 +103,17 @@ static KTensor *pack_values(Def *d, const Renumber *r, DType type, int64_t each)
     return def_table_floats(d, "values", type, value, r->n * each);
 }
 
-static bool has_one_mode(const Ensemble *e) {
-    uint32_t branches = e->modes & ~(1u << TREE_LEAF);
-    return branches && !(branches & (branches - 1));
+/* Cycles of a level of v vectors, which wait together for what they read. */
+static int level_cycles(int v) {
+    enum { WAIT = 40, VECTOR = 22 }; /* at least, and each vector's own part */
+    return v * VECTOR > WAIT ? v * VECTOR : WAIT;
 }
 
-/* How many vectors of trees to walk together: what fits the trees best, then more of them, which
- * wait together for what they read. */
+/* How many vectors of trees to walk together: what fits the trees best, then more of them. */
 static int choose_vectors(int n_trees) {
-    enum { WAIT = 40, VECTOR = 22 }; /* cycles: a level of one vector, and each vector's own part */
     int n = (n_trees + LANES - 1) / LANES, best = 1, least = INT32_MAX;
     for (int v = 1; v <= MOST_TREE_VECTORS; v++) {
-        int cost = (n + v - 1) / v * (v * VECTOR > WAIT ? v * VECTOR : WAIT);
+        int cost = (n + v - 1) / v * level_cycles(v);
         if (cost > least) continue;
         least = cost;
         best = v;
@@ -200,13 +163,13 @@ static bool choose_fields(const Renumber *r, const int64_t *first, LaneTrees *t)
 }
 
 /* What the walk ends with: see LaneTrees. */
-static void make_values(Def *d, const Renumber *r, const int64_t *first, int64_t n_targets,
-                        LaneTrees *t) {
+static void make_values(Def *d, const Renumber *r, int64_t n_targets, LaneTrees *t) {
     int64_t *target = arena_array(d->m->scratch, int64_t, r->e->n_trees);
-    if (n_targets && find_targets(r, first, target)) {
+    if (n_targets && tree_find_targets(d->m->scratch, r->e, target)) {
         t->value = pack_values(d, r, t->type, 1);
         if (n_targets > 1) t->target = def_table_ints(d, "targets", DT_I32, target, r->e->n_trees);
-    } else if (n_targets && n_targets <= MOST_LEAF_WEIGHTS && has_all_targets(r, n_targets)) {
+    } else if (n_targets && n_targets <= MOST_LEAF_WEIGHTS &&
+               tree_has_all_targets(r->e, n_targets)) {
         t->value = pack_values(d, r, t->type, n_targets);
         t->is_dense = true;
     } else {
@@ -218,7 +181,7 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
     Arena *a = d->m->scratch;
     int vectors = choose_vectors(e->n_trees), lanes = vectors * LANES;
     int n_groups = (e->n_trees + lanes - 1) / lanes, room = 2 * e->n_nodes + lanes;
-    if (e->n_trees < LEAST_TREES || !has_one_mode(e) || e->n_nodes > 1 << 28) return false;
+    if (e->n_trees < LEAST_TREES || !tree_has_one_mode(e) || e->n_nodes > 1 << 28) return false;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);
     r.child = arena_array(a, int64_t, room);
@@ -238,7 +201,7 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
         t->threshold = def_table_floats(d, "thresholds", type, r.threshold, r.n);
     }
     if (t->relative) t->base = def_table_ints(d, "bases", DT_I32, base, n_groups * lanes);
-    make_values(d, &r, first, n_targets, t);
+    make_values(d, &r, n_targets, t);
     return true;
 }
 
@@ -373,6 +336,10 @@ KBuf *lane_trees_walk(Def *d, const LaneTrees *t, const KExpr *row, KBuf *featur
 
 int64_t lane_trees_lanes(const LaneTrees *t) {
     return (int64_t)t->vectors * LANES;
+}
+
+int64_t lane_trees_cycles(const LaneTrees *t) {
+    return (int64_t)t->n_groups * t->levels * level_cycles(t->vectors);
 }
 
 /* ---- the leaves ------------------------------------------------------------------------------ */

@@ -25,7 +25,8 @@ typedef struct LaneTrees {
 /* Makes the tables; false when there are too few trees, or they are too large or mix comparisons.
  * n_targets 0: the ensemble's numbers are wanted. */
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t);
-int64_t lane_trees_lanes(const LaneTrees *t); /* trees of a group */
+int64_t lane_trees_lanes(const LaneTrees *t);  /* trees of a group */
+int64_t lane_trees_cycles(const LaneTrees *t); /* a row's, about */
 /* The row's features where lanes find them quickly; NULL where there are too many. */
 KBuf *lane_trees_row(Def *d, const LaneTrees *t, const KExpr *row);
 /* Walks the trees of a group for a row: the leaf (i32) of each lane, lanes without a tree at one
