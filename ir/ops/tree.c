@@ -188,7 +188,7 @@ typedef struct Ways {
 /* What the rows' last bits depend on is the same on both ways. */
 static void choose_ways(const Walk *w, bool is_class, const KExpr *n_rows, bool plain_sum,
                         Ways *ways) {
-    enum { LEVEL = 16 }; /* cycles of a single walk */
+    enum { LEVEL = 6 }; /* cycles of a single walk, of which several rows' run at once */
     const Ensemble *e = w->e;
     int64_t n_targets = plain_sum ? w->n_targets : 0, rows = -1, cycles = LEVEL;
     ways->has_lanes = lane_trees_make(w->d, e, w->t, n_targets, &ways->lanes);

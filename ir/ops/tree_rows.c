@@ -23,17 +23,20 @@
 
 #include <math.h>
 
+#include "ir/turn.h"
+
 enum {
     LANES = 16,
     MOST_PIECE_DEPTH = 64,
     MOST_VECTORS = 4,
     MOST_BLOCK_BYTES = 32768, /* of columns, and of sums */
     /* Quarters of a cycle, of a vector of rows: a branch, the end of a piece and what a further sum
-     * takes there; of one number of a row: to become a column's. */
+     * takes there; of one number of a row: to become a column's, alone or among all. */
     BRANCH = 4,
     PIECE = 16,
     VALUE = 8,
     TURN = 5,
+    TURN_ALL = 1,
 };
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -179,23 +182,29 @@ static bool can_track(const Ensemble *e) {
     return true;
 }
 
-/* Numbers the columns that nodes have: features as they are, then those with tracked NaNs. Returns
- * the features of the columns. */
+/* Numbers the columns that nodes have: features as they are, all of them where most are used, then
+ * those with tracked NaNs, which are made of the others. Returns the columns' features, or of a tracked one the
+ * column that it is made of. */
 static int64_t *number_columns(Arena *a, Pieces *p, RowTrees *t) {
-    int64_t most = 0;
+    int64_t most = 1, n_used = 0;
     for (int64_t i = 0; i < p->n_nodes; i++)
-        if (p->column[i] > most) most = p->column[i];
+        if (p->column[i] > most) most = p->column[i] | 1;
     int64_t *number = arena_array(a, int64_t, most + 1);
     int64_t *feature = arena_array(a, int64_t, most + 1);
-    for (int64_t i = 0; i < p->n_nodes; i++) number[p->column[i]] = 1;
+    for (int64_t i = 0; i < p->n_nodes; i++)
+        number[p->column[i]] = number[p->column[i] & ~INT64_C(1)] = 1;
+    for (int64_t c = 0; c < most; c += 2) n_used += number[c];
+    t->has_all = n_used * 2 >= most / 2 + 1;
     for (int tracked = 0; tracked < 2; tracked++) {
         for (int64_t c = tracked; c <= most; c += 2) {
-            if (!number[c]) continue;
+            if (!number[c] && (tracked || !t->has_all)) continue;
             number[c] = t->n_columns;
             feature[t->n_columns++] = c / 2;
             t->n_tracked += tracked;
         }
     }
+    for (int64_t i = t->n_columns - t->n_tracked; i < t->n_columns; i++)
+        feature[i] = number[feature[i] * 2];
     for (int64_t i = 0; i < p->n_nodes; i++) p->column[i] = number[p->column[i]];
     return feature;
 }
@@ -217,15 +226,17 @@ static void pack_tables(Def *d, const Pieces *p, const int64_t *feature, RowTree
         for (int64_t w = 0; w < each; w++) value[(piece * each + w) * p->width + place] = weight[w];
     }
     t->value = def_table_floats(d, "values", DT_F32, value, p->n_pieces * each * p->width);
-    bool all = true;
-    for (int64_t c = 0; c < t->n_columns; c++) all &= feature[c] == c;
-    if (!all) t->feature = def_table_ints(d, "features", DT_I32, feature, t->n_columns);
+    int64_t n_plain = t->n_columns - t->n_tracked;
+    if (!t->has_all) t->feature = def_table_ints(d, "features", DT_I32, feature, n_plain);
+    if (t->n_tracked)
+        t->source = def_table_ints(d, "sources", DT_I32, feature + n_plain, t->n_tracked);
 }
 
 /* Quarters of a cycle for a vector of rows. */
 static int64_t vector_cost(const Pieces *p, const RowTrees *t) {
     int64_t values = p->n_pieces * (t->is_dense ? t->n_targets - 1 : 0);
-    return p->n_nodes * BRANCH + p->n_pieces * PIECE + values * VALUE + LANES * TURN * t->n_columns;
+    return p->n_nodes * BRANCH + p->n_pieces * PIECE + values * VALUE +
+           LANES * (t->has_all ? TURN_ALL : TURN) * t->n_columns;
 }
 
 /* As many vectors as the rows fill, as long as a block's columns stay in the first level of cache. */
@@ -300,28 +311,84 @@ static void clear(Def *d, const RowTrees *t, KBuf *buf, int64_t n) {
     kb_end(b);
 }
 
-/* columns[c, row] = x[first + row, feature[c]] */
-static KBuf *turn_rows(Def *d, const RowTrees *t, const KExpr *first, const KExpr *here) {
+static const KExpr *x_at(Def *d, const KExpr *row, const KExpr *feature) {
+    const KExpr *place[2] = {row, feature};
+    return k_cast(d->k, DT_F32, def_at(d, def_in(d, 0), place, 2));
+}
+
+/* columns[c, row] = x[first + row, feature[c]] of plain columns */
+static void turn_numbers(Def *d, const RowTrees *t, const KExpr *first, const KExpr *here,
+                         KBuf *columns) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    const KExpr *row = kb_for(b, LOOP_SERIAL, "row", here);
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, t->n_columns - t->n_tracked));
+    const KExpr *feature = t->feature ? k_cast(k, DT_I64, entry(d, t->feature, c)) : c;
+    const KExpr *to = k_add(k, k_mul(k, c, k_int(k, row_trees_rows(t))), row);
+    kb_store(b, columns, to, x_at(d, k_add(k, first, row), feature));
+    kb_end(b);
+    kb_end(b);
+}
+
+/* The same of n neighbours from `from` on, for a vector of rows. */
+static void turn_square(Def *d, const RowTrees *t, const KExpr *first, const KExpr *v,
+                        const KExpr *from, int64_t n, KBuf *columns) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    const KExpr *width = k_int(k, LANES), *vector = k_mul(k, v, width);
+    KBuf *rows = kb_alloc(b, MEM_REG, DT_F32, "rows", LANES * LANES);
+    const KExpr *r = kb_for(b, LOOP_UNROLL, "r", width);
+    const KExpr *row = k_add(k, k_add(k, first, vector), r);
+    const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, n));
+    kb_store(b, rows, k_add(k, k_mul(k, r, width), l), x_at(d, row, k_add(k, from, l)));
+    end_rows(d);
+    rows = turn_rows(b, rows, LANES, LANES);
+    const KExpr *c = kb_for(b, LOOP_UNROLL, "c", k_int(k, n));
+    l = kb_for(b, LOOP_VECTOR, "l", width);
+    const KExpr *to = k_mul(k, k_add(k, from, c), k_int(k, row_trees_rows(t)));
+    kb_store(b, columns, k_add(k, k_add(k, to, vector), l),
+             k_load(k, rows, k_add(k, k_mul(k, c, width), l)));
+    end_rows(d);
+}
+
+/* The same of all columns and a whole block. */
+static void turn_squares(Def *d, const RowTrees *t, const KExpr *first, KBuf *columns) {
+    KBuild *b = &d->b;
+    KCtx *k = b->k;
+    int64_t n = t->n_columns - t->n_tracked, n_whole = n / LANES;
+    const KExpr *v = kb_for(b, LOOP_SERIAL, "v", k_int(k, t->vectors));
+    if (n_whole) {
+        const KExpr *strip = kb_for(b, LOOP_SERIAL, "strip", k_int(k, n_whole));
+        turn_square(d, t, first, v, k_mul(k, strip, k_int(k, LANES)), LANES, columns);
+        kb_end(b);
+    }
+    if (n % LANES) turn_square(d, t, first, v, k_int(k, n_whole * LANES), n % LANES, columns);
+    kb_end(b);
+}
+
+/* The block's columns. */
+static KBuf *make_columns(Def *d, const RowTrees *t, const KExpr *first, const KExpr *here) {
     KBuild *b = &d->b;
     KCtx *k = b->k;
     int64_t rows = row_trees_rows(t), n_plain = t->n_columns - t->n_tracked;
     KBuf *columns = kb_alloc(b, MEM_STACK, DT_F32, "columns", t->n_columns * rows);
     kb_if(b, k_lt(k, here, k_int(k, rows)));
     clear(d, t, columns, t->n_columns);
-    kb_end(b);
-    const KExpr *row = kb_for(b, LOOP_SERIAL, "row", here);
-    for (int tracked = 0; tracked < 2; tracked++) {
-        int64_t n = tracked ? t->n_tracked : n_plain;
-        if (!n) continue;
-        const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, n));
-        if (tracked) c = k_add(k, c, k_int(k, n_plain));
-        const KExpr *feature = t->feature ? k_cast(k, DT_I64, entry(d, t->feature, c)) : c;
-        const KExpr *place[2] = {k_add(k, first, row), feature};
-        const KExpr *x = kb_let(b, "x", k_cast(k, DT_F32, def_at(d, def_in(d, 0), place, 2)));
-        if (tracked) x = k_select(k, k_ne(k, x, x), k_const(k, DT_F32, tracked_value(t->e)), x);
-        kb_store(b, columns, k_add(k, k_mul(k, c, k_int(k, rows)), row), x);
+    if (!t->has_all) kb_end(b);
+    turn_numbers(d, t, first, here, columns);
+    if (t->has_all) {
+        kb_else(b);
+        turn_squares(d, t, first, columns);
         kb_end(b);
     }
+    if (!t->n_tracked) return columns;
+    const KExpr *c = kb_for(b, LOOP_SERIAL, "c", k_int(k, t->n_tracked));
+    const KExpr *from = k_mul(k, entry_below(d, t->source, c, n_plain), k_int(k, rows));
+    const KExpr *to = k_mul(k, k_add(k, c, k_int(k, n_plain)), k_int(k, rows));
+    const KExpr *at = each_row(d, t), *x = k_load(k, columns, k_add(k, from, at));
+    x = k_select(k, k_ne(k, x, x), k_const(k, DT_F32, tracked_value(t->e)), x);
+    kb_store(b, columns, k_add(k, to, at), x);
+    end_rows(d);
     kb_end(b);
     return columns;
 }
@@ -406,7 +473,7 @@ void row_trees_fold(Def *d, const RowTrees *t, const KExpr *first, const KExpr *
     KBuild *b = &d->b;
     KCtx *k = b->k;
     int64_t rows = row_trees_rows(t);
-    KBuf *columns = turn_rows(d, t, first, here);
+    KBuf *columns = make_columns(d, t, first, here);
     KBuf *sums = kb_alloc(b, MEM_STACK, DT_F32, "sums", t->n_sums * rows);
     clear(d, t, sums, t->n_sums);
     const KExpr *piece = kb_for(b, LOOP_SERIAL, "piece", k_int(k, t->n_pieces));

@@ -15,7 +15,9 @@ typedef struct RowTrees {
      * only one, or all). Of a node: its column, and the leaves that stay when it is false. */
     KTensor *first, *to, *column, *threshold, *keep;
     KTensor *value;   /* of leaves by their place in the piece, n_sums or one of them */
-    KTensor *feature; /* of a column; NULL: they are all of x */
+    KTensor *feature; /* of a column, NULL where they are all of x */
+    KTensor *source;  /* of a column with tracked NaNs: the one without */
+    bool has_all;     /* columns begin with all features */
     bool by_lanes;    /* the sum of a tree is that of its lane in tree_lanes.c */
     bool is_dense;    /* leaves have a value for each target */
 } RowTrees;

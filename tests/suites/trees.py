@@ -39,11 +39,12 @@ ENSEMBLES = {
     "pieces": (12, 90, False, 9, 1, 1, "BRANCH_GT", True),
     "leaning_pieces": (12, 40, True, 9, 3, 0, "BRANCH_LEQ", True),
     "dense_pieces": (10, 45, False, 9, 3, 3, "BRANCH_GTE", True),
+    "some_features": (20, 3, False, 400, 1, 1, "BRANCH_LT", True),
     "not_equal": (12, 14, False, 9, 1, 1, "BRANCH_NEQ", False),
 }
 # Those that 1000 rows go through in blocks.
 IN_BLOCKS = {"shallow", "leaning", "one_row_of_features", "four_vectors", "many_features", "dense", "own_targets",
-             "lone_leaves", "few_trees", "full_piece", "pieces", "dense_pieces", "not_equal"}
+             "lone_leaves", "few_trees", "full_piece", "pieces", "dense_pieces", "some_features", "not_equal"}
 
 
 def grow(rng, ensemble):
