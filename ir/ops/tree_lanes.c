@@ -33,7 +33,8 @@ enum {
     MOST_LOCAL = 64,
     STEP_BITS = 31,
     SURE_LEVELS = 2,
-    MOST_TOP = 5
+    MOST_TOP = 5,
+    FEW_NODES = 4096
 };
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -218,12 +219,20 @@ static void make_values(Def *d, const Renumber *r, int64_t n_targets, LaneTrees 
     }
 }
 
+/* The top levels that are worth trying, of which the last one has to end all trees: as many as the
+ * processor likes, as long as repeated leaves do not become more than the trees. */
+static int most_top(const Def *d, const Ensemble *e, int64_t n_lanes) {
+    int top = d->m->target->gather_bytes >= 8 ? MOST_TOP - 1 : MOST_TOP;
+    while (top && ((2 << top) - 1) * n_lanes > 4 * (int64_t)e->n_nodes + FEW_NODES) top--;
+    return top;
+}
+
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t) {
     Arena *a = d->m->scratch;
-    int vectors = choose_vectors(e->n_trees), lanes = vectors * LANES;
-    int n_groups = (e->n_trees + lanes - 1) / lanes;
-    int room = 2 * e->n_nodes + (n_groups * lanes << (MOST_TOP + 1));
     if (e->n_trees < LEAST_TREES || !tree_has_one_mode(e) || e->n_nodes > 1 << 28) return false;
+    int vectors = choose_vectors(e->n_trees), lanes = vectors * LANES;
+    int n_groups = (e->n_trees + lanes - 1) / lanes, top = most_top(d, e, n_groups * lanes);
+    int room = 2 * e->n_nodes + ((2 << top) - 1) * n_groups * lanes;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);
     r.child = arena_array(a, int64_t, room);
@@ -233,7 +242,6 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
     int64_t *first = arena_array(a, int64_t, e->n_trees + 1);
     int64_t *base = arena_array(a, int64_t, n_groups * lanes);
     *t = (LaneTrees){.e = e, .type = type, .vectors = vectors, .n_groups = n_groups};
-    int top = d->m->target->gather_bytes >= 8 ? MOST_TOP - 1 : MOST_TOP;
     if (!number_nodes(&r, t, top, first) || !choose_fields(&r, first, t)) return false;
     if (t->relative) /* a leaf there could not lead to itself by a short step */
         if (!number_nodes(&r, t, 0, first) || !choose_fields(&r, first, t)) return false;

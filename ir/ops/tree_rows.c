@@ -28,6 +28,7 @@
 enum {
     LANES = 16,
     MOST_PIECE_DEPTH = 64,
+    MOST_FEATURES = 1 << 16,
     MOST_VECTORS = 4,
     MOST_BLOCK_BYTES = 32768, /* of columns, and of sums */
     /* Quarters of a cycle, of a vector of rows: a branch, the end of a piece and what a further sum
@@ -170,6 +171,12 @@ static double tracked_value(const Ensemble *e) {
     return mode == TREE_LEQ || mode == TREE_LT ? -INFINITY : INFINITY;
 }
 
+static bool has_few_features(const Ensemble *e) {
+    for (int i = 0; i < e->n_nodes; i++)
+        if (e->feature[i] >= MOST_FEATURES) return false;
+    return true;
+}
+
 /* Does the infinity take every true branch that a NaN has to? */
 static bool can_track(const Ensemble *e) {
     TreeMode mode = branch_mode(e);
@@ -254,7 +261,7 @@ bool row_trees_make(Def *d, const Ensemble *e, int64_t n_targets, bool by_lanes,
     int64_t *target = arena_array(a, int64_t, e->n_trees);
     Pieces p;
     *t = (RowTrees){.e = e, .n_targets = n_targets, .by_lanes = by_lanes};
-    if (e->wide || !tree_has_one_mode(e) || !can_track(e)) return false;
+    if (e->wide || !tree_has_one_mode(e) || !can_track(e) || !has_few_features(e)) return false;
     if (!tree_find_targets(a, e, target)) {
         if (by_lanes || !tree_has_all_targets(e, n_targets)) return false;
         t->is_dense = true;
