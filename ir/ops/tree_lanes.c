@@ -15,8 +15,8 @@
  *
  * In the top levels all lanes' nodes at one place of their trees are neighbours, so a level is read
  * as 1, 2, 4, ... vectors, between which the comparisons so far choose. That is quicker than reads
- * from everywhere up to four levels, or up to three where the processor is good at these; one more
- * where that ends all trees, whose values are then found in the same way.
+ * from everywhere up to three levels, or four where these end all trees, whose values are then
+ * found in the same way. More of them would wait for registers.
  *
  * Up to MOST_LOCAL features are copied for each row: a vector's lanes find them by a permutation.
  *
@@ -33,7 +33,7 @@ enum {
     MOST_LOCAL = 64,
     STEP_BITS = 31,
     SURE_LEVELS = 2,
-    MOST_TOP = 5,
+    MOST_TOP = 4,
     FEW_NODES = 4096
 };
 
@@ -219,10 +219,10 @@ static void make_values(Def *d, const Renumber *r, int64_t n_targets, LaneTrees 
     }
 }
 
-/* The top levels that are worth trying, of which the last one has to end all trees: as many as the
- * processor likes, as long as repeated leaves do not become more than the trees. */
-static int most_top(const Def *d, const Ensemble *e, int64_t n_lanes) {
-    int top = d->m->target->gather_bytes >= 8 ? MOST_TOP - 1 : MOST_TOP;
+/* The top levels that are worth trying, of which the last one has to end all trees: as long as
+ * repeated leaves do not become more than the trees. */
+static int most_top(const Ensemble *e, int64_t n_lanes) {
+    int top = MOST_TOP;
     while (top && ((2 << top) - 1) * n_lanes > 4 * (int64_t)e->n_nodes + FEW_NODES) top--;
     return top;
 }
@@ -231,7 +231,7 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
     Arena *a = d->m->scratch;
     if (e->n_trees < LEAST_TREES || !tree_has_one_mode(e) || e->n_nodes > 1 << 28) return false;
     int vectors = choose_vectors(e->n_trees), lanes = vectors * LANES;
-    int n_groups = (e->n_trees + lanes - 1) / lanes, top = most_top(d, e, n_groups * lanes);
+    int n_groups = (e->n_trees + lanes - 1) / lanes, top = most_top(e, n_groups * lanes);
     int room = 2 * e->n_nodes + ((2 << top) - 1) * n_groups * lanes;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);
