@@ -9,6 +9,8 @@
  *       node = x[row, feature[node]] <mode> threshold[node] ? yes[node] : no[node];
  *   for (w = first[node] .. first[node + 1] - 1) raw[row, target[w]] += weight[w];
  *
+ * That is what becomes of few or odd trees; most go through tree_lanes.c and tree_rows.c.
+ *
  * Thresholds and sums are f32, or f64 when x or a table is; other features are converted. A NaN
  * takes the true branch where missing_value_tracks_true says so, else what the comparison gives.
  * Two classes with all weights on one of them follow onnxruntime: the label is the second when that
@@ -19,6 +21,7 @@
 #include <string.h>
 
 #include "ir/ops/tree_lanes.h"
+#include "ir/ops/tree_rows.h"
 
 typedef enum { AGG_SUM, AGG_AVERAGE, AGG_MIN, AGG_MAX } Aggregate;
 
@@ -139,14 +142,12 @@ static void fold_leaves(const Walk *w, const LaneTrees *lanes, Aggregate how, co
     kb_end(b);
 }
 
-/* All trees of a row, groups of them in lockstep. One sum of a single value from each tree is taken
- * by lanes where no label hangs on its last bit. */
-static void fold_lanes(const Walk *w, const LaneTrees *lanes, Aggregate how, bool in_order,
+/* All trees of a row, groups of them in lockstep. */
+static void fold_lanes(const Walk *w, const LaneTrees *lanes, Aggregate how, bool by_lanes,
                        const KExpr *row) {
     KBuild *b = &w->d->b;
     KCtx *k = b->k;
     KBuf *features = lane_trees_row(w->d, lanes, row);
-    bool by_lanes = lanes->value && w->n_targets == 1 && !in_order && w->t == DT_F32;
     KBuf *sums = by_lanes ? lane_trees_sums(w->d) : NULL;
     const KExpr *group = kb_for(b, LOOP_SERIAL, "group", k_int(k, lanes->n_groups));
     const KExpr *first = k_mul(k, group, k_int(k, lane_trees_lanes(lanes)));
@@ -175,6 +176,71 @@ static void make_tables(Walk *w) {
     w->weight = def_table_floats(d, "weights", w->t, e->weight, n_weights);
 }
 
+/* How rows go through the trees. */
+typedef struct Ways {
+    LaneTrees lanes;
+    RowTrees rows;
+    bool has_lanes, has_rows;
+    bool
+        by_lanes; /* one sum of a single value from each tree, of which no label's last bit hangs */
+} Ways;
+
+/* What the rows' last bits depend on is the same on both ways. */
+static void choose_ways(const Walk *w, bool is_class, const KExpr *n_rows, bool plain_sum,
+                        Ways *ways) {
+    enum { LEVEL = 6 }; /* cycles of a single walk, of which several rows' run at once */
+    const Ensemble *e = w->e;
+    int64_t n_targets = plain_sum ? w->n_targets : 0, rows = -1, cycles = LEVEL;
+    ways->has_lanes = lane_trees_make(w->d, e, w->t, n_targets, &ways->lanes);
+    ways->by_lanes =
+        ways->has_lanes && ways->lanes.value && w->n_targets == 1 && !is_class && w->t == DT_F32;
+    for (int n = e->n_nodes / e->n_trees; n > 2; n /= 2) cycles += LEVEL;
+    cycles = ways->has_lanes ? lane_trees_cycles(&ways->lanes) : cycles * e->n_trees;
+    k_is_int(n_rows, &rows);
+    ways->has_rows = plain_sum && row_trees_make(w->d, e, w->n_targets, ways->by_lanes, rows,
+                                                 cycles, &ways->rows);
+}
+
+/* raw[row, ...] (and has) of one row. */
+static void fold_row(const Walk *w, const Ways *ways, Aggregate how, const KExpr *row) {
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    const KExpr *targets = k_int(k, w->n_targets);
+    const KExpr *to = k_add(k, k_mul(k, row, targets), kb_for(b, LOOP_SERIAL, "t", targets));
+    kb_store(b, w->raw->buf, to, k_const(k, w->t, 0));
+    if (w->has) kb_store(b, w->has->buf, to, k_bool(k, false));
+    kb_end(b);
+    if (ways->has_lanes) {
+        fold_lanes(w, &ways->lanes, how, ways->by_lanes, row);
+        return;
+    }
+    const KExpr *tree = kb_for(b, LOOP_SERIAL, "tree", k_int(k, w->e->n_trees));
+    fold_weights(w, how, row, walk_tree(w, row, index_entry(w, w->root, tree)));
+    kb_end(b);
+}
+
+/* Blocks of rows; the few of the last one are walked one by one. */
+static void fold_blocks(const Walk *w, const Ways *ways, Aggregate how, const KExpr *n_rows) {
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    int64_t block_rows = row_trees_rows(&ways->rows);
+    const KExpr *rows = k_int(k, block_rows);
+    const KExpr *block = kb_for(b, LOOP_PARALLEL, "block", k_ceil_div(k, n_rows, block_rows));
+    const KExpr *first = k_mul(k, block, rows);
+    const KExpr *here = kb_let(b, "here", k_min(k, rows, k_sub(k, n_rows, first)));
+    const KExpr *is_few = k_lt(k, here, k_int(k, ways->rows.least));
+    bool all_full = k_is_value(is_few, 0);
+    if (!all_full) {
+        kb_if(b, is_few);
+        const KExpr *row = kb_for(b, LOOP_SERIAL, "row", here);
+        fold_row(w, ways, how, k_add(k, first, row));
+        kb_end(b);
+        kb_else(b);
+    }
+    row_trees_fold(w->d, &ways->rows, first, here, w->raw->buf);
+    if (!all_full) kb_end(b);
+}
+
 /* raw[row, target] (and has) for all rows. */
 static Walk lower_walk(Def *d, const Ensemble *e, Aggregate how, int64_t n_targets, bool is_class,
                        bool want_has) {
@@ -187,22 +253,13 @@ static Walk lower_walk(Def *d, const Ensemble *e, Aggregate how, int64_t n_targe
     if (want_has || how == AGG_MIN || how == AGG_MAX) w.has = def_temp(d, "has", DT_BOOL, 2, dims);
     KTensor *outs[2] = {w.raw, w.has};
     Stage *s = def_program(d, outs, w.has ? 2 : 1);
-    KBuild *b = &d->b;
-    const KExpr *row = kb_for(b, LOOP_PARALLEL, "row", dims[0]);
-    const KExpr *to = k_add(k, k_mul(k, row, dims[1]), kb_for(b, LOOP_SERIAL, "t", dims[1]));
-    kb_store(b, w.raw->buf, to, k_const(k, w.t, 0));
-    if (w.has) kb_store(b, w.has->buf, to, k_bool(k, false));
-    kb_end(b);
-    bool plain_sum = how != AGG_MIN && how != AGG_MAX && !w.has; /* no number of the leaf needed */
-    LaneTrees lanes;
-    if (lane_trees_make(d, e, w.t, plain_sum ? n_targets : 0, &lanes)) {
-        fold_lanes(&w, &lanes, how, is_class, row);
-    } else {
-        const KExpr *tree = kb_for(b, LOOP_SERIAL, "tree", k_int(k, e->n_trees));
-        fold_weights(&w, how, row, walk_tree(&w, row, index_entry(&w, w.root, tree)));
-        kb_end(b);
-    }
-    kb_end(b);
+    Ways ways;
+    choose_ways(&w, is_class, dims[0], !w.has, &ways);
+    if (ways.has_rows)
+        fold_blocks(&w, &ways, how, dims[0]);
+    else
+        fold_row(&w, &ways, how, kb_for(&d->b, LOOP_PARALLEL, "row", dims[0]));
+    kb_end(&d->b);
     def_end_program(d, s);
     return w;
 }

@@ -34,6 +34,13 @@ typedef struct Ensemble {
 /* The condition of a branch's mode. */
 const KExpr *tree_compare(KCtx *k, TreeMode mode, const KExpr *x, const KExpr *to);
 
+/* Do all branches compare in the same way? False where there are none. */
+bool tree_has_one_mode(const Ensemble *e);
+/* target[tree] where all leaves of a tree have one weight, for the same target; else false. */
+bool tree_find_targets(Arena *a, const Ensemble *e, int64_t *target);
+/* Has every leaf a weight for each target, in order? */
+bool tree_has_all_targets(const Ensemble *e, int64_t n_targets);
+
 /* Reads and checks the attributes; prefix is "target" or "class", targets are below n_targets. */
 bool ensemble_read(Module *m, const Node *n, const char *prefix, int64_t n_targets, Ensemble *e);
 

@@ -5,13 +5,18 @@
  *     p = step[node[l]]
  *     node[l] = base[l] + (p >> bits) + (x[row, p & mask] <mode> threshold[node[l]] ? 0 : 1)
  *
- * For this all nodes are numbered anew: the roots, which the first level reads as vectors, then
- * tree by tree, breadth first, the false child behind the true one. A node's step has, from the low
- * bits: the feature, where NaNs have a way of their own whether it is the true branch, and the true
- * child, whose number begins at the tree's base only where the ensemble's would not fit (else there
- * are no bases). Leaves stay where they are: their threshold is NaN, and their children are such
- * that what a comparison with NaN gives leads back to the leaf. Thresholds of 32 bits lie beside
- * the step, in the upper half of an i64, so that one read brings both.
+ * For this all nodes are numbered anew: the top levels of all trees, then the rest tree by tree,
+ * breadth first, the false child behind the true one. A node's step has, from the low bits: the
+ * feature, where NaNs have a way of their own whether it is the true branch, and the true child,
+ * whose number begins at the tree's base only where the ensemble's would not fit (else there are no
+ * bases). Leaves stay where they are: their threshold is NaN, and their children are such that what
+ * a comparison with NaN gives leads back to the leaf. Thresholds of 32 bits lie beside the step, in
+ * the upper half of an i64, so that one read brings both.
+ *
+ * In the top levels all lanes' nodes at one place of their trees are neighbours, so a level is read
+ * as 1, 2, 4, ... vectors, between which the comparisons so far choose. That is quicker than reads
+ * from everywhere up to three levels, or four where these end all trees, whose values are then
+ * found in the same way. More of them would wait for registers.
  *
  * Up to MOST_LOCAL features are copied for each row: a vector's lanes find them by a permutation.
  *
@@ -22,7 +27,15 @@
 #include <math.h>
 #include <string.h>
 
-enum { LEAST_TREES = 8, LANES = 16, MOST_LOCAL = 64, STEP_BITS = 31, SURE_LEVELS = 2 };
+enum {
+    LEAST_TREES = 8,
+    LANES = 16,
+    MOST_LOCAL = 64,
+    STEP_BITS = 31,
+    SURE_LEVELS = 2,
+    MOST_TOP = 4,
+    FEW_NODES = 4096
+};
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
@@ -50,18 +63,46 @@ static bool add_children(Renumber *r, int i) {
     return true;
 }
 
-/* Numbers all nodes: lane i's root is node i, lanes without a tree have a leaf without weights.
- * Then the rest tree by tree, breadth first: those of tree t are first[t] .. first[t + 1] - 1.
- * False where nodes have several parents and become too many. */
-static bool number_nodes(Renumber *r, int n_lanes, int64_t *first) {
-    int n_trees = r->e->n_trees;
-    for (int i = 0; i < n_lanes; i++) r->old[i] = i < n_trees ? r->e->root[i] : -1;
+/* The number of lane 0's first node of a level, of those that are in rows of all lanes. */
+static int64_t top_begin(const LaneTrees *t, int level) {
+    return (((int64_t)1 << level) - 1) * t->n_groups * lane_trees_lanes(t);
+}
+
+/* Numbers the top levels, `most` at most: see LaneTrees. Lanes without a tree have leaves without
+ * weights. Returns whether there are branches below. */
+static bool number_top(Renumber *r, LaneTrees *t, int most) {
+    const Ensemble *e = r->e;
+    int n_lanes = t->n_groups * (int)lane_trees_lanes(t);
+    for (int i = 0; i < n_lanes; i++) r->old[i] = i < e->n_trees ? e->root[i] : -1;
     r->n = n_lanes;
-    for (int t = 0; t < n_trees; t++) {
-        first[t] = r->n;
-        if (!add_children(r, t)) return false;
-        for (int i = (int)first[t]; i < r->n; i++)
-            if (!add_children(r, i)) return false;
+    for (t->top = 0;; t->top++) {
+        int64_t begin = top_begin(t, t->top);
+        bool any = false;
+        for (int64_t i = begin; i < r->n; i++) any |= r->old[i] >= 0 && !is_leaf(e, r->old[i]);
+        if (!any || t->top == most) return any;
+        for (int64_t i = begin, n = r->n; i < n; i++) {
+            int64_t place = (i - begin) / n_lanes, lane = (i - begin) % n_lanes, node = r->old[i];
+            int64_t yes = n + 2 * place * n_lanes + lane, no = yes + n_lanes;
+            bool leaf = node < 0 || is_leaf(e, node);
+            r->old[yes] = leaf ? node : e->yes[node];
+            r->old[no] = leaf ? node : e->no[node];
+            r->level[yes] = r->level[no] = t->top + 1;
+        }
+        r->n += 2 * (int)(r->n - begin);
+    }
+}
+
+/* Numbers all nodes: the top levels, then the rest tree by tree, breadth first: those of tree t are
+ * first[t] .. first[t + 1] - 1. False where nodes have several parents and become too many. */
+static bool number_nodes(Renumber *r, LaneTrees *t, int top, int64_t *first) {
+    int n_lanes = t->n_groups * (int)lane_trees_lanes(t), n_trees = r->e->n_trees;
+    if (number_top(r, t, top) && top) number_top(r, t, top - 1); /* the last one pays with values */
+    for (int i = 0; i < n_trees; i++) {
+        first[i] = r->n;
+        for (int64_t place = 0; place < (int64_t)1 << t->top; place++)
+            if (!add_children(r, (int)(top_begin(t, t->top) + place * n_lanes + i))) return false;
+        for (int node = (int)first[i]; node < r->n; node++)
+            if (!add_children(r, node)) return false;
     }
     first[n_trees] = r->n;
     return true;
@@ -82,6 +123,7 @@ static void set_step(const Renumber *r, const LaneTrees *t, int64_t i, int64_t b
 /* base[lane]: what a tree's relative numbers begin with; a lone leaf's is its own number. */
 static void set_steps(const Renumber *r, const LaneTrees *t, int n_lanes, const int64_t *first,
                       int64_t *base) {
+    for (int64_t i = n_lanes; i < first[0]; i++) set_step(r, t, i, 0); /* none is relative */
     for (int i = 0; i < n_lanes; i++) {
         bool alone = i >= r->e->n_trees || first[i] == first[i + 1];
         base[i] = !t->relative ? 0 : alone ? i : first[i];
@@ -89,42 +131,6 @@ static void set_steps(const Renumber *r, const LaneTrees *t, int n_lanes, const 
         if (alone) continue;
         for (int64_t node = first[i]; node < first[i + 1]; node++) set_step(r, t, node, base[i]);
     }
-}
-
-/* Does every leaf have as many weights as there are targets, or one, always for its tree's? */
-static bool has_all_targets(const Renumber *r, int64_t n_targets) {
-    const Ensemble *e = r->e;
-    for (int i = 0; i < r->n; i++) {
-        int64_t node = r->old[i];
-        if (node < 0 || !is_leaf(e, node)) continue;
-        if (e->first[node + 1] - e->first[node] != n_targets) return false;
-        for (int64_t w = 0; w < n_targets; w++)
-            if (e->target[e->first[node] + w] != w) return false;
-    }
-    return true;
-}
-
-/* Is the new node i a leaf with one weight, for *target or for any if that is negative? */
-static bool has_one_target(const Renumber *r, int64_t i, int64_t *target) {
-    const Ensemble *e = r->e;
-    int64_t node = r->old[i];
-    if (!is_leaf(e, node)) return true;
-    if (e->first[node + 1] - e->first[node] != 1) return false;
-    int64_t to = e->target[e->first[node]];
-    if (*target >= 0 && *target != to) return false;
-    *target = to;
-    return true;
-}
-
-/* The target of each tree where all its leaves have one weight, for the same one. */
-static bool find_targets(const Renumber *r, const int64_t *first, int64_t *target) {
-    for (int t = 0; t < r->e->n_trees; t++) {
-        target[t] = -1;
-        if (!has_one_target(r, t, &target[t])) return false;
-        for (int64_t i = first[t]; i < first[t + 1]; i++)
-            if (!has_one_target(r, i, &target[t])) return false;
-    }
-    return true;
 }
 
 /* The weights of each leaf, `each` of them. */
@@ -139,18 +145,17 @@ static KTensor *pack_values(Def *d, const Renumber *r, DType type, int64_t each)
     return def_table_floats(d, "values", type, value, r->n * each);
 }
 
-static bool has_one_mode(const Ensemble *e) {
-    uint32_t branches = e->modes & ~(1u << TREE_LEAF);
-    return branches && !(branches & (branches - 1));
+/* Cycles of a level of v vectors, which wait together for what they read. */
+static int level_cycles(int v) {
+    enum { WAIT = 40, VECTOR = 22 }; /* at least, and each vector's own part */
+    return v * VECTOR > WAIT ? v * VECTOR : WAIT;
 }
 
-/* How many vectors of trees to walk together: what fits the trees best, then more of them, which
- * wait together for what they read. */
+/* How many vectors of trees to walk together: what fits the trees best, then more of them. */
 static int choose_vectors(int n_trees) {
-    enum { WAIT = 40, VECTOR = 22 }; /* cycles: a level of one vector, and each vector's own part */
     int n = (n_trees + LANES - 1) / LANES, best = 1, least = INT32_MAX;
     for (int v = 1; v <= MOST_TREE_VECTORS; v++) {
-        int cost = (n + v - 1) / v * (v * VECTOR > WAIT ? v * VECTOR : WAIT);
+        int cost = (n + v - 1) / v * level_cycles(v);
         if (cost > least) continue;
         least = cost;
         best = v;
@@ -173,7 +178,7 @@ static KTensor *pack_steps(Def *d, const Renumber *r) {
 /* Levels that are walked without asking: all of them, or those that a leaf has on average. */
 static void choose_levels(const Renumber *r, LaneTrees *t) {
     double sum = 0, leaves = 0;
-    for (int i = 0; i < r->n; i++) {
+    for (int i = (int)top_begin(t, t->top); i < r->n; i++) {
         if (r->level[i] > t->levels) t->levels = (int)r->level[i];
         if (r->old[i] < 0 || !is_leaf(r->e, r->old[i])) continue;
         sum += (double)r->level[i];
@@ -200,13 +205,13 @@ static bool choose_fields(const Renumber *r, const int64_t *first, LaneTrees *t)
 }
 
 /* What the walk ends with: see LaneTrees. */
-static void make_values(Def *d, const Renumber *r, const int64_t *first, int64_t n_targets,
-                        LaneTrees *t) {
+static void make_values(Def *d, const Renumber *r, int64_t n_targets, LaneTrees *t) {
     int64_t *target = arena_array(d->m->scratch, int64_t, r->e->n_trees);
-    if (n_targets && find_targets(r, first, target)) {
+    if (n_targets && tree_find_targets(d->m->scratch, r->e, target)) {
         t->value = pack_values(d, r, t->type, 1);
         if (n_targets > 1) t->target = def_table_ints(d, "targets", DT_I32, target, r->e->n_trees);
-    } else if (n_targets && n_targets <= MOST_LEAF_WEIGHTS && has_all_targets(r, n_targets)) {
+    } else if (n_targets && n_targets <= MOST_LEAF_WEIGHTS &&
+               tree_has_all_targets(r->e, n_targets)) {
         t->value = pack_values(d, r, t->type, n_targets);
         t->is_dense = true;
     } else {
@@ -214,11 +219,20 @@ static void make_values(Def *d, const Renumber *r, const int64_t *first, int64_t
     }
 }
 
+/* The top levels that are worth trying, of which the last one has to end all trees: as long as
+ * repeated leaves do not become more than the trees. */
+static int most_top(const Ensemble *e, int64_t n_lanes) {
+    int top = MOST_TOP;
+    while (top && ((2 << top) - 1) * n_lanes > 4 * (int64_t)e->n_nodes + FEW_NODES) top--;
+    return top;
+}
+
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t) {
     Arena *a = d->m->scratch;
+    if (e->n_trees < LEAST_TREES || !tree_has_one_mode(e) || e->n_nodes > 1 << 28) return false;
     int vectors = choose_vectors(e->n_trees), lanes = vectors * LANES;
-    int n_groups = (e->n_trees + lanes - 1) / lanes, room = 2 * e->n_nodes + lanes;
-    if (e->n_trees < LEAST_TREES || !has_one_mode(e) || e->n_nodes > 1 << 28) return false;
+    int n_groups = (e->n_trees + lanes - 1) / lanes, top = most_top(e, n_groups * lanes);
+    int room = 2 * e->n_nodes + ((2 << top) - 1) * n_groups * lanes;
     Renumber r = {.e = e, .room = room};
     r.step = arena_array(a, int64_t, room);
     r.child = arena_array(a, int64_t, room);
@@ -228,7 +242,9 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
     int64_t *first = arena_array(a, int64_t, e->n_trees + 1);
     int64_t *base = arena_array(a, int64_t, n_groups * lanes);
     *t = (LaneTrees){.e = e, .type = type, .vectors = vectors, .n_groups = n_groups};
-    if (!number_nodes(&r, n_groups * lanes, first) || !choose_fields(&r, first, t)) return false;
+    if (!number_nodes(&r, t, top, first) || !choose_fields(&r, first, t)) return false;
+    if (t->relative) /* a leaf there could not lead to itself by a short step */
+        if (!number_nodes(&r, t, 0, first) || !choose_fields(&r, first, t)) return false;
     set_steps(&r, t, n_groups * lanes, first, base);
     choose_levels(&r, t);
     if (type == DT_F32) {
@@ -237,8 +253,13 @@ bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, L
         t->step = def_table_ints(d, "steps", DT_I32, r.step, r.n);
         t->threshold = def_table_floats(d, "thresholds", type, r.threshold, r.n);
     }
+    if (t->top) {
+        int64_t n = top_begin(t, t->top);
+        t->top_step = def_table_ints(d, "top_steps", DT_I32, r.step, n);
+        t->top_threshold = def_table_floats(d, "top_thresholds", type, r.threshold, n);
+    }
     if (t->relative) t->base = def_table_ints(d, "bases", DT_I32, base, n_groups * lanes);
-    make_values(d, &r, first, n_targets, t);
+    make_values(d, &r, n_targets, t);
     return true;
 }
 
@@ -280,6 +301,25 @@ typedef struct LaneWalk {
     KBuf *features, *node;
 } LaneWalk;
 
+/* Is a branch true? Given are its step (i32) and threshold. */
+static const KExpr *is_true(const LaneWalk *w, const KExpr *step, const KExpr *to) {
+    const LaneTrees *t = w->t;
+    Def *d = w->d;
+    KCtx *k = d->k;
+    const KExpr *mask = k_const_i(k, DT_I32, ((int64_t)1 << t->feature_bits) - 1);
+    const KExpr *feature = k_cast(k, DT_I64, k_and(k, step, mask));
+    const KExpr *value =
+        w->features ? k_load(k, w->features, feature) : feature_at(d, t, w->row, feature);
+    uint32_t branches = t->e->modes & ~(1u << TREE_LEAF);
+    const KExpr *yes = tree_compare(k, (TreeMode)__builtin_ctz(branches), value, to);
+    if (t->e->any_missing) {
+        const KExpr *bit = k_and(k, step, k_const_i(k, DT_I32, (int64_t)1 << t->feature_bits));
+        const KExpr *tracks = k_ne(k, bit, k_const_i(k, DT_I32, 0));
+        yes = k_or(k, yes, k_and(k, k_ne(k, value, value), tracks));
+    }
+    return yes;
+}
+
 /* The node (i32) after node `at` of the lane's tree. */
 static const KExpr *next_node(const LaneWalk *w, const KExpr *at, const KExpr *lane) {
     const LaneTrees *t = w->t;
@@ -295,17 +335,7 @@ static const KExpr *next_node(const LaneWalk *w, const KExpr *at, const KExpr *l
         to = k_bitcast(k, DT_F32, k_cast(k, DT_I32, upper));
         step = k_cast(k, DT_I32, step);
     }
-    const KExpr *mask = k_const_i(k, DT_I32, ((int64_t)1 << t->feature_bits) - 1);
-    const KExpr *feature = k_cast(k, DT_I64, k_and(k, step, mask));
-    const KExpr *value =
-        w->features ? k_load(k, w->features, feature) : feature_at(d, t, w->row, feature);
-    uint32_t branches = t->e->modes & ~(1u << TREE_LEAF);
-    const KExpr *yes = tree_compare(k, (TreeMode)__builtin_ctz(branches), value, to);
-    if (t->e->any_missing) {
-        const KExpr *bit = k_and(k, step, k_const_i(k, DT_I32, (int64_t)1 << t->feature_bits));
-        yes = k_or(k, yes, k_and(k, k_ne(k, value, value), k_ne(k, bit, zero)));
-    }
-    const KExpr *child = k_shr(k, step, k_const_i(k, DT_I32, bits));
+    const KExpr *yes = is_true(w, step, to), *child = k_shr(k, step, k_const_i(k, DT_I32, bits));
     if (t->base) child = k_add(k, entry(d, t->base, k_add(k, w->start, lane)), child);
     return k_add(k, child, k_select(k, yes, zero, one));
 }
@@ -323,13 +353,53 @@ static void end_lanes(const LaneWalk *w) {
     kb_end(&w->d->b);
 }
 
-/* The first level begins with the roots, which are neighbours. */
+/* Without top levels the first one begins with the roots, which are neighbours. */
 static void walk_level(const LaneWalk *w, bool is_first) {
     KBuild *b = &w->d->b;
     KCtx *k = b->k;
     const KExpr *lane = each_lane(w), *node = k_add(k, w->start, lane);
     if (!is_first) node = k_cast(k, DT_I64, k_load(k, w->node, lane));
     kb_store(b, w->node, lane, next_node(w, node, lane));
+    end_lanes(w);
+}
+
+/* The entry of the node of a level to which yes[0 .. level - 1] lead: of those at `place` and every
+ * 2^(level - known)th after it. What was known first chooses first. */
+static const KExpr *top_entry(const LaneWalk *w, KTensor *table, const KExpr *lane, int level,
+                              const KExpr *const *yes, int known, int64_t place) {
+    KCtx *k = w->d->k;
+    int64_t n_lanes = w->t->n_groups * lane_trees_lanes(w->t);
+    if (!known)
+        return entry(w->d, table,
+                     k_add(k, lane, k_int(k, top_begin(w->t, level) + place * n_lanes)));
+    int64_t step = (int64_t)1 << (level - known);
+    return k_select(k, yes[known - 1], top_entry(w, table, lane, level, yes, known - 1, place),
+                    top_entry(w, table, lane, level, yes, known - 1, place + step));
+}
+
+/* Through the top levels; where these are all, to the leaves' only values. */
+static void walk_top(const LaneWalk *w) {
+    const LaneTrees *t = w->t;
+    KBuild *b = &w->d->b;
+    KCtx *k = b->k;
+    const KExpr *lane = each_lane(w), *at = k_add(k, w->start, lane), *yes[MOST_TOP];
+    for (int l = 0; l < t->top; l++) {
+        const KExpr *step = top_entry(w, t->top_step, at, l, yes, l, 0);
+        const KExpr *to = top_entry(w, t->top_threshold, at, l, yes, l, 0);
+        yes[l] = kb_let(b, "yes", is_true(w, step, to));
+    }
+    if (w->node->dtype == t->type) {
+        kb_store(b, w->node, lane, top_entry(w, t->value, at, t->top, yes, t->top, 0));
+    } else {
+        const KExpr *node = k_add(k, at, k_int(k, top_begin(t, t->top)));
+        node = k_cast(k, DT_I32, node);
+        for (int l = 0; l < t->top; l++) {
+            int64_t step = (t->n_groups * lane_trees_lanes(t)) << (t->top - 1 - l);
+            const KExpr *zero = k_const_i(k, DT_I32, 0);
+            node = k_add(k, node, k_select(k, yes[l], zero, k_const_i(k, DT_I32, step)));
+        }
+        kb_store(b, w->node, lane, node);
+    }
     end_lanes(w);
 }
 
@@ -362,17 +432,28 @@ KBuf *lane_trees_walk(Def *d, const LaneTrees *t, const KExpr *row, KBuf *featur
     KBuild *b = &d->b;
     KCtx *k = b->k;
     LaneWalk w = {d, t, row, k_mul(k, group, k_int(k, lane_trees_lanes(t))), features, NULL};
-    w.node = kb_alloc(b, MEM_REG, DT_I32, "node", lane_trees_lanes(t));
-    walk_level(&w, true);
-    kb_for(b, LOOP_SERIAL, "level", k_int(k, t->levels - 1));
-    walk_level(&w, false);
-    kb_end(b);
+    bool is_value = t->top == t->levels && t->value && !t->is_dense;
+    w.node = kb_alloc(b, MEM_REG, is_value ? t->type : DT_I32, "node", lane_trees_lanes(t));
+    if (t->top)
+        walk_top(&w);
+    else
+        walk_level(&w, true);
+    int begun = t->top ? t->top : 1;
+    if (t->levels > begun) {
+        kb_for(b, LOOP_SERIAL, "level", k_int(k, t->levels - begun));
+        walk_level(&w, false);
+        kb_end(b);
+    }
     if (t->asks) walk_rest(&w);
     return w.node;
 }
 
 int64_t lane_trees_lanes(const LaneTrees *t) {
     return (int64_t)t->vectors * LANES;
+}
+
+int64_t lane_trees_cycles(const LaneTrees *t) {
+    return (int64_t)t->n_groups * t->levels * level_cycles(t->vectors);
 }
 
 /* ---- the leaves ------------------------------------------------------------------------------ */
@@ -386,13 +467,18 @@ KBuf *lane_trees_sums(Def *d) {
     return sums;
 }
 
+/* The only value of the leaf of a lane. */
+static const KExpr *leaf_value(Def *d, const LaneTrees *t, KBuf *node, const KExpr *lane) {
+    const KExpr *leaf = k_load(d->k, node, lane);
+    return leaf->dtype == t->type ? leaf : entry(d, t->value, k_cast(d->k, DT_I64, leaf));
+}
+
 void lane_trees_add(Def *d, const LaneTrees *t, KBuf *node, KBuf *sums) {
     KBuild *b = &d->b;
     KCtx *k = b->k;
     const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, t->vectors));
     const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
-    const KExpr *at = k_load(k, node, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
-    const KExpr *value = entry(d, t->value, k_cast(k, DT_I64, at));
+    const KExpr *value = leaf_value(d, t, node, k_add(k, k_mul(k, v, k_int(k, LANES)), l));
     kb_store(b, sums, l, k_add(k, k_load(k, sums, l), value));
     kb_end(b);
     kb_end(b);
@@ -406,9 +492,8 @@ KBuf *lane_trees_leaves(Def *d, const LaneTrees *t, KBuf *node) {
         kb_alloc(b, MEM_STACK, is_value ? t->type : DT_I32, "leaves", lane_trees_lanes(t));
     const KExpr *v = kb_for(b, LOOP_UNROLL, "v", k_int(k, t->vectors));
     const KExpr *l = kb_for(b, LOOP_VECTOR, "l", k_int(k, LANES));
-    const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l), *leaf = k_load(k, node, at);
-    if (is_value) leaf = entry(d, t->value, k_cast(k, DT_I64, leaf));
-    kb_store(b, leaves, at, leaf);
+    const KExpr *at = k_add(k, k_mul(k, v, k_int(k, LANES)), l);
+    kb_store(b, leaves, at, is_value ? leaf_value(d, t, node, at) : k_load(k, node, at));
     kb_end(b);
     kb_end(b);
     return leaves;

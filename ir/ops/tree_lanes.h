@@ -8,14 +8,18 @@ enum { MOST_TREE_VECTORS = 7, MOST_LEAF_WEIGHTS = 32 };
 
 typedef struct LaneTrees {
     const Ensemble *e;
-    DType type;                       /* of thresholds and values */
-    int vectors, n_groups;            /* vectors of trees in a group */
+    DType type;            /* of thresholds and values */
+    int vectors, n_groups; /* vectors of trees in a group */
+    /* Levels whose nodes are in rows of all lanes, with leaves repeated below: the root's row, then
+     * those of its true and its false child, and so on. The next level is in such rows too. */
+    int top;
     int levels;                       /* that are walked without asking whether all is done */
     bool asks;                        /* and more of them until it is */
     bool relative;                    /* children are numbered from their tree's base */
     int feature_bits;                 /* of a step */
     int64_t n_features;               /* up to the last one that is asked for */
     KTensor *step, *threshold, *base; /* threshold NULL: in the upper half of an i64 step */
+    KTensor *top_step, *top_threshold;
     /* Of the leaf: its only value, for target[tree] unless that is NULL; or one for each target; or
      * (value NULL) the ensemble's number of the node. */
     KTensor *value, *target, *old;
@@ -25,11 +29,12 @@ typedef struct LaneTrees {
 /* Makes the tables; false when there are too few trees, or they are too large or mix comparisons.
  * n_targets 0: the ensemble's numbers are wanted. */
 bool lane_trees_make(Def *d, const Ensemble *e, DType type, int64_t n_targets, LaneTrees *t);
-int64_t lane_trees_lanes(const LaneTrees *t); /* trees of a group */
+int64_t lane_trees_lanes(const LaneTrees *t);  /* trees of a group */
+int64_t lane_trees_cycles(const LaneTrees *t); /* a row's, about */
 /* The row's features where lanes find them quickly; NULL where there are too many. */
 KBuf *lane_trees_row(Def *d, const LaneTrees *t, const KExpr *row);
 /* Walks the trees of a group for a row: the leaf (i32) of each lane, lanes without a tree at one
- * whose values are 0. */
+ * whose values are 0; or what is asked of it, its only value, where that is no detour. */
 KBuf *lane_trees_walk(Def *d, const LaneTrees *t, const KExpr *row, KBuf *features,
                       const KExpr *group);
 

@@ -261,3 +261,50 @@ bool ensemble_read(Module *m, const Node *n, const char *prefix, int64_t n_targe
     return read_nodes(&r) && read_weights(&r, prefix, n_targets) &&
            (e->base = float_list(&r, "base_values", &e->n_base));
 }
+
+/* ---- what schedules ask ---------------------------------------------------------------------- */
+
+bool tree_has_one_mode(const Ensemble *e) {
+    uint32_t branches = e->modes & ~(1u << TREE_LEAF);
+    return branches && !(branches & (branches - 1));
+}
+
+/* Has the leaf one weight, for *target or for any if that is negative? */
+static bool has_one_target(const Ensemble *e, int64_t leaf, int64_t *target) {
+    if (e->first[leaf + 1] - e->first[leaf] != 1) return false;
+    int64_t to = e->target[e->first[leaf]];
+    if (*target >= 0 && *target != to) return false;
+    *target = to;
+    return true;
+}
+
+bool tree_find_targets(Arena *a, const Ensemble *e, int64_t *target) {
+    int64_t *queue = arena_array(a, int64_t, e->n_nodes);
+    int *seen = arena_array(a, int, e->n_nodes); /* the last tree, from 1 on, that has the node */
+    for (int t = 0; t < e->n_trees; t++) {
+        int n = 1;
+        queue[0] = e->root[t];
+        target[t] = -1;
+        for (int i = 0; i < n; i++) {
+            int64_t node = queue[i];
+            if (e->yes[node] < 0 && !has_one_target(e, node, &target[t])) return false;
+            for (int side = 0; side < 2 && e->yes[node] >= 0; side++) {
+                int64_t child = side ? e->no[node] : e->yes[node];
+                if (seen[child] == t + 1) continue;
+                seen[child] = t + 1;
+                queue[n++] = child;
+            }
+        }
+    }
+    return true;
+}
+
+bool tree_has_all_targets(const Ensemble *e, int64_t n_targets) {
+    for (int i = 0; i < e->n_nodes; i++) {
+        if (e->yes[i] >= 0) continue;
+        if (e->first[i + 1] - e->first[i] != n_targets) return false;
+        for (int64_t w = 0; w < n_targets; w++)
+            if (e->target[e->first[i] + w] != w) return false;
+    }
+    return true;
+}

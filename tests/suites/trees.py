@@ -1,6 +1,7 @@
-"""Tree ensembles that walk in lockstep: shapes of trees, numbers of features and kinds of leaves that take different ways
-through the schedule (ir/ops/tree_lanes.c). Each is walked in Python, node by node; backends answer the same, and so does
-code for processors that load nodes one by one, since their gathers are slow."""
+"""Tree ensembles: shapes of trees, numbers of features and kinds of leaves that take different ways through the schedules,
+trees in lockstep (ir/ops/tree_lanes.c) and blocks of rows (ir/ops/tree_rows.c). Each is walked in Python, node by node;
+backends answer the same, and so does code for processors that load nodes one by one, since their gathers are slow. A row
+has the same bits alone and among others."""
 import os
 import platform
 
@@ -18,6 +19,7 @@ CODES = ["--backend=llvm", "--backend=c", "--backend=interpret"]
 if platform.machine() == "x86_64":
     CODES += ["--cpu=znver3", "--cpu=haswell"]
 GATHERS = {"znver5": False, "sapphirerapids": True}
+ROWS = (5, 43)              # walked; a block, and some more
 
 # name: trees, most branches of a tree, whether they lean to one side, features, targets, weights of a leaf (0: one, for the
 # tree's own target), mode, whether NaN goes its own ways
@@ -32,7 +34,17 @@ ENSEMBLES = {
     "sparse": (24, 9, False, 12, 5, 2, "BRANCH_LEQ", True),
     "lone_leaves": (19, 1, False, 3, 1, 1, "BRANCH_NEQ", False),
     "relative": (40, 1700, False, 20000, 1, 1, "BRANCH_LEQ", False),
+    "few_trees": (3, 25, False, 9, 1, 1, "BRANCH_LT", True),
+    "full_piece": (21, 31, True, 9, 1, 1, "BRANCH_LEQ", False),
+    "pieces": (12, 90, False, 9, 1, 1, "BRANCH_GT", True),
+    "leaning_pieces": (12, 40, True, 9, 3, 0, "BRANCH_LEQ", True),
+    "dense_pieces": (10, 45, False, 9, 3, 3, "BRANCH_GTE", True),
+    "some_features": (20, 3, False, 400, 1, 1, "BRANCH_LT", True),
+    "not_equal": (12, 14, False, 9, 1, 1, "BRANCH_NEQ", False),
 }
+# Those that 1000 rows go through in blocks.
+IN_BLOCKS = {"shallow", "leaning", "one_row_of_features", "four_vectors", "many_features", "dense", "own_targets",
+             "lone_leaves", "few_trees", "full_piece", "pieces", "dense_pieces", "some_features", "not_equal"}
 
 
 def grow(rng, ensemble):
@@ -103,16 +115,25 @@ def cases(ctx):
             trees = grow(rng, ensemble)
             path = os.path.join(ctx.new_dir(), "trees.onnx")
             save(path, trees, ensemble)
-            x = rng.standard_normal((5, ensemble[3])).astype(np.float32)
+            x = rng.standard_normal((ROWS[-1], ensemble[3])).astype(np.float32)
             x[rng.random(x.shape) < 0.1] = np.nan
             want, first = walk(trees, x, ensemble), None
             for code in CODES:
-                got = smelt_run(ctx, path, {"x": x}, code)["y"]
-                worst = relative_difference(got, want)
-                check(worst <= BAR, f"{code}: differs by {worst:.2g} of the largest sum")
-                first = got if first is None else first
-                check(np.array_equal(got, first), f"{code} and {CODES[0]} differ in their bits")
+                for n in ROWS:
+                    got = smelt_run(ctx, path, {"x": x[-n:]}, code)["y"]
+                    worst = relative_difference(got, want[-n:])
+                    check(worst <= BAR, f"{code}: {n} rows: differs by {worst:.2g} of the largest sum")
+                    first = got if first is None else first
+                    check(np.array_equal(got[-ROWS[0]:], first), f"{code}, {n} rows: other bits than {CODES[0]}")
             return ""
+        return run
+
+    def in_blocks(name, ensemble):
+        def run():
+            path = os.path.join(ctx.new_dir(), "trees.onnx")
+            save(path, grow(np.random.default_rng(len(name)), ensemble), ensemble)
+            text = ctx.smelt("compile", path, "--emit=kernel", "--cpu=x86-64-v4", "--dim=n=1000", "-o", "-").stdout
+            check(("for piece in" in text) == (name in IN_BLOCKS), "goes another way")
         return run
 
     def gathered(cpu, wanted):
@@ -124,4 +145,5 @@ def cases(ctx):
             check(("gather" in asm) == wanted, "nodes are gathered" if not wanted else "nodes are not gathered")
         return run
     return ([Case(name, right(name, ensemble), "cpu") for name, ensemble in ENSEMBLES.items()]
+            + [Case(f"{name}.blocks", in_blocks(name, ensemble), "nodev") for name, ensemble in ENSEMBLES.items()]
             + [Case(f"nodes_of_{cpu}", gathered(cpu, wanted), "nodev") for cpu, wanted in GATHERS.items()])
