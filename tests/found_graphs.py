@@ -141,4 +141,23 @@ FOUND = [
         c = Conv <dilations = [12, 12], pads = [12, 12, 12, 12]> (b, w)
         y = Relu (c)""",
      [((1, 16, 24, 24),)]),
+    # share_memory: memory was wanted for a result whose size, without a bound, was found only behind what it is a view of
+    ("reshaped_to_a_later_size", "float[N] x, int64[2] s => y", """
+        e = Softmax <axis = 0> (x)
+        less = Neg (s)
+        u = Neg (less)
+        y = Reshape (e, u)""",
+     [((6,), [2, 3]), ((6,), [-1, 1]), ((7,), [7, 1])]),
+    ("concat_with_a_later_size", "float[1,1,1000] x, int64[2] s => y", """
+        rows = Constant <value = int64 {0}> ()
+        columns = Constant <value = int64 {2}> ()
+        shape = Constant <value = int64[3] {1, -1, 1000}> ()
+        e = CumSum (x, columns)
+        less = Neg (s)
+        u = Neg (less)
+        f = ConstantOfShape <value = float[1] {0.5}> (u)
+        g = CumSum (f, rows)
+        h = Reshape (g, shape)
+        y = Concat <axis = 1> (e, h)""",
+     [((1, 1, 1000), [2, 1000]), ((1, 1, 1000), [1, 3000]), ((1, 1, 1000), [0, 5])]),
 ]
