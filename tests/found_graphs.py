@@ -160,4 +160,6 @@ FOUND = [
         h = Reshape (g, shape)
         y = Concat <axis = 1> (e, h)""",
      [((1, 1, 1000), [2, 1000]), ((1, 1, 1000), [1, 3000]), ((1, 1, 1000), [0, 5])]),
+    # lower_kernels: what a free dim may be at most, four times, was more than 64 bits hold
+    ("four_free_dims", "float[A,B,M,K] x, float[8,16] w => y", "y = MatMul (x, w)", [((1, 2, 3, 8), (8, 16)), ((2, 1, 9, 8), (8, 16))]),
 ]
