@@ -162,4 +162,10 @@ FOUND = [
      [((1, 1, 1000), [2, 1000]), ((1, 1, 1000), [1, 3000]), ((1, 1, 1000), [0, 5])]),
     # lower_kernels: what a free dim may be at most, four times, was more than 64 bits hold
     ("four_free_dims", "float[A,B,M,K] x, float[8,16] w => y", "y = MatMul (x, w)", [((1, 2, 3, 8), (8, 16)), ((2, 1, 9, 8), (8, 16))]),
+    # split_phases: the terms of a predicate that nothing fulfils were looked for
+    ("nothing_but_padding", "float[3,4] x, float[4,20] w => y", """
+        pads = Constant <value = int64[4] {-3, 0, 6, 0}> ()
+        p = Pad (x, pads)
+        y = MatMul (p, w)""",
+     [((3, 4), (4, 20))]),
 ]
