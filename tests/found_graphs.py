@@ -168,4 +168,17 @@ FOUND = [
         p = Pad (x, pads)
         y = MatMul (p, w)""",
      [((3, 4), (4, 20))]),
+    # schedule_guards: a product left taps out by a predicate whose places were not read, and could not be compiled
+    ("product_of_picked_columns", "float[4,5] x, bool[5] keep, float[5,3] w => y, z", """
+        fixed = Constant <value = float[5,3] {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6}> ()
+        c = Compress <axis = 1> (x, keep)
+        y = MatMul (c, fixed)
+        z = MatMul (c, w)""",
+     [((4, 5), [True] * 5, (5, 3))]),
+    ("product_of_few_picked_columns", "float[4,7] x, bool[7] keep, bool[5] other, float[5,2] v => y", """
+        c = Compress <axis = 1> (x, keep)
+        w = Compress <axis = 0> (v, other)
+        y = MatMul (c, w)""",
+     [((4, 7), [True, False, True, False, False, True, False], [True, True, False, False, True], (5, 2)),
+      ((4, 7), [False] * 7, [False] * 5, (5, 2))]),
 ]
