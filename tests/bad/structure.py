@@ -202,11 +202,6 @@ def _(d):
     return model(graph(nodes, initializers=[cond]))
 
 
-@fixture("variadic_gap", 1, r"\(SequenceConstruct #0, in main\): input 1 is required and may not be left out")
-def _(d):
-    return model(graph([node("SequenceConstruct", ["x", "", "x"], ["y"])]))
-
-
 @fixture("opset_missing", 1, r"opset_import is missing")
 def _(d):
     return model(graph([relu()]), opset=None)
