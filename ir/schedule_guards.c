@@ -69,6 +69,7 @@ int contract_open_guards(Contract *c, int r, const Binding *red) {
     for (int i = 0; i < c->n_guards; i++) {
         if (c->guard[i].red != r) continue;
         const KExpr *cond = k_subst(k, c->guard[i].cond, bound.var, bound.by, bound.n);
+        cond = expr_open(c->p, cond); /* places that were looked up are read here */
         if (k_is_value(cond, 1)) continue;
         kb_if(c->b, cond);
         n++;

@@ -205,7 +205,10 @@ void contract_choose_left(Contract *c) {
     if (f.n != 1) return;
     const KTensor *t = f.read->u.tensor;
     int64_t elems = 1;
-    for (int i = 0; i < t->rank; i++) elems *= t->dims[i]->hi < 1 << 20 ? t->dims[i]->hi : 1 << 20;
+    for (int i = 0; i < t->rank; i++) {
+        elems *= t->dims[i]->hi < 1 << 20 ? t->dims[i]->hi : 1 << 20;
+        if (elems > INT64_C(1) << 40) elems = INT64_C(1) << 40;
+    }
     if (elems * dtype_bytes(t->dtype) <= c->p->m->target->l1_bytes) return;
     c->left_axis = -1;
     if (sch->left_far && rows_are_stretch(c, t)) c->left = f.read;

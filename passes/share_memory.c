@@ -29,6 +29,31 @@ static bool is_written_in(const DefProgram *p, const KTensor *t) {
     return s && s->owner == p && (s->prev || s->next || p->first == s);
 }
 
+static bool is_var(const KExpr *e, const KVar *v) {
+    return e->op == KO_var && e->u.var == v;
+}
+
+/* Is the symbol's value there before stage s? */
+static bool is_found_before(const KVar *v, const void *user) {
+    for (const Stage *s = user; s; s = s->next) {
+        for (int i = 0; i < s->n_sizes; i++)
+            if (s->sizes[i] == v) return false;
+        for (int i = 0; i < s->n_outs; i++)
+            for (int a = 0; a < s->outs[i]->rank; a++)
+                if (is_var(s->outs[i]->dims[a], v)) return false;
+    }
+    return true;
+}
+
+/* Can t's memory be that of `whole`, which is reserved when t is made? Its size, or a bound, has to
+ * be known there. */
+static bool is_size_known(KCtx *k, const KTensor *t, const KTensor *whole) {
+    const KExpr *n = tensor_n_elems(k, whole);
+    if (!k_is_unbounded(k, n)) return true;
+    n = k_upper_bound_given(k, n, is_found_before, t->def);
+    return n->op != KO_const_i || n->u.i != INT64_MAX;
+}
+
 /* Element for element at the same place in memory? */
 static bool is_same_memory(KCtx *k, const Stage *s) {
     const KTensor *from = s->body->u.tensor, *to = s->out;
@@ -48,6 +73,7 @@ static bool share_view(DefProgram *p, Stage *s) {
         to->alias = from;
     } else {
         if (!is_ours(from) || !is_written_in(p, from) || is_program_output(p, from)) return false;
+        if (!is_size_known(k, from, to)) return false;
         from->alias = to;
     }
     s->is_alias = true;
@@ -160,7 +186,7 @@ static bool can_write_into(const DefProgram *p, KTensor *const *part, int i, con
     for (int j = 0; j < i; j++)
         if (part[j] == t) return false;
     return is_ours(t) && is_written_in(p, t) && !is_program_output(p, t) &&
-           t->dtype == out->dtype && !a->permuted && !b->permuted && a->block == b->block &&
+           is_size_known(p->m->k, t, out) && t->dtype == out->dtype && !a->permuted && !b->permuted && a->block == b->block &&
            (a->block <= 1 || a->block_axis == b->block_axis);
 }
 

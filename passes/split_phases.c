@@ -250,9 +250,10 @@ static bool has_term(const KExpr *pred, const KExpr *term) {
 /* term is e < 1 and there is 0 <= e: then e is 0, and the reduction axis of which it is a multiple
  * by 1 or -1, and something else, is known. */
 static void solve_term(Told *t, const KExpr *term) {
-    const KExpr *zero = k_int(t->k, 0), *base, *coeff, *e = term->arg[0];
+    const KExpr *zero = k_int(t->k, 0), *base, *coeff;
     int64_t n;
     if (term->op != KO_lt || !k_is_value(term->arg[1], 1)) return;
+    const KExpr *e = term->arg[0];
     if (e->lo < 0 && !has_term(t->pred, k_le(t->k, zero, e))) return;
     for (int r = 0; r < t->s->n_red; r++) {
         if (!k_uses_var(t->k, e, t->s->red[r]) ||

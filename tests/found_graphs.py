@@ -141,4 +141,44 @@ FOUND = [
         c = Conv <dilations = [12, 12], pads = [12, 12, 12, 12]> (b, w)
         y = Relu (c)""",
      [((1, 16, 24, 24),)]),
+    # share_memory: memory was wanted for a result whose size, without a bound, was found only behind what it is a view of
+    ("reshaped_to_a_later_size", "float[N] x, int64[2] s => y", """
+        e = Softmax <axis = 0> (x)
+        less = Neg (s)
+        u = Neg (less)
+        y = Reshape (e, u)""",
+     [((6,), [2, 3]), ((6,), [-1, 1]), ((7,), [7, 1])]),
+    ("concat_with_a_later_size", "float[1,1,1000] x, int64[2] s => y", """
+        rows = Constant <value = int64 {0}> ()
+        columns = Constant <value = int64 {2}> ()
+        shape = Constant <value = int64[3] {1, -1, 1000}> ()
+        e = CumSum (x, columns)
+        less = Neg (s)
+        u = Neg (less)
+        f = ConstantOfShape <value = float[1] {0.5}> (u)
+        g = CumSum (f, rows)
+        h = Reshape (g, shape)
+        y = Concat <axis = 1> (e, h)""",
+     [((1, 1, 1000), [2, 1000]), ((1, 1, 1000), [1, 3000]), ((1, 1, 1000), [0, 5])]),
+    # lower_kernels: what a free dim may be at most, four times, was more than 64 bits hold
+    ("four_free_dims", "float[A,B,M,K] x, float[8,16] w => y", "y = MatMul (x, w)", [((1, 2, 3, 8), (8, 16)), ((2, 1, 9, 8), (8, 16))]),
+    # split_phases: the terms of a predicate that nothing fulfils were looked for
+    ("nothing_but_padding", "float[3,4] x, float[4,20] w => y", """
+        pads = Constant <value = int64[4] {-3, 0, 6, 0}> ()
+        p = Pad (x, pads)
+        y = MatMul (p, w)""",
+     [((3, 4), (4, 20))]),
+    # schedule_guards: a product left taps out by a predicate whose places were not read, and could not be compiled
+    ("product_of_picked_columns", "float[4,5] x, bool[5] keep, float[5,3] w => y, z", """
+        fixed = Constant <value = float[5,3] {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6}> ()
+        c = Compress <axis = 1> (x, keep)
+        y = MatMul (c, fixed)
+        z = MatMul (c, w)""",
+     [((4, 5), [True] * 5, (5, 3))]),
+    ("product_of_few_picked_columns", "float[4,7] x, bool[7] keep, bool[5] other, float[5,2] v => y", """
+        c = Compress <axis = 1> (x, keep)
+        w = Compress <axis = 0> (v, other)
+        y = MatMul (c, w)""",
+     [((4, 7), [True, False, True, False, False, True, False], [True, True, False, False, True], (5, 2)),
+      ((4, 7), [False] * 7, [False] * 5, (5, 2))]),
 ]

@@ -90,6 +90,13 @@ Value *build_reshape_to(Call *c, Value *v, Value *const *dims, int n) {
     return call_op(c, OP_Reshape, 2, v, build_concat(c, dims, n, 0));
 }
 
+Value *build_reshape_as(Call *c, Value *v, Value *dims) {
+    Value *y = call_op(c, OP_Reshape, 2, v, dims);
+    node_set_int(y->def, "allowzero", 1);
+    y->dtype = v->dtype;
+    return y;
+}
+
 Value *build_unsqueeze(Call *c, Value *v, int64_t axis) {
     return call_op(c, OP_Unsqueeze, 2, v, build_one(c, axis));
 }

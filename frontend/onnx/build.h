@@ -26,6 +26,8 @@ Value *build_swap_last(Call *c, Value *v, int rank);
 Value *build_reshape(Call *c, Value *v, const int64_t *dims, int n);
 /* Reshape to dims that are computed: n values i64[1]. */
 Value *build_reshape_to(Call *c, Value *v, Value *const *dims, int n);
+/* Reshape to dims as Shape gives them, an i64 list: 0 is a size there, not "as before". */
+Value *build_reshape_as(Call *c, Value *v, Value *dims);
 Value *build_unsqueeze(Call *c, Value *v, int64_t axis);
 Value *build_squeeze(Call *c, Value *v, int64_t axis);
 Value *build_concat(Call *c, Value *const *v, int n, int64_t axis);

@@ -12,6 +12,7 @@
  * differentiated. */
 #include <string.h>
 
+#include "frontend/onnx/build.h"
 #include "frontend/onnx/gradient.h"
 #include "ir/infer.h"
 
@@ -34,7 +35,7 @@ Value *grad_full_like(Tape *t, Value *x, double v) {
 }
 
 Value *grad_reshape_like(Tape *t, Value *v, Value *x) {
-    return grad_op2(t, OP_Reshape, v, grad_op1(t, OP_Shape, x));
+    return build_reshape_as(t->c, v, grad_op1(t, OP_Shape, x));
 }
 
 /* Exchanges the last two axes. */

@@ -37,14 +37,6 @@ static Value *to_line(Call *c, Value *v) {
     return build_reshape(c, v, (int64_t[]){-1}, 1);
 }
 
-/* Dims may be 0 here, unlike in ONNX's older forms, where that means the input's dim. */
-static Value *reshape_to(Call *c, Value *v, Value *dims) {
-    Value *y = call_op(c, OP_Reshape, 2, v, dims);
-    node_set_int(y->def, "allowzero", 1);
-    y->dtype = v->dtype;
-    return y;
-}
-
 /* v along a new axis in front. */
 static Value *as_row(Call *c, Value *v) {
     return build_unsqueeze(c, v, 0);
@@ -265,7 +257,7 @@ void list_match(Call *in_a, Compound **a, Call *in_b, Compound **b) {
 /* i64[count, rank] */
 static Value *shape_table(Call *c, const List *l, int rank) {
     Value *dims = pair(c, count_of(c, l), build_one(c, rank), 0);
-    return reshape_to(c, l->shapes, dims);
+    return build_reshape_as(c, l->shapes, dims);
 }
 
 /* The stack that a list is whose elements turn out to have one shape. */
@@ -275,15 +267,15 @@ static List stack_of(Call *c, const Compound *s, int rank) {
     if (l->form == LIST_STACK) return *l;
     if (l->form == LIST_FLAT) {
         Value *most = total(c, OP_ReduceMax, shape_table(c, l, rank));
-        Value *each = reshape_to(c, most, build_one(c, rank));
-        Value *values = reshape_to(c, l->values, pair(c, count, each, 0));
+        Value *each = build_reshape_as(c, most, build_one(c, rank));
+        Value *values = build_reshape_as(c, l->values, pair(c, count, each, 0));
         return (List){.form = LIST_STACK, .values = values};
     }
     for (int a = 0, k = 0; k <= rank; a++, k++) {
         if (a == l->axis) dims[k++] = count;
         dims[k] = a == l->axis ? total(c, OP_ReduceMax, l->sizes) : build_dim(c, l->values, a);
     }
-    Value *v = reshape_to(c, l->values, build_concat(c, dims, rank + 1, 0));
+    Value *v = build_reshape_as(c, l->values, build_concat(c, dims, rank + 1, 0));
     return (List){.form = LIST_STACK, .values = move_axis(c, v, l->axis, 0, rank + 1)};
 }
 
@@ -338,7 +330,7 @@ Value *list_at(Call *c, const Compound *s, Value *v) {
     y->dtype = s->dtype;
     if (l->form == LIST_PARTS || rank == 1) return y;
     Value *shape = build_gather(c, shape_table(c, l, rank), to_scalar(c, at), 0);
-    return rank ? reshape_to(c, y, shape) : build_reshape(c, y, NULL, 0);
+    return rank ? build_reshape_as(c, y, shape) : build_reshape(c, y, NULL, 0);
 }
 
 /* v with what is in `more` before position `at`, or at the end. */
@@ -408,7 +400,7 @@ static Value *merge_axes(Call *c, Value *v, int axis, int rank) {
         dims[i] = build_dim(c, v, i < axis ? i : i + (i > axis));
         if (i == axis) dims[i] = build_mul(c, dims[i], build_dim(c, v, i + 1));
     }
-    return reshape_to(c, v, build_concat(c, dims, rank - 1, 0));
+    return build_reshape_as(c, v, build_concat(c, dims, rank - 1, 0));
 }
 
 /* Elements of a flat list that differ along an axis only, one behind another. */
@@ -423,7 +415,7 @@ static Value *concat_flat(Call *c, const Compound *s, int axis, int rank) {
     Value *table = shape_table(c, l, rank), *most = total(c, OP_ReduceMax, table);
     Value *rows = build_slice(c, total(c, OP_ReduceSum, table), 0, 1, 1);
     Value *dims = pair(c, rows, build_slice(c, most, 1, INT64_MAX, 1), 1);
-    return reshape_to(c, l->values, reshape_to(c, dims, build_one(c, rank)));
+    return build_reshape_as(c, l->values, build_reshape_as(c, dims, build_one(c, rank)));
 }
 
 Value *list_concat(Call *c, const Compound *s, int64_t axis, bool new_axis) {

@@ -122,7 +122,9 @@ static bool check_counts(Call *c) {
                    r->since, too_many ? "at most" : "at least", too_many ? r->in_hi : r->in_lo);
         return false;
     }
-    for (int i = 0; i < r->in_lo; i++)
+    /* of any number of inputs none may be left out */
+    int n_needed = r->in_lo && r->in_hi < 0 ? c->n_in : r->in_lo;
+    for (int i = 0; i < n_needed; i++)
         if (!call_in(c, i)) {
             diag_error(d, c->loc, "input %d is required and may not be left out", i);
             return false;

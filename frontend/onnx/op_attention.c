@@ -12,7 +12,7 @@
  * It is computed in f32 and rounded at the end. */
 #include <string.h>
 
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
 
 /* ---- small steps ----------------------------------------------------------------------------- */
 
@@ -75,7 +75,7 @@ bool import_flex_attention(Call *c) {
     if (call_attr(c, "scale")) scale = call_scalar(c, wide, call_float(c, "scale", 1));
     Value *scores = call_op(c, OP_Mul, 2, call_op(c, OP_MatMul, 2, q5, turned->out[0]), scale);
     Value *flat[] = {dims_of(c, q, 0, 3), keys};
-    scores = call_op(c, OP_Reshape, 2, call_cast(c, scores, soft), join(c, flat, 2));
+    scores = build_reshape_as(c, call_cast(c, scores, soft), join(c, flat, 2));
     scores = modified(c, "score_mod", scores);
     if (!scores) return false;
     Value *weights = call_op(c, OP_Softmax, 1, scores);
@@ -86,7 +86,7 @@ bool import_flex_attention(Call *c) {
     weights = call_op(c, OP_Reshape, 2, weights, join(c, grouped_weights, 5));
     Value *y = call_op(c, OP_MatMul, 2, weights, unsqueeze(c, call_cast(c, v, soft), 2));
     Value *result[] = {dims_of(c, q, 0, 3), dims_of(c, v, 3, 4)};
-    y = call_op(c, OP_Reshape, 2, y, join(c, result, 2));
+    y = build_reshape_as(c, y, join(c, result, 2));
     return call_result(c, call_cast(c, y, given));
 }
 

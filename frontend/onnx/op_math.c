@@ -1,6 +1,6 @@
 /* Importers of arithmetic: operators that are the graph IR's own, and older forms of Clip, Softmax
  * and the reductions. */
-#include "frontend/onnx/import.h"
+#include "frontend/onnx/build.h"
 
 bool import_same(Call *c) {
     return call_same(c, c->in, c->n_in, "");
@@ -35,7 +35,7 @@ bool import_softmax_1(Call *c) {
     }
     Value *y = call_op(c, op, 1, flat);
     node_set_int(y->def, "axis", -1);
-    return call_result(c, is_last ? y : call_op(c, OP_Reshape, 2, y, dims));
+    return call_result(c, is_last ? y : build_reshape_as(c, y, dims));
 }
 
 /* axes was an attribute up to opset 17 (ReduceSum: 12). */

@@ -425,7 +425,7 @@ bool import_ms_bias_softmax(Call *c) {
     Value *sum = build_add(c, x, bias), *flat = call_op(c, OP_Flatten, 1, sum);
     node_set_int(flat->def, "axis", axis);
     Value *y = build_softmax(c, flat, -1);
-    return call_result(c, call_op(c, OP_Reshape, 2, y, call_op(c, OP_Shape, 1, sum)));
+    return call_result(c, build_reshape_as(c, y, call_op(c, OP_Shape, 1, sum)));
 }
 
 /* ONNX's Unique over all elements, in the order of their first appearances, without their

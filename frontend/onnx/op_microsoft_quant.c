@@ -111,7 +111,7 @@ bool import_ms_qlinear_softmax(Call *c) {
     } else {
         Value *flat = call_op(c, OP_Flatten, 1, x);
         node_set_int(flat->def, "axis", axis);
-        y = call_op(c, OP_Reshape, 2, build_softmax(c, flat, -1), call_op(c, OP_Shape, 1, x));
+        y = build_reshape_as(c, build_softmax(c, flat, -1), call_op(c, OP_Shape, 1, x));
     }
     return quantized(c, y, 3);
 }

@@ -4,7 +4,7 @@
  *   constant   out[i] = inside ? x[i - before] : value      a predicated read when value is 0
  *   edge       out[i] = x[clamp(i - before, 0, dim - 1)]
  *   reflect    out[i] = x[mirrored without repeating the border]
- *   wrap       out[i] = x[(i - before) mod dim] */
+ *   wrap       out[i] = x[(i - before) mod dim], of what negative counts leave of x */
 #include "ir/ops/check.h"
 
 #include <string.h>
@@ -62,6 +62,14 @@ static bool pad_counts(Module *m, const Node *n, const KExpr **before, const KEx
     return true;
 }
 
+/* What negative counts leave of an axis, from *from on. */
+static const KExpr *kept_elements(KCtx *k, const KExpr *dim, const KExpr *before,
+                                  const KExpr *after, const KExpr **from) {
+    const KExpr *zero = k_int(k, 0);
+    *from = k_max(k, k_neg(k, before), zero);
+    return k_sub(k, k_add(k, dim, k_min(k, after, zero)), *from);
+}
+
 bool pad_infer(Module *m, Node *n) {
     const KExpr *before[MAX_RANK], *after[MAX_RANK];
     PadMode mode = pad_mode(n);
@@ -82,12 +90,14 @@ bool pad_infer(Module *m, Node *n) {
     Shape in = n->in[0]->shape, out = shape_make(m->arena, in.rank);
     for (int i = 0; i < in.rank; i++) {
         out.dims[i] = k_add(m->k, in.dims[i], k_add(m->k, before[i], after[i]));
+        const KExpr *from, *kept = in.dims[i];
+        if (mode == PAD_WRAP) kept = kept_elements(m->k, kept, before[i], after[i], &from);
         if (mode != PAD_CONSTANT)
             infer_rule(m, n,
-                       k_or(m->k, k_lt(m->k, k_int(m->k, 0), in.dims[i]),
+                       k_or(m->k, k_lt(m->k, k_int(m->k, 0), kept),
                             k_le(m->k, out.dims[i], k_int(m->k, 0))));
         if (!k_is_int(out.dims[i], &dim)) continue;
-        bool is_empty = k_is_int(in.dims[i], &had) && had == 0 && dim > 0 && mode != PAD_CONSTANT;
+        bool is_empty = k_is_int(kept, &had) && had <= 0 && dim > 0 && mode != PAD_CONSTANT;
         if (dim >= 0 && !is_empty) continue;
         diag_error(m->diag, n->loc,
                    is_empty ? "axis %d is empty: there is nothing to repeat"
@@ -126,7 +136,10 @@ static const KExpr *pad_source(KCtx *k, PadMode mode, const KExpr *i, const KExp
     bool is_below = !never_positive(before), is_above = !never_positive(after);
     if (mode == PAD_CONSTANT || (!is_below && !is_above)) return i;
     if (mode == PAD_REFLECT) return reflected(k, i, dim, before, after);
-    if (mode == PAD_WRAP) return k_fmod(k, i, dim);
+    if (mode == PAD_WRAP) {
+        const KExpr *from, *kept = kept_elements(k, dim, before, after, &from);
+        return k_add(k, from, k_fmod(k, k_sub(k, i, from), kept));
+    }
     if (is_below) i = k_max(k, i, k_int(k, 0));
     return is_above ? k_min(k, i, k_sub(k, dim, k_int(k, 1))) : i;
 }

@@ -245,18 +245,25 @@ void reduce_lower(Def *d, const Node *n) {
 
 /* ---- ArgMax and ArgMin ----------------------------------------------------------------------- */
 
+static bool is_empty(const Shape *s) {
+    for (int i = 0; i < s->rank; i++)
+        if (k_is_value(s->dims[i], 0)) return true;
+    return false;
+}
+
 bool arg_reduce_infer(Module *m, Node *n) {
     Reduced r;
     int axis;
     if (!infer_dtype(m, n, 0, CLASS_NUMBER)) return false;
     Shape in = n->in[0]->shape;
     if (!infer_axis(m, n, attr_int(n, "axis", 0), in.rank, &axis)) return false;
-    if (k_is_value(in.dims[axis], 0)) {
+    reduce_one(m, n, in.rank, axis, &r);
+    Shape out = reduced_shape(m, in, &r);
+    if (k_is_value(in.dims[axis], 0) && !is_empty(&out)) {
         diag_error(m->diag, n->loc, "axis %d is empty: it has no extreme element", axis);
         return false;
     }
-    reduce_one(m, n, in.rank, axis, &r);
-    return infer_set(m, n, 0, DT_I64, reduced_shape(m, in, &r));
+    return infer_set(m, n, 0, DT_I64, out);
 }
 
 /* NaN is never the best, except that a leading NaN wins: what comparing one element after the other
@@ -288,10 +295,11 @@ void arg_reduce_lower(Def *d, const Node *n) {
     const KExpr *is_best = k_eq(k, k_cast(k, t, def_at(d, x, from, x->rank)), most);
     const KExpr *i = k_select(k, is_best, k_cast(k, it, from[axis]), never);
     def_reduce(d, s, is_last ? KO_max : KO_min, it, never, i);
-    const KExpr *found = def_acc(d, s), *zero = k_const_i(k, it, 0);
+    const KExpr *zero = k_const_i(k, it, 0), *is_there = k_lt(k, k_int(k, 0), x->dims[axis]);
+    const KExpr *found = k_select(k, is_there, def_acc(d, s), zero);
     if (dtype_is_float(t)) {
         from[axis] = k_int(k, 0);
-        e = k_cast(k, t, def_at(d, x, from, x->rank));
+        e = k_cast(k, t, def_at_if(d, x, from, x->rank, is_there));
         found = k_select(k, k_eq(k, e, e), found, zero);
     }
     def_finish(d, s, k_cast(k, DT_I64, found));

@@ -173,7 +173,11 @@ static bool finish_axis(Module *m, const Node *n, const Resize *r, ResizeAxis *a
         is_whole = k_is_value(a->roi_start, 0.0) && k_is_value(a->roi_end, 1.0);
     }
     a->is_kept = is_whole && a->size == dim && (!a->length || k_is_value(a->scale, 1.0));
-    if (a->is_kept || !k_is_value(dim, 0) || k_is_value(a->size, 0)) return true;
+    if (a->is_kept || k_is_value(a->size, 0)) return true;
+    const KExpr *zero = k_int(m->k, 0);
+    if (!a->length) /* a scale makes nothing of nothing */
+        infer_rule(m, n, k_or(m->k, k_lt(m->k, zero, dim), k_eq(m->k, a->size, zero)));
+    if (!k_is_value(dim, 0)) return true;
     diag_error(m->diag, n->loc, "an axis is empty: there is nothing to sample");
     return false;
 }

@@ -20,18 +20,19 @@ typedef struct SliceAxis {
 /* Bounds beyond this mean "to the end" for dims that are not known. */
 static const int64_t FAR_AWAY = INT32_MAX;
 
-/* A start or end, counted from the end when negative, clamped to lo .. dim + hi. */
+/* A start or end, counted from the end when negative, clamped to lo .. dim + hi; dim + hi where
+ * that is less than lo: nothing of an empty axis is read backwards. */
 static const KExpr *slice_bound(KCtx *k, const KExpr *e, const KExpr *dim, int lo, int hi) {
     int64_t at, extent;
     const KExpr *least = k_int(k, lo), *most = k_add(k, dim, k_int(k, hi));
     if (k_is_int(e, &at)) {
         if (k_is_int(dim, &extent)) {
             if (at < 0) at = at < -extent - 1 ? -1 : at + extent;
-            if (at > extent + hi) at = extent + hi;
-            return k_int(k, at < lo ? lo : at);
+            if (at < lo) at = lo;
+            return k_int(k, at > extent + hi ? extent + hi : at);
         }
         if (at >= FAR_AWAY) return most;
-        if (at <= -FAR_AWAY) return least;
+        if (at <= -FAR_AWAY) return k_min(k, least, most);
     }
     const KExpr *wrapped = k_select(k, k_lt(k, e, k_int(k, 0)), k_add(k, e, dim), e);
     return k_min(k, k_max(k, wrapped, least), most);

@@ -163,16 +163,15 @@ static const KExpr *window_count(KCtx *k, const Window *w, int i, const KExpr *s
 
 bool window_sizes(Module *m, const Node *n, const Window *w, bool ceil_mode, const KExpr **dims) {
     for (int i = 0; i < w->n; i++) {
-        int64_t count;
         const KExpr *size = n->in[0]->shape.dims[2 + i];
         dims[i] = window_count(m->k, w, i, size, ceil_mode);
-        if (!k_is_int(dims[i], &count) || count >= 1) continue;
+        if (dims[i]->hi >= 1) continue;
         diag_error(
             m->diag, n->loc,
             "input of shape %s is too small: a window of %lld on axis %d with pads %lld and %lld "
             "leaves an output size of %lld, must be at least 1",
             shape_text(m->scratch, n->in[0]->shape), (long long)window_extent(w, i), 2 + i,
-            (long long)w->pad[i], (long long)w->pad[w->n + i], (long long)count);
+            (long long)w->pad[i], (long long)w->pad[w->n + i], (long long)dims[i]->hi);
         return false;
     }
     return true;

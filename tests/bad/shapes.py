@@ -7,7 +7,7 @@ interpreter, which checks every access, and by compiled code.
 import math
 import struct
 
-from encode import FLOAT, INT64, STRING, attribute, blob, fixture, model, node, num, section, tensor, value, varint
+from encode import FLOAT, INT64, STRING, attribute, blob, fixture, graph, model, node, num, section, tensor, value, varint
 
 INT8, INT32, BOOL, DOUBLE = 3, 6, 9, 11
 
@@ -525,3 +525,8 @@ def _(d):
 @fixture("attribute_unnamed", 1, r"node 'n' \(Relu #0, in main\): attribute")
 def _(d):
     return one("Relu", ["x"], [attribute("", 2, num(3, 1))])
+
+
+@fixture("variadic_gap", 1, r"\(SequenceConstruct #0, in main\): input 1 is required and may not be left out")
+def _(d):
+    return model(graph([node("SequenceConstruct", ["x", "", "x"], ["y"])]))

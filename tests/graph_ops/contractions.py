@@ -123,6 +123,8 @@ def pool(g):
         a["count_include_pad"] = g.one([0, 1])
     if op == "LpPool":
         a["p"] = g.one([1, 2])
+        steps = zip(a["kernel_shape"], a.get("strides") or [1] * len(a["kernel_shape"]))
+        g.need("auto_pad" not in a or all(k >= s for k, s in steps))     # its judge pads by negative numbers there
     pads = a.get("pads") or [0]
     g.need(max(pads) < min(a["kernel_shape"]) or not any(pads))
     if op == "MaxPool" and g.chance(0.2):

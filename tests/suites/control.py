@@ -103,6 +103,9 @@ def refused_models():
             [if_node(branch("ReduceSum", "t"), SUMMED), helper.make_node(*node)], [X, FLAG], ["z"])
     yield "scan_axis", 1, "axis 4 is outside of rank 3", model(
         [scan_node(scan_input_axes=[4])], [X, XS], ["y", "z"])
+    yield "no_window_fits", 1, "leaves an output size of -1", model(
+        [helper.make_node("Compress", ["image", "keep"], ["few"], axis=3), helper.make_node("Conv", ["few", "w"], ["y"])],
+        [info("image", FLOAT, [1, 2, 5, 3]), info("keep", BOOL, [3])], ["y"], [("w", np.ones((4, 2, 5, 5), np.float32))])
 
 
 def parsed_models(models=MODELS + DYNAMIC):

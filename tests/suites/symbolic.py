@@ -195,6 +195,30 @@ def run_tied(ctx, backend):
             check(not fits and "a dimension is not one that the model accepts" in str(e), str(e))
 
 
+# Of a row that is shorter than the window even what lies in the arena would have a size below 0.
+SHORT = """
+short (float[1,2,N] x, float[4,2,25] w) => (y) {
+    axis = Constant <value = int64 {2}> ()
+    c = Conv (x, w)
+    s = CumSum (c, axis)
+    y = CumSum <reverse = 1> (s, axis)
+}"""
+
+
+def run_short(ctx, backend):
+    path = f"{ctx.new_dir()}/short.onnx"
+    onnx.save(onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]>' + SHORT), path)
+    for n in (30, 25, 20, 1):
+        feeds = {"x": np.ones((1, 2, n), np.float32), "w": np.ones((4, 2, 25), np.float32)}
+        try:
+            got = smelt_run(ctx, path, feeds, f"--backend={backend}")
+            rising = np.arange(1, n - 23) * 50.0
+            want = np.broadcast_to(np.cumsum(rising[::-1])[::-1], (1, 4, n - 24))
+            check(n >= 25 and np.array_equal(got["y"], want), f"{n}: {got}")
+        except Failed as e:
+            check(n < 25 and "a dimension is not one that the model accepts" in str(e), f"{n}: {e}")
+
+
 # Sizes of two inputs that have to be equal, or not to be larger: whichever is, nothing is cut off in silence.
 PAIRS = (
     ("add", "float[n] x, float[m] w", "y = Add (x, w)", "n == m"),
@@ -299,7 +323,8 @@ def cases(ctx):
 
 def sized_cases(ctx):
     found_sizes = SIZES + ((7, 300),)
-    tied = [Case(f"tied.{backend}", lambda b=backend: run_tied(ctx, b), label) for backend, label in BACKENDS.items()]
+    tied = [Case(f"{name}.{backend}", lambda b=backend, r=r: r(ctx, b), label)
+            for name, r in (("tied", run_tied), ("short", run_short)) for backend, label in BACKENDS.items()]
     return tied + [Case(f"{name}.{backend}", lambda m=m, f=f, s=s, b=backend: run(ctx, m(), f, s, b), label)
             for name, m, f, s in (("chain", chain_model, chain_feeds, SIZES), ("found", found_model, found_feeds, found_sizes),
                                  ("twins", twins_model, twins_feeds, SIZES + ((40, 60),)),
