@@ -482,28 +482,8 @@ static LLVMValueRef every_second_word(LlvmGen *g, LLVMValueRef v, unsigned odd) 
 
 /* ---- selections ------------------------------------------------------------------------------- */
 
-/* An operand of a selection with so many operations is computed only where a lane wants it: more
- * than a branch costs that was foreseen wrongly. */
-enum { MANY_OPERATIONS = 48, COUNTED_OPERATIONS = 160 };
-
-/* Operations of e that have no value yet. */
-static uint32_t new_operations(LlvmGen *g, const KExpr *e, const KExpr **seen, uint32_t n) {
-    if (!e->n_args || n == COUNTED_OPERATIONS || memo_of(g->fn, e)->v) return n;
-    for (uint32_t i = 0; i < n; i++)
-        if (seen[i] == e) return n;
-    seen[n++] = e;
-    for (int i = 0; i < e->n_args; i++) n = new_operations(g, e->arg[i], seen, n);
-    return n;
-}
-
-/* The operand that is worth a branch, the longer one; 0: none. */
-static int long_operand(LlvmGen *g, const KExpr *e) {
-    const KExpr *seen[COUNTED_OPERATIONS];
-    if (e->op != KO_select || e->dtype == DT_STR) return 0;
-    uint32_t first = new_operations(g, e->arg[1], seen, 0);
-    uint32_t second = new_operations(g, e->arg[2], seen, 0);
-    if ((first > second ? first : second) < MANY_OPERATIONS) return 0;
-    return first > second ? 1 : 2;
+static bool has_value(const KExpr *e, void *g) {
+    return memo_of(((LlvmGen *)g)->fn, e)->v;
 }
 
 /* c ? a : other where `wanted` says which lanes want a, which is long: a branch around it. */
@@ -544,7 +524,7 @@ static Memo emit_branch(LlvmGen *g, const KExpr *e, int around) {
 static Memo emit_node(LlvmGen *g, const KExpr *e) {
     Memo m = {0};
     double less;
-    int around = long_operand(g, e);
+    int around = k_long_operand(e, has_value, g);
     if (around) return emit_branch(g, e, around);
     const KExpr *code = code_of(g, e, &less);
     if (code && llvm_varies(g, code)) {
