@@ -278,6 +278,15 @@ const KExpr *k_replace(KCtx *k, const KExpr *e, const KExpr *from, const KExpr *
 bool k_is_long(const KExpr *e, int most);
 /* Calls fn once on every distinct node below and including e, operands first. */
 void k_visit(KCtx *k, const KExpr *e, void (*fn)(const KExpr *e, void *user), void *user);
+/* An operand of a selection with so many operations is worth a branch around it: they take longer
+ * than a branch that was foreseen wrongly. */
+enum { K_MANY_OPERATIONS = 48, K_COUNTED_OPERATIONS = 160 };
+/* Operations of e that have no value yet, each once, behind the n in found; ends at
+ * K_COUNTED_OPERATIONS. Returns how many there are. */
+uint32_t k_new_operations(const KExpr *e, bool (*has_value)(const KExpr *e, void *user), void *user,
+                          const KExpr **found, uint32_t n);
+/* Which operand of the selection e is so long, 1 or 2; 0: none, or e is no selection. */
+int k_long_operand(const KExpr *e, bool (*has_value)(const KExpr *e, void *user), void *user);
 
 /* ---- statements ------------------------------------------------------------------------------ */
 

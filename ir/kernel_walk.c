@@ -177,3 +177,22 @@ bool k_uses_var(KCtx *k, const KExpr *e, const KVar *v) {
     memo_free(&m);
     return r;
 }
+
+uint32_t k_new_operations(const KExpr *e, bool (*has_value)(const KExpr *e, void *user), void *user,
+                          const KExpr **found, uint32_t n) {
+    if (!e->n_args || n == K_COUNTED_OPERATIONS || has_value(e, user)) return n;
+    for (uint32_t i = 0; i < n; i++)
+        if (found[i] == e) return n;
+    found[n++] = e;
+    for (int i = 0; i < e->n_args; i++) n = k_new_operations(e->arg[i], has_value, user, found, n);
+    return n;
+}
+
+int k_long_operand(const KExpr *e, bool (*has_value)(const KExpr *e, void *user), void *user) {
+    const KExpr *found[K_COUNTED_OPERATIONS];
+    if (e->op != KO_select || e->dtype == DT_STR) return 0;
+    uint32_t first = k_new_operations(e->arg[1], has_value, user, found, 0);
+    uint32_t second = k_new_operations(e->arg[2], has_value, user, found, 0);
+    if ((first > second ? first : second) < K_MANY_OPERATIONS) return 0;
+    return first > second ? 1 : 2;
+}

@@ -2,9 +2,11 @@
  *
  * f32 reduction is right for every finite x: x * 2/pi is formed in f64 from three pieces of 2/pi
  * whose first two products with a 24-bit x are exact, and pieces whose products would be multiples
- * of 4 are left out (Payne and Hanek's idea), so that about 2^-61 of a quarter turn is known. f64
- * subtracts n * pi/2 in three parts: accurate for |x| < 2^20, less and less beyond. Inverse
- * functions fold into [0, 1] or [0, 1/2] and add pi/2 with its low part last. */
+ * of 4 are left out (Payne and Hanek's idea), so that about 2^-61 of a quarter turn is known. Near 0
+ * a few multiples of pi/2 are subtracted instead; the two ways are the operands of one selection, of
+ * which a renderer leaves out the long one where no lane wants it. f64 subtracts n * pi/2 in three
+ * parts: accurate for |x| < 2^20, less and less beyond. Inverse functions fold into [0, 1] or
+ * [0, 1/2] and add pi/2 with its low part last. */
 #include "ir/math_build.h"
 #include "ir/math_tables.h"
 
@@ -47,6 +49,41 @@ static Angle reduce_f32(const MathGen *m, E x) {
     return (Angle){r, tail, k_cast(m->k, DT_I32, n)};
 }
 
+/* |x| below this is near: n has 13 bits then. */
+static const double NEAR = 8192;
+
+/* n, whose low bits are those of a sum with the large number */
+static E quarters_of(const MathGen *m, E a, E *low_bits) {
+    E large = mad(m, a, lit(m, M_2_PI), lit(m, m->magic));
+    *low_bits = bits(m, large);
+    return sub(m, large, lit(m, m->magic));
+}
+
+/* a - n * pi/2 of a near 0, by multiply-adds: the first is exact, and the second loses no more than
+ * the tail can hold, since pi/2's second part has 10 bits. */
+static Angle reduce_near_fused(const MathGen *m, E a) {
+    static const double part[3] = {0x1.921fb6p0, -0x1.778p-25, 0x1.68c234p-39};
+    E low, n = k_neg(m->k, quarters_of(m, a, &low));
+    E s = mad(m, n, lit(m, part[0]), a), r = mad(m, n, lit(m, part[1]), s);
+    E lost = mad(m, n, lit(m, part[1]), sub(m, s, r));
+    return (Angle){r, mad(m, n, lit(m, part[2]), lost), low};
+}
+
+/* The same in f64, whose product of n with 33 bits is exact. */
+static Angle reduce_near_wide(const MathGen *m, E x) {
+    MathGen wide = math_gen(m->k, DT_F64, m->units), *d = &wide;
+    E low, a = k_cast(m->k, DT_F64, x), n = quarters_of(d, a, &low);
+    E s = sub(d, a, mul(d, n, lit(d, PI_HALF_PARTS[0])));
+    E wide_r = sub(d, s, mul(d, n, lit(d, 0x1.0b4611a626331p-34)));
+    E r = k_cast(m->k, DT_F32, wide_r);
+    E tail = k_cast(m->k, DT_F32, sub(d, wide_r, k_cast(m->k, DT_F64, r)));
+    return (Angle){r, tail, k_cast(m->k, DT_I32, low)};
+}
+
+static Angle reduce_near(const MathGen *m, E x) {
+    return m->fma ? reduce_near_fused(m, mag(m, x)) : reduce_near_wide(m, mag(m, x));
+}
+
 static Angle reduce_f64(const MathGen *m, E x) {
     E a = mag(m, x), n = k_rint(m->k, mul(m, a, lit(m, M_2_PI)));
     E s = sub(m, a, mul(m, n, lit(m, PI_HALF_PARTS[0])));
@@ -55,10 +92,6 @@ static Angle reduce_f64(const MathGen *m, E x) {
     E r = add(m, v, lost), tail = add(m, sub(m, v, r), lost);
     E turn = sub(m, n, mul(m, k_floor(m->k, mul(m, n, lit(m, 0.25))), lit(m, 4)));
     return (Angle){r, tail, k_cast(m->k, DT_I32, turn)};
-}
-
-static Angle reduce(const MathGen *m, E x) {
-    return is_f32(m) ? reduce_f32(m, x) : reduce_f64(m, x);
 }
 
 static E sin_poly(const MathGen *m, Angle g) {
@@ -89,19 +122,36 @@ static E flip_sign_by(const MathGen *m, E r, E x) {
     return from_bits(m, k_xor(m->k, bits(m, r), sign_bit(m, x)));
 }
 
+/* What `of` makes of x's angle. */
+static E by_angle(const MathGen *m, E x, E (*of)(const MathGen *m, Angle g)) {
+    if (!is_f32(m)) return of(m, reduce_f64(m, x));
+    E is_near = lt(m, mag(m, x), lit(m, NEAR));
+    return pick(m, is_near, of(m, reduce_near(m, x)), of(m, reduce_f32(m, x)));
+}
+
+static E sin_of(const MathGen *m, Angle g) {
+    return sin_of_angle(m, g, 0);
+}
+
+static E cos_of(const MathGen *m, Angle g) {
+    return sin_of_angle(m, g, 1);
+}
+
+static E tan_of(const MathGen *m, Angle g) {
+    E s = sin_poly(m, g), c = cos_poly(m, g), odd = bit_set(m, g.quadrant, 1);
+    return quot(m, pick(m, odd, k_neg(m->k, c), s), pick(m, odd, s, c));
+}
+
 E math_sin(const MathGen *m, E x) {
-    return flip_sign_by(m, sin_of_angle(m, reduce(m, x), 0), x);
+    return flip_sign_by(m, by_angle(m, x, sin_of), x);
 }
 
 E math_cos(const MathGen *m, E x) {
-    return sin_of_angle(m, reduce(m, x), 1);
+    return by_angle(m, x, cos_of);
 }
 
 E math_tan(const MathGen *m, E x) {
-    Angle g = reduce(m, x);
-    E s = sin_poly(m, g), c = cos_poly(m, g), odd = bit_set(m, g.quadrant, 1);
-    E r = quot(m, pick(m, odd, k_neg(m->k, c), s), pick(m, odd, s, c));
-    return flip_sign_by(m, r, x);
+    return flip_sign_by(m, by_angle(m, x, tan_of), x);
 }
 
 /* atan of t in [0, 1], or of -1/x + pi/2 for x above 1 */

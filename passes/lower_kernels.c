@@ -436,10 +436,13 @@ bool pass_lower_kernels(Module *m) {
     km->inputs = describe_io(&l, m->defs->inputs.at, km->n_inputs, NULL);
     km->outputs = describe_io(&l, m->defs->outputs.at, km->n_outputs, m->main->outputs.at);
     kb_begin(&l.entry, m->k, &km->entry);
+    l.by_bytes = strmap_create(m->arena);
+    l.joined = strmap_create(m->arena);
     if (m->versions.n)
         lower_versions(&l);
     else
         lower_program(&l, m->defs);
+    lower_join_buffers(&l);
     describe_sizes(&l);
     check_limits(&l);
     km->kernels = l.kernels.at;

@@ -21,7 +21,7 @@ typedef struct Lower {
     VEC(KVar *) bound;    /* computed symbols that have their value at this place of the entry */
     VEC(KBuf *) reserved; /* heap buffers that have their memory at this place of the entry */
     uint32_t n_calls;
-    /* with versions: constants by a hash of their bytes, and what buffers stand for; else NULL */
+    /* constants by a hash of their bytes, and what buffers stand for */
     StrMap *by_bytes, *joined;
 } Lower;
 
@@ -34,6 +34,8 @@ void lower_region(Lower *l, DefProgram *p, Stage *s);
 void lower_versions(Lower *l);
 /* Is there a constant of these bytes already, which will be used instead? */
 bool lower_join_const(Lower *l, KBuf *b);
+/* In the entry, puts others in the place of buffers that stand for these. */
+void lower_join_buffers(Lower *l);
 
 /* The kernel of this block, or an equal one made before; appends its call. s names it, or NULL. */
 void lower_call(Lower *l, KBlock body, const Stage *s, double flops);

@@ -45,7 +45,7 @@ static uint64_t hash_const(const KBuf *b, uint64_t n_bytes) {
 
 bool lower_join_const(Lower *l, KBuf *b) {
     int64_t n_elems;
-    if (!l->joined || joined(l, b)) return l->joined != NULL;
+    if (joined(l, b)) return true;
     if (b->dtype == DT_STR || !k_is_int(b->n_elems, &n_elems)) return false;
     uint64_t n_bytes = (uint64_t)n_elems * (uint64_t)dtype_bytes(b->dtype);
     uint64_t hash = hash_const(b, n_bytes);
@@ -65,7 +65,7 @@ static const KExpr *join_load(KCtx *k, const KExpr *e, void *user) {
     return e->n_args == 2 ? k_load_if(k, b, e->arg[0], e->arg[1]) : k_load(k, b, e->arg[0]);
 }
 
-static void join_buffers(Lower *l, KBlock *b) {
+static void join_block(Lower *l, KBlock *b) {
     for (KStmt *s = b->first; s; s = s->next) {
         KBuf *with = s->buf ? joined(l, s->buf) : NULL;
         if (with) s->buf = with;
@@ -73,9 +73,14 @@ static void join_buffers(Lower *l, KBlock *b) {
             with = joined(l, s->args[i].buf);
             if (with) s->args[i].buf = with;
         }
-        join_buffers(l, &s->body);
-        join_buffers(l, &s->other);
+        join_block(l, &s->body);
+        join_block(l, &s->other);
     }
+}
+
+void lower_join_buffers(Lower *l) {
+    join_block(l, &l->km->entry);
+    kblock_rewrite(l->k, &l->km->entry, join_load, l);
 }
 
 /* The buffers of a version's interface are those of the general module. */
@@ -136,8 +141,6 @@ static void lower_one(Lower *l, Module *m, const char *name) {
 void lower_versions(Lower *l) {
     Module *m = l->m;
     uint32_t n = m->versions.n;
-    l->by_bytes = strmap_create(l->arena);
-    l->joined = strmap_create(l->arena);
     name_dims(l);
     for (uint32_t i = 0; i < n; i++) {
         const DefProgram *p = m->versions.at[i].m->defs;
@@ -154,6 +157,4 @@ void lower_versions(Lower *l) {
     else
         lower_one(l, m, "other sizes");
     for (uint32_t i = 0; i < n; i++) kb_end(&l->entry);
-    join_buffers(l, &l->km->entry);
-    kblock_rewrite(l->k, &l->km->entry, join_load, l);
 }

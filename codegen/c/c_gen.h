@@ -46,7 +46,7 @@ typedef struct CGen {
     uint32_t n_notes;
     VEC(const KExpr *) locals; /* expressions whose note has a local, in order */
     uint32_t statement, n_locals;
-    bool in_entry;
+    bool in_entry, in_branch;   /* in_branch: of a selection */
     uint8_t *used;              /* of each variable id: does its value matter? */
     uint64_t helper_dtypes[64]; /* bit set of dtypes for each helper; see prelude.c */
     StrMap *kernel_names;       /* Kernel address to its C name */

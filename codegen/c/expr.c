@@ -167,6 +167,62 @@ static void declare_local(CGen *g, const KExpr *e) {
     vec_push(g->a, &g->locals, e);
 }
 
+static int settle(CGen *g, const KExpr *e, bool is_root);
+
+static bool has_local(const KExpr *e, void *g) {
+    return note_of(g, e)->local;
+}
+
+/* Settles those of the n operations of a long operand that are used outside of it, too. */
+static void settle_shared(CGen *g, const KExpr *const *in, uint32_t n) {
+    for (uint32_t i = 1; i < n; i++) {
+        uint32_t uses = 0;
+        for (uint32_t j = 0; j < n; j++)
+            for (int a = 0; a < in[j]->n_args; a++) uses += part_of(in[j], a) == in[i];
+        if (note_of(g, in[i])->uses > uses) settle(g, in[i], false);
+    }
+}
+
+static void settle_reading(CGen *g, const KExpr *e, const KExpr *part, bool is_root) {
+    settle(g, part, is_root);
+    if (!is_leaf(part) && note_of(g, part)->reads) note_of(g, e)->reads = true;
+}
+
+/* A selection as a variable that a branch around the long operand changes. */
+static bool settle_branch(CGen *g, const KExpr *e) {
+    const KExpr *in[K_COUNTED_OPERATIONS];
+    if (g->in_branch || !dtype_is_float(e->dtype)) return false;
+    int at = k_long_operand(e, has_local, g);
+    uint32_t n = at ? k_new_operations(e->arg[at], has_local, g, in, 0) : 0;
+    if (!n || n == K_COUNTED_OPERATIONS || note_of(g, in[0])->uses > 1) return false;
+    settle_reading(g, e, e->arg[0], false);
+    settle_reading(g, e, e->arg[3 - at], false);
+    settle_shared(g, in, n);
+    StrBuf start = {0}, wanted = {0}, text = {0};
+    c_print(g, &start, e->arg[3 - at]);
+    c_print(g, &wanted, e->arg[0]);
+    const char *name = arena_printf(g->a, "t%u", g->n_locals++);
+    while (strmap_get(g->taken, name)) name = arena_printf(g->a, "t%u", g->n_locals++);
+    c_line(g, "%s %s = %s;", c_value_type(e->dtype), name, strbuf_text(&start));
+    c_line(g, at == 1 ? "if (%s) {" : "if (!(%s)) {", strbuf_text(&wanted));
+    g->indent++;
+    g->in_branch = true;
+    uint32_t mark = g->locals.n;
+    settle_reading(g, e, e->arg[at], true);
+    c_print(g, &text, e->arg[at]);
+    c_line(g, "%s = %s;", name, strbuf_text(&text));
+    c_scope_end(g, mark);
+    g->in_branch = false;
+    g->indent--;
+    c_line(g, "}");
+    strbuf_free(&start);
+    strbuf_free(&wanted);
+    strbuf_free(&text);
+    note_of(g, e)->local = name;
+    vec_push(g->a, &g->locals, e);
+    return true;
+}
+
 /* Operators in e's text after its parts have become locals where they should. */
 static int settle(CGen *g, const KExpr *e, bool is_root) {
     if (is_leaf(e)) return 0;
@@ -174,6 +230,7 @@ static int settle(CGen *g, const KExpr *e, bool is_root) {
     if (n->local) return 0;
     if (n->settled) return n->size;
     n->settled = true;
+    if (settle_branch(g, e)) return 0;
     int size = 1;
     bool reads = e->op == KO_load || e->op == KO_var || e->op == KO_str_byte;
     for (int i = 0; i < e->n_args; i++) {

@@ -480,9 +480,52 @@ static LLVMValueRef every_second_word(LlvmGen *g, LLVMValueRef v, unsigned odd) 
     return LLVMBuildShuffleVector(g->b, half[0], half[1], LLVMConstVector(at, N), "");
 }
 
+/* ---- selections ------------------------------------------------------------------------------- */
+
+static bool has_value(const KExpr *e, void *g) {
+    return memo_of(((LlvmGen *)g)->fn, e)->v;
+}
+
+/* c ? a : other where `wanted` says which lanes want a, which is long: a branch around it. */
+static LLVMValueRef select_long(LlvmGen *g, LLVMValueRef wanted, const KExpr *a, Memo *other) {
+    LLVMValueRef any = wanted;
+    if (llvm_lanes(wanted)) any = llvm_overloaded(g, "llvm.vector.reduce.or", wanted);
+    LLVMBasicBlockRef wants = llvm_new_block(g, "wanted"), joined = llvm_new_block(g, "joined");
+    LLVMBasicBlockRef from = LLVMGetInsertBlock(g->b);
+    unsigned lanes = llvm_varies(g, a) || llvm_lanes(wanted) ? (unsigned)g->fn->lanes : 0;
+    if (llvm_lanes(other->v)) lanes = llvm_lanes(other->v);
+    LLVMValueRef b = llvm_splat(g, other->v, lanes);
+    LLVMBuildCondBr(g->b, any, wants, joined);
+    LLVMPositionBuilderAtEnd(g->b, wants);
+    uint32_t mark = llvm_memo_mark(g);
+    Memo m = value_of(g, a);
+    llvm_memo_undo(g, mark);
+    LLVMValueRef v = LLVMBuildSelect(g->b, wanted, llvm_splat(g, m.v, lanes), b, "");
+    other->loads |= m.loads;
+    if (m.depth > other->depth) other->depth = m.depth;
+    LLVMBasicBlockRef end = LLVMGetInsertBlock(g->b);
+    LLVMBuildBr(g->b, joined);
+    LLVMPositionBuilderAtEnd(g->b, joined);
+    LLVMValueRef phi = LLVMBuildPhi(g->b, LLVMTypeOf(b), "");
+    LLVMAddIncoming(phi, &b, &from, 1);
+    LLVMAddIncoming(phi, &v, &end, 1);
+    return phi;
+}
+
+static Memo emit_branch(LlvmGen *g, const KExpr *e, int around) {
+    Memo c = value_of(g, e->arg[0]), other = value_of(g, e->arg[3 - around]);
+    other.loads |= c.loads;
+    if (c.depth > other.depth) other.depth = c.depth;
+    LLVMValueRef wanted = around == 1 ? c.v : LLVMBuildNot(g->b, c.v, "");
+    other.v = select_long(g, wanted, e->arg[around], &other);
+    return other;
+}
+
 static Memo emit_node(LlvmGen *g, const KExpr *e) {
     Memo m = {0};
     double less;
+    int around = k_long_operand(e, has_value, g);
+    if (around) return emit_branch(g, e, around);
     const KExpr *code = code_of(g, e, &less);
     if (code && llvm_varies(g, code)) {
         m = value_of(g, code);
