@@ -186,7 +186,8 @@ static bool can_write_into(const DefProgram *p, KTensor *const *part, int i, con
     for (int j = 0; j < i; j++)
         if (part[j] == t) return false;
     return is_ours(t) && is_written_in(p, t) && !is_program_output(p, t) &&
-           is_size_known(p->m->k, t, out) && t->dtype == out->dtype && !a->permuted && !b->permuted && a->block == b->block &&
+           is_size_known(p->m->k, t, out) && t->dtype == out->dtype && !a->permuted &&
+           !b->permuted && a->block == b->block &&
            (a->block <= 1 || a->block_axis == b->block_axis);
 }
 

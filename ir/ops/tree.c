@@ -181,8 +181,8 @@ typedef struct Ways {
     LaneTrees lanes;
     RowTrees rows;
     bool has_lanes, has_rows;
-    bool
-        by_lanes; /* one sum of a single value from each tree, of which no label's last bit hangs */
+    /* One sum of a single value from each tree, on whose last bit no label hangs. */
+    bool by_lanes;
 } Ways;
 
 /* What the rows' last bits depend on is the same on both ways. */

@@ -190,8 +190,8 @@ static bool can_track(const Ensemble *e) {
 }
 
 /* Numbers the columns that nodes have: features as they are, all of them where most are used, then
- * those with tracked NaNs, which are made of the others. Returns the columns' features, or of a tracked one the
- * column that it is made of. */
+ * those with tracked NaNs, which are made of the others. Returns the columns' features, or of a
+ * tracked one the column that it is made of. */
 static int64_t *number_columns(Arena *a, Pieces *p, RowTrees *t) {
     int64_t most = 1, n_used = 0;
     for (int64_t i = 0; i < p->n_nodes; i++)
