@@ -59,7 +59,7 @@ typedef struct Pieces {
     bool went_true[MOST_PIECE_DEPTH];
 } Pieces;
 
-/* False where a tree is too deep. */
+/* False where a tree is too deep, or has more leaves than there is room for: nodes may be shared. */
 static bool count_leaves(Pieces *p, int64_t node, int depth) {
     const Ensemble *e = p->e;
     if (p->leaves[node]) return true;
@@ -71,7 +71,7 @@ static bool count_leaves(Pieces *p, int64_t node, int depth) {
         !count_leaves(p, e->no[node], depth + 1))
         return false;
     p->leaves[node] = p->leaves[e->yes[node]] + p->leaves[e->no[node]];
-    return true;
+    return p->leaves[node] <= p->room;
 }
 
 /* A branch of the piece, whose true child has the leaves from bit `above` down to the next one. */

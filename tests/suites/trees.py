@@ -136,6 +136,17 @@ def cases(ctx):
             check(("for piece in" in text) == (name in IN_BLOCKS), "goes another way")
         return run
 
+    def shared_children(n):
+        """Each of n branches has one child on both sides: 2^n ways to the only leaf."""
+        def run():
+            ensemble = (1, n, True, 2, 1, 1, "BRANCH_LEQ", False)
+            path = os.path.join(ctx.new_dir(), "trees.onnx")
+            save(path, [[(0, 0.5, i + 1, i + 1, False) for i in range(n)] + [[(0, 1.5)]]], ensemble)
+            for rows in ROWS:
+                y = smelt_run(ctx, path, {"x": np.zeros((rows, 2), np.float32)}, CODES[0])["y"]
+                check(np.array_equal(y, np.full((rows, 1), np.float32(1.5))), f"{rows} rows: not the leaf's weight")
+        return run
+
     def gathered(cpu, wanted):
         def run():
             ensemble = ENSEMBLES["four_vectors"]
@@ -146,4 +157,5 @@ def cases(ctx):
         return run
     return ([Case(name, right(name, ensemble), "cpu") for name, ensemble in ENSEMBLES.items()]
             + [Case(f"{name}.blocks", in_blocks(name, ensemble), "nodev") for name, ensemble in ENSEMBLES.items()]
+            + [Case(f"shared_children_{n}", shared_children(n), "cpu") for n in (5, 30, 63, 64, 200)]
             + [Case(f"nodes_of_{cpu}", gathered(cpu, wanted), "nodev") for cpu, wanted in GATHERS.items()])
