@@ -256,8 +256,12 @@ void lrn_lower(Def *d, const Node *n) {
     Stage *s = def_begin(d, FORM_REDUCE, def_out(d, 0));
     lower_axes(d, s, at);
     lower_axes(d, s, xi);
-    xi[1] = k_sub(k, k_add(k, at[1], def_reduce_axis(d, s, "c", k_int(k, size))),
-                  k_int(k, (size - 1) / 2));
+    /* neighbours before and behind, no more than there can be channels */
+    int64_t most = x->dims[1]->hi > 1 ? x->dims[1]->hi - 1 : 0;
+    int64_t before = (size - 1) / 2 < most ? (size - 1) / 2 : most;
+    int64_t behind = size / 2 < most ? size / 2 : most;
+    const KExpr *c = def_reduce_axis(d, s, "c", k_int(k, before + behind + 1));
+    xi[1] = k_sub(k, k_add(k, at[1], c), k_int(k, before));
     const KExpr *e =
         k_cast(k, acc, def_at_if(d, x, xi, x->rank, lower_inside(d, xi[1], x->dims[1])));
     def_reduce(d, s, KO_add, acc, k_const(k, acc, 0), k_mul(k, e, e));
