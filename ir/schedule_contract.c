@@ -21,7 +21,7 @@
  * the vector axis it is a broadcast; when both sides do (depthwise) both are vector loads. In a
  * grouped convolution it depends on it, but is the same for the channels of a group: a tile stays
  * inside of one, or its lanes choose between what a few groups read. Sizes of tiles and parts come
- * from schedule_cost.c. */
+ * from schedule_choice.c. */
 #include "ir/schedule_contract.h"
 
 #include "ir/winograd.h"

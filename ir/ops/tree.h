@@ -36,6 +36,8 @@ const KExpr *tree_compare(KCtx *k, TreeMode mode, const KExpr *x, const KExpr *t
 
 /* Do all branches compare in the same way? False where there are none. */
 bool tree_has_one_mode(const Ensemble *e);
+/* How they compare, then. */
+TreeMode tree_branch_mode(const Ensemble *e);
 /* target[tree] where all leaves of a tree have one weight, for the same target; else false. */
 bool tree_find_targets(Arena *a, const Ensemble *e, int64_t *target);
 /* Has every leaf a weight for each target, in order? */

@@ -310,8 +310,7 @@ static const KExpr *is_true(const LaneWalk *w, const KExpr *step, const KExpr *t
     const KExpr *feature = k_cast(k, DT_I64, k_and(k, step, mask));
     const KExpr *value =
         w->features ? k_load(k, w->features, feature) : feature_at(d, t, w->row, feature);
-    uint32_t branches = t->e->modes & ~(1u << TREE_LEAF);
-    const KExpr *yes = tree_compare(k, (TreeMode)__builtin_ctz(branches), value, to);
+    const KExpr *yes = tree_compare(k, tree_branch_mode(t->e), value, to);
     if (t->e->any_missing) {
         const KExpr *bit = k_and(k, step, k_const_i(k, DT_I32, (int64_t)1 << t->feature_bits));
         const KExpr *tracks = k_ne(k, bit, k_const_i(k, DT_I32, 0));

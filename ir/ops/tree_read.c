@@ -269,6 +269,10 @@ bool tree_has_one_mode(const Ensemble *e) {
     return branches && !(branches & (branches - 1));
 }
 
+TreeMode tree_branch_mode(const Ensemble *e) {
+    return (TreeMode)__builtin_ctz(e->modes & ~(1u << TREE_LEAF));
+}
+
 /* Has the leaf one weight, for *target or for any if that is negative? */
 static bool has_one_target(const Ensemble *e, int64_t leaf, int64_t *target) {
     if (e->first[leaf + 1] - e->first[leaf] != 1) return false;

@@ -161,13 +161,9 @@ static bool make_pieces(Arena *a, const Ensemble *e, const int64_t *target, Piec
     return true;
 }
 
-static TreeMode branch_mode(const Ensemble *e) {
-    return (TreeMode)__builtin_ctz(e->modes & ~(1u << TREE_LEAF));
-}
-
 /* What a NaN becomes so that it takes the true branch. */
 static double tracked_value(const Ensemble *e) {
-    TreeMode mode = branch_mode(e);
+    TreeMode mode = tree_branch_mode(e);
     return mode == TREE_LEQ || mode == TREE_LT ? -INFINITY : INFINITY;
 }
 
@@ -179,7 +175,7 @@ static bool has_few_features(const Ensemble *e) {
 
 /* Does the infinity take every true branch that a NaN has to? */
 static bool can_track(const Ensemble *e) {
-    TreeMode mode = branch_mode(e);
+    TreeMode mode = tree_branch_mode(e);
     if (!e->any_missing) return true;
     if (mode == TREE_EQ || mode == TREE_NEQ) return false;
     for (int i = 0; i < e->n_nodes; i++)
@@ -420,7 +416,7 @@ static void take_branches(Def *d, const RowTrees *t, const KExpr *piece, KBuf *c
     const KExpr *keep = kb_let(b, "keep", entry(d, t->keep, node));
     at = each_row(d, t);
     const KExpr *x = k_load(k, columns, k_add(k, column, at)), *old = k_load(k, live, at);
-    const KExpr *yes = tree_compare(k, branch_mode(t->e), x, threshold);
+    const KExpr *yes = tree_compare(k, tree_branch_mode(t->e), x, threshold);
     kb_store(b, live, at, k_select(k, yes, old, k_and(k, old, keep)));
     end_rows(d);
     kb_end(b);
