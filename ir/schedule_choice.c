@@ -41,9 +41,11 @@ static int copies(KCtx *k, const Stage *s, const Schedule *sch, int axis, int64_
                   int elem) {
     bool skips;
     int64_t step_bytes = s->run ? 0 : (int64_t)schedule_panel_width(sch) * elem;
+    int reads = sch->skips ? sch->rows[0] * sch->rows[1] : 0; /* with branches around them */
     if (cost_slides(k, s, sch, axis, &skips)) return 1;
     for (int n = s->run ? RUN_COPIES : 4; n > 1; n--)
-        if (extent % n == 0 && n * step_bytes <= MOST_STRIDE) return n;
+        if (extent % n == 0 && n * step_bytes <= MOST_STRIDE && n * reads <= READS_IN_BRANCHES)
+            return n;
     return 1;
 }
 
@@ -123,9 +125,6 @@ static void set_loops(KCtx *k, const Stage *s, const Target *t, const Sizes *z, 
     int64_t turns = blocks[last] > 1 && extent > blocks[last] ? blocks[last] : extent;
     set_panel(t, z, sch, tiles);
     sch->unroll = extent ? copies(k, s, sch, last, turns, z->elem) : 1;
-    while (sch->skips && sch->unroll % 2 == 0 &&
-           sch->unroll * sch->rows[0] * sch->rows[1] > READS_IN_BRANCHES)
-        sch->unroll /= 2;
     sch->parts = sch->row_tiles = 1;
     int64_t unit = blocks[0] > 1 ? blocks[0] : last == 0 ? sch->unroll : 1;
     if (tiles > 1 && first && first % unit == 0 && panel > fit + fit / 2)
